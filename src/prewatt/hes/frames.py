@@ -1,0 +1,121 @@
+"""What a driver hands to the head-end: typed, columnar frames with an opaque acknowledgement token.
+
+A frame is one message of one meter, decoded. Nothing in it is judged yet: whether the meter exists, whether
+the register may be believed and whose account the energy belongs to is decided by the ingest loop and
+by validation, inside the transaction that stores it. Every frame carries a token which its consumer
+hands back to the session **after commit** (invariant 9); a frame whose token never comes back is
+delivered again by the broker.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+ACTIVE_IMPORT: Final = 1
+"""OBIS 1.8.0, cumulative active energy drawn, Wh."""
+ACTIVE_EXPORT: Final = 2
+"""OBIS 2.8.0, cumulative active energy fed back, Wh."""
+REACTIVE_IMPORT: Final = 3
+"""OBIS 3.8.0, cumulative reactive energy drawn, varh."""
+MAXIMUM_DEMAND: Final = 4
+"""OBIS 1.6.0, maximum demand of the running billing period, W."""
+
+RelayState = Literal["open", "closed"]
+AnswerResult = Literal["ok", "expired", "unsupported", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class AckToken:
+    """Names one unacknowledged message of one connection; opaque to everyone but the session."""
+
+    connection: int
+    message_id: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadingsFrame:
+    """Register readings of one meter, one row per reading, in the order the meter sent them.
+
+    Columns have the same length n >= 1. `value` is in Wh for the energy registers, varh for reactive
+    energy and W for maximum demand. `read_at_us` is the meter's own time in microseconds since 1970
+    UTC. `meter_clock_us` is the meter's clock when it sent, where it says so: the difference to
+    `received_at_us` is its drift plus the way, and a backlog does not blur it. `relay` is the relay
+    state when it sent, where it says so.
+    """
+
+    serial: str
+    received_at_us: int
+    token: AckToken
+    read_at_us: NDArray[np.int64]
+    register_code: NDArray[np.int16]
+    value: NDArray[np.int64]
+    meter_clock_us: int | None
+    relay: RelayState | None
+
+    def __len__(self) -> int:
+        return len(self.read_at_us)
+
+
+@dataclass(frozen=True, slots=True)
+class EventFrame:
+    """Something the meter noticed: `code` is a short word such as `cover_open` or `power_up`."""
+
+    serial: str
+    received_at_us: int
+    token: AckToken
+    code: str
+    at_us: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class HelloFrame:
+    """A meter has started or come back: its clock, its relay and its firmware."""
+
+    serial: str
+    received_at_us: int
+    token: AckToken
+    meter_clock_us: int
+    relay: RelayState
+    firmware: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerFrame:
+    """A meter's answer to one command; `relay` is the state its contacts have, not the one asked for.
+
+    `register_wh` is the active import register at `at_us` (the meter's own time).
+    """
+
+    serial: str
+    received_at_us: int
+    token: AckToken
+    command_id: str
+    result: AnswerResult
+    relay: RelayState
+    register_wh: int
+    at_us: int
+
+
+Frame = ReadingsFrame | EventFrame | HelloFrame | AnswerFrame
+
+
+@dataclass(frozen=True, slots=True)
+class MalformedFrame:
+    """A message that could not be decoded: counted, a sample kept, and acknowledged so that it goes."""
+
+    topic: str
+    received_at_us: int
+    reason: str
+    payload_head: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """Every reading of this register up to and including `read_at_us` is committed."""
+
+    serial: str
+    register_code: int
+    read_at_us: int
