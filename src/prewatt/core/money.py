@@ -1,0 +1,123 @@
+"""Amounts of money as integers, and their two doors: text typed by people, text shown to people.
+
+An amount is an int of micro-units (10⁻⁶ of the currency's major unit). It is rounded to minor units
+(cents) only where a document is made, half to even, and the residual is handed back so that the document
+can show it or carry it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+MICRO: Final = 1_000_000
+MICRO_DIGITS: Final = 6
+NANO_PER_MICRO: Final = 1_000
+MINUS: Final = "\N{MINUS SIGN}"
+
+# Signs that stand before the digits. A currency that is not listed shows its ISO 4217 code and a no-break
+# space: guessing a sign (whose dollar?) is worse than three letters.
+CURRENCY_SIGNS: Final = {"EUR": "€", "GBP": "£", "CNY": "¥", "USD": "$", "ZAR": "R", "INR": "₹"}
+
+_AMOUNT: Final = re.compile(r"(?P<sign>[-+\N{MINUS SIGN}]?)(?P<whole>[0-9]{1,18})(?:\.(?P<part>[0-9]+))?")
+
+
+class AmountRefused(ValueError):
+    """A text is not an acceptable amount. `reason` is a stable word, `text` what was given.
+
+    Reasons: `malformed`, `too_many_decimals`, `zero`, `negative`, `over_limit`.
+    """
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(f"amount {text!r} refused: {reason}")
+        self.reason = reason
+        self.text = text
+
+
+def parse_amount(
+    text: str,
+    *,
+    minor_digits: int = 2,
+    limit_micro: int,
+    allow_zero: bool = False,
+    allow_negative: bool = False,
+) -> int:
+    """Micro-units of a plain decimal such as `25` or `25.50`; raises `AmountRefused`.
+
+    Strict on purpose: no exponent, no grouping, no comma, no NaN, ASCII digits only, at most
+    `minor_digits` decimals, and a magnitude of at most `limit_micro`. Surrounding spaces are ignored.
+    """
+    match = _AMOUNT.fullmatch(text.strip())
+    if match is None:
+        raise AmountRefused("malformed", text)
+    part = match["part"] or ""
+    if len(part) > minor_digits:
+        raise AmountRefused("too_many_decimals", text)
+    micro = int(match["whole"]) * MICRO + int(part.ljust(MICRO_DIGITS, "0") or 0)
+    if micro == 0 and not allow_zero:
+        raise AmountRefused("zero", text)
+    if match["sign"] in ("-", MINUS):
+        if not allow_negative:
+            raise AmountRefused("negative", text)
+        micro = -micro
+    if abs(micro) > limit_micro:
+        raise AmountRefused("over_limit", text)
+    return micro
+
+
+def round_to_minor(micro: int, minor_digits: int = 2) -> tuple[int, int]:
+    """Round half to even: (minor units, residual in micro-units), with
+    `micro == minor * 10**(6 - minor_digits) + residual` exactly.
+    """
+    unit = _micro_per_minor(minor_digits)
+    minor, rest = divmod(micro, unit)
+    if rest * 2 > unit or (rest * 2 == unit and minor % 2 == 1):
+        minor += 1
+    return minor, micro - minor * unit
+
+
+@dataclass(frozen=True, slots=True)
+class AmountText:
+    """An amount in pieces, so that a page can set the currency sign smaller than the digits.
+
+    `sign` is empty or U+2212, `currency` the attached sign (or code and no-break space), `digits` the
+    magnitude with a point and commas at the thousands, `residual_micro` what rounding left out.
+    """
+
+    sign: str
+    currency: str
+    digits: str
+    residual_micro: int
+
+    def __str__(self) -> str:
+        return f"{self.sign}{self.currency}{self.digits}"
+
+
+def amount_text(micro: int, *, currency: str, digits: int = 2) -> AmountText:
+    """The pieces of an amount rounded half to even to `digits` decimals (0 to 6)."""
+    minor, residual = round_to_minor(micro, digits)
+    whole, part = divmod(abs(minor), 10**digits)
+    shown = f"{whole:,}" + (f".{part:0{digits}d}" if digits else "")
+    sign = MINUS if minor < 0 else ""
+    return AmountText(sign, CURRENCY_SIGNS.get(currency, f"{currency}\N{NO-BREAK SPACE}"), shown, residual)
+
+
+def format_amount(micro: int, *, currency: str, digits: int = 2) -> str:
+    """`−€2.65`: true minus, currency sign attached, rounded half to even."""
+    return str(amount_text(micro, currency=currency, digits=digits))
+
+
+def format_price(price_nano_per_kwh: int, *, currency: str, digits: int = 4) -> str:
+    """A price per kWh as `€0.2480`, with more decimals when the price has them (up to nine)."""
+    if price_nano_per_kwh < 0:
+        return MINUS + format_price(-price_nano_per_kwh, currency=currency, digits=digits)
+    whole, nano = divmod(price_nano_per_kwh, MICRO * NANO_PER_MICRO)
+    part = f"{nano:09d}".rstrip("0").ljust(digits, "0")
+    return f"{CURRENCY_SIGNS.get(currency, currency + chr(0xA0))}{whole:,}" + (f".{part}" if part else "")
+
+
+def _micro_per_minor(minor_digits: int) -> int:
+    if not 0 <= minor_digits <= MICRO_DIGITS:
+        raise ValueError(f"minor_digits must be between 0 and {MICRO_DIGITS}, not {minor_digits}")
+    return int(10 ** (MICRO_DIGITS - minor_digits))
