@@ -21,6 +21,8 @@ REACTIVE_IMPORT: Final = 3
 """OBIS 3.8.0, cumulative reactive energy drawn, varh."""
 MAXIMUM_DEMAND: Final = 4
 """OBIS 1.6.0, maximum demand of the running billing period, W."""
+EVENT_LOG: Final = 0
+"""No register: in a `Watermark` it stands for the meter's event log."""
 
 RelayState = Literal["open", "closed"]
 AnswerResult = Literal["ok", "expired", "unsupported", "failed"]
@@ -102,19 +104,31 @@ class AnswerFrame:
 Frame = ReadingsFrame | EventFrame | HelloFrame | AnswerFrame
 
 
+class MalformedFrame(ValueError):
+    """A message that cannot be decoded. `reason` is a short stable word to count by; str() explains."""
+
+    def __init__(self, reason: str, explanation: str) -> None:
+        super().__init__(f"{reason}: {explanation}")
+        self.reason = reason
+
+
 @dataclass(frozen=True, slots=True)
-class MalformedFrame:
-    """A message that could not be decoded: counted, a sample kept, and acknowledged so that it goes."""
+class MalformedSample:
+    """What is kept of a malformed message: it is acknowledged all the same, or it would come for ever."""
 
     topic: str
     received_at_us: int
     reason: str
+    explanation: str
     payload_head: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Watermark:
-    """Every reading of this register up to and including `read_at_us` is committed."""
+    """Every reading of this register up to and including `read_at_us` is committed.
+
+    With `register_code` `EVENT_LOG` it says the same of the meter's events.
+    """
 
     serial: str
     register_code: int

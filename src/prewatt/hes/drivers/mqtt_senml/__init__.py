@@ -1,0 +1,1 @@
+"""MQTT driver: SenML readings, commands with stored answers, watermarks. See README.md."""
