@@ -149,8 +149,13 @@ objects = st.dictionaries(
 )
 
 
-@given(channels, st.binary(max_size=200) | (packs | objects | json_values).map(lambda v: json.dumps(v).encode()))
-def test_hostile_bytes_are_decoded_or_refused_and_nothing_else(channel: str, payload: bytes) -> None:
+@given(
+    channels,
+    st.binary(max_size=200) | (packs | objects | json_values).map(lambda v: json.dumps(v).encode()),
+)
+def test_hostile_bytes_are_decoded_or_refused_and_nothing_else(
+    channel: str, payload: bytes
+) -> None:
     try:
         frame = decode(payload, channel)
     except MalformedFrame as refusal:
