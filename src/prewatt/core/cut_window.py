@@ -1,0 +1,101 @@
+"""When supply may be cut at a place: hours, weekdays, holidays, and a lead before days of rest.
+
+A window is told in the place's own wall-clock time; instants are int64 µs UTC. Reconnection never
+asks this module: it is allowed at any time.
+
+The lead is the answer to the oldest complaint of all, "cut on Friday at five and dark until
+Monday": within ``rest_lead_min`` minutes before a day of rest begins, the window is closed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from prewatt.core.bounds import Int64
+from prewatt.core.civil_time import DAY_US, MINUTE_US, MINUTES_PER_DAY, LocalCalendar
+
+# An opening is looked for month by month, for a little more than a year. A window that stays
+# closed for longer is reported as never opening, which a person has to resolve.
+_STEP_US: Final = 31 * DAY_US
+_STEPS: Final = 13
+
+
+class WindowInvalid(ValueError):
+    """A cut window or a quiet-hours rule makes no sense; the message says which part."""
+
+
+@dataclass(frozen=True, slots=True)
+class CutWindow:
+    """The permitted window of one place, half-open ``[opens_min, closes_min)`` on each weekday.
+
+    Minutes count from local midnight. Weekdays are 0 = Monday to 6 = Sunday; a day that is not in
+    ``weekdays``, or is a holiday of the calendar, is a day of rest. Raises `WindowInvalid`.
+    """
+
+    calendar: LocalCalendar
+    opens_min: int = 9 * 60
+    closes_min: int = 15 * 60
+    weekdays: frozenset[int] = frozenset({0, 1, 2, 3, 4})
+    rest_lead_min: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.opens_min < self.closes_min <= MINUTES_PER_DAY:
+            raise WindowInvalid("the window must open before it closes, within one day")
+        if not self.weekdays <= frozenset(range(7)):
+            raise WindowInvalid("weekdays are numbered 0 (Monday) to 6 (Sunday)")
+        if not 0 <= self.rest_lead_min <= 7 * MINUTES_PER_DAY:
+            raise WindowInvalid("the lead before a day of rest is at most a week")
+
+
+def is_open(window: CutWindow, now_us: int) -> bool:
+    """Say whether the window is open at this instant."""
+    return bool(open_at(window, np.array([now_us], dtype=np.int64))[0])
+
+
+def open_at(window: CutWindow, at_us: Int64) -> npt.NDArray[np.bool_]:
+    """Say for each instant whether the window is open then; same shape as ``at_us``."""
+    wall_us = window.calendar.wall_us(at_us)
+    day = wall_us // DAY_US
+    minute = wall_us % DAY_US // MINUTE_US
+    permitted = (minute >= window.opens_min) & (minute < window.closes_min)
+    permitted &= ~_is_rest_day(window, day)
+    for ahead in range(1, window.rest_lead_min // MINUTES_PER_DAY + 2):
+        near = ahead * MINUTES_PER_DAY - minute <= window.rest_lead_min
+        permitted &= ~(near & _is_rest_day(window, day + ahead))
+    return permitted
+
+
+def next_open_at_us(window: CutWindow, now_us: int) -> int | None:
+    """Return the earliest instant, now or later, at which the window is open; None if never.
+
+    "Never" means no opening in the next thirteen months: no permitted weekday is left, or the lead
+    swallows every one.
+    """
+    if is_open(window, now_us):
+        return now_us
+    # Openings happen on whole minutes, so the answer is the same throughout a closed minute and
+    # the cache is asked by minute: thousands of accounts held by one window cost one search.
+    return _search(window, now_us - now_us % MINUTE_US + MINUTE_US)
+
+
+@lru_cache(maxsize=4096)
+def _search(window: CutWindow, from_us: int) -> int | None:
+    minutes = (window.opens_min,)
+    for step in range(_STEPS):
+        start_us = from_us + step * _STEP_US
+        edges = window.calendar.wall_edges(start_us, start_us + _STEP_US, minutes)
+        opening = edges[open_at(window, edges)]
+        if opening.size:
+            return int(opening[0])
+    return None
+
+
+def _is_rest_day(window: CutWindow, day: Int64) -> npt.NDArray[np.bool_]:
+    """Say for each day number whether nothing is ever cut on it."""
+    permitted = np.array(sorted(window.weekdays), dtype=np.int64)
+    return ~np.isin(window.calendar.day_kind_of(day), permitted)
