@@ -1,0 +1,72 @@
+"""Who may do what, where: users and their duties, granted property by property.
+
+A duty is held per property; the database role a request runs under follows from the duty.
+Incompatible duties on one person are refused by the database (one duty per user and property).
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.db import models
+
+
+class UserManager(BaseUserManager["User"]):
+    """Creates users by e-mail address; there is no superuser in Prewatt."""
+
+    def create_user(self, *, email: str, name: str, password: str, **extra: Any) -> User:
+        """Create a user with a hashed password."""
+        user = self.model(email=self.normalize_email(email).lower(), name=name, **extra)
+        user.set_password(password)
+        user.save(using=self._db)
+        return user
+
+
+class User(AbstractBaseUser):
+    """A member of staff, an auditor or a tenant who can sign in."""
+
+    email = models.EmailField(unique=True)
+    name = models.CharField(max_length=120)
+    language = models.CharField(max_length=12, default="en")
+    is_active = models.BooleanField(default=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    USERNAME_FIELD = "email"
+    EMAIL_FIELD = "email"
+    REQUIRED_FIELDS: ClassVar[list[str]] = ["name"]
+    objects: ClassVar[UserManager] = UserManager()
+
+    class Meta:
+        db_table = "app_user"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Duty(models.TextChoices):
+    """The duties of the design page; a technical actor has the duty ``system``."""
+
+    OPERATOR = "operator"
+    ADMINISTRATOR = "administrator"
+    AUDITOR = "auditor"
+    SYSTEM = "system"
+
+
+class DutyGrant(models.Model):
+    """One user's duty at one property."""
+
+    user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="grants")
+    property_id = models.BigIntegerField()
+    duty = models.CharField(max_length=16, choices=Duty.choices)
+    granted_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "duty_grant"
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["user", "property_id"], name="one_duty_per_property"),
+            models.CheckConstraint(
+                condition=models.Q(duty__in=["operator", "administrator", "auditor"]),
+                name="duty_is_human",
+            ),
+        ]

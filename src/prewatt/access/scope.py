@@ -1,0 +1,96 @@
+"""The one door to the database: who acts, under which database role, on which properties.
+
+Every operation and every query runs inside :func:`scope`. It opens a transaction, switches to the
+database role of the actor's duty and tells row-level security which properties may be seen; both
+end with the transaction (``SET LOCAL``), so nothing leaks to the next user of a pooled connection.
+Outside a scope the web's login sees no business row at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from django.db import connection, transaction
+
+from prewatt.access.models import Duty, DutyGrant, User
+
+#: The database role each duty works under. ``system`` keeps the login role of its own process.
+DATABASE_ROLE = {
+    Duty.OPERATOR: "app_operator",
+    Duty.ADMINISTRATOR: "app_admin",
+    Duty.AUDITOR: "app_auditor",
+}
+
+#: What each duty may do. Operations ask by name; an unknown name is refused to everybody.
+PERMISSIONS: dict[str, frozenset[Duty]] = {
+    "vending.recharge": frozenset({Duty.OPERATOR, Duty.ADMINISTRATOR, Duty.SYSTEM}),
+    "estate.read": frozenset(Duty),
+    "estate.write": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
+    "moves.tenant": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
+    "mdm.read_manually": frozenset({Duty.OPERATOR, Duty.ADMINISTRATOR, Duty.SYSTEM}),
+    "mdm.release": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
+    "mdm.ingest": frozenset({Duty.SYSTEM}),
+    "billing.tariff": frozenset({Duty.SYSTEM}),
+    "billing.post": frozenset({Duty.SYSTEM}),
+    "ledger.close_period": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
+    "supply.policy": frozenset({Duty.SYSTEM}),
+    "supply.decide": frozenset({Duty.SYSTEM}),
+    "supply.release_brake": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
+    "notify.send": frozenset({Duty.SYSTEM}),
+}
+
+
+class PermissionRefused(Exception):
+    """The actor's duty or scope does not allow the operation; nothing was done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acts. ``code`` goes into audit and idempotency rows: ``user:12``, ``system:ingest``."""
+
+    code: str
+    duty: Duty
+    property_ids: tuple[int, ...]
+    name: str = ""
+    user_id: int | None = None
+
+
+def system_actor(name: str, property_ids: tuple[int, ...] = ()) -> Actor:
+    """A technical actor of a process whose database login already is its role."""
+    return Actor(code=f"system:{name}", duty=Duty.SYSTEM, property_ids=property_ids, name=name)
+
+
+def actor_for(user: User, *, property_id: int) -> Actor:
+    """The actor a signed-in user is at one property; raises PermissionRefused without a grant."""
+    grant = DutyGrant.objects.filter(user=user, property_id=property_id, user__is_active=True).first()
+    if grant is None:
+        raise PermissionRefused(f"{user.email} has no duty at property {property_id}")
+    return Actor(f"user:{user.pk}", Duty(grant.duty), (property_id,), user.name, user.pk)
+
+
+def require(actor: Actor, permission: str, *, property_id: int | None = None) -> None:
+    """Refuse unless the duty holds the permission and the property is in the actor's scope."""
+    if actor.duty not in PERMISSIONS.get(permission, frozenset()):
+        raise PermissionRefused(f"{actor.code} ({actor.duty}) may not {permission}")
+    outside = property_id is not None and property_id not in actor.property_ids
+    if outside and actor.duty is not Duty.SYSTEM:
+        raise PermissionRefused(f"{actor.code} has no duty at property {property_id}")
+
+
+@contextmanager
+def scope(actor: Actor) -> Iterator[None]:
+    """Open a transaction under the actor's database role, limited to the actor's properties.
+
+    Nested scopes of the same actor join the outer transaction as a savepoint; an operation that
+    composes others therefore stays all or nothing.
+    """
+    role = DATABASE_ROLE.get(actor.duty)
+    properties = "{" + ",".join(str(int(p)) for p in actor.property_ids) + "}"
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            if role is not None:
+                cursor.execute(f"SET LOCAL ROLE {role}")
+            cursor.execute("SELECT set_config('prewatt.properties', %s, true)", [properties])
+        yield

@@ -1,0 +1,31 @@
+"""The coded words of the ledger: kinds of transfer and counter-accounts, stable for ever."""
+
+from enum import IntEnum
+
+
+class TransferKind(IntEnum):
+    """What a transfer is; stored as ``smallint``, never renumbered."""
+
+    OPENING = 1
+    RECHARGE = 2
+    USAGE = 3
+    REFUND = 4
+    ADJUSTMENT = 5
+    WRITE_OFF = 6
+    REVERSAL = 7
+    MOVE = 8
+
+
+class CounterAccount(IntEnum):
+    """The other side of a transfer, one per property; stored as ``smallint``, never renumbered."""
+
+    CASH = 1
+    BANK = 2
+    ENERGY_REVENUE = 3
+    STANDING_REVENUE = 4
+    TAX_PAYABLE = 5
+    FEE_REVENUE = 6
+    DEMAND_REVENUE = 7
+    OPENING_BALANCES = 8
+    MOVE_CLEARING = 9
+    ADJUSTMENTS = 10

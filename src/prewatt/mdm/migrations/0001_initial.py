@@ -1,0 +1,15 @@
+"""Creates the hot tables from ``sql/0001_mdm.sql``."""
+
+from pathlib import Path
+from typing import ClassVar
+
+from django.db import migrations
+
+SQL = Path(__file__).resolve().parent.parent / "sql" / "0001_mdm.sql"
+
+
+class Migration(migrations.Migration):
+    """Plain SQL: these tables have no models."""
+
+    dependencies: ClassVar = []
+    operations: ClassVar = [migrations.RunSQL(SQL.read_text(encoding="utf-8"), elidable=False)]

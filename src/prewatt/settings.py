@@ -1,0 +1,73 @@
+"""Django settings, read from the environment alone.
+
+Every process gets its own database login through ``PREWATT_DSN``: the head-end may not touch
+payments and the web may not touch watermarks, and that is decided by PostgreSQL, not by us.
+``wiring`` hands each child process the DSN of its role.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from psycopg.conninfo import conninfo_to_dict
+
+PACKAGE_DIR = Path(__file__).resolve().parent
+
+
+def _database(dsn: str) -> dict[str, Any]:
+    """Turn a libpq DSN into Django's form, keeping every option libpq knows."""
+    parts: dict[str, Any] = dict(conninfo_to_dict(dsn))
+    name = parts.pop("dbname", "postgres")
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": name,
+        "USER": parts.pop("user", ""),
+        "PASSWORD": parts.pop("password", ""),
+        "HOST": parts.pop("host", ""),
+        "PORT": parts.pop("port", ""),
+        "OPTIONS": {"application_name": "prewatt", **parts},
+        "CONN_MAX_AGE": 600,
+        "ATOMIC_REQUESTS": False,
+        "DISABLE_SERVER_SIDE_CURSORS": True,
+    }
+
+
+DSN = os.environ.get("PREWATT_DSN", "")
+DATABASES = {"default": _database(DSN or "host=/nonexistent dbname=prewatt")}
+
+DEMO = os.environ.get("PREWATT_DEMO") == "1"
+SECRET_KEY = os.environ.get("PREWATT_SECRET_KEY", "")
+DEBUG = False
+ALLOWED_HOSTS = os.environ.get("PREWATT_HOSTS", "127.0.0.1,localhost,[::1]").split(",")
+
+INSTALLED_APPS = [
+    "django.contrib.contenttypes",
+    "django.contrib.auth",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "prewatt.access",
+    "prewatt.audit",
+    "prewatt.estate",
+    "prewatt.ledger",
+    "prewatt.mdm",
+    "prewatt.notify",
+    "prewatt.supply",
+    "prewatt.billing",
+    "prewatt.vending",
+    "prewatt.web",
+]
+AUTH_USER_MODEL = "access.User"
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+USE_TZ = True
+TIME_ZONE = "UTC"
+USE_I18N = True
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
+LOCALE_PATHS = [PACKAGE_DIR / "locale"]
+
+from prewatt.web.settings import *  # noqa: E402, F403  the web's own settings live with the web

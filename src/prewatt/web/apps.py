@@ -1,0 +1,10 @@
+"""Registers the web with Django: templates, static files and tags; it owns no tables."""
+
+from django.apps import AppConfig
+
+
+class WebConfig(AppConfig):
+    """Names the package."""
+
+    name = "prewatt.web"
+    label = "web"

@@ -1,0 +1,90 @@
+"""A real PostgreSQL for the tests: one throw-away server, one fresh database for each test.
+
+``./run check`` starts the server once and hands its DSN over in ``PREWATT_TEST_DSN``; without it
+the session starts its own. A migrated template database is made once and copied for each test
+that asks for ``database``, so tests commit for real and never see each other's rows.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import date
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+os.environ.setdefault("PREWATT_SECRET_KEY", "test-key-of-no-value")
+os.environ["DJANGO_SETTINGS_MODULE"] = "prewatt.settings"
+
+#: Every login role has this password in the throw-away server and nowhere else.
+ROLE_PASSWORD = "throwaway"
+
+
+@pytest.fixture(scope="session")
+def postgres_dsn() -> Iterator[str]:
+    """The owner's DSN of a throw-away server (database ``postgres``)."""
+    given = os.environ.get("PREWATT_TEST_DSN")
+    if given:
+        yield given
+        return
+    from prewatt.runtime.embedded_postgres import throwaway_postgres
+
+    with ExitStack() as stack:
+        yield stack.enter_context(throwaway_postgres(fsync=False))
+
+
+def _use_database(dsn: str) -> None:
+    """Point Django's default connection at another database."""
+    from django.db import connections
+
+    from prewatt.settings import _database
+
+    connection = connections["default"]
+    connection.close()
+    connection.settings_dict.update(_database(dsn))
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres_dsn: str) -> str:
+    """The name of a migrated, walled database without rows."""
+    import django
+
+    django.setup()
+    from prewatt import walls
+    from prewatt.migrate import migrate
+
+    name = f"template_{secrets.token_hex(4)}"
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    _use_database(make_conninfo(postgres_dsn, dbname=name))
+    passwords = dict.fromkeys(walls.LOGINS, ROLE_PASSWORD)
+    migrate(passwords=passwords, today=date(2026, 11, 17))
+    from django.db import connections
+
+    connections["default"].close()
+    return name
+
+
+@pytest.fixture
+def database(postgres_dsn: str, template_database: str) -> Iterator[str]:
+    """A fresh migrated database for this test; yields its owner DSN, Django already uses it."""
+    from django.db import connections
+
+    name = f"test_{secrets.token_hex(4)}"
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template_database}")
+        dsn = make_conninfo(postgres_dsn, dbname=name)
+        _use_database(dsn)
+        yield dsn
+        connections.close_all()
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def role_dsn(owner_dsn: str, role: str) -> str:
+    """The DSN of a login role of ``walls.LOGINS`` on the same database."""
+    parts = conninfo_to_dict(owner_dsn) | {"user": role, "password": ROLE_PASSWORD}
+    return make_conninfo(**parts)
