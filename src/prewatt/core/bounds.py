@@ -1,8 +1,8 @@
 """Integer arithmetic on arrays that refuses to wrap around.
 
-numpy's int64 wraps silently, which in a billing system would turn a large debt into a large credit.
-Every product and sum of money, energy and price therefore passes through this module, which proves
-the bound first and refuses with a typed error otherwise.
+numpy's int64 wraps silently, which in a billing system would turn a large debt into a large
+credit. Every product and sum of money, energy and price therefore passes through this module,
+which proves the bound first and refuses with a typed error otherwise.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ Int64 = npt.NDArray[np.int64]
 INT64_MAX: Final = 2**63 - 1
 INT64_MIN: Final = -(2**63)
 
-# `mul_div_floor` works through its multiplier in digits of this many bits: a divisor below 2^47 times
-# one digit stays below 2^63.
+# `mul_div_floor` works through its multiplier in digits of this many bits: a divisor below 2^47
+# times one digit stays below 2^63.
 _DIGIT_BITS: Final = 15
 _DIVISOR_LIMIT: Final = 1 << 47
 _DIGITS: Final = 4
@@ -56,7 +56,8 @@ def checked_multiply(left: Int64, right: Int64, *, place: str) -> Int64:
 def checked_add(left: Int64, right: Int64, *, place: str) -> Int64:
     """Add elementwise (shapes broadcast), or raise `OverflowRefused`."""
     total = np.asarray(left + right, dtype=np.int64)
-    # Two's complement: a sum overflowed exactly where both operands differ in sign from the result.
+    # Two's complement: a sum overflowed exactly where both operands differ in sign from the
+    # result.
     if bool((((left ^ total) & (right ^ total)) < 0).any()):
         raise OverflowRefused(place)
     return total
@@ -87,8 +88,9 @@ def mul_div_floor(value: Int64, multiplier: Int64, divisor: Int64, *, place: str
         raise OverflowRefused(place)
     if magnitude(value) * magnitude(multiplier) <= INT64_MAX:
         return np.asarray((value * multiplier) // divisor, dtype=np.int64)
-    # value = whole × divisor + part, hence the result is whole × multiplier + floor(part × multiplier
-    # ÷ divisor). The second term is a long division, one digit of the multiplier at a time.
+    # value = whole × divisor + part, hence the result is whole × multiplier + floor(part ×
+    # multiplier ÷ divisor). The second term is a long division, one digit of the multiplier at a
+    # time.
     whole, part = np.divmod(value, divisor)
     quotient = np.zeros(np.broadcast(value, multiplier, divisor).shape, dtype=np.int64)
     remainder = np.zeros_like(quotient)

@@ -1,17 +1,19 @@
-"""Local civil time for a property: days, weekdays, wall-clock minutes, from UTC instants and back.
+"""Local civil time for a property: days, weekdays, wall-clock minutes, from UTC instants and
+back.
 
-Instants are int64 microseconds since 1970-01-01T00:00Z. A *wall* value is what a clock on the wall of
-that place shows, written as if it were UTC microseconds; the difference is the zone's offset, which is
-constant between two transitions. One table of transitions therefore answers everything with vectorised
-look-ups. Two rules settle what daylight saving makes ambiguous:
+Instants are int64 microseconds since 1970-01-01T00:00Z. A *wall* value is what a clock on the
+wall of that place shows, written as if it were UTC microseconds; the difference is the zone's
+offset, which is constant between two transitions. One table of transitions therefore answers
+everything with vectorised look-ups. Two rules settle what daylight saving makes ambiguous:
 
 * From instant to wall there is no ambiguity; a price follows the wall clock at each instant, so a
   repeated hour is priced twice by its wall times and a skipped hour not at all.
-* From wall to instant, the answer is the first instant whose wall clock shows that time or later: a
-  skipped time means the jump itself, a repeated time its first occurrence. A local day begins at the
-  first instant whose wall clock has reached its midnight.
+* From wall to instant, the answer is the first instant whose wall clock shows that time or later:
+  a skipped time means the jump itself, a repeated time its first occurrence. A local day begins
+  at the first instant whose wall clock has reached its midnight.
 
-The zone rules come from the tz database through `zoneinfo`, constants in the sense of this package.
+The zone rules come from the tz database through `zoneinfo`, constants in the sense of this
+package.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 _FIRST_YEAR: Final = 1971
 _LAST_YEAR: Final = 2199
 _YEARS_PER_TABLE: Final = 10
-# No zone since 1970 has had two transitions within six hours, so probing that often finds every one.
+# No zone since 1970 has had two transitions within six hours, so probing that often finds every
+# one.
 _PROBE_STEP: Final = timedelta(hours=6)
 
 
@@ -78,8 +81,8 @@ def day_date(number: int) -> date:
 class LocalCalendar:
     """The civil time of one place: an IANA zone name and the dates that count as holidays there.
 
-    Hashable, so that compiled timelines can be cached by it. Raises `CivilTimeRefused` for a zone that
-    the tz database does not know.
+    Hashable, so that compiled timelines can be cached by it. Raises `CivilTimeRefused` for a zone
+    that the tz database does not know.
     """
 
     time_zone: str
@@ -108,16 +111,19 @@ class LocalCalendar:
         if wall_us.size == 0:
             return np.zeros_like(wall_us)
         edges, offsets = self._table(int(wall_us.min()) - DAY_US, int(wall_us.max()) + DAY_US)
-        # A running maximum, because a wall clock set back ends a stretch below where it had been before.
-        wall_ends = np.maximum.accumulate(np.append(edges[1:] + offsets[:-1], np.iinfo(np.int64).max))
+        # A running maximum, because a wall clock set back ends a stretch below where it had been
+        # before.
+        wall_ends = np.maximum.accumulate(
+            np.append(edges[1:] + offsets[:-1], np.iinfo(np.int64).max)
+        )
         stretch = np.searchsorted(wall_ends, wall_us, side="right")
-        return np.maximum(edges[stretch], wall_us - offsets[stretch])
+        return np.asarray(np.maximum(edges[stretch], wall_us - offsets[stretch]), dtype=np.int64)
 
     def day_starts(self, from_us: int, to_us: int) -> Int64:
         """The starts of the local days that cover [from_us, to_us), plus the end of the last.
 
-        Strictly increasing; the first is ≤ `from_us`, the last is ≥ `to_us`. Days last 23, 24 or 25
-        hours, or whatever the zone did.
+        Strictly increasing; the first is ≤ `from_us`, the last is ≥ `to_us`. Days last 23, 24 or
+        25 hours, or whatever the zone did.
         """
         first = int(self.local_day(np.array([from_us], dtype=np.int64))[0])
         last = int(self.local_day(np.array([max(from_us, to_us - 1)], dtype=np.int64))[0])
@@ -156,9 +162,11 @@ class LocalCalendar:
         return np.where(np.isin(day, _holiday_numbers(self.holidays)), HOLIDAY, weekday)
 
     def next_local(self, after_us: int, minute_of_day: int) -> int:
-        """The first instant after `after_us` (strictly) at which a local day reaches a wall-clock minute.
+        """The first instant after `after_us` (strictly) at which a local day reaches a wall-clock
+        minute.
 
-        A minute that a day skips counts as reached at the jump; one that it repeats is reached once.
+        A minute that a day skips counts as reached at the jump; one that it repeats is reached
+        once.
         """
         day = int(self.local_day(np.array([after_us], dtype=np.int64))[0])
         walls = np.arange(day - 1, day + 4, dtype=np.int64) * DAY_US + minute_of_day * MINUTE_US
@@ -166,10 +174,11 @@ class LocalCalendar:
         return int(instants[instants > after_us][0])
 
     def wall_edges(self, from_us: int, to_us: int, minutes: tuple[int, ...]) -> Int64:
-        """Every instant in [from_us, to_us) at which something priced by the wall clock may change.
+        """Every instant in [from_us, to_us) at which something priced by the wall clock may
+        change.
 
-        Sorted and unique: `from_us`, each instant at which the wall clock shows one of `minutes` of the
-        day, each change of offset, and the start of each local day.
+        Sorted and unique: `from_us`, each instant at which the wall clock shows one of `minutes`
+        of the day, each change of offset, and the start of each local day.
         """
         table_edges, table_offsets = self._table(from_us, to_us)
         pieces = [np.array([from_us], dtype=np.int64), self.day_starts(from_us, to_us)]
@@ -178,12 +187,14 @@ class LocalCalendar:
             begin, end = max(begin, from_us), min(end, to_us)
             if begin >= end:
                 continue
-            days = np.arange((begin + offset) // DAY_US, (end + offset) // DAY_US + 1, dtype=np.int64)
+            days = np.arange(
+                (begin + offset) // DAY_US, (end + offset) // DAY_US + 1, dtype=np.int64
+            )
             walls = days[:, None] * DAY_US + np.array(minutes, dtype=np.int64) * MINUTE_US
+            instants = (walls - offset).ravel()
             pieces.append(np.array([begin], dtype=np.int64))
-            pieces.append((walls - offset).ravel())
-            # Only instants of this stretch have this offset; the clip is repeated below for the rest.
-            pieces[-1] = pieces[-1][(pieces[-1] >= begin) & (pieces[-1] < end)]
+            # This offset holds in this stretch only.
+            pieces.append(instants[(instants >= begin) & (instants < end)])
         edges = np.unique(np.concatenate(pieces))
         return edges[(edges >= from_us) & (edges < to_us)]
 
@@ -224,7 +235,9 @@ def _holiday_numbers(holidays: frozenset[date]) -> Int64:
 
 @lru_cache(maxsize=512)
 def _offset_table(time_zone: str, first_year: int, end_year: int) -> tuple[Int64, Int64]:
-    """(instants, offsets): offset i holds from instant i until instant i + 1. Covers whole UTC years."""
+    """(instants, offsets): offset i holds from instant i until instant i + 1. Covers whole UTC
+    years.
+    """
     zone = _zone(time_zone)
     probe = datetime(first_year, 1, 1, tzinfo=UTC)
     end = datetime(end_year, 1, 1, tzinfo=UTC)

@@ -1,8 +1,8 @@
 """Amounts of money as integers, and their two doors: text typed by people, text shown to people.
 
-An amount is an int of micro-units (10⁻⁶ of the currency's major unit). It is rounded to minor units
-(cents) only where a document is made, half to even, and the residual is handed back so that the document
-can show it or carry it.
+An amount is an int of micro-units (10⁻⁶ of the currency's major unit). It is rounded to minor
+units (cents) only where a document is made, half to even, and the residual is handed back so that
+the document can show it or carry it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ MICRO_DIGITS: Final = 6
 NANO_PER_MICRO: Final = 1_000
 MINUS: Final = "\N{MINUS SIGN}"
 
-# Signs that stand before the digits. A currency that is not listed shows its ISO 4217 code and a no-break
-# space: guessing a sign (whose dollar?) is worse than three letters.
+# Signs that stand before the digits. A currency that is not listed shows its ISO 4217 code and a
+# no-break space: guessing a sign (whose dollar?) is worse than three letters.
 CURRENCY_SIGNS: Final = {"EUR": "€", "GBP": "£", "CNY": "¥", "USD": "$", "ZAR": "R", "INR": "₹"}
 
-_AMOUNT: Final = re.compile(r"(?P<sign>[-+\N{MINUS SIGN}]?)(?P<whole>[0-9]{1,18})(?:\.(?P<part>[0-9]+))?")
+_AMOUNT: Final = re.compile(
+    r"(?P<sign>[-+\N{MINUS SIGN}]?)(?P<whole>[0-9]{1,18})(?:\.(?P<part>[0-9]+))?"
+)
 
 
 class AmountRefused(ValueError):
@@ -46,7 +48,8 @@ def parse_amount(
     """Micro-units of a plain decimal such as `25` or `25.50`; raises `AmountRefused`.
 
     Strict on purpose: no exponent, no grouping, no comma, no NaN, ASCII digits only, at most
-    `minor_digits` decimals, and a magnitude of at most `limit_micro`. Surrounding spaces are ignored.
+    `minor_digits` decimals, and a magnitude of at most `limit_micro`. Surrounding spaces are
+    ignored.
     """
     match = _AMOUNT.fullmatch(text.strip())
     if match is None:
@@ -81,8 +84,9 @@ def round_to_minor(micro: int, minor_digits: int = 2) -> tuple[int, int]:
 class AmountText:
     """An amount in pieces, so that a page can set the currency sign smaller than the digits.
 
-    `sign` is empty or U+2212, `currency` the attached sign (or code and no-break space), `digits` the
-    magnitude with a point and commas at the thousands, `residual_micro` what rounding left out.
+    `sign` is empty or U+2212, `currency` the attached sign (or code and no-break space), `digits`
+    the magnitude with a point and commas at the thousands, `residual_micro` what rounding left
+    out.
     """
 
     sign: str
@@ -100,7 +104,9 @@ def amount_text(micro: int, *, currency: str, digits: int = 2) -> AmountText:
     whole, part = divmod(abs(minor), 10**digits)
     shown = f"{whole:,}" + (f".{part:0{digits}d}" if digits else "")
     sign = MINUS if minor < 0 else ""
-    return AmountText(sign, CURRENCY_SIGNS.get(currency, f"{currency}\N{NO-BREAK SPACE}"), shown, residual)
+    return AmountText(
+        sign, CURRENCY_SIGNS.get(currency, f"{currency}\N{NO-BREAK SPACE}"), shown, residual
+    )
 
 
 def format_amount(micro: int, *, currency: str, digits: int = 2) -> str:
@@ -114,7 +120,9 @@ def format_price(price_nano_per_kwh: int, *, currency: str, digits: int = 4) -> 
         return MINUS + format_price(-price_nano_per_kwh, currency=currency, digits=digits)
     whole, nano = divmod(price_nano_per_kwh, MICRO * NANO_PER_MICRO)
     part = f"{nano:09d}".rstrip("0").ljust(digits, "0")
-    return f"{CURRENCY_SIGNS.get(currency, currency + chr(0xA0))}{whole:,}" + (f".{part}" if part else "")
+    return f"{CURRENCY_SIGNS.get(currency, currency + chr(0xA0))}{whole:,}" + (
+        f".{part}" if part else ""
+    )
 
 
 def _micro_per_minor(minor_digits: int) -> int:

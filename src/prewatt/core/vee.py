@@ -1,4 +1,6 @@
-"""Validation of register readings against each meter's watermark (the VEE of meter data management)."""
+"""Validation of register readings against each meter's watermark (the VEE of meter data
+management).
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ OPEN_ENDED_US: Final = 2**63 - 1
 
 
 class Verdict(IntEnum):
-    """Stored as smallint, never renumbered; `VERDICT_NAMES` has the stable names (`mdm.vee.backwards`)."""
+    """Stored as smallint, never renumbered; `VERDICT_NAMES` has the stable names
+    (`mdm.vee.backwards`).
+    """
 
     ACCEPTED = 0
     DUPLICATE = 1
@@ -46,17 +50,20 @@ HELD_VERDICTS: Final = frozenset(
         Verdict.NEGATIVE,
     }
 )
-"""Verdicts that open a VEE case. DUPLICATE changes nothing; BACKFILL never changes the energy total."""
+"""Verdicts that open a VEE case. DUPLICATE changes nothing; BACKFILL never changes the energy
+total.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class MeterWatermarks:
-    """What is known of each meter of the batch before it; columns of one length, one entry per meter.
+    """What is known of each meter of the batch before it; columns of one length, one entry per
+    meter.
 
-    `last_*` is the last accepted reading (the opening one at first), `opened_*` the assignment's opening
-    reading, `closed_at_us` its end (`OPEN_ENDED_US` while open). `register_modulus` is 0 for a register that
-    never rolls over. `wh_per_count` turns register counts into Wh. `max_power_w` bounds plausible usage.
-    `period_us` is the expected distance of two readings.
+    `last_*` is the last accepted reading (the opening one at first), `opened_*` the assignment's
+    opening reading, `closed_at_us` its end (`OPEN_ENDED_US` while open). `register_modulus` is 0
+    for a register that never rolls over. `wh_per_count` turns register counts into Wh.
+    `max_power_w` bounds plausible usage. `period_us` is the expected distance of two readings.
     """
 
     last_at_us: Int64
@@ -72,8 +79,9 @@ class MeterWatermarks:
 
 @dataclass(frozen=True, slots=True)
 class VeeLimits:
-    """`clock_tolerance_us`: how far ahead of now a reading may be. `gap_periods`: an interval longer than so
-    many expected periods is a jump over a gap and its allocation is an estimate."""
+    """`clock_tolerance_us`: how far ahead of now a reading may be. `gap_periods`: an interval
+    longer than so many expected periods is a jump over a gap and its allocation is an estimate.
+    """
 
     clock_tolerance_us: int = 120_000_000
     gap_periods: int = 2
@@ -82,7 +90,9 @@ class VeeLimits:
 @dataclass(frozen=True, slots=True)
 class Validated:
     """One row per reading: `verdict`; and for ACCEPTED rows (0 elsewhere) the interval it closes:
-    `start_at_us`, `start_value`, `energy_wh`, `rolled`, `jumps_gap`. One row per meter: the new watermark."""
+    `start_at_us`, `start_value`, `energy_wh`, `rolled`, `jumps_gap`. One row per meter: the new
+    watermark.
+    """
 
     verdict: Int8
     start_at_us: Int64
@@ -103,6 +113,7 @@ def validate_readings(
     now_us: int,
     limits: VeeLimits,
 ) -> Validated:
-    """Judge a batch sorted by (meter_index, read_at_us, arrival). The verdicts and the watermarks do not
-    depend on where batches are cut, as long as each meter's readings arrive in time order."""
+    """Judge a batch sorted by (meter_index, read_at_us, arrival). The verdicts and the watermarks
+    do not depend on where batches are cut, as long as each meter's readings arrive in time order.
+    """
     raise NotImplementedError
