@@ -1,0 +1,182 @@
+"""Late readings inside an interval already charged: re-split it, never change its energy total.
+
+The interval between two readings keeps its registers at both ends. A reading that arrives late and
+lies between them in time and value cuts it in two; the superseded segments are taken back at the
+price they were charged at, the parts are rated anew, and the difference in money falls out of the
+sum. Nothing is updated: a revision is new rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from django.db import connection
+
+from prewatt.core.bounds import Int64
+from prewatt.core.civil_time import utc_datetime
+from prewatt.core.readings import ReadingBatch
+from prewatt.core.vee import Verdict
+
+_OLD_COLUMNS = (
+    "row", "start_at", "revision", "segment", "from_at", "to_at", "start_value_wh", "end_value_wh",
+    "energy_wh", "quality", "source", "received_at", "tariff_version_id", "band", "price_nano",
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NewIntervals:
+    """Intervals to rate, as columns; ``row`` is the caller's ``meter_state`` row."""
+
+    row: Int64
+    start_at_us: Int64
+    end_at_us: Int64
+    start_value: Int64
+    end_value: Int64
+    energy_wh: Int64
+    revision: Int64
+    source: Int64
+    received_at_us: Int64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Replacement:
+    """Superseded segments (columns named as in ``interval``, plus ``row``) and what replaces them."""
+
+    old: dict[str, Int64]
+    new: NewIntervals
+
+
+def replace_intervals(
+    *,
+    batch: ReadingBatch,
+    row: Int64,
+    account_id: Int64,
+    multiplier: Int64,
+    verdict: npt.NDArray[np.int8],
+) -> Replacement:
+    """Work out what the BACKFILL rows of a judged batch supersede.
+
+    ``verdict`` is corrected in place: a late reading that repeats a known one is a DUPLICATE, one
+    that contradicts it a CONFLICT, one outside the registers of its interval BACKWARDS.
+    """
+    late = np.flatnonzero(verdict == Verdict.BACKFILL)
+    old: list[tuple[int, ...]] = []
+    new: list[tuple[int, ...]] = []
+    if late.size:
+        covering = _covering(batch, row, account_id, late)
+        by_interval = sorted(late.tolist(), key=lambda at: (row[at], batch.read_at_us[at]))
+        for _, group in groupby(by_interval, key=lambda at: _interval_key(covering, at)):
+            _split(batch, row, multiplier, verdict, covering, list(group), old, new)
+    return Replacement(old=_old_columns(old), new=_new_columns(new))
+
+
+def _interval_key(covering: dict[int, list[tuple[Any, ...]]], at: int) -> tuple[int, ...]:
+    segments = covering.get(at)
+    return (-1, at) if not segments else (segments[0][0], segments[0][1], segments[0][2])
+
+
+def _split(
+    batch: ReadingBatch,
+    row: Int64,
+    multiplier: Int64,
+    verdict: npt.NDArray[np.int8],
+    covering: dict[int, list[tuple[Any, ...]]],
+    group: list[int],
+    old: list[tuple[int, ...]],
+    new: list[tuple[int, ...]],
+) -> None:
+    """Cut one charged interval at the late readings that belong inside it."""
+    segments = covering.get(group[0])
+    if not segments:
+        for at in group:
+            verdict[at] = Verdict.BEFORE_OPENING
+        return
+    start, end = segments[0][2], max(each[6] for each in segments)
+    first_value, last_value = segments[0][7], segments[0][8]
+    cuts: list[tuple[int, int, int]] = []
+    known = {start: first_value}
+    lowest = first_value
+    for at in group:
+        instant, value = int(batch.read_at_us[at]), int(batch.value_wh[at])
+        if instant in known:
+            verdict[at] = Verdict.DUPLICATE if known[instant] == value else Verdict.CONFLICT
+        elif not _between(lowest, value, last_value):
+            verdict[at] = Verdict.BACKWARDS
+        else:
+            cuts.append((instant, value, at))
+            known[instant], lowest = value, value
+    if not cuts:
+        return
+    old.extend((int(row[group[0]]), *each[2:]) for each in segments)
+    revision = segments[0][3] + 1
+    points = [(start, first_value, cuts[0][2]), *cuts, (end, last_value, cuts[-1][2])]
+    for number, (before, after) in enumerate(zip(points, points[1:], strict=False)):
+        at = after[2]
+        new.append((
+            int(row[at]), before[0], after[0], before[1], after[1],
+            (after[1] - before[1]) * int(multiplier[row[at]]),
+            revision if number == 0 else 0,
+            int(batch.source[at]), int(batch.received_at_us[at]),
+        ))
+
+
+def _between(low: int, value: int, high: int) -> bool:
+    """Whether a register value lies between two others; an interval that rolled over takes no cut."""
+    return low <= value <= high
+
+
+def _covering(
+    batch: ReadingBatch, row: Int64, account_id: Int64, late: Int64
+) -> dict[int, list[tuple[Any, ...]]]:
+    """For each late row, the live segments of the charged interval that contains its instant.
+
+    Live is the highest revision of the latest interval that starts at or before the instant.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _COVERING,
+            [
+                late.tolist(),
+                account_id[row[late]].tolist(),
+                batch.meter_id[late].tolist(),
+                batch.register_code[late].tolist(),
+                [utc_datetime(each) for each in batch.read_at_us[late].tolist()],
+            ],
+        )
+        rows = sorted(cursor.fetchall(), key=itemgetter(0, 4))
+    return {at: [each for each in group] for at, group in groupby(rows, key=itemgetter(0))}
+
+
+_COVERING = """
+SELECT b.at, i.meter_id, (extract(epoch FROM i.start_at) * 1000000)::bigint, i.revision, i.segment,
+       (extract(epoch FROM i.from_at) * 1000000)::bigint,
+       (extract(epoch FROM i.to_at) * 1000000)::bigint,
+       i.start_value_wh, i.end_value_wh, i.energy_wh, i.quality, i.source,
+       (extract(epoch FROM i.received_at) * 1000000)::bigint, i.tariff_version_id, i.band, i.price_nano
+FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::smallint[], %s::timestamptz[])
+    AS b(at, account_id, meter_id, register_code, read_at)
+CROSS JOIN LATERAL (
+    SELECT start_at, max(revision) AS revision FROM interval c
+    WHERE c.account_id = b.account_id AND c.meter_id = b.meter_id
+      AND c.register_code = b.register_code AND c.start_at <= b.read_at AND c.segment < 10000
+    GROUP BY start_at ORDER BY start_at DESC LIMIT 1
+) live
+JOIN interval i ON i.account_id = b.account_id AND i.meter_id = b.meter_id
+    AND i.register_code = b.register_code AND i.start_at = live.start_at
+    AND i.revision = live.revision AND i.segment < 10000
+"""
+
+
+def _old_columns(rows: list[tuple[int, ...]]) -> dict[str, Int64]:
+    table = np.array(rows, dtype=np.int64).reshape(len(rows), len(_OLD_COLUMNS))
+    return {name: table[:, number] for number, name in enumerate(_OLD_COLUMNS)}
+
+
+def _new_columns(rows: list[tuple[int, ...]]) -> NewIntervals:
+    table = np.array(rows, dtype=np.int64).reshape(len(rows), 9)
+    return NewIntervals(*(table[:, number] for number in range(9)))

@@ -1,0 +1,245 @@
+"""The ledger's only pen: accounts are opened, events appended, documents numbered, periods closed.
+
+Every function runs inside its caller's transaction and expects, or takes, the ``account_state``
+row locks in ``account_id`` order: that lock is the first of every writer in Prewatt. Everything is
+set-based; callers bring columns, not rows.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from django.db import connection
+
+from prewatt.access.scope import Actor, require, scope
+from prewatt.audit.operations import record
+from prewatt.core.accounts import CounterAccount, TransferKind
+
+
+class LedgerRefused(Exception):
+    """The ledger refuses the entry; nothing was written."""
+
+
+class UnknownAccount(LedgerRefused):
+    """An account named in the call does not exist or lies outside the actor's scope."""
+
+
+class PeriodClosed(LedgerRefused):
+    """A service date lies before the property's open period (invariant 10)."""
+
+
+class KeyReused(LedgerRefused):
+    """An idempotency key came again with another body (invariant 4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One transfer of an event. ``amount`` in micro-units, positive into the wallet, never zero."""
+
+    account_id: int
+    kind: TransferKind
+    component: int
+    counter_account: CounterAccount
+    amount: int
+    service_from: datetime
+    service_to: datetime
+    reason: str
+    band: int = 0
+    energy_wh: int = 0
+    tax_rate_ppm: int = 0
+    corrects_event_id: int | None = None
+    corrects_seq: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Legs that happen together or not at all, under one event id."""
+
+    event_id: int
+    legs: tuple[Leg, ...]
+
+
+def new_event_ids(count: int) -> list[int]:
+    """Draw ``count`` event ids; gaps after a rollback are harmless, ids only tie legs together."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT nextval('event_id_seq') FROM generate_series(1, %s)", [count]
+        )
+        return [int(row[0]) for row in cursor.fetchall()]
+
+
+def open_accounts(
+    *, rows: Sequence[tuple[int, int, int]], now: datetime
+) -> None:
+    """Create the hot row of new accounts at zero; rows are (account, property, legal entity) ids."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """INSERT INTO account_state (account_id, property_id, legal_entity_id, updated_at)
+               SELECT a, p, l, %s
+               FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS t(a, p, l)""",
+            [now, *(list(column) for column in zip(*rows, strict=True))] if rows else [now, [], [], []],
+        )
+
+
+def lock_accounts(account_ids: Sequence[int]) -> list[int]:
+    """Lock the hot rows in ``account_id`` order and return those that exist (and are in scope)."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT account_id FROM account_state WHERE account_id = ANY(%s)
+               ORDER BY account_id FOR NO KEY UPDATE""",
+            [sorted(set(account_ids))],
+        )
+        return [int(row[0]) for row in cursor.fetchall()]
+
+
+def append_events(*, actor_code: str, events: Sequence[Event], now: datetime) -> None:
+    """Append the legs of all events and move the posted balances with them, in one statement.
+
+    Sequence numbers come from each account's own counter under its lock, so they are gapless
+    (invariant 3), and ``posted_after`` chains each row to the one before (invariant 2).
+    Raises UnknownAccount if any account has no hot row in scope, PeriodClosed for a back-dated leg.
+    """
+    legs = [(event.event_id, leg) for event in events for leg in event.legs]
+    if not legs:
+        return
+    accounts = Counter(leg.account_id for _, leg in legs)
+    if len(lock_accounts(list(accounts))) != len(accounts):
+        raise UnknownAccount("an account of the event does not exist or is out of scope")
+    _refuse_closed_period([leg for _, leg in legs])
+    with connection.cursor() as cursor:
+        cursor.execute(_APPEND, [*_columns(legs), now, now, actor_code])
+        written = cursor.rowcount
+    if written != len(legs):
+        raise AssertionError(f"{len(legs)} transfers meant, {written} written")
+
+
+_APPEND = """
+WITH leg AS MATERIALIZED (
+    SELECT * FROM unnest(
+        %s::bigint[], %s::bigint[], %s::smallint[], %s::smallint[], %s::smallint[], %s::smallint[],
+        %s::bigint[], %s::bigint[], %s::integer[], %s::timestamptz[], %s::timestamptz[],
+        %s::bigint[], %s::bigint[], %s::text[]
+    ) WITH ORDINALITY AS t(event_id, account_id, kind, component, band, counter_account, amount,
+        energy_wh, tax_rate_ppm, service_from, service_to, corrects_event_id, corrects_seq, reason,
+        ord)
+), total AS (
+    SELECT account_id, count(*) AS legs, sum(amount)::bigint AS amount FROM leg GROUP BY account_id
+), state AS (
+    UPDATE account_state s
+    SET transfer_seq = s.transfer_seq + t.legs, posted = s.posted + t.amount,
+        updated_at = greatest(s.updated_at, %s)
+    FROM total t WHERE s.account_id = t.account_id
+    RETURNING s.account_id, s.property_id, s.legal_entity_id, s.transfer_seq - t.legs AS seq_before,
+              s.posted - t.amount AS posted_before
+)
+INSERT INTO transfer (account_id, seq, property_id, legal_entity_id, event_id, kind, component, band,
+    counter_account, amount, posted_after, currency, energy_wh, tax_rate_ppm, service_from,
+    service_to, booked_at, corrects_event_id, corrects_seq, actor, reason)
+SELECT l.account_id,
+       s.seq_before + row_number() OVER w,
+       s.property_id, s.legal_entity_id, l.event_id, l.kind, l.component, l.band, l.counter_account,
+       l.amount,
+       s.posted_before + sum(l.amount) OVER w,
+       p.currency, l.energy_wh, l.tax_rate_ppm, l.service_from, l.service_to, s.booked_at,
+       l.corrects_event_id, l.corrects_seq, s.actor, l.reason
+FROM leg l
+JOIN (SELECT state.*, %s::timestamptz AS booked_at, %s::text AS actor FROM state) s USING (account_id)
+JOIN property p ON p.id = s.property_id
+WINDOW w AS (PARTITION BY l.account_id ORDER BY l.ord)
+ORDER BY l.account_id, l.ord
+"""
+
+
+def _columns(legs: Sequence[tuple[int, Leg]]) -> list[object]:
+    """The legs as columns for ``unnest``, in the order that ``_APPEND`` unpacks them."""
+    return [
+        [event_id for event_id, _ in legs],
+        [leg.account_id for _, leg in legs],
+        [int(leg.kind) for _, leg in legs],
+        [leg.component for _, leg in legs],
+        [leg.band for _, leg in legs],
+        [int(leg.counter_account) for _, leg in legs],
+        [leg.amount for _, leg in legs],
+        [leg.energy_wh for _, leg in legs],
+        [leg.tax_rate_ppm for _, leg in legs],
+        [leg.service_from for _, leg in legs],
+        [leg.service_to for _, leg in legs],
+        [leg.corrects_event_id for _, leg in legs],
+        [leg.corrects_seq for _, leg in legs],
+        [leg.reason for _, leg in legs],
+    ]
+
+
+def _refuse_closed_period(legs: Sequence[Leg]) -> None:
+    """Hold the period row against a concurrent closing, and refuse what is dated before it."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT property_id FROM ledger_period WHERE property_id IN
+                   (SELECT property_id FROM account_state WHERE account_id = ANY(%s))
+               ORDER BY property_id FOR SHARE""",
+            [sorted({leg.account_id for leg in legs})],
+        )
+        if not cursor.fetchall():
+            return
+        cursor.execute(
+            """SELECT l.account_id, l.service_from, p.open_from
+               FROM unnest(%s::bigint[], %s::timestamptz[]) AS l(account_id, service_from)
+               JOIN account_state s USING (account_id)
+               JOIN ledger_period p ON p.property_id = s.property_id
+               JOIN property e ON e.id = p.property_id
+               WHERE l.service_from < p.open_from::timestamp AT TIME ZONE e.time_zone
+               LIMIT 1""",
+            [[leg.account_id for leg in legs], [leg.service_from for leg in legs]],
+        )
+        refused = cursor.fetchone()
+    if refused is not None:
+        raise PeriodClosed(
+            f"account {refused[0]}: service date {refused[1]:%Y-%m-%d} is closed; "
+            f"the books are open from {refused[2]:%Y-%m-%d}"
+        )
+
+
+def next_document_number(*, legal_entity_id: int, series: str, count: int = 1) -> int:
+    """Take ``count`` numbers of a series and return the first; gapless under the series' row lock."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """INSERT INTO document_series (legal_entity_id, series, last_number)
+               VALUES (%s, %s, %s)
+               ON CONFLICT (legal_entity_id, series)
+               DO UPDATE SET last_number = document_series.last_number + excluded.last_number
+               RETURNING last_number""",
+            [legal_entity_id, series, count],
+        )
+        row = cursor.fetchone()
+    assert row is not None
+    return int(row[0]) - count + 1
+
+
+def close_period(*, actor: Actor, property_id: int, open_from: date, now: datetime) -> None:
+    """Close the books before ``open_from``; closing never moves backwards.
+
+    Raises PeriodClosed when the books are already closed beyond that day.
+    """
+    require(actor, "ledger.close_period", property_id=property_id)
+    with scope(actor):
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """INSERT INTO ledger_period (property_id, open_from) VALUES (%s, %s)
+                   ON CONFLICT (property_id) DO UPDATE SET open_from = excluded.open_from
+                   WHERE ledger_period.open_from <= excluded.open_from
+                   RETURNING open_from""",
+                [property_id, open_from],
+            )
+            if cursor.fetchone() is None:
+                raise PeriodClosed("the books are already closed beyond that day")
+        record(
+            actor=actor.code,
+            code="ledger.period.closed",
+            property_id=property_id,
+            subject=f"property:{property_id}",
+            now=now,
+            open_from=open_from,
+        )

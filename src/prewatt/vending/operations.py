@@ -1,0 +1,340 @@
+"""Recharges: money in, once per idempotency key, with receipt, audit and supply in one commit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+
+from django.db import connection
+
+from prewatt.access.scope import Actor, require, scope
+from prewatt.audit.operations import record_many
+from prewatt.core.accounts import CounterAccount, TransferKind
+from prewatt.core.money import MICRO
+from prewatt.core.rating import Component
+from prewatt.ledger.operations import (
+    Event,
+    Leg,
+    append_events,
+    lock_accounts,
+    new_event_ids,
+    next_document_number,
+)
+from prewatt.supply.operations import decide_after_credit
+
+#: No single recharge is larger than this: a slip of the finger, not a sale.
+LIMIT_MICRO = 100_000 * MICRO
+
+#: A payment may be dated this far ahead of our clock and no farther.
+CLOCK_TOLERANCE = timedelta(minutes=2)
+
+RECEIPT_SERIES = "R"
+_COUNTER = {"cash": CounterAccount.CASH}
+
+
+@dataclass(frozen=True, slots=True)
+class Recharge:
+    """One recharge asked for. ``key`` is the caller's idempotency key, ``amount`` in micro-units."""
+
+    key: str
+    account_id: int
+    amount: int
+    way: str
+    reference: str
+    paid_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Recharged:
+    """A recharge that stands: stored with its key, and given again to whoever repeats it."""
+
+    key: str
+    account_id: int
+    event_id: int
+    amount: int
+    receipt_number: int
+    available_after: int
+    accepted_at: str
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RechargeRefused:
+    """A recharge that did not happen: a stable ``code`` and a sentence saying what to do."""
+
+    key: str
+    code: str
+    message: str
+
+
+Answer = Recharged | RechargeRefused
+
+
+def recharge(*, actor: Actor, recharges: Sequence[Recharge], now: datetime) -> list[Answer]:
+    """Recharge any number of accounts in one transaction; answers are in the order asked.
+
+    Each refusal is decided inside the set and touches nobody else. The same key with the same body
+    gets the stored answer (``repeated``), with another body it is refused (invariant 4). Nothing
+    is answered before the commit (invariant 9). Raises PermissionRefused.
+    """
+    require(actor, "vending.recharge")
+    with scope(actor):
+        answers: dict[int, Answer] = {
+            at: refused
+            for at, wish in enumerate(recharges)
+            if (refused := _malformed(wish, now)) is not None
+        }
+        _lock_keys(actor, [wish for at, wish in enumerate(recharges) if at not in answers])
+        places = _places(lock_accounts([wish.account_id for wish in recharges]))
+        fresh: list[int] = []
+        stored = _stored_answers(actor, recharges)
+        seen: dict[str, int] = {}
+        for at, wish in enumerate(recharges):
+            if at in answers:
+                continue
+            before = stored.get(wish.key)
+            if before is not None:
+                answers[at] = _repeat(wish, *before)
+            elif wish.key in seen:
+                if body_hash(wish) != body_hash(recharges[seen[wish.key]]):
+                    answers[at] = _key_reused(wish)
+            elif wish.account_id not in places:
+                answers[at] = RechargeRefused(
+                    wish.key, "vending.recharge.unknown_account",
+                    f"There is no account {wish.account_id} you may recharge. Nothing was taken.",
+                )
+            else:
+                seen[wish.key] = at
+                fresh.append(at)
+        done = _book(actor, [recharges[at] for at in fresh], places, now)
+        answers.update(zip(fresh, done, strict=True))
+        for at, wish in enumerate(recharges):
+            if at not in answers:
+                first = answers[seen[wish.key]]
+                answers[at] = replace(first, repeated=True) if isinstance(first, Recharged) else first
+    return [answers[at] for at in range(len(recharges))]
+
+
+def _malformed(wish: Recharge, now: datetime) -> RechargeRefused | None:
+    """What can be refused by looking at the wish alone."""
+    problem: tuple[str, str] | None = None
+    if wish.amount <= 0:
+        problem = ("amount_not_positive", "The amount must be more than zero.")
+    elif wish.amount > LIMIT_MICRO:
+        problem = ("amount_over_limit", f"One recharge takes at most {LIMIT_MICRO // MICRO}.")
+    elif not 1 <= len(wish.key) <= 128:
+        problem = ("key_malformed", "The idempotency key must have 1 to 128 characters.")
+    elif wish.way not in {"cash", "online", "transfer"}:
+        problem = ("way_unknown", f"There is no way of paying called {wish.way!r}.")
+    elif wish.paid_at > now + CLOCK_TOLERANCE:
+        problem = ("paid_in_the_future", "The time of payment lies in the future.")
+    if problem is None:
+        return None
+    return RechargeRefused(wish.key, f"vending.recharge.{problem[0]}", f"{problem[1]} Nothing was taken.")
+
+
+def _lock_keys(actor: Actor, wishes: Sequence[Recharge]) -> None:
+    """Let the same key be worked on by one transaction at a time, whatever account it names."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT pg_advisory_xact_lock(k) FROM
+               (SELECT DISTINCT hashtextextended(%s || chr(10) || key, 0) AS k
+                FROM unnest(%s::text[]) AS key ORDER BY 1) AS keys""",
+            [actor.code, [wish.key for wish in wishes]],
+        )
+
+
+def body_hash(wish: Recharge) -> bytes:
+    """SHA-256 of what the caller asked for, without the key."""
+    body = {"account": wish.account_id, "amount": wish.amount, "way": wish.way, "ref": wish.reference}
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).digest()
+
+
+def _stored_answers(
+    actor: Actor, wishes: Sequence[Recharge]
+) -> dict[str, tuple[bytes, dict[str, object]]]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT key, body_hash, answer FROM idempotency WHERE caller = %s AND key = ANY(%s)",
+            [actor.code, [wish.key for wish in wishes]],
+        )
+        return {
+            row[0]: (bytes(row[1]), row[2] if isinstance(row[2], dict) else json.loads(row[2]))
+            for row in cursor.fetchall()
+        }
+
+
+def _repeat(wish: Recharge, stored_hash: bytes, answer: dict[str, object]) -> Answer:
+    if stored_hash != body_hash(wish):
+        return _key_reused(wish)
+    return Recharged(**(answer | {"repeated": True}))  # type: ignore[arg-type]  # our own JSON
+
+
+def _key_reused(wish: Recharge) -> RechargeRefused:
+    return RechargeRefused(
+        wish.key, "vending.recharge.key_reused",
+        "This key already stands for another recharge. Use a new key. Nothing was taken.",
+    )
+
+
+def _places(account_ids: Sequence[int]) -> dict[int, tuple[int, int]]:
+    """account → (property, legal entity), for open accounts that are in scope."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT s.account_id, s.property_id, s.legal_entity_id
+               FROM account_state s JOIN account a ON a.id = s.account_id
+               WHERE s.account_id = ANY(%s) AND a.closed_at IS NULL""",
+            [list(account_ids)],
+        )
+        return {int(row[0]): (int(row[1]), int(row[2])) for row in cursor.fetchall()}
+
+
+def _book(
+    actor: Actor, wishes: Sequence[Recharge], places: dict[int, tuple[int, int]], now: datetime
+) -> list[Recharged]:
+    if not wishes:
+        return []
+    events = new_event_ids(len(wishes))
+    append_events(
+        actor_code=actor.code,
+        events=[
+            Event(event, (_leg(wish, now),)) for event, wish in zip(events, wishes, strict=True)
+        ],
+        now=now,
+    )
+    numbers = _receipt_numbers(wishes, places)
+    available = _available_after(wishes, events)
+    done = [
+        Recharged(wish.key, wish.account_id, event, wish.amount, number, left, now.isoformat())
+        for wish, event, number, left in zip(wishes, events, numbers, available, strict=True)
+    ]
+    _write_payments(actor, wishes, done, places, now)
+    _write_keys(actor, wishes, done, places, now)
+    record_many(
+        actor=actor.code,
+        code="vending.recharge.posted",
+        now=now,
+        rows=[
+            (places[each.account_id][0], f"account:{each.account_id}",
+             {"amount": each.amount, "event": each.event_id, "receipt": each.receipt_number})
+            for each in done
+        ],
+    )
+    decide_after_credit(account_ids=sorted({wish.account_id for wish in wishes}), now=now)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_notify('changed', p::text) FROM unnest(%s::bigint[]) AS p",
+            [sorted({places[wish.account_id][0] for wish in wishes})],
+        )
+    return done
+
+
+def _leg(wish: Recharge, now: datetime) -> Leg:
+    """Money counts from when we took it: a payment dated earlier is served from now on."""
+    return Leg(
+        account_id=wish.account_id,
+        kind=TransferKind.RECHARGE,
+        component=int(Component.ENERGY),
+        counter_account=_COUNTER.get(wish.way, CounterAccount.BANK),
+        amount=wish.amount,
+        service_from=now,
+        service_to=now,
+        reason=f"recharge.{wish.way}",
+    )
+
+
+def _receipt_numbers(
+    wishes: Sequence[Recharge], places: dict[int, tuple[int, int]]
+) -> list[int]:
+    """Consecutive numbers per legal entity, series rows locked in order of the entity."""
+    entities = [places[wish.account_id][1] for wish in wishes]
+    following = {
+        entity: next_document_number(
+            legal_entity_id=entity, series=RECEIPT_SERIES, count=entities.count(entity)
+        )
+        for entity in sorted(set(entities))
+    }
+    numbers = []
+    for entity in entities:
+        numbers.append(following[entity])
+        following[entity] += 1
+    return numbers
+
+
+def _available_after(wishes: Sequence[Recharge], events: Sequence[int]) -> list[int]:
+    """Available money right after each recharge, even of several for one account."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT e.event_id, t.posted_after - (s.posted - s.available)
+               FROM unnest(%s::bigint[], %s::bigint[]) AS e(account_id, event_id)
+               JOIN transfer t USING (account_id, event_id)
+               JOIN account_state s USING (account_id)""",
+            [[wish.account_id for wish in wishes], list(events)],
+        )
+        left = {int(row[0]): int(row[1]) for row in cursor.fetchall()}
+    return [left[event] for event in events]
+
+
+def _write_payments(
+    actor: Actor,
+    wishes: Sequence[Recharge],
+    done: Sequence[Recharged],
+    places: dict[int, tuple[int, int]],
+    now: datetime,
+) -> None:
+    accounts = [each.account_id for each in done]
+    properties = [places[each][0] for each in accounts]
+    events = [each.event_id for each in done]
+    amounts = [each.amount for each in done]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """INSERT INTO payment (property_id, account_id, event_id, amount_micro, way, reference,
+                   paid_at, accepted_at, taken_by)
+               SELECT p, a, e, m, w, r, d, %s, %s FROM unnest(%s::bigint[], %s::bigint[],
+                   %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::timestamptz[])
+                   AS t(p, a, e, m, w, r, d)""",
+            [
+                now, actor.code, properties, accounts, events, amounts,
+                [wish.way for wish in wishes],
+                [wish.reference for wish in wishes],
+                [wish.paid_at for wish in wishes],
+            ],
+        )
+        cursor.execute(
+            """INSERT INTO document (property_id, legal_entity_id, series, number, kind, account_id,
+                   event_id, issued_at, amount_micro)
+               SELECT p, l, %s, n, 'receipt', a, e, %s, m FROM unnest(%s::bigint[], %s::bigint[],
+                   %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[]) AS t(p, l, n, a, e, m)""",
+            [
+                RECEIPT_SERIES, now, properties, [places[each][1] for each in accounts],
+                [each.receipt_number for each in done], accounts, events, amounts,
+            ],
+        )
+
+
+def _write_keys(
+    actor: Actor,
+    wishes: Sequence[Recharge],
+    done: Sequence[Recharged],
+    places: dict[int, tuple[int, int]],
+    now: datetime,
+) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """INSERT INTO idempotency (caller, key, body_hash, account_id, property_id, answer,
+                   created_at)
+               SELECT %s, k, h, a, p, j, %s FROM unnest(%s::text[], %s::bytea[], %s::bigint[],
+                   %s::bigint[], %s::jsonb[]) AS t(k, h, a, p, j)""",
+            [
+                actor.code,
+                now,
+                [wish.key for wish in wishes],
+                [body_hash(wish) for wish in wishes],
+                [wish.account_id for wish in wishes],
+                [places[wish.account_id][0] for wish in wishes],
+                [json.dumps(asdict(each)) for each in done],
+            ],
+        )
