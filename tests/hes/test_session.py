@@ -31,9 +31,7 @@ def config(broker: Broker, **changes: int) -> MqttConfig:
 
 
 @contextmanager
-def running(
-    session: MqttSession, on_frame: Callable[[Frame], None]
-) -> Iterator[MqttSession]:
+def running(session: MqttSession, on_frame: Callable[[Frame], None]) -> Iterator[MqttSession]:
     session.start(on_frame)
     assert session.wait_connected(10)
     time.sleep(0.3)  # the subscription is acknowledged a moment after the connection

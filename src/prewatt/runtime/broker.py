@@ -13,6 +13,7 @@ is lost by that, since a meter drops its backlog only at the head-end's watermar
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import pwd
 import shutil
@@ -21,7 +22,7 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal
 
@@ -34,6 +35,7 @@ BrokerKind = Literal["mosquitto", "amqtt"]
 MqttProtocol = Literal["5", "3.1.1"]
 
 LOOPBACK = "127.0.0.1"
+_ADDRESS_FILE = "mqtt/address.json"
 # Debian installs the broker where an ordinary user's PATH does not look.
 _SEARCH_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
 
@@ -112,6 +114,21 @@ def prepare_broker(
         _MOSQUITTO_CONFIGURATION.format(port=port, folder=folder.resolve(), user=user)
     )
     return BrokerCommand("mosquitto", (mosquitto, "-c", str(configuration)), port, "5")
+
+
+def write_address(state_dir: Path, command: BrokerCommand) -> None:
+    """Leave the running broker's address where the other processes of this checkout look for it."""
+    path = state_dir / _ADDRESS_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".draft")
+    draft.write_text(json.dumps(asdict(command)))
+    draft.replace(path)
+
+
+def read_address(state_dir: Path) -> BrokerCommand:
+    """Return what `write_address` left; raises `FileNotFoundError` if no broker was ever started."""
+    kept = json.loads((state_dir / _ADDRESS_FILE).read_text())
+    return BrokerCommand(**kept | {"arguments": tuple(kept["arguments"])})
 
 
 def wait_until_listening(command: BrokerCommand, *, timeout_s: float = 10.0) -> None:

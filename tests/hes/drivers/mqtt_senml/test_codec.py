@@ -225,3 +225,13 @@ def test_commands_and_watermarks_reach_the_meter_unchanged() -> None:
     assert codec.decode_watermarks("PW-1", payload) == marks
     with pytest.raises(MalformedFrame):
         codec.decode_watermarks("PW-1", b'{"committed":{"9.9.9":1764000000}}')
+
+
+def test_an_event_without_detail_is_an_event() -> None:
+    for payload in (
+        codec.encode_event(code="cover_open", at_us=T),
+        b'{"code":"cover_open","at":1764000000}',
+    ):
+        event = decode(payload, "event")
+        assert isinstance(event, EventFrame)
+        assert (event.at_us, event.detail) == (T, "")

@@ -109,7 +109,7 @@ def decode(topic: str, payload: bytes, *, received_at_us: int, token: AckToken) 
         code = _text(fields, "code", MAX_TEXT)
         if not _EVENT_CODE.fullmatch(code):
             raise MalformedFrame("value", f"not an event code: {code[:60]!r}")
-        detail = _text(fields, "detail", MAX_TEXT) if "detail" in fields else ""
+        detail = _text(fields, "detail", MAX_TEXT, may_be_empty=True) if "detail" in fields else ""
         return EventFrame(serial, received_at_us, token, code, _instant_us(fields, "at"), detail)
     return _decode_answer(serial, fields, received_at_us, token)
 

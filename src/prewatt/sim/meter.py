@@ -1,0 +1,349 @@
+"""A simulated prepayment meter: register, relay, clock, event log, backlog. Pure: time goes in, messages come out.
+
+It behaves as an honest meter would. The register counts only while the relay is closed. A reading stays in the
+backlog until the head-end's watermark has passed it, whatever the broker said, and is sent again when no
+watermark comes. A command with a known id gets the stored answer. What is dishonest about it is a fault
+and is switched on by name:
+
+| fault | value | effect |
+|---|---|---|
+| `drop` | percent | so many of its messages never leave |
+| `duplicate` | 0 or 1 | every message leaves twice |
+| `reorder` | 0 or 1 | every message leaves after its successor |
+| `clock_drift` | seconds | its clock is ahead by so much (negative: behind) |
+| `rollover` | Wh | the register returns to zero after so much more |
+| `stuck_relay` | 0 or 1 | commands are answered `ok`, the contacts stay as they are |
+| `outage` | 0 or 1 | no connection; readings pile up and come afterwards |
+| `cover_open` | 0 or 1 | the cover sensor reports |
+| `heater` | W | so much load on top of the shape (no fault, but as useful) |
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from prewatt.hes.drivers.mqtt_senml import codec
+from prewatt.hes.drivers.mqtt_senml.topics import Uplink
+from prewatt.hes.frames import (
+    ACTIVE_IMPORT,
+    EVENT_LOG,
+    AnswerResult,
+    MalformedFrame,
+    RelayState,
+)
+from prewatt.sim.loads import Profile, cumulative_wh
+
+FAULTS: Final = (
+    "drop",
+    "duplicate",
+    "reorder",
+    "clock_drift",
+    "rollover",
+    "stuck_relay",
+    "outage",
+    "cover_open",
+    "heater",
+)
+FIRMWARE: Final = "prewatt-sim 1.0"
+
+_BACKLOG_MAX: Final = 4_096
+_EVENTS_MAX: Final = 200
+_ANSWERS_KEPT: Final = 32
+_ROWS_PER_MESSAGE: Final = 200
+_MESSAGES_PER_TICK: Final = 5
+_RETRY_US: Final = 30_000_000
+_EVENT_RETRY_US_MAX: Final = 3_600_000_000
+_US_PER_WH: Final = 3_600_000_000  # watt-microseconds
+
+Outgoing = tuple[Uplink, bytes]
+
+
+class UnknownFault(ValueError):
+    """No such fault, or not such a value."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeterConfig:
+    """What a meter is made of.
+
+    Its register stood at `start_register_wh` at `start_at_us` (simulated time) and has followed the load
+    shape since. The first report is due at a multiple of the period plus `phase_us`, so that meters
+    do not all speak at once.
+    """
+
+    serial: str
+    profile: Profile
+    scale_ppm: int
+    start_register_wh: int
+    start_at_us: int
+    report_period_us: int
+    phase_us: int = 0
+    register_modulus_wh: int = 1_000_000_000
+    relay: RelayState = "closed"
+
+
+class SimulatedMeter:
+    """One meter. Every method takes the true simulated time; the meter's own clock may differ from it."""
+
+    def __init__(self, config: MeterConfig) -> None:
+        self.config = config
+        self.relay: RelayState = config.relay
+        self.is_online = False
+        self.faults: dict[str, int] = dict.fromkeys(FAULTS, 0)
+        # Energy up to `_mark_us` is in `_counted_wh` (with a rest below one Wh of extra load); after it
+        # the register follows the load as long as the relay is closed.
+        self._counted_wh = config.start_register_wh
+        self._mark_us = config.start_at_us
+        self._extra_rest = 0
+        self._wraps_at_wh = config.register_modulus_wh
+        self._zero_at_wh = 0
+        self._next_report_us = 0
+        # (meter time, register): the first `_sent` of them have been sent and wait for a watermark.
+        self._backlog: list[tuple[int, int]] = []
+        self._sent = 0
+        self._progress_at_us = 0
+        self._events: list[tuple[int, str]] = []
+        self._events_sent = 0
+        self._events_sent_at_us = 0
+        self._event_retry_us = _RETRY_US
+        self._answers: OrderedDict[str, bytes] = OrderedDict()
+        self._dropped_percent = 0
+        self._held_back: list[Outgoing] = []
+
+    # --- what can be seen ---
+
+    def clock_us(self, now_us: int) -> int:
+        """The time on the meter's own clock."""
+        return now_us + self.faults["clock_drift"] * 1_000_000
+
+    def register_wh(self, now_us: int) -> int:
+        """What the display shows: the counted energy, reduced by every return to zero."""
+        shown = self._energy_wh(now_us)[0] - self._zero_at_wh
+        return shown % self._wraps_at_wh
+
+    @property
+    def backlog(self) -> int:
+        """How many readings are not yet known to be committed."""
+        return len(self._backlog)
+
+    def next_due_us(self) -> int:
+        """When `tick` has something to do at the latest."""
+        return self._next_report_us
+
+    # --- what happens to it ---
+
+    def connected(self, now_us: int) -> list[Outgoing]:
+        """The transport is up: say hello, then send everything again that is not known to be committed."""
+        self.is_online = True
+        self._sent = self._events_sent = 0
+        hello = codec.encode_hello(
+            clock_us=self.clock_us(now_us), relay=self.relay, firmware=FIRMWARE
+        )
+        self._report(now_us)
+        return self._faulty([(Uplink.HELLO, hello), *self._unsent(now_us)])
+
+    def disconnected(self) -> None:
+        """The transport is down: nothing leaves, everything is kept."""
+        self.is_online = False
+
+    def tick(self, now_us: int) -> list[Outgoing]:
+        """Take the reading that is due, and send what is unsent or has waited too long for a watermark."""
+        if now_us >= self._next_report_us:
+            self._report(now_us)
+        if not self.is_online:
+            return []
+        if self._sent and now_us - self._progress_at_us >= _RETRY_US:
+            self._sent = 0
+        if self._events_sent and now_us - self._events_sent_at_us >= self._event_retry_us:
+            self._events_sent = 0
+            self._event_retry_us = min(2 * self._event_retry_us, _EVENT_RETRY_US_MAX)
+        return self._faulty(self._unsent(now_us))
+
+    def receive_watermarks(self, payload: bytes, now_us: int) -> None:
+        """Drop what is committed; a malformed payload is ignored, as noise on the line would be."""
+        try:
+            marks = codec.decode_watermarks(self.config.serial, payload)
+        except MalformedFrame:
+            return
+        for mark in marks:
+            if mark.register_code == ACTIVE_IMPORT:
+                self._drop_readings(mark.read_at_us, now_us)
+            elif mark.register_code == EVENT_LOG:
+                self._drop_events(mark.read_at_us)
+
+    def receive_command(self, payload: bytes, now_us: int) -> list[Outgoing]:
+        """Do as told and answer; a known id gets the stored answer and nothing is done twice."""
+        try:
+            command = codec.decode_command(payload)
+        except MalformedFrame:
+            return []
+        stored = self._answers.get(command.command_id)
+        if stored is not None:
+            return self._faulty([(Uplink.ANSWER, stored)])
+        result: AnswerResult = "ok"
+        before = self.relay
+        if self.clock_us(now_us) > command.expires_at_us:
+            result = "expired"
+        elif command.state is not None and not self.faults["stuck_relay"]:
+            self._fold(now_us)
+            self.relay = command.state
+        answer = codec.encode_answer(
+            command_id=command.command_id,
+            result=result,
+            relay=self.relay,
+            register_wh=self.register_wh(now_us),
+            at_us=self.clock_us(now_us),
+        )
+        self._answers[command.command_id] = answer
+        while len(self._answers) > _ANSWERS_KEPT:
+            self._answers.popitem(last=False)
+        outgoing: list[Outgoing] = [(Uplink.ANSWER, answer)]
+        if self.relay != before:
+            self._record(now_us)
+            outgoing += self._unsent(now_us)
+        return self._faulty(outgoing)
+
+    def set_fault(self, name: str, value: int, now_us: int) -> list[Outgoing]:
+        """Switch a fault (0 is off); raises `UnknownFault`. `outage` is for the transport to act upon."""
+        if name not in FAULTS:
+            raise UnknownFault(f"no fault {name!r}; there are {', '.join(FAULTS)}")
+        if name == "drop" and not 0 <= value <= 100:
+            raise UnknownFault("drop is a percentage")
+        if value < 0 and name != "clock_drift":
+            raise UnknownFault(f"{name} cannot be negative")
+        self._fold(now_us)
+        was = self.faults[name]
+        self.faults[name] = value
+        if name == "rollover" and value:
+            shown = self.register_wh(now_us)
+            self._zero_at_wh = self._counted_wh - shown
+            self._wraps_at_wh = shown + value
+        if name == "cover_open" and bool(value) != bool(was):
+            self._log("cover_open" if value else "cover_closed", now_us)
+        return self._faulty(self._unsent(now_us)) if self.is_online else []
+
+    # --- memory that survives a restart ---
+
+    def to_state(self) -> dict[str, Any]:
+        """Everything that a real meter keeps without power, as plain JSON values."""
+        return {
+            "relay": self.relay,
+            "faults": self.faults,
+            "counted_wh": self._counted_wh,
+            "mark_us": self._mark_us,
+            "extra_rest": self._extra_rest,
+            "wraps_at_wh": self._wraps_at_wh,
+            "zero_at_wh": self._zero_at_wh,
+            "backlog": self._backlog,
+            "events": self._events,
+            "answers": [[key, value.decode()] for key, value in self._answers.items()],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up where `to_state` left; the load has gone on meanwhile, as it does behind a real meter."""
+        self.relay = state["relay"]
+        self.faults = dict.fromkeys(FAULTS, 0) | state["faults"]
+        self._counted_wh = state["counted_wh"]
+        self._mark_us = state["mark_us"]
+        self._extra_rest = state["extra_rest"]
+        self._wraps_at_wh = state["wraps_at_wh"]
+        self._zero_at_wh = state["zero_at_wh"]
+        self._backlog = [(at, value) for at, value in state["backlog"]]
+        self._events = [(at, code) for at, code in state["events"]]
+        self._answers = OrderedDict((key, value.encode()) for key, value in state["answers"])
+
+    # --- inside ---
+
+    def _energy_wh(self, now_us: int) -> tuple[int, int]:
+        """Counted energy and the rest below one Wh of the extra load, in watt-microseconds."""
+        if self.relay == "open" or now_us <= self._mark_us:
+            return self._counted_wh, self._extra_rest
+        instants = np.array([self._mark_us, now_us], dtype=np.int64)
+        before, after = cumulative_wh(self.config.profile, self.config.scale_ppm, instants)
+        extra = self.faults["heater"] * (now_us - self._mark_us) + self._extra_rest
+        whole, rest = divmod(extra, _US_PER_WH)
+        return self._counted_wh + int(after - before) + whole, rest
+
+    def _fold(self, now_us: int) -> None:
+        """Settle the energy so far, before relay or load change."""
+        self._counted_wh, self._extra_rest = self._energy_wh(now_us)
+        self._mark_us = max(now_us, self._mark_us)
+
+    def _report(self, now_us: int) -> None:
+        period, phase = self.config.report_period_us, self.config.phase_us
+        self._record(now_us)
+        self._next_report_us = ((now_us - phase) // period + 1) * period + phase
+
+    def _record(self, now_us: int) -> None:
+        row = (self.clock_us(now_us), self.register_wh(now_us))
+        if self._backlog and self._backlog[-1] == row:
+            return
+        self._backlog.append(row)
+        if len(self._backlog) > _BACKLOG_MAX:
+            # Memory is full: halve the resolution of the oldest half. A register is cumulative, so no energy
+            # is lost, only when it was drawn.
+            half = _BACKLOG_MAX // 2
+            self._backlog = self._backlog[:half:2] + self._backlog[half:]
+            self._sent = 0
+
+    def _drop_readings(self, committed_us: int, now_us: int) -> None:
+        # A row that was not sent cannot be committed, whatever its time says: the clock may have been set
+        # back.
+        kept = [row for row in self._backlog[: self._sent] if row[0] > committed_us]
+        if len(kept) < self._sent:
+            self._progress_at_us = now_us
+        self._backlog = kept + self._backlog[self._sent :]
+        self._sent = len(kept)
+
+    def _drop_events(self, committed_us: int) -> None:
+        kept = [row for row in self._events[: self._events_sent] if row[0] > committed_us]
+        self._events = kept + self._events[self._events_sent :]
+        self._events_sent = len(kept)
+        self._event_retry_us = _RETRY_US
+
+    def _log(self, code: str, now_us: int) -> None:
+        self._events = [*self._events, (self.clock_us(now_us), code)][-_EVENTS_MAX:]
+
+    def _unsent(self, now_us: int) -> list[Outgoing]:
+        """Messages for everything unsent, as far as one tick may carry."""
+        if not self.is_online:
+            return []
+        messages: list[Outgoing] = []
+        if self._sent == 0:
+            self._progress_at_us = now_us
+        while self._sent < len(self._backlog) and len(messages) < _MESSAGES_PER_TICK:
+            rows = self._backlog[self._sent : self._sent + _ROWS_PER_MESSAGE]
+            payload = codec.encode_readings(
+                self.config.serial,
+                [(at_us, ACTIVE_IMPORT, value) for at_us, value in rows],
+                meter_clock_us=self.clock_us(now_us),
+                relay=self.relay,
+            )
+            messages.append((Uplink.READINGS, payload))
+            self._sent += len(rows)
+        for at_us, code in self._events[self._events_sent :]:
+            messages.append((Uplink.EVENT, codec.encode_event(code=code, at_us=at_us)))
+            self._events_sent_at_us = now_us
+        self._events_sent = len(self._events)
+        return messages
+
+    def _faulty(self, messages: list[Outgoing]) -> list[Outgoing]:
+        """What of `messages` leaves, how often and in what order, by the faults of the line."""
+        leaving: list[Outgoing] = []
+        for message in messages:
+            self._dropped_percent += self.faults["drop"]
+            if self._dropped_percent >= 100:
+                self._dropped_percent -= 100
+                continue
+            leaving += [message] * (2 if self.faults["duplicate"] else 1)
+        if self.faults["reorder"]:
+            if not leaving:
+                return []
+            # The last of this round waits for the next one, and the one that waited goes last.
+            leaving, self._held_back = leaving[:-1] + self._held_back, leaving[-1:]
+            return leaving
+        leaving, self._held_back = self._held_back + leaving, []
+        return leaving

@@ -1,0 +1,356 @@
+"""One process of simulated meters: each with an MQTT connection of its own, all in one thread and one selector.
+
+A meter costs a socket and a paho client without its thread. The process knows nothing of the platform but
+the broker's address, and everything that a meter has to remember goes into a state file: killed and
+started again, its registers have gone on and its backlog is still there.
+
+Faults and extra load are switched while it runs, over the broker's topic `pw/sim/{serial}/fault` with
+`{"name": …, "value": …}`, heard on a connection of the process's own: a meter in an outage hears nothing.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from prewatt.hes.drivers.mqtt_senml.topics import Downlink, downlink_topic, uplink_topic
+from prewatt.hes.frames import RelayState
+from prewatt.sim.loads import load_profile
+from prewatt.sim.meter import MeterConfig, Outgoing, SimulatedMeter, UnknownFault
+
+log = logging.getLogger(__name__)
+
+_KEEPALIVE_S: Final = 60
+_TICK_S: Final = 0.25
+_SAVE_S: Final = 5.0
+_BACKOFF_S_MAX: Final = 10.0
+_CONNECTS_PER_TICK: Final = 40
+
+
+class SimMeter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One meter in the configuration: its register stood at `start_register_wh` at `start_at_us`."""
+
+    serial: str
+    profile: str
+    scale_ppm: int
+    start_register_wh: int
+    start_at_us: int
+    register_modulus_wh: int = 1_000_000_000
+    relay: RelayState = "closed"
+
+
+class SimConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The configuration file of one process, JSON.
+
+    Simulated time is real time plus `clock_offset_us`. `name` tells the processes of one simulation
+    apart in client identifiers.
+    """
+
+    name: str
+    host: str
+    port: int
+    state_file: str
+    meters: tuple[SimMeter, ...]
+    clock_offset_us: int = 0
+    utc_offset_s: int = 0
+    report_period_s: int = 10
+
+
+def load_config(path: Path) -> SimConfig:
+    """Read and check a configuration file; raises `msgspec.ValidationError` saying where it is wrong."""
+    return msgspec.json.decode(path.read_bytes(), type=SimConfig)
+
+
+def fault_topic(serial: str) -> str:
+    """Where the faults of a simulated meter are switched."""
+    return f"pw/sim/{serial}/fault"
+
+
+class _Line:
+    """One MQTT connection within the selector: connects, backs off, reconnects, hands messages up."""
+
+    def __init__(
+        self,
+        client_id: str,
+        address: tuple[str, int],
+        selector: selectors.BaseSelector,
+        *,
+        subscriptions: Sequence[tuple[str, int]],
+        on_up: Callable[[], None],
+        on_down: Callable[[], None],
+        on_message: Callable[[str, bytes], None],
+    ) -> None:
+        self.is_up = False
+        self.wanted = True
+        self._address = address
+        self._selector = selector
+        self._subscriptions = list(subscriptions)
+        self._on_up, self._on_down, self._on_message = on_up, on_down, on_message
+        self._retry_at_s = 0.0
+        self._backoff_s = 0.5
+        self._client = Client(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=False)
+        self._client.on_connect = self._handle_connect
+        self._client.on_disconnect = self._handle_disconnect
+        self._client.on_message = self._handle_message
+        self._client.on_socket_open = self._handle_open
+        self._client.on_socket_close = self._handle_close
+        self._client.on_socket_register_write = self._want_write
+        self._client.on_socket_unregister_write = self._want_no_write
+
+    def is_due(self, now_s: float) -> bool:
+        """Whether a connection is wanted, missing and may be tried again."""
+        return self.wanted and self._client.socket() is None and now_s >= self._retry_at_s
+
+    def connect(self, now_s: float) -> None:
+        self._retry_at_s = now_s + self._backoff_s
+        self._backoff_s = min(2 * self._backoff_s, _BACKOFF_S_MAX)
+        with contextlib.suppress(OSError):
+            self._client.connect(*self._address, keepalive=_KEEPALIVE_S)
+
+    def disconnect(self) -> None:
+        self._client.disconnect()
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        self._client.publish(topic, payload, qos=1)
+
+    def service(self, events: int) -> None:
+        """Do what the selector says is possible."""
+        if events & selectors.EVENT_READ:
+            self._client.loop_read()
+        if events & selectors.EVENT_WRITE and self._client.socket() is not None:
+            self._client.loop_write()
+
+    def misc(self) -> None:
+        """Keep-alive; to be called every second or so."""
+        self._client.loop_misc()
+
+    def _handle_connect(
+        self,
+        client: Client,
+        _userdata: object,
+        _flags: ConnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        if reason.is_failure:
+            log.error("the broker refuses a meter: %s", reason)
+            return
+        self.is_up = True
+        self._backoff_s = 0.5
+        client.subscribe(self._subscriptions)
+        self._on_up()
+
+    def _handle_disconnect(
+        self,
+        _client: Client,
+        _userdata: object,
+        _flags: DisconnectFlags,
+        _reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        self.is_up = False
+        self._on_down()
+
+    def _handle_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
+        self._on_message(message.topic, bytes(message.payload))
+
+    def _handle_open(self, _client: Client, _userdata: object, opened: Any) -> None:
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._selector.register(opened, selectors.EVENT_READ, self)
+
+    def _handle_close(self, _client: Client, _userdata: object, closed: Any) -> None:
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(closed)
+
+    def _want_write(self, _client: Client, _userdata: object, sock: Any) -> None:
+        self._watch(sock, selectors.EVENT_READ | selectors.EVENT_WRITE)
+
+    def _want_no_write(self, _client: Client, _userdata: object, sock: Any) -> None:
+        self._watch(sock, selectors.EVENT_READ)
+
+    def _watch(self, sock: Any, events: int) -> None:
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.modify(sock, events, self)
+
+
+class SimProcess:
+    """The meters of one configuration and their lines. `now_us` gives simulated time."""
+
+    def __init__(self, config: SimConfig, *, now_us: Callable[[], int]) -> None:
+        self._config = config
+        self._now_us = now_us
+        self._selector = selectors.DefaultSelector()
+        self._state_file = Path(config.state_file)
+        self._meters = {meter.serial: self._new_meter(meter) for meter in config.meters}
+        self._restore()
+        address = (config.host, config.port)
+        self._lines = {
+            serial: self._new_line(serial, meter, address) for serial, meter in self._meters.items()
+        }
+        self._control = _Line(
+            f"prewatt-sim-{config.name}",
+            address,
+            self._selector,
+            subscriptions=[(fault_topic("+"), 1)],
+            on_up=lambda: None,
+            on_down=lambda: None,
+            on_message=self._switch,
+        )
+        self._stopping = False
+        self._dirty = True
+        self._relays = {serial: meter.relay for serial, meter in self._meters.items()}
+
+    def meter(self, serial: str) -> SimulatedMeter:
+        """One of the meters, to look at."""
+        return self._meters[serial]
+
+    def stop(self) -> None:
+        """Let `run` end at its next turn; may be called from a signal handler."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Run until `stop`, then save and say goodbye to the broker."""
+        next_tick_s = next_misc_s = next_save_s = 0.0
+        try:
+            while not self._stopping:
+                now_s = time.monotonic()
+                if now_s >= next_tick_s:
+                    next_tick_s = now_s + _TICK_S
+                    self._tick(now_s)
+                if now_s >= next_misc_s:
+                    next_misc_s = now_s + 1.0
+                    for line in self._all_lines():
+                        line.misc()
+                if now_s >= next_save_s and self._dirty:
+                    next_save_s = now_s + _SAVE_S
+                    self._save()
+                wait_s = max(0.0, next_tick_s - time.monotonic())
+                for key, events in self._selector.select(wait_s):
+                    key.data.service(events)
+        finally:
+            self._save()
+            for line in self._all_lines():
+                line.disconnect()
+
+    # --- inside ---
+
+    def _all_lines(self) -> list[_Line]:
+        return [self._control, *self._lines.values()]
+
+    def _tick(self, now_s: float) -> None:
+        # A restarted broker is not to be stormed by every meter in the same moment.
+        due = [line for line in self._all_lines() if line.is_due(now_s)]
+        for line in due[:_CONNECTS_PER_TICK]:
+            line.connect(now_s)
+        now_us = self._now_us()
+        for serial, meter in self._meters.items():
+            self._send(serial, meter.tick(now_us))
+
+    def _send(self, serial: str, messages: list[Outgoing]) -> None:
+        line = self._lines[serial]
+        for channel, payload in messages:
+            line.publish(uplink_topic(serial, channel), payload)
+        if messages:
+            self._dirty = True
+
+    def _new_meter(self, meter: SimMeter) -> SimulatedMeter:
+        period_us = self._config.report_period_s * 1_000_000
+        # Spread by the serial, so that the same meter always has the same turn.
+        phase_us = sum(meter.serial.encode()) * 7_919 * 1_000 % period_us
+        profile = load_profile(meter.profile, utc_offset_s=self._config.utc_offset_s)
+        return SimulatedMeter(
+            MeterConfig(
+                serial=meter.serial,
+                profile=profile,
+                scale_ppm=meter.scale_ppm,
+                start_register_wh=meter.start_register_wh,
+                start_at_us=meter.start_at_us,
+                report_period_us=period_us,
+                phase_us=phase_us,
+                register_modulus_wh=meter.register_modulus_wh,
+                relay=meter.relay,
+            )
+        )
+
+    def _new_line(self, serial: str, meter: SimulatedMeter, address: tuple[str, int]) -> _Line:
+        commands = downlink_topic(serial, Downlink.COMMAND)
+
+        def receive(topic: str, payload: bytes) -> None:
+            if topic == commands:
+                self._send(serial, meter.receive_command(payload, self._now_us()))
+                if meter.relay != self._relays[serial]:
+                    # A relay's position survives a power cut, so it is saved before anything else.
+                    self._relays[serial] = meter.relay
+                    self._save()
+            else:
+                meter.receive_watermarks(payload, self._now_us())
+                self._dirty = True
+
+        line = _Line(
+            serial,
+            address,
+            self._selector,
+            subscriptions=[(commands, 1), (downlink_topic(serial, Downlink.ACK), 0)],
+            on_up=lambda: self._send(serial, meter.connected(self._now_us())),
+            on_down=meter.disconnected,
+            on_message=receive,
+        )
+        line.wanted = not meter.faults["outage"]
+        return line
+
+    def _switch(self, topic: str, payload: bytes) -> None:
+        serial = topic.split("/")[2]
+        meter = self._meters.get(serial)
+        if meter is None:
+            return
+        try:
+            order = json.loads(payload)
+            name, value = str(order["name"]), int(order["value"])
+            messages = meter.set_fault(name, value, self._now_us())
+        except (ValueError, KeyError, TypeError, UnknownFault) as error:
+            log.warning("fault for %s refused: %s", serial, error)
+            return
+        self._send(serial, messages)
+        self._dirty = True
+        if name == "outage":
+            line = self._lines[serial]
+            line.wanted = not value
+            if value:
+                line.disconnect()
+
+    def _save(self) -> None:
+        states = {serial: meter.to_state() for serial, meter in self._meters.items()}
+        draft = self._state_file.with_suffix(".draft")
+        draft.write_bytes(msgspec.json.encode(states))
+        os.replace(draft, self._state_file)
+        self._dirty = False
+
+    def _restore(self) -> None:
+        try:
+            states = msgspec.json.decode(self._state_file.read_bytes())
+        except FileNotFoundError:
+            return
+        for serial, state in states.items():
+            if serial in self._meters:
+                self._meters[serial].restore(state)
+
+
+def run_process(config: SimConfig) -> None:
+    """Run the meters of `config` on real time until SIGTERM or SIGINT."""
+    process = SimProcess(config, now_us=lambda: time.time_ns() // 1_000 + config.clock_offset_us)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: process.stop())
+    process.run()

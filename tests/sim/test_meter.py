@@ -1,0 +1,274 @@
+"""The simulated meter as a pure machine: energy, relay, backlog, commands, and each fault."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prewatt.hes.drivers.mqtt_senml import codec
+from prewatt.hes.drivers.mqtt_senml.topics import Uplink, uplink_topic
+from prewatt.hes.frames import (
+    EVENT_LOG,
+    AckToken,
+    AnswerFrame,
+    EventFrame,
+    Frame,
+    HelloFrame,
+    ReadingsFrame,
+    RelayState,
+    Watermark,
+)
+from prewatt.sim.loads import cumulative_wh, load_profile
+from prewatt.sim.meter import FAULTS, MeterConfig, Outgoing, SimulatedMeter, UnknownFault
+
+T = 1_764_000_000_000_000
+SECOND = 1_000_000
+PERIOD = 10 * SECOND
+PROFILE = load_profile("G2-A")
+
+
+def new_meter(**changes: object) -> SimulatedMeter:
+    values: dict[str, object] = {
+        "serial": "PW-1",
+        "profile": PROFILE,
+        "scale_ppm": 1_000_000,
+        "start_register_wh": 5_000,
+        "start_at_us": T,
+        "report_period_us": PERIOD,
+    }
+    return SimulatedMeter(MeterConfig(**(values | changes)))  # type: ignore[arg-type]  # a table of overrides
+
+
+def load_wh(start_us: int, end_us: int) -> int:
+    before, after = cumulative_wh(PROFILE, 1_000_000, np.array([start_us, end_us]))
+    return int(after - before)
+
+
+def frames(messages: Iterable[Outgoing]) -> list[Frame]:
+    return [
+        codec.decode(uplink_topic("PW-1", channel), payload, received_at_us=0, token=AckToken(0, 0))
+        for channel, payload in messages
+    ]
+
+
+def readings(messages: Iterable[Outgoing]) -> list[tuple[int, int]]:
+    rows: list[tuple[int, int]] = []
+    for frame in frames(messages):
+        if isinstance(frame, ReadingsFrame):
+            rows += zip(frame.read_at_us.tolist(), frame.value.tolist(), strict=True)
+    return rows
+
+
+def order(state: RelayState, at_us: int, command_id: str = "1.relay") -> bytes:
+    return codec.encode_command(
+        codec.Command(command_id, "relay", state, at_us, at_us + 60 * SECOND)
+    )
+
+
+def commit(meter: SimulatedMeter, read_at_us: int, now_us: int, code: int = 1) -> None:
+    meter.receive_watermarks(codec.encode_watermarks([Watermark("PW-1", code, read_at_us)]), now_us)
+
+
+def test_the_register_follows_the_load_and_stands_still_while_open() -> None:
+    meter = new_meter()
+    hour = 3_600 * SECOND
+    assert meter.register_wh(T + hour) == 5_000 + load_wh(T, T + hour)
+    meter.receive_command(order("open", T + hour), T + hour)
+    frozen = 5_000 + load_wh(T, T + hour)
+    assert meter.register_wh(T + 9 * hour) == frozen
+    meter.receive_command(order("closed", T + 9 * hour, "2.relay"), T + 9 * hour)
+    assert meter.register_wh(T + 10 * hour) == frozen + load_wh(T + 9 * hour, T + 10 * hour)
+
+
+@given(st.lists(st.integers(1, 10_000_000), min_size=1, max_size=30), st.integers(0, 9_000))
+def test_extra_load_loses_nothing_however_often_it_is_settled(steps: list[int], w: int) -> None:
+    meter = new_meter(scale_ppm=0)
+    now = T
+    meter.set_fault("heater", w, now)
+    for step in steps:
+        now += step
+        meter.set_fault("heater", w, now)
+    assert meter.register_wh(now) == 5_000 + w * (now - T) // 3_600_000_000
+
+
+def test_readings_stay_until_the_watermark_has_passed_them() -> None:
+    meter = new_meter()
+    hello, first = frames(meter.connected(T))
+    assert isinstance(hello, HelloFrame) and isinstance(first, ReadingsFrame)
+    assert (hello.meter_clock_us, hello.relay) == (T, "closed")
+    assert (first.meter_clock_us, first.relay) == (T, "closed")
+    for step in range(1, 4):
+        meter.tick(T + step * PERIOD)
+    assert meter.backlog == 4
+    commit(meter, T + PERIOD, T + 3 * PERIOD)
+    assert meter.backlog == 2
+    commit(meter, T, T + 3 * PERIOD)  # an old watermark takes nothing back
+    assert meter.backlog == 2
+    meter.receive_watermarks(b"noise", T)
+    assert meter.backlog == 2
+
+
+def test_without_a_watermark_everything_is_sent_again() -> None:
+    meter = new_meter()
+    meter.connected(T)
+    seen = [readings(meter.tick(T + s * SECOND)) for s in range(1, 31)]
+    assert [rows[0][0] for rows in seen if rows][:2] == [T + 10 * SECOND, T + 20 * SECOND]
+    assert [row[0] for row in seen[29]] == [T, T + PERIOD, T + 2 * PERIOD, T + 3 * PERIOD]
+
+
+def test_an_outage_delivers_its_backlog_in_order_afterwards() -> None:
+    meter = new_meter()
+    for step in range(1_500):
+        assert meter.tick(T + step * PERIOD) == []
+    now = T + 1_500 * PERIOD
+    rows = readings(meter.connected(now))
+    while more := readings(meter.tick(now)):
+        rows += more
+    assert [at for at, _ in rows] == [T + step * PERIOD for step in range(1_501)]
+    assert rows == sorted(rows)
+
+
+def test_a_full_memory_thins_out_but_keeps_the_energy() -> None:
+    meter = new_meter()
+    for step in range(20_000):
+        meter.tick(T + step * PERIOD)
+    assert meter.backlog <= 4_096
+    now = T + 20_000 * PERIOD
+    rows = readings(meter.connected(now))
+    while more := readings(meter.tick(now)):
+        rows += more
+    assert rows[0] == (T, 5_000)
+    assert rows[-1] == (now, 5_000 + load_wh(T, now))
+
+
+def test_a_command_is_answered_with_the_real_state_and_reported_at_once() -> None:
+    meter = new_meter()
+    meter.connected(T)
+    answer, reading = frames(meter.receive_command(order("open", T + 5), T + 5))
+    assert isinstance(answer, AnswerFrame) and isinstance(reading, ReadingsFrame)
+    assert (answer.command_id, answer.result, answer.relay) == ("1.relay", "ok", "open")
+    assert (answer.at_us, answer.register_wh) == (T + 5, 5_000)
+    assert reading.relay == "open"
+    read = codec.encode_command(codec.Command("2.read", "read", None, T, T + SECOND))
+    (state,) = frames(meter.receive_command(read, T + 6))
+    assert isinstance(state, AnswerFrame) and state.relay == "open"
+
+
+def test_a_repeated_command_gets_the_stored_answer_and_does_nothing() -> None:
+    meter = new_meter()
+    meter.connected(T)
+    first = meter.receive_command(order("open", T), T)[0]
+    meter.receive_command(order("closed", T, "2.relay"), T + SECOND)
+    again = meter.receive_command(order("open", T), T + 2 * SECOND)
+    assert again == [first]
+    assert meter.relay == "closed"
+
+
+def test_an_expired_command_changes_nothing_by_the_meters_own_clock() -> None:
+    meter = new_meter()
+    meter.set_fault("clock_drift", 3_600, T)
+    (answer,) = frames(meter.receive_command(order("open", T), T))
+    assert isinstance(answer, AnswerFrame)
+    assert (answer.result, answer.relay, answer.at_us) == ("expired", "closed", T + 3_600 * SECOND)
+    assert meter.receive_command(b"{}", T) == []
+
+
+def test_a_stuck_relay_says_ok_and_shows_itself_in_the_read_back() -> None:
+    meter = new_meter()
+    meter.set_fault("stuck_relay", 1, T)
+    (answer,) = frames(meter.receive_command(order("open", T), T))
+    assert isinstance(answer, AnswerFrame) and (answer.result, answer.relay) == ("ok", "closed")
+    assert meter.register_wh(T + 10**10) > 5_000
+
+
+def test_clock_drift_is_visible_in_hello_and_readings() -> None:
+    meter = new_meter()
+    meter.set_fault("clock_drift", -90, T)
+    hello, reading = frames(meter.connected(T))
+    assert isinstance(hello, HelloFrame) and hello.meter_clock_us == T - 90 * SECOND
+    assert isinstance(reading, ReadingsFrame) and reading.meter_clock_us == T - 90 * SECOND
+    assert reading.read_at_us.tolist() == [T - 90 * SECOND]
+
+
+def test_the_register_rolls_over_at_its_modulus() -> None:
+    meter = new_meter(register_modulus_wh=10_000, start_register_wh=9_999)
+    for hours in range(1, 30):
+        now = T + hours * 3_600 * SECOND
+        assert meter.register_wh(now) == (9_999 + load_wh(T, now)) % 10_000
+    now = T + 30 * 3_600 * SECOND
+    shown = meter.register_wh(now)
+    meter.set_fault("rollover", 50, now)
+    assert meter.register_wh(now) == shown
+    later = now + 3_600 * SECOND
+    assert meter.register_wh(later) == (shown + load_wh(now, later)) % (shown + 50)
+
+
+def test_faults_of_the_line_drop_repeat_and_reorder() -> None:
+    def times(name: str, value: int) -> list[int]:
+        meter = new_meter()
+        meter.set_fault(name, value, T)
+        sent = meter.connected(T)
+        for step in range(1, 20):
+            now = T + step * PERIOD
+            batch = meter.tick(now)
+            sent += batch
+            commit(meter, now, now)
+        return [at for at, _ in readings(sent)]
+
+    assert times("drop", 100) == []
+    assert 5 <= len(times("drop", 50)) <= 12
+    twice = times("duplicate", 1)
+    assert twice == [at for at in sorted(set(twice)) for _ in range(2)]
+    swapped = times("reorder", 1)
+    assert sorted(set(swapped)) == sorted(swapped)
+
+
+def test_reordered_messages_of_one_round_really_change_places() -> None:
+    meter = new_meter()
+    meter.set_fault("reorder", 1, T)
+    first, second = meter.connected(T), meter.tick(T + PERIOD)
+    assert [channel for channel, _ in first] == [Uplink.HELLO]
+    assert [at for at, _ in readings(second)] == [T]
+    released = meter.set_fault("reorder", 0, T + PERIOD)
+    assert [at for at, _ in readings(released)] == [T + PERIOD]
+
+
+def test_the_cover_is_logged_and_repeated_until_committed() -> None:
+    meter = new_meter()
+    meter.connected(T)
+    (event,) = (
+        frame
+        for frame in frames(meter.set_fault("cover_open", 1, T + 1))
+        if isinstance(frame, EventFrame)
+    )
+    assert (event.code, event.at_us) == ("cover_open", T + 1)
+    assert meter.set_fault("cover_open", 1, T + 2) == []
+    again = frames(meter.connected(T + SECOND))
+    assert event.code in [frame.code for frame in again if isinstance(frame, EventFrame)]
+    commit(meter, T + 1, T + SECOND, EVENT_LOG)
+    later = frames(meter.connected(T + 2 * SECOND))
+    assert not [frame for frame in later if isinstance(frame, EventFrame)]
+
+
+@pytest.mark.parametrize(("name", "value"), [("explode", 1), ("drop", 101), ("heater", -1)])
+def test_unknown_faults_are_refused(name: str, value: int) -> None:
+    with pytest.raises(UnknownFault):
+        new_meter().set_fault(name, value, T)
+
+
+def test_a_restart_keeps_what_a_real_meter_keeps() -> None:
+    meter = new_meter()
+    meter.set_fault("heater", 777, T)
+    for step in range(5):
+        meter.tick(T + step * PERIOD)
+    meter.receive_command(order("open", T + 5 * PERIOD), T + 5 * PERIOD)
+    meter.receive_command(order("closed", T + 6 * PERIOD, "2.relay"), T + 6 * PERIOD)
+    restarted = new_meter(start_register_wh=0)
+    restarted.restore(meter.to_state())
+    now = T + 1_000 * PERIOD
+    assert restarted.register_wh(now) == meter.register_wh(now)
+    assert restarted.backlog == meter.backlog
+    assert restarted.to_state() == meter.to_state()
+    assert set(restarted.faults) == set(FAULTS)
