@@ -60,6 +60,22 @@ class MqttConfig:
     reconnect_delay_s_max: int = 30
 
 
+def probe_protocol(host: str, port: int, *, timeout_s: float = 5.0) -> MqttProtocol:
+    """Ask a broker whether it speaks MQTT 5. Raises `OSError` if nobody listens there.
+
+    Sends the smallest MQTT 5 CONNECT; only a CONNACK of MQTT 5 has a property length, so anything
+    shorter, or a closed connection, is a broker of 3.1.1.
+    """
+    connect = b"\x10\x0d\x00\x04MQTT\x05\x02\x00\x0a\x00\x00\x00"
+    with socket.create_connection((host, port), timeout=timeout_s) as probe:
+        probe.sendall(connect)
+        try:
+            answer = probe.recv(64)
+        except (ConnectionError, TimeoutError):
+            return "3.1.1"
+    return "5" if len(answer) >= 5 and answer[0] == 0x20 and answer[1] >= 3 else "3.1.1"
+
+
 @dataclass(frozen=True, slots=True)
 class SessionStats:
     """Counts since the start; `malformed` by reason."""
@@ -173,6 +189,11 @@ class MqttSession:
         topic = downlink_topic(serial, Downlink.COMMAND)
         sent = self._client.publish(topic, codec.encode_command(command), qos=1)
         return sent.rc == MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the broker is there at the moment."""
+        return self._connected.is_set()
 
     def stats(self) -> SessionStats:
         """A consistent picture of the counters."""

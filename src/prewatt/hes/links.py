@@ -1,0 +1,169 @@
+"""What the head-end knows of the devices themselves: who they are, when they were heard, what they noticed.
+
+`meter_link` has one row per device, whoever pays for it. It is written in transactions of its own, rows locked in
+`meter_id` order and before any account, so that it never waits for a writer that waits for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import connection, transaction
+
+from prewatt.core.civil_time import utc_datetime
+from prewatt.core.vocabulary import RelayState as RelayCode
+from prewatt.hes.frames import EventFrame, MalformedSample, RelayState
+
+UNKNOWN_METER = "unknown_meter"
+"""The `rejected_frame.reason` of a message from a serial number that no property has."""
+
+_TAMPER = frozenset({"cover_open", "terminal_cover_open", "magnetic_field"})
+_TAMPER_ENDS = frozenset({"cover_closed", "terminal_cover_closed", "magnetic_field_gone"})
+_SERIAL_CHARS_MAX = 32
+_REASON_CHARS_MAX = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A meter as the database names it."""
+
+    meter_id: int
+    property_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """That a device was heard; None where the message did not say."""
+
+    device: Device
+    seen_at: datetime
+    relay: RelayCode | None = None
+    clock_drift_s: int | None = None
+    firmware: str | None = None
+
+
+def relay_code(relay: RelayState) -> RelayCode:
+    """The database's word for a relay state on the wire."""
+    return RelayCode.CLOSED if relay == "closed" else RelayCode.OPEN
+
+
+class Directory:
+    """Serial number to device, remembered. A device never changes its serial; unknown ones are asked again."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Device] = {}
+
+    def resolve(self, serials: Iterable[str]) -> dict[str, Device]:
+        """Return the devices of those `serials` that exist."""
+        wanted = set(serials)
+        missing = [serial for serial in wanted if serial not in self._known]
+        if missing:
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT serial, id, property_id FROM meter WHERE serial = ANY(%s)", [missing]
+                )
+                for serial, meter_id, property_id in cursor.fetchall():
+                    self._known[serial] = Device(meter_id, property_id)
+        return {serial: self._known[serial] for serial in wanted if serial in self._known}
+
+
+def record_sightings(sightings: Sequence[Sighting]) -> None:
+    """Update `meter_link`, one transaction; of several sightings of one device the last wins."""
+    last = {sighting.device.meter_id: sighting for sighting in sightings}
+    if not last:
+        return
+    rows = [last[meter_id] for meter_id in sorted(last)]
+    with transaction.atomic(), connection.cursor() as cursor:
+        _lock_links(cursor, [row.device for row in rows], rows[0].seen_at)
+        cursor.execute(
+            """UPDATE meter_link AS link SET
+                   last_seen_at = greatest(link.last_seen_at, seen.at),
+                   relay = CASE WHEN seen.relay IS NOT NULL AND seen.at >= link.relay_read_at
+                                THEN seen.relay ELSE link.relay END,
+                   relay_read_at = CASE WHEN seen.relay IS NULL THEN link.relay_read_at
+                                        ELSE greatest(link.relay_read_at, seen.at) END,
+                   clock_drift_s = coalesce(seen.drift_s, link.clock_drift_s),
+                   firmware = coalesce(seen.firmware, link.firmware)
+               FROM unnest(%s::bigint[], %s::timestamptz[], %s::smallint[], %s::integer[],
+                           %s::text[]) AS seen(meter_id, at, relay, drift_s, firmware)
+               WHERE link.meter_id = seen.meter_id""",
+            [
+                [row.device.meter_id for row in rows],
+                [row.seen_at for row in rows],
+                [None if row.relay is None else int(row.relay) for row in rows],
+                [row.clock_drift_s for row in rows],
+                [row.firmware for row in rows],
+            ],
+        )
+        _ring(cursor, {row.device.property_id for row in rows})
+
+
+def record_event(device: Device, event: EventFrame) -> bool:
+    """Note what a meter noticed; returns whether it is tampering.
+
+    A cover that is closed again ends the state, not the alert: a person has to look.
+    """
+    is_tamper = event.code in _TAMPER
+    if not is_tamper and event.code not in _TAMPER_ENDS:
+        return False
+    at = utc_datetime(event.received_at_us)
+    with transaction.atomic(), connection.cursor() as cursor:
+        _lock_links(cursor, [device], at)
+        cursor.execute(
+            """UPDATE meter_link SET last_seen_at = greatest(last_seen_at, %s),
+                   tamper_since = CASE WHEN %s THEN coalesce(tamper_since, %s) END
+               WHERE meter_id = %s""",
+            [at, is_tamper, at, device.meter_id],
+        )
+        _ring(cursor, {device.property_id})
+    return is_tamper
+
+
+def reject(samples: Sequence[MalformedSample]) -> None:
+    """Count messages that nobody could read or place, and keep the last sample of each kind."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        for sample in samples:
+            at = utc_datetime(sample.received_at_us)
+            parts = sample.topic.split("/")
+            serial = parts[1] if len(parts) > 1 else sample.topic
+            cursor.execute(
+                """INSERT INTO rejected_frame (property_id, serial, reason, sample, first_at, last_at)
+                   VALUES ((SELECT property_id FROM meter WHERE serial = %s), %s, %s, %s, %s, %s)
+                   ON CONFLICT (serial, reason) DO UPDATE SET
+                       count = rejected_frame.count + 1, sample = excluded.sample,
+                       last_at = greatest(rejected_frame.last_at, excluded.last_at)""",
+                [
+                    serial.replace("\x00", "")[:_SERIAL_CHARS_MAX],
+                    serial.replace("\x00", "")[:_SERIAL_CHARS_MAX],
+                    sample.reason[:_REASON_CHARS_MAX],
+                    sample.payload_head,
+                    at,
+                    at,
+                ],
+            )
+
+
+def _lock_links(cursor: object, devices: Sequence[Device], at: datetime) -> None:
+    """Make the rows that are missing, then lock all of them in `meter_id` order."""
+    ordered = sorted({(device.meter_id, device.property_id) for device in devices})
+    meter_ids = [meter_id for meter_id, _ in ordered]
+    execute = cursor.execute  # type: ignore[attr-defined]  # Django's cursor wrapper has no public type
+    execute(
+        """INSERT INTO meter_link (meter_id, property_id, last_seen_at)
+           SELECT m, p, %s FROM unnest(%s::bigint[], %s::bigint[]) AS t(m, p)
+           ORDER BY m ON CONFLICT (meter_id) DO NOTHING""",
+        [at, meter_ids, [property_id for _, property_id in ordered]],
+    )
+    execute(
+        """SELECT meter_id FROM meter_link WHERE meter_id = ANY(%s)
+           ORDER BY meter_id FOR NO KEY UPDATE""",
+        [meter_ids],
+    )
+
+
+def _ring(cursor: object, property_ids: Iterable[int]) -> None:
+    execute = cursor.execute  # type: ignore[attr-defined]  # see above
+    for property_id in sorted(property_ids):
+        execute("SELECT pg_notify('changed', %s)", [str(property_id)])

@@ -1,0 +1,118 @@
+"""The head-end process: session, ingest loop and command loop, started, watched and drained together.
+
+Frames go two ways. Readings to the ingest loop, which acknowledges them itself after its commit; hellos, answers and
+events to the command loop, which does the same. The end is orderly: nothing more is delivered, both loops finish what
+they have, their acknowledgements leave, the connection closes. What was not finished comes again.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final, Protocol
+
+from prewatt.core.civil_time import instant_us
+from prewatt.hes.commands import CommandDesk, CommandLoop, Orders
+from prewatt.hes.frames import EventFrame, Frame, ReadingsFrame
+from prewatt.hes.links import Device, Directory
+from prewatt.hes.session import MqttConfig, MqttSession, probe_protocol
+
+log = logging.getLogger(__name__)
+
+_WATCH_S: Final = 0.25
+
+
+class Ingest(Protocol):
+    """What is needed of the ingest loop."""
+
+    failure: Exception | None
+
+    def start(self) -> None:
+        """Begin to gather batches."""
+
+    def submit(self, frame: ReadingsFrame) -> None:
+        """Take a frame, waiting while the queue is full."""
+
+    def stop(self) -> None:
+        """Commit and acknowledge what was taken, then end."""
+
+
+def mqtt_config(address: str) -> MqttConfig:
+    """The configuration for `HOST:PORT`, with the newest protocol that the broker there speaks."""
+    host, _, port = address.rpartition(":")
+    return MqttConfig(host=host, port=int(port), protocol=probe_protocol(host, int(port)))
+
+
+class HeadEnd:
+    """All of the head-end but its process. `make_ingest` gets the session to acknowledge through."""
+
+    def __init__(
+        self,
+        *,
+        config: MqttConfig,
+        dsn: str,
+        clock: Callable[[], datetime],
+        orders: Orders,
+        raise_alert: Callable[[Device, EventFrame, datetime], None],
+        make_ingest: Callable[[MqttSession], Ingest],
+    ) -> None:
+        self._session = MqttSession(
+            config,
+            clock_us=lambda: instant_us(clock()),
+            on_malformed=lambda sample: desk.submit_malformed(sample),
+        )
+        desk = CommandDesk(
+            orders=orders,
+            transport=self._session,
+            directory=Directory(),
+            raise_alert=raise_alert,
+        )
+        self._commands = CommandLoop(desk, dsn=dsn, clock=clock)
+        self._ingest = make_ingest(self._session)
+
+    @property
+    def session(self) -> MqttSession:
+        """The connection, for its counters."""
+        return self._session
+
+    @property
+    def failure(self) -> Exception | None:
+        """What ended one of the parts; the process must then end, to be started afresh."""
+        return self._session.failure or self._commands.failure or self._ingest.failure
+
+    def start(self) -> None:
+        """Begin: consumers first, so that the first frame finds somebody."""
+        self._ingest.start()
+        self._commands.start()
+        self._session.start(self._dispatch)
+
+    def stop(self) -> None:
+        """Drain, commit, acknowledge, disconnect, in this order."""
+        self._session.stop_delivery()
+        self._ingest.stop()
+        self._commands.stop()
+        self._session.stop()
+
+    def _dispatch(self, frame: Frame) -> None:
+        if isinstance(frame, ReadingsFrame):
+            self._commands.saw(frame.serial, frame.received_at_us)
+            self._ingest.submit(frame)
+        else:
+            self._commands.submit(frame)
+
+
+def run(head_end: HeadEnd) -> int:
+    """Run until SIGTERM or SIGINT, or until a part fails; returns the exit status."""
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    head_end.start()
+    while not stopping.wait(_WATCH_S):
+        if head_end.failure is not None:
+            log.error("the head-end ends: %r", head_end.failure)
+            break
+    head_end.stop()
+    return 1 if head_end.failure is not None else 0
