@@ -1,0 +1,230 @@
+"""What the account page shows: balance and its proof, what happens if nothing is paid, and why.
+
+As on Today, these classes hold figures and codes; sentences are made by the web, per language.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import StrEnum
+
+from prewatt.core.vocabulary import (
+    BoardState,
+    DeliveryState,
+    Gate,
+    MessageKind,
+    OrderKind,
+    OrderState,
+    Outcome,
+    Reason,
+    RelayState,
+)
+from prewatt.reports.today import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who and what the account is: the head of the page."""
+
+    account_id: int
+    number: str
+    unit: str
+    unit_kind: str
+    building: str
+    floor: int
+    customer: str
+    since: datetime | None
+    meters: tuple[str, ...]
+    tariff: str
+    tariff_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """Posted minus used since posting is available; emergency credit is counted apart."""
+
+    posted_micro: int
+    used_micro: int
+    used_wh: int
+    used_since: datetime | None
+    emergency_limit_micro: int
+    emergency_used_micro: int
+    as_of: datetime | None
+
+    @property
+    def available_micro(self) -> int:
+        """What the customer has, without emergency credit; below zero when that is in use."""
+        return self.posted_micro - self.used_micro
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What happens if nothing is paid. ``runs_out_at`` is None when usage is too small to say.
+
+    ``runs_out_early_at`` and ``runs_out_late_at`` bound it by the quickest and slowest days of the
+    last two weeks.
+    """
+
+    runs_out_at: datetime | None
+    runs_out_early_at: datetime | None = None
+    runs_out_late_at: datetime | None = None
+    emergency_ends_at: datetime | None = None
+    earliest_cut_at: datetime | None = None
+    hours_left: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GateLine:
+    """One gate before a cut: ``open`` lets the cut pass. ``at`` and ``amount_micro`` are its figure."""
+
+    gate: Gate
+    open: bool
+    at: datetime | None = None
+    amount_micro: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PriceBand:
+    """A band of the current tariff version; ``order`` 1 is the cheapest."""
+
+    code: str
+    label: str
+    price_nano: int
+    order: int
+
+
+@dataclass(frozen=True, slots=True)
+class UsageDay:
+    """One local day: energy by band code, charges, and the available balance at its end."""
+
+    day: date
+    wh: dict[str, int]
+    charge_micro: int
+    fixed_micro: int
+    recharged_micro: int
+    balance_micro: int
+    estimated: bool = False
+    complete: bool = True
+
+    @property
+    def total_wh(self) -> int:
+        """All bands together."""
+        return sum(self.wh.values())
+
+
+@dataclass(frozen=True, slots=True)
+class BalancePoint:
+    """The available balance from ``at`` on."""
+
+    at: datetime
+    micro: int
+
+
+class EntryKind(StrEnum):
+    """What a line of the timeline is about."""
+
+    USAGE = "usage"
+    RECHARGE = "recharge"
+    REVERSAL = "reversal"
+    REFUND = "refund"
+    ADJUSTMENT = "adjustment"
+    WRITE_OFF = "write_off"
+    OPENING = "opening"
+    SUBSIDY = "subsidy"
+    DEBT = "debt"
+    ORDER = "order"
+    MESSAGE = "message"
+    DECISION = "decision"
+    HELD = "held"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of *Every change*; which fields are set depends on ``kind``.
+
+    ``key`` is unique on the page and grows with time within its kind. ``lines`` is the inclusive
+    range of the account's transfer numbers, ``service`` the half-open range of service days.
+    """
+
+    key: str
+    kind: EntryKind
+    at: datetime
+    amount_micro: int | None = None
+    balance_micro: int | None = None
+    lines: tuple[int, int] | None = None
+    service: tuple[date, date] | None = None
+    wh: dict[str, int] = field(default_factory=dict)
+    fixed_micro: int = 0
+    tax_micro: int = 0
+    method: str = ""
+    reference: str = ""
+    by: str = ""
+    order: OrderState | None = None
+    order_kind: OrderKind | None = None
+    reason: Reason | None = None
+    outcome: Outcome | None = None
+    message: MessageKind | None = None
+    delivery: DeliveryState | None = None
+    channel: str = ""
+    contact: str = ""
+    took_ms: int | None = None
+    confirmed_at: datetime | None = None
+    note: str = ""
+    would_have: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OrderLine:
+    """One supply order from decision to read-back."""
+
+    order_id: int
+    account_id: int
+    unit: str
+    customer: str
+    meter: str
+    kind: OrderKind
+    state: OrderState
+    reason: Reason
+    decided_at: datetime
+    sent_at: datetime | None
+    acknowledged_at: datetime | None
+    verified_at: datetime | None
+    tries: int
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LastReading:
+    """The meter's latest accepted reading."""
+
+    at: datetime
+    register_wh: int
+    power_w: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountPage:
+    """Everything on the page at the instant ``now``."""
+
+    place: Place
+    now: datetime
+    holder: Holder
+    state: BoardState
+    relay: RelayState
+    balance: Balance
+    outlook: Outlook
+    gates: tuple[GateLine, ...]
+    bands: tuple[PriceBand, ...]
+    days: tuple[UsageDay, ...]
+    points: tuple[BalancePoint, ...]
+    entries: tuple[Entry, ...]
+    orders: tuple[OrderLine, ...]
+    reading: LastReading | None
+    more_entries: bool
+    last_line: int
+
+    @property
+    def closed_gates(self) -> tuple[GateLine, ...]:
+        """The gates that hold a cut now."""
+        return tuple(line for line in self.gates if not line.open)

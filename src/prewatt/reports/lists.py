@@ -1,0 +1,97 @@
+"""The rows of the console's lists: accounts, supply orders, meters, money and the demo's outbox."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, TypeVar
+
+from prewatt.core.vocabulary import BoardState, DeliveryState, MessageKind, RelayState, Severity
+from prewatt.reports.account import OrderLine
+from prewatt.reports.today import Place
+
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRow:
+    """One account. ``runs_out_at`` is None when usage is too small to say."""
+
+    account_id: int
+    number: str
+    unit: str
+    building: str
+    customer: str
+    meter: str
+    state: BoardState
+    balance_micro: int
+    runs_out_at: datetime | None
+    day_wh: int
+
+
+@dataclass(frozen=True, slots=True)
+class MeterRow:
+    """One meter: when it was last heard, what its relay and register read."""
+
+    meter_id: int
+    serial: str
+    unit: str
+    account_id: int | None
+    seen_at: datetime | None
+    reading_at: datetime | None
+    register_wh: int | None
+    relay: RelayState
+    fresh: bool
+    held: int
+
+
+@dataclass(frozen=True, slots=True)
+class MoneyRow:
+    """One recharge; ``confirmed_at`` is when a relay order it caused was read back, if one was needed."""
+
+    event_id: int
+    account_id: int
+    unit: str
+    customer: str
+    at: datetime
+    amount_micro: int
+    method: str
+    reference: str
+    receipt: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRow:
+    """One message that was, or in a demo would have been, delivered."""
+
+    message_id: int
+    account_id: int | None
+    unit: str
+    to: str
+    channel: str
+    at: datetime
+    kind: MessageKind
+    severity: Severity
+    state: DeliveryState
+    subject: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[Row]):
+    """A page of rows with the sums of the whole selection, so that a list never lies by paging."""
+
+    place: Place
+    now: datetime
+    rows: tuple[Row, ...]
+    total: int
+    sum_micro: int = 0
+
+
+AccountList = Listing[AccountRow]
+OrderList = Listing[OrderLine]
+MeterList = Listing[MeterRow]
+MoneyList = Listing[MoneyRow]
+MessageList = Listing[MessageRow]

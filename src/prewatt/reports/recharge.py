@@ -1,0 +1,84 @@
+"""What the recharge pages show: who, what the money will do, and how far it has come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from prewatt.core.vocabulary import BoardState, OrderState, RelayState
+from prewatt.reports.today import Place
+
+
+@dataclass(frozen=True, slots=True)
+class RechargeForm:
+    """The account before the money: enough to read unit and name aloud, and to look ahead.
+
+    ``micro_per_day`` is the average charge of a day over the last two weeks, 0 when nothing was
+    used. ``last_recharge_at`` is None for an account that never had one.
+    """
+
+    place: Place
+    now: datetime
+    account_id: int
+    unit: str
+    customer: str
+    meter: str
+    state: BoardState
+    relay: RelayState
+    balance_micro: int
+    emergency_limit_micro: int
+    micro_per_day: int
+    limit_micro: int
+    last_recharge_at: datetime | None
+    last_recharge_micro: int
+
+
+@dataclass(frozen=True, slots=True)
+class RechargeEffect:
+    """What an amount will do, line by line, zero lines included."""
+
+    amount_micro: int
+    fee_micro: int
+    debt_micro: int
+    emergency_micro: int
+    credit_micro: int
+    balance_after_micro: int
+    lasts_until: datetime | None
+    reconnects: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RechargeResult:
+    """A recharge after it was committed, and the supply order it caused, if one was needed.
+
+    ``order`` is None while nothing has been decided; ``needs_order`` is False when supply was on and
+    the credit alone was the point.
+    """
+
+    place: Place
+    now: datetime
+    event_id: int
+    account_id: int
+    unit: str
+    customer: str
+    meter: str
+    by: str
+    method: str
+    receipt: str
+    paid_at: datetime
+    line: int
+    effect: RechargeEffect
+    balance_before_micro: int
+    balance_micro: int
+    relay: RelayState
+    relay_read_at: datetime | None
+    needs_order: bool
+    order: OrderState | None
+    sent_at: datetime | None
+    verified_at: datetime | None
+    meter_fresh: bool
+
+    @property
+    def done(self) -> bool:
+        """Only a relay that was read back is done; without an order there is nothing to wait for."""
+        return not self.needs_order or self.order is OrderState.VERIFIED
