@@ -1,0 +1,450 @@
+"""Orders to meters and back: what is stored, what is sent, in which order, and how fast in the whole."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from prewatt.core import orders as core_orders
+from prewatt.core.civil_time import instant_us
+from prewatt.core.orders import Order, OrderPolicy
+from prewatt.core.vocabulary import OrderKind, OrderState, RelayState
+from prewatt.hes.commands import (
+    CommandDesk,
+    CommandLoop,
+    DueOrder,
+    ReadBack,
+    command_id,
+    parse_command_id,
+)
+from prewatt.hes.drivers.mqtt_senml.codec import Command
+from prewatt.hes.frames import (
+    EVENT_LOG,
+    AckToken,
+    AnswerFrame,
+    AnswerResult,
+    EventFrame,
+    HelloFrame,
+    MalformedSample,
+    ReadingsFrame,
+    Watermark,
+)
+from prewatt.hes.frames import RelayState as WireRelay
+from prewatt.hes.links import Device, Directory, Sighting, record_event, record_sightings, reject
+from prewatt.hes.main import HeadEnd, mqtt_config
+from prewatt.hes.session import MqttSession, probe_protocol
+from prewatt.runtime.broker import Broker
+from prewatt.sim.command import switch_fault
+from prewatt.sim.process import SimConfig, SimMeter, SimProcess
+
+NOW = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
+NOW_US = instant_us(NOW)
+POLICY = OrderPolicy(first_retry_s=2, settle_s=1, attempts_max=2)
+
+
+class MemoryOrders:
+    """Orders in memory, moved by `core.orders` as supply moves them in the database."""
+
+    def __init__(self) -> None:
+        self.orders: dict[int, Order] = {}
+        self.meters: dict[int, tuple[int, str]] = {}
+        self.finished: dict[int, float] = {}
+        self.lock = threading.Lock()
+
+    def add(
+        self, order_id: int, meter_id: int, serial: str, kind: OrderKind, now: datetime = NOW
+    ) -> None:
+        self.meters[order_id] = (meter_id, serial)
+        self.orders[order_id] = core_orders.new_order(kind, instant_us(now), POLICY)
+
+    def _move(self, order_ids: Iterable[int], step: Callable[[Order], Order]) -> None:
+        for order_id in order_ids:
+            if order_id in self.orders and not self.orders[order_id].is_final:
+                self.orders[order_id] = step(self.orders[order_id])
+                if self.orders[order_id].is_final:
+                    self.finished[order_id] = time.monotonic()
+
+    def due(self, *, now: datetime, limit: int) -> Sequence[DueOrder]:
+        return [
+            DueOrder(order_id, *self.meters[order_id], order.kind, order.attempts, None)
+            for order_id, order in list(self.orders.items())
+            if core_orders.is_due(order, instant_us(now))
+        ][:limit]
+
+    def mark_sent(self, *, order_ids: Sequence[int], now: datetime) -> None:
+        self._move(order_ids, lambda o: core_orders.mark_sent(o, instant_us(now), POLICY))
+
+    def mark_acknowledged(self, *, order_ids: Sequence[int], now: datetime) -> None:
+        self._move(order_ids, core_orders.acknowledge)
+
+    def mark_refused(self, *, order_ids: Sequence[int], now: datetime) -> None:
+        self._move(order_ids, lambda o: core_orders.refuse(o, POLICY))
+
+    def mark_read_back(self, *, read_backs: Sequence[ReadBack], now: datetime) -> None:
+        for back in read_backs:
+            step = partial(
+                core_orders.read_back,
+                relay=back.relay,
+                seen_at_us=instant_us(back.seen_at),
+                policy=POLICY,
+            )
+            self._move([back.order_id], step)
+
+    def wake(self, *, meter_ids: Sequence[int], now: datetime) -> None:
+        woken = [o for o, (meter_id, _) in self.meters.items() if meter_id in meter_ids]
+        self._move(woken, lambda o: core_orders.wake(o, instant_us(now)))
+
+    def expire(self, *, now: datetime) -> None:
+        old = [o for o in self.orders if core_orders.has_expired(self.orders[o], instant_us(now))]
+        self._move(old, lambda o: core_orders.expire(o, instant_us(now)))
+
+
+class MemoryTransport:
+    """Writes down what is sent, in one list with what is acknowledged, so that the order shows."""
+
+    def __init__(self) -> None:
+        self.happened: list[object] = []
+        self.is_connected = True
+
+    def ack(self, tokens: Iterable[AckToken]) -> None:
+        self.happened += tokens
+
+    def send_command(self, serial: str, command: Command) -> bool:
+        self.happened.append((serial, command))
+        return True
+
+    def publish_watermarks(self, marks: Sequence[Watermark]) -> None:
+        self.happened += marks
+
+    def commands(self) -> list[tuple[str, str, str | None]]:
+        sent = [each for each in self.happened if isinstance(each, tuple)]
+        self.happened.clear()
+        return [(serial, command.command_id, command.state) for serial, command in sent]
+
+
+@pytest.fixture
+def meter(database: str) -> Device:
+    """One meter of one property, serial PW-1."""
+    from prewatt.estate.models import LegalEntity, Meter, Organisation, Property
+
+    organisation = Organisation.objects.create(name="Org")
+    entity = LegalEntity.objects.create(organisation=organisation, name="Entity")
+    estate = Property.objects.create(
+        organisation=organisation,
+        legal_entity=entity,
+        code="P",
+        name="P",
+        currency="EUR",
+        time_zone="Europe/Berlin",
+    )
+    return Device(Meter.objects.create(property=estate, serial="PW-1").pk, estate.pk)
+
+
+class Desk:
+    """A desk over memory orders and transport, and the alerts it raised."""
+
+    def __init__(self) -> None:
+        self.orders = MemoryOrders()
+        self.transport = MemoryTransport()
+        self.alerts: list[tuple[int, str]] = []
+        self.desk = CommandDesk(
+            orders=self.orders,
+            transport=self.transport,
+            directory=Directory(),
+            raise_alert=lambda device, event, now: self.alerts.append(
+                (device.meter_id, event.code)
+            ),
+        )
+
+    def answer(
+        self,
+        id_: str,
+        relay: WireRelay,
+        result: AnswerResult = "ok",
+        at: datetime = NOW,
+        serial: str = "PW-1",
+    ) -> None:
+        at_us = instant_us(at)
+        frame = AnswerFrame(serial, at_us, AckToken(1, 5), id_, result, relay, 7, at_us - 3_000_000)
+        self.desk.submit(frame)
+
+
+def one(sql: str) -> tuple[object, ...]:
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+        (row,) = cursor.fetchall()
+    return tuple(row)
+
+
+def test_command_ids_are_ours_or_nobodys() -> None:
+    assert parse_command_id(command_id(12, 3, "read")) == (12, 3, "read")
+    for foreign in ("12", "12.3.cut", "a.1.read", "1.²3.read", "1." + "9" * 30 + ".read", ""):
+        assert parse_command_id(foreign) is None
+
+
+def test_an_order_is_done_only_by_the_relay_read_back(meter: Device) -> None:
+    desk = Desk()
+    desk.orders.add(9, meter.meter_id, "PW-1", OrderKind.DISCONNECT)
+    desk.desk.turn(NOW)
+    assert desk.transport.commands() == [("PW-1", "9.1.relay", "open")]
+    assert desk.orders.orders[9].state is OrderState.SENT
+    desk.answer("9.1.relay", "open")
+    desk.desk.turn(NOW)
+    assert desk.orders.orders[9].state is OrderState.ACKNOWLEDGED
+    # Stored, then acknowledged to the broker, then asked for the relay.
+    assert isinstance(desk.transport.happened[0], AckToken)
+    assert desk.transport.commands() == [("PW-1", "9.1.read", None)]
+    desk.answer("9.1.read", "open")
+    desk.desk.turn(NOW)
+    assert desk.orders.orders[9].state is OrderState.VERIFIED
+    assert one("SELECT relay, clock_drift_s FROM meter_link") == (2, -3)
+
+
+def test_a_stuck_relay_is_tried_again_and_then_failed(meter: Device) -> None:
+    desk = Desk()
+    desk.orders.add(9, meter.meter_id, "PW-1", OrderKind.DISCONNECT)
+    now = NOW
+    for attempt in (1, 2):
+        desk.desk.turn(now)
+        assert desk.transport.commands() == [("PW-1", f"9.{attempt}.relay", "open")]
+        now += timedelta(seconds=1)
+        desk.answer(f"9.{attempt}.relay", "closed", at=now)
+        desk.answer(f"9.{attempt}.read", "closed", at=now)
+        desk.desk.turn(now)
+        desk.transport.commands()
+        now += timedelta(seconds=1)
+    assert desk.orders.orders[9].state is OrderState.FAILED
+    assert one("SELECT relay FROM meter_link") == (1,)
+
+
+def test_a_refused_command_never_verifies(meter: Device) -> None:
+    desk = Desk()
+    desk.orders.add(9, meter.meter_id, "PW-1", OrderKind.CONNECT)
+    desk.desk.turn(NOW)
+    desk.answer("9.1.relay", "closed", "expired")
+    desk.desk.turn(NOW)
+    assert desk.orders.orders[9].state is OrderState.SENT
+    desk.answer("999.1.read", "closed")
+    desk.answer("nonsense", "closed")
+    desk.desk.turn(NOW)
+    assert desk.orders.orders[9].state is OrderState.SENT
+
+
+def test_without_a_broker_an_order_stays_due(meter: Device) -> None:
+    desk = Desk()
+    desk.orders.add(9, meter.meter_id, "PW-1", OrderKind.CONNECT)
+    desk.transport.is_connected = False
+    desk.desk.turn(NOW)
+    assert desk.orders.orders[9].state is OrderState.DECIDED
+    desk.transport.is_connected = True
+    desk.desk.turn(NOW)
+    assert desk.transport.commands() == [("PW-1", "9.1.relay", "closed")]
+
+
+def test_a_returning_meter_gets_its_order_at_once(meter: Device) -> None:
+    desk = Desk()
+    desk.orders.add(9, meter.meter_id, "PW-1", OrderKind.CONNECT)
+    desk.desk.turn(NOW)
+    desk.transport.commands()
+    soon = NOW + timedelta(milliseconds=500)
+    desk.desk.turn(soon)
+    assert desk.transport.commands() == []
+    desk.desk.submit(HelloFrame("PW-1", NOW_US, AckToken(1, 1), NOW_US, "open", "fw"))
+    desk.desk.turn(soon)
+    assert desk.transport.commands() == [("PW-1", "9.2.relay", "closed")]
+    # By a reading as well, but only after the meter had time to answer.
+    desk.orders.orders[9] = replace(desk.orders.orders[9], next_try_at_us=NOW_US + 10**9)
+    assert not desk.desk.saw("PW-1", instant_us(soon))
+    assert not desk.desk.saw("PW-2", instant_us(soon))
+    later = NOW + timedelta(seconds=5)
+    assert desk.desk.saw("PW-1", instant_us(later))
+    desk.desk.turn(later)
+    assert desk.transport.commands() == [("PW-1", "9.3.relay", "closed")]
+
+
+def test_tampering_is_kept_alarmed_and_only_then_acknowledged(meter: Device) -> None:
+    desk = Desk()
+    event = EventFrame("PW-1", NOW_US, AckToken(1, 3), "cover_open", NOW_US - 5, "")
+    desk.desk.submit(event)
+    desk.desk.turn(NOW)
+    assert desk.transport.happened == [
+        AckToken(1, 3),
+        Watermark("PW-1", EVENT_LOG, NOW_US - 5),
+    ]
+    assert desk.alerts == [(meter.meter_id, "cover_open")]
+    assert one("SELECT tamper_since FROM meter_link") == (NOW,)
+    record_event(meter, replace(event, received_at_us=NOW_US + 9))
+    assert one("SELECT tamper_since FROM meter_link") == (NOW,)
+    record_event(meter, replace(event, code="cover_closed"))
+    assert one("SELECT tamper_since FROM meter_link") == (None,)
+
+
+def test_unknown_meters_and_malformed_frames_are_counted_and_kept(meter: Device) -> None:
+    desk = Desk()
+    for _ in range(2):
+        desk.answer("9.1.read", "open", serial="PW-404")
+    desk.desk.submit_malformed(MalformedSample("pw/PW-1/up/x", NOW_US, "json", "bad", b"\x00\xff"))
+    desk.desk.submit_malformed(MalformedSample("\x00" * 99, NOW_US, "topic", "bad", b""))
+    desk.desk.turn(NOW)
+    assert AckToken(1, 5) in desk.transport.happened
+    assert one("SELECT count, reason FROM rejected_frame WHERE serial = 'PW-404'") == (
+        2,
+        "unknown_meter",
+    )
+    assert one("SELECT property_id FROM rejected_frame WHERE serial = 'PW-1'") == (
+        meter.property_id,
+    )
+
+
+def test_a_sighting_never_goes_back_in_time(meter: Device) -> None:
+    record_sightings([Sighting(meter, NOW, RelayState.OPEN, 4, "fw 1")])
+    record_sightings([Sighting(meter, NOW - timedelta(hours=1), RelayState.CLOSED)])
+    record_sightings([Sighting(meter, NOW + timedelta(seconds=1))])
+    assert one(
+        "SELECT relay, relay_read_at, clock_drift_s, firmware, last_seen_at FROM meter_link"
+    ) == (
+        2,
+        NOW,
+        4,
+        "fw 1",
+        NOW + timedelta(seconds=1),
+    )
+    reject([])
+    record_sightings([])
+
+
+class MemoryIngest:
+    """In place of the ingest loop: acknowledges at once."""
+
+    def __init__(self, session: MqttSession) -> None:
+        self.failure: Exception | None = None
+        self._session = session
+        self.frames: queue.Queue[ReadingsFrame] = queue.Queue()
+        self.is_stopped = False
+
+    def start(self) -> None:
+        pass
+
+    def submit(self, frame: ReadingsFrame) -> None:
+        self.frames.put(frame)
+        self._session.ack([frame.token])
+
+    def stop(self) -> None:
+        self.is_stopped = True
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def test_recharge_bell_to_relay_verified_takes_less_than_a_second(
+    broker: Broker, database: str, meter: Device, tmp_path: Path
+) -> None:
+    """The whole way over PostgreSQL, broker and meter, twenty orders; p95 far below one second."""
+    orders = MemoryOrders()
+    ingests: list[MemoryIngest] = []
+
+    def make_ingest(session: MqttSession) -> MemoryIngest:
+        ingests.append(MemoryIngest(session))
+        return ingests[0]
+
+    address = f"{broker.command.host}:{broker.command.port}"
+    assert probe_protocol(broker.command.host, broker.command.port) == broker.command.protocol
+    head_end = HeadEnd(
+        config=mqtt_config(address),
+        dsn=database,
+        clock=now,
+        orders=orders,
+        raise_alert=lambda device, event, at: None,
+        make_ingest=make_ingest,
+    )
+    process = SimProcess(
+        SimConfig(
+            name="test",
+            host=broker.command.host,
+            port=broker.command.port,
+            state_file=str(tmp_path / "state.json"),
+            report_period_s=60,
+            meters=(SimMeter("PW-1", "H0-A", 1_000_000, 0, instant_us(NOW)),),
+        ),
+        now_us=lambda: instant_us(now()),
+    )
+    thread = threading.Thread(target=process.run, daemon=True)
+    head_end.start()
+    assert head_end.session.wait_connected(10)
+    time.sleep(0.3)
+    thread.start()
+    ingests[0].frames.get(timeout=10)
+    time.sleep(0.3)
+    waits: list[float] = []
+    with psycopg.connect(database, autocommit=True) as ringer:
+        for number in range(20):
+            kind = OrderKind.DISCONNECT if number % 2 == 0 else OrderKind.CONNECT
+            orders.add(number, meter.meter_id, "PW-1", kind, now())
+            began = time.monotonic()
+            ringer.execute("SELECT pg_notify('supply_order', '1')")
+            while number not in orders.finished:
+                assert time.monotonic() < began + 10
+                time.sleep(0.002)
+            assert orders.orders[number].state is OrderState.VERIFIED
+            waits.append(orders.finished[number] - began)
+        assert sorted(waits)[18] < 0.5
+
+        switch_fault("PW-1", "outage", 1, address)
+        while process.meter("PW-1").is_online:
+            time.sleep(0.02)
+        orders.add(99, meter.meter_id, "PW-1", OrderKind.DISCONNECT, now())
+        ringer.execute("SELECT pg_notify('supply_order', '1')")
+        time.sleep(0.5)
+        assert orders.orders[99].state is OrderState.SENT
+        switch_fault("PW-1", "outage", 0, address)
+        deadline = time.monotonic() + 10
+        while 99 not in orders.finished and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert orders.orders[99].state is OrderState.VERIFIED
+    assert process.meter("PW-1").relay == "open"
+    process.stop()
+    thread.join(10)
+    head_end.stop()
+    assert ingests[0].is_stopped and head_end.failure is None
+    print("order to verified:", [f"{wait * 1000:.0f} ms" for wait in sorted(waits)])
+
+
+def test_the_loop_outlives_the_database_going_away(database: str, meter: Device) -> None:
+    desk = Desk()
+    loop = CommandLoop(desk.desk, dsn=database, clock=lambda: NOW)
+    loop.start()
+    with psycopg.connect(database, autocommit=True) as killer:
+        time.sleep(0.5)
+        killer.execute(
+            """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+               WHERE pid <> pg_backend_pid() AND datname = current_database()"""
+        )
+        desk.desk.submit(HelloFrame("PW-1", NOW_US, AckToken(1, 1), NOW_US, "open", "fw"))
+        loop.ring()
+        deadline = time.monotonic() + 10
+        while not desk.transport.happened and time.monotonic() < deadline:
+            time.sleep(0.05)
+    loop.stop()
+    assert loop.failure is None
+    assert AckToken(1, 1) in desk.transport.happened
+
+
+def test_a_failing_turn_ends_the_loop_and_is_reported(database: str) -> None:
+    desk = Desk()
+    desk.orders.expire = None  # type: ignore[method-assign, assignment]  # any fault of ours will do
+    loop = CommandLoop(desk.desk, dsn=database, clock=lambda: NOW)
+    loop.start()
+    deadline = time.monotonic() + 10
+    while loop.failure is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert isinstance(loop.failure, TypeError)
