@@ -88,7 +88,7 @@ class TariffRefused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A price band; `price_nano_per_kwh` is in nano-units of the currency, `label` is for people."""
+    """A price band; `price_nano_per_kwh` in nano-units of the currency, `label` for people."""
 
     name: str
     label: str
@@ -226,7 +226,7 @@ def parse_tariff(document: Mapping[str, object]) -> Tariff:
 
 
 def to_document(tariff: Tariff) -> dict[str, object]:
-    """A document that parses to an equal tariff: what is stored, shown for editing, and digested."""
+    """A document that parses to an equal tariff: what is stored, shown, edited and digested."""
     document: dict[str, object] = {
         "format": FORMAT,
         "name": tariff.name,

@@ -1,28 +1,56 @@
-"""Validation of register readings against each meter's watermark (the VEE of meter data
-management).
+"""Validation of register readings against each meter's watermark: the V of VEE.
+
+A reading is judged by the last accepted one of its meter, the watermark, and an accepted reading
+becomes the next watermark. A held reading never does, so a bad value cannot make the good ones
+after it look wrong. Because verdicts depend on the watermark alone, they are the same wherever
+batches are cut, as long as a meter's readings come in the order of time.
+
+A batch is judged in one vectorised pass. Only meters with a reading that this pass finds
+irregular are judged again, reading by reading, because there each verdict depends on the one
+before.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from prewatt.core.bounds import Int64
+from prewatt.core.bounds import Int64, checked_multiply
+from prewatt.core.civil_time import SECOND_US
+from prewatt.core.registers import register_delta
 
 Bool = npt.NDArray[np.bool_]
 Int8 = npt.NDArray[np.int8]
+Index = npt.NDArray[np.integer]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 OPEN_ENDED_US: Final = 2**63 - 1
 """`closed_at_us` of an assignment that has no end yet."""
 
+MAX_POWER_W: Final = 10**10
+MAX_WH_PER_COUNT: Final = 10**9
+MAX_MODULUS: Final = 10**18
+
+# Plausible usage stops growing after ten years of silence, which keeps its product in 64 bits.
+_MAX_SILENCE_S: Final = 10 * 366 * 86_400
+_SECONDS_PER_HOUR: Final = 3_600
+
 
 class Verdict(IntEnum):
-    """Stored as smallint, never renumbered; `VERDICT_NAMES` has the stable names
-    (`mdm.vee.backwards`).
+    """Stored as smallint, never renumbered. In the order in which the rules are tried:
+
+    NEGATIVE: the value is below zero. FUTURE: later than now and the clock tolerance.
+    BEFORE_OPENING, AFTER_CLOSING: outside the meter's assignment, whose closing instant belongs
+    to it. IMPLAUSIBLE: not below the register's modulus, or more than the meter can have counted
+    since the watermark. DUPLICATE: the watermark or the opening reading once more. CONFLICT: the
+    same instant as one of these with another value. BACKFILL: earlier than the watermark, inside
+    what has been charged; the caller looks the instant up, where the same value is a repeat,
+    another value a conflict, and a new instant re-splits without changing the total. BACKWARDS:
+    lower than the watermark and not a rollover. ACCEPTED: everything else.
     """
 
     ACCEPTED = 0
@@ -38,32 +66,25 @@ class Verdict(IntEnum):
 
 
 VERDICT_NAMES: Final = {verdict: f"mdm.vee.{verdict.name.lower()}" for verdict in Verdict}
+"""The stable names under which verdicts are audited and explained, such as `mdm.vee.backwards`."""
 
-HELD_VERDICTS: Final = frozenset(
-    {
-        Verdict.CONFLICT,
-        Verdict.BACKWARDS,
-        Verdict.IMPLAUSIBLE,
-        Verdict.FUTURE,
-        Verdict.BEFORE_OPENING,
-        Verdict.AFTER_CLOSING,
-        Verdict.NEGATIVE,
-    }
-)
-"""Verdicts that open a VEE case. DUPLICATE changes nothing; BACKFILL never changes the energy
-total.
-"""
+HELD_VERDICTS: Final = frozenset(Verdict) - {
+    Verdict.ACCEPTED,
+    Verdict.DUPLICATE,
+    Verdict.BACKFILL,
+}
+"""The verdicts that open a VEE case: the reading is kept with its reason and charges nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class MeterWatermarks:
-    """What is known of each meter of the batch before it; columns of one length, one entry per
-    meter.
+    """What is known of each meter of the batch before it; columns of one length, one per meter.
 
-    `last_*` is the last accepted reading (the opening one at first), `opened_*` the assignment's
-    opening reading, `closed_at_us` its end (`OPEN_ENDED_US` while open). `register_modulus` is 0
-    for a register that never rolls over. `wh_per_count` turns register counts into Wh.
-    `max_power_w` bounds plausible usage. `period_us` is the expected distance of two readings.
+    `last_*` is the last accepted reading (at first the opening one), `opened_*` the assignment's
+    opening reading, `closed_at_us` its end (`OPEN_ENDED_US` while open). `register_modulus` is
+    the count at which the register returns to zero, 0 for never. `wh_per_count` ≥ 1 turns
+    register counts into Wh, transformer ratios included. `max_power_w` bounds plausible usage.
+    `period_us` is the expected distance of two readings, 0 when unknown.
     """
 
     last_at_us: Int64
@@ -76,22 +97,35 @@ class MeterWatermarks:
     max_power_w: Int64
     period_us: Int64
 
+    def __post_init__(self) -> None:
+        ranges = (
+            ("last_value", self.last_value, 0, 2**63 - 1),
+            ("register_modulus", self.register_modulus, 0, MAX_MODULUS),
+            ("wh_per_count", self.wh_per_count, 1, MAX_WH_PER_COUNT),
+            ("max_power_w", self.max_power_w, 0, MAX_POWER_W),
+            ("period_us", self.period_us, 0, 2**53),
+        )
+        for name, column, low, high in ranges:
+            if column.size and not low <= int(column.min()) <= int(column.max()) <= high:
+                raise ValueError(f"{name} must lie between {low} and {high}")
+
 
 @dataclass(frozen=True, slots=True)
 class VeeLimits:
     """`clock_tolerance_us`: how far ahead of now a reading may be. `gap_periods`: an interval
-    longer than so many expected periods is a jump over a gap and its allocation is an estimate.
+    longer than so many expected periods jumps over a gap, and the allocation of its energy is an
+    estimate.
     """
 
-    clock_tolerance_us: int = 120_000_000
+    clock_tolerance_us: int = 120 * SECOND_US
     gap_periods: int = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Validated:
-    """One row per reading: `verdict`; and for ACCEPTED rows (0 elsewhere) the interval it closes:
-    `start_at_us`, `start_value`, `energy_wh`, `rolled`, `jumps_gap`. One row per meter: the new
-    watermark.
+    """One row per reading: `verdict` (int8 of `Verdict`), and where it is ACCEPTED the interval
+    that the reading closes, zeros elsewhere: `start_at_us`, `start_value`, `energy_wh`, `rolled`
+    (the register passed zero), `jumps_gap`. One row per meter: the watermark after the batch.
     """
 
     verdict: Int8
@@ -103,17 +137,210 @@ class Validated:
     last_at_us: Int64
     last_value: Int64
 
+    @property
+    def accepted(self) -> Bool:
+        """Which rows are accepted."""
+        return np.asarray(self.verdict == Verdict.ACCEPTED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    meter: Index
+    at_us: Int64
+    value: Int64
+    marks: MeterWatermarks
+    latest_us: int
+
 
 def validate_readings(
     *,
-    meter_index: npt.NDArray[np.integer],
+    meter_index: Index,
     read_at_us: Int64,
     value: Int64,
     watermarks: MeterWatermarks,
     now_us: int,
     limits: VeeLimits,
 ) -> Validated:
-    """Judge a batch sorted by (meter_index, read_at_us, arrival). The verdicts and the watermarks
-    do not depend on where batches are cut, as long as each meter's readings arrive in time order.
+    """Judge a batch of readings, sorted by meter, instant and arrival (`ValueError` otherwise).
+
+    `meter_index` points into `watermarks`; `value` is in register counts. The intervals of one
+    meter touch: each accepted reading starts where the accepted one before it ended.
     """
-    raise NotImplementedError
+    _refuse_disorder(meter_index, read_at_us)
+    latest_us = now_us + limits.clock_tolerance_us
+    batch = _Batch(meter_index, read_at_us, value, watermarks, latest_us)
+    verdict = _judge_alone(batch)
+    _judge_old(batch, verdict)
+    undecided = np.flatnonzero(verdict == Verdict.ACCEPTED)
+    fresh, repeats_of = _without_repeats(batch, undecided)
+    irregular = _judge_chain(batch, fresh, verdict)
+    if irregular.size:
+        rows = fresh[np.isin(meter_index[fresh], irregular)]
+        _judge_in_order(batch, rows.tolist(), verdict)
+    first = verdict[repeats_of]
+    repeated = np.where(first == Verdict.ACCEPTED, np.int8(Verdict.DUPLICATE), first)
+    verdict[np.setdiff1d(undecided, fresh, assume_unique=True)] = repeated
+    return _validated(batch, verdict, limits)
+
+
+def _refuse_disorder(meter_index: Index, read_at_us: Int64) -> None:
+    same = meter_index[1:] == meter_index[:-1]
+    falls = meter_index[1:] < meter_index[:-1]
+    if bool((falls | (same & (read_at_us[1:] < read_at_us[:-1]))).any()):
+        raise ValueError("readings are not sorted by meter and instant")
+
+
+def _judge_alone(batch: _Batch) -> Int8:
+    """The verdicts that need neither the watermark nor other readings; ACCEPTED means open."""
+    meter, marks = batch.meter, batch.marks
+    modulus = marks.register_modulus[meter]
+    verdict = np.zeros(batch.at_us.size, dtype=np.int8)
+    # Weakest first, because each rule overwrites those before it.
+    verdict[(modulus > 0) & (batch.value >= modulus)] = Verdict.IMPLAUSIBLE
+    verdict[batch.at_us > marks.closed_at_us[meter]] = Verdict.AFTER_CLOSING
+    verdict[batch.at_us < marks.opened_at_us[meter]] = Verdict.BEFORE_OPENING
+    verdict[batch.at_us > batch.latest_us] = Verdict.FUTURE
+    verdict[batch.value < 0] = Verdict.NEGATIVE
+    return verdict
+
+
+def _judge_old(batch: _Batch, verdict: Int8) -> None:
+    """Decide, in place, the readings that are not later than the watermark before the batch.
+
+    None of them can move the watermark, and it never goes back, so this holds for the whole
+    batch.
+    """
+    meter, marks = batch.meter, batch.marks
+    old = (verdict == Verdict.ACCEPTED) & (batch.at_us <= marks.last_at_us[meter])
+    rows = np.flatnonzero(old)
+    if rows.size == 0:
+        return
+    meter, at_us, value = meter[rows], batch.at_us[rows], batch.value[rows]
+    at_last, at_opening = at_us == marks.last_at_us[meter], at_us == marks.opened_at_us[meter]
+    known = np.where(at_last, marks.last_value[meter], marks.opened_value[meter])
+    same = np.where(value == known, np.int8(Verdict.DUPLICATE), np.int8(Verdict.CONFLICT))
+    verdict[rows] = np.where(at_last | at_opening, same, np.int8(Verdict.BACKFILL))
+
+
+def _without_repeats(batch: _Batch, rows: Int64) -> tuple[Int64, Int64]:
+    """Rows without the exact repeats of the row before, and for each repeat the row it repeats."""
+    if rows.size == 0:
+        return rows, rows
+    meter, at_us, value = batch.meter[rows], batch.at_us[rows], batch.value[rows]
+    new = np.ones(rows.size, dtype=np.bool_)
+    new[1:] = (meter[1:] != meter[:-1]) | (at_us[1:] != at_us[:-1]) | (value[1:] != value[:-1])
+    fresh = rows[new]
+    return fresh, fresh[np.cumsum(new) - 1][~new]
+
+
+def _judge_chain(batch: _Batch, rows: Int64, verdict: Int8) -> Index:
+    """Judge `rows` as if every one were accepted; returns the meters for which that is not so.
+
+    A meter whose rows all pass against their neighbours has no held row, hence the assumption was
+    true. The verdicts of the others are left open.
+    """
+    start_at_us, start_value = _predecessors(batch, rows)
+    meter = batch.meter[rows]
+    delta = register_delta(
+        start_value,
+        batch.value[rows],
+        batch.marks.register_modulus[meter],
+        _max_delta(batch.marks, meter, batch.at_us[rows] - start_at_us),
+    )
+    regular = delta.plausible & (batch.at_us[rows] > start_at_us)
+    assert bool((verdict[rows] == Verdict.ACCEPTED).all()), "only open rows are judged in a chain"
+    irregular: Index = np.unique(meter[~regular])
+    return irregular
+
+
+def _predecessors(batch: _Batch, rows: Int64) -> tuple[Int64, Int64]:
+    """Instant and value from which each row counts: the row before of the same meter, or the
+    watermark before the batch.
+    """
+    meter, at_us, value = batch.meter[rows], batch.at_us[rows], batch.value[rows]
+    first = np.ones(rows.size, dtype=np.bool_)
+    first[1:] = meter[1:] != meter[:-1]
+    start_at_us, start_value = np.empty_like(at_us), np.empty_like(value)
+    start_at_us[1:], start_value[1:] = at_us[:-1], value[:-1]
+    start_at_us[first] = batch.marks.last_at_us[meter[first]]
+    start_value[first] = batch.marks.last_value[meter[first]]
+    return start_at_us, start_value
+
+
+def _max_delta(marks: MeterWatermarks, meter: Index, elapsed_us: Int64) -> Int64:
+    """The most counts that a meter can have made: full power over the time, rounded up to a whole
+    second, and one count because both registers are cut off to whole ones.
+    """
+    elapsed_s = np.minimum(-(-elapsed_us // SECOND_US), _MAX_SILENCE_S)
+    most_wh = marks.max_power_w[meter] * elapsed_s // _SECONDS_PER_HOUR
+    return np.asarray(most_wh // marks.wh_per_count[meter] + 1, dtype=np.int64)
+
+
+def _judge_in_order(batch: _Batch, rows: list[int], verdict: Int8) -> None:
+    """Judge `rows` one after the other, each against the last accepted one of its meter.
+
+    All rows of the meters concerned that are later than their watermark, without exact repeats.
+    """
+    marks, current = batch.marks, -1
+    for row in rows:
+        meter = int(batch.meter[row])
+        if meter != current:
+            current = meter
+            last_at_us, last_value = int(marks.last_at_us[meter]), int(marks.last_value[meter])
+            modulus = int(marks.register_modulus[meter])
+            wh_per_count = int(marks.wh_per_count[meter])
+            power_w = int(marks.max_power_w[meter])
+        at_us, value = int(batch.at_us[row]), int(batch.value[row])
+        if at_us == last_at_us:
+            repeat = value == last_value
+            verdict[row] = Verdict.DUPLICATE if repeat else Verdict.CONFLICT
+            continue
+        elapsed_s = min(-(-(at_us - last_at_us) // SECOND_US), _MAX_SILENCE_S)
+        most = power_w * elapsed_s // _SECONDS_PER_HOUR // wh_per_count + 1
+        around = value - last_value + modulus
+        if value < last_value and not (modulus and 0 <= around <= most):
+            verdict[row] = Verdict.BACKWARDS
+        elif value - last_value > most:
+            verdict[row] = Verdict.IMPLAUSIBLE
+        else:
+            last_at_us, last_value = at_us, value
+
+
+def _validated(batch: _Batch, verdict: Int8, limits: VeeLimits) -> Validated:
+    """The intervals of the accepted rows, and the watermarks after them."""
+    marks = batch.marks
+    rows = np.flatnonzero(verdict == Verdict.ACCEPTED)
+    meter = batch.meter[rows]
+    start_at_us, start_value = _predecessors(batch, rows)
+    elapsed_us = batch.at_us[rows] - start_at_us
+    delta = register_delta(
+        start_value,
+        batch.value[rows],
+        marks.register_modulus[meter],
+        _max_delta(marks, meter, elapsed_us),
+    )
+    assert bool(delta.plausible.all()), "an accepted reading has a plausible difference"
+    energy_wh = checked_multiply(delta.delta, marks.wh_per_count[meter], place="metered energy")
+    period_us = marks.period_us[meter]
+    last_at_us, last_value = marks.last_at_us.copy(), marks.last_value.copy()
+    # Of several rows of a meter the last assignment stays, which is the latest reading.
+    last_at_us[meter], last_value[meter] = batch.at_us[rows], batch.value[rows]
+    size = verdict.size
+    return Validated(
+        verdict=verdict,
+        start_at_us=_scatter(size, rows, start_at_us),
+        start_value=_scatter(size, rows, start_value),
+        energy_wh=_scatter(size, rows, energy_wh),
+        rolled=_scatter(size, rows, delta.rolled),
+        jumps_gap=_scatter(
+            size, rows, (period_us > 0) & (elapsed_us > limits.gap_periods * period_us)
+        ),
+        last_at_us=last_at_us,
+        last_value=last_value,
+    )
+
+
+def _scatter(size: int, rows: Int64, values: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
+    column: npt.NDArray[Scalar] = np.zeros(size, dtype=values.dtype)
+    column[rows] = values
+    return column
