@@ -53,8 +53,9 @@ def profile_names() -> list[str]:
     return list(_table()[0])
 
 
+@cache
 def load_profile(name: str, *, utc_offset_s: int = 0) -> Profile:
-    """Return a packaged shape; raises `KeyError` for a name that is not packaged."""
+    """Return a packaged shape, shared; raises `KeyError` for a name that is not packaged."""
     names, table = _table()
     if name not in names:
         raise KeyError(f"no load shape {name!r}; there are {', '.join(names)}")
