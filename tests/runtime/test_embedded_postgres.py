@@ -1,0 +1,240 @@
+"""The embedded PostgreSQL keeps what it acknowledged, and lets nobody in without a password."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from prewatt.runtime import embedded_postgres
+from prewatt.runtime.embedded_postgres import (
+    EmbeddedPostgres,
+    NotDurableError,
+    PostgresError,
+    check_durable,
+    create_database,
+    running_postgres,
+    throwaway_postgres,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def state_dir() -> Iterator[Path]:
+    """A state directory that the server's user can reach, as pytest's own folders are not."""
+    with tempfile.TemporaryDirectory(prefix="prewatt-") as folder:
+        path = Path(folder)
+        path.chmod(0o755 if os.geteuid() == 0 else 0o700)
+        yield path
+
+
+@pytest.fixture
+def server(state_dir: Path) -> Iterator[EmbeddedPostgres]:
+    """A durable server, stopped at the end of the test."""
+    server = EmbeddedPostgres(state_dir)
+    server.start()
+    yield server
+    server.stop()
+
+
+def _setting(dsn: str, name: str) -> str:
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute("SELECT current_setting(%s)", [name]).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def _server_pid(state_dir: Path) -> int:
+    return int((state_dir / "postgres/data/postmaster.pid").read_text().split("\n")[0])
+
+
+def test_data_survive_a_restart_and_reset_deletes_them(state_dir: Path) -> None:
+    server = EmbeddedPostgres(state_dir)
+    with psycopg.connect(server.start()) as connection:
+        connection.execute("CREATE TABLE kept (n int)")
+    server.stop()
+    with psycopg.connect(server.start()) as connection:
+        assert connection.execute("SELECT count(*) FROM kept").fetchone() == (0,)
+    server.reset()
+    with psycopg.connect(server.start()) as connection:
+        assert connection.execute("SELECT to_regclass('kept')").fetchone() == (None,)
+    server.stop()
+
+
+def test_committed_rows_survive_a_killed_server(server: EmbeddedPostgres, state_dir: Path) -> None:
+    with psycopg.connect(server.dsn()) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT generate_series(1, 1000) AS n")
+    os.kill(_server_pid(state_dir), signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while server._running_pid() is not None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    with psycopg.connect(server.start()) as connection:
+        assert connection.execute("SELECT count(*) FROM kept").fetchone() == (1000,)
+
+
+def test_a_stale_pid_file_that_names_a_living_program_is_no_obstacle(state_dir: Path) -> None:
+    server = EmbeddedPostgres(state_dir)
+    server.start()
+    pid_file = state_dir / "postgres/data/postmaster.pid"
+    lines = pid_file.read_text().split("\n")
+    os.kill(int(lines[0]), signal.SIGKILL)
+    server.stop()
+    with subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE
+    ) as stranger:
+        pid_file.write_text("\n".join([str(stranger.pid), *lines[1:]]))
+        dsn = server.start()
+        assert _setting(dsn, "fsync") == "on"
+        server.stop()
+        assert stranger.poll() is None
+        assert stranger.stdin is not None
+        stranger.stdin.close()
+
+
+@pytest.mark.parametrize("name", ["fsync", "full_page_writes", "synchronous_commit"])
+def test_it_refuses_to_start_when_commits_could_vanish(state_dir: Path, name: str) -> None:
+    server = EmbeddedPostgres(state_dir)
+    with psycopg.connect(server.start(), autocommit=True) as connection:
+        connection.execute(f"ALTER SYSTEM SET {name} = off")
+    server.stop()
+    with pytest.raises(NotDurableError, match=name):
+        server.start()
+    assert not server.is_own
+
+
+def test_a_role_that_gave_up_durable_commits_is_found(server: EmbeddedPostgres) -> None:
+    with psycopg.connect(server.dsn(), autocommit=True) as connection:
+        connection.execute("CREATE ROLE hasty")
+        connection.execute("ALTER ROLE hasty SET synchronous_commit = off")
+    with pytest.raises(NotDurableError, match="of a role or database"):
+        check_durable(server.dsn())
+
+
+def test_nobody_enters_without_the_password(server: EmbeddedPostgres, state_dir: Path) -> None:
+    wrong = re.sub(r":[0-9a-f]+@", ":guess@", server.dsn())
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(wrong)
+    rules = (state_dir / "postgres/data/pg_hba.conf").read_text()
+    assert "trust" not in rules
+    password = state_dir / "secrets/roles/owner"
+    assert stat.S_IMODE(password.stat().st_mode) == 0o600
+    assert _setting(server.dsn(), "listen_addresses") == ""
+
+
+def test_it_speaks_utf8_in_every_language_without_the_systems_locales(
+    server: EmbeddedPostgres,
+) -> None:
+    with psycopg.connect(server.dsn()) as connection:
+        row = connection.execute(
+            "SELECT datlocprovider, datlocale, upper('Łódź ö'), length('电表')"
+            " FROM pg_database WHERE datname = current_database()"
+        ).fetchone()
+    assert row == ("b", "C.UTF-8", "ŁÓDŹ Ö", 2)
+
+
+def test_a_second_starter_joins_the_running_server_and_leaves_it_alone(
+    server: EmbeddedPostgres, state_dir: Path
+) -> None:
+    second = EmbeddedPostgres(state_dir)
+    assert second.start() == server.dsn()
+    assert not second.is_own
+    second.stop()
+    with pytest.raises(embedded_postgres.AlreadyRunningError):
+        second.reset()
+    assert _setting(server.dsn(), "fsync") == "on"
+
+
+def test_the_server_ends_with_a_starter_that_is_killed(state_dir: Path) -> None:
+    program = (
+        "import sys, pathlib; from prewatt.runtime.embedded_postgres import EmbeddedPostgres as E;"
+        "s = E(pathlib.Path(sys.argv[1])); s.start(); print('up', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, state_dir],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as starter:
+        assert starter.stdout is not None
+        assert starter.stdout.readline() == "up\n"
+        watcher = EmbeddedPostgres(state_dir)
+        assert watcher._running_pid() is not None
+        starter.kill()
+        starter.wait()
+    deadline = time.monotonic() + 10
+    while watcher._running_pid() is not None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert watcher._running_pid() is None
+
+
+def test_a_state_directory_too_deep_for_a_socket_gets_a_short_socket(state_dir: Path) -> None:
+    deep = state_dir / ("d" * 60) / ("e" * 60)
+    deep.mkdir(parents=True)
+    server = EmbeddedPostgres(deep)
+    dsn = server.start()
+    sockets = Path(_setting(dsn, "unix_socket_directories"))
+    server.stop()
+    assert len(str(sockets / ".s.PGSQL.5432.lock")) < 100
+    sockets.rmdir()
+
+
+def test_data_of_another_release_are_refused_with_advice(state_dir: Path) -> None:
+    server = EmbeddedPostgres(state_dir)
+    server.start()
+    server.stop()
+    (state_dir / "postgres/data/PG_VERSION").write_text("15\n")
+    with pytest.raises(PostgresError, match="written by PostgreSQL 15"):
+        server.start()
+
+
+def test_a_broken_configuration_is_reported_with_the_end_of_the_log(state_dir: Path) -> None:
+    server = EmbeddedPostgres(state_dir)
+    server.start()
+    server.stop()
+    with (state_dir / "postgres/data/postgresql.auto.conf").open("a") as file:
+        file.write("shared_buffers = 'plenty'\n")
+    with pytest.raises(PostgresError, match="shared_buffers"):
+        server.start()
+
+
+def test_an_operators_dsn_replaces_the_embedded_server(
+    server: EmbeddedPostgres, state_dir: Path
+) -> None:
+    elsewhere = state_dir / "unused"
+    elsewhere.mkdir()
+    with running_postgres(elsewhere, {"PREWATT_DSN": server.dsn()}) as dsn:
+        assert dsn == server.dsn()
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_an_operators_server_must_be_durable_too(state_dir: Path) -> None:
+    with throwaway_postgres(fsync=False) as hasty, pytest.raises(NotDurableError):
+        running_postgres(state_dir, {"PREWATT_DSN": hasty}).__enter__()
+
+
+def test_a_throwaway_server_starts_soon_and_leaves_nothing(state_dir: Path) -> None:
+    begun = time.monotonic()
+    with throwaway_postgres(state_dir, fsync=False) as dsn:
+        took_s = time.monotonic() - begun
+        assert _setting(dsn, "fsync") == "off"
+    assert not (state_dir / "postgres").exists()
+    assert not (state_dir / "secrets/roles/owner").exists()
+    assert took_s < 10
+
+
+def test_create_database_tells_whether_it_was_new(server: EmbeddedPostgres) -> None:
+    with psycopg.connect(server.dsn(), autocommit=True) as connection:
+        assert create_database(connection, "another")
+        assert not create_database(connection, "another")
