@@ -1,0 +1,272 @@
+"""Validation against a plain-Python reference: the same verdicts, wherever batches are cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prewatt.core.vee import (
+    HELD_VERDICTS,
+    OPEN_ENDED_US,
+    VERDICT_NAMES,
+    MeterWatermarks,
+    Validated,
+    VeeLimits,
+    Verdict,
+    validate_readings,
+)
+
+SECOND = 1_000_000
+PERIOD = 900 * SECOND
+OPENED = 1_750_000_000 * SECOND
+NOW = OPENED + 40 * PERIOD
+LIMITS = VeeLimits(clock_tolerance_us=120 * SECOND, gap_periods=2)
+
+Reading = tuple[int, int]
+"""(instant, value)"""
+
+
+@dataclass
+class Meter:
+    """One meter in the reference model."""
+
+    last: Reading = (OPENED, 500)
+    opened: Reading = (OPENED, 500)
+    closed_at: int = OPEN_ENDED_US
+    modulus: int = 1_000
+    wh_per_count: int = 10
+    max_power_w: int = 4_000
+    period_us: int = PERIOD
+
+
+def judge(meter: Meter, reading: Reading) -> tuple[Verdict, tuple[int, int, int, bool, bool]]:
+    """The rules, written out one after the other; moves the watermark of an accepted reading."""
+    (at, value), (last_at, last_value) = reading, meter.last
+    nothing = (0, 0, 0, False, False)
+    if value < 0:
+        return Verdict.NEGATIVE, nothing
+    if at > NOW + LIMITS.clock_tolerance_us:
+        return Verdict.FUTURE, nothing
+    if at < meter.opened[0]:
+        return Verdict.BEFORE_OPENING, nothing
+    if at > meter.closed_at:
+        return Verdict.AFTER_CLOSING, nothing
+    if meter.modulus and value >= meter.modulus:
+        return Verdict.IMPLAUSIBLE, nothing
+    for known in (meter.last, meter.opened):
+        if at == known[0] and at <= last_at:
+            return (Verdict.DUPLICATE if value == known[1] else Verdict.CONFLICT), nothing
+    if at < last_at:
+        return Verdict.BACKFILL, nothing
+    seconds = -((last_at - at) // SECOND)
+    most = meter.max_power_w * seconds // 3600 // meter.wh_per_count + 1
+    counts, rolled = value - last_value, False
+    if counts < 0:
+        counts, rolled = counts + meter.modulus, True
+        if not meter.modulus or counts > most:
+            return Verdict.BACKWARDS, nothing
+    if counts > most:
+        return Verdict.IMPLAUSIBLE, nothing
+    meter.last = reading
+    gap = bool(meter.period_us) and at - last_at > LIMITS.gap_periods * meter.period_us
+    return Verdict.ACCEPTED, (last_at, last_value, counts * meter.wh_per_count, rolled, gap)
+
+
+def run(meters: list[Meter], readings: list[list[Reading]], now: int = NOW) -> Validated:
+    """The readings of each meter, given in time order, as one batch."""
+    rows = [(i, *each) for i, of_meter in enumerate(readings) for each in of_meter]
+    index, at, value = np.array(rows, dtype=np.int64).reshape(-1, 3).T
+    return validate_readings(
+        meter_index=index,
+        read_at_us=at,
+        value=value,
+        watermarks=MeterWatermarks(
+            **{
+                name: np.array([pick(each) for each in meters], dtype=np.int64)
+                for name, pick in {
+                    "last_at_us": lambda m: m.last[0],
+                    "last_value": lambda m: m.last[1],
+                    "opened_at_us": lambda m: m.opened[0],
+                    "opened_value": lambda m: m.opened[1],
+                    "closed_at_us": lambda m: m.closed_at,
+                    "register_modulus": lambda m: m.modulus,
+                    "wh_per_count": lambda m: m.wh_per_count,
+                    "max_power_w": lambda m: m.max_power_w,
+                    "period_us": lambda m: m.period_us,
+                }.items()
+            }
+        ),
+        now_us=now,
+        limits=LIMITS,
+    )
+
+
+METERS = st.builds(
+    Meter,
+    closed_at=st.sampled_from((OPEN_ENDED_US, OPENED + 20 * PERIOD)),
+    modulus=st.sampled_from((0, 1_000)),
+    wh_per_count=st.sampled_from((1, 10, 1_000)),
+    max_power_w=st.sampled_from((0, 4_000, 20_000)),
+    period_us=st.sampled_from((0, PERIOD)),
+)
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Reading]:
+    """A meter's readings in order: mostly good steps, sprinkled with every kind of fault."""
+    at, value = OPENED, 500
+    readings: list[Reading] = []
+    for _ in range(draw(st.integers(0, 12))):
+        fault = draw(st.integers(0, 11))
+        if fault < 6:
+            at += PERIOD * draw(st.sampled_from((1, 1, 1, 3)))
+            value = (value + draw(st.integers(0, 100))) % 1_000
+            readings.append((at, value))
+        elif fault < 8 and readings:
+            readings.append(draw(st.sampled_from(readings)))
+        else:
+            odd_at = draw(st.sampled_from((at, OPENED, OPENED - 1, NOW + 121 * SECOND, at - 7)))
+            odd_value = draw(st.sampled_from((value, value + 1, 0, -1, 999, 1_000, 10**15)))
+            readings.append((odd_at, odd_value))
+    return sorted(readings, key=lambda each: each[0])
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.tuples(METERS, histories()), min_size=1, max_size=4), st.integers(1, 5))
+def test_verdicts_equal_the_reference_wherever_batches_are_cut(
+    cases: list[tuple[Meter, list[Reading]]], size: int
+) -> None:
+    meters = [meter for meter, _ in cases]
+    reference = [replace(meter) for meter in meters]
+    expected = [
+        [judge(meter, each) for each in readings]
+        for meter, (_, readings) in zip(reference, cases, strict=True)
+    ]
+    for step in (10**6, size):
+        now_at = [replace(meter) for meter in meters]
+        found: list[list[object]] = [[] for _ in cases]
+        for begin in range(0, 13, step):
+            batch = [readings[begin : begin + step] for _, readings in cases]
+            result = run(now_at, batch)
+            row = 0
+            for of_meter, collected in zip(batch, found, strict=True):
+                for _ in of_meter:
+                    columns = (
+                        result.start_at_us,
+                        result.start_value,
+                        result.energy_wh,
+                        result.rolled,
+                        result.jumps_gap,
+                    )
+                    values = tuple(each[row].item() for each in columns)
+                    collected.append((Verdict(result.verdict[row]), values))
+                    row += 1
+            last = zip(result.last_at_us.tolist(), result.last_value.tolist(), strict=True)
+            for meter, mark in zip(now_at, last, strict=True):
+                meter.last = mark
+        assert found == expected
+        assert [each.last for each in now_at] == [each.last for each in reference]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(METERS, histories()), min_size=1, max_size=3))
+def test_accepted_energy_is_the_register_difference(
+    cases: list[tuple[Meter, list[Reading]]],
+) -> None:
+    result = run([meter for meter, _ in cases], [readings for _, readings in cases])
+    row = 0
+    for meter, readings in cases:
+        mine = slice(row, row + len(readings))
+        row += len(readings)
+        rolled = int(result.rolled[mine].sum()) * meter.modulus
+        index = cases.index((meter, readings))
+        counts = int(result.last_value[index]) - 500 + rolled
+        assert int(result.energy_wh[mine].sum()) == counts * meter.wh_per_count
+
+
+@pytest.mark.parametrize(
+    ("reading", "verdict"),
+    [
+        ((OPENED + PERIOD, 510), Verdict.ACCEPTED),
+        ((OPENED, 500), Verdict.DUPLICATE),
+        ((OPENED, 501), Verdict.CONFLICT),
+        ((OPENED + PERIOD, 499), Verdict.BACKWARDS),
+        ((OPENED + PERIOD, 999), Verdict.IMPLAUSIBLE),
+        ((OPENED + PERIOD, 1_000), Verdict.IMPLAUSIBLE),
+        ((NOW + 121 * SECOND, 510), Verdict.FUTURE),
+        ((NOW + 120 * SECOND, 510), Verdict.ACCEPTED),
+        ((OPENED - 1, 500), Verdict.BEFORE_OPENING),
+        ((OPENED + PERIOD, -1), Verdict.NEGATIVE),
+    ],
+)
+def test_each_rule_has_its_verdict(reading: Reading, verdict: Verdict) -> None:
+    assert run([Meter()], [[reading]]).verdict.tolist() == [verdict]
+
+
+def test_a_closing_reading_belongs_to_the_assignment_that_it_closes() -> None:
+    meter = Meter(closed_at=OPENED + PERIOD)
+    readings = [(OPENED + PERIOD, 510), (OPENED + PERIOD + 1, 510)]
+    verdicts = run([meter], [readings]).verdict.tolist()
+    assert verdicts == [Verdict.ACCEPTED, Verdict.AFTER_CLOSING]
+
+
+def test_a_reading_before_the_watermark_is_a_backfill_and_moves_nothing() -> None:
+    meter = Meter(last=(OPENED + 4 * PERIOD, 560))
+    result = run([meter], [[(OPENED + PERIOD, 510), (OPENED + 5 * PERIOD, 570)]])
+    assert result.verdict.tolist() == [Verdict.BACKFILL, Verdict.ACCEPTED]
+    assert result.energy_wh.tolist() == [0, 100]
+    assert result.start_at_us.tolist() == [0, OPENED + 4 * PERIOD]
+
+
+def test_a_held_reading_does_not_spoil_the_good_one_after_it() -> None:
+    readings = [(OPENED + PERIOD, 3), (OPENED + 2 * PERIOD, 520), (OPENED + 3 * PERIOD, 530)]
+    result = run([Meter()], [readings])
+    assert result.verdict.tolist() == [Verdict.BACKWARDS, Verdict.ACCEPTED, Verdict.ACCEPTED]
+    assert result.energy_wh.tolist() == [0, 200, 100]
+
+
+def test_a_rollover_is_believed_only_when_the_meter_can_have_counted_that_far() -> None:
+    full = Meter(last=(OPENED, 995), opened=(OPENED, 995))
+    assert run([full], [[(OPENED + PERIOD, 4)]]).energy_wh.tolist() == [90]
+    assert run([full], [[(OPENED + PERIOD, 4)]]).rolled.tolist() == [True]
+    assert run([full], [[(OPENED + PERIOD, 400)]]).verdict.tolist() == [Verdict.BACKWARDS]
+
+
+def test_a_silence_of_centuries_does_not_overflow_what_is_plausible() -> None:
+    meter = Meter(modulus=0, max_power_w=10**10, wh_per_count=1)
+    late = OPENED + 200 * 366 * 86_400 * SECOND
+    result = run([meter], [[(late, 10**14)]], now=late)
+    assert result.verdict.tolist() == [Verdict.ACCEPTED]
+    assert run([meter], [[(late, 10**15)]], now=late).verdict.tolist() == [Verdict.IMPLAUSIBLE]
+
+
+def test_readings_out_of_order_and_absurd_meters_are_refused() -> None:
+    with pytest.raises(ValueError, match="sorted"):
+        run([Meter()], [[(OPENED + 2, 500), (OPENED + 1, 500)]])
+    with pytest.raises(ValueError, match="wh_per_count"):
+        run([Meter(wh_per_count=0)], [[]])
+
+
+def test_an_empty_batch_moves_no_watermark() -> None:
+    result = run([Meter()], [[]])
+    assert (result.verdict.size, result.last_at_us.tolist()) == (0, [OPENED])
+
+
+def test_names_and_codes_are_stable() -> None:
+    assert {verdict.value: name for verdict, name in VERDICT_NAMES.items()} == {
+        0: "mdm.vee.accepted",
+        1: "mdm.vee.duplicate",
+        2: "mdm.vee.backfill",
+        3: "mdm.vee.conflict",
+        4: "mdm.vee.backwards",
+        5: "mdm.vee.implausible",
+        6: "mdm.vee.future",
+        7: "mdm.vee.before_opening",
+        8: "mdm.vee.after_closing",
+        9: "mdm.vee.negative",
+    }
+    assert {verdict.value for verdict in HELD_VERDICTS} == {3, 4, 5, 6, 7, 8, 9}
