@@ -15,6 +15,7 @@ from datetime import date
 
 import psycopg
 import pytest
+from brokers import amqtt, broker, broker_folder, mosquitto  # noqa: F401 - fixtures for all
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 os.environ.setdefault("PREWATT_SECRET_KEY", "test-key-of-no-value")

@@ -64,6 +64,9 @@ class MemoryOrders:
         self.meters[order_id] = (meter_id, serial)
         self.orders[order_id] = core_orders.new_order(kind, instant_us(now), POLICY)
 
+    def state(self, order_id: int) -> OrderState:
+        return self.orders[order_id].state
+
     def _move(self, order_ids: Iterable[int], step: Callable[[Order], Order]) -> None:
         for order_id in order_ids:
             if order_id in self.orders and not self.orders[order_id].is_final:
@@ -196,16 +199,16 @@ def test_an_order_is_done_only_by_the_relay_read_back(meter: Device) -> None:
     desk.orders.add(9, meter.meter_id, "PW-1", OrderKind.DISCONNECT)
     desk.desk.turn(NOW)
     assert desk.transport.commands() == [("PW-1", "9.1.relay", "open")]
-    assert desk.orders.orders[9].state is OrderState.SENT
+    assert desk.orders.state(9) is OrderState.SENT
     desk.answer("9.1.relay", "open")
     desk.desk.turn(NOW)
-    assert desk.orders.orders[9].state is OrderState.ACKNOWLEDGED
+    assert desk.orders.state(9) is OrderState.ACKNOWLEDGED
     # Stored, then acknowledged to the broker, then asked for the relay.
     assert isinstance(desk.transport.happened[0], AckToken)
     assert desk.transport.commands() == [("PW-1", "9.1.read", None)]
     desk.answer("9.1.read", "open")
     desk.desk.turn(NOW)
-    assert desk.orders.orders[9].state is OrderState.VERIFIED
+    assert desk.orders.state(9) is OrderState.VERIFIED
     assert one("SELECT relay, clock_drift_s FROM meter_link") == (2, -3)
 
 
@@ -222,7 +225,7 @@ def test_a_stuck_relay_is_tried_again_and_then_failed(meter: Device) -> None:
         desk.desk.turn(now)
         desk.transport.commands()
         now += timedelta(seconds=1)
-    assert desk.orders.orders[9].state is OrderState.FAILED
+    assert desk.orders.state(9) is OrderState.FAILED
     assert one("SELECT relay FROM meter_link") == (1,)
 
 
@@ -232,11 +235,11 @@ def test_a_refused_command_never_verifies(meter: Device) -> None:
     desk.desk.turn(NOW)
     desk.answer("9.1.relay", "closed", "expired")
     desk.desk.turn(NOW)
-    assert desk.orders.orders[9].state is OrderState.SENT
+    assert desk.orders.state(9) is OrderState.SENT
     desk.answer("999.1.read", "closed")
     desk.answer("nonsense", "closed")
     desk.desk.turn(NOW)
-    assert desk.orders.orders[9].state is OrderState.SENT
+    assert desk.orders.state(9) is OrderState.SENT
 
 
 def test_without_a_broker_an_order_stays_due(meter: Device) -> None:
@@ -244,7 +247,7 @@ def test_without_a_broker_an_order_stays_due(meter: Device) -> None:
     desk.orders.add(9, meter.meter_id, "PW-1", OrderKind.CONNECT)
     desk.transport.is_connected = False
     desk.desk.turn(NOW)
-    assert desk.orders.orders[9].state is OrderState.DECIDED
+    assert desk.orders.state(9) is OrderState.DECIDED
     desk.transport.is_connected = True
     desk.desk.turn(NOW)
     assert desk.transport.commands() == [("PW-1", "9.1.relay", "closed")]
@@ -395,7 +398,7 @@ def test_recharge_bell_to_relay_verified_takes_less_than_a_second(
             while number not in orders.finished:
                 assert time.monotonic() < began + 10
                 time.sleep(0.002)
-            assert orders.orders[number].state is OrderState.VERIFIED
+            assert orders.state(number) is OrderState.VERIFIED
             waits.append(orders.finished[number] - began)
         assert sorted(waits)[18] < 0.5
 
@@ -405,12 +408,12 @@ def test_recharge_bell_to_relay_verified_takes_less_than_a_second(
         orders.add(99, meter.meter_id, "PW-1", OrderKind.DISCONNECT, now())
         ringer.execute("SELECT pg_notify('supply_order', '1')")
         time.sleep(0.5)
-        assert orders.orders[99].state is OrderState.SENT
+        assert orders.state(99) is OrderState.SENT
         switch_fault("PW-1", "outage", 0, address)
         deadline = time.monotonic() + 10
         while 99 not in orders.finished and time.monotonic() < deadline:
             time.sleep(0.02)
-        assert orders.orders[99].state is OrderState.VERIFIED
+        assert orders.state(99) is OrderState.VERIFIED
     assert process.meter("PW-1").relay == "open"
     process.stop()
     thread.join(10)

@@ -5,6 +5,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from paho.mqtt.client import Client, MQTTMessage
@@ -25,9 +27,10 @@ from prewatt.runtime.broker import Broker
 T = 1_764_000_000_000_000
 
 
-def config(broker: Broker, **changes: int) -> MqttConfig:
+def config(broker: Broker, **changes: Any) -> MqttConfig:
     command = broker.command
-    return MqttConfig(host=command.host, port=command.port, protocol=command.protocol, **changes)
+    fixed = MqttConfig(host=command.host, port=command.port, protocol=command.protocol)
+    return replace(fixed, **changes)
 
 
 @contextmanager
@@ -211,7 +214,7 @@ def test_commands_and_watermarks_reach_the_meter(broker: Broker) -> None:
         assert session.send_command("PW-1", command)
         message = heard.get(timeout=10)
         assert message.topic == "pw/PW-1/down/command"
-        assert codec.decode_command(message.payload) == command
+        assert codec.decode_command(bytes(message.payload)) == command
         answer = codec.encode_answer(
             command_id="5.relay", result="ok", relay="closed", register_wh=1, at_us=T
         )
@@ -221,7 +224,7 @@ def test_commands_and_watermarks_reach_the_meter(broker: Broker) -> None:
         session.publish_watermarks(marks)
         message = heard.get(timeout=10)
         assert message.topic == "pw/PW-1/down/ack"
-        assert codec.decode_watermarks("PW-1", message.payload) == [marks[0], marks[2]]
+        assert codec.decode_watermarks("PW-1", bytes(message.payload)) == [marks[0], marks[2]]
 
 
 def test_a_command_is_not_taken_while_there_is_no_broker(broker: Broker) -> None:

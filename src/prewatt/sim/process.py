@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import msgspec
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -38,6 +38,7 @@ _TICK_S: Final = 0.25
 _SAVE_S: Final = 5.0
 _BACKOFF_S_MAX: Final = 10.0
 _CONNECTS_PER_TICK: Final = 40
+_LAST_WRITES_MAX: Final = 10
 
 
 class SimMeter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -122,6 +123,14 @@ class _Line:
 
     def disconnect(self) -> None:
         self._client.disconnect()
+
+    def close(self) -> None:
+        """Disconnect and see it through: what is queued leaves, the socket is closed."""
+        self.wanted = False
+        self._client.disconnect()
+        for _ in range(_LAST_WRITES_MAX):
+            if self._client.loop_write() != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                return
 
     def publish(self, topic: str, payload: bytes) -> None:
         self._client.publish(topic, payload, qos=1)
@@ -243,7 +252,8 @@ class SimProcess:
         finally:
             self._save()
             for line in self._all_lines():
-                line.disconnect()
+                line.close()
+            self._selector.close()
 
     # --- inside ---
 

@@ -1,4 +1,4 @@
-"""A broker of each kind on loopback, and a meter's side of the wire."""
+"""Fixtures: an MQTT broker of each kind on loopback."""
 
 import shutil
 import tempfile
