@@ -1,8 +1,8 @@
 """An independent model of what usage costs: plain fractions, datetimes and zoneinfo.
 
-It shares no code with `prewatt` and is written to be obviously right rather than fast: it walks every
-minute, asks `zoneinfo` for the wall clock, looks the price up in the tariff document as it was
-written, and adds fractions. Rating must agree with it exactly.
+It shares no code with `prewatt` and is written to be obviously right rather than fast: it walks
+every minute, asks `zoneinfo` for the wall clock, looks the price up in the tariff document as it
+was written, and adds fractions. Rating must agree with it exactly.
 
 Instants are integers of microseconds since 1970 UTC, energy whole Wh, amounts fractions of a
 micro-unit (10⁻⁶ of the currency).
@@ -137,8 +137,8 @@ class ExactPrices:
 
 
 def exact_charges(readings: Iterable[tuple[int, int]], prices: ExactPrices) -> Fraction:
-    """What a meter's history costs: `readings` are (instant, register in Wh) in any order, repeats
-    allowed, all of them good; the earliest opens the account and costs nothing.
+    """What a meter's history costs: `readings` are (instant, register in Wh) in any order,
+    repeats allowed, all of them good; the earliest opens the account and costs nothing.
     """
     history = sorted(set(readings))
     return sum(
@@ -153,7 +153,7 @@ def exact_charges(readings: Iterable[tuple[int, int]], prices: ExactPrices) -> F
 def exact_balance(
     readings: Iterable[tuple[int, int]], prices: ExactPrices, recharges_micro: Iterable[int]
 ) -> Fraction:
-    """Recharges less charges. An account that cuts each charge off to whole micro-units and carries
-    the remainder shows `ceil` of this.
+    """Recharges less charges. An account that cuts each charge off to whole micro-units and
+    carries the remainder shows `ceil` of this.
     """
     return sum(recharges_micro) - exact_charges(readings, prices)

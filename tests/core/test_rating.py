@@ -52,7 +52,7 @@ def flat_timeline(price: str, from_us: int = 0, to_us: int = DAY_US) -> PriceTim
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[tuple[int, int]]:
-    """Readings of one meter, as (instant, register), near an unusual moment; steps of many sizes."""
+    """Readings of one meter near an unusual moment, as (instant, register); steps of many sizes."""
     at_us = draw(st.sampled_from(MOMENTS)) + draw(st.integers(-120, 120)) * MINUTE_US
     value = draw(st.integers(0, 10**6))
     readings = [(at_us, value)]
@@ -87,8 +87,7 @@ def rate_in_batches(
             for i in range(done[account], min(done[account] + cut, len(history) - 1))
         ]
         done = [
-            min(each + cut, len(history) - 1)
-            for each, history in zip(done, histories, strict=True)
+            min(each + cut, len(history) - 1) for each, history in zip(done, histories, strict=True)
         ]
         account, start, low, end, high = np.array(rows, dtype=np.int64).reshape(-1, 5).T
         parts = split_intervals(
@@ -109,7 +108,7 @@ def rate_in_batches(
     return charges, carry.tolist()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(data=st.data())
 def test_charges_equal_the_exact_model_whatever_the_batches(data: st.DataObject) -> None:
     zones = data.draw(st.lists(st.sampled_from(ZONES), min_size=1, max_size=3))
@@ -138,7 +137,7 @@ def test_charges_equal_the_exact_model_whatever_the_batches(data: st.DataObject)
         assert (exact - floor(exact)) * CARRY_DENOMINATOR[Component.ENERGY] == carry
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(tariff_documents(), tariff_documents(), st.sampled_from(ZONES), histories(), st.data())
 def test_a_split_keeps_energy_and_prices_each_part_by_its_own_wall_clock(
     first: dict[str, Any],
@@ -179,9 +178,9 @@ def test_a_split_keeps_energy_and_prices_each_part_by_its_own_wall_clock(
             assert tariffs[version].bands[parts.band[i]].name == band
             assert parts.price_nano_per_kwh[i] == price * 10**9
             assert parts.local_day[i] == calendar.local_day(column(instant))[0]
-    assert parts.end_at_us[np.append(parts.source_row[1:] != parts.source_row[:-1], True)].tolist() == (
-        until.tolist()
-    )
+    assert parts.end_at_us[
+        np.append(parts.source_row[1:] != parts.source_row[:-1], True)
+    ].tolist() == (until.tolist())
 
 
 def test_a_gap_of_years_at_a_huge_load_divides_without_overflow() -> None:
