@@ -1,0 +1,234 @@
+"""The life of a supply order: from the decision to the relay state that was read back.
+
+An order is done only when the meter's relay has been read back in the wanted state, never on an
+acknowledgement alone. The two kinds differ on purpose. A *disconnect* grows old: it expires, and
+the account is decided afresh. A *connect* is a standing order: it is tried until the relay is read
+back closed, however long the meter is offline, and ends otherwise only by a later order.
+
+All functions are pure: an order and an instant in, a new order out; instants are int64 µs UTC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from prewatt.core.vocabulary import OrderKind, OrderState, RelayState
+
+SECOND_US: Final = 1_000_000
+
+FINAL: Final = frozenset(
+    {
+        OrderState.VERIFIED,
+        OrderState.FAILED,
+        OrderState.EXPIRED,
+        OrderState.SUPERSEDED,
+        OrderState.WOULD_HAVE,
+    }
+)
+
+# From DECIDED straight to VERIFIED: the relay was read back as wanted before a command went out,
+# because the meter had been switched by other means. From ACKNOWLEDGED back to SENT: the meter said
+# yes, the read-back said no, and the command is tried again.
+ALLOWED: Final[dict[OrderState, frozenset[OrderState]]] = {
+    OrderState.DECIDED: frozenset(
+        {
+            OrderState.SENT,
+            OrderState.VERIFIED,
+            OrderState.EXPIRED,
+            OrderState.SUPERSEDED,
+        }
+    ),
+    OrderState.SENT: frozenset(
+        {
+            OrderState.SENT,
+            OrderState.ACKNOWLEDGED,
+            OrderState.VERIFIED,
+            OrderState.FAILED,
+            OrderState.EXPIRED,
+            OrderState.SUPERSEDED,
+        }
+    ),
+    OrderState.ACKNOWLEDGED: frozenset(
+        {
+            OrderState.SENT,
+            OrderState.VERIFIED,
+            OrderState.FAILED,
+            OrderState.EXPIRED,
+            OrderState.SUPERSEDED,
+        }
+    ),
+    **{state: frozenset() for state in FINAL},
+}
+
+_WANTED: Final = {OrderKind.CONNECT: RelayState.CLOSED, OrderKind.DISCONNECT: RelayState.OPEN}
+
+
+class IllegalTransition(Exception):
+    """An order was asked for a step that its state or kind does not allow; nothing changed."""
+
+    def __init__(self, kind: OrderKind, before: OrderState, after: OrderState) -> None:
+        super().__init__(f"a {kind.word} order cannot go from {before.word} to {after.word}")
+        self.kind = kind
+        self.before = before
+        self.after = after
+
+
+@dataclass(frozen=True, slots=True)
+class OrderPolicy:
+    """How an order is retried and when it grows old.
+
+    The n-th retry waits ``first_retry_s`` × 2ⁿ⁻¹, at most ``longest_retry_s``. A read-back counts
+    as contradicting a command only ``settle_s`` after it was sent, since an earlier report may have
+    crossed it on the way. A disconnect that was contradicted or refused ``attempts_max`` times has
+    failed; one that was not verified ``disconnect_expiry_s`` after its decision has expired.
+    """
+
+    first_retry_s: int = 5
+    longest_retry_s: int = 900
+    settle_s: int = 5
+    attempts_max: int = 8
+    disconnect_expiry_s: int = 4 * 3600
+
+    def __post_init__(self) -> None:
+        if not 0 < self.first_retry_s <= self.longest_retry_s:
+            raise ValueError("retries must wait, and the longest wait is the longest")
+        if self.attempts_max < 1 or self.settle_s < 0 or self.disconnect_expiry_s <= 0:
+            raise ValueError("an order needs at least one attempt and some time")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One supply order. ``next_try_at_us`` and ``expires_at_us`` are None where none applies."""
+
+    kind: OrderKind
+    state: OrderState
+    decided_at_us: int
+    attempts: int = 0
+    sent_at_us: int | None = None
+    next_try_at_us: int | None = None
+    expires_at_us: int | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """Say whether nothing more will happen to this order."""
+        return self.state in FINAL
+
+
+def new_order(
+    kind: OrderKind, now_us: int, policy: OrderPolicy, *, would_have: bool = False
+) -> Order:
+    """Return a fresh order, due at once; a would-have order is final from the start."""
+    if would_have:
+        return Order(kind, OrderState.WOULD_HAVE, now_us)
+    expires_at_us = None
+    if kind is not OrderKind.CONNECT:
+        expires_at_us = now_us + policy.disconnect_expiry_s * SECOND_US
+    return Order(kind, OrderState.DECIDED, now_us, 0, None, now_us, expires_at_us)
+
+
+def retry_delay_s(attempts: int, policy: OrderPolicy) -> int:
+    """Return how long to wait after the given number of attempts (1 or more)."""
+    # The shift is capped before it is made: an order that stands for a year must not build a huge
+    # number only to throw it away.
+    doublings = min(max(attempts, 1) - 1, 32)
+    return min(policy.first_retry_s << doublings, policy.longest_retry_s)
+
+
+def is_due(order: Order, now_us: int) -> bool:
+    """Say whether a command for this order should go out now."""
+    if order.is_final or order.next_try_at_us is None or has_expired(order, now_us):
+        return False
+    return now_us >= order.next_try_at_us
+
+
+def has_expired(order: Order, now_us: int) -> bool:
+    """Say whether an order is past its expiry and still unfinished."""
+    return not order.is_final and order.expires_at_us is not None and now_us >= order.expires_at_us
+
+
+def mark_sent(order: Order, now_us: int, policy: OrderPolicy) -> Order:
+    """Record that a command went out, and when to try again if nothing is read back."""
+    if has_expired(order, now_us):
+        raise IllegalTransition(order.kind, order.state, OrderState.SENT)
+    attempts = order.attempts + 1
+    return replace(
+        _moved(order, OrderState.SENT),
+        attempts=attempts,
+        sent_at_us=now_us,
+        next_try_at_us=now_us + retry_delay_s(attempts, policy) * SECOND_US,
+    )
+
+
+def acknowledge(order: Order) -> Order:
+    """Record that the meter accepted the command; the retry stands until the read-back."""
+    if order.state is OrderState.ACKNOWLEDGED:
+        return order
+    return _moved(order, OrderState.ACKNOWLEDGED)
+
+
+def read_back(order: Order, relay: RelayState, seen_at_us: int, policy: OrderPolicy) -> Order:
+    """Take a relay state that the meter reported at ``seen_at_us``.
+
+    The wanted state verifies the order. Another state changes nothing, since the retry is already
+    set, until a disconnect has used up its attempts: then it has failed and a person must look.
+    """
+    if order.is_final:
+        raise IllegalTransition(order.kind, order.state, OrderState.VERIFIED)
+    if seen_at_us < order.decided_at_us:
+        return order
+    if relay is _WANTED.get(order.kind):
+        return replace(_moved(order, OrderState.VERIFIED), next_try_at_us=None)
+    if order.sent_at_us is None or relay is RelayState.UNKNOWN:
+        return order
+    settled = seen_at_us >= order.sent_at_us + policy.settle_s * SECOND_US
+    return _failed_if_spent(order, policy) if settled else order
+
+
+def refuse(order: Order, policy: OrderPolicy) -> Order:
+    """Record that the meter refused the command; a disconnect fails after its last attempt."""
+    if order.state not in (OrderState.SENT, OrderState.ACKNOWLEDGED):
+        raise IllegalTransition(order.kind, order.state, OrderState.FAILED)
+    return _failed_if_spent(order, policy)
+
+
+def wake(order: Order, now_us: int) -> Order:
+    """Make an unfinished order due at once: the meter has just come back online."""
+    if order.is_final or order.next_try_at_us is None or order.next_try_at_us <= now_us:
+        return order
+    return replace(order, next_try_at_us=now_us)
+
+
+def expire(order: Order, now_us: int) -> Order:
+    """End a disconnect that is past its expiry. The account must then be decided again.
+
+    A connect order never expires: raises `IllegalTransition`, as it does before the expiry.
+    """
+    if not has_expired(order, now_us):
+        raise IllegalTransition(order.kind, order.state, OrderState.EXPIRED)
+    return replace(_moved(order, OrderState.EXPIRED), next_try_at_us=None)
+
+
+def supersede(order: Order) -> Order:
+    """End an unfinished order because a later one for the same meter takes its place."""
+    return replace(_moved(order, OrderState.SUPERSEDED), next_try_at_us=None)
+
+
+def needs_person(order: Order, policy: OrderPolicy) -> bool:
+    """Say whether staff should look: it failed, or it stands after many answered attempts."""
+    if order.state is OrderState.FAILED:
+        return True
+    return not order.is_final and order.attempts >= policy.attempts_max
+
+
+def _failed_if_spent(order: Order, policy: OrderPolicy) -> Order:
+    # A connect is never given up: a customer who has paid waits for the meter, not for us.
+    if order.kind is OrderKind.CONNECT or order.attempts < policy.attempts_max:
+        return order
+    return replace(_moved(order, OrderState.FAILED), next_try_at_us=None)
+
+
+def _moved(order: Order, after: OrderState) -> Order:
+    if after not in ALLOWED[order.state]:
+        raise IllegalTransition(order.kind, order.state, after)
+    return replace(order, state=after)
