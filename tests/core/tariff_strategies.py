@@ -53,7 +53,12 @@ def tariff_documents(draw: st.DrawFn) -> dict[str, Any]:
     """A valid document: flat, or by time of use with up to two seasons and three day classes."""
     names = draw(st.sampled_from((["only"], ["day", "night"], ["peak", "flat", "valley"])))
     energy: dict[str, Any] = {"unit": "kWh"}
-    document = {"format": "prewatt-tariff/1", "name": "Random", "currency": "EUR", "energy": energy}
+    document: dict[str, Any] = {
+        "format": "prewatt-tariff/1",
+        "name": "Random",
+        "currency": "EUR",
+        "energy": energy,
+    }
     seasons = ["all_year"]
     if draw(st.booleans()):
         first, second = sorted(draw(st.sets(st.sampled_from(_DAYS), min_size=2, max_size=2)))
@@ -66,7 +71,7 @@ def tariff_documents(draw: st.DrawFn) -> dict[str, Any]:
     if draw(st.booleans()):
         energy["day_classes"] = draw(st.sampled_from(_CLASSES))
         classes = list(energy["day_classes"])
-    schedule = [
+    schedule: list[dict[str, Any]] = [
         {"season": season, "days": day_class, "periods": draw(_periods(names))}
         for season in seasons
         for day_class in classes

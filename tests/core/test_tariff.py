@@ -106,6 +106,23 @@ def test_the_canonical_form_is_a_fixed_point_and_prices_the_same(
         assert band_at(to_document(tariff), moment, holidays) == expected
 
 
+def _move_summer(document: dict[str, Any]) -> None:
+    document["energy"]["seasons"]["summer"][0]["until"] = "08-31"
+    document["energy"]["seasons"]["rest"][0]["from"] = "08-31"
+
+
+Change = Callable[[dict[str, Any]], object]
+
+CHANGES: tuple[Change, ...] = (
+    lambda d: d.update(name="Shops"),
+    lambda d: d.update(currency="CNY"),
+    lambda d: d["standing"].update(per_day="0.36"),
+    lambda d: d["energy"]["bands"]["day"].update(price="0.312000001"),
+    lambda d: d["energy"]["bands"]["day"].update(label="Daytime"),
+    _move_summer,
+)
+
+
 def test_the_digest_ignores_how_a_plan_is_written_but_nothing_that_it_says() -> None:
     first = parse_tariff(document())
     other = document()
@@ -115,23 +132,10 @@ def test_the_digest_ignores_how_a_plan_is_written_but_nothing_that_it_says() -> 
     split = [{"from": "00:00", "until": "03:00", "band": "night"}, dict(NIGHT, **{"from": "03:00"})]
     other["energy"]["schedule"][1]["periods"] = [*split, dict(DAY)]
     assert parse_tariff(other).digest == first.digest
-    for change in (
-        lambda d: d.update(name="Shops"),
-        lambda d: d.update(currency="CNY"),
-        lambda d: d["standing"].update(per_day="0.36"),
-        lambda d: d["energy"]["bands"]["day"].update(price="0.312000001"),
-        lambda d: d["energy"]["bands"]["day"].update(label="Daytime"),
-        lambda d: (
-            d["energy"]["seasons"]["summer"][0].update(until="08-31")
-            or d["energy"]["seasons"]["rest"][0].update({"from": "08-31"})
-        ),
-    ):
+    for change in CHANGES:
         changed = document()
         change(changed)
         assert parse_tariff(changed).digest != first.digest
-
-
-Change = Callable[[dict[str, Any]], object]
 
 
 def _periods(document: dict[str, Any]) -> Any:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prewatt.core.bounds import Int64
 from prewatt.core.vee import (
     HELD_VERDICTS,
     OPEN_ENDED_US,
@@ -76,6 +77,10 @@ def judge(meter: Meter, reading: Reading) -> tuple[Verdict, tuple[int, int, int,
     return Verdict.ACCEPTED, (last_at, last_value, counts * meter.wh_per_count, rolled, gap)
 
 
+def _column(values: list[int]) -> Int64:
+    return np.array(values, dtype=np.int64)
+
+
 def run(meters: list[Meter], readings: list[list[Reading]], now: int = NOW) -> Validated:
     """The readings of each meter, given in time order, as one batch."""
     rows = [(i, *each) for i, of_meter in enumerate(readings) for each in of_meter]
@@ -85,20 +90,15 @@ def run(meters: list[Meter], readings: list[list[Reading]], now: int = NOW) -> V
         read_at_us=at,
         value=value,
         watermarks=MeterWatermarks(
-            **{
-                name: np.array([pick(each) for each in meters], dtype=np.int64)
-                for name, pick in {
-                    "last_at_us": lambda m: m.last[0],
-                    "last_value": lambda m: m.last[1],
-                    "opened_at_us": lambda m: m.opened[0],
-                    "opened_value": lambda m: m.opened[1],
-                    "closed_at_us": lambda m: m.closed_at,
-                    "register_modulus": lambda m: m.modulus,
-                    "wh_per_count": lambda m: m.wh_per_count,
-                    "max_power_w": lambda m: m.max_power_w,
-                    "period_us": lambda m: m.period_us,
-                }.items()
-            }
+            last_at_us=_column([each.last[0] for each in meters]),
+            last_value=_column([each.last[1] for each in meters]),
+            opened_at_us=_column([each.opened[0] for each in meters]),
+            opened_value=_column([each.opened[1] for each in meters]),
+            closed_at_us=_column([each.closed_at for each in meters]),
+            register_modulus=_column([each.modulus for each in meters]),
+            wh_per_count=_column([each.wh_per_count for each in meters]),
+            max_power_w=_column([each.max_power_w for each in meters]),
+            period_us=_column([each.period_us for each in meters]),
         ),
         now_us=now,
         limits=LIMITS,
