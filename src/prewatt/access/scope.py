@@ -28,6 +28,7 @@ PERMISSIONS: dict[str, frozenset[Duty]] = {
     "vending.recharge": frozenset({Duty.OPERATOR, Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "estate.read": frozenset(Duty),
     "estate.write": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
+    "estate.import": frozenset({Duty.SYSTEM}),
     "moves.tenant": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "mdm.read_manually": frozenset({Duty.OPERATOR, Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "mdm.release": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),

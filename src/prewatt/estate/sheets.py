@@ -1,0 +1,411 @@
+"""Reads the tables of a property from CSV files or a workbook, and trusts none of them.
+
+The outcome is text by sheet, row and column; meaning is decided in ``imports``. Nothing here is
+evaluated: a formula is refused, because what it shows depends on who opens it. Sizes are limited
+before anything is unpacked, and again while it is.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from openpyxl import load_workbook
+from openpyxl.utils.exceptions import InvalidFileException
+from openpyxl.worksheet.formula import ArrayFormula, DataTableFormula
+
+SHEETS: Final = (
+    "property",
+    "tariffs",
+    "buildings",
+    "units",
+    "metering_points",
+    "meters",
+    "customers",
+    "accounts",
+    "tenancies",
+)
+"""The tables, in the order in which a person reads them; a CSV file is named after its table."""
+
+MAX_BYTES: Final = 32 * 1024 * 1024
+"""All tables together, unpacked."""
+MAX_MEMBERS: Final = 200
+MAX_ROWS: Final = 50_000
+MAX_COLUMNS: Final = 40
+MAX_CELL: Final = 20_000
+MAX_ERRORS: Final = 1_000
+"""More are counted, not listed: a file in the wrong shape would otherwise fill the page."""
+
+_FORMULA_START = ("=", "@")
+
+
+@dataclass(frozen=True, slots=True)
+class RowError:
+    """What is wrong in one place and what to do. ``row`` counts like a spreadsheet: the header is 1.
+
+    ``row`` is 0 and ``column`` empty where a whole sheet or file is meant. ``code`` is stable.
+    """
+
+    sheet: str
+    row: int
+    column: str
+    code: str
+    problem: str
+    remedy: str
+
+    def __str__(self) -> str:
+        where = self.sheet
+        where += f", row {self.row}" if self.row else ""
+        where += f", column {self.column}" if self.column else ""
+        return f"{where}: {self.problem} {self.remedy}"
+
+
+class ImportRefused(Exception):
+    """Nothing was imported. ``errors`` lists every bad row, ``total`` counts those beyond the list."""
+
+    def __init__(self, errors: Sequence[RowError]) -> None:
+        self.errors = tuple(errors[:MAX_ERRORS])
+        self.total = len(errors)
+        first = f"; the first: {self.errors[0]}" if self.errors else ""
+        super().__init__(f"nothing was imported, {self.total} errors{first}")
+
+
+@dataclass(frozen=True, slots=True)
+class SheetRow:
+    """One row: its number in the file and its cells by column name, spaces trimmed."""
+
+    number: int
+    cells: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class PropertySheets:
+    """A property's tables as text; a sheet that is missing is an empty one."""
+
+    sheets: Mapping[str, tuple[SheetRow, ...]]
+
+    def rows(self, sheet: str) -> tuple[SheetRow, ...]:
+        """The rows of a sheet, header excluded."""
+        return self.sheets.get(sheet, ())
+
+    @classmethod
+    def of(cls, tables: Mapping[str, Iterable[Mapping[str, object]]]) -> PropertySheets:
+        """Sheets made by a program instead of a person; rows are numbered from 2."""
+        return cls(
+            {
+                name: tuple(
+                    SheetRow(number, {column: _text(value) for column, value in row.items()})
+                    for number, row in enumerate(rows, start=2)
+                )
+                for name, rows in tables.items()
+            }
+        )
+
+
+def read_sheets(path: Path) -> PropertySheets:
+    """Read a folder of CSV files, a zip of them, or an XLSX workbook; raises ImportRefused."""
+    if path.is_dir():
+        files = sorted(path.glob("*.csv"))
+        if sum(each.stat().st_size for each in files) > MAX_BYTES:
+            raise _refused(
+                "",
+                "file.too_large",
+                f"The files hold more than {MAX_BYTES} bytes.",
+                "Split the property.",
+            )
+        return _from_csv({each.name: each.read_bytes() for each in files})
+    if path.stat().st_size > MAX_BYTES:
+        raise _refused(
+            "",
+            "file.too_large",
+            f"The file has more than {MAX_BYTES} bytes.",
+            "Split the property.",
+        )
+    return read_upload(path.name, path.read_bytes())
+
+
+def read_upload(name: str, content: bytes) -> PropertySheets:
+    """Read an uploaded ``.zip`` or ``.xlsx``; raises ImportRefused."""
+    kind = PurePosixPath(name.lower()).suffix
+    if kind not in (".zip", ".xlsx"):
+        raise _refused(
+            "",
+            "file.unknown_kind",
+            f"{name!r} is neither a zip of CSV files nor XLSX.",
+            "Export the tables as CSV files in one zip, or as one XLSX workbook.",
+        )
+    members = _unpack(content)
+    if kind == ".zip":
+        return _from_csv(
+            {
+                PurePosixPath(each).name: data
+                for each, data in members.items()
+                if each.lower().endswith(".csv") and not each.startswith("__MACOSX")
+            }
+        )
+    return _from_workbook(content, members)
+
+
+def _refused(sheet: str, code: str, problem: str, remedy: str, row: int = 0) -> ImportRefused:
+    return ImportRefused([RowError(sheet or "file", row, "", code, problem, remedy)])
+
+
+def _unpack(content: bytes) -> dict[str, bytes]:
+    """Every member of a zip, refusing more bytes than allowed whatever its directory claims."""
+    members: dict[str, bytes] = {}
+    left = MAX_BYTES
+    bomb = _refused(
+        "",
+        "file.too_large",
+        f"The archive unpacks to more than {MAX_BYTES} bytes.",
+        "Split the property.",
+    )
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            infos = [each for each in archive.infolist() if not each.is_dir()]
+            if len(infos) > MAX_MEMBERS or sum(each.file_size for each in infos) > MAX_BYTES:
+                raise bomb
+            for info in infos:
+                with archive.open(info) as member:
+                    data = member.read(left + 1)
+                left -= len(data)
+                if left < 0:
+                    raise bomb
+                members[info.filename] = data
+    except (
+        zipfile.BadZipFile,
+        RuntimeError,
+        NotImplementedError,
+        EOFError,
+        OSError,
+    ) as error:
+        raise _refused(
+            "",
+            "file.unreadable",
+            f"The archive cannot be read: {error}.",
+            "Save it again without a password.",
+        ) from error
+    return members
+
+
+def _from_csv(files: Mapping[str, bytes]) -> PropertySheets:
+    errors: list[RowError] = []
+    sheets: dict[str, tuple[SheetRow, ...]] = {}
+    for name, content in files.items():
+        sheet = PurePosixPath(name.lower()).stem
+        if sheet not in SHEETS:
+            errors.append(_unknown_sheet(name))
+            continue
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            errors.append(
+                RowError(
+                    sheet,
+                    0,
+                    "",
+                    "file.not_utf8",
+                    "The file is not UTF-8.",
+                    "Save it as CSV UTF-8.",
+                )
+            )
+            continue
+        try:
+            table = list(
+                csv.reader(
+                    io.StringIO(text, newline=""),
+                    delimiter=_delimiter(text),
+                    strict=True,
+                )
+            )
+        except csv.Error as error:
+            errors.append(
+                RowError(
+                    sheet,
+                    0,
+                    "",
+                    "file.unreadable",
+                    f"The file is broken: {error}.",
+                    "Save it as CSV again.",
+                )
+            )
+            continue
+        sheets[sheet] = _rows(sheet, table, errors)
+    return _finish(sheets, errors)
+
+
+def _delimiter(text: str) -> str:
+    """Comma, semicolon or tab: whichever the header uses, as spreadsheets differ by country."""
+    header = text.partition("\n")[0]
+    return max((",", ";", "\t"), key=header.count)
+
+
+def _from_workbook(content: bytes, members: Mapping[str, bytes]) -> PropertySheets:
+    for data in members.values():
+        plain = data.replace(b"\0", b"")
+        if b"<!DOCTYPE" in plain or b"<!ENTITY" in plain:
+            raise _refused(
+                "",
+                "file.unsafe",
+                "The workbook declares XML entities.",
+                "Save it again with a spreadsheet program.",
+            )
+    errors: list[RowError] = []
+    sheets: dict[str, tuple[SheetRow, ...]] = {}
+    try:
+        workbook = load_workbook(io.BytesIO(content), read_only=True, data_only=False)
+        try:
+            for worksheet in workbook.worksheets:
+                sheet = worksheet.title.strip().lower()
+                if sheet not in SHEETS:
+                    errors.append(_unknown_sheet(worksheet.title))
+                    continue
+                # A claimed size of a million columns must not become a million cells.
+                worksheet.reset_dimensions()
+                table: list[list[str]] = []
+                for cells in worksheet.iter_rows(max_col=MAX_COLUMNS + 1, values_only=True):
+                    table.append([_text(value) for value in cells])
+                    if len(table) > MAX_ROWS + 1:
+                        break
+                sheets[sheet] = _rows(sheet, table, errors)
+        finally:
+            workbook.close()
+    except (
+        InvalidFileException,
+        KeyError,
+        ValueError,
+        SyntaxError,
+        TypeError,
+    ) as error:
+        raise _refused(
+            "",
+            "file.unreadable",
+            f"The workbook cannot be read: {error}.",
+            "Save it again as XLSX.",
+        ) from error
+    return _finish(sheets, errors)
+
+
+def _unknown_sheet(name: str) -> RowError:
+    return RowError(
+        name,
+        0,
+        "",
+        "sheet.unknown",
+        "There is no table of that name.",
+        f"Use {', '.join(SHEETS)}, or remove it.",
+    )
+
+
+def _finish(sheets: dict[str, tuple[SheetRow, ...]], errors: list[RowError]) -> PropertySheets:
+    if errors:
+        raise ImportRefused(errors)
+    return PropertySheets(sheets)
+
+
+def _rows(
+    sheet: str, table: Sequence[Sequence[str]], errors: list[RowError]
+) -> tuple[SheetRow, ...]:
+    """The filled rows below the header, checked for shape; problems go to ``errors``."""
+    if not table:
+        return ()
+    if len(table) > MAX_ROWS + 1:
+        errors.append(
+            RowError(
+                sheet,
+                0,
+                "",
+                "sheet.too_long",
+                f"More than {MAX_ROWS} rows.",
+                "Split the property.",
+            )
+        )
+        return ()
+    header = [name.strip().lower() for name in table[0]]
+    while header and not header[-1]:
+        header.pop()
+    if len(header) > MAX_COLUMNS or len(set(header)) != len(header) or "" in header:
+        errors.append(
+            RowError(
+                sheet,
+                1,
+                "",
+                "sheet.header",
+                "A column name is missing or doubled.",
+                "Give each column one name.",
+            )
+        )
+        return ()
+    rows: list[SheetRow] = []
+    for number, cells in enumerate(table[1:], start=2):
+        texts = [cell.strip() for cell in cells]
+        if not any(texts):
+            continue
+        if any(texts[len(header) :]):
+            errors.append(
+                RowError(
+                    sheet,
+                    number,
+                    "",
+                    "row.too_long",
+                    "There are more cells than columns.",
+                    "Check the separators and quotes of this row.",
+                )
+            )
+            continue
+        named = dict(zip(header, texts, strict=False))
+        errors.extend(_cell_errors(sheet, number, named))
+        rows.append(SheetRow(number, named))
+    return tuple(rows)
+
+
+def _cell_errors(sheet: str, number: int, cells: Mapping[str, str]) -> Iterable[RowError]:
+    for column, text in cells.items():
+        if text.startswith(_FORMULA_START):
+            yield RowError(
+                sheet,
+                number,
+                column,
+                "cell.formula",
+                "The cell holds a formula.",
+                "Paste its value.",
+            )
+        elif len(text) > MAX_CELL:
+            yield RowError(
+                sheet,
+                number,
+                column,
+                "cell.too_long",
+                f"The cell has more than {MAX_CELL} characters.",
+                "Shorten it.",
+            )
+        elif "\0" in text:
+            yield RowError(
+                sheet,
+                number,
+                column,
+                "cell.unreadable",
+                "The cell holds a character that is not text.",
+                "Type it again.",
+            )
+
+
+def _text(value: object) -> str:
+    """A cell as a person would read it: whole numbers without a point, dates in ISO form."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, ArrayFormula | DataTableFormula):
+        return "="
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    return value if isinstance(value, str) else str(value)

@@ -1,0 +1,195 @@
+"""A whole property at once: estate, prices, wallets with their opening balances, registers.
+
+All or nothing in one transaction. Afterwards the property runs: a meter's next reading is charged
+from its opening register on, and a recharge finds its account.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from prewatt.access.scope import Actor, require, scope
+from prewatt.audit.operations import record
+from prewatt.billing.operations import assign_tariff, create_tariff_version
+from prewatt.core.accounts import CounterAccount, TransferKind
+from prewatt.core.rating import Component
+from prewatt.core.readings import ReadingSource
+from prewatt.estate.imports import AccountPlan, EstatePlan
+from prewatt.estate.operations import CreatedEstate, check_plan, create_estate
+from prewatt.estate.sheets import ImportRefused, PropertySheets, RowError
+from prewatt.ledger.operations import Event, Leg, append_events, new_event_ids, open_accounts
+from prewatt.moves.registers import Opening, link_meters, open_registers, store_opening_readings
+from prewatt.supply import operations as supply
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What an import wrote. ``unpaid_serials`` are meters that no account pays by (feeder, sub)."""
+
+    property_id: int
+    counts: Mapping[str, int]
+    vacancy_accounts: int
+    opening_balance_micro: int
+    unpaid_serials: tuple[str, ...]
+
+
+def import_property(*, actor: Actor, sheets: PropertySheets, now: datetime) -> ImportReport:
+    """Make a new property from its tables (``estate/README.md`` lists the columns).
+
+    Raises ImportRefused with every error of every row, and then nothing was written.
+    """
+    require(actor, "estate.import")
+    with scope(actor):
+        plan = check_plan(sheets, now=now)
+        _refuse_self_approval(actor, plan)
+        made = create_estate(plan)
+        _create_tariffs(actor, plan, made, now)
+        open_accounts(
+            rows=[
+                (each, made.property_id, made.legal_entity_id)
+                for each in sorted(made.account_ids.values())
+            ],
+            now=now,
+        )
+        _assign_tariffs(actor, plan, made, now)
+        _open_balances(actor, plan, made, now)
+        _open_meters(plan, made, now)
+        supply.open_accounts(
+            rows=[
+                supply.NewSupply(
+                    account_id=made.account_ids[each.number],
+                    property_id=made.property_id,
+                    protection=each.protection,
+                )
+                for each in plan.accounts
+            ],
+            now=now,
+        )
+        report = _report(plan, made)
+        record(
+            actor=actor.code,
+            code="estate.property.imported",
+            property_id=made.property_id,
+            subject=f"property:{made.property_id}",
+            now=now,
+            **report.counts,
+            opening_balance_micro=report.opening_balance_micro,
+        )
+    return report
+
+
+def _refuse_self_approval(actor: Actor, plan: EstatePlan) -> None:
+    """No price comes in on the word of the one who imports it (invariant 8)."""
+    errors = [
+        RowError(
+            "tariffs",
+            each.row,
+            "approved_by",
+            "tariff.self_approved",
+            "The importer cannot approve the tariff.",
+            "Name the person who approved it.",
+        )
+        for each in plan.tariffs
+        if each.approved_by == actor.code
+    ]
+    if errors:
+        raise ImportRefused(errors)
+
+
+def _create_tariffs(actor: Actor, plan: EstatePlan, made: CreatedEstate, now: datetime) -> None:
+    """A tariff without a date holds from the first account's opening on."""
+    first = min((each.opened_at for each in plan.accounts), default=now)
+    for tariff in plan.tariffs:
+        create_tariff_version(
+            actor=actor,
+            property_id=made.property_id,
+            code=tariff.code,
+            name=tariff.name,
+            document=tariff.document,
+            valid_from=tariff.valid_from or first,
+            approved_by=tariff.approved_by,
+            now=now,
+        )
+
+
+def _assign_tariffs(actor: Actor, plan: EstatePlan, made: CreatedEstate, now: datetime) -> None:
+    """One assignment per tariff, from its first account's opening: no account is older."""
+    groups: defaultdict[str, list[AccountPlan]] = defaultdict(list)
+    for account in plan.accounts:
+        groups[account.tariff].append(account)
+    for code, accounts in groups.items():
+        assign_tariff(
+            actor=actor,
+            property_id=made.property_id,
+            account_ids=[made.account_ids[each.number] for each in accounts],
+            tariff_code=code,
+            valid_from=min(each.opened_at for each in accounts),
+            now=now,
+        )
+
+
+def _open_balances(actor: Actor, plan: EstatePlan, made: CreatedEstate, now: datetime) -> None:
+    """What the old system owed the customers, or they it, one event for each account."""
+    opening = [each for each in plan.accounts if each.opening_balance_micro]
+    append_events(
+        actor_code=actor.code,
+        events=[
+            Event(event_id, (_opening_leg(account, made),))
+            for event_id, account in zip(new_event_ids(len(opening)), opening, strict=True)
+        ],
+        now=now,
+    )
+
+
+def _opening_leg(account: AccountPlan, made: CreatedEstate) -> Leg:
+    return Leg(
+        account_id=made.account_ids[account.number],
+        kind=TransferKind.OPENING,
+        component=int(Component.ENERGY),
+        counter_account=CounterAccount.OPENING_BALANCES,
+        amount=account.opening_balance_micro,
+        service_from=account.opened_at,
+        service_to=account.opened_at,
+        reason="opening_balance",
+    )
+
+
+def _open_meters(plan: EstatePlan, made: CreatedEstate, now: datetime) -> None:
+    openings = [
+        Opening(
+            made.account_ids[each.account],
+            made.meter_ids[each.serial],
+            each.installed_at,
+            each.opening_wh,
+        )
+        for each in plan.meters
+        if each.account
+    ]
+    open_registers(openings=openings, now=now)
+    store_opening_readings(openings=openings, source=ReadingSource.IMPORT, now=now)
+    link_meters(
+        meter_ids=[made.meter_ids[each.serial] for each in plan.meters],
+        seen_at=[each.installed_at for each in plan.meters],
+    )
+
+
+def _report(plan: EstatePlan, made: CreatedEstate) -> ImportReport:
+    return ImportReport(
+        property_id=made.property_id,
+        counts={
+            "tariffs": len(plan.tariffs),
+            "buildings": len(plan.buildings),
+            "units": len(plan.units),
+            "metering_points": len(plan.points),
+            "meters": len(plan.meters),
+            "customers": len(plan.customers),
+            "accounts": len(plan.accounts),
+            "tenancies": len(plan.tenancies),
+        },
+        vacancy_accounts=sum(each.kind == "vacancy" for each in plan.accounts),
+        opening_balance_micro=sum(each.opening_balance_micro for each in plan.accounts),
+        unpaid_serials=tuple(each.serial for each in plan.meters if not each.account),
+    )

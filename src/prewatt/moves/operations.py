@@ -1,0 +1,784 @@
+"""Tenants move, meters are exchanged, registers are read by hand: each in one transaction.
+
+A move is an instant and the registers at it. The closing reading is judged, rated and charged like
+any other; it ends one assignment and begins the next with the very same value. A new tenant gets a
+new account at zero, so nothing of the former one can reach them (invariant 6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+from django.db import IntegrityError, connection, transaction
+
+from prewatt.access.models import Duty
+from prewatt.access.scope import Actor, require, scope
+from prewatt.audit.operations import record
+from prewatt.billing.ingestion import apply_readings
+from prewatt.billing.models import TariffAssignment
+from prewatt.billing.operations import assign_tariff, post_usage
+from prewatt.core.civil_time import instant_us
+from prewatt.core.readings import ReadingBatch, ReadingSource
+from prewatt.core.vee import HELD_VERDICTS, VERDICT_NAMES, Verdict
+from prewatt.core.vocabulary import OrderState, Protection
+from prewatt.estate import operations as estate
+from prewatt.estate.imports import vacancy_number
+from prewatt.estate.models import Customer, Meter, Tenancy
+from prewatt.estate.operations import NewCustomer, NewMeter, RegisterValue
+from prewatt.ledger.operations import PeriodClosed, open_accounts
+from prewatt.moves.idempotency import store_answer, stored_answer
+from prewatt.moves.places import MeterAt, UnitAt, locked_meter, locked_unit
+from prewatt.moves.registers import (
+    Opening,
+    close_registers,
+    link_meters,
+    open_registers,
+    store_opening_readings,
+)
+from prewatt.supply import operations as supply
+from prewatt.vending.operations import Recharge, RechargeRefused, recharge
+
+
+class MoveRefused(Exception):
+    """The move cannot be made as asked; nothing was changed."""
+
+
+class UnknownPlace(MoveRefused):
+    """There is no such unit, meter, customer or tariff in the actor's scope."""
+
+
+class UnitOccupied(MoveRefused):
+    """Somebody lives there: move them out first, or change tenants in one step."""
+
+
+class UnitVacant(MoveRefused):
+    """Nobody lives there, so nobody can move out."""
+
+
+class InFuture(MoveRefused):
+    """The instant has not come yet; a move is recorded when it has happened."""
+
+
+class TooEarly(MoveRefused):
+    """Energy after that instant is charged already. ``earliest`` is the first possible instant."""
+
+    def __init__(self, earliest: datetime) -> None:
+        super().__init__(
+            f"energy is charged up to {earliest:%Y-%m-%d %H:%M:%S} UTC already; "
+            f"the earliest possible instant is {earliest.isoformat()}"
+        )
+        self.earliest = earliest
+
+
+class RegisterMissing(MoveRefused):
+    """The registers given are not exactly those of the unit's meters. ``serials`` has them all."""
+
+    def __init__(self, serials: Sequence[str]) -> None:
+        super().__init__(f"give one register value for each of: {', '.join(serials) or 'no meter'}")
+        self.serials = tuple(serials)
+
+
+class RegisterRefused(MoveRefused):
+    """Validation would hold the closing register. ``verdict`` is its stable name."""
+
+    def __init__(self, serial: str, verdict: str) -> None:
+        super().__init__(f"meter {serial}: the closing register is not credible ({verdict})")
+        self.serial = serial
+        self.verdict = verdict
+
+
+class NameTaken(MoveRefused):
+    """The account number or meter serial is in use already."""
+
+
+class RechargeFailed(MoveRefused):
+    """The first recharge was refused, and with it the moving in. ``code`` says why."""
+
+    def __init__(self, refused: RechargeRefused) -> None:
+        super().__init__(refused.message)
+        self.code = refused.code
+
+
+@dataclass(frozen=True, slots=True)
+class NewTenant:
+    """Who moves in: a known customer's id or a new customer. The account number may be left to us."""
+
+    customer: int | NewCustomer
+    tariff_code: str
+    account_number: str = ""
+    protection: Protection = Protection.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class FirstRecharge:
+    """Money taken at the handing over of the keys, in micro-units."""
+
+    amount: int
+    way: str = "cash"
+    reference: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MovedOut:
+    """``balance_left_micro`` stays on the closed account for its former tenant."""
+
+    unit_id: int
+    account_id: int
+    vacancy_account_id: int
+    balance_left_micro: int
+    effective_at: str
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MovedIn:
+    """The new tenant's account; ``former_account_id`` is the vacancy account or former tenant's."""
+
+    unit_id: int
+    customer_id: int
+    account_id: int
+    account_number: str
+    former_account_id: int | None
+    available_micro: int
+    effective_at: str
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TenantChanged:
+    """Out and in at one instant."""
+
+    unit_id: int
+    former_account_id: int
+    balance_left_micro: int
+    customer_id: int
+    account_id: int
+    account_number: str
+    available_micro: int
+    effective_at: str
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MeterExchanged:
+    """The account goes on with another device."""
+
+    old_meter_id: int
+    new_meter_id: int
+    account_id: int | None
+    effective_at: str
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingEntered:
+    """What became of a reading typed in; ``held`` readings wait in validation with the reason."""
+
+    meter_id: int
+    verdict: str
+    held: bool
+
+
+def move_out(
+    *,
+    actor: Actor,
+    unit_id: int,
+    closing: Sequence[RegisterValue],
+    at: datetime,
+    key: str,
+    now: datetime,
+) -> MovedOut:
+    """End the tenancy of a unit; from ``at`` on the owner's vacancy account pays.
+
+    ``closing`` has one register for each meter of the unit. Usage up to ``at`` is posted, the
+    account takes no more recharges, and what is left on it stays there for the former tenant.
+    Idempotent by ``key``. Raises MoveRefused, PermissionRefused, PeriodClosed, KeyReused.
+    """
+    require(actor, "moves.tenant")
+    body = {"op": "out", "unit": unit_id, "at": at, "closing": _plain(closing)}
+    with scope(actor):
+        before = stored_answer(actor=actor, key=key, body=body)
+        if before is not None:
+            return _again(MovedOut, before)
+        unit = _unit_at(actor, unit_id, closing, at, now)
+        if unit.tenancy_id is None or unit.tenant_account_id is None:
+            raise UnitVacant(f"nobody lives in {unit.building} {unit.code}")
+        vacancy_id = unit.vacancy_account_id or _open_vacancy(actor, unit, at, now)
+        balance = _leave(actor, unit, closing, at, now)
+        _hand_over(unit.property_id, unit.tenant_account_id, vacancy_id, closing, at, now)
+        supply.decide_after_credit(account_ids=[vacancy_id], now=now)
+        answer = MovedOut(unit_id, unit.tenant_account_id, vacancy_id, balance, at.isoformat())
+        _conclude(
+            actor,
+            key,
+            body,
+            "moves.tenant.out",
+            unit.property_id,
+            unit.tenant_account_id,
+            asdict(answer),
+            now,
+        )
+    return answer
+
+
+def move_in(
+    *,
+    actor: Actor,
+    unit_id: int,
+    tenant: NewTenant,
+    opening: Sequence[RegisterValue],
+    at: datetime,
+    key: str,
+    now: datetime,
+    first_recharge: FirstRecharge | None = None,
+) -> MovedIn:
+    """Begin a tenancy in a vacant unit on a new account that starts at zero.
+
+    ``opening`` has one register for each meter of the unit; what the meters counted before it is
+    the vacancy account's. Idempotent by ``key``. Raises as ``move_out``, and UnitOccupied,
+    NameTaken, RechargeFailed.
+    """
+    require(actor, "moves.tenant")
+    body = {
+        "op": "in",
+        "unit": unit_id,
+        "at": at,
+        "opening": _plain(opening),
+        "tenant": asdict(tenant),
+        "recharge": first_recharge and asdict(first_recharge),
+    }
+    with scope(actor):
+        before = stored_answer(actor=actor, key=key, body=body)
+        if before is not None:
+            return _again(MovedIn, before)
+        unit = _unit_at(actor, unit_id, opening, at, now)
+        if unit.tenancy_id is not None:
+            raise UnitOccupied(f"somebody lives in {unit.building} {unit.code}")
+        _refuse_overlap(unit, at)
+        if unit.vacancy_account_id is not None and opening:
+            _charge_to(unit, opening, at, now)
+            _post(actor, unit.property_id, unit.vacancy_account_id, at, now)
+            _withdraw_orders([each.meter_id for each in opening], now)
+        answer = _enter(actor, unit, unit.vacancy_account_id, tenant, opening, at, now)
+        answer = _with_recharge(actor, answer, first_recharge, key, now)
+        _conclude(
+            actor,
+            key,
+            body,
+            "moves.tenant.in",
+            unit.property_id,
+            answer.account_id,
+            asdict(answer),
+            now,
+        )
+    return answer
+
+
+def tenant_change(
+    *,
+    actor: Actor,
+    unit_id: int,
+    tenant: NewTenant,
+    registers: Sequence[RegisterValue],
+    at: datetime,
+    key: str,
+    now: datetime,
+    first_recharge: FirstRecharge | None = None,
+) -> TenantChanged:
+    """One tenant out and the next in at one instant, with one register for both.
+
+    Idempotent by ``key``. Raises as ``move_out`` and ``move_in``.
+    """
+    require(actor, "moves.tenant")
+    body = {
+        "op": "change",
+        "unit": unit_id,
+        "at": at,
+        "registers": _plain(registers),
+        "tenant": asdict(tenant),
+        "recharge": first_recharge and asdict(first_recharge),
+    }
+    with scope(actor):
+        before = stored_answer(actor=actor, key=key, body=body)
+        if before is not None:
+            return _again(TenantChanged, before)
+        unit = _unit_at(actor, unit_id, registers, at, now)
+        former = unit.tenant_account_id
+        if unit.tenancy_id is None or former is None:
+            raise UnitVacant(f"nobody lives in {unit.building} {unit.code}")
+        balance = _leave(actor, unit, registers, at, now)
+        entered = _enter(actor, unit, former, tenant, registers, at, now)
+        entered = _with_recharge(actor, entered, first_recharge, key, now)
+        answer = TenantChanged(
+            unit_id,
+            former,
+            balance,
+            entered.customer_id,
+            entered.account_id,
+            entered.account_number,
+            entered.available_micro,
+            at.isoformat(),
+        )
+        _conclude(
+            actor,
+            key,
+            body,
+            "moves.tenant.changed",
+            unit.property_id,
+            entered.account_id,
+            asdict(answer),
+            now,
+        )
+    return answer
+
+
+def exchange_meter(
+    *,
+    actor: Actor,
+    meter_id: int,
+    closing_wh: int,
+    new_meter: NewMeter,
+    opening_wh: int,
+    at: datetime,
+    key: str,
+    now: datetime,
+) -> MeterExchanged:
+    """Take one device away and put another in its place; the account goes on.
+
+    Idempotent by ``key``. Raises MoveRefused, PermissionRefused, PeriodClosed, KeyReused.
+    """
+    require(actor, "estate.write")
+    body = {
+        "op": "exchange",
+        "meter": meter_id,
+        "closing": closing_wh,
+        "new": asdict(new_meter),
+        "opening": opening_wh,
+        "at": at,
+    }
+    with scope(actor):
+        before = stored_answer(actor=actor, key=key, body=body)
+        if before is not None:
+            return _again(MeterExchanged, before)
+        old = locked_meter(meter_id)
+        if old is None:
+            raise UnknownPlace(f"no meter {meter_id} is installed at your properties")
+        require(actor, "estate.write", property_id=old.property_id)
+        _refuse_instant(old.property_id, [old], at, now)
+        _refuse_register(new_meter.serial, opening_wh, new_meter.modulus_wh)
+        new_id = _exchange(old, new_meter, closing_wh, opening_wh, at, now)
+        answer = MeterExchanged(meter_id, new_id, old.account_id, at.isoformat())
+        _conclude(
+            actor,
+            key,
+            body,
+            "moves.meter.exchanged",
+            old.property_id,
+            old.account_id or 0,
+            asdict(answer),
+            now,
+        )
+    return answer
+
+
+def manual_reading(
+    *, actor: Actor, meter_id: int, value_wh: int, read_at: datetime, now: datetime
+) -> ReadingEntered:
+    """Enter a register read by a person; it goes through validation like any other.
+
+    A repeat changes nothing, so it needs no key. Raises UnknownPlace, PermissionRefused.
+    """
+    require(actor, "mdm.read_manually")
+    with scope(actor):
+        meter = Meter.objects.filter(pk=meter_id).first()
+        if meter is None or not meter.assignments.exists():
+            raise UnknownPlace(f"no account pays by a meter {meter_id} at your properties")
+        require(actor, "mdm.read_manually", property_id=meter.property_id)
+        verdict = _apply([RegisterValue(meter_id, value_wh)], read_at, now)[0]
+        answer = ReadingEntered(meter_id, VERDICT_NAMES[verdict], verdict in HELD_VERDICTS)
+        record(
+            actor=actor.code,
+            code="mdm.reading.entered",
+            property_id=meter.property_id,
+            subject=f"meter:{meter_id}",
+            now=now,
+            value_wh=value_wh,
+            read_at=read_at,
+            verdict=answer.verdict,
+        )
+        _tell(meter.property_id)
+    return answer
+
+
+def _unit_at(
+    actor: Actor, unit_id: int, registers: Sequence[RegisterValue], at: datetime, now: datetime
+) -> UnitAt:
+    """The unit with its accounts locked, once everything that can be refused has been."""
+    unit = locked_unit(unit_id)
+    if unit is None:
+        raise UnknownPlace(f"there is no unit {unit_id} at your properties")
+    require(actor, "moves.tenant", property_id=unit.property_id)
+    given = [each.meter_id for each in registers]
+    if sorted(given) != [each.meter_id for each in unit.meters]:
+        raise RegisterMissing([each.serial for each in unit.meters])
+    _refuse_instant(unit.property_id, unit.meters, at, now)
+    return unit
+
+
+def _refuse_instant(
+    property_id: int, meters: Sequence[MeterAt], at: datetime, now: datetime
+) -> None:
+    """No move in the future, before what is charged already, or into closed books."""
+    if at.tzinfo is None or at > now:
+        raise InFuture(f"{at.isoformat()} has not come yet; record a move when it has happened")
+    earliest = [_earliest(each) for each in meters]
+    late = max((each for each in earliest if each is not None), default=None)
+    if late is not None and at < late:
+        raise TooEarly(late)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT l.open_from FROM ledger_period l JOIN property p ON p.id = l.property_id
+               WHERE p.id = %s AND %s < l.open_from::timestamp AT TIME ZONE p.time_zone""",
+            [property_id, at],
+        )
+        closed = cursor.fetchone()
+    if closed is not None:
+        raise PeriodClosed(f"the books are open from {closed[0]}; the move would lie before")
+
+
+def _earliest(meter: MeterAt) -> datetime | None:
+    """The watermark itself may be the boundary, but a period needs at least one instant."""
+    if meter.last_at is None or meter.opened_at is None:
+        return None
+    return max(meter.last_at, meter.opened_at + timedelta(microseconds=1))
+
+
+def _refuse_overlap(unit: UnitAt, at: datetime) -> None:
+    """A unit without meters has no watermark that would tell the end of the last tenancy."""
+    last = Tenancy.objects.filter(unit_id=unit.unit_id).order_by("-period").first()
+    if last is not None and last.period.upper is not None and at < last.period.upper:
+        raise TooEarly(last.period.upper)
+
+
+def _refuse_register(serial: str, value_wh: int, modulus_wh: int) -> None:
+    if not 0 <= value_wh < modulus_wh:
+        raise RegisterRefused(
+            serial, VERDICT_NAMES[Verdict.NEGATIVE if value_wh < 0 else Verdict.IMPLAUSIBLE]
+        )
+
+
+def _apply(values: Sequence[RegisterValue], at: datetime, now: datetime) -> list[Verdict]:
+    size = len(values)
+    applied = apply_readings(
+        batch=ReadingBatch.of(
+            meter_id=np.array([each.meter_id for each in values], dtype=np.int64),
+            read_at_us=np.full(size, instant_us(at), dtype=np.int64),
+            value_wh=np.array([each.value_wh for each in values], dtype=np.int64),
+            received_at_us=instant_us(now),
+            source=ReadingSource.MANUAL,
+        ),
+        now=now,
+    )
+    return [Verdict(each) for each in applied.verdict.tolist()]
+
+
+def _charge_to(unit: UnitAt, closing: Sequence[RegisterValue], at: datetime, now: datetime) -> None:
+    """Charge the present payer up to the closing registers."""
+    _charge({each.meter_id: each for each in unit.meters}, closing, at, now)
+
+
+def _charge(
+    meters: Mapping[int, MeterAt], closing: Sequence[RegisterValue], at: datetime, now: datetime
+) -> None:
+    """Apply closing registers; a boundary nobody believes is refused, not held, as it is two's."""
+    for value in closing:
+        meter = meters[value.meter_id]
+        _refuse_register(meter.serial, value.value_wh, meter.modulus_wh)
+    for value, verdict in zip(closing, _apply(closing, at, now), strict=True):
+        if verdict not in (Verdict.ACCEPTED, Verdict.DUPLICATE):
+            raise RegisterRefused(meters[value.meter_id].serial, VERDICT_NAMES[verdict])
+
+
+def _post(actor: Actor, property_id: int, account_id: int, at: datetime, now: datetime) -> None:
+    """Post what was used before the move: on the actor's word, by the system's right to post."""
+    post_usage(
+        actor=Actor(actor.code, Duty.SYSTEM, (property_id,), actor.name, actor.user_id),
+        account_ids=[account_id],
+        until=at,
+        cause="move",
+        now=now,
+    )
+
+
+def _leave(
+    actor: Actor, unit: UnitAt, closing: Sequence[RegisterValue], at: datetime, now: datetime
+) -> int:
+    """End the tenancy with its last charges; returns what is left on the account."""
+    assert unit.tenancy_id is not None and unit.tenant_account_id is not None
+    if unit.tenancy_begins_at is not None and at <= unit.tenancy_begins_at:
+        raise TooEarly(unit.tenancy_begins_at + timedelta(microseconds=1))
+    account_id = unit.tenant_account_id
+    if closing:
+        _charge_to(unit, closing, at, now)
+    _post(actor, unit.property_id, account_id, at, now)
+    estate.end_tenancy(tenancy_id=unit.tenancy_id, at=at)
+    if not Tenancy.objects.filter(account_id=account_id, period__upper_inf=True).exists():
+        estate.close_account(account_id=account_id, at=at)
+    _withdraw_orders([each.meter_id for each in closing], now)
+    return _available(account_id)
+
+
+def _enter(
+    actor: Actor,
+    unit: UnitAt,
+    former_account_id: int | None,
+    tenant: NewTenant,
+    opening: Sequence[RegisterValue],
+    at: datetime,
+    now: datetime,
+) -> MovedIn:
+    """Open the new tenant's account at zero and let it pay from the opening registers on."""
+    customer_id = _customer(unit.property_id, tenant.customer)
+    number = tenant.account_number or f"{unit.building}-{unit.code}-{unit.tenancies + 1}"
+    account_id = _open_account(
+        actor, unit, number, tenant.tariff_code, tenant.protection, at, now, customer_id=customer_id
+    )
+    estate.begin_tenancy(
+        property_id=unit.property_id,
+        unit_id=unit.unit_id,
+        customer_id=customer_id,
+        account_id=account_id,
+        at=at,
+    )
+    if former_account_id is not None:
+        _hand_over(unit.property_id, former_account_id, account_id, opening, at, now)
+    supply.decide_after_credit(account_ids=[account_id], now=now)
+    return MovedIn(
+        unit.unit_id,
+        customer_id,
+        account_id,
+        number,
+        former_account_id,
+        _available(account_id),
+        at.isoformat(),
+    )
+
+
+def _customer(property_id: int, customer: int | NewCustomer) -> int:
+    if isinstance(customer, NewCustomer):
+        return estate.create_customer(property_id=property_id, customer=customer)
+    if not Customer.objects.filter(pk=customer, property_id=property_id).exists():
+        raise UnknownPlace(f"there is no customer {customer} at this property")
+    return customer
+
+
+def _open_vacancy(actor: Actor, unit: UnitAt, at: datetime, now: datetime) -> int:
+    """The owner's account of a unit that has never been vacant; it keeps the unit's tariff."""
+    assert unit.tenant_account_id is not None
+    current = (
+        TariffAssignment.objects.filter(account_id=unit.tenant_account_id, valid_from__lte=at)
+        .order_by("-valid_from")
+        .select_related("tariff")
+        .first()
+    )
+    if current is None:
+        raise UnknownPlace("the account has no tariff that its vacancy account could go on with")
+    return _open_account(
+        actor,
+        unit,
+        vacancy_number(unit.building, unit.code),
+        current.tariff.code,
+        Protection.NONE,
+        at,
+        now,
+        customer_id=None,
+    )
+
+
+def _open_account(
+    actor: Actor,
+    unit: UnitAt,
+    number: str,
+    tariff_code: str,
+    protection: Protection,
+    at: datetime,
+    now: datetime,
+    *,
+    customer_id: int | None,
+) -> int:
+    """An account with all its rows, at zero: no debt, no steps, no level (invariant 6)."""
+    try:
+        with transaction.atomic():
+            account_id = estate.create_account(
+                property_id=unit.property_id,
+                number=number,
+                kind="vacancy" if customer_id is None else "customer",
+                opened_at=at,
+                customer_id=customer_id,
+                unit_id=unit.unit_id if customer_id is None else None,
+            )
+    except IntegrityError as error:
+        raise NameTaken(f"there is an account {number!r} already; choose another number") from error
+    open_accounts(rows=[(account_id, unit.property_id, unit.legal_entity_id)], now=now)
+    _assign_tariff(actor, unit.property_id, account_id, tariff_code, at, now)
+    supply.open_accounts(rows=[supply.NewSupply(account_id, unit.property_id, protection)], now=now)
+    return account_id
+
+
+def _assign_tariff(
+    actor: Actor, property_id: int, account_id: int, code: str, at: datetime, now: datetime
+) -> None:
+    from prewatt.billing.models import Tariff
+
+    try:
+        assign_tariff(
+            actor=actor,
+            property_id=property_id,
+            account_ids=[account_id],
+            tariff_code=code,
+            valid_from=at,
+            now=now,
+        )
+    except Tariff.DoesNotExist as error:
+        raise UnknownPlace(f"there is no tariff {code!r} at this property") from error
+
+
+def _hand_over(
+    property_id: int,
+    from_account_id: int,
+    to_account_id: int,
+    values: Sequence[RegisterValue],
+    at: datetime,
+    now: datetime,
+) -> None:
+    """The closing value of one account is the opening value of the next, in one transaction."""
+    if not values:
+        return
+    close_registers(account_id=from_account_id, meter_ids=[each.meter_id for each in values], at=at)
+    estate.end_assignments(values=values, at=at)
+    estate.begin_assignments(
+        property_id=property_id, account_id=to_account_id, values=values, at=at
+    )
+    open_registers(
+        openings=[Opening(to_account_id, each.meter_id, at, each.value_wh) for each in values],
+        now=now,
+    )
+
+
+def _exchange(
+    old: MeterAt, new_meter: NewMeter, closing_wh: int, opening_wh: int, at: datetime, now: datetime
+) -> int:
+    closing = [RegisterValue(old.meter_id, closing_wh)]
+    if old.account_id is not None:
+        _charge({old.meter_id: old}, closing, at, now)
+        close_registers(account_id=old.account_id, meter_ids=[old.meter_id], at=at)
+        estate.end_assignments(values=closing, at=at)
+    estate.remove_meter(meter_id=old.meter_id, value_wh=closing_wh, at=at)
+    _withdraw_orders([old.meter_id], now)
+    try:
+        with transaction.atomic():
+            new_id = estate.install_meter(
+                property_id=old.property_id,
+                metering_point_id=old.metering_point_id,
+                meter=new_meter,
+                value_wh=opening_wh,
+                at=at,
+            )
+    except IntegrityError as error:
+        raise NameTaken(f"there is a meter {new_meter.serial!r} already") from error
+    link_meters(meter_ids=[new_id], seen_at=[at])
+    if old.account_id is not None:
+        estate.begin_assignments(
+            property_id=old.property_id,
+            account_id=old.account_id,
+            values=[RegisterValue(new_id, opening_wh)],
+            at=at,
+        )
+        openings = [Opening(old.account_id, new_id, at, opening_wh)]
+        open_registers(openings=openings, now=now)
+        store_opening_readings(openings=openings, source=ReadingSource.MANUAL, now=now)
+        supply.decide_after_credit(account_ids=[old.account_id], now=now)
+    return new_id
+
+
+def _withdraw_orders(meter_ids: Sequence[int], now: datetime) -> None:
+    """No order of the former payer may reach the relay of the next one."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """UPDATE supply_order SET state = %s, finished_at = %s, next_try_at = NULL
+               WHERE meter_id = ANY(%s) AND state = ANY(%s)""",
+            [
+                int(OrderState.SUPERSEDED),
+                now,
+                list(meter_ids),
+                [int(OrderState.DECIDED), int(OrderState.SENT), int(OrderState.ACKNOWLEDGED)],
+            ],
+        )
+
+
+def _with_recharge(
+    actor: Actor, entered: MovedIn, first: FirstRecharge | None, key: str, now: datetime
+) -> MovedIn:
+    """Take the first money in the same transaction; a refusal undoes the moving in."""
+    if first is None:
+        return entered
+    wish = Recharge(
+        key=f"{key}:first",
+        account_id=entered.account_id,
+        amount=first.amount,
+        way=first.way,
+        reference=first.reference,
+        paid_at=now,
+    )
+    answer = recharge(actor=actor, recharges=[wish], now=now)[0]
+    if isinstance(answer, RechargeRefused):
+        raise RechargeFailed(answer)
+    return replace(entered, available_micro=answer.available_after)
+
+
+def _available(account_id: int) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT available FROM account_state WHERE account_id = %s", [account_id])
+        return int(cursor.fetchone()[0])
+
+
+def _conclude(
+    actor: Actor,
+    key: str,
+    body: Mapping[str, object],
+    code: str,
+    property_id: int,
+    account_id: int,
+    answer: Mapping[str, object],
+    now: datetime,
+) -> None:
+    """Audit the deed, keep its answer under its key, and ring the bell of live pages."""
+    subject = f"account:{account_id}" if account_id else f"property:{property_id}"
+    record(actor=actor.code, code=code, property_id=property_id, subject=subject, now=now, **answer)
+    store_answer(
+        actor=actor,
+        key=key,
+        body=body,
+        account_id=account_id,
+        property_id=property_id,
+        answer=answer,
+        now=now,
+    )
+    _tell(property_id)
+
+
+def _tell(property_id: int) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_notify('changed', %s)", [str(property_id)])
+
+
+def _plain(values: Sequence[RegisterValue]) -> list[tuple[int, int]]:
+    return sorted((each.meter_id, each.value_wh) for each in values)
+
+
+def _again(kind: type[Any], answer: Mapping[str, object]) -> Any:
+    return kind(**{**answer, "repeated": True})

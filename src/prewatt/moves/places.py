@@ -1,0 +1,118 @@
+"""What a move looks at: a unit or a meter, who pays there now, with the accounts locked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import connection
+
+from prewatt.core.readings import ACTIVE_IMPORT
+from prewatt.estate.imports import CHARGED_ROLES
+from prewatt.ledger.operations import lock_accounts
+
+
+@dataclass(frozen=True, slots=True)
+class MeterAt:
+    """An installed meter with its payer's watermark; all None where nobody pays by it."""
+
+    meter_id: int
+    serial: str
+    modulus_wh: int
+    metering_point_id: int
+    property_id: int
+    account_id: int | None
+    opened_at: datetime | None
+    last_at: datetime | None
+    last_value_wh: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class UnitAt:
+    """A unit now: its open tenancy, its vacancy account, and the meters it pays by."""
+
+    unit_id: int
+    property_id: int
+    legal_entity_id: int
+    building: str
+    code: str
+    tenancy_id: int | None
+    tenant_account_id: int | None
+    tenancy_begins_at: datetime | None
+    vacancy_account_id: int | None
+    tenancies: int
+    meters: tuple[MeterAt, ...]
+
+    @property
+    def account_ids(self) -> set[int]:
+        """Every account the unit has to do with."""
+        known = {self.tenant_account_id, self.vacancy_account_id}
+        known |= {each.account_id for each in self.meters}
+        return {each for each in known if each is not None}
+
+
+def locked_unit(unit_id: int) -> UnitAt | None:
+    """The unit with all its accounts locked in ``account_id`` order; None if there is none in scope.
+
+    Another move may change who pays while we wait for the locks, so we look again until they fit.
+    """
+    locked: set[int] = set()
+    while True:
+        unit = _unit(unit_id)
+        if unit is None or unit.account_ids <= locked:
+            return unit
+        locked |= unit.account_ids
+        lock_accounts(sorted(locked))
+
+
+def locked_meter(meter_id: int) -> MeterAt | None:
+    """The installed meter with its payer locked; None if it is not installed in scope."""
+    locked: set[int] = set()
+    while True:
+        found = _meters("m.id = %s", meter_id)
+        if not found:
+            return None
+        account_id = found[0].account_id
+        if account_id is None or account_id in locked:
+            return found[0]
+        locked.add(account_id)
+        lock_accounts(sorted(locked))
+
+
+def _unit(unit_id: int) -> UnitAt | None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT u.id, u.property_id, p.legal_entity_id, b.code, u.code, t.id, t.account_id,
+                      lower(t.period), v.id, (SELECT count(*) FROM tenancy x WHERE x.unit_id = u.id)
+               FROM unit u
+               JOIN building b ON b.id = u.building_id
+               JOIN property p ON p.id = u.property_id
+               LEFT JOIN tenancy t ON t.unit_id = u.id AND upper_inf(t.period)
+               LEFT JOIN account v ON v.unit_id = u.id AND v.kind = 'vacancy'
+               WHERE u.id = %s""",
+            [unit_id],
+        )
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    charged = "', '".join(sorted(CHARGED_ROLES))
+    meters = _meters(f"n.unit_id = %s AND n.role IN ('{charged}')", unit_id)
+    return UnitAt(*row, meters=tuple(meters))
+
+
+def _meters(condition: str, value: int) -> list[MeterAt]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""SELECT m.id, m.serial, m.modulus_wh, n.id, m.property_id, a.account_id, s.opened_at,
+                       s.last_at, s.last_value_wh
+                FROM meter m
+                JOIN installation i ON i.meter_id = m.id AND upper_inf(i.period)
+                JOIN metering_point n ON n.id = i.metering_point_id
+                LEFT JOIN meter_assignment a ON a.meter_id = m.id AND upper_inf(a.period)
+                LEFT JOIN meter_state s ON s.meter_id = m.id AND s.account_id = a.account_id
+                    AND s.register_code = %s
+                WHERE {condition}
+                ORDER BY m.id""",  # noqa: S608  the condition is one of ours, its value a parameter
+            [int(ACTIVE_IMPORT), value],
+        )
+        return [MeterAt(*row) for row in cursor.fetchall()]
