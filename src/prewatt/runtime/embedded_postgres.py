@@ -30,7 +30,7 @@ from psycopg import sql
 
 from prewatt.runtime.children import die_with_parent
 from prewatt.runtime.postgres_binaries import program_directory, server_user
-from prewatt.runtime.state import own_directory, role_password, state_directory
+from prewatt.runtime.state import CannotRunError, own_directory, role_password, state_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -77,7 +77,7 @@ local all all scram-sha-256
 """
 
 
-class PostgresError(RuntimeError):
+class PostgresError(CannotRunError):
     """The embedded PostgreSQL cannot do what was asked; the message says why and what helps."""
 
 

