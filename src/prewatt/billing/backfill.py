@@ -67,6 +67,7 @@ def replace_intervals(
     late = np.flatnonzero(verdict == Verdict.BACKFILL)
     old: list[tuple[int, ...]] = []
     new: list[tuple[int, ...]] = []
+    late = _without_repeats(batch, late, verdict)
     if late.size:
         covering = _covering(batch, row, account_id, late)
         by_interval = sorted(late.tolist(), key=lambda at: (row[at], batch.read_at_us[at]))
@@ -75,9 +76,44 @@ def replace_intervals(
     return Replacement(old=_old_columns(old), new=_new_columns(new))
 
 
+def _without_repeats(
+    batch: ReadingBatch, late: Int64, verdict: npt.NDArray[np.int8]
+) -> Int64:
+    """Settle late readings of an instant that is known already; returns those that are new.
+
+    Most late readings are plain repeats (a meter's backlog sent again), so they are told apart by
+    the key of ``register_reading`` before anything dearer is asked. LIMIT keeps the planner on that
+    key even when statistics are old.
+    """
+    if late.size == 0:
+        return late
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT b.at, r.value_wh
+               FROM unnest(%s::bigint[], %s::bigint[], %s::smallint[], %s::timestamptz[])
+                   AS b(at, meter_id, register_code, read_at)
+               CROSS JOIN LATERAL (
+                   SELECT value_wh FROM register_reading r
+                   WHERE r.meter_id = b.meter_id AND r.register_code = b.register_code
+                     AND r.read_at = b.read_at ORDER BY revision DESC LIMIT 1
+               ) r""",
+            [
+                late.tolist(),
+                batch.meter_id[late].tolist(),
+                batch.register_code[late].tolist(),
+                [utc_datetime(each) for each in batch.read_at_us[late].tolist()],
+            ],
+        )
+        known = cursor.fetchall()
+    for at, value in known:
+        same = value == batch.value_wh[at]
+        verdict[at] = Verdict.DUPLICATE if same else Verdict.CONFLICT
+    return np.flatnonzero(verdict == Verdict.BACKFILL)
+
+
 def _interval_key(covering: dict[int, list[tuple[Any, ...]]], at: int) -> tuple[int, ...]:
     segments = covering.get(at)
-    return (-1, at) if not segments else (segments[0][0], segments[0][1], segments[0][2])
+    return (-1, at) if not segments else (segments[0][1], segments[0][2], segments[0][3])
 
 
 def _split(
@@ -153,22 +189,26 @@ def _covering(
 
 
 _COVERING = """
-SELECT b.at, i.meter_id, (extract(epoch FROM i.start_at) * 1000000)::bigint, i.revision, i.segment,
-       (extract(epoch FROM i.from_at) * 1000000)::bigint,
-       (extract(epoch FROM i.to_at) * 1000000)::bigint,
+SELECT b.at, i.meter_id, (date_part('epoch', i.start_at) * 1000000)::bigint, i.revision, i.segment,
+       (date_part('epoch', i.from_at) * 1000000)::bigint,
+       (date_part('epoch', i.to_at) * 1000000)::bigint,
        i.start_value_wh, i.end_value_wh, i.energy_wh, i.quality, i.source,
-       (extract(epoch FROM i.received_at) * 1000000)::bigint, i.tariff_version_id, i.band, i.price_nano
+       (date_part('epoch', i.received_at) * 1000000)::bigint, i.tariff_version_id, i.band, i.price_nano
 FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::smallint[], %s::timestamptz[])
     AS b(at, account_id, meter_id, register_code, read_at)
 CROSS JOIN LATERAL (
-    SELECT start_at, max(revision) AS revision FROM interval c
+    SELECT start_at, revision FROM interval c
     WHERE c.account_id = b.account_id AND c.meter_id = b.meter_id
       AND c.register_code = b.register_code AND c.start_at <= b.read_at AND c.segment < 10000
-    GROUP BY start_at ORDER BY start_at DESC LIMIT 1
+    ORDER BY start_at DESC, revision DESC LIMIT 1
 ) live
-JOIN interval i ON i.account_id = b.account_id AND i.meter_id = b.meter_id
-    AND i.register_code = b.register_code AND i.start_at = live.start_at
-    AND i.revision = live.revision AND i.segment < 10000
+CROSS JOIN LATERAL (
+    SELECT * FROM interval c
+    WHERE c.account_id = b.account_id AND c.meter_id = b.meter_id
+      AND c.register_code = b.register_code AND c.start_at = live.start_at
+      AND c.revision = live.revision AND c.segment < 10000
+    ORDER BY c.segment LIMIT 10000
+) i
 """
 
 

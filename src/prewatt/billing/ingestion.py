@@ -126,10 +126,10 @@ def _lock_states(meter_ids: Sequence[int]) -> _States:
 
 _WATERMARKS = """
 SELECT account_id, meter_id, register_code, property_id, multiplier, modulus_wh, max_power_w,
-       expected_period_s, (extract(epoch FROM opened_at) * 1000000)::bigint, opened_value_wh,
+       expected_period_s, (date_part('epoch', opened_at) * 1000000)::bigint, opened_value_wh,
        CASE WHEN closed_at = 'infinity' THEN 253402300799000000
-            ELSE (extract(epoch FROM closed_at) * 1000000)::bigint END,
-       (extract(epoch FROM last_at) * 1000000)::bigint, last_value_wh
+            ELSE (date_part('epoch', closed_at) * 1000000)::bigint END,
+       (date_part('epoch', last_at) * 1000000)::bigint, last_value_wh
 FROM meter_state WHERE meter_id = ANY(%s)
 ORDER BY account_id, meter_id, register_code
 """

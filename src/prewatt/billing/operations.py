@@ -286,9 +286,9 @@ WITH r AS MATERIALIZED (
         %s::bigint[]) AS t(account_id, from_no, to_no, event_id, charge, energy_wh)
 ), sealed AS (
     SELECT r.account_id, sha256(convert_to(string_agg(concat_ws('|', 'v1', i.meter_id,
-        i.register_code, (extract(epoch FROM i.start_at) * 1000000)::bigint, i.revision, i.segment,
-        i.interval_no, (extract(epoch FROM i.from_at) * 1000000)::bigint,
-        (extract(epoch FROM i.to_at) * 1000000)::bigint, i.start_value_wh, i.end_value_wh,
+        i.register_code, (date_part('epoch', i.start_at) * 1000000)::bigint, i.revision, i.segment,
+        i.interval_no, (date_part('epoch', i.from_at) * 1000000)::bigint,
+        (date_part('epoch', i.to_at) * 1000000)::bigint, i.start_value_wh, i.end_value_wh,
         i.multiplier, i.energy_wh, i.quality, i.tariff_version_id, i.band, i.price_nano,
         i.charge_energy), E'\\n' ORDER BY i.interval_no), 'UTF8')) AS hash
     FROM r JOIN interval i ON i.account_id = r.account_id
