@@ -38,6 +38,8 @@ PERMISSIONS: dict[str, frozenset[Duty]] = {
     "ledger.close_period": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "supply.policy": frozenset({Duty.SYSTEM}),
     "supply.decide": frozenset({Duty.SYSTEM}),
+    "supply.payment_hold": frozenset({Duty.OPERATOR, Duty.ADMINISTRATOR, Duty.SYSTEM}),
+    "supply.protect": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "supply.release_brake": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "notify.send": frozenset({Duty.SYSTEM}),
 }

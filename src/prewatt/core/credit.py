@@ -166,7 +166,7 @@ def decide_supply(state: SupplyState, policy: SupplyPolicy, now_us: int) -> Deci
     """
     if state.available_micro <= -state.emergency_credit_micro:
         return decide_disconnection(state, policy, now_us)
-    return decide_connection(state, policy, now_us)
+    return decide_connection(state, policy)
 
 
 def decide_disconnection(state: SupplyState, policy: SupplyPolicy, now_us: int) -> Decision:
@@ -201,13 +201,14 @@ def decide_disconnection(state: SupplyState, policy: SupplyPolicy, now_us: int) 
     return Decision(outcome, reason, gates, would_have, reconsider_at_us, shortfall)
 
 
-def decide_connection(state: SupplyState, policy: SupplyPolicy, now_us: int) -> Decision:
+def decide_connection(state: SupplyState, policy: SupplyPolicy) -> Decision:
     """Decide whether supply is connected now: at once when the balance allows, at any hour.
 
-    No gate is asked. An unknown relay is connected as well: the order then ends at its read-back.
+    No gate is asked, not even the age of the reading: whoever has paid is connected, and an order
+    to an offline meter stands until it is back. An unknown relay is connected as well: the order
+    then ends at its read-back.
     """
     shortfall = connect_shortfall_micro(state, policy)
-    would_have = state.reading_at_us is not None and _is_stale(state, policy, now_us)
     outcome, reason = Outcome.CONNECT, Reason.BALANCE_ALLOWS
     if state.standing_order is OrderKind.CONNECT and shortfall == 0:
         outcome, reason = Outcome.KEEP, Reason.ORDER_STANDS
@@ -215,7 +216,7 @@ def decide_connection(state: SupplyState, policy: SupplyPolicy, now_us: int) -> 
         outcome, reason = Outcome.KEEP, Reason.ALREADY_CONNECTED
     elif shortfall > 0:
         outcome, reason = Outcome.STAY_CUT, Reason.BALANCE_BELOW_RECONNECT
-    return Decision(outcome, reason, (), would_have, None, shortfall)
+    return Decision(outcome, reason, (), False, None, shortfall)
 
 
 def connect_shortfall_micro(state: SupplyState, policy: SupplyPolicy) -> int:

@@ -157,14 +157,14 @@ def next_watch_below_micro(
 ) -> int:
     """Return W such that an account is looked at again when ``available < W``.
 
-    W lies one micro-unit above the highest amount ahead that has not fired, as a level is reached at
-    equality. The exhaustion of emergency credit is always watched while it lies ahead, whether or
+    W lies one micro-unit above the highest amount that has not fired, as a level is reached at
+    equality; a level that is reached and has not fired makes the account be looked at next time. The exhaustion of emergency credit is always watched while it lies ahead, whether or
     not a level of that kind exists, because supply is decided there. `NEVER` when nothing is ahead.
     """
     ahead = [
         amount
         for amount, level in _amounts(policy.levels, spend_per_day_micro, emergency_credit_micro)
-        if amount < available_micro and not fired_mask & (1 << level.level_no)
+        if not fired_mask & (1 << level.level_no)
     ]
     if -emergency_credit_micro < available_micro:
         ahead.append(-emergency_credit_micro)

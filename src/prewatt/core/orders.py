@@ -215,10 +215,13 @@ def supersede(order: Order) -> Order:
 
 
 def needs_person(order: Order, policy: OrderPolicy) -> bool:
-    """Say whether staff should look: it failed, or it stands after many answered attempts."""
+    """Say whether staff should look: it failed, or the meter says yes again and again in vain.
+
+    Many attempts without an answer are only a meter that is offline; its order stands.
+    """
     if order.state is OrderState.FAILED:
         return True
-    return not order.is_final and order.attempts >= policy.attempts_max
+    return order.state is OrderState.ACKNOWLEDGED and order.attempts >= policy.attempts_max
 
 
 def _failed_if_spent(order: Order, policy: OrderPolicy) -> Order:

@@ -14,8 +14,12 @@ class SupplyPolicy(models.Model):
     property_id = models.BigIntegerField(primary_key=True)
     version = models.PositiveIntegerField(default=1)
     body = models.JSONField()
-    #: Set when the mass-cut brake engages; cleared by two people.
+    #: Set when the mass-cut brake goes on; cleared by two people, one after the other.
     brake_since = models.DateTimeField(null=True)
+    brake_release_asked_by = models.CharField(max_length=80, blank=True)
+    brake_release_asked_at = models.DateTimeField(null=True)
+    #: Cuts before this instant no longer count towards the brake.
+    brake_released_at = models.DateTimeField(null=True)
     changed_at = models.DateTimeField()
 
     class Meta:
@@ -32,18 +36,33 @@ class SupplyState(models.Model):
     #: Empty, or why supply is never cut: medical, fire, lift, cold_store.
     protection = models.CharField(max_length=16, blank=True)
     emergency_micro = models.BigIntegerField(default=0)
-    #: Index of the lowest low-balance level that fired and has not been cleared; 0 for none.
+    #: Bit per low-balance level that fired and has not been cleared (core.levels); 0 for none.
+    fired_mask = models.SmallIntegerField(default=0)
+    #: The same for levels that old readings would have fired; no message of theirs was sent.
+    would_mask = models.SmallIntegerField(default=0)
+    #: 1 + the number of the most serious level that fired, real or not; 0 for none.
     level = models.SmallIntegerField(default=0)
+    #: Since when the present low balance lasts; a warning counts for a cut from here on.
     level_fired_at = models.DateTimeField(null=True)
-    #: A cut is wanted but held; decided again at ``reconsider_at`` or when a gate's event arrives.
+    #: The last decision: core.vocabulary Outcome and Reason, and a bit (1 << gate) per closed gate.
+    outcome = models.SmallIntegerField(default=0)
+    reason = models.SmallIntegerField(default=0)
+    closed_gates = models.SmallIntegerField(default=0)
+    #: A cut is wanted but held by a gate.
     held = models.BooleanField(default=False)
+    #: The account is decided again at this instant; null waits for an event.
     reconsider_at = models.DateTimeField(null=True)
     payment_hold_until = models.DateTimeField(null=True)
 
     class Meta:
         db_table = "supply_state"
         indexes: ClassVar = [
-            models.Index(fields=["reconsider_at"], condition=Q(held=True), name="supply_held")
+            models.Index(
+                fields=["reconsider_at"],
+                condition=Q(reconsider_at__isnull=False),
+                name="supply_reconsider",
+            ),
+            models.Index(fields=["property_id"], condition=Q(held=True), name="supply_held"),
         ]
 
 
@@ -96,7 +115,9 @@ class SupplyOrder(models.Model):
     class Meta:
         db_table = "supply_order"
         indexes: ClassVar = [
-            models.Index(fields=["next_try_at"], condition=Q(state__in=[1, 2, 3]), name="order_due"),
+            models.Index(
+                fields=["next_try_at"], condition=Q(state__in=[1, 2, 3]), name="order_due"
+            ),
             models.Index(fields=["account_id", "decided_at"], name="order_by_account"),
             models.Index(fields=["property_id", "decided_at"], name="order_by_time"),
         ]

@@ -1,0 +1,857 @@
+"""Writes of supply: accounts are decided, orders move, holds and the brake come and go.
+
+Deciding is set-based and happens in the transaction that changed the balance, which already holds
+the ``account_state`` locks; ``supply_state`` is locked after, in account order, then the property's
+policy row if something may be cut, then orders. What is decided is decided in ``core``; this module
+only loads, writes and rings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from django.db import connection
+
+from prewatt.access.scope import Actor, require, scope
+from prewatt.audit.operations import AuditRow, record, record_many
+from prewatt.core.civil_time import instant_us, utc_datetime
+from prewatt.core.credit import (
+    Brake,
+    Decision,
+    SupplyState,
+    Warnings,
+    decide_brake,
+    decide_disconnection,
+    decide_supply,
+)
+from prewatt.core.cut_window import next_open_at_us
+from prewatt.core.levels import (
+    NEVER,
+    Level,
+    evaluate_levels,
+    next_watch_below_micro,
+    rearm_after_credit,
+)
+from prewatt.core.orders import new_order
+from prewatt.core.vocabulary import (
+    Gate,
+    LevelKind,
+    OrderKind,
+    OrderState,
+    Outcome,
+    Protection,
+    RelayState,
+)
+from prewatt.notify.operations import NewMessage, close_alert, enqueue, raise_alert
+from prewatt.notify.queries import warning_delivery
+from prewatt.supply import queries
+from prewatt.supply.policy import Rules, compile_rules
+from prewatt.supply.queries import Standing, Wiring
+
+ACTOR: Final = "system:supply"
+#: Accounts in one transaction of the worker.
+CHUNK: Final = 2_000
+
+
+class SupplyRefused(Exception):
+    """Supply refuses the request; nothing was changed. ``reason`` is a stable word."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSupply:
+    """A new account's supply. ``protection`` other than NONE is never cut for money."""
+
+    account_id: int
+    property_id: int
+    emergency_micro: int = 0
+    protection: Protection = Protection.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One account on its way through a decision; ``as_of`` is when what is decided on happened."""
+
+    standing: Standing
+    rules: Rules
+    fired_mask: int
+    would_mask: int
+    due: Level | None
+    is_live: bool
+    as_of: datetime
+    low_since: datetime | None
+
+    @property
+    def amounts(self) -> tuple[int, int, int]:
+        """Available, spend per day, emergency credit: what core.levels takes."""
+        each = self.standing
+        return each.available_micro, each.spend_per_day_micro, each.emergency_micro
+
+    @property
+    def is_exhausted(self) -> bool:
+        return self.standing.available_micro <= -self.standing.emergency_micro
+
+
+# --- policy and accounts ---
+
+
+def set_policy(*, actor: Actor, property_id: int, body: Mapping[str, Any], now: datetime) -> None:
+    """Store a property's supply rules; raises `PolicyRefused` for rules that cannot be used."""
+    require(actor, "supply.policy", property_id=property_id)
+    compile_rules(body, time_zone="UTC", holiday_calendar="", currency="", year=now.year)
+    with scope(actor), connection.cursor() as cursor:
+        cursor.execute(
+            """INSERT INTO supply_policy AS p
+                      (property_id, version, body, changed_at, brake_release_asked_by)
+               VALUES (%s, 1, %s, %s, '')
+               ON CONFLICT (property_id) DO UPDATE
+               SET version = p.version + 1, body = excluded.body, changed_at = excluded.changed_at""",
+            [property_id, json.dumps(dict(body)), now],
+        )
+        record(
+            actor=actor.code,
+            code="supply.policy.set",
+            property_id=property_id,
+            subject=f"property:{property_id}",
+            now=now,
+            rules=dict(body),
+        )
+
+
+def open_accounts(*, rows: Sequence[OpenSupply], now: datetime) -> None:
+    """Give new accounts a supply standing and their first watched level.
+
+    Runs inside the caller's transaction, after ``ledger.operations.open_accounts``. An account that
+    already stands keeps its row.
+    """
+    if not rows:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """INSERT INTO supply_policy (property_id, version, body, changed_at,
+                                          brake_release_asked_by)
+               SELECT p, 1, '{}', %s, '' FROM unnest(%s::bigint[]) AS p
+               ON CONFLICT DO NOTHING""",
+            [now, sorted({row.property_id for row in rows})],
+        )
+        cursor.execute(
+            """INSERT INTO supply_state (account_id, property_id, desired, protection,
+                   emergency_micro, fired_mask, would_mask, level, outcome, reason, closed_gates,
+                   held)
+               SELECT a, p, 1, t, e, 0, 0, 0, 0, 0, 0, false
+               FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::bigint[]) AS n(a, p, t, e)
+               ON CONFLICT DO NOTHING""",
+            [
+                [row.account_id for row in rows],
+                [row.property_id for row in rows],
+                [row.protection.word if row.protection else "" for row in rows],
+                [row.emergency_micro for row in rows],
+            ],
+        )
+    # A watch above any balance: the first reading looks at the account, whatever it opens with.
+    _set_watch({row.account_id: _EVERYTHING for row in rows})
+
+
+_EVERYTHING: Final = 2**62
+
+
+# --- deciding ---
+
+
+def decide_for_crossings(*, account_ids: Sequence[int], now: datetime, fresh: bool) -> None:
+    """Look at accounts whose balance fell below their watched level, in the caller's transaction.
+
+    The caller holds their ``account_state`` locks. ``fresh=False`` says that the readings are old:
+    levels, decisions and orders are stored as would-have, at the instant of the reading, and
+    nothing is sent; the account stays watched, so that its next live reading is looked at.
+    """
+    _decide(account_ids, now, trigger="reading", is_live=fresh)
+
+
+def decide_after_credit(*, account_ids: Sequence[int], now: datetime) -> None:
+    """Connect, re-arm levels and lift held cuts after money came in, in the caller's transaction.
+
+    The caller holds the ``account_state`` locks.
+    """
+    _decide(account_ids, now, trigger="credit", is_live=True)
+
+
+def reconsider_due(
+    *, actor: Actor, now: datetime, woken: Sequence[int] = (), everything: bool = False
+) -> int:
+    """Decide again every account whose instant has come, or whose property rang; returns how many.
+
+    ``woken`` are properties with an event (a warning delivered, a hold ended, the brake released);
+    ``everything`` looks at all held accounts, which the worker does now and then lest a bell be
+    missed.
+    """
+    require(actor, "supply.decide")
+    with scope(actor):
+        due = queries.to_reconsider(now=now, woken=woken, everything=everything)
+    for start in range(0, len(due), CHUNK):
+        chunk = due[start : start + CHUNK]
+        with scope(actor):
+            lock_accounts(chunk)
+            _decide(chunk, now, trigger="reconsider", is_live=True)
+    return len(due)
+
+
+def decide_after_expiry(*, account_ids: Sequence[int], now: datetime) -> None:
+    """Decide accounts whose disconnect grew old, in the caller's transaction with their locks."""
+    _decide(account_ids, now, trigger="expiry", is_live=True)
+
+
+def look_again(*, actor: Actor, account_ids: Sequence[int], now: datetime) -> None:
+    """Look at accounts whose levels in days may have moved, for instance after posting."""
+    require(actor, "supply.decide")
+    with scope(actor):
+        lock_accounts(account_ids)
+        _decide(account_ids, now, trigger="review", is_live=True)
+
+
+def _decide(account_ids: Sequence[int], now: datetime, *, trigger: str, is_live: bool) -> None:
+    assert connection.in_atomic_block, "a decision belongs to the transaction that caused it"
+    cases = _cases(account_ids, now, trigger=trigger, is_live=is_live)
+    decided = _decisions(cases, now, trigger)
+    stored = {
+        case.standing.account_id: (case, decided[case.standing.account_id])
+        for case in cases
+        if case.standing.account_id in decided
+        and _is_news(case, decided[case.standing.account_id][0], trigger)
+    }
+    _write_standings(cases, {key: decision for key, (decision, _) in decided.items()})
+    _write_orders(stored, _write_decisions(stored, trigger), now)
+    _send_warnings(cases)
+    ring("changed", {case.standing.property_id for case in cases})
+
+
+def _cases(
+    account_ids: Sequence[int], now: datetime, *, trigger: str, is_live: bool
+) -> list[_Case]:
+    """Load, lock and look at the levels. Accounts without supply are watched no more."""
+    found = queries.standings(account_ids, lock=True)
+    unmanaged = set(account_ids) - {each.account_id for each in found}
+    _set_watch(dict.fromkeys(unmanaged, NEVER))
+    rules = queries.rules(sorted({each.property_id for each in found}), now)
+    return [
+        _case(each, rules[each.property_id], now, trigger=trigger, is_live=is_live)
+        for each in found
+    ]
+
+
+def _case(standing: Standing, rules: Rules, now: datetime, *, trigger: str, is_live: bool) -> _Case:
+    case = _Case(standing, rules, 0, 0, None, True, now, standing.level_fired_at)
+    if trigger == "credit":
+        return _case_after_credit(case, now)
+    read_us = standing.reading_at_us
+    if read_us is not None:
+        age_us = instant_us(now) - read_us
+        is_live = is_live and age_us <= rules.supply.freshness_s * 1_000_000
+    as_of = now if is_live or read_us is None else utc_datetime(read_us)
+    real, would = standing.fired_mask, standing.would_mask
+    result = evaluate_levels(*case.amounts, rules.levels, real if is_live else real | would)
+    mask = result.fired_mask
+    # A level that only would have fired fires for real with the first live reading.
+    real, would = (mask, 0) if is_live else (mask & real, mask & ~real)
+    since = case.low_since
+    if not mask:
+        since = None
+    elif since is None or (is_live and not standing.fired_mask):
+        since = as_of
+    return replace(
+        case,
+        fired_mask=real,
+        would_mask=would,
+        due=result.due,
+        is_live=is_live,
+        as_of=as_of,
+        low_since=since,
+    )
+
+
+def _case_after_credit(case: _Case, now: datetime) -> _Case:
+    """Money came in: no level fires, levels below the balance may fire again.
+
+    A warning from before this payment does not count for a cut after it, unless it was too little
+    to end the exhaustion that the warning was about.
+    """
+    standing, levels = case.standing, case.rules.levels
+    real = rearm_after_credit(*case.amounts, levels, standing.fired_mask)
+    would = rearm_after_credit(*case.amounts, levels, standing.would_mask)
+    since = standing.level_fired_at if case.is_exhausted else now
+    return replace(
+        case, fired_mask=real, would_mask=would, low_since=since if real | would else None
+    )
+
+
+def _decisions(
+    cases: Sequence[_Case], now: datetime, trigger: str
+) -> dict[int, tuple[Decision, Wiring]]:
+    """Decide every account whose supply is in question; the rest only had a level to look at."""
+    asked = [
+        case
+        for case in cases
+        if case.is_exhausted
+        or case.standing.held
+        or case.standing.desired is RelayState.OPEN
+        or trigger in ("reconsider", "review")
+    ]
+    if not asked:
+        return {}
+    ids = [case.standing.account_id for case in asked]
+    wirings = queries.wirings(ids, now)
+    since = {
+        case.standing.account_id: case.low_since
+        for case in asked
+        if case.is_exhausted and case.low_since is not None
+    }
+    warned = warning_delivery(list(since), since) if since else {}
+    brakes = queries.brake_since(sorted({case.standing.property_id for case in asked}))
+    states: dict[int, SupplyState] = {}
+    decided: dict[int, tuple[Decision, Wiring]] = {}
+    by_id = {
+        case.standing.account_id: case for case in asked if case.standing.account_id in wirings
+    }
+    for key, case in by_id.items():
+        delivery = warned.get(key)
+        states[key] = _state_of(
+            case,
+            wirings[key],
+            _warnings_of(case, delivery),
+            Brake(on=brakes.get(case.standing.property_id) is not None),
+        )
+        decision = decide_supply(states[key], case.rules.supply, instant_us(now))
+        decided[key] = (decision, wirings[key])
+    for key in _beyond_brake(by_id, decided, now):
+        braked = replace(states[key], brake=Brake(on=True, room=0))
+        decision = decide_disconnection(braked, by_id[key].rules.supply, instant_us(now))
+        decided[key] = (decision, wirings[key])
+    return decided
+
+
+def _warnings_of(case: _Case, delivery: Any) -> Warnings:
+    if not case.is_live:
+        # What would have been sent at the time counts as delivered at the time.
+        return Warnings(
+            delivered_at_us=None if case.low_since is None else instant_us(case.low_since)
+        )
+    if delivery is None:
+        return Warnings()
+    delivered, tried = delivery.delivered_at, delivery.all_channels_tried_since
+    return Warnings(
+        delivered_at_us=None if delivered is None else instant_us(delivered),
+        tried_since_us=None if tried is None else instant_us(tried),
+        channels=0 if tried is None else 1,
+        channels_tried=0 if tried is None else 1,
+    )
+
+
+def _state_of(case: _Case, wiring: Wiring, warnings: Warnings, brake: Brake) -> SupplyState:
+    standing = case.standing
+    return SupplyState(
+        available_micro=standing.available_micro,
+        emergency_credit_micro=standing.emergency_micro,
+        reading_at_us=standing.reading_at_us,
+        relay=wiring.relay,
+        standing_order=wiring.standing_order,
+        protection=standing.protection,
+        warnings=warnings,
+        payment_hold_until_us=standing.payment_hold_until_us,
+        brake=brake,
+        reading_is_live=case.is_live,
+    )
+
+
+def _beyond_brake(
+    cases: Mapping[int, _Case], decided: Mapping[int, tuple[Decision, Wiring]], now: datetime
+) -> list[int]:
+    """Return the accounts that the mass-cut brake stops, and put the brake on for them.
+
+    The property's policy row is locked while cuts are counted, so that two transactions cannot
+    each find the same room.
+    """
+    cuts: dict[int, list[int]] = defaultdict(list)
+    for key, (decision, _) in decided.items():
+        if decision.outcome is Outcome.CUT:
+            cuts[cases[key].standing.property_id].append(key)
+    stopped: list[int] = []
+    for property_id in sorted(cuts):
+        # The longest exhausted is cut first; the account number settles the rest.
+        wanted = sorted(
+            cuts[property_id], key=lambda key: (cases[key].standing.available_micro, key)
+        )
+        room = _room_for_cuts(property_id, cases[wanted[0]].rules, now)
+        if len(wanted) <= room:
+            continue
+        stopped += wanted[room:]
+        _put_brake_on(property_id, len(wanted), room, now)
+    return stopped
+
+
+def _room_for_cuts(property_id: int, rules: Rules, now: datetime) -> int:
+    since = now - timedelta(seconds=rules.brake.window_s)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT brake_since IS NOT NULL,
+                      greatest(%s::timestamptz, coalesce(brake_released_at, '-infinity'))
+               FROM supply_policy WHERE property_id = %s FOR UPDATE""",
+            [since, property_id],
+        )
+        row = cursor.fetchone()
+        if row is None or row[0]:
+            # No policy row, no way to put a brake on: such a property cuts nobody.
+            return 0
+        cursor.execute(
+            """SELECT (extract(epoch FROM decided_at) * 1000000)::bigint FROM supply_decision
+               WHERE property_id = %s AND decided_at > %s AND outcome = %s AND NOT would_have
+               ORDER BY decided_at""",
+            [property_id, row[1], Outcome.CUT.value],
+        )
+        recent = [each[0] for each in cursor.fetchall()]
+        cursor.execute(
+            "SELECT count(*) FROM supply_state WHERE property_id = %s AND desired = %s",
+            [property_id, RelayState.CLOSED.value],
+        )
+        connected = int(cursor.fetchone()[0]) + len(recent)
+    return decide_brake(recent, connected, rules.brake, instant_us(now)).room
+
+
+def _put_brake_on(property_id: int, wanted: int, room: int, now: datetime) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """UPDATE supply_policy SET brake_since = %s, brake_release_asked_by = '',
+                      brake_release_asked_at = NULL
+               WHERE property_id = %s AND brake_since IS NULL""",
+            [now, property_id],
+        )
+        if not cursor.rowcount:
+            return
+    detail = {"wanted": wanted, "room": room}
+    subject = f"property:{property_id}"
+    raise_alert(
+        property_id=property_id, code="supply.brake", subject=subject, detail=detail, now=now
+    )
+    record(
+        actor=ACTOR,
+        code="supply.brake.on",
+        property_id=property_id,
+        subject=subject,
+        now=now,
+        **detail,
+    )
+
+
+def _closed_mask(decision: Decision) -> int:
+    return sum(1 << gate for gate in decision.closed_gates)
+
+
+def _is_news(case: _Case, decision: Decision, trigger: str) -> bool:
+    """Say whether a decision is stored: the same hold, looked at again, is the same decision."""
+    standing = case.standing
+    match decision.outcome:
+        case Outcome.CUT | Outcome.CONNECT:
+            return True
+        case Outcome.KEEP:
+            return standing.held
+        case Outcome.STAY_CUT:
+            return trigger == "credit" or standing.outcome != decision.outcome
+        case Outcome.HOLD:
+            before = (standing.outcome, standing.reason, standing.closed_gates)
+            return before != (decision.outcome, decision.reason, _closed_mask(decision))
+
+
+def _write_decisions(
+    stored: Mapping[int, tuple[_Case, tuple[Decision, Wiring]]], trigger: str
+) -> dict[int, int]:
+    """Append the decisions; returns the id of each account's."""
+    if not stored:
+        return {}
+    rows = [(case, decision) for case, (decision, _) in stored.values()]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """INSERT INTO supply_decision (property_id, account_id, decided_at, outcome, reason,
+                   gates, available_micro, reconsider_at, would_have, trigger)
+               SELECT p, a, d, o, r, g, m, t, w, %s
+               FROM unnest(%s::bigint[], %s::bigint[], %s::timestamptz[], %s::smallint[],
+                           %s::text[], %s::jsonb[], %s::bigint[], %s::timestamptz[], %s::boolean[])
+                    AS n(p, a, d, o, r, g, m, t, w)
+               RETURNING account_id, id""",
+            [
+                trigger,
+                [case.standing.property_id for case, _ in rows],
+                [case.standing.account_id for case, _ in rows],
+                [case.as_of for case, _ in rows],
+                [decision.outcome.value for _, decision in rows],
+                [decision.reason.word for _, decision in rows],
+                [json.dumps(decision.gates_as_json()) for _, decision in rows],
+                [case.standing.available_micro for case, _ in rows],
+                [_moment(decision.reconsider_at_us) for _, decision in rows],
+                [decision.would_have for _, decision in rows],
+            ],
+        )
+        written = dict(cursor.fetchall())
+    assert len(written) == len(rows), "every decision is stored"
+    return written
+
+
+def _moment(at_us: int | None) -> datetime | None:
+    return None if at_us is None else utc_datetime(at_us)
+
+
+def _write_standings(cases: Sequence[_Case], decided: Mapping[int, Decision]) -> None:
+    if not cases:
+        return
+    rows = [_standing_row(case, decided.get(case.standing.account_id)) for case in cases]
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """UPDATE supply_state AS s
+               SET desired = n.d, fired_mask = n.f, would_mask = n.w, level = n.l,
+                   level_fired_at = n.t, outcome = n.o, reason = n.r, closed_gates = n.c,
+                   held = n.h, reconsider_at = n.q
+               FROM unnest(%s::bigint[], %s::smallint[], %s::smallint[], %s::smallint[],
+                           %s::smallint[], %s::timestamptz[], %s::smallint[], %s::smallint[],
+                           %s::smallint[], %s::boolean[], %s::timestamptz[])
+                    AS n(a, d, f, w, l, t, o, r, c, h, q)
+               WHERE s.account_id = n.a""",
+            columns,
+        )
+        assert cursor.rowcount == len(rows), "every standing is written once"
+    _set_watch(
+        {
+            case.standing.account_id: _watch_of(case, decided.get(case.standing.account_id))
+            for case in cases
+        },
+        {case.standing.account_id: case.standing.watch_below_micro for case in cases},
+    )
+
+
+def _standing_row(case: _Case, decision: Decision | None) -> tuple[Any, ...]:
+    before = case.standing
+    desired, last = before.desired, (before.outcome, before.reason, before.closed_gates)
+    held, reconsider_at = False, None
+    if decision is not None:
+        held = decision.outcome is Outcome.HOLD
+        reconsider_at = _moment(decision.reconsider_at_us) if held else None
+        last = (decision.outcome.value, decision.reason.value, _closed_mask(decision))
+        if decision.outcome is Outcome.CUT:
+            desired = RelayState.OPEN
+        elif not case.is_exhausted and decision.shortfall_micro == 0:
+            desired = RelayState.CLOSED
+    shown = case.fired_mask | case.would_mask
+    serious = next(
+        (
+            level.level_no + 1
+            for level in _by_seriousness(case.rules)
+            if shown >> level.level_no & 1
+        ),
+        0,
+    )
+    return (
+        before.account_id,
+        desired.value,
+        case.fired_mask,
+        case.would_mask,
+        serious,
+        case.low_since,
+        *last,
+        held,
+        reconsider_at,
+    )
+
+
+def _by_seriousness(rules: Rules) -> list[Level]:
+    """The levels, most serious first: used up, in emergency credit, little money, few days."""
+    rank = {LevelKind.EXHAUSTED: 0, LevelKind.EMERGENCY: 1, LevelKind.MONEY: 2, LevelKind.DAYS: 3}
+    return sorted(
+        rules.levels.levels,
+        key=lambda level: (rank[level.kind], level.threshold_micro, level.threshold_h),
+    )
+
+
+def _watch_of(case: _Case, decision: Decision | None) -> int:
+    """The amount below which ingest reports the account again."""
+    watch = next_watch_below_micro(*case.amounts, case.rules.levels, case.fired_mask)
+    if decision is not None and Gate.READING_FRESH in decision.closed_gates and case.is_exhausted:
+        # Only a live reading opens this gate, so the next one must be looked at.
+        return max(watch, 1 - case.standing.emergency_micro)
+    return watch
+
+
+def _set_watch(wanted: Mapping[int, int], now_set: Mapping[int, int] | None = None) -> None:
+    """Write ``watch_below`` where it changes; the caller holds the ``account_state`` locks."""
+    before = now_set or {}
+    changed = {key: value for key, value in wanted.items() if before.get(key) != value}
+    if not changed:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """UPDATE account_state AS a SET watch_below = n.w
+               FROM unnest(%s::bigint[], %s::bigint[]) AS n(a, w) WHERE a.account_id = n.a""",
+            [list(changed), list(changed.values())],
+        )
+
+
+def _write_orders(
+    stored: Mapping[int, tuple[_Case, tuple[Decision, Wiring]]],
+    decision_ids: Mapping[int, int],
+    now: datetime,
+) -> None:
+    """Turn decisions into orders, one for each relay; a later order supersedes the former."""
+    rows: list[tuple[Any, ...]] = []
+    audits: list[AuditRow] = []
+    for key, (case, (decision, wiring)) in stored.items():
+        kind = _order_kind(decision)
+        if kind is None:
+            continue
+        order = new_order(
+            kind, instant_us(case.as_of), case.rules.order, would_have=decision.would_have
+        )
+        rows += [
+            (
+                case.standing.property_id,
+                key,
+                meter_id,
+                kind.value,
+                order.state.value,
+                decision_ids[key],
+                decision.reason.word,
+                case.as_of,
+                _moment(order.next_try_at_us),
+                _moment(order.expires_at_us),
+                case.as_of if order.is_final else None,
+            )
+            for meter_id in wiring.meter_ids
+        ]
+        audits.append(
+            (
+                case.standing.property_id,
+                f"account:{key}",
+                {
+                    "order": kind.word,
+                    "reason": decision.reason.word,
+                    "decision": decision_ids[key],
+                    "would_have": decision.would_have,
+                },
+            )
+        )
+    if not rows:
+        return
+    live = [row for row in rows if row[4] == OrderState.DECIDED]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """UPDATE supply_order SET state = %s, finished_at = %s, next_try_at = NULL
+               WHERE meter_id = ANY(%s) AND state IN (1, 2, 3)""",
+            [OrderState.SUPERSEDED.value, now, sorted(row[2] for row in live)],
+        )
+        cursor.execute(
+            """INSERT INTO supply_order (property_id, account_id, meter_id, kind, state,
+                   decision_id, reason, decided_at, next_try_at, expires_at, finished_at, attempts,
+                   failure)
+               SELECT p, a, m, k, s, d, r, t, x, e, f, 0, ''
+               FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::smallint[],
+                           %s::smallint[], %s::bigint[], %s::text[], %s::timestamptz[],
+                           %s::timestamptz[], %s::timestamptz[], %s::timestamptz[])
+                    AS n(p, a, m, k, s, d, r, t, x, e, f)""",
+            [list(column) for column in zip(*rows, strict=True)],
+        )
+    record_many(actor=ACTOR, code="supply.order.decided", now=now, rows=audits)
+    ring("supply_order", {row[0] for row in live})
+
+
+def _order_kind(decision: Decision) -> OrderKind | None:
+    if decision.outcome is Outcome.CUT or decision.would_have_cut:
+        return OrderKind.DISCONNECT
+    return OrderKind.CONNECT if decision.outcome is Outcome.CONNECT else None
+
+
+def _send_warnings(cases: Sequence[_Case]) -> None:
+    """Queue one message for each account of which a level fired, at the instant it fired."""
+    by_instant: dict[datetime, list[NewMessage]] = defaultdict(list)
+    for case in cases:
+        if case.due is not None:
+            by_instant[case.as_of].append(_warning(case, case.due))
+    for at, messages in sorted(by_instant.items()):
+        enqueue(messages=messages, now=at)
+
+
+def _warning(case: _Case, level: Level) -> NewMessage:
+    standing, spend = case.standing, case.standing.spend_per_day_micro
+    last = level.kind in (LevelKind.EMERGENCY, LevelKind.EXHAUSTED)
+    at_us = instant_us(case.as_of)
+    left_h = max(standing.available_micro, 0) * 24 // spend if spend > 0 else None
+    return NewMessage(
+        property_id=standing.property_id,
+        account_id=standing.account_id,
+        code="supply.warning",
+        detail={
+            "level_kind": level.kind.word,
+            "level_no": level.level_no,
+            "available_micro": standing.available_micro,
+            "emergency_micro": standing.emergency_micro,
+            "days_left_h": left_h,
+            "currency": case.rules.currency,
+            "earliest_cut_us": (next_open_at_us(case.rules.supply.window, at_us) if last else None),
+        },
+        dedupe_key=f"level:{level.level_no}:{at_us}:{'live' if case.is_live else 'would'}",
+        urgent=last,
+        would_have=not case.is_live,
+    )
+
+
+def lock_accounts(account_ids: Sequence[int]) -> None:
+    """Take the ``account_state`` locks in account order, as every writer does first."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT 1 FROM account_state WHERE account_id = ANY(%s)
+               ORDER BY account_id FOR UPDATE""",
+            [list(account_ids)],
+        )
+
+
+def ring(channel: str, property_ids: Iterable[int]) -> None:
+    """Notify a channel once for each property; only ever a bell, the tables are the truth."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_notify(%s, p::text) FROM unnest(%s::bigint[]) AS p",
+            [channel, sorted(property_ids)],
+        )
+
+
+# --- holds, protection, the brake ---
+
+
+def place_payment_hold(
+    *, actor: Actor, property_id: int, account_ids: Sequence[int], until: datetime, now: datetime
+) -> None:
+    """Hold cuts of these accounts while a payment is on its way, at most until ``until``.
+
+    The later of two holds stands. Raises `SupplyRefused` for an instant that has passed.
+    """
+    require(actor, "supply.payment_hold", property_id=property_id)
+    if until <= now:
+        raise SupplyRefused("hold_in_the_past")
+    with scope(actor), connection.cursor() as cursor:
+        cursor.execute(
+            """UPDATE supply_state
+               SET payment_hold_until = greatest(payment_hold_until, %s::timestamptz)
+               WHERE account_id = ANY(%s) AND property_id = %s""",
+            [until, sorted(account_ids), property_id],
+        )
+        _record_accounts(
+            actor, "supply.payment_hold.placed", property_id, account_ids, now, until=until
+        )
+
+
+def release_payment_hold(
+    *, actor: Actor, property_id: int, account_ids: Sequence[int], now: datetime
+) -> None:
+    """End payment holds: the payment arrived or failed. Held cuts are decided again at once."""
+    require(actor, "supply.payment_hold", property_id=property_id)
+    with scope(actor), connection.cursor() as cursor:
+        cursor.execute(
+            """UPDATE supply_state SET payment_hold_until = NULL,
+                      reconsider_at = CASE WHEN held THEN %s ELSE reconsider_at END
+               WHERE account_id = ANY(%s) AND property_id = %s""",
+            [now, sorted(account_ids), property_id],
+        )
+        _record_accounts(actor, "supply.payment_hold.released", property_id, account_ids, now)
+        ring("supply_due", [property_id])
+
+
+def set_protection(
+    *, actor: Actor, property_id: int, account_id: int, protection: Protection, now: datetime
+) -> None:
+    """Protect a supply from ever being cut for money, or end that; decided again at once."""
+    require(actor, "supply.protect", property_id=property_id)
+    with scope(actor), connection.cursor() as cursor:
+        cursor.execute(
+            """UPDATE supply_state SET protection = %s, reconsider_at = %s
+               WHERE account_id = %s AND property_id = %s""",
+            [protection.word if protection else "", now, account_id, property_id],
+        )
+        if cursor.rowcount != 1:
+            raise SupplyRefused("unknown_account")
+        _record_accounts(
+            actor,
+            "supply.protection.set",
+            property_id,
+            [account_id],
+            now,
+            protection=protection.word,
+        )
+        ring("supply_due", [property_id])
+
+
+def release_brake(*, actor: Actor, property_id: int, now: datetime) -> bool:
+    """Release the mass-cut brake, which takes two people: True once the second has agreed.
+
+    The first call asks, the second, by somebody else, releases; held cuts are then decided again
+    and count from zero. Raises `SupplyRefused`: ``brake_is_off``, ``same_person``.
+    """
+    require(actor, "supply.release_brake", property_id=property_id)
+    with scope(actor), connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT brake_since, brake_release_asked_by FROM supply_policy
+               WHERE property_id = %s FOR UPDATE""",
+            [property_id],
+        )
+        row = cursor.fetchone()
+        if row is None or row[0] is None:
+            raise SupplyRefused("brake_is_off")
+        if row[1] == actor.code:
+            raise SupplyRefused("same_person")
+        is_second = bool(row[1])
+        if is_second:
+            cursor.execute(
+                """UPDATE supply_policy SET brake_since = NULL, brake_released_at = %s,
+                          brake_release_asked_by = '', brake_release_asked_at = NULL
+                   WHERE property_id = %s""",
+                [now, property_id],
+            )
+            cursor.execute(
+                "UPDATE supply_state SET reconsider_at = %s WHERE property_id = %s AND held",
+                [now, property_id],
+            )
+            close_alert(
+                property_id=property_id,
+                code="supply.brake",
+                subject=f"property:{property_id}",
+                now=now,
+            )
+            ring("supply_due", [property_id])
+        else:
+            cursor.execute(
+                """UPDATE supply_policy SET brake_release_asked_by = %s, brake_release_asked_at = %s
+                   WHERE property_id = %s""",
+                [actor.code, now, property_id],
+            )
+        record(
+            actor=actor.code,
+            code="supply.brake.released" if is_second else "supply.brake.release_asked",
+            property_id=property_id,
+            subject=f"property:{property_id}",
+            now=now,
+        )
+        ring("changed", [property_id])
+    return is_second
+
+
+def _record_accounts(
+    actor: Actor,
+    code: str,
+    property_id: int,
+    account_ids: Sequence[int],
+    now: datetime,
+    **detail: object,
+) -> None:
+    rows: list[AuditRow] = [(property_id, f"account:{each}", detail) for each in account_ids]
+    record_many(actor=actor.code, code=code, now=now, rows=rows)

@@ -1,0 +1,275 @@
+"""The order book: what the head-end asks of supply while it carries orders to meters.
+
+Each method is one transaction and takes sets of ids; the state machine is ``core.orders``. An id
+whose order is final by now is ignored: a meter's late answer to a superseded order is no error.
+Only the order rows are locked, in id order; no account is, so an answering meter never waits for a
+balance. Ending an expired order does lock accounts, and does so first, as every writer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from django.db import connection
+
+from prewatt.access.scope import Actor, require, scope
+from prewatt.core import orders as core
+from prewatt.core.civil_time import instant_us, utc_datetime
+from prewatt.core.orders import IllegalTransition, Order
+from prewatt.core.vocabulary import OrderKind, OrderState, RelayState
+from prewatt.notify.operations import NewMessage, close_alert, enqueue, raise_alert
+from prewatt.supply import operations, queries
+from prewatt.supply.queries import DueOrder
+
+
+class ReadBack(Protocol):
+    """A relay state that a meter gave: which order asked, which meter, what, and when received."""
+
+    @property
+    def meter_id(self) -> int:
+        """The meter that answered."""
+
+    @property
+    def relay(self) -> RelayState:
+        """What its relay is."""
+
+    @property
+    def seen_at(self) -> datetime:
+        """When the answer was received."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A live order with what its messages and alerts need."""
+
+    order_id: int
+    property_id: int
+    account_id: int
+    meter_id: int
+    order: Order
+
+
+class OrderBook:
+    """The orders of all properties, for the head-end and the worker. Holds no state of its own."""
+
+    def __init__(self, actor: Actor) -> None:
+        require(actor, "supply.decide")
+        self._actor = actor
+
+    def due(self, *, now: datetime, limit: int) -> Sequence[DueOrder]:
+        """Orders to be sent now, first or again; connects before disconnects."""
+        with scope(self._actor):
+            return queries.due_orders(now=now, limit=limit)
+
+    def mark_sent(self, *, order_ids: Sequence[int], now: datetime) -> None:
+        """A command goes out: one more attempt, and the next is set."""
+        self._move(
+            order_ids=order_ids,
+            now=now,
+            step=lambda row, policy: core.mark_sent(row.order, instant_us(now), policy),
+        )
+
+    def mark_acknowledged(self, *, order_ids: Sequence[int], now: datetime) -> None:
+        """The meter said yes; the order is not done before its relay is read back."""
+        self._move(
+            order_ids=order_ids, now=now, step=lambda row, _policy: core.acknowledge(row.order)
+        )
+
+    def mark_refused(self, *, order_ids: Sequence[int], now: datetime) -> None:
+        """The meter said no; a disconnect fails after its last attempt, a connect stands."""
+        self._move(
+            order_ids=order_ids, now=now, step=lambda row, policy: core.refuse(row.order, policy)
+        )
+
+    def mark_read_back(self, *, read_backs: Sequence[ReadBack], now: datetime) -> None:
+        """Take relay states; they end the live order of their meter, whoever asked for them."""
+        # Of two states of one meter the later counts.
+        latest = {each.meter_id: each for each in sorted(read_backs, key=lambda each: each.seen_at)}
+
+        def step(row: _Row, policy: core.OrderPolicy) -> Order:
+            seen = latest[row.meter_id]
+            return core.read_back(row.order, seen.relay, instant_us(seen.seen_at), policy)
+
+        self._move(meter_ids=list(latest), now=now, step=step)
+
+    def wake(self, *, meter_ids: Sequence[int], now: datetime) -> None:
+        """These meters have come back: their unfinished orders are due at once."""
+        self._move(
+            meter_ids=meter_ids,
+            now=now,
+            step=lambda row, _policy: core.wake(row.order, instant_us(now)),
+        )
+
+    def expire(self, *, now: datetime) -> None:
+        """End disconnects that have grown old, and decide their accounts again."""
+        with scope(self._actor):
+            found = _overdue(now)
+            if not found:
+                return
+            accounts = sorted({account_id for _, account_id in found})
+            operations.lock_accounts(accounts)
+            ids = [order_id for order_id, _ in found]
+            self._move(
+                order_ids=ids,
+                now=now,
+                step=lambda row, _policy: core.expire(row.order, instant_us(now)),
+            )
+            operations.decide_after_expiry(account_ids=accounts, now=now)
+
+    def _move(
+        self,
+        *,
+        now: datetime,
+        step: Callable[[_Row, core.OrderPolicy], Order],
+        order_ids: Sequence[int] = (),
+        meter_ids: Sequence[int] = (),
+    ) -> None:
+        """Lock live orders, take one step with each, write what changed, tell whom it concerns."""
+        with scope(self._actor):
+            rows = _locked(order_ids, meter_ids)
+            rules = queries.rules(sorted({row.property_id for row in rows}), now)
+            moved = []
+            for row in rows:
+                with _late_answers_ignored():
+                    after = step(row, rules[row.property_id].order)
+                    if after != row.order:
+                        moved.append((row, after))
+            _write(moved, now)
+            _tell(moved, rules, now)
+
+
+@contextmanager
+def _late_answers_ignored() -> Iterator[None]:
+    """An answer that no longer fits its order changes nothing: the next attempt asks again."""
+    try:
+        yield
+    except IllegalTransition:
+        pass
+
+
+def _locked(order_ids: Sequence[int], meter_ids: Sequence[int]) -> list[_Row]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT id, property_id, account_id, meter_id, kind, state, decided_at, attempts,
+                      sent_at, next_try_at, expires_at
+               FROM supply_order
+               WHERE (id = ANY(%s) OR meter_id = ANY(%s)) AND state IN (1, 2, 3)
+               ORDER BY id FOR UPDATE""",
+            [list(order_ids), list(meter_ids)],
+        )
+        return [
+            _Row(
+                *row[:4],
+                Order(
+                    OrderKind(row[4]),
+                    OrderState(row[5]),
+                    instant_us(row[6]),
+                    row[7],
+                    *(None if each is None else instant_us(each) for each in row[8:11]),
+                ),
+            )
+            for row in cursor.fetchall()
+        ]
+
+
+def _overdue(now: datetime) -> list[tuple[int, int]]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT id, account_id FROM supply_order
+               WHERE state IN (1, 2, 3) AND expires_at <= %s ORDER BY id LIMIT %s""",
+            [now, operations.CHUNK],
+        )
+        return cursor.fetchall()
+
+
+def _write(moved: Iterable[tuple[_Row, Order]], now: datetime) -> None:
+    rows = [
+        (
+            row.order_id,
+            after.state.value,
+            after.attempts,
+            _moment(after.sent_at_us),
+            _moment(after.next_try_at_us),
+            now if after.state is OrderState.ACKNOWLEDGED else None,
+            now if after.is_final else None,
+            "relay_not_as_wanted" if after.state is OrderState.FAILED else "",
+        )
+        for row, after in moved
+    ]
+    if not rows:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """UPDATE supply_order AS o
+               SET state = n.s, attempts = n.c, sent_at = n.t, next_try_at = n.x,
+                   acknowledged_at = coalesce(o.acknowledged_at, n.k), finished_at = n.f,
+                   failure = n.e
+               FROM unnest(%s::bigint[], %s::smallint[], %s::integer[], %s::timestamptz[],
+                           %s::timestamptz[], %s::timestamptz[], %s::timestamptz[], %s::text[])
+                    AS n(i, s, c, t, x, k, f, e)
+               WHERE o.id = n.i""",
+            [list(column) for column in zip(*rows, strict=True)],
+        )
+        assert cursor.rowcount == len(rows), "every moved order is written once"
+
+
+def _tell(moved: Sequence[tuple[_Row, Order]], rules: Any, now: datetime) -> None:
+    """Send the customer what was read back, and staff what needs a person."""
+    done = [(row, after) for row, after in moved if after.state is OrderState.VERIFIED]
+    available = _available([row.account_id for row, _ in done])
+    enqueue(
+        messages=[
+            NewMessage(
+                property_id=row.property_id,
+                account_id=row.account_id,
+                code="supply.cut" if after.kind is OrderKind.DISCONNECT else "supply.connected",
+                detail={
+                    "available_micro": available[row.account_id],
+                    "currency": rules[row.property_id].currency,
+                    "order_id": row.order_id,
+                    "at_us": instant_us(now),
+                },
+                dedupe_key=f"order:{row.order_id}",
+                urgent=after.kind is OrderKind.DISCONNECT,
+            )
+            for row, after in done
+        ],
+        now=now,
+    )
+    for row, after in moved:
+        policy = rules[row.property_id].order
+        subject = f"meter:{row.meter_id}"
+        if core.needs_person(after, policy) and not core.needs_person(row.order, policy):
+            raise_alert(
+                property_id=row.property_id,
+                code="supply.relay_stuck",
+                subject=subject,
+                detail={
+                    "order": row.order_id,
+                    "kind": after.kind.word,
+                    "attempts": after.attempts,
+                },
+                now=now,
+            )
+        elif after.state is OrderState.VERIFIED and after.attempts >= policy.attempts_max:
+            close_alert(
+                property_id=row.property_id, code="supply.relay_stuck", subject=subject, now=now
+            )
+    operations.ring("changed", {row.property_id for row, _ in moved})
+
+
+def _available(account_ids: Sequence[int]) -> dict[int, int]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT account_id, available FROM account_state WHERE account_id = ANY(%s)",
+            [list(account_ids)],
+        )
+        return dict(cursor.fetchall())
+
+
+def _moment(at_us: int | None) -> datetime | None:
+    return None if at_us is None else utc_datetime(at_us)

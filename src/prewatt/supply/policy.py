@@ -1,0 +1,103 @@
+"""A property's supply rules: from the stored JSON, the property's zone and calendar, to core's.
+
+Every key of the JSON is optional and has the default that core gives it; an unknown key is refused,
+because a misspelt rule that is silently ignored would cut somebody off at the wrong hour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from functools import lru_cache
+from typing import Any
+
+import holidays
+
+from prewatt.core.civil_time import LocalCalendar
+from prewatt.core.credit import BrakePolicy, SupplyPolicy
+from prewatt.core.cut_window import CutWindow
+from prewatt.core.levels import Level, LevelsPolicy
+from prewatt.core.orders import OrderPolicy
+from prewatt.core.vocabulary import LevelKind
+
+#: What a new property starts with: two early warnings, then emergency credit, then the end of it.
+DEFAULT_LEVELS: tuple[dict[str, Any], ...] = (
+    {"level_no": 0, "kind": "days", "threshold_h": 72},
+    {"level_no": 1, "kind": "money", "threshold_micro": 5_000_000},
+    {"level_no": 2, "kind": "emergency"},
+    {"level_no": 3, "kind": "exhausted"},
+)
+
+_SUPPLY_KEYS = frozenset(
+    {
+        "freshness_s",
+        "clock_skew_s",
+        "notice_s",
+        "trying_s",
+        "reconnect_min_micro",
+        "emergency_must_be_repaid",
+    }
+)
+_KEYS = _SUPPLY_KEYS | {"window", "levels", "margin_bp", "margin_micro", "brake", "order"}
+
+
+class PolicyRefused(ValueError):
+    """A property's supply rules cannot be used; the message says which key and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """A property's supply rules, compiled: what core's functions take, and the currency."""
+
+    supply: SupplyPolicy
+    levels: LevelsPolicy
+    brake: BrakePolicy
+    order: OrderPolicy
+    currency: str
+
+
+def compile_rules(
+    body: Mapping[str, Any], *, time_zone: str, holiday_calendar: str, currency: str, year: int
+) -> Rules:
+    """Compile the stored rules for decisions in ``year``; raises `PolicyRefused`."""
+    unknown = sorted(set(body) - _KEYS)
+    if unknown:
+        raise PolicyRefused(f"unknown supply rules: {', '.join(unknown)}")
+    try:
+        calendar = LocalCalendar(time_zone, _holidays(holiday_calendar, year))
+        window = dict(body.get("window", {}))
+        if "weekdays" in window:
+            window["weekdays"] = frozenset(window["weekdays"])
+        supply = {key: body[key] for key in _SUPPLY_KEYS & set(body)}
+        margins = {key: body[key] for key in ("margin_bp", "margin_micro") if key in body}
+        levels = tuple(_level(each) for each in body.get("levels", DEFAULT_LEVELS))
+        if not any(level.kind is LevelKind.EXHAUSTED for level in levels):
+            raise PolicyRefused("levels: one of kind exhausted is needed, or nobody is warned")
+        return Rules(
+            SupplyPolicy(CutWindow(calendar, **window), **supply),
+            LevelsPolicy(levels, **margins),
+            BrakePolicy(**body.get("brake", {})),
+            OrderPolicy(**body.get("order", {})),
+            currency,
+        )
+    except (TypeError, KeyError, ValueError) as error:
+        raise PolicyRefused(str(error)) from error
+
+
+def _level(each: Mapping[str, Any]) -> Level:
+    return Level(**{**each, "kind": LevelKind[str(each["kind"]).upper()]})
+
+
+@lru_cache(maxsize=256)
+def _holidays(code: str, year: int) -> frozenset[date]:
+    """The public holidays of a country or subdivision (``DE-HE``) around a year; "" has none."""
+    if not code:
+        return frozenset()
+    country, _, subdivision = code.partition("-")
+    years = range(year - 1, year + 3)
+    try:
+        found = holidays.country_holidays(country, subdiv=subdivision or None, years=years)
+    except NotImplementedError as error:
+        raise PolicyRefused(f"no holiday calendar {code!r}") from error
+    return frozenset(found)

@@ -1,0 +1,188 @@
+"""Reads of supply: rules, standings, what meters are at, orders that are due.
+
+All run inside the caller's scope. Instants come out of SQL as µs, because PostgreSQL's
+``-infinity`` (no reading yet) has no datetime.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+
+from django.db import connection
+
+from prewatt.core.vocabulary import OrderKind, Protection, RelayState
+from prewatt.supply.policy import Rules, compile_rules
+
+_US = "(extract(epoch FROM {0}) * 1000000)::bigint"
+_FINITE_US = f"CASE WHEN isfinite({{0}}) THEN {_US} END"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """An account's row of ``supply_state`` with the figures of ``account_state`` beside it."""
+
+    account_id: int
+    property_id: int
+    desired: RelayState
+    protection: Protection
+    emergency_micro: int
+    fired_mask: int
+    would_mask: int
+    level_fired_at: datetime | None
+    outcome: int
+    reason: int
+    closed_gates: int
+    held: bool
+    reconsider_at: datetime | None
+    payment_hold_until_us: int | None
+    available_micro: int
+    spend_per_day_micro: int
+    watch_below_micro: int
+    reading_at_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """The relays an account's supply runs through now."""
+
+    meter_ids: tuple[int, ...]
+    relay: RelayState
+    standing_order: OrderKind | None
+
+
+@dataclass(frozen=True, slots=True)
+class DueOrder:
+    """An order whose command should go out now; ``attempts`` counts those before."""
+
+    order_id: int
+    property_id: int
+    account_id: int
+    meter_id: int
+    serial: str
+    kind: OrderKind
+    attempts: int
+    decided_at: datetime
+    expires_at: datetime | None
+
+
+def standings(account_ids: Sequence[int], *, lock: bool) -> list[Standing]:
+    """Return the supply standing of each account that has one, in account order."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""SELECT s.account_id, s.property_id, s.desired, s.protection, s.emergency_micro,
+                       s.fired_mask, s.would_mask, s.level_fired_at, s.outcome, s.reason,
+                       s.closed_gates, s.held, s.reconsider_at,
+                       {_US.format("s.payment_hold_until")}, a.available, a.spend_per_day,
+                       a.watch_below, {_FINITE_US.format("a.last_interval_at")}
+                FROM supply_state s JOIN account_state a USING (account_id)
+                WHERE s.account_id = ANY(%s) ORDER BY s.account_id
+                {"FOR UPDATE OF s" if lock else ""}""",
+            [list(account_ids)],
+        )
+        return [
+            Standing(
+                row[0],
+                row[1],
+                RelayState(row[2]),
+                Protection[row[3].upper()] if row[3] else Protection.NONE,
+                *row[4:],
+            )
+            for row in cursor.fetchall()
+        ]
+
+
+def rules(property_ids: Sequence[int], now: datetime) -> dict[int, Rules]:
+    """Return the compiled rules of each property; defaults where none were stored."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT p.id, coalesce(s.body, '{}'::jsonb)::text, p.time_zone, p.holiday_calendar,
+                      p.currency
+               FROM property p LEFT JOIN supply_policy s ON s.property_id = p.id
+               WHERE p.id = ANY(%s)""",
+            [list(property_ids)],
+        )
+        return {row[0]: _compiled(*row[1:], now.year) for row in cursor.fetchall()}
+
+
+@lru_cache(maxsize=256)
+def _compiled(body: str, time_zone: str, calendar: str, currency: str, year: int) -> Rules:
+    return compile_rules(
+        json.loads(body),
+        time_zone=time_zone,
+        holiday_calendar=calendar,
+        currency=currency,
+        year=year,
+    )
+
+
+def wirings(account_ids: Sequence[int], now: datetime) -> dict[int, Wiring]:
+    """Return relays and live orders of accounts; an account without a relay is left out.
+
+    Several meters count as open only when all are, so that a cut that is half done is still due;
+    and a live disconnect among them wins, so that a recharge always takes it back.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT ma.account_id, array_agg(ma.meter_id ORDER BY ma.meter_id),
+                      CASE WHEN bool_and(coalesce(ml.relay, 0) = 2) THEN 2
+                           WHEN bool_or(coalesce(ml.relay, 0) = 0) THEN 0 ELSE 1 END,
+                      max(o.kind)
+               FROM meter_assignment ma
+               JOIN meter m ON m.id = ma.meter_id AND m.has_relay
+               LEFT JOIN meter_link ml ON ml.meter_id = ma.meter_id
+               LEFT JOIN supply_order o ON o.meter_id = ma.meter_id
+                    AND o.state IN (1, 2, 3) AND o.kind IN (1, 2)
+               WHERE ma.account_id = ANY(%s) AND ma.period @> %s::timestamptz
+               GROUP BY ma.account_id""",
+            [list(account_ids), now],
+        )
+        return {
+            row[0]: Wiring(
+                tuple(row[1]), RelayState(row[2]), None if row[3] is None else OrderKind(row[3])
+            )
+            for row in cursor.fetchall()
+        }
+
+
+def brake_since(property_ids: Sequence[int]) -> Mapping[int, datetime | None]:
+    """Return since when the mass-cut brake of each property is on; None where it is off."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT property_id, brake_since FROM supply_policy WHERE property_id = ANY(%s)",
+            [list(property_ids)],
+        )
+        return dict(cursor.fetchall())
+
+
+def due_orders(*, now: datetime, limit: int) -> list[DueOrder]:
+    """Return at most ``limit`` orders whose command should go out now; connects come first.
+
+    Whoever has paid waits for nothing that is less urgent.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT o.id, o.property_id, o.account_id, o.meter_id, m.serial, o.kind, o.attempts,
+                      o.decided_at, o.expires_at
+               FROM supply_order o JOIN meter m ON m.id = o.meter_id
+               WHERE o.state IN (1, 2, 3) AND o.next_try_at <= %s
+                 AND (o.expires_at IS NULL OR o.expires_at > %s)
+               ORDER BY o.kind, o.next_try_at, o.id LIMIT %s""",
+            [now, now, limit],
+        )
+        return [DueOrder(*row[:5], OrderKind(row[5]), *row[6:]) for row in cursor.fetchall()]
+
+
+def to_reconsider(*, now: datetime, woken: Sequence[int], everything: bool) -> list[int]:
+    """Return accounts to decide again: their instant has come, or their property rang."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT account_id FROM supply_state
+               WHERE reconsider_at <= %s OR (held AND (%s OR property_id = ANY(%s)))
+               ORDER BY account_id""",
+            [now, everything, list(woken)],
+        )
+        return [row[0] for row in cursor.fetchall()]

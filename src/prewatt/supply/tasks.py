@@ -1,0 +1,38 @@
+"""What the worker does for supply: held cuts whose gate opened, orders that grew old.
+
+The worker calls `tick` whenever ``supply_due`` rings (with the properties that rang), and at least
+once a second, since a gate of time opens without a bell. `SWEEP` apart, it also looks at everything
+that is held, so that a bell missed while it was down costs a minute and no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from prewatt.access.scope import Actor
+from prewatt.supply.operations import reconsider_due
+from prewatt.supply.orders import OrderBook
+
+#: The database channels after which `tick` should run at once.
+CHANNELS: Final = ("supply_due",)
+#: How often everything that is held is looked at.
+SWEEP: Final = timedelta(minutes=1)
+
+
+class SupplyTask:
+    """The worker's hands for supply. Keeps nothing but when it last looked at everything."""
+
+    def __init__(self, actor: Actor) -> None:
+        self._actor = actor
+        self._orders = OrderBook(actor)
+        self._swept_at: datetime | None = None
+
+    def tick(self, *, now: datetime, woken: Sequence[int] = ()) -> int:
+        """Expire orders, decide held accounts again; returns how many accounts were looked at."""
+        self._orders.expire(now=now)
+        sweep = self._swept_at is None or now - self._swept_at >= SWEEP
+        if sweep:
+            self._swept_at = now
+        return reconsider_due(actor=self._actor, now=now, woken=woken, everything=sweep)
