@@ -13,11 +13,9 @@ from prewatt.core.vocabulary import (
     BoardState,
     DeliveryState,
     Gate,
-    MessageKind,
     OrderKind,
     OrderState,
     Outcome,
-    Reason,
     RelayState,
 )
 from prewatt.reports.today import Place
@@ -56,6 +54,11 @@ class Balance:
     def available_micro(self) -> int:
         """What the customer has, without emergency credit; below zero when that is in use."""
         return self.posted_micro - self.used_micro
+
+    @property
+    def used_out(self) -> int:
+        """What was used since the last posting, as money that left."""
+        return -self.used_micro
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,11 @@ class UsageDay:
         """All bands together."""
         return sum(self.wh.values())
 
+    @property
+    def charge_out(self) -> int:
+        """The day's charges as money that left."""
+        return -self.charge_micro
+
 
 @dataclass(frozen=True, slots=True)
 class BalancePoint:
@@ -133,6 +141,7 @@ class EntryKind(StrEnum):
     OPENING = "opening"
     SUBSIDY = "subsidy"
     DEBT = "debt"
+    MOVE = "move"
     ORDER = "order"
     MESSAGE = "message"
     DECISION = "decision"
@@ -162,9 +171,10 @@ class Entry:
     by: str = ""
     order: OrderState | None = None
     order_kind: OrderKind | None = None
-    reason: Reason | None = None
+    reason: str = ""
     outcome: Outcome | None = None
-    message: MessageKind | None = None
+    message: str = ""
+    level: str = ""
     delivery: DeliveryState | None = None
     channel: str = ""
     contact: str = ""
@@ -172,6 +182,19 @@ class Entry:
     confirmed_at: datetime | None = None
     note: str = ""
     would_have: bool = False
+
+    @property
+    def total_wh(self) -> int:
+        """All bands together."""
+        return sum(self.wh.values())
+
+    @property
+    def line_text(self) -> str:
+        """`420`, or `413–417`."""
+        if self.lines is None:
+            return ""
+        first, last = self.lines
+        return str(first) if first == last else f"{first}–{last}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +208,7 @@ class OrderLine:
     meter: str
     kind: OrderKind
     state: OrderState
-    reason: Reason
+    reason: str
     decided_at: datetime
     sent_at: datetime | None
     acknowledged_at: datetime | None

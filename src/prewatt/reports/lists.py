@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
 
-from prewatt.core.vocabulary import BoardState, DeliveryState, MessageKind, RelayState, Severity
+from prewatt.core.vocabulary import BoardState, DeliveryState, RelayState
 from prewatt.reports.account import OrderLine
 from prewatt.reports.today import Place
-
 
 Row = TypeVar("Row")
 
@@ -27,7 +26,7 @@ class AccountRow:
     state: BoardState
     balance_micro: int
     runs_out_at: datetime | None
-    day_wh: int
+    day_micro: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ class MeterRow:
 
 @dataclass(frozen=True, slots=True)
 class MoneyRow:
-    """One recharge; ``confirmed_at`` is when a relay order it caused was read back, if one was needed."""
+    """One recharge as accepted, with its receipt number."""
 
     event_id: int
     account_id: int
@@ -72,8 +71,8 @@ class MessageRow:
     to: str
     channel: str
     at: datetime
-    kind: MessageKind
-    severity: Severity
+    code: str
+    urgent: bool
     state: DeliveryState
     subject: str
     body: str

@@ -79,6 +79,11 @@ class Figures:
     energy_out_micro: int
     energy_out_wh: int
 
+    @property
+    def soon_not_warned(self) -> int:
+        """Those who run out soon and whom no warning has reached."""
+        return self.soon - self.soon_warned
+
 
 class NeedKind(StrEnum):
     """What may need a person, in the order of harm in which the page sorts it."""
@@ -146,8 +151,8 @@ class Today:
 
     ``cuts_until`` is the end of the permitted window when it is open now; ``cuts_from`` its next
     opening when it is not. Both are None where the property never cuts. ``flow_hours`` is 23, 24
-    or 25. ``methods`` breaks the money in down by method; ``held_micro`` is what all accounts of
-    the property have available together (credit minus emergency credit in use).
+    or 25. ``methods`` breaks the money in down by method; ``held_micro`` is the
+    unused credit of all customers together; nobody's emergency credit is set against it.
     """
 
     place: Place

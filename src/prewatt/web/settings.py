@@ -1,4 +1,4 @@
-"""Settings that only the web process reads: templates, middleware, cookies, static files."""
+"""Settings that only the web process reads: templates, middleware, cookies, languages."""
 
 from __future__ import annotations
 
@@ -7,4 +7,46 @@ from pathlib import Path
 _WEB_DIR = Path(__file__).resolve().parent
 
 ROOT_URLCONF = "prewatt.web.urls"
+ASGI_APPLICATION = "prewatt.web.asgi.application"
 STATIC_URL = "/static/"
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "prewatt.web.headers.SecurityHeaders",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "prewatt.web.session.SignedIn",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [_WEB_DIR / "ui" / "templates"],
+        "APP_DIRS": False,
+        "OPTIONS": {
+            "builtins": ["django.templatetags.i18n", "prewatt.web.ui.tags"],
+            "context_processors": ["prewatt.web.session.page_context"],
+        },
+    }
+]
+
+LOGIN_URL = "/sign-in"
+SESSION_ENGINE = "django.contrib.sessions.backends.db"
+SESSION_COOKIE_NAME = "prewatt_session"
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_AGE = 12 * 3600
+CSRF_COOKIE_NAME = "prewatt_csrf"
+CSRF_COOKIE_HTTPONLY = True
+CSRF_COOKIE_SAMESITE = "Lax"
+CSRF_FAILURE_VIEW = "prewatt.web.errors.csrf_failed"
+LANGUAGE_COOKIE_NAME = "prewatt_language"
+LANGUAGE_COOKIE_SAMESITE = "Lax"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+#: No form here is larger than a name, a number and a reason.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 64 * 1024
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 64

@@ -1,5 +1,36 @@
-"""Addresses of the web."""
+"""Every address of the web."""
 
-from django.urls import URLPattern
+from __future__ import annotations
 
-urlpatterns: list[URLPattern] = []
+from django.urls import path
+from django.views.decorators.http import require_safe
+
+from prewatt.web import session
+from prewatt.web.console import recharge, views
+from prewatt.web.live import live_view
+from prewatt.web.ui import assets
+
+urlpatterns = [
+    path("", require_safe(views.today_view)),
+    path("today", require_safe(views.today_view)),
+    path("accounts", require_safe(views.accounts_view)),
+    path("accounts.csv", require_safe(views.accounts_csv)),
+    path("accounts/<int:account_id>", require_safe(views.account_view)),
+    path("accounts/<int:account_id>/recharge", recharge.recharge_view),
+    path("recharges/<int:event_id>", require_safe(recharge.result_view)),
+    path("supply", require_safe(views.supply_view)),
+    path("meters", require_safe(views.meters_view)),
+    path("money", require_safe(views.money_view)),
+    path("messages", require_safe(views.messages_view)),
+    path("live", live_view),
+    path("sign-in", session.sign_in),
+    path("sign-out", session.sign_out),
+    path("preferences", session.preferences),
+    path("healthz", require_safe(views.healthy)),
+    path("static/<path:name>", require_safe(assets.serve)),
+]
+
+handler400 = "prewatt.web.errors.bad_request"
+handler403 = "prewatt.web.errors.forbidden"
+handler404 = "prewatt.web.errors.not_found"
+handler500 = "prewatt.web.errors.broken"

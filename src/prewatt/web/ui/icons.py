@@ -34,7 +34,8 @@ STATE_SYMBOLS: Final = tuple(state.word for state in BoardState)
 def sprite(names: set[str]) -> str:
     """The inline sprite with the named symbols; an unknown name is a programming error."""
     symbols = "".join(
-        f'<symbol id="g-{name}" viewBox="0 0 16 16">{SYMBOLS[name]}</symbol>' for name in sorted(names)
+        f'<symbol id="g-{name}" viewBox="0 0 16 16">{SYMBOLS[name]}</symbol>'
+        for name in sorted(names)
     )
     return f'<svg class="sprite" aria-hidden="true">{symbols}</svg>'
 

@@ -1,0 +1,520 @@
+"""Reads one account: its days and hours of usage, its lines, and everything that was decided."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from prewatt.access.scope import Actor, scope
+from prewatt.core.accounts import TransferKind
+from prewatt.core.rating import Component
+from prewatt.core.tariff import Tariff, parse_tariff
+from prewatt.core.vocabulary import DeliveryState, OrderState, Outcome
+from prewatt.reports.account import (
+    AccountPage,
+    Balance,
+    BalancePoint,
+    Entry,
+    EntryKind,
+    GateLine,
+    Holder,
+    LastReading,
+    Outlook,
+    PriceBand,
+    UsageDay,
+)
+from prewatt.reports.lists_query import actor_names, orders_of
+from prewatt.reports.place import NoSuchThing, local_day, place_of, rows
+from prewatt.reports.rules import CutRules, cut_rules, gates_now, standing_of
+from prewatt.reports.today import Place
+from prewatt.reports.units import UnitNow, ends_at, units_now
+
+#: The chart looks back over this many days besides today.
+DAYS_BACK = 13
+ENTRIES = 25
+ENTRIES_MAX = 400
+ORDERS_MAX = 8
+_ESTIMATED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Hour:
+    """Usage of one local hour in one band of one tariff version."""
+
+    begins_at: datetime
+    day: date
+    version_id: int
+    band: int
+    wh: int
+    charge_micro: int
+    standing_micro: int
+    estimated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Plans:
+    """The tariff versions that an account's intervals name, and the one in force."""
+
+    tariffs: Mapping[int, Tariff]
+    name: str
+    number: int
+    current: Tariff | None
+
+    def code(self, version_id: int, band: int) -> str:
+        """The band's code, or its position when the version is unknown."""
+        tariff = self.tariffs.get(version_id)
+        return (
+            tariff.bands[band].name
+            if tariff and band < len(tariff.bands)
+            else str(band)
+        )
+
+
+def account_page(
+    *, actor: Actor, account_id: int, now: datetime, entries: int = ENTRIES
+) -> AccountPage:
+    """Everything on the account page, in one read transaction.
+
+    Raises NoSuchThing for an account that does not exist or stands at another property, and
+    PermissionRefused.
+    """
+    with scope(actor):
+        place = place_of(actor)
+        unit = _unit(place, account_id, now)
+        first = local_day(now, place.time_zone, back=DAYS_BACK)
+        plans = _plans(account_id, now)
+        hours = _hours(account_id, place, first.begins_at, now)
+        money = _money_since(account_id, first.begins_at)
+        cut = cut_rules(place.property_id, now)
+        standing = standing_of(account_id)
+        gates: tuple[GateLine, ...] = ()
+        if standing is not None and not unit.vacant:
+            gates = gates_now(standing, cut, relay=unit.relay, now=now)
+        found, more = _entries(
+            account_id, place, plans, max(1, min(entries, ENTRIES_MAX))
+        )
+        orders = orders_of(account_id=account_id, limit=ORDERS_MAX)
+        holder = _holder(unit, plans, account_id, now)
+        balance = _balance(account_id, unit)
+        last_line = _last_line(account_id)
+    days = _days(hours, money, plans, place, unit.available_micro, now)
+    return AccountPage(
+        place=place,
+        now=now,
+        holder=holder,
+        state=unit.state(now),
+        relay=unit.relay,
+        balance=balance,
+        outlook=_outlook(unit, days, cut, gates, now),
+        gates=gates,
+        bands=_bands(plans),
+        days=days,
+        points=_points(hours, money, unit.available_micro, now),
+        entries=found,
+        orders=orders,
+        reading=None
+        if unit.reading_at is None or unit.register_wh is None
+        else LastReading(unit.reading_at, unit.register_wh),
+        more_entries=more,
+        last_line=last_line,
+    )
+
+
+def _unit(place: Place, account_id: int, now: datetime) -> UnitNow:
+    found = units_now(property_id=place.property_id, now=now, account_id=account_id)
+    if not found:
+        raise NoSuchThing(f"no account {account_id} in scope")
+    return found[0]
+
+
+def _holder(unit: UnitNow, plans: _Plans, account_id: int, now: datetime) -> Holder:
+    since = rows(
+        "SELECT lower(period) FROM tenancy WHERE account_id = %s AND period @> %s::timestamptz",
+        [account_id, now],
+    )
+    return Holder(
+        account_id=account_id,
+        number=unit.number,
+        unit=unit.name,
+        unit_kind=unit.kind,
+        building=unit.building,
+        floor=unit.floor,
+        customer=unit.customer,
+        since=since[0][0] if since else None,
+        meters=(unit.serial,) if unit.serial else (),
+        tariff=plans.name,
+        tariff_version=plans.number,
+    )
+
+
+def _plans(account_id: int, now: datetime) -> _Plans:
+    """Every version of every tariff the account was ever on; there are a handful."""
+    found = rows(
+        """SELECT v.id, v.number, t.name, v.content, v.valid_from <= %s AND t.id = (
+                      SELECT a.tariff_id FROM tariff_assignment a
+                      WHERE a.account_id = %s AND a.valid_from <= %s
+                      ORDER BY a.valid_from DESC LIMIT 1)
+           FROM tariff_version v JOIN tariff t ON t.id = v.tariff_id
+           WHERE t.id IN (SELECT tariff_id FROM tariff_assignment WHERE account_id = %s)
+           ORDER BY v.valid_from""",
+        [now, account_id, now, account_id],
+    )
+    tariffs = {
+        version: parse_tariff(_json(content)) for version, _, _, content, _ in found
+    }
+    for version, number, name, _, in_force in reversed(found):
+        if in_force:
+            return _Plans(tariffs, name, number, tariffs[version])
+    return _Plans(tariffs, "", 0, None)
+
+
+def _json(value: Any) -> Mapping[str, object]:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _hours(
+    account_id: int, place: Place, since: datetime, now: datetime
+) -> list[_Hour]:
+    found = rows(
+        """SELECT date_trunc('hour', i.from_at) AS hour,
+                  (i.from_at AT TIME ZONE %(zone)s)::date AS day, i.tariff_version_id, i.band,
+                  sum(i.energy_wh)::bigint,
+                  sum(i.charge_energy + i.charge_standing + i.charge_tax + i.charge_fee
+                      + i.charge_demand)::bigint,
+                  sum(i.charge_standing)::bigint, bool_or(i.quality = %(estimated)s)
+           FROM interval i
+           WHERE i.account_id = %(account)s AND i.start_at >= %(since)s AND i.start_at < %(now)s
+           GROUP BY hour, day, i.tariff_version_id, i.band ORDER BY hour""",
+        {
+            "zone": place.time_zone,
+            "account": account_id,
+            "since": since,
+            "now": now,
+            "estimated": _ESTIMATED,
+        },
+    )
+    return [_Hour(*row) for row in found]
+
+
+def _money_since(account_id: int, since: datetime) -> list[tuple[datetime, int]]:
+    """(booked at, amount) of every transfer that is not usage."""
+    found = rows(
+        """SELECT booked_at, amount FROM transfer
+           WHERE account_id = %s AND booked_at >= %s AND kind <> %s ORDER BY seq""",
+        [account_id, since, int(TransferKind.USAGE)],
+    )
+    return [(at, int(amount)) for at, amount in found]
+
+
+def _points(
+    hours: Sequence[_Hour],
+    money: Sequence[tuple[datetime, int]],
+    available: int,
+    now: datetime,
+) -> tuple[BalancePoint, ...]:
+    """The available balance hour by hour, walked back from what it is now."""
+    steps: list[tuple[datetime, int]] = [
+        (min(hour.begins_at + timedelta(hours=1), now), -hour.charge_micro)
+        for hour in hours
+    ]
+    steps += money
+    steps.sort(key=lambda step: step[0], reverse=True)
+    balance = available
+    points = [BalancePoint(now, balance)]
+    for at, amount in steps:
+        points.append(BalancePoint(at, balance))
+        balance -= amount
+        if amount > 0:
+            # A recharge rises in one step, so the point before it stands at the same instant.
+            points.append(BalancePoint(at, balance))
+    points.reverse()
+    return tuple(points)
+
+
+def _days(
+    hours: Iterable[_Hour],
+    money: Sequence[tuple[datetime, int]],
+    plans: _Plans,
+    place: Place,
+    available: int,
+    now: datetime,
+) -> tuple[UsageDay, ...]:
+    zone = ZoneInfo(place.time_zone)
+    today = now.astimezone(zone).date()
+    wh: defaultdict[date, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
+    charge: defaultdict[date, int] = defaultdict(int)
+    fixed: defaultdict[date, int] = defaultdict(int)
+    came: defaultdict[date, int] = defaultdict(int)
+    estimated: set[date] = set()
+    for hour in hours:
+        wh[hour.day][plans.code(hour.version_id, hour.band)] += hour.wh
+        charge[hour.day] += hour.charge_micro
+        fixed[hour.day] += hour.standing_micro
+        if hour.estimated:
+            estimated.add(hour.day)
+    for at, amount in money:
+        came[at.astimezone(zone).date()] += amount
+    days: list[UsageDay] = []
+    balance = available
+    seen = sorted({*wh, *came, today}, reverse=True)
+    for number in range((today - min(seen)).days + 1):
+        day = today - timedelta(days=number)
+        days.append(
+            UsageDay(
+                day, dict(wh[day]), charge[day], fixed[day], came[day], balance,
+                day in estimated, day != today,
+            )
+        )  # fmt: skip
+        balance += charge[day] - came[day]
+    days.reverse()
+    return tuple(days)
+
+
+def _bands(plans: _Plans) -> tuple[PriceBand, ...]:
+    if plans.current is None:
+        return ()
+    ranked = sorted(plans.current.bands, key=lambda band: band.price_nano_per_kwh)
+    many = len(ranked)
+    # One price is the middle step; two are the middle and the strong one.
+    first = 1 if many >= 3 else 2
+    return tuple(
+        PriceBand(band.name, band.label, band.price_nano_per_kwh, min(3, first + at))
+        for at, band in enumerate(ranked)
+    )
+
+
+def _balance(account_id: int, unit: UnitNow) -> Balance:
+    used_wh, since = rows(
+        """SELECT coalesce(sum(i.energy_wh), 0)::bigint, min(i.from_at)
+           FROM account_state s LEFT JOIN interval i ON i.account_id = s.account_id
+               AND i.interval_no > s.posted_interval_no
+           WHERE s.account_id = %s""",
+        [account_id],
+    )[0]
+    return Balance(
+        posted_micro=unit.posted_micro,
+        used_micro=unit.posted_micro - unit.available_micro,
+        used_wh=used_wh,
+        used_since=since,
+        emergency_limit_micro=unit.emergency_micro,
+        emergency_used_micro=min(unit.emergency_micro, max(0, -unit.available_micro)),
+        as_of=unit.reading_at,
+    )
+
+
+def _last_line(account_id: int) -> int:
+    found = rows(
+        "SELECT transfer_seq FROM account_state WHERE account_id = %s", [account_id]
+    )
+    return int(found[0][0]) if found else 0
+
+
+def _outlook(
+    unit: UnitNow,
+    days: Sequence[UsageDay],
+    cut: CutRules,
+    gates: Sequence[GateLine],
+    now: datetime,
+) -> Outlook:
+    pace = 0 if unit.vacant else unit.spend_per_day_micro
+    left = max(0, unit.available_micro)
+    runs_out = ends_at(now, left, pace)
+    ends = ends_at(now, max(0, unit.available_micro + unit.emergency_micro), pace)
+    early, late = _range(days, left, runs_out, now)
+    earliest: datetime | None = None
+    if gates and ends is not None and not unit.protection:
+        earliest = cut.opens_next(max(ends, now))
+    return Outlook(
+        runs_out_at=runs_out,
+        runs_out_early_at=early,
+        runs_out_late_at=late,
+        emergency_ends_at=ends if unit.emergency_micro else None,
+        earliest_cut_at=earliest,
+        hours_left=unit.hours_left(),
+    )
+
+
+def _range(
+    days: Sequence[UsageDay], left: int, runs_out: datetime | None, now: datetime
+) -> tuple[datetime | None, datetime | None]:
+    """The forecast's bounds: the dearest and cheapest quarter of the last two weeks' days."""
+    spent = sorted(
+        day.charge_micro for day in days if day.complete and day.charge_micro > 0
+    )
+    if runs_out is None or len(spent) < 4 or left == 0:
+        return None, None
+    return (
+        ends_at(now, left, spent[len(spent) * 3 // 4]),
+        ends_at(now, left, spent[len(spent) // 4]),
+    )
+
+
+_KINDS = {
+    TransferKind.OPENING: EntryKind.OPENING,
+    TransferKind.RECHARGE: EntryKind.RECHARGE,
+    TransferKind.USAGE: EntryKind.USAGE,
+    TransferKind.REFUND: EntryKind.REFUND,
+    TransferKind.ADJUSTMENT: EntryKind.ADJUSTMENT,
+    TransferKind.WRITE_OFF: EntryKind.WRITE_OFF,
+    TransferKind.REVERSAL: EntryKind.REVERSAL,
+    TransferKind.MOVE: EntryKind.MOVE,
+}
+
+
+def _entries(
+    account_id: int, place: Place, plans: _Plans, limit: int
+) -> tuple[tuple[Entry, ...], bool]:
+    """The latest lines of all kinds together, newest first, and whether there are more."""
+    found = [
+        *_transfers(account_id, place, plans, limit + 1),
+        *_order_entries(account_id, limit + 1),
+        *_messages(account_id, limit + 1),
+        *_decisions(account_id, limit + 1),
+        *_held(account_id, limit + 1),
+    ]
+    found.sort(key=lambda entry: (entry.at, entry.lines or (0, 0)), reverse=True)
+    return tuple(found[:limit]), len(found) > limit
+
+
+def _transfers(account_id: int, place: Place, plans: _Plans, limit: int) -> list[Entry]:
+    """Transfers as people see them: one entry per event and service day."""
+    found = rows(
+        """WITH latest AS (
+               SELECT * FROM transfer WHERE account_id = %(account)s ORDER BY seq DESC
+               LIMIT %(limit)s * 4),
+           lines AS (
+               SELECT event_id, kind, (service_from AT TIME ZONE %(zone)s)::date AS day,
+                      min(seq) AS first, max(seq) AS last, sum(amount)::bigint AS amount,
+                      (array_agg(posted_after ORDER BY seq DESC))[1] AS balance,
+                      CASE kind WHEN 3 THEN max(service_to) ELSE max(booked_at) END AS at,
+                      sum(amount) FILTER (WHERE component = %(standing)s)::bigint AS fixed,
+                      (array_agg(service_from ORDER BY seq))[1] AS since, max(reason) AS reason,
+                      jsonb_object_agg(band, energy_wh) FILTER (WHERE energy_wh <> 0) AS energy,
+                      max(actor) AS actor
+               FROM latest GROUP BY event_id, kind, day ORDER BY last DESC LIMIT %(limit)s)
+           SELECT l.*, coalesce(p.way, ''), coalesce(d.series || '-' || d.number, ''),
+                  coalesce(p.taken_by, '')
+           FROM lines l LEFT JOIN payment p ON p.event_id = l.event_id
+           LEFT JOIN document d ON d.event_id = l.event_id AND d.kind = 'receipt'
+           ORDER BY l.last DESC""",
+        {
+            "account": account_id,
+            "zone": place.time_zone,
+            "limit": limit,
+            "standing": int(Component.STANDING),
+        },
+    )
+    names = actor_names(row[15] for row in found)
+    return [_transfer(row, plans, names) for row in found]
+
+
+def _transfer(row: tuple[Any, ...], plans: _Plans, names: Mapping[str, str]) -> Entry:
+    (event, kind, day, first, last, amount, balance, at, fixed, _, reason, energy, _, way, receipt,
+     taken_by) = row  # fmt: skip
+    entry_kind = _KINDS[TransferKind(kind)]
+    bands = _json(energy) if energy is not None else {}
+    usage = entry_kind is EntryKind.USAGE
+    return Entry(
+        key=f"t{event}-{day:%y%m%d}",
+        kind=entry_kind,
+        at=at,
+        amount_micro=amount,
+        balance_micro=balance,
+        lines=(first, last),
+        service=(day, day + timedelta(days=1)) if usage else None,
+        wh=_named(bands, plans) if usage else {},
+        fixed_micro=-(fixed or 0),
+        method=way,
+        reference=receipt,
+        by=names.get(taken_by, ""),
+        note="" if usage else str(reason),
+    )
+
+
+def _named(bands: Mapping[str, Any], plans: _Plans) -> dict[str, int]:
+    """Energy by band code, cheapest band first; transfers keep only the band's position."""
+    current = plans.current
+    if current is None:
+        return {band: int(wh) for band, wh in bands.items()}
+    known = {
+        band: int(wh) for band, wh in bands.items() if int(band) < len(current.bands)
+    }
+    ordered = sorted(
+        known, key=lambda band: current.bands[int(band)].price_nano_per_kwh
+    )
+    return {current.bands[int(band)].name: known[band] for band in ordered}
+
+
+def _order_entries(account_id: int, limit: int) -> list[Entry]:
+    return [
+        Entry(
+            key=f"o{order.order_id}",
+            kind=EntryKind.ORDER,
+            at=order.decided_at,
+            order=order.state,
+            order_kind=order.kind,
+            reason=order.reason,
+            confirmed_at=order.verified_at,
+            would_have=order.state is OrderState.WOULD_HAVE,
+        )
+        for order in orders_of(account_id=account_id, limit=limit)
+    ]
+
+
+def _messages(account_id: int, limit: int) -> list[Entry]:
+    found = rows(
+        """SELECT m.id, m.created_at, m.code, m.state, m.detail, a.channel
+           FROM message m LEFT JOIN LATERAL (SELECT channel FROM message_attempt
+               WHERE message_id = m.id ORDER BY tried_at DESC LIMIT 1) a ON true
+           WHERE m.account_id = %s ORDER BY m.created_at DESC LIMIT %s""",
+        [account_id, limit],
+    )
+    return [
+        Entry(
+            key=f"m{message}",
+            kind=EntryKind.MESSAGE,
+            at=at,
+            message=code,
+            delivery=DeliveryState(state),
+            channel=channel or "",
+            would_have=DeliveryState(state) is DeliveryState.WOULD_HAVE,
+        )
+        for message, at, code, state, _, channel in found
+    ]
+
+
+def _decisions(account_id: int, limit: int) -> list[Entry]:
+    """Decisions that changed nothing outside: holds and refusals to connect, with their reason."""
+    found = rows(
+        """SELECT id, decided_at, outcome, reason, would_have FROM supply_decision
+           WHERE account_id = %s AND outcome IN (%s, %s) ORDER BY decided_at DESC LIMIT %s""",
+        [account_id, int(Outcome.HOLD), int(Outcome.STAY_CUT), limit],
+    )
+    return [
+        Entry(
+            key=f"d{decision}",
+            kind=EntryKind.DECISION,
+            at=at,
+            outcome=Outcome(outcome),
+            reason=str(reason),
+            would_have=would_have,
+        )
+        for decision, at, outcome, reason, would_have in found
+    ]
+
+
+def _held(account_id: int, limit: int) -> list[Entry]:
+    found = rows(
+        """SELECT case_id, read_at, reason FROM vee_case
+           WHERE account_id = %s AND state = 'held' ORDER BY read_at DESC LIMIT %s""",
+        [account_id, limit],
+    )
+    return [
+        Entry(key=f"v{case}", kind=EntryKind.HELD, at=at, note=str(note))
+        for case, at, note in found
+    ]

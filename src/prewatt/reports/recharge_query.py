@@ -1,0 +1,139 @@
+"""Reads what a recharge needs: the account before it, what an amount will do, how far it has come."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from prewatt.access.scope import Actor, require, scope
+from prewatt.core.vocabulary import OrderKind, OrderState
+from prewatt.reports.lists_query import actor_names
+from prewatt.reports.place import NoSuchThing, place_of, rows
+from prewatt.reports.recharge import RechargeEffect, RechargeForm, RechargeResult
+from prewatt.reports.units import ends_at, units_now
+from prewatt.vending.operations import LIMIT_MICRO
+
+
+def recharge_form(*, actor: Actor, account_id: int, now: datetime) -> RechargeForm:
+    """The account before the money. Raises NoSuchThing, PermissionRefused."""
+    require(actor, "vending.recharge")
+    with scope(actor):
+        place = place_of(actor)
+        units = units_now(property_id=place.property_id, now=now, account_id=account_id)
+        if not units:
+            raise NoSuchThing(f"no account {account_id} in scope")
+        last = rows(
+            """SELECT accepted_at, amount_micro FROM payment WHERE account_id = %s
+               ORDER BY paid_at DESC LIMIT 1""",
+            [account_id],
+        )
+    unit = units[0]
+    return RechargeForm(
+        place=place,
+        now=now,
+        account_id=account_id,
+        unit=unit.name,
+        customer=unit.customer,
+        meter=unit.serial,
+        state=unit.state(now),
+        relay=unit.relay,
+        balance_micro=unit.available_micro,
+        emergency_limit_micro=unit.emergency_micro,
+        micro_per_day=unit.spend_per_day_micro,
+        limit_micro=LIMIT_MICRO,
+        last_recharge_at=last[0][0] if last else None,
+        last_recharge_micro=last[0][1] if last else 0,
+    )
+
+
+def effect_of(form: RechargeForm, amount_micro: int) -> RechargeEffect:
+    """What an amount will do: no fee, no debt, emergency credit first, the rest is balance."""
+    after = form.balance_micro + amount_micro
+    repaid = min(amount_micro, max(0, -form.balance_micro))
+    return RechargeEffect(
+        amount_micro=amount_micro,
+        fee_micro=0,
+        debt_micro=0,
+        emergency_micro=repaid,
+        credit_micro=amount_micro - repaid,
+        balance_after_micro=after,
+        lasts_until=ends_at(form.now, max(0, after), form.micro_per_day),
+        reconnects=after > -form.emergency_limit_micro,
+    )
+
+
+def recharge_result(*, actor: Actor, event_id: int, now: datetime) -> RechargeResult:
+    """A committed recharge and how far its supply order has come. Raises NoSuchThing."""
+    with scope(actor):
+        place = place_of(actor)
+        found = rows(
+            """SELECT p.account_id, p.amount_micro, p.way, p.accepted_at, p.taken_by, t.seq,
+                      t.posted_after, coalesce(d.series || '-' || d.number, ''),
+                      s.posted - s.available
+               FROM payment p
+               JOIN transfer t ON t.account_id = p.account_id AND t.event_id = p.event_id
+               JOIN account_state s ON s.account_id = p.account_id
+               LEFT JOIN document d ON d.event_id = p.event_id AND d.kind = 'receipt'
+               WHERE p.event_id = %s ORDER BY t.seq DESC LIMIT 1""",
+            [event_id],
+        )
+        if not found:
+            raise NoSuchThing(f"no recharge {event_id} in scope")
+        (
+            account,
+            amount,
+            way,
+            accepted_at,
+            taken_by,
+            line,
+            posted_after,
+            receipt,
+            used,
+        ) = found[0]
+        units = units_now(property_id=place.property_id, now=now, account_id=account)
+        if not units:
+            raise NoSuchThing(f"account {account} has no unit in scope")
+        order = rows(
+            """SELECT state, sent_at, finished_at FROM supply_order
+               WHERE account_id = %s AND kind = %s AND decided_at >= %s AND decided_at < %s
+               ORDER BY decided_at, id LIMIT 1""",
+            [
+                account,
+                int(OrderKind.CONNECT),
+                accepted_at,
+                accepted_at + timedelta(minutes=10),
+            ],
+        )
+        names = actor_names([taken_by])
+    unit = units[0]
+    state = OrderState(order[0][0]) if order else None
+    # Usage goes on after the payment; what was unposted then is taken as what is unposted now.
+    after = posted_after - used
+    before = after - amount
+    repaid = min(amount, max(0, -before))
+    effect = RechargeEffect(
+        amount, 0, 0, repaid, amount - repaid, after, None, reconnects=bool(order)
+    )
+    return RechargeResult(
+        place=place,
+        now=now,
+        event_id=event_id,
+        account_id=account,
+        unit=unit.name,
+        customer=unit.customer,
+        meter=unit.serial,
+        by=names.get(taken_by, ""),
+        method=way,
+        receipt=receipt,
+        paid_at=accepted_at,
+        line=line,
+        effect=effect,
+        balance_before_micro=before,
+        balance_micro=unit.available_micro,
+        relay=unit.relay,
+        relay_read_at=unit.seen_at,
+        needs_order=bool(order),
+        order=state,
+        sent_at=order[0][1] if order else None,
+        verified_at=order[0][2] if order and state is OrderState.VERIFIED else None,
+        meter_fresh=not unit.is_silent(now),
+    )

@@ -1,0 +1,354 @@
+"""Reads Today with a handful of set-based statements: one for all units, then the day's flows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from itertools import groupby
+
+from prewatt.access.scope import Actor, scope
+from prewatt.core.vocabulary import DeliveryState, OrderKind, RelayState
+from prewatt.reports.place import LocalDay, local_day, place_of, rows
+from prewatt.reports.rules import cut_rules
+from prewatt.reports.today import (
+    BoardUnit,
+    Ending,
+    Figures,
+    Floor,
+    HourFlow,
+    House,
+    Need,
+    NeedKind,
+    Today,
+    Warned,
+)
+from prewatt.reports.units import UnitNow, units_now
+
+#: *Runs out next* and the third figure look this far ahead.
+SOON_HOURS = 48
+ENDINGS_MAX = 8
+NEEDS_MAX = 8
+FRESH_MINUTES = 15
+#: A paid order that is younger than this is simply under way and needs nobody.
+PATIENCE = timedelta(seconds=20)
+
+
+def today(*, actor: Actor, now: datetime) -> Today:
+    """Everything on the Today page, in one read transaction. Raises PermissionRefused."""
+    with scope(actor):
+        place = place_of(actor)
+        day = local_day(now, place.time_zone)
+        units = units_now(property_id=place.property_id, now=now)
+        money_in = _money_in(place.property_id, day)
+        energy_out, energy_wh = _energy_out(place.property_id, day)
+        warned = _warnings([unit for unit in units if unit.account_id is not None])
+        window = cut_rules(place.property_id, now)
+        needs = _needs(place.property_id, units, now)
+    metered = [unit for unit in units if unit.meter_id is not None]
+    fresh = now - timedelta(minutes=FRESH_MINUTES)
+    soon = _soon(units, now)
+    figures = Figures(
+        units=len(units),
+        supplied=sum(unit.relay is not RelayState.OPEN for unit in units),
+        vacant=sum(unit.vacant for unit in units),
+        cut=sum(unit.relay is RelayState.OPEN for unit in units),
+        soon=len(soon),
+        soon_warned=sum(_warned(unit, warned)[0] is Warned.DELIVERED for unit in soon),
+        money_in_micro=sum(amount for _, _, amount in money_in),
+        recharges=sum(count for _, count, _ in money_in),
+        energy_out_micro=sum(energy_out.values()),
+        energy_out_wh=energy_wh,
+    )
+    return Today(
+        place=place,
+        now=now,
+        meters=len(metered),
+        meters_fresh=sum(
+            unit.reading_at is not None and unit.reading_at >= fresh for unit in metered
+        ),
+        fresh_minutes=FRESH_MINUTES,
+        cuts_from=window.opens_next(now),
+        cuts_until=window.open_until(now),
+        figures=figures,
+        houses=_houses(units, now),
+        needs=needs,
+        endings=_endings(soon, warned, now),
+        flow=_flow(money_in, energy_out, day, now),
+        flow_hours=day.hours,
+        now_hour_tenths=int((now - day.begins_at).total_seconds() // 360),
+        methods=_methods(property_id=place.property_id, day=day),
+        held_micro=sum(
+            max(0, unit.available_micro) for unit in units if not unit.vacant
+        ),
+    )
+
+
+def _houses(units: Sequence[UnitNow], now: datetime) -> tuple[House, ...]:
+    houses = []
+    for building_id, group in groupby(units, key=lambda unit: unit.building_id):
+        inside = list(group)
+        floors = tuple(
+            Floor(
+                floor,
+                tuple(
+                    BoardUnit(
+                        unit.unit_id,
+                        unit.account_id,
+                        unit.code,
+                        unit.state(now),
+                        unit.hours_left(),
+                    )
+                    for unit in storey
+                ),
+            )
+            for floor, storey in groupby(inside, key=lambda unit: unit.floor)
+        )
+        kinds = tuple(Counter(unit.kind for unit in inside).most_common())
+        houses.append(House(building_id, inside[0].building, kinds, floors))
+    return tuple(houses)
+
+
+def _soon(units: Sequence[UnitNow], now: datetime) -> list[UnitNow]:
+    """Supplied customers whose money ends within two days, the first to end first."""
+    near = []
+    for unit in units:
+        hours = unit.hours_left()
+        supplied = not unit.vacant and unit.relay is not RelayState.OPEN
+        if supplied and hours is not None and hours < SOON_HOURS:
+            near.append((hours, unit))
+    return [
+        unit for _, unit in sorted(near, key=lambda pair: (pair[0], pair[1].unit_id))
+    ]
+
+
+def _warnings(units: Sequence[UnitNow]) -> dict[int, tuple[DeliveryState, datetime]]:
+    """The state of the latest warning of each account whose balance became low, by account."""
+    low = [unit for unit in units if unit.level_fired_at is not None]
+    found = rows(
+        """SELECT DISTINCT ON (m.account_id) m.account_id, m.state, coalesce(m.finished_at, m.created_at)
+           FROM unnest(%s::bigint[], %s::timestamptz[]) AS low(account_id, since)
+           JOIN message m ON m.account_id = low.account_id AND m.created_at >= low.since
+           WHERE m.code LIKE 'supply.%%'
+           ORDER BY m.account_id, (m.state = %s) DESC, m.created_at DESC""",
+        [
+            [unit.account_id for unit in low],
+            [unit.level_fired_at for unit in low],
+            int(DeliveryState.DELIVERED),
+        ],
+    )
+    return {account: (DeliveryState(state), at) for account, state, at in found}
+
+
+_WARNED = {
+    DeliveryState.DELIVERED: Warned.DELIVERED,
+    DeliveryState.PENDING: Warned.PENDING,
+    DeliveryState.RETRYING: Warned.PENDING,
+    DeliveryState.EXHAUSTED: Warned.FAILED,
+}
+
+
+def _warned(
+    unit: UnitNow, warned: dict[int, tuple[DeliveryState, datetime]]
+) -> tuple[Warned, datetime | None]:
+    if unit.account_id is None or unit.account_id not in warned:
+        return Warned.NONE, None
+    state, at = warned[unit.account_id]
+    return _WARNED.get(state, Warned.NONE), at
+
+
+def _endings(
+    soon: Sequence[UnitNow],
+    warned: dict[int, tuple[DeliveryState, datetime]],
+    now: datetime,
+) -> tuple[Ending, ...]:
+    endings = []
+    for unit in soon[:ENDINGS_MAX]:
+        runs_out_at = unit.runs_out_at(now)
+        if unit.account_id is not None and runs_out_at is not None:
+            how, at = _warned(unit, warned)
+            endings.append(
+                Ending(
+                    unit.account_id,
+                    unit.name,
+                    unit.state(now),
+                    runs_out_at,
+                    unit.available_micro,
+                    how,
+                    at,
+                )
+            )
+    return tuple(endings)
+
+
+def _money_in(property_id: int, day: LocalDay) -> list[tuple[int, int, int]]:
+    """(elapsed hour, number, amount) of the day's recharges."""
+    return [
+        (int(hour), int(count), int(amount))
+        for hour, count, amount in rows(
+            """SELECT floor(extract(epoch FROM accepted_at - %s) / 3600)::int AS hour, count(*),
+                      sum(amount_micro)::bigint
+               FROM payment WHERE property_id = %s AND accepted_at >= %s AND accepted_at < %s
+               GROUP BY hour ORDER BY hour""",
+            [day.begins_at, property_id, day.begins_at, day.ends_at],
+        )
+    ]
+
+
+def _methods(*, property_id: int, day: LocalDay) -> tuple[tuple[str, int], ...]:
+    found = rows(
+        """SELECT way, sum(amount_micro)::bigint FROM payment
+           WHERE property_id = %s AND accepted_at >= %s AND accepted_at < %s GROUP BY way ORDER BY 2 DESC""",
+        [property_id, day.begins_at, day.ends_at],
+    )
+    return tuple((str(way), int(amount)) for way, amount in found)
+
+
+def _energy_out(property_id: int, day: LocalDay) -> tuple[dict[int, int], int]:
+    """Charges of the day's usage by elapsed hour, and its energy; through each account's own key."""
+    found = rows(
+        """SELECT floor(extract(epoch FROM i.from_at - %(begin)s) / 3600)::int AS hour,
+                  sum(i.charge_energy + i.charge_standing + i.charge_tax + i.charge_fee
+                      + i.charge_demand)::bigint, sum(i.energy_wh)::bigint
+           FROM meter_state m
+           JOIN interval i ON i.account_id = m.account_id AND i.meter_id = m.meter_id
+               AND i.register_code = m.register_code
+           WHERE m.property_id = %(property)s AND m.closed_at > %(begin)s
+             AND i.start_at >= %(begin)s AND i.start_at < %(end)s AND i.property_id = %(property)s
+           GROUP BY hour""",
+        {"begin": day.begins_at, "end": day.ends_at, "property": property_id},
+    )
+    return {int(row[0]): int(row[1]) for row in found}, sum(
+        int(row[2]) for row in found
+    )
+
+
+def _flow(
+    money_in: list[tuple[int, int, int]],
+    energy_out: dict[int, int],
+    day: LocalDay,
+    now: datetime,
+) -> tuple[HourFlow, ...]:
+    received = {hour: amount for hour, _, amount in money_in}
+    hours = range(min(day.hours, day.hour_of(now) + 1))
+    return tuple(
+        HourFlow(hour, received.get(hour, 0), energy_out.get(hour, 0)) for hour in hours
+    )
+
+
+def _needs(
+    property_id: int, units: Sequence[UnitNow], now: datetime
+) -> tuple[Need, ...]:
+    """What needs a person, worst harm first."""
+    names = {
+        unit.account_id: unit.name for unit in units if unit.account_id is not None
+    }
+    found = [
+        *_paid_not_confirmed(property_id, names, now),
+        *_silent(units, now),
+        *(
+            Need(
+                f"tamper-{unit.meter_id}",
+                NeedKind.TAMPER,
+                unit.tamper_since,
+                unit.name,
+                unit.account_id,
+            )
+            for unit in units
+            if unit.tamper_since is not None
+        ),
+        *_held_readings(property_id, names),
+        *_not_delivered(property_id, names),
+        *_brake(property_id),
+    ]
+    return tuple(found[:NEEDS_MAX])
+
+
+def _paid_not_confirmed(
+    property_id: int, names: dict[int, str], now: datetime
+) -> list[Need]:
+    found = rows(
+        """SELECT o.id, o.account_id, o.decided_at, o.attempts, p.amount_micro
+           FROM supply_order o
+           LEFT JOIN LATERAL (SELECT amount_micro FROM payment WHERE account_id = o.account_id
+               ORDER BY paid_at DESC LIMIT 1) p ON true
+           WHERE o.property_id = %s AND o.kind = %s AND o.state IN (1, 2, 3) AND o.decided_at < %s
+           ORDER BY o.decided_at LIMIT %s""",
+        [property_id, int(OrderKind.CONNECT), now - PATIENCE, NEEDS_MAX],
+    )
+    return [
+        Need(
+            f"order-{order}", NeedKind.PAID_NOT_CONFIRMED, at, names.get(account, ""), account,
+            amount_micro=amount or 0, count=tries,
+        )
+        for order, account, at, tries, amount in found
+    ]  # fmt: skip
+
+
+def _silent(units: Sequence[UnitNow], now: datetime) -> list[Need]:
+    """Silent meters, one line for each floor they share: a floor that falls silent has one cause."""
+    needs = []
+    silent = [unit for unit in units if unit.is_silent(now)]
+    for (building_id, floor), group in groupby(
+        silent, key=lambda unit: (unit.building_id, unit.floor)
+    ):
+        quiet = list(group)
+        since = min(
+            (unit.seen_at for unit in quiet if unit.seen_at is not None), default=now
+        )
+        place = quiet[0].name if len(quiet) == 1 else f"{quiet[0].building} {floor}F"
+        key = f"silent-{building_id}-{floor}"
+        needs.append(Need(key, NeedKind.SILENT, since, place=place, count=len(quiet)))
+    return needs[:3]
+
+
+def _held_readings(property_id: int, names: dict[int, str]) -> list[Need]:
+    found = rows(
+        """SELECT account_id, min(read_at), count(*) FROM vee_case
+           WHERE property_id = %s AND state = 'held' GROUP BY account_id ORDER BY 2 LIMIT %s""",
+        [property_id, NEEDS_MAX],
+    )
+    return [
+        Need(
+            f"held-{account}",
+            NeedKind.HELD_READING,
+            at,
+            names.get(account, ""),
+            account,
+            count=count,
+        )
+        for account, at, count in found
+    ]
+
+
+def _not_delivered(property_id: int, names: dict[int, str]) -> list[Need]:
+    found = rows(
+        """SELECT DISTINCT ON (m.account_id) m.account_id, m.created_at, t.tries
+           FROM message m
+           JOIN supply_state s ON s.account_id = m.account_id AND s.fired_mask <> 0
+               AND m.created_at >= s.level_fired_at
+           CROSS JOIN LATERAL (SELECT count(*) AS tries FROM message_attempt a WHERE a.message_id = m.id) t
+           WHERE m.property_id = %s AND m.state IN (%s, %s) AND m.code LIKE 'supply.%%'
+             AND NOT EXISTS (SELECT FROM message d WHERE d.account_id = m.account_id
+                 AND d.created_at >= s.level_fired_at AND d.state = %s)
+           ORDER BY m.account_id, m.created_at DESC LIMIT %s""",
+        [
+            property_id, int(DeliveryState.RETRYING), int(DeliveryState.EXHAUSTED),
+            int(DeliveryState.DELIVERED), NEEDS_MAX,
+        ],
+    )  # fmt: skip
+    return [
+        Need(
+            f"warning-{account}", NeedKind.WARNING_NOT_DELIVERED, at, names.get(account, ""), account,
+            count=tries,
+        )
+        for account, at, tries in found
+    ]  # fmt: skip
+
+
+def _brake(property_id: int) -> list[Need]:
+    found = rows(
+        "SELECT brake_since FROM supply_policy WHERE property_id = %s AND brake_since IS NOT NULL",
+        [property_id],
+    )
+    return [Need("brake", NeedKind.BRAKE, since) for (since,) in found]

@@ -1,0 +1,149 @@
+"""One statement that says how every unit stands now; the board and all lists are made from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from prewatt.core.vocabulary import BoardState, RelayState, board_state
+from prewatt.reports.place import rows
+
+#: A meter is silent when it was not heard for this many of its own reporting periods.
+SILENT_AFTER_PERIODS = 2
+
+_UNITS = """
+SELECT u.id, u.code, u.floor, u.kind, b.id, b.code, b.name,
+       a.id, a.number, a.kind = 'vacancy', coalesce(c.name, ''), m.id, coalesce(m.serial, ''),
+       coalesce(m.expected_period_s, 900), s.available, s.spend_per_day, s.posted,
+       coalesce(p.emergency_micro, 0), coalesce(p.fired_mask, 0), p.level_fired_at,
+       coalesce(p.protection, ''), l.last_seen_at, coalesce(l.relay, 0), l.tamper_since,
+       w.last_at, w.last_value_wh
+FROM unit u
+JOIN building b ON b.id = u.building_id
+LEFT JOIN tenancy t ON t.unit_id = u.id AND t.period @> %(now)s
+LEFT JOIN account v ON v.unit_id = u.id AND v.kind = 'vacancy'
+LEFT JOIN account a ON a.id = coalesce(t.account_id, v.id)
+LEFT JOIN customer c ON c.id = a.customer_id
+LEFT JOIN account_state s ON s.account_id = a.id
+LEFT JOIN supply_state p ON p.account_id = a.id
+LEFT JOIN LATERAL (
+    SELECT i.meter_id FROM metering_point e
+    JOIN installation i ON i.metering_point_id = e.id AND i.period @> %(now)s
+    WHERE e.unit_id = u.id ORDER BY e.id LIMIT 1
+) h ON true
+LEFT JOIN meter m ON m.id = h.meter_id
+LEFT JOIN meter_link l ON l.meter_id = m.id
+LEFT JOIN LATERAL (
+    SELECT max(k.last_at) AS last_at, max(k.last_value_wh) AS last_value_wh FROM meter_state k
+    WHERE k.meter_id = m.id AND k.closed_at = 'infinity' AND k.register_code = 1
+) w ON true
+WHERE u.property_id = %(property)s AND (%(account)s::bigint IS NULL OR a.id = %(account)s)
+ORDER BY b.position, b.id, u.floor DESC, u.position, u.code
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class UnitNow:
+    """A unit, who pays for it, its meter and its money, as they are now."""
+
+    unit_id: int
+    code: str
+    floor: int
+    kind: str
+    building_id: int
+    building_code: str
+    building: str
+    account_id: int | None
+    number: str
+    vacant: bool
+    customer: str
+    meter_id: int | None
+    serial: str
+    expected_period_s: int
+    available_micro: int
+    spend_per_day_micro: int
+    posted_micro: int
+    emergency_micro: int
+    fired_mask: int
+    level_fired_at: datetime | None
+    protection: str
+    seen_at: datetime | None
+    relay: RelayState
+    tamper_since: datetime | None
+    reading_at: datetime | None
+    register_wh: int | None
+
+    @property
+    def name(self) -> str:
+        """The unit as people call it: building code and unit code, `N-305`."""
+        return unit_name(self.building_code, self.code)
+
+    def is_silent(self, now: datetime) -> bool:
+        """Whether the head-end has not heard the meter for too long."""
+        if self.meter_id is None:
+            return False
+        limit = timedelta(seconds=self.expected_period_s * SILENT_AFTER_PERIODS)
+        return self.seen_at is None or now - self.seen_at > limit
+
+    def state(self, now: datetime) -> BoardState:
+        """The one state that its window shows."""
+        paying = not self.vacant and self.account_id is not None
+        return board_state(
+            tamper=self.tamper_since is not None,
+            cut=self.relay is RelayState.OPEN,
+            offline=self.is_silent(now),
+            emergency=paying and self.available_micro <= 0,
+            low=paying and self.fired_mask != 0,
+            protected=self.protection not in ("", "none"),
+            vacant=not paying,
+        )
+
+    def money_left_micro(self) -> int:
+        """What may still be used: the balance, or below zero what is left of emergency credit."""
+        if self.available_micro > 0:
+            return self.available_micro
+        return max(0, self.available_micro + self.emergency_micro)
+
+    def hours_left(self) -> int | None:
+        """Hours until the balance (then the emergency credit) is used up, at the usual pace."""
+        if self.vacant or self.spend_per_day_micro <= 0:
+            return None
+        return self.money_left_micro() * 24 // self.spend_per_day_micro
+
+    def runs_out_at(self, now: datetime) -> datetime | None:
+        """When that is; None when usage is too small to say or farther than a year."""
+        return ends_at(
+            now, self.money_left_micro(), 0 if self.vacant else self.spend_per_day_micro
+        )
+
+
+def unit_name(building: str, unit: str) -> str:
+    """`N-305`; a unit code that already begins with its building's stays as it is."""
+    return unit if unit.upper().startswith(building.upper()) else f"{building}-{unit}"
+
+
+def ends_at(now: datetime, money_micro: int, per_day_micro: int) -> datetime | None:
+    """When an amount is used up at a daily pace; None beyond a year or without a pace."""
+    if per_day_micro <= 0 or money_micro // per_day_micro > 366:
+        return None
+    return now + timedelta(seconds=money_micro * 86_400 // per_day_micro)
+
+
+def units_now(
+    *, property_id: int, now: datetime, account_id: int | None = None
+) -> tuple[UnitNow, ...]:
+    """Every unit of a property, or of one account, in the order of the façade."""
+    found = rows(_UNITS, {"now": now, "property": property_id, "account": account_id})
+    return tuple(_unit(row) for row in found)
+
+
+def _unit(row: tuple[object, ...]) -> UnitNow:
+    (unit_id, code, floor, kind, building_id, building_code, building, account_id, number, vacant,
+     customer, meter_id, serial, period_s, available, spend, posted, emergency, fired_mask, fired_at,
+     protection, seen_at, relay, tamper_since, reading_at, register_wh) = row  # fmt: skip
+    return UnitNow(
+        unit_id, code, floor, kind, building_id, building_code, building, account_id,  # type: ignore[arg-type]  # rows of a cursor are untyped
+        number or "", bool(vacant), customer, meter_id, serial, period_s, available or 0,  # type: ignore[arg-type]  # as above
+        spend or 0, posted or 0, emergency, fired_mask, fired_at, protection, seen_at,  # type: ignore[arg-type]  # as above
+        RelayState(relay), tamper_since, reading_at, register_wh,  # type: ignore[arg-type]  # as above
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""The console: what property staff see. One view, one domain call."""

@@ -1,0 +1,63 @@
+"""Lists as CSV: plain decimals for figures, and no cell that a spreadsheet would run as a formula."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from django.utils.translation import gettext as _
+
+from prewatt.core.money import MICRO
+from prewatt.reports.lists import AccountList
+from prewatt.web.ui import sentences
+
+_DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n", "\N{MINUS SIGN}")
+
+
+class Writer(Protocol):
+    """What is needed of a CSV writer."""
+
+    def writerow(self, row: list[str], /) -> object:
+        """Write one row."""
+
+
+def guarded(text: str) -> str:
+    """The text, with an apostrophe before it when a spreadsheet could take it for a formula."""
+    return f"'{text}" if text.startswith(_DANGEROUS) else text
+
+
+def decimal(micro: int) -> str:
+    """An exact plain decimal of at least two places, for programs: `-3.41`, `0.000001`."""
+    sign, size = ("-", -micro) if micro < 0 else ("", micro)
+    whole, part = divmod(size, MICRO)
+    digits = f"{part:06d}".rstrip("0").ljust(2, "0")
+    return f"{sign}{whole}.{digits}"
+
+
+def accounts(writer: Writer, found: AccountList, lang: str) -> None:
+    """Write the accounts of a selection, one row each, under a head row."""
+    head = (
+        _("Account"),
+        _("Unit"),
+        _("Building"),
+        _("Customer"),
+        _("Meter"),
+        _("State"),
+    )
+    writer.writerow(
+        [*head, f"{_('Balance')} {found.place.currency}", _("Runs out about")]
+    )
+    for row in found.rows:
+        runs_out = (
+            ""
+            if row.runs_out_at is None
+            else row.runs_out_at.isoformat(timespec="minutes")
+        )
+        words = (row.number, row.unit, row.building, row.customer, row.meter)
+        writer.writerow(
+            [
+                *(guarded(word) for word in words),
+                str(sentences.STATE[row.state]),
+                decimal(row.balance_micro),
+                runs_out,
+            ]
+        )

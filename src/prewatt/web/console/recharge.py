@@ -1,0 +1,133 @@
+"""The recharge: amount, a look at what it will do, one confirmation, then the meter's answer.
+
+The form carries an idempotency key, made when the amount is shown for confirmation: pressing twice,
+going back or losing the line never takes money twice.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods
+
+from prewatt.core.money import MICRO, AmountRefused, parse_amount
+from prewatt.reports.recharge import RechargeForm
+from prewatt.reports.recharge_query import effect_of, recharge_form, recharge_result
+from prewatt.vending.operations import Recharge, RechargeRefused
+from prewatt.vending.operations import recharge as recharge_accounts
+from prewatt.web import clock
+from prewatt.web.console.views import is_partial
+from prewatt.web.session import actor_of
+from prewatt.web.ui import sentences
+from prewatt.web.ui.format import money_parts
+
+WAYS = ("cash", "online", "transfer")
+#: Quick sums, in major units of the currency.
+SUMS = (10, 20, 50, 100)
+
+
+@require_http_methods(["GET", "POST"])
+def recharge_view(request: HttpRequest, account_id: int) -> HttpResponse:
+    """Ask for an amount, show what it will do, and on confirmation do it."""
+    if request.method == "POST":
+        return _recharge(request, account_id)
+    form = recharge_form(
+        actor=actor_of(request), account_id=account_id, now=clock.now()
+    )
+    text = request.GET.get("amount", "").strip()[:20]
+    way = _way(request.GET.get("way", ""))
+    if not text:
+        return _show(request, form, way=way)
+    try:
+        amount = parse_amount(text, limit_micro=form.limit_micro)
+    except AmountRefused as refused:
+        why = sentences.said(sentences.REFUSED, refused.reason)
+        return _show(request, form, way=way, text=text, amount_problem=why, status=422)
+    return _show(request, form, way=way, text=text, amount=amount)
+
+
+def _recharge(request: HttpRequest, account_id: int) -> HttpResponse:
+    now, actor = clock.now(), actor_of(request)
+    text, way = (
+        request.POST.get("amount", "").strip()[:20],
+        _way(request.POST.get("way", "")),
+    )
+    form = recharge_form(actor=actor, account_id=account_id, now=now)
+    try:
+        amount = parse_amount(text, limit_micro=form.limit_micro)
+    except AmountRefused as refused:
+        why = sentences.said(sentences.REFUSED, refused.reason)
+        return _show(request, form, way=way, text=text, amount_problem=why, status=422)
+    wish = Recharge(
+        key=request.POST.get("key", "")[:128],
+        account_id=account_id,
+        amount=amount,
+        way=way,
+        reference="",
+        paid_at=now,
+    )
+    answer = recharge_accounts(actor=actor, recharges=[wish], now=now)[0]
+    if isinstance(answer, RechargeRefused):
+        why = sentences.said(sentences.REFUSED, answer.code)
+        return _show(request, form, way=way, text=text, problem=why, status=422)
+    return redirect(f"/recharges/{answer.event_id}")
+
+
+def result_view(request: HttpRequest, event_id: int) -> HttpResponse:
+    """How far a recharge has come; done only when the relay was read back."""
+    result = recharge_result(
+        actor=actor_of(request), event_id=event_id, now=clock.now()
+    )
+    page = (
+        "prewatt/parts/result_live.html"
+        if is_partial(request)
+        else "prewatt/pages/recharge_result.html"
+    )
+    return render(
+        request,
+        page,
+        {"result": result, "place": result.place, "now": result.now, "tab": "accounts"},
+    )
+
+
+def _way(text: str) -> str:
+    return text if text in WAYS else WAYS[0]
+
+
+def _show(
+    request: HttpRequest,
+    form: RechargeForm,
+    *,
+    way: str,
+    text: str = "",
+    amount: int = 0,
+    amount_problem: str = "",
+    problem: str = "",
+    status: int = 200,
+) -> HttpResponse:
+    sign = money_parts(0, form.place.currency).currency
+    return render(
+        request,
+        "prewatt/pages/recharge.html",
+        {
+            "form": form,
+            "place": form.place,
+            "now": form.now,
+            "tab": "accounts",
+            "way": way,
+            "ways": WAYS,
+            "amount_text": text,
+            "amount_problem": amount_problem,
+            "problem": problem,
+            "effect": effect_of(form, amount) if amount else None,
+            "key": secrets.token_urlsafe(24),
+            "sums": [
+                {"text": f"{each}", "label": f"{sign}{each}"}
+                for each in SUMS
+                if each * MICRO <= form.limit_micro
+            ],
+        },
+        status=status,
+    )

@@ -1,0 +1,57 @@
+"""What a person sees when something did not happen: what is safe, what to do, and a reference."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+_log = logging.getLogger("prewatt.web")
+
+
+def reference() -> str:
+    """Four letters and digits that tie what a person reads to a line in the log."""
+    return secrets.token_hex(2).upper()
+
+
+def _page(request: HttpRequest, kind: str, status: int) -> HttpResponse:
+    ref = reference()
+    _log.warning(
+        "answered %s to %s %s, reference %s", status, request.method, request.path, ref
+    )
+    return render(
+        request,
+        "prewatt/pages/error.html",
+        {"kind": kind, "reference": ref},
+        status=status,
+    )
+
+
+def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """404."""
+    return _page(request, "not_found", 404)
+
+
+def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """403: the duty or the property does not allow it."""
+    return _page(request, "forbidden", 403)
+
+
+def bad_request(
+    request: HttpRequest, exception: Exception | None = None
+) -> HttpResponse:
+    """400."""
+    return _page(request, "bad_request", 400)
+
+
+def csrf_failed(request: HttpRequest, reason: str = "", **_: Any) -> HttpResponse:
+    """403: the form is not one of ours, or too old."""
+    return _page(request, "csrf", 403)
+
+
+def broken(request: HttpRequest) -> HttpResponse:
+    """500: our fault; the exception itself is in the log just before this line."""
+    return _page(request, "broken", 500)

@@ -1,0 +1,175 @@
+"""Who is signed in, at which property, in which language and theme.
+
+Every page but the sign-in needs a person with a duty at a property. The request then carries an
+``Actor``; queries and operations open their scope with it, and below that the database decides.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+from django.conf import settings
+from django.contrib.auth import authenticate, login, logout
+from django.core.cache import cache
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import translation
+from django.utils.deprecation import MiddlewareMixin
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import get_language
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_http_methods, require_POST
+
+from prewatt.access.models import DutyGrant, User
+from prewatt.access.scope import Actor, PermissionRefused, actor_for
+from prewatt.reports.place import NoSuchThing
+from prewatt.web import errors
+
+THEMES = ("system", "light", "dark")
+THEME_COOKIE = "prewatt_theme"
+#: Paths that need nobody: signing in, language and theme, static files, liveness.
+OPEN_PATHS = ("/sign-in", "/preferences", "/static/", "/healthz")
+#: After this many failed tries of one address within the window, wait.
+TRIES_MAX, TRIES_WINDOW_S = 10, 300
+
+
+def actor_of(request: HttpRequest) -> Actor:
+    """The actor of a signed-in request; views behind :class:`SignedIn` always have one."""
+    actor: Actor = request.actor  # type: ignore[attr-defined]  # set by SignedIn below
+    return actor
+
+
+class SignedIn(MiddlewareMixin):
+    """Sends strangers to the sign-in, gives everyone else their actor, and words refusals."""
+
+    def process_request(self, request: HttpRequest) -> HttpResponse | None:
+        """Let open paths through; ask all others for a duty at a property."""
+        if any(request.path.startswith(path) for path in OPEN_PATHS):
+            return None
+        user = request.user
+        if not isinstance(user, User) or not user.is_active:
+            return _to_sign_in(request)
+        try:
+            request.actor = actor_for(user, property_id=_property_of(request, user))  # type: ignore[attr-defined]  # our attribute
+        except PermissionRefused:
+            logout(request)
+            return _to_sign_in(request)
+        return None
+
+    def process_exception(
+        self, request: HttpRequest, error: Exception
+    ) -> HttpResponse | None:
+        """A refusal is a 403; what is not in scope does not exist."""
+        if isinstance(error, PermissionRefused):
+            return errors.forbidden(request)
+        if isinstance(error, NoSuchThing):
+            return errors.not_found(request)
+        return None
+
+
+def _property_of(request: HttpRequest, user: User) -> int:
+    """The property chosen in this session, else the first the person has a duty at; 0 for none."""
+    chosen = request.session.get("property_id")
+    if isinstance(chosen, int):
+        return chosen
+    first = DutyGrant.objects.filter(user=user).order_by("property_id").first()
+    request.session["property_id"] = first.property_id if first else 0
+    return first.property_id if first else 0
+
+
+def _to_sign_in(request: HttpRequest) -> HttpResponse:
+    if request.headers.get("HX-Request"):
+        return HttpResponse(status=204, headers={"HX-Redirect": "/sign-in"})
+    query = urlencode({"next": request.get_full_path()}) if request.path != "/" else ""
+    return redirect("/sign-in" + (f"?{query}" if query else ""))
+
+
+def page_context(request: HttpRequest) -> dict[str, Any]:
+    """What the frame of every page needs."""
+    theme = request.COOKIES.get(THEME_COOKIE, "system")
+    language = get_language() or "en"
+    return {
+        "symbols_used": {},
+        "theme": theme if theme in THEMES else "system",
+        "language": language,
+        "html_lang": "zh-Hans" if language.startswith("zh") else "en",
+        "demo": getattr(settings, "DEMO", False),
+        "actor": getattr(request, "actor", None),
+        "here": request.get_full_path(),
+    }
+
+
+@sensitive_post_parameters("password")
+@never_cache
+@require_http_methods(["GET", "POST"])
+def sign_in(request: HttpRequest) -> HttpResponse:
+    """Sign in with e-mail address and password; a refusal never says which of the two was wrong."""
+    email = request.POST.get("email", "").strip().lower()[:254]
+    problem = ""
+    if request.method == "POST":
+        key = f"sign-in:{email}"
+        tries = cache.get_or_set(key, 0, TRIES_WINDOW_S) or 0
+        if tries >= TRIES_MAX:
+            problem = "wait"
+        else:
+            user = authenticate(
+                request, username=email, password=request.POST.get("password", "")
+            )
+            if isinstance(user, User):
+                cache.delete(key)
+                login(request, user)
+                return _welcome(request, user)
+            cache.set(key, tries + 1, TRIES_WINDOW_S)
+            problem = "refused"
+    status = 200 if not problem else 429 if problem == "wait" else 403
+    return render(
+        request,
+        "prewatt/pages/sign_in.html",
+        {"email": email, "problem": problem, "next": request.GET.get("next", "")},
+        status=status,
+    )
+
+
+def _welcome(request: HttpRequest, user: User) -> HttpResponse:
+    target = request.POST.get("next", "")
+    safe = url_has_allowed_host_and_scheme(target, allowed_hosts={request.get_host()})
+    response = redirect(target if safe and target else "/")
+    if settings.LANGUAGE_COOKIE_NAME not in request.COOKIES and user.language != "en":
+        _remember_language(response, user.language)
+    return response
+
+
+@require_POST
+def sign_out(request: HttpRequest) -> HttpResponse:
+    """End the session."""
+    logout(request)
+    return redirect("/sign-in")
+
+
+@require_POST
+def preferences(request: HttpRequest) -> HttpResponse:
+    """Set language or theme in a cookie and return to where the person was."""
+    target = request.POST.get("next", "/")
+    safe = url_has_allowed_host_and_scheme(target, allowed_hosts={request.get_host()})
+    response = redirect(target if safe else "/")
+    language, theme = request.POST.get("language", ""), request.POST.get("theme", "")
+    if language in dict(settings.LANGUAGES):
+        _remember_language(response, language)
+    if theme in THEMES:
+        response.set_cookie(
+            THEME_COOKIE, theme, max_age=365 * 86400, samesite="Lax", httponly=True
+        )
+    return response
+
+
+def _remember_language(response: HttpResponse, language: str) -> None:
+    known = translation.get_supported_language_variant(language)
+    response.set_cookie(
+        settings.LANGUAGE_COOKIE_NAME,
+        known,
+        max_age=365 * 86400,
+        samesite="Lax",
+        httponly=True,
+    )

@@ -1,0 +1,227 @@
+"""Stable codes turned into sentences: states, gates, reasons, orders, messages, needs.
+
+The packages below store codes and figures; what a person reads is decided here, once, in every
+language. A code without a sentence is shown as its own words, so that nothing is ever hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from prewatt.core.vocabulary import (
+    BoardState,
+    DeliveryState,
+    Gate,
+    OrderKind,
+    OrderState,
+    RelayState,
+)
+
+Text = str | Promise
+
+STATE: Final[Mapping[BoardState, Text]] = {
+    BoardState.ON: _("On"),
+    BoardState.LOW: _("Low"),
+    BoardState.EMERGENCY: _("Emergency credit"),
+    BoardState.CUT: _("Cut"),
+    BoardState.OFFLINE: _("Offline"),
+    BoardState.VACANT: _("Vacant"),
+    BoardState.TAMPER: _("Tamper"),
+    BoardState.PROTECTED: _("Protected"),
+}
+
+#: The state as read out after a unit's number.
+STATE_SPOKEN: Final[Mapping[BoardState, Text]] = {
+    BoardState.ON: _("on"),
+    BoardState.LOW: _("low"),
+    BoardState.EMERGENCY: _("on emergency credit"),
+    BoardState.CUT: _("cut"),
+    BoardState.OFFLINE: _("offline"),
+    BoardState.VACANT: _("vacant"),
+    BoardState.TAMPER: _("tamper"),
+    BoardState.PROTECTED: _("protected"),
+}
+
+RELAY: Final[Mapping[RelayState, Text]] = {
+    RelayState.UNKNOWN: _("not read yet"),
+    RelayState.CLOSED: _("closed"),
+    RelayState.OPEN: _("open"),
+}
+
+ORDER_KIND: Final[Mapping[OrderKind, Text]] = {
+    OrderKind.CONNECT: _("Connect"),
+    OrderKind.DISCONNECT: _("Disconnect"),
+    OrderKind.LIMIT: _("Limit"),
+}
+
+ORDER_STATE: Final[Mapping[OrderState, Text]] = {
+    OrderState.DECIDED: _("Waiting to be sent"),
+    OrderState.SENT: _("Sent, meter not confirmed"),
+    OrderState.ACKNOWLEDGED: _("Meter answered, relay not read back"),
+    OrderState.VERIFIED: _("Done, relay read back"),
+    OrderState.FAILED: _("Failed"),
+    OrderState.EXPIRED: _("Expired"),
+    OrderState.SUPERSEDED: _("Replaced by a later order"),
+    OrderState.WOULD_HAVE: _("Would have been sent"),
+}
+
+#: Which chip an order's state wears: a glyph and a state colour, never a tick on hope.
+ORDER_LOOK: Final[Mapping[OrderState, tuple[str, str]]] = {
+    OrderState.DECIDED: ("wait", "low"),
+    OrderState.SENT: ("wait", "low"),
+    OrderState.ACKNOWLEDGED: ("wait", "low"),
+    OrderState.VERIFIED: ("check", "on"),
+    OrderState.FAILED: ("tamper", "tamper"),
+    OrderState.EXPIRED: ("offline", "offline"),
+    OrderState.SUPERSEDED: ("offline", "offline"),
+    OrderState.WOULD_HAVE: ("offline", "offline"),
+}
+
+DELIVERY: Final[Mapping[DeliveryState, Text]] = {
+    DeliveryState.PENDING: _("Not sent yet"),
+    DeliveryState.DELIVERED: _("Delivered"),
+    DeliveryState.RETRYING: _("Not delivered, trying again"),
+    DeliveryState.EXHAUSTED: _("Not delivered"),
+    DeliveryState.WOULD_HAVE: _("Would have been sent"),
+    DeliveryState.CANCELLED: _("Cancelled"),
+}
+
+DELIVERY_LOOK: Final[Mapping[DeliveryState, tuple[str, str]]] = {
+    DeliveryState.PENDING: ("wait", "low"),
+    DeliveryState.DELIVERED: ("check", "on"),
+    DeliveryState.RETRYING: ("wait", "emergency"),
+    DeliveryState.EXHAUSTED: ("tamper", "tamper"),
+    DeliveryState.WOULD_HAVE: ("offline", "offline"),
+    DeliveryState.CANCELLED: ("offline", "offline"),
+}
+
+REASON: Final[Mapping[str, Text]] = {
+    "balance_left": _("There is credit left, so supply stays on."),
+    "already_cut": _("Supply is already cut."),
+    "all_gates_open": _("Credit was used up and every gate was open."),
+    "balance_allows": _("The balance allows supply again."),
+    "balance_below_reconnect": _(
+        "Supply stays cut: the balance does not yet allow it."
+    ),
+    "already_connected": _("Supply is on; nothing had to be done."),
+    "order_stands": _("An order for this already stands."),
+    "held_reading_stale": _("Cut on hold: the last reading is too old."),
+    "held_warning_not_delivered": _("Cut on hold: no warning has been delivered yet."),
+    "held_window_closed": _(
+        "Cut on hold: outside the hours in which supply may be cut."
+    ),
+    "held_protected": _("Never cut: this supply is protected."),
+    "held_payment_in_flight": _("Cut on hold: a payment is on its way."),
+    "held_brake_on": _("Cut on hold: the mass-cut brake is on."),
+    "manual": _("Ordered by a person."),
+    "move": _("Ordered with a change of tenant."),
+    "expired_and_decided_again": _("The former order expired; it was decided again."),
+}
+
+MESSAGE: Final[Mapping[str, Text]] = {
+    "supply.level": _("Low balance"),
+    "supply.low": _("Low balance"),
+    "supply.warning": _("Warning before a cut"),
+    "supply.emergency": _("Emergency credit started"),
+    "supply.exhausted": _("Credit used up"),
+    "supply.cut": _("Supply was cut"),
+    "supply.connected": _("Supply is on again"),
+    "supply.reconnected": _("Supply is on again"),
+    "supply.recharged": _("Recharge received"),
+    "vending.recharged": _("Recharge received"),
+}
+
+ENTRY: Final[Mapping[str, Text]] = {
+    "reversal": _("Reversal"),
+    "refund": _("Refund"),
+    "adjustment": _("Adjustment"),
+    "write_off": _("Write-off"),
+    "opening": _("Opening balance"),
+    "subsidy": _("Subsidy"),
+    "debt": _("Debt share"),
+    "move": _("Change of tenant"),
+}
+
+WAY: Final[Mapping[str, Text]] = {
+    "cash": _("Cash window"),
+    "online": _("Online"),
+    "transfer": _("Bank transfer"),
+}
+
+UNIT_KIND_COUNT: Final[Mapping[str, tuple[Text, Text]]] = {
+    "flat": (_("flat"), _("flats")),
+    "office": (_("office"), _("offices")),
+    "shop": (_("shop"), _("shops")),
+    "booth": (_("booth"), _("booths")),
+    "plant": (_("plant room"), _("plant rooms")),
+}
+
+DUTY: Final[Mapping[str, Text]] = {
+    "operator": _("Operator"),
+    "administrator": _("Administrator"),
+    "auditor": _("Auditor"),
+}
+
+BAND: Final[Mapping[str, Text]] = {
+    "night": _("Night"),
+    "day": _("Day"),
+    "peak": _("Peak"),
+    "offpeak": _("Off-peak"),
+    "off-peak": _("Off-peak"),
+    "shoulder": _("Shoulder"),
+    "flat": _("Single price"),
+    "all": _("Single price"),
+    "energy": _("Single price"),
+}
+
+REFUSED: Final[Mapping[str, Text]] = {
+    "malformed": _("Write the amount with digits and a point, such as 25 or 25.50."),
+    "too_many_decimals": _("Write at most two decimals."),
+    "zero": _("The amount must be more than zero."),
+    "negative": _("The amount must be more than zero."),
+    "over_limit": _("That is more than one recharge may be."),
+    "vending.recharge.amount_not_positive": _("The amount must be more than zero."),
+    "vending.recharge.amount_over_limit": _("That is more than one recharge may be."),
+    "vending.recharge.key_reused": _(
+        "This form was already used for another recharge. Start again from the account."
+    ),
+    "vending.recharge.unknown_account": _(
+        "There is no such account that you may recharge."
+    ),
+    "vending.recharge.paid_in_the_future": _("The time of payment lies in the future."),
+}
+
+GATE_OPEN: Final[Mapping[Gate, Text]] = {
+    Gate.BALANCE_EXHAUSTED: _("Credit used up: yes, %(amount)s"),
+    Gate.READING_FRESH: _("Reading fresh: %(at)s"),
+    Gate.WARNING_DELIVERED: _("Warning delivered: %(at)s"),
+    Gate.WINDOW_OPEN: _("Window open until %(at)s"),
+    Gate.NOT_PROTECTED: _("Not protected"),
+    Gate.NO_PAYMENT_IN_FLIGHT: _("No payment in flight"),
+    Gate.BRAKE_OFF: _("Mass-cut brake off"),
+}
+
+GATE_CLOSED: Final[Mapping[Gate, Text]] = {
+    Gate.BALANCE_EXHAUSTED: _("Credit used up: no, %(amount)s left"),
+    Gate.READING_FRESH: _("Reading too old: %(at)s"),
+    Gate.WARNING_DELIVERED: _("No warning delivered yet"),
+    Gate.WINDOW_OPEN: _("Window closed, opens %(at)s"),
+    Gate.NOT_PROTECTED: _("Protected: never cut"),
+    Gate.NO_PAYMENT_IN_FLIGHT: _("A payment is on its way"),
+    Gate.BRAKE_OFF: _("Mass-cut brake on"),
+}
+
+
+def said(table: Mapping[str, Text], code: str) -> str:
+    """The text of a code, or the code's own words when it has none yet."""
+    text = table.get(code)
+    return str(text) if text is not None else code.replace(".", " ").replace("_", " ")
+
+
+def numbered(one: Text, many: Text) -> Callable[[int], str]:
+    """Choose between one and many; Chinese has the same word for both."""
+    return lambda count: str(one if count == 1 else many)
