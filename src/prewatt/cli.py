@@ -33,9 +33,9 @@ COMMANDS = (
     Command("demo", "prewatt.demo", "show a whole property at work: meters, money, relays"),
     Command("check", "prewatt.check", "run every check of the project: format, types, tests"),
     Command("web", "prewatt.serve", "serve the web pages"),
-    Command("hes", "prewatt.hes.command", "run the head-end: talk to the meters"),
+    Command("hes", "prewatt.head_end", "run the head-end: talk to the meters"),
     Command("worker", "prewatt.worker", "carry out what is due: postings, messages, decisions"),
-    Command("meters", "prewatt.sim.command", "simulate meters over the real protocols"),
+    Command("sim", "prewatt.sim.command", "simulate meters over the real protocols, with faults"),
     Command("broker", "prewatt.runtime.broker_command", "run the demo's MQTT broker"),
     Command("migrate", "prewatt.migrate_command", "bring the database's schema up to date"),
 )

@@ -19,7 +19,6 @@ from prewatt.core.vocabulary import OrderKind, OrderState, RelayState
 from prewatt.hes.commands import (
     CommandDesk,
     CommandLoop,
-    DueOrder,
     ReadBack,
     command_id,
     parse_command_id,
@@ -43,6 +42,7 @@ from prewatt.hes.session import MqttSession, probe_protocol
 from prewatt.runtime.broker import Broker
 from prewatt.sim.command import switch_fault
 from prewatt.sim.process import SimConfig, SimMeter, SimProcess
+from prewatt.supply.queries import DueOrder
 
 NOW = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
 NOW_US = instant_us(NOW)
@@ -76,7 +76,7 @@ class MemoryOrders:
 
     def due(self, *, now: datetime, limit: int) -> Sequence[DueOrder]:
         return [
-            DueOrder(order_id, *self.meters[order_id], order.kind, order.attempts, None)
+            DueOrder(order_id, 1, 1, *self.meters[order_id], order.kind, order.attempts, NOW, None)
             for order_id, order in list(self.orders.items())
             if core_orders.is_due(order, instant_us(now))
         ][:limit]

@@ -48,6 +48,7 @@ from prewatt.hes.links import (
     reject,
     relay_code,
 )
+from prewatt.supply.queries import DueOrder
 
 log = logging.getLogger(__name__)
 
@@ -64,18 +65,6 @@ _COMMAND_LIFE: Final = timedelta(minutes=15)
 _ANSWER_WAIT: Final = timedelta(seconds=2)
 
 SupplyFrame = HelloFrame | AnswerFrame | EventFrame
-
-
-@dataclass(frozen=True, slots=True)
-class DueOrder:
-    """An order whose command should go out now; `attempts` counts those before."""
-
-    order_id: int
-    meter_id: int
-    serial: str
-    kind: OrderKind
-    attempts: int
-    expires_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

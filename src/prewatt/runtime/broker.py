@@ -102,16 +102,17 @@ def prepare_broker(
     if kind == "amqtt" or mosquitto is None:
         arguments = (sys.executable, "-m", "prewatt.runtime.broker", str(port))
         return BrokerCommand("amqtt", arguments, port, "3.1.1")
-    folder.mkdir(parents=True, exist_ok=True)
+    data = folder / "data"
+    data.mkdir(parents=True, exist_ok=True)
     user = ""
     if os.geteuid() == 0:
-        # Mosquitto gives up root by itself; its folder must then belong to whom it becomes.
+        # Mosquitto gives up root by itself; its data must then belong to whom it becomes, and no more.
         nobody = pwd.getpwnam("nobody")
-        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+        os.chown(data, nobody.pw_uid, nobody.pw_gid)
         user = "user nobody\n"
     configuration = folder / "mosquitto.conf"
     configuration.write_text(
-        _MOSQUITTO_CONFIGURATION.format(port=port, folder=folder.resolve(), user=user)
+        _MOSQUITTO_CONFIGURATION.format(port=port, folder=data.resolve(), user=user)
     )
     return BrokerCommand("mosquitto", (mosquitto, "-c", str(configuration)), port, "5")
 

@@ -1,0 +1,89 @@
+"""`prewatt hes`: the head-end process, with everything plugged in that `hes` leaves open."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from prewatt import wiring
+from prewatt.runtime.state import CannotRunError
+
+if TYPE_CHECKING:
+    from prewatt.hes.frames import EventFrame
+    from prewatt.hes.links import Device
+    from prewatt.hes.session import MqttConfig
+
+MQTT_VARIABLE: Final = "PREWATT_MQTT"
+
+_BROKER_WAIT_S: Final = 30.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the broker's address."""
+    parser.add_argument(
+        "--mqtt",
+        metavar="HOST:PORT",
+        default=os.environ.get(MQTT_VARIABLE),
+        help=f"the broker (default: {MQTT_VARIABLE})",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run until told to stop; returns the exit status, 1 when a part has failed."""
+    if not arguments.mqtt:
+        raise CannotRunError(f"{MQTT_VARIABLE} is not set: say where the MQTT broker is")
+    wiring.start_django()
+    from prewatt.access.scope import system_actor
+    from prewatt.hes.ingest import IngestLoop
+    from prewatt.hes.main import HeadEnd
+    from prewatt.hes.main import run as run_head_end
+    from prewatt.supply.orders import OrderBook
+
+    return run_head_end(
+        HeadEnd(
+            config=_broker(arguments.mqtt),
+            dsn=os.environ["PREWATT_DSN"],
+            clock=wiring.now,
+            orders=OrderBook(system_actor("head_end")),
+            raise_alert=raise_tamper_alert,
+            make_ingest=lambda session: IngestLoop(session, clock=wiring.now),
+        )
+    )
+
+
+def raise_tamper_alert(device: Device, event: EventFrame, now: datetime) -> None:
+    """Call a person to a meter that was tampered with; the same meter is one alert while it is open."""
+    from prewatt.access.scope import scope, system_actor
+    from prewatt.notify.operations import raise_alert
+
+    with scope(system_actor("head_end", (device.property_id,))):
+        raise_alert(
+            property_id=device.property_id,
+            code="meter.tamper",
+            subject=f"meter:{device.meter_id}",
+            detail={
+                "event": event.code,
+                "at_us": event.at_us,
+                "received_at_us": event.received_at_us,
+            },
+            now=now,
+        )
+
+
+def _broker(address: str) -> MqttConfig:
+    """The broker's configuration once it is there: in a demo both start at the same time."""
+    from prewatt.hes.main import mqtt_config
+
+    deadline = time.monotonic() + _BROKER_WAIT_S
+    while True:
+        try:
+            return mqtt_config(address)
+        except ValueError:
+            raise CannotRunError(f"not HOST:PORT: {address!r}") from None
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise CannotRunError(f"no MQTT broker at {address}: {error}") from error
+            time.sleep(0.1)
