@@ -1,0 +1,50 @@
+"""What the worker does for billing: posting each finished day of every property."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from django.db import connection
+
+from prewatt.access.scope import scope, system_actor
+from prewatt.billing.operations import post_usage
+
+#: Readings of a day may arrive this long after its end and still be in its posting.
+GRACE = timedelta(minutes=20)
+
+
+def post_finished_days(*, now: datetime) -> int:
+    """Post, in every property, what was used before its last local midnight but a grace ago.
+
+    Returns how many accounts were posted; a second run finds nothing.
+    """
+    actor = system_actor("posting")
+    with scope(actor), connection.cursor() as cursor:
+        cursor.execute("SELECT id, time_zone FROM property ORDER BY id")
+        places = cursor.fetchall()
+    posted = 0
+    for property_id, time_zone in places:
+        local = (now - GRACE).astimezone(ZoneInfo(time_zone))
+        midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
+        accounts = _unposted(property_id, midnight)
+        if accounts:
+            done = post_usage(
+                actor=actor, now=now, until=midnight, cause="posting.daily", account_ids=accounts
+            )
+            posted += done.accounts
+    return posted
+
+
+def _unposted(property_id: int, until: datetime) -> list[int]:
+    """Accounts with an interval before ``until`` that no posting covers."""
+    with scope(system_actor("posting")), connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT s.account_id FROM account_state s
+               WHERE s.property_id = %s AND s.interval_no > s.posted_interval_no
+                 AND EXISTS (SELECT FROM interval i WHERE i.account_id = s.account_id
+                             AND i.interval_no = s.posted_interval_no + 1 AND i.to_at <= %s)
+               ORDER BY s.account_id""",
+            [property_id, until],
+        )
+        return [int(row[0]) for row in cursor.fetchall()]

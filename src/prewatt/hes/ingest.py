@@ -1,0 +1,220 @@
+"""The ingest loop: frames in, batches out, acknowledged after commit and never before.
+
+One thread gathers frames until a batch is full or its time is up, applies it in one transaction, then
+acknowledges to the broker and publishes the committed watermarks to the meters. The queue in front
+of it is bounded: when the database is slow the transport waits, and the broker keeps what comes.
+A batch that the database cannot take is tried frame by frame, so that one poisonous message never
+stops the others; it is kept as a sample and raises an alarm.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Final, Protocol
+
+import numpy as np
+import psycopg
+from django.db import DatabaseError, InterfaceError, OperationalError, connection
+
+from prewatt.billing.ingestion import apply_readings
+from prewatt.billing.tariffs import TariffBook
+from prewatt.core.civil_time import utc_datetime
+from prewatt.core.readings import ReadingBatch, ReadingSource
+from prewatt.hes.frames import ACTIVE_IMPORT, AckToken, MalformedSample, ReadingsFrame, Watermark
+from prewatt.hes.links import (
+    UNKNOWN_METER,
+    Device,
+    Directory,
+    Sighting,
+    record_sightings,
+    reject,
+    relay_code,
+)
+
+log = logging.getLogger(__name__)
+
+BATCH_READINGS_MAX: Final = 10_000
+BATCH_WAIT_S: Final = 0.05
+QUEUE_FRAMES_MAX: Final = 5_000
+_RETRY_S: Final = 0.5
+_US_PER_S: Final = 1_000_000
+UNPLACED = "no_account"
+"""``rejected_frame.reason`` of readings whose meter nobody is assigned to."""
+
+
+class Transport(Protocol):
+    """What is needed of the session."""
+
+    def ack(self, tokens: Sequence[AckToken]) -> None:
+        """Acknowledge to the broker."""
+
+    def publish_watermarks(self, marks: Sequence[Watermark]) -> None:
+        """Tell meters what is committed."""
+
+
+class IngestLoop:
+    """Gathers, applies, acknowledges; one thread. Use ``start``, ``submit`` from elsewhere, ``stop``."""
+
+    def __init__(self, transport: Transport, *, clock: Callable[[], datetime]) -> None:
+        self.failure: Exception | None = None
+        self._transport = transport
+        self._clock = clock
+        self._queue: queue.Queue[ReadingsFrame] = queue.Queue(QUEUE_FRAMES_MAX)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="ingest")
+        self._directory = Directory()
+        self._book = TariffBook()
+
+    def start(self) -> None:
+        """Begin to gather batches."""
+        self._thread.start()
+
+    def submit(self, frame: ReadingsFrame) -> None:
+        """Take a frame, waiting while the queue is full; after ``stop`` it is left to the broker."""
+        while not self._stopping.is_set():
+            try:
+                self._queue.put(frame, timeout=0.5)
+            except queue.Full:
+                continue
+            return
+
+    def stop(self) -> None:
+        """Commit and acknowledge what was taken, then end."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while not (self._stopping.is_set() and self._queue.empty()):
+                frames = self._gather()
+                if frames:
+                    self._apply_until_done(frames)
+        except Exception as error:
+            log.exception("the ingest loop ends")
+            self.failure = error
+        finally:
+            connection.close()
+
+    def _gather(self) -> list[ReadingsFrame]:
+        """The next batch: at most so many readings, at most so long."""
+        try:
+            frames = [self._queue.get(timeout=0.25)]
+        except queue.Empty:
+            return []
+        readings = len(frames[0])
+        until = time.monotonic() + BATCH_WAIT_S
+        while readings < BATCH_READINGS_MAX:
+            try:
+                frames.append(self._queue.get(timeout=max(0.0, until - time.monotonic())))
+            except queue.Empty:
+                break
+            readings += len(frames[-1])
+        return frames
+
+    def _apply_until_done(self, frames: list[ReadingsFrame]) -> None:
+        """Apply a batch; wait out a lost database, take a refused batch apart."""
+        while True:
+            try:
+                self._apply(frames)
+            except (OperationalError, InterfaceError, psycopg.OperationalError):
+                log.warning("the database is away; nothing is acknowledged", exc_info=True)
+                connection.close()
+                if self._stopping.is_set():
+                    return  # Unacknowledged, so it comes again.
+                time.sleep(_RETRY_S)
+                continue
+            except (DatabaseError, ValueError, ArithmeticError, AssertionError) as error:
+                if len(frames) > 1:
+                    log.warning("a batch of %d frames was refused: %s", len(frames), error)
+                    for frame in frames:
+                        self._apply_until_done([frame])
+                    return
+                log.exception("a frame of meter %s cannot be applied", frames[0].serial)
+                self._refuse(frames, f"{type(error).__name__}: {error}"[:200])
+            return
+
+    def _apply(self, frames: Sequence[ReadingsFrame]) -> None:
+        devices = self._directory.resolve({frame.serial for frame in frames})
+        placed = self._with_account(devices)
+        known = [frame for frame in frames if frame.serial in placed]
+        if known:
+            apply_readings(batch=_batch(known, placed), now=self._clock(), book=self._book)
+        record_sightings([_sighting(each, devices[each.serial]) for each in frames if each.serial in devices])
+        self._transport.ack([frame.token for frame in known])
+        self._transport.publish_watermarks(_watermarks(known))
+        strangers = [frame for frame in frames if frame.serial not in devices]
+        if strangers:
+            self._refuse(strangers, UNKNOWN_METER)
+        homeless = [f for f in frames if f.serial in devices and f.serial not in placed]
+        if homeless:
+            self._refuse(homeless, UNPLACED)
+
+    def _with_account(self, devices: dict[str, Device]) -> dict[str, Device]:
+        """Those devices whose active import register somebody pays for."""
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT DISTINCT meter_id FROM meter_state WHERE meter_id = ANY(%s)",
+                [[device.meter_id for device in devices.values()]],
+            )
+            paid = {int(row[0]) for row in cursor.fetchall()}
+        return {serial: device for serial, device in devices.items() if device.meter_id in paid}
+
+    def _refuse(self, frames: Sequence[ReadingsFrame], reason: str) -> None:
+        """Keep a sample of each and acknowledge it, or it would come for ever."""
+        reject([_sample(frame, reason) for frame in frames])
+        self._transport.ack([frame.token for frame in frames])
+
+
+def _batch(frames: Sequence[ReadingsFrame], devices: dict[str, Device]) -> ReadingBatch:
+    """The active-import rows of all frames as one batch, in order of arrival."""
+    keep = [frame.register_code == ACTIVE_IMPORT for frame in frames]
+    size = [int(rows.sum()) for rows in keep]
+    meter_id = [devices[frame.serial].meter_id for frame in frames]
+    total = sum(size)
+    return ReadingBatch(
+        meter_id=np.repeat(np.array(meter_id, dtype=np.int64), size),
+        register_code=np.full(total, ACTIVE_IMPORT, dtype=np.int64),
+        read_at_us=np.concatenate([f.read_at_us[k] for f, k in zip(frames, keep, strict=True)]),
+        value_wh=np.concatenate([f.value[k] for f, k in zip(frames, keep, strict=True)]),
+        source=np.full(total, int(ReadingSource.METER), dtype=np.int64),
+        received_at_us=np.repeat(
+            np.array([frame.received_at_us for frame in frames], dtype=np.int64), size
+        ),
+    )
+
+
+def _watermarks(frames: Sequence[ReadingsFrame]) -> list[Watermark]:
+    """How far each meter's registers are committed by these frames."""
+    latest: dict[tuple[str, int], int] = {}
+    for frame in frames:
+        for code in np.unique(frame.register_code).tolist():
+            at = int(frame.read_at_us[frame.register_code == code].max())
+            latest[frame.serial, code] = max(at, latest.get((frame.serial, code), at))
+    return [Watermark(serial, code, at) for (serial, code), at in latest.items()]
+
+
+def _sighting(frame: ReadingsFrame, device: Device) -> Sighting:
+    drift = None
+    if frame.meter_clock_us is not None:
+        drift = round((frame.meter_clock_us - frame.received_at_us) / _US_PER_S)
+    return Sighting(
+        device=device,
+        seen_at=utc_datetime(frame.received_at_us),
+        relay=None if frame.relay is None else relay_code(frame.relay),
+        clock_drift_s=drift,
+    )
+
+
+def _sample(frame: ReadingsFrame, reason: str) -> MalformedSample:
+    return MalformedSample(
+        topic=f"pw/{frame.serial}/up/readings",
+        received_at_us=frame.received_at_us,
+        reason=reason,
+        explanation=reason,
+        payload_head=f"{len(frame)} readings from {frame.read_at_us[0]}".encode(),
+    )

@@ -1,0 +1,196 @@
+"""Makes the demo's property in an empty database and says how its history and meters shall run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from django.db import connection, transaction
+
+from prewatt.access.models import Duty, DutyGrant, User
+from prewatt.access.scope import system_actor
+from prewatt.core.civil_time import instant_us
+from prewatt.core.money import MICRO
+from prewatt.moves.onboarding import import_property
+from prewatt.sim.history import opening_registers, registers
+from prewatt.sim.loads import load_profile, scale_ppm_for
+from prewatt.sim.property import (
+    PROPERTY_CODE,
+    TIME_ZONE,
+    UTC_OFFSET_S,
+    DemoUnit,
+    demo_units,
+    property_sheets,
+)
+from prewatt.supply.operations import set_policy
+
+EMERGENCY_MICRO = 5 * MICRO
+
+#: What some units have left when the visitor arrives, in micro-units: about to be cut, about to be
+#: warned, in emergency credit, already exhausted, low.
+_ENDINGS = {
+    "PWN101": -EMERGENCY_MICRO + 90_000,
+    "PWA2": -EMERGENCY_MICRO + 260_000,
+    "PWS305": 5 * MICRO + 40_000,
+    "PWN603": -1_300_000,
+    "PWN704": -2_800_000,
+    "PWK5": -EMERGENCY_MICRO - 20_000,
+    "PWN305": 3_900_000,
+    "PWS201": 2_600_000,
+}
+#: Heaters and faults, switched on at every start.
+_FAULTS = (
+    ("PWN101", "heater", 9_000),
+    ("PWA2", "heater", 9_000),
+    ("PWS305", "heater", 6_000),
+    ("PWS403", "cover_open", 1),
+    ("PWN502", "outage", 1),
+    ("PWN503", "outage", 1),
+    ("PWN504", "outage", 1),
+)
+_SILENT_S = 3 * 3600
+
+POLICY: dict[str, Any] = {
+    "freshness_s": 1800,
+    "notice_s": 0,
+    "window": {"opens_min": 540, "closes_min": 900, "weekdays": [0, 1, 2, 3, 4]},
+    "levels": [
+        {"level_no": 0, "kind": "days", "threshold_h": 72},
+        {"level_no": 1, "kind": "money", "threshold_micro": 5_000_000},
+        {"level_no": 2, "kind": "emergency"},
+        {"level_no": 3, "kind": "exhausted"},
+    ],
+    "brake": {"window_s": 900, "cuts_max": 12, "share_bp": 1000},
+}
+
+
+def make_property(
+    *, units: int, days: int, now: datetime, sign_ins: Sequence[tuple[str, str, str, str]]
+) -> dict[str, Any]:
+    """Import the property as it stood ``days`` local midnights ago; returns the plan of the demo.
+
+    The plan is plain JSON: what the feeders, the simulated meters and the next start need.
+    """
+    estate = demo_units(units)
+    opened = _midnight(now, days)
+    until = _last_quarter(now)
+    opening = opening_registers(estate)
+    actor = system_actor("demo")
+    with transaction.atomic():
+        report = import_property(
+            actor=actor,
+            sheets=property_sheets(estate, opened_at=opened, opening_wh=opening),
+            now=now,
+        )
+        set_policy(
+            actor=system_actor("demo", (report.property_id,)), property_id=report.property_id,
+            body=POLICY, now=opened,
+        )
+        _grant_emergency_credit()
+        _make_users(sign_ins, report.property_id, now)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT make_month_partitions(%s, %s)",
+                [opened.date(), (now + timedelta(days=62)).date()],
+            )
+    at_end = np.array([instant_us(until)], dtype=np.int64)
+    return {
+        "property": PROPERTY_CODE,
+        "property_id": report.property_id,
+        "units": units,
+        "days": days,
+        "opened_us": instant_us(opened),
+        "until_us": instant_us(until),
+        "history": _history(estate, opening),
+        "meters": [_meter(unit, opening, opened, at_end) for unit in estate],
+        "faults": [each for each in _FAULTS if each[0] in opening],
+    }
+
+
+def _midnight(now: datetime, days: int) -> datetime:
+    local = now.astimezone(ZoneInfo(TIME_ZONE)) - timedelta(days=days)
+    return local.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _last_quarter(now: datetime) -> datetime:
+    return now.replace(minute=now.minute // 15 * 15, second=0, microsecond=0)
+
+
+def _grant_emergency_credit() -> None:
+    """Every tenant has the same emergency credit; the owner's vacancy accounts have none."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """UPDATE supply_state SET emergency_micro = %s WHERE account_id IN
+                   (SELECT id FROM account WHERE kind = 'customer')""",
+            [EMERGENCY_MICRO],
+        )
+
+
+def _make_users(
+    sign_ins: Sequence[tuple[str, str, str, str]], property_id: int, now: datetime
+) -> None:
+    for email, name, duty, password in sign_ins:
+        user = User.objects.create_user(email=email, name=name, password=password)
+        DutyGrant.objects.create(
+            user=user, property_id=property_id, duty=Duty(duty), granted_at=now
+        )
+
+
+def _history(estate: Sequence[DemoUnit], opening: dict[str, int]) -> list[dict[str, Any]]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT m.serial, m.id, a.account_id FROM meter m
+               JOIN meter_assignment a ON a.meter_id = m.id WHERE m.serial = ANY(%s)""",
+            [[unit.serial for unit in estate]],
+        )
+        ids = {row[0]: (int(row[1]), int(row[2])) for row in cursor.fetchall()}
+    silent = {serial for serial, name, _ in _FAULTS if name == "outage"}
+    return [
+        {
+            "serial": unit.serial,
+            "meter_id": ids[unit.serial][0],
+            "account_id": ids[unit.serial][1],
+            "opening_wh": opening[unit.serial],
+            "target_micro": _ENDINGS.get(unit.serial),
+            "silent_s": _SILENT_S if unit.serial in silent else 0,
+        }
+        for unit in estate
+    ]
+
+
+def _meter(
+    unit: DemoUnit, opening: dict[str, int], opened: datetime, at_end: np.ndarray[Any, Any]
+) -> dict[str, Any]:
+    """The simulated meter goes on from the register with which the history ends."""
+    register = registers(unit, opening[unit.serial], instant_us(opened), at_end)[0]
+    profile = load_profile(unit.profile, utc_offset_s=UTC_OFFSET_S)
+    return {
+        "serial": unit.serial,
+        "profile": unit.profile,
+        "scale_ppm": scale_ppm_for(profile, unit.annual_kwh),
+        "start_register_wh": int(register),
+        "start_at_us": int(at_end[0]),
+    }
+
+
+def meters_heard_since(since: datetime) -> int:
+    """How many meters have been heard since an instant."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM meter_link WHERE last_seen_at >= %s", [since])
+        row = cursor.fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def count_readings() -> int:
+    """How many readings the database holds."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM register_reading")
+        row = cursor.fetchone()
+    assert row is not None
+    return int(row[0])
+
+

@@ -1,0 +1,59 @@
+"""Puts the parts together: the clock, the database login of each process, and Django itself.
+
+Only this layer, the settings and the commands know all packages. Everything below is given what it
+needs: the clock as an argument, the outside through ports.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from prewatt.runtime.state import CannotRunError, role_password, secret_text
+
+OFFSET_VARIABLE = "PREWATT_CLOCK_OFFSET_US"
+
+
+def clock_offset() -> timedelta:
+    """How far this process's clock is from the real one; only the demo sets it."""
+    return timedelta(microseconds=int(os.environ.get(OFFSET_VARIABLE, "0")))
+
+
+_OFFSET = clock_offset()
+
+
+def now() -> datetime:
+    """The present instant: real time, or the demo's."""
+    return datetime.now(UTC) + _OFFSET
+
+
+def start_django() -> None:
+    """Set Django up for this process; refuses to run without a database and a secret key."""
+    if not os.environ.get("PREWATT_DSN"):
+        raise CannotRunError("PREWATT_DSN is not set: say which PostgreSQL this process signs in to")
+    if not os.environ.get("PREWATT_SECRET_KEY"):
+        raise CannotRunError("PREWATT_SECRET_KEY is not set: it signs the sessions of this server")
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "prewatt.settings")
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    import django
+
+    django.setup()
+
+
+def role_passwords(state_dir: Path) -> Mapping[str, str]:
+    """The password of each login role, made on first use and kept in the state directory."""
+    from prewatt import walls
+
+    return {role: role_password(role, state_dir) for role in walls.LOGINS}
+
+
+def secret_key(state_dir: Path) -> str:
+    """The key that signs sessions, made on first use."""
+    import secrets
+
+    return secret_text(state_dir / "secrets" / "web.key", lambda: secrets.token_urlsafe(48))
