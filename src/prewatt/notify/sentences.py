@@ -1,0 +1,344 @@
+"""What each message says: code and detail to subject and body, in English and in Chinese.
+
+Pure: the language, the time zone, the currency and the instant "now" are arguments. A text is a
+list of lines with named figures; a line whose figures are not known is left out, so that no message
+ever says "None". The tone is the guide's: what happened, what happens next, what you can do; never
+whose fault it is.
+
+Figures a detail may carry (anything else is kept for the record and not said): ``level_kind``
+(core.vocabulary.LevelKind word), ``available_micro``, ``emergency_micro``, ``amount_micro`` in
+micro-units; ``days_left_h`` hours left at the usual use; ``earliest_cut_us``, ``at_us`` in µs since
+1970 UTC; ``receipt`` a document number. Each may be missing or null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from prewatt.core.civil_time import HOUR_US, instant_us, utc_datetime
+from prewatt.core.money import format_amount
+
+SUBJECT_MAX: Final = 200
+_NUMBERS: Final = (
+    *("available_micro", "emergency_micro", "amount_micro"),
+    *("days_left_h", "earliest_cut_us", "at_us"),
+)
+#: Below this many hours, time left is said in hours; from this many days on, by date.
+_HOURS_BELOW: Final = 72
+_NEAR_DAYS: Final = 6
+_DAYS: Final = {
+    "en": ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"),
+    "zh": ("周一", "周二", "周三", "周四", "周五", "周六", "周日"),
+}
+_MONTHS: Final = (
+    "Jan",
+    "Feb",
+    "Mar",
+    "Apr",
+    "May",
+    "Jun",
+    "Jul",
+    "Aug",
+    "Sep",
+    "Oct",
+    "Nov",
+    "Dec",
+)
+
+
+class UnsayableMessage(ValueError):
+    """The code has no sentences, or a figure of the detail is not what the sentences expect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Whom and where a message is about. ``unit`` is empty when the account has none at present."""
+
+    language: str
+    time_zone: str
+    currency: str
+    property_name: str
+    customer_name: str
+    account_number: str
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """Subjects and body lines in order; the first subject whose figures are all known is used."""
+
+    subjects: tuple[str, ...]
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """What stands around every text: the greeting, and what the message is about."""
+
+    greeting: str
+    about: str
+    about_without_unit: str
+
+
+_TEXTS: Final[dict[tuple[str, str], _Text]] = {
+    ("supply.warning", "en"): _Text(
+        ("Your electricity runs out {runs_out}", "Your electricity balance is {balance}"),
+        (
+            "Your electricity balance is {balance}.",
+            "At your usual use that is {left}: it runs out {runs_out}.",
+            "After that, emergency credit of {emergency} follows.",
+            "Supply is never cut before {cut_at}.",
+            "A recharge in time keeps everything on.",
+        ),
+    ),
+    ("supply.warning", "zh"): _Text(
+        ("电费余额预计{runs_out}用完", "电费余额 {balance}"),
+        (
+            "您的电费余额为 {balance}。",
+            "按平时用电，还可用{left}，预计{runs_out}用完。",
+            "用完后还有应急额度 {emergency}。",
+            "{cut_at} 之前不会断电。",
+            "及时充值，用电不受影响。",
+        ),
+    ),
+    ("supply.emergency", "en"): _Text(
+        ("Your balance is used up; emergency credit keeps supply on",),
+        (
+            "Your electricity balance is {balance}.",
+            "Emergency credit of {emergency} has started, so supply stays on.",
+            "Supply is never cut before {cut_at}.",
+            "A recharge first evens out the emergency credit; the rest is yours to use.",
+        ),
+    ),
+    ("supply.emergency", "zh"): _Text(
+        ("余额已用完，应急额度保持供电",),
+        (
+            "您的电费余额为 {balance}。",
+            "应急额度 {emergency} 已启用，供电继续。",
+            "{cut_at} 之前不会断电。",
+            "充值后先补足应急额度，其余照常使用。",
+        ),
+    ),
+    ("supply.cut_planned", "en"): _Text(
+        ("Supply may be cut from {cut_at}", "Supply may be cut soon"),
+        (
+            "Your electricity balance is {balance}.",
+            "All credit is used up, and nothing has arrived yet.",
+            "Supply may be cut from {cut_at}, not earlier.",
+            "A recharge before then keeps everything on.",
+            "If you cannot recharge in time, please speak to the property office.",
+        ),
+    ),
+    ("supply.cut_planned", "zh"): _Text(
+        ("{cut_at} 起可能断电", "近期可能断电"),
+        (
+            "您的电费余额为 {balance}，可用额度已用完，目前尚未收到充值。",
+            "{cut_at} 起可能断电，在此之前不会断电。",
+            "在此之前充值，供电不会中断。",
+            "如暂时无法充值，请联系物业服务处。",
+        ),
+    ),
+    ("supply.cut", "en"): _Text(
+        ("Supply was cut {at}", "Supply was cut"),
+        (
+            "Supply was cut {at}, because all credit was used up.",
+            "Your electricity balance is {balance}.",
+            "A recharge that lifts the balance far enough brings supply back by itself, at any hour.",
+            "If you have questions, please speak to the property office.",
+        ),
+    ),
+    ("supply.cut", "zh"): _Text(
+        ("已于{at} 断电", "已断电"),
+        (
+            "可用额度已用完，已于{at} 断电。",
+            "您的电费余额为 {balance}。",
+            "任何时间充值，余额足够后即自动恢复供电。",
+            "如有疑问，请联系物业服务处。",
+        ),
+    ),
+    ("supply.connected", "en"): _Text(
+        ("Supply is on again",),
+        (
+            "Supply is on again: your meter confirmed it {at}.",
+            "Your electricity balance is {balance}.",
+        ),
+    ),
+    ("supply.connected", "zh"): _Text(
+        ("已恢复供电",),
+        ("已恢复供电，电表已于{at} 确认。", "您的电费余额为 {balance}。"),
+    ),
+    ("vending.recharged", "en"): _Text(
+        ("Your recharge of {amount} has arrived", "Your recharge has arrived"),
+        (
+            "Your recharge of {amount} has arrived. Thank you.",
+            "Your electricity balance is {balance}.",
+            "Receipt number {receipt}.",
+        ),
+    ),
+    ("vending.recharged", "zh"): _Text(
+        ("充值 {amount} 已到账", "充值已到账"),
+        ("您的充值 {amount} 已到账，谢谢。", "当前电费余额 {balance}。", "收据编号 {receipt}。"),
+    ),
+}
+_FRAME: Final = {
+    "en": _Frame(
+        "Hello {name},",
+        "{property}, unit {unit}, account {account}",
+        "{property}, account {account}",
+    ),
+    "zh": _Frame(
+        "{name}，您好：", "{property}，单元 {unit}，账户 {account}", "{property}，账户 {account}"
+    ),
+}
+
+#: Every code that can be said.
+CODES: Final = frozenset(code for code, _ in _TEXTS)
+#: Codes that count as a warning before a cut.
+WARNINGS: Final = ("supply.warning", "supply.emergency", "supply.cut_planned")
+#: A warning of these levels has sentences of its own.
+_BY_LEVEL: Final = {"emergency": "supply.emergency", "exhausted": "supply.cut_planned"}
+
+
+def refuse_unsayable(code: str, detail: Mapping[str, object]) -> None:
+    """Raise `UnsayableMessage` now, in the caller's test, rather than at night in the worker."""
+    if code not in CODES:
+        raise UnsayableMessage(f"no sentences for message code {code!r}")
+    for name in _NUMBERS:
+        value = detail.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise UnsayableMessage(f"{code}: {name} must be an integer or null, not {value!r}")
+
+
+def render(
+    *,
+    code: str,
+    detail: Mapping[str, object],
+    setting: Setting,
+    created_at: datetime,
+    now: datetime,
+) -> tuple[str, str]:
+    """Return (subject, body): one clean line, and lines that end with a line feed.
+
+    A forecast counts from ``created_at``, when the figures were true; days are named from ``now``,
+    when they are read. Raises `UnsayableMessage`.
+    """
+    refuse_unsayable(code, detail)
+    lang = "zh" if setting.language.startswith("zh") else "en"
+    if code == "supply.warning":
+        code = _BY_LEVEL.get(str(detail.get("level_kind")), code)
+    text = _TEXTS[code, lang]
+    figures = _figures(detail, setting, lang, created_at, now)
+    frame = _FRAME[lang]
+    subjects = [_fill(template, figures) for template in text.subjects]
+    parts = [
+        _fill(frame.greeting, figures),
+        "\n".join(line for line in (_fill(template, figures) for template in text.lines) if line),
+        _fill(frame.about, figures) or _fill(frame.about_without_unit, figures),
+    ]
+    subject = next((each for each in subjects if each), figures["property"])
+    return subject[:SUBJECT_MAX], "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _figures(
+    detail: Mapping[str, object], setting: Setting, lang: str, created_at: datetime, now: datetime
+) -> dict[str, str]:
+    """Every figure as people read it; an unknown one is an empty string."""
+
+    def number(name: str) -> int | None:
+        value = detail.get(name)
+        return value if isinstance(value, int) else None
+
+    def money(name: str) -> str:
+        micro = number(name)
+        return "" if micro is None else format_amount(micro, currency=setting.currency)
+
+    def instant(name: str) -> str:
+        at_us = number(name)
+        return "" if at_us is None else _point(utc_datetime(at_us), now, setting.time_zone, lang)
+
+    left_h = number("days_left_h")
+    return {
+        "name": _one_line(setting.customer_name),
+        "property": _one_line(setting.property_name),
+        "unit": _one_line(setting.unit),
+        "account": _one_line(setting.account_number),
+        "balance": money("available_micro"),
+        # A property without emergency credit has none to speak of.
+        "emergency": money("emergency_micro") if number("emergency_micro") else "",
+        "amount": money("amount_micro"),
+        "left": "" if left_h is None else _left(left_h, lang),
+        "runs_out": ""
+        if left_h is None
+        else _about(left_h, created_at, now, setting.time_zone, lang),
+        "cut_at": instant("earliest_cut_us"),
+        "at": instant("at_us"),
+        "receipt": _one_line(str(detail.get("receipt") or "")),
+    }
+
+
+def _fill(template: str, figures: Mapping[str, str]) -> str:
+    """The template with its figures, or an empty string when one of them is not known."""
+    known = {name: value for name, value in figures.items() if value}
+    try:
+        return template.format_map(known)
+    except KeyError:
+        return ""
+
+
+def _left(hours: int, lang: str) -> str:
+    """`about 19 hours`, `about 3 days`; `约 19 小时`, `约 3 天`."""
+    if hours < 1:
+        return "不到 1 小时" if lang == "zh" else "less than an hour"
+    if hours < _HOURS_BELOW:
+        return (
+            f"约 {hours} 小时" if lang == "zh" else f"about {hours} hour{'' if hours == 1 else 's'}"
+        )
+    return f"约 {hours // 24} 天" if lang == "zh" else f"about {hours // 24} days"
+
+
+def _about(hours: int, created_at: datetime, now: datetime, time_zone: str, lang: str) -> str:
+    """`Thursday about 18:00`, `about 2 Dec`; `周四 18:00 左右`, `12月2日左右`."""
+    at = utc_datetime(instant_us(created_at) + hours * HOUR_US)
+    if at <= now + timedelta(hours=1):
+        return "一小时内" if lang == "zh" else "within about an hour"
+    there, today = _local(at, time_zone), _local(now, time_zone).date()
+    days = (there.date() - today).days
+    # A forecast is no better than half an hour, and beyond some days no better than the day.
+    clock = f"{there:%H}:{'00' if there.minute < 30 else '30'}"
+    if lang == "zh":
+        far = f"{there.month}月{there.day}日左右"
+        return far if days >= _NEAR_DAYS else f"{_day(there, days, lang)} {clock} 左右"
+    if days >= _NEAR_DAYS:
+        return f"about {there.day} {_MONTHS[there.month - 1]}"
+    return f"{_day(there, days, lang)} about {clock}"
+
+
+def _point(at: datetime, now: datetime, time_zone: str, lang: str) -> str:
+    """An instant known exactly: `today 21:40`, `Monday 09:00`, `2 Dec, 09:00`."""
+    there, today = _local(at, time_zone), _local(now, time_zone).date()
+    days = (there.date() - today).days
+    if -1 <= days < _NEAR_DAYS:
+        return f"{_day(there, days, lang)} {there:%H:%M}"
+    if lang == "zh":
+        return f"{there.month}月{there.day}日 {there:%H:%M}"
+    return f"{there.day} {_MONTHS[there.month - 1]}, {there:%H:%M}"
+
+
+def _day(there: datetime, days: int, lang: str) -> str:
+    near = {-1: ("昨天", "yesterday"), 0: ("今天", "today"), 1: ("明天", "tomorrow")}
+    if days in near:
+        return near[days][0 if lang == "zh" else 1]
+    return _DAYS[lang][there.weekday()]
+
+
+def _local(at: datetime, time_zone: str) -> datetime:
+    return at.astimezone(ZoneInfo(time_zone))
+
+
+def _one_line(text: str) -> str:
+    """Names come from people: no line break or control character of theirs shapes a message."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
