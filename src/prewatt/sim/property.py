@@ -204,8 +204,8 @@ def account_number(number: int) -> str:
 
 
 def _points(units: list[DemoUnit]) -> Iterator[dict[str, object]]:
-    """One supply, a feeder per building, a sub-meter point per unit."""
-    yield {"code": "MAIN", "building": "", "unit": "", "parent": "", "role": "supply", "source": "grid"}
+    """The main feeder, a feeder per building, and a unit's supply below that."""
+    yield {"code": "MAIN", "building": "", "unit": "", "parent": "", "role": "feeder", "source": "grid"}
     for house in _HOUSES:
         yield {
             "code": f"F-{house.code}", "building": "", "unit": "", "parent": "MAIN",
@@ -214,7 +214,7 @@ def _points(units: list[DemoUnit]) -> Iterator[dict[str, object]]:
     for unit in units:
         yield {
             "code": f"{unit.building}-{unit.code}", "building": unit.building, "unit": unit.code,
-            "parent": f"F-{unit.building}", "role": "sub", "source": "grid",
+            "parent": f"F-{unit.building}", "role": "supply", "source": "grid",
         }
 
 
