@@ -291,6 +291,26 @@ def test_tampering_is_kept_alarmed_and_only_then_acknowledged(meter: Device) -> 
     assert one("SELECT tamper_since FROM meter_link") == (None,)
 
 
+def test_a_frame_that_cannot_be_stored_does_not_stop_the_others(meter: Device) -> None:
+    desk = Desk()
+    desk.orders.add(9, meter.meter_id, "PW-1", OrderKind.DISCONNECT)
+    desk.desk.turn(NOW)
+    refuse = desk.orders.mark_refused
+
+    def fail(*, order_ids: Sequence[int], now: datetime) -> None:
+        if 13 in order_ids:
+            raise LookupError("no order 13")
+        refuse(order_ids=order_ids, now=now)
+
+    desk.orders.mark_refused = fail  # type: ignore[method-assign]  # one order is poison
+    desk.answer("13.1.relay", "open", "failed")
+    desk.answer("9.1.relay", "open")
+    desk.desk.turn(NOW)
+    assert desk.orders.state(9) is OrderState.ACKNOWLEDGED
+    assert desk.transport.happened.count(AckToken(1, 5)) == 2
+    assert one("SELECT reason FROM rejected_frame") == ("LookupError: no order 13",)
+
+
 def test_unknown_meters_and_malformed_frames_are_counted_and_kept(meter: Device) -> None:
     desk = Desk()
     for _ in range(2):

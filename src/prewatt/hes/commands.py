@@ -64,6 +64,9 @@ _COMMAND_LIFE: Final = timedelta(minutes=15)
 #: A reading wakes an order that was sent and not answered for so long: the meter has been away.
 _ANSWER_WAIT: Final = timedelta(seconds=2)
 
+#: Nothing is wrong with what was to be stored: it is tried again.
+DATABASE_AWAY: Final = (OperationalError, InterfaceError, psycopg.OperationalError)
+
 SupplyFrame = HelloFrame | AnswerFrame | EventFrame
 
 
@@ -185,13 +188,29 @@ class CommandDesk:
         """Do all that is due. Raises what the database raises; nothing taken is lost by that."""
         frames = [self._inbox[index] for index in range(min(len(self._inbox), _FRAMES_PER_TURN))]
         if frames:
-            self._store(frames, now)
+            self._store_until_done(frames, now)
             for _ in frames:
                 self._inbox.popleft()
         self._store_rejected()
         self._wake_returned(now)
         self._orders.expire(now=now)
         self._send_due(now)
+
+    def _store_until_done(self, frames: Sequence[SupplyFrame], now: datetime) -> None:
+        """Store frames; what cannot be stored is found by taking the set apart, and kept as a sample."""
+        try:
+            self._store(frames, now)
+        except DATABASE_AWAY:
+            raise
+        except Exception as error:
+            if len(frames) > 1:
+                log.warning("a set of %d frames was refused: %s", len(frames), error)
+                for frame in frames:
+                    self._store_until_done([frame], now)
+                return
+            log.exception("a frame of meter %s cannot be stored", frames[0].serial)
+            reject([_refused(frames[0], f"{type(error).__name__}: {error}")])
+            self._transport.ack([frames[0].token])
 
     def _store(self, frames: Sequence[SupplyFrame], now: datetime) -> None:
         devices = self._directory.resolve({frame.serial for frame in frames})
@@ -207,7 +226,7 @@ class CommandDesk:
         for event in events:
             if record_event(devices[event.serial], event):
                 self._raise_alert(devices[event.serial], event, now)
-        reject([_unknown(frame) for frame in frames if frame.serial not in devices])
+        reject([_refused(frame, UNKNOWN_METER) for frame in frames if frame.serial not in devices])
         hellos = [frame for frame in known if isinstance(frame, HelloFrame)]
         if hellos:
             meter_ids = sorted({devices[frame.serial].meter_id for frame in hellos})
@@ -361,7 +380,7 @@ class CommandLoop:
                     if is_last:
                         return
                     self._wait(listener)
-                except (OperationalError, InterfaceError, psycopg.OperationalError) as error:
+                except DATABASE_AWAY as error:
                     log.warning("the database is away: %s", error)
                     connection.close()
                     if listener is not None:
@@ -413,9 +432,9 @@ def _drift_s(clock_us: int, received_at_us: int) -> int:
     return max(-(2**31), min(2**31 - 1, drift_s))
 
 
-def _unknown(frame: SupplyFrame) -> MalformedSample:
+def _refused(frame: SupplyFrame, reason: str) -> MalformedSample:
     return MalformedSample(
-        f"pw/{frame.serial}/up", frame.received_at_us, UNKNOWN_METER, UNKNOWN_METER, b""
+        f"pw/{frame.serial}/up", frame.received_at_us, reason, reason, repr(frame).encode()[:512]
     )
 
 
