@@ -296,9 +296,11 @@ def _fresh(state: SupplyState, policy: SupplyPolicy, now_us: int) -> GateReading
         "freshness_s": policy.freshness_s,
         "is_live": state.reading_is_live,
     }
-    # A reading from the future proves a wrong clock, not a fresh reading.
-    ahead = at_us is not None and at_us - now_us > policy.clock_skew_s * SECOND_US
-    return _gate(Gate.READING_FRESH, not _is_stale(state, policy, now_us) and not ahead, figures)
+    if at_us is None or _is_stale(state, policy, now_us):
+        return _gate(Gate.READING_FRESH, False, figures)
+    # A reading from the future proves a wrong clock, not a fresh reading, until its time has come.
+    opens_at_us = at_us - policy.clock_skew_s * SECOND_US
+    return _gate(Gate.READING_FRESH, now_us >= opens_at_us, figures, opens_at_us)
 
 
 def _warned(state: SupplyState, policy: SupplyPolicy, now_us: int) -> GateReading:

@@ -47,6 +47,7 @@ from prewatt.core.vocabulary import (
     Protection,
     RelayState,
 )
+from prewatt.ledger.operations import lock_accounts
 from prewatt.notify.operations import NewMessage, close_alert, enqueue, raise_alert
 from prewatt.notify.queries import warning_delivery
 from prewatt.supply import queries
@@ -705,16 +706,6 @@ def _warning(case: _Case, level: Level) -> NewMessage:
         urgent=last,
         would_have=not case.is_live,
     )
-
-
-def lock_accounts(account_ids: Sequence[int]) -> None:
-    """Take the ``account_state`` locks in account order, as every writer does first."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """SELECT 1 FROM account_state WHERE account_id = ANY(%s)
-               ORDER BY account_id FOR UPDATE""",
-            [list(account_ids)],
-        )
 
 
 def ring(channel: str, property_ids: Iterable[int]) -> None:

@@ -21,6 +21,7 @@ from prewatt.core import orders as core
 from prewatt.core.civil_time import instant_us, utc_datetime
 from prewatt.core.orders import IllegalTransition, Order
 from prewatt.core.vocabulary import OrderKind, OrderState, RelayState
+from prewatt.ledger.operations import lock_accounts
 from prewatt.notify.operations import NewMessage, close_alert, enqueue, raise_alert
 from prewatt.supply import operations, queries
 from prewatt.supply.queries import DueOrder
@@ -111,7 +112,7 @@ class OrderBook:
             if not found:
                 return
             accounts = sorted({account_id for _, account_id in found})
-            operations.lock_accounts(accounts)
+            lock_accounts(accounts)
             ids = [order_id for order_id, _ in found]
             self._move(
                 order_ids=ids,
