@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
 from prewatt import walls
 from prewatt.core.civil_time import instant_us
@@ -107,8 +107,7 @@ def test_an_order_in_the_database_becomes_a_relay_read_back(
     from prewatt.supply.orders import OrderBook
 
     meter_id, property_id = add_meter(database)
-    parts = conninfo_to_dict(database) | {"user": "head_end", "password": "throwaway"}
-    head_end_dsn = make_conninfo(**parts)
+    head_end_dsn = make_conninfo(database, user="head_end", password="throwaway")
     assert "head_end" in walls.LOGINS
     # Django's other threads make their connections from here: the head-end works under its own login.
     monkeypatch.setitem(
