@@ -311,28 +311,21 @@ def _about(hours: int, created_at: datetime, now: datetime, time_zone: str, lang
     clock = f"{there:%H}:{'00' if there.minute < 30 else '30'}"
     if lang == "zh":
         far = f"{there.month}月{there.day}日左右"
-        return far if days >= _NEAR_DAYS else f"{_day(there, days, lang)} {clock} 左右"
+        return far if days >= _NEAR_DAYS else f"{_DAYS[lang][there.weekday()]} {clock} 左右"
     if days >= _NEAR_DAYS:
         return f"about {there.day} {_MONTHS[there.month - 1]}"
-    return f"{_day(there, days, lang)} about {clock}"
+    return f"{_DAYS[lang][there.weekday()]} about {clock}"
 
 
 def _point(at: datetime, now: datetime, time_zone: str, lang: str) -> str:
-    """An instant known exactly: `today 21:40`, `Monday 09:00`, `2 Dec, 09:00`."""
+    """An instant known exactly: `Monday 09:00`, `2 Dec, 09:00`; a letter never says "today"."""
     there, today = _local(at, time_zone), _local(now, time_zone).date()
     days = (there.date() - today).days
     if -1 <= days < _NEAR_DAYS:
-        return f"{_day(there, days, lang)} {there:%H:%M}"
+        return f"{_DAYS[lang][there.weekday()]} {there:%H:%M}"
     if lang == "zh":
         return f"{there.month}月{there.day}日 {there:%H:%M}"
     return f"{there.day} {_MONTHS[there.month - 1]}, {there:%H:%M}"
-
-
-def _day(there: datetime, days: int, lang: str) -> str:
-    near = {-1: ("昨天", "yesterday"), 0: ("今天", "today"), 1: ("明天", "tomorrow")}
-    if days in near:
-        return near[days][0 if lang == "zh" else 1]
-    return _DAYS[lang][there.weekday()]
 
 
 def _local(at: datetime, time_zone: str) -> datetime:

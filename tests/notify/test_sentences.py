@@ -1,0 +1,121 @@
+"""Every message can be said in both languages, calmly, with whatever figures are known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from prewatt.core.civil_time import instant_us
+from prewatt.core.vocabulary import LevelKind
+from prewatt.notify.sentences import CODES, WARNINGS, Setting, UnsayableMessage, render
+
+#: Tuesday 14:30 in Berlin.
+NOW = datetime(2026, 11, 17, 13, 30, tzinfo=UTC)
+ENGLISH = Setting("en", "Europe/Berlin", "EUR", "Linden Court", "Ada Kern", "1001", "A-12")
+CHINESE = replace(ENGLISH, language="zh-hans", customer_name="陈静", property_name="菩提苑")
+FULL: dict[str, object] = {
+    "level_kind": "money",
+    "available_micro": 4_200_000,
+    "emergency_micro": 5_000_000,
+    "amount_micro": 20_000_000,
+    "days_left_h": 51,
+    "earliest_cut_us": instant_us(datetime(2026, 11, 23, 8, 0, tzinfo=UTC)),
+    "at_us": instant_us(NOW - timedelta(minutes=5)),
+    "receipt": 17,
+}
+
+
+def said(code: str, setting: Setting = ENGLISH, **detail: object) -> tuple[str, str]:
+    return render(code=code, detail=detail, setting=setting, created_at=NOW, now=NOW)
+
+
+@pytest.mark.parametrize("code", sorted(CODES))
+@pytest.mark.parametrize("setting", [ENGLISH, CHINESE])
+@pytest.mark.parametrize("detail", [FULL, {}, dict.fromkeys(FULL)])
+def test_every_code_is_said_with_all_figures_and_with_none(
+    code: str, setting: Setting, detail: dict[str, object]
+) -> None:
+    subject, body = said(code, setting, **detail)
+    assert subject and body.endswith("\n") and len(body.splitlines()) >= 3
+    for text in (subject, body):
+        assert "{" not in text and "None" not in text and "  " not in text
+
+
+@pytest.mark.parametrize("code", sorted(CODES))
+def test_no_message_threatens_or_blames(code: str) -> None:
+    text = " ".join(said(code, **FULL)).lower()
+    for word in ("disconnect", "terminat", "failed", "overdue", "missing", "penalt", "service"):
+        assert word not in text
+
+
+def test_a_warning_leads_with_the_day_and_hour_and_a_forecast_says_about() -> None:
+    subject, body = said("supply.warning", **FULL)
+    assert subject == "Your electricity runs out Thursday about 17:30"
+    assert "about 2 days" not in body and "about 51 hours" in body
+    assert "Hello Ada Kern,\n\n" in body
+    assert "After that, emergency credit of €5.00 follows." in body
+    assert "Supply is never cut before Monday 09:00." not in body, "23 November is six days away"
+    assert "Supply is never cut before 23 Nov, 09:00." in body
+    assert body.endswith("Linden Court, unit A-12, account 1001\n")
+
+
+def test_chinese_is_written_with_its_own_punctuation_and_days() -> None:
+    subject, body = said("supply.warning", CHINESE, **FULL)
+    assert subject == "电费余额预计周四 17:30 左右用完"
+    assert "陈静，您好：" in body and "您的电费余额为 €4.20。" in body
+    assert body.endswith("菩提苑，单元 A-12，账户 1001\n")
+
+
+def test_the_last_levels_have_words_of_their_own() -> None:
+    by_kind = {
+        kind: said("supply.warning", **(FULL | {"level_kind": kind.word})) for kind in LevelKind
+    }
+    assert "Emergency credit of €5.00 has started" in by_kind[LevelKind.EMERGENCY][1]
+    assert by_kind[LevelKind.EXHAUSTED][0] == "Supply may be cut from 23 Nov, 09:00"
+    assert by_kind[LevelKind.MONEY] == by_kind[LevelKind.DAYS]
+    assert set(WARNINGS) <= CODES
+
+
+def test_a_negative_balance_has_a_true_minus_and_no_emergency_credit_is_not_mentioned() -> None:
+    _, body = said("supply.warning", available_micro=-2_650_000, emergency_micro=0)
+    assert "−€2.65" in body and "mergency" not in body
+
+
+def test_a_forecast_counts_from_when_the_figures_were_true() -> None:
+    yesterday = NOW - timedelta(hours=20)
+    subject, _ = render(
+        code="supply.warning", detail=FULL, setting=ENGLISH, created_at=yesterday, now=NOW
+    )
+    assert subject == "Your electricity runs out Wednesday about 21:30"
+    late, _ = render(
+        code="supply.warning",
+        detail=FULL,
+        setting=ENGLISH,
+        created_at=NOW - timedelta(hours=60),
+        now=NOW,
+    )
+    assert late == "Your electricity runs out within about an hour"
+
+
+def test_days_are_named_so_that_a_letter_read_tomorrow_is_still_right() -> None:
+    assert said("supply.cut", **FULL)[0] == "Supply was cut Tuesday 14:25"
+    assert said("supply.connected", CHINESE, **FULL)[1].count("电表已于周二 14:25 确认") == 1
+
+
+def test_names_cannot_shape_a_message() -> None:
+    nasty = replace(
+        ENGLISH,
+        customer_name="Eve\r\nBcc: all@example.org\r\n\r\nYou owe {balance}\x00\u2028!",
+        property_name="L\r\nSubject: x",
+        unit="A\n12",
+    )
+    subject, body = said("supply.warning", nasty, **FULL)
+    assert "\n" not in subject and "\r" not in subject + body and "\x00" not in body
+    assert body.startswith("Hello Eve Bcc: all@example.org You owe {balance} !,\n\n")
+
+
+def test_unknown_words_are_refused() -> None:
+    with pytest.raises(UnsayableMessage):
+        said("supply.unheard_of")
