@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import time
@@ -151,6 +152,9 @@ class _Demo:
             from prewatt.sim.onboarding import make_property
 
             self.progress.step("property")
+            for name in ("meters", "broker"):
+                # What older meters counted, and what a broker kept for them, belongs to no one now.
+                shutil.rmtree(self.state_dir / name, ignore_errors=True)
             facts = make_property(
                 units=self.arguments.units, days=self.arguments.days, now=wiring.now(),
                 sign_ins=[(*each, self._password(each[2])) for each in _SIGN_INS],
@@ -241,18 +245,25 @@ class _Demo:
                     }
                 )
             )
-            if "last_us" not in facts:
-                (folder / f"state-{number}.json").unlink(missing_ok=True)
             configs.append((f"meters-{number}", path))
         return configs
 
     def _switch_faults(self, facts: Mapping[str, Any], mqtt: str) -> None:
         """What makes the demo worth watching: a heater here, an open cover there, silent meters."""
-        for serial, name, value in facts["faults"]:
-            subprocess.run(
-                prewatt_command("sim", "fault", serial, name, str(value), "--broker", mqtt),
-                check=False, stdout=subprocess.DEVNULL,
-            )
+        from paho.mqtt import publish
+
+        from prewatt.sim.process import fault_topic
+
+        host, _, port = mqtt.rpartition(":")
+        publish.multiple(
+            [
+                # Retained, because a meter may connect later than this.
+                (fault_topic(serial), json.dumps({"name": name, "value": value}), 1, True)
+                for serial, name, value in facts["faults"]
+            ],
+            hostname=host,
+            port=int(port),
+        )
 
     def _await_meters(self, supervisor: Supervisor, facts: Mapping[str, Any]) -> None:
         """Until every meter that should speak has said hello."""

@@ -32,19 +32,19 @@ EMERGENCY_MICRO = 5 * MICRO
 #: What some units have left when the visitor arrives, in micro-units: about to be cut, about to be
 #: warned, in emergency credit, already exhausted, low.
 _ENDINGS = {
-    "PWN101": -EMERGENCY_MICRO + 90_000,
-    "PWA2": -EMERGENCY_MICRO + 260_000,
+    "PWN101": -EMERGENCY_MICRO + 40_000,
+    "PWAA2": -EMERGENCY_MICRO + 90_000,
     "PWS305": 5 * MICRO + 40_000,
     "PWN603": -1_300_000,
     "PWN704": -2_800_000,
-    "PWK5": -EMERGENCY_MICRO - 20_000,
+    "PWAK5": -EMERGENCY_MICRO - 20_000,
     "PWN305": 3_900_000,
     "PWS201": 2_600_000,
 }
 #: Heaters and faults, switched on at every start.
 _FAULTS = (
     ("PWN101", "heater", 9_000),
-    ("PWA2", "heater", 9_000),
+    ("PWAA2", "heater", 9_000),
     ("PWS305", "heater", 6_000),
     ("PWS403", "cover_open", 1),
     ("PWN502", "outage", 1),
