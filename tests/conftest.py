@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import date
 
+import django
 import psycopg
 import pytest
 from brokers import amqtt, broker, broker_folder, mosquitto  # noqa: F401 - fixtures for all
@@ -20,6 +21,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 os.environ.setdefault("PREWATT_SECRET_KEY", "test-key-of-no-value")
 os.environ["DJANGO_SETTINGS_MODULE"] = "prewatt.settings"
+
+# Models are imported at the top of test files, which pytest collects before any fixture runs.
+django.setup()
 
 #: Every login role has this password in the throw-away server and nowhere else.
 ROLE_PASSWORD = "throwaway"
@@ -52,9 +56,6 @@ def _use_database(dsn: str) -> None:
 @pytest.fixture(scope="session")
 def template_database(postgres_dsn: str) -> str:
     """The name of a migrated, walled database without rows."""
-    import django
-
-    django.setup()
     from prewatt import walls
     from prewatt.migrate import migrate
 

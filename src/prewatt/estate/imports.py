@@ -147,6 +147,7 @@ class AccountPlan:
     unit: UnitKey | None
     tariff: str
     opening_balance_micro: int
+    emergency_micro: int
     protection: Protection
     opened_at: datetime
 
@@ -297,8 +298,8 @@ class Cells:
         )
         return value in ("yes", "true", "1")
 
-    def money(self, column: str) -> int:
-        """An amount in micro-units, empty for zero; debts of the old system may be negative."""
+    def money(self, column: str, *, allow_negative: bool = False) -> int:
+        """An amount in micro-units, empty for zero."""
         value = self.row.cells.get(column, "")
         try:
             return parse_amount(
@@ -306,7 +307,7 @@ class Cells:
                 minor_digits=self._minor_digits,
                 limit_micro=OPENING_LIMIT_MICRO,
                 allow_zero=True,
-                allow_negative=True,
+                allow_negative=allow_negative,
             )
         except AmountRefused as refused:
             self.fault(
@@ -509,6 +510,7 @@ _COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
         "unit",
         "tariff",
         "opening_balance",
+        "emergency_credit",
         "protection",
     ),
     "tenancies": ("building", "unit", "customer", "account", "begins_at"),
@@ -701,7 +703,8 @@ def _account(cells: Cells) -> AccountPlan:
         customer=customer,
         unit=unit,
         tariff=cells.text("tariff", 24, default=""),
-        opening_balance_micro=cells.money("opening_balance"),
+        opening_balance_micro=cells.money("opening_balance", allow_negative=True),
+        emergency_micro=cells.money("emergency_credit"),
         protection=Protection[protection.upper()],
         opened_at=_EARLIEST,
     )
@@ -881,14 +884,16 @@ def _points_in_order(tables: _Tables) -> tuple[PointPlan, ...]:
             done[each.plan.code] = waiting.pop(each.plan.code).plan
     for placed in tables.points:
         parent = done.get(placed.plan.parent)
-        if parent and parent.role in CHARGED_ROLES and placed.plan.role in CHARGED_ROLES:
+        while parent and parent.role not in CHARGED_ROLES:
+            parent = done.get(parent.parent)
+        if parent and placed.plan.role in CHARGED_ROLES:
             tables.reader.fault(
                 "metering_points",
                 placed.row,
-                "role",
+                "parent",
                 "point.charged_twice",
                 f"Its energy is charged at {parent.code!r} already.",
-                "Make it a sub point, or its parent a feeder.",
+                "Make it a sub point, or name the feeder that it hangs on.",
             )
     return tuple(done.values())
 
@@ -964,6 +969,7 @@ def _vacancy(tables: _Tables, unit: Placed[UnitPlan], taken: Container[str]) -> 
         "",
         unit.plan.key,
         tables.property.default_tariff,
+        0,
         0,
         Protection.NONE,
         _EARLIEST,

@@ -382,7 +382,7 @@ def begin_assignments(
     )
 
 
-def _one_row(statement: str, values: Sequence[object]) -> None:
+def _one_row(statement: str, values: Sequence[datetime | int]) -> None:
     with connection.cursor() as cursor:
         cursor.execute(statement, list(values))
         if cursor.rowcount != 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from datetime import datetime
 
 from django.db import connection
 
@@ -49,7 +50,7 @@ def store_answer(
     account_id: int,
     property_id: int,
     answer: Mapping[str, object],
-    now: object,
+    now: datetime,
 ) -> None:
     """Keep the answer in the transaction of the deed."""
     with connection.cursor() as cursor:

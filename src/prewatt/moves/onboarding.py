@@ -59,12 +59,14 @@ def import_property(*, actor: Actor, sheets: PropertySheets, now: datetime) -> I
         _open_meters(plan, made, now)
         supply.open_accounts(
             rows=[
-                supply.NewSupply(
+                supply.OpenSupply(
                     account_id=made.account_ids[each.number],
                     property_id=made.property_id,
+                    emergency_micro=each.emergency_micro,
                     protection=each.protection,
                 )
                 for each in plan.accounts
+                if each.kind == "customer" or each.protection
             ],
             now=now,
         )

@@ -19,12 +19,12 @@ from prewatt.access.models import Duty
 from prewatt.access.scope import Actor, require, scope
 from prewatt.audit.operations import record
 from prewatt.billing.ingestion import apply_readings
-from prewatt.billing.models import TariffAssignment
+from prewatt.billing.models import Tariff, TariffAssignment
 from prewatt.billing.operations import assign_tariff, post_usage
 from prewatt.core.civil_time import instant_us
 from prewatt.core.readings import ReadingBatch, ReadingSource
 from prewatt.core.vee import HELD_VERDICTS, VERDICT_NAMES, Verdict
-from prewatt.core.vocabulary import OrderState, Protection
+from prewatt.core.vocabulary import Protection
 from prewatt.estate import operations as estate
 from prewatt.estate.imports import vacancy_number
 from prewatt.estate.models import Customer, Meter, Tenancy
@@ -38,6 +38,12 @@ from prewatt.moves.registers import (
     link_meters,
     open_registers,
     store_opening_readings,
+)
+from prewatt.moves.relays import (
+    expect_open_relay,
+    forget_cut,
+    relay_is_open,
+    withdraw_orders,
 )
 from prewatt.supply import operations as supply
 from prewatt.vending.operations import Recharge, RechargeRefused, recharge
@@ -111,6 +117,7 @@ class NewTenant:
     tariff_code: str
     account_number: str = ""
     protection: Protection = Protection.NONE
+    emergency_micro: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,14 +210,14 @@ def move_out(
     with scope(actor):
         before = stored_answer(actor=actor, key=key, body=body)
         if before is not None:
-            return _again(MovedOut, before)
+            return MovedOut(**_again(before))
         unit = _unit_at(actor, unit_id, closing, at, now)
         if unit.tenancy_id is None or unit.tenant_account_id is None:
             raise UnitVacant(f"nobody lives in {unit.building} {unit.code}")
         vacancy_id = unit.vacancy_account_id or _open_vacancy(actor, unit, at, now)
         balance = _leave(actor, unit, closing, at, now)
         _hand_over(unit.property_id, unit.tenant_account_id, vacancy_id, closing, at, now)
-        supply.decide_after_credit(account_ids=[vacancy_id], now=now)
+        _take_over_relays(unit.tenant_account_id, vacancy_id, closing, now)
         answer = MovedOut(unit_id, unit.tenant_account_id, vacancy_id, balance, at.isoformat())
         _conclude(
             actor,
@@ -254,7 +261,7 @@ def move_in(
     with scope(actor):
         before = stored_answer(actor=actor, key=key, body=body)
         if before is not None:
-            return _again(MovedIn, before)
+            return MovedIn(**_again(before))
         unit = _unit_at(actor, unit_id, opening, at, now)
         if unit.tenancy_id is not None:
             raise UnitOccupied(f"somebody lives in {unit.building} {unit.code}")
@@ -262,7 +269,6 @@ def move_in(
         if unit.vacancy_account_id is not None and opening:
             _charge_to(unit, opening, at, now)
             _post(actor, unit.property_id, unit.vacancy_account_id, at, now)
-            _withdraw_orders([each.meter_id for each in opening], now)
         answer = _enter(actor, unit, unit.vacancy_account_id, tenant, opening, at, now)
         answer = _with_recharge(actor, answer, first_recharge, key, now)
         _conclude(
@@ -305,7 +311,7 @@ def tenant_change(
     with scope(actor):
         before = stored_answer(actor=actor, key=key, body=body)
         if before is not None:
-            return _again(TenantChanged, before)
+            return TenantChanged(**_again(before))
         unit = _unit_at(actor, unit_id, registers, at, now)
         former = unit.tenant_account_id
         if unit.tenancy_id is None or former is None:
@@ -363,14 +369,14 @@ def exchange_meter(
     with scope(actor):
         before = stored_answer(actor=actor, key=key, body=body)
         if before is not None:
-            return _again(MeterExchanged, before)
+            return MeterExchanged(**_again(before))
         old = locked_meter(meter_id)
         if old is None:
             raise UnknownPlace(f"no meter {meter_id} is installed at your properties")
         require(actor, "estate.write", property_id=old.property_id)
         _refuse_instant(old.property_id, [old], at, now)
         _refuse_register(new_meter.serial, opening_wh, new_meter.modulus_wh)
-        new_id = _exchange(old, new_meter, closing_wh, opening_wh, at, now)
+        new_id = _exchange(actor, old, new_meter, closing_wh, opening_wh, at, now)
         answer = MeterExchanged(meter_id, new_id, old.account_id, at.isoformat())
         _conclude(
             actor,
@@ -506,12 +512,17 @@ def _charge(
 def _post(actor: Actor, property_id: int, account_id: int, at: datetime, now: datetime) -> None:
     """Post what was used before the move: on the actor's word, by the system's right to post."""
     post_usage(
-        actor=Actor(actor.code, Duty.SYSTEM, (property_id,), actor.name, actor.user_id),
+        actor=_system(actor, property_id),
         account_ids=[account_id],
         until=at,
         cause="move",
         now=now,
     )
+
+
+def _system(actor: Actor, property_id: int) -> Actor:
+    """What a move itself brings about needs no duty of the one who moves; the name stays theirs."""
+    return Actor(actor.code, Duty.SYSTEM, (property_id,), actor.name, actor.user_id)
 
 
 def _leave(
@@ -528,7 +539,6 @@ def _leave(
     estate.end_tenancy(tenancy_id=unit.tenancy_id, at=at)
     if not Tenancy.objects.filter(account_id=account_id, period__upper_inf=True).exists():
         estate.close_account(account_id=account_id, at=at)
-    _withdraw_orders([each.meter_id for each in closing], now)
     return _available(account_id)
 
 
@@ -545,7 +555,7 @@ def _enter(
     customer_id = _customer(unit.property_id, tenant.customer)
     number = tenant.account_number or f"{unit.building}-{unit.code}-{unit.tenancies + 1}"
     account_id = _open_account(
-        actor, unit, number, tenant.tariff_code, tenant.protection, at, now, customer_id=customer_id
+        actor, unit, number, tenant.tariff_code, at, now, customer_id=customer_id
     )
     estate.begin_tenancy(
         property_id=unit.property_id,
@@ -556,7 +566,16 @@ def _enter(
     )
     if former_account_id is not None:
         _hand_over(unit.property_id, former_account_id, account_id, opening, at, now)
-    supply.decide_after_credit(account_ids=[account_id], now=now)
+    supply.open_accounts(
+        rows=[
+            supply.OpenSupply(
+                account_id, unit.property_id, tenant.emergency_micro, tenant.protection
+            )
+        ],
+        now=now,
+    )
+    if former_account_id is not None:
+        _take_over_relays(former_account_id, account_id, opening, now)
     return MovedIn(
         unit.unit_id,
         customer_id,
@@ -592,7 +611,6 @@ def _open_vacancy(actor: Actor, unit: UnitAt, at: datetime, now: datetime) -> in
         unit,
         vacancy_number(unit.building, unit.code),
         current.tariff.code,
-        Protection.NONE,
         at,
         now,
         customer_id=None,
@@ -604,7 +622,6 @@ def _open_account(
     unit: UnitAt,
     number: str,
     tariff_code: str,
-    protection: Protection,
     at: datetime,
     now: datetime,
     *,
@@ -625,15 +642,12 @@ def _open_account(
         raise NameTaken(f"there is an account {number!r} already; choose another number") from error
     open_accounts(rows=[(account_id, unit.property_id, unit.legal_entity_id)], now=now)
     _assign_tariff(actor, unit.property_id, account_id, tariff_code, at, now)
-    supply.open_accounts(rows=[supply.NewSupply(account_id, unit.property_id, protection)], now=now)
     return account_id
 
 
 def _assign_tariff(
     actor: Actor, property_id: int, account_id: int, code: str, at: datetime, now: datetime
 ) -> None:
-    from prewatt.billing.models import Tariff
-
     try:
         assign_tariff(
             actor=actor,
@@ -669,8 +683,28 @@ def _hand_over(
     )
 
 
+def _take_over_relays(
+    from_account_id: int,
+    to_account_id: int,
+    registers: Sequence[RegisterValue],
+    now: datetime,
+) -> None:
+    """No order of the former payer reaches the next one, who can still close an open relay."""
+    meter_ids = [each.meter_id for each in registers]
+    opening = withdraw_orders(meter_ids=meter_ids, now=now)
+    forget_cut(account_id=from_account_id)
+    if opening or relay_is_open(meter_ids=meter_ids):
+        expect_open_relay(account_id=to_account_id)
+
+
 def _exchange(
-    old: MeterAt, new_meter: NewMeter, closing_wh: int, opening_wh: int, at: datetime, now: datetime
+    actor: Actor,
+    old: MeterAt,
+    new_meter: NewMeter,
+    closing_wh: int,
+    opening_wh: int,
+    at: datetime,
+    now: datetime,
 ) -> int:
     closing = [RegisterValue(old.meter_id, closing_wh)]
     if old.account_id is not None:
@@ -678,7 +712,7 @@ def _exchange(
         close_registers(account_id=old.account_id, meter_ids=[old.meter_id], at=at)
         estate.end_assignments(values=closing, at=at)
     estate.remove_meter(meter_id=old.meter_id, value_wh=closing_wh, at=at)
-    _withdraw_orders([old.meter_id], now)
+    withdraw_orders(meter_ids=[old.meter_id], now=now)
     try:
         with transaction.atomic():
             new_id = estate.install_meter(
@@ -701,23 +735,10 @@ def _exchange(
         openings = [Opening(old.account_id, new_id, at, opening_wh)]
         open_registers(openings=openings, now=now)
         store_opening_readings(openings=openings, source=ReadingSource.MANUAL, now=now)
-        supply.decide_after_credit(account_ids=[old.account_id], now=now)
-    return new_id
-
-
-def _withdraw_orders(meter_ids: Sequence[int], now: datetime) -> None:
-    """No order of the former payer may reach the relay of the next one."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """UPDATE supply_order SET state = %s, finished_at = %s, next_try_at = NULL
-               WHERE meter_id = ANY(%s) AND state = ANY(%s)""",
-            [
-                int(OrderState.SUPERSEDED),
-                now,
-                list(meter_ids),
-                [int(OrderState.DECIDED), int(OrderState.SENT), int(OrderState.ACKNOWLEDGED)],
-            ],
+        supply.look_again(
+            actor=_system(actor, old.property_id), account_ids=[old.account_id], now=now
         )
+    return new_id
 
 
 def _with_recharge(
@@ -780,5 +801,6 @@ def _plain(values: Sequence[RegisterValue]) -> list[tuple[int, int]]:
     return sorted((each.meter_id, each.value_wh) for each in values)
 
 
-def _again(kind: type[Any], answer: Mapping[str, object]) -> Any:
-    return kind(**{**answer, "repeated": True})
+def _again(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """The stored answer, which our own JSON has turned into plain values."""
+    return {**answer, "repeated": True}

@@ -97,7 +97,7 @@ def _unit(unit_id: int) -> UnitAt | None:
         return None
     charged = "', '".join(sorted(CHARGED_ROLES))
     meters = _meters(f"n.unit_id = %s AND n.role IN ('{charged}')", unit_id)
-    return UnitAt(*row, meters=tuple(meters))
+    return UnitAt(*(*row, tuple(meters)))
 
 
 def _meters(condition: str, value: int) -> list[MeterAt]:
@@ -112,7 +112,7 @@ def _meters(condition: str, value: int) -> list[MeterAt]:
                 LEFT JOIN meter_state s ON s.meter_id = m.id AND s.account_id = a.account_id
                     AND s.register_code = %s
                 WHERE {condition}
-                ORDER BY m.id""",  # noqa: S608  the condition is one of ours, its value a parameter
+                ORDER BY m.id""",
             [int(ACTIVE_IMPORT), value],
         )
         return [MeterAt(*row) for row in cursor.fetchall()]

@@ -1,0 +1,324 @@
+"""A property comes in whole or not at all, and every bad row is told in one go."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from prewatt.access.models import Duty
+from prewatt.access.scope import Actor, PermissionRefused, system_actor
+from prewatt.estate import queries
+from prewatt.estate.sheets import ImportRefused, PropertySheets, read_sheets
+from prewatt.moves.onboarding import import_property
+from tests.estate.tables import NOW, Tables, tables, write_folder
+
+IMPORTER = system_actor("import")
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+def _rows(statement: str, *values: object) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, list(values))
+        return list(cursor.fetchall())
+
+
+def _import(made: Tables) -> int:
+    return import_property(actor=IMPORTER, sheets=PropertySheets.of(made), now=NOW).property_id
+
+
+def _errors(made: Tables) -> list[tuple[str, int, str, str]]:
+    with pytest.raises(ImportRefused) as refused:
+        _import(made)
+    for each in refused.value.errors:
+        assert each.problem.endswith(".") and each.remedy.endswith(".")
+    return [(each.sheet, each.row, each.column, each.code) for each in refused.value.errors]
+
+
+EVERYTHING = [
+    "organisation",
+    "legal_entity",
+    "property",
+    "building",
+    "unit",
+    "metering_point",
+    "meter",
+    "installation",
+    "customer",
+    "account",
+    "tenancy",
+    "meter_assignment",
+    "account_state",
+    "meter_state",
+    "meter_link",
+    "supply_state",
+    "transfer",
+    "register_reading",
+    "tariff",
+    "tariff_version",
+    "tariff_assignment",
+    "tariff_epoch",
+    "audit_event",
+]
+
+
+def _counts() -> dict[str, int]:
+    return {table: _rows(f"SELECT count(*) FROM {table}")[0][0] for table in EVERYTHING}
+
+
+def test_a_folder_becomes_a_running_property(tmp_path: Path) -> None:
+    sheets = read_sheets(write_folder(tmp_path, tables()))
+    report = import_property(actor=IMPORTER, sheets=sheets, now=NOW)
+    assert report.counts == {
+        "tariffs": 1, "buildings": 2, "units": 3, "metering_points": 4, "meters": 4,
+        "customers": 1, "accounts": 3, "tenancies": 1,
+    }  # fmt: skip
+    assert report.vacancy_accounts == 2
+    assert report.opening_balance_micro == 125_500_000
+    assert report.unpaid_serials == ("M-F",)
+    watermarks = _rows(
+        """SELECT a.number, m.serial, s.opened_value_wh, s.last_value_wh, s.opened_at = s.last_at,
+                  to_char(s.opened_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')
+           FROM meter_state s JOIN account a ON a.id = s.account_id JOIN meter m ON m.id = s.meter_id
+           ORDER BY m.serial"""
+    )
+    assert watermarks == [
+        ("1001", "M-101", 1_000, 1_000, True, "2026-10-31 23:00"),
+        ("V-A-102", "M-102", 2_000, 2_000, True, "2026-10-31 23:00"),
+        ("OWN-LIFT", "M-LIFT", 3_000, 3_000, True, "2026-10-31 23:00"),
+    ]
+    balances = _rows(
+        """SELECT a.number, s.posted, s.transfer_seq, u.protection <> ''
+           FROM account_state s JOIN account a ON a.id = s.account_id
+           JOIN supply_state u ON u.account_id = s.account_id ORDER BY a.number"""
+    )
+    assert [row[:3] for row in balances] == [
+        ("1001", 25_500_000, 1), ("OWN-LIFT", 100_000_000, 1), ("V-A-102", 0, 0),
+    ]  # fmt: skip
+    tree = dict(
+        _rows(
+            "SELECT c.code, p.code FROM metering_point c LEFT JOIN metering_point p ON p.id = c.parent_id"
+        )
+    )
+    assert tree == {"P-101": "F", "P-102": "F", "P-LIFT": "F", "F": None}
+    assert _rows("SELECT serial FROM meter JOIN meter_link ON meter_id = meter.id ORDER BY 1") == [
+        ("M-101",), ("M-102",), ("M-F",), ("M-LIFT",),
+    ]  # fmt: skip
+
+
+def test_opening_balances_are_transfers_that_sum_to_the_posted_balance() -> None:
+    made = tables()
+    made["accounts"][0]["opening_balance"] = "-3.10"
+    _import(made)
+    assert _rows(
+        """SELECT a.number, t.kind, t.counter_account, t.amount, t.posted_after, s.posted
+           FROM transfer t JOIN account a ON a.id = t.account_id
+           JOIN account_state s ON s.account_id = a.id ORDER BY 1"""
+    ) == [
+        ("1001", 1, 8, -3_100_000, -3_100_000, -3_100_000),
+        ("OWN-LIFT", 1, 8, 100_000_000, 100_000_000, 100_000_000),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sheet", "row", "column", "value", "code"),
+    [
+        ("property", 0, "time_zone", "Mars/Olympus", "property.unknown_zone"),
+        ("property", 0, "currency", "euro", "cell.too_long"),
+        ("property", 0, "currency", "eur", "property.currency"),
+        ("property", 0, "holiday_calendar", "XX", "property.unknown_calendar"),
+        ("property", 0, "name", "", "cell.missing"),
+        ("property", 0, "default_tariff", "gone", "reference.unknown"),
+        ("tariffs", 0, "document", "{", "tariff.not_json"),
+        ("tariffs", 0, "document", "[1]", "tariff.not_json"),
+        ("tariffs", 0, "document", '{"format": "prewatt-tariff/1"}', "tariff.refused"),
+        ("tariffs", 0, "approved_by", "", "cell.missing"),
+        ("tariffs", 0, "approved_by", "system:import", "tariff.self_approved"),
+        ("buildings", 1, "code", "", "cell.missing"),
+        ("units", 1, "kind", "castle", "cell.unknown_word"),
+        ("units", 1, "floor", "first", "cell.not_a_number"),
+        ("units", 1, "floor", "9999", "cell.out_of_range"),
+        ("units", 1, "code", "101", "row.repeated"),
+        ("metering_points", 0, "role", "socket", "cell.unknown_word"),
+        ("metering_points", 0, "source", "wind", "cell.unknown_word"),
+        ("metering_points", 0, "parent", "nowhere", "reference.unknown"),
+        ("metering_points", 0, "unit", "", "cell.missing"),
+        ("metering_points", 0, "unit", "999", "reference.unknown"),
+        ("metering_points", 1, "parent", "P-101", "point.charged_twice"),
+        ("metering_points", 3, "parent", "F", "point.ring"),
+        ("meters", 0, "serial", "", "cell.missing"),
+        ("meters", 1, "serial", "M-101", "row.repeated"),
+        ("meters", 0, "metering_point", "P-999", "reference.unknown"),
+        ("meters", 1, "metering_point", "P-101", "meter.point_taken"),
+        ("meters", 0, "multiplier", "0", "cell.out_of_range"),
+        ("meters", 0, "multiplier", "1.5", "cell.not_a_number"),
+        ("meters", 0, "opening_wh", "-1", "cell.out_of_range"),
+        ("meters", 0, "opening_wh", "1000000000", "cell.out_of_range"),
+        ("meters", 0, "installed_at", "yesterday", "cell.not_a_date"),
+        ("meters", 0, "installed_at", "2026-11-18", "cell.in_the_future"),
+        ("meters", 0, "installed_at", "1970-01-01", "cell.too_early"),
+        ("meters", 0, "installed_at", "2026-09-01", "meter.before_tenancy"),
+        ("meters", 0, "has_relay", "maybe", "cell.unknown_word"),
+        ("customers", 0, "email", "ada at example", "customer.email"),
+        ("customers", 0, "name", "x" * 121, "cell.too_long"),
+        ("accounts", 0, "opening_balance", "25,50", "cell.amount_malformed"),
+        ("accounts", 0, "opening_balance", "25.505", "cell.amount_too_many_decimals"),
+        ("accounts", 0, "opening_balance", "1e9", "cell.amount_malformed"),
+        ("accounts", 0, "opening_balance", "9999999", "cell.amount_over_limit"),
+        ("accounts", 0, "protection", "friend", "cell.unknown_word"),
+        ("accounts", 0, "tariff", "gone", "reference.unknown"),
+        ("accounts", 0, "kind", "gift", "cell.unknown_word"),
+        ("accounts", 1, "customer", "c1", "account.vacancy_customer"),
+        ("accounts", 1, "number", "1001", "row.repeated"),
+        ("tenancies", 0, "unit", "999", "reference.unknown"),
+        ("tenancies", 0, "account", "OWN-LIFT", "tenancy.foreign_account"),
+        ("tenancies", 0, "account", "7", "reference.unknown"),
+        ("tenancies", 0, "begins_at", "2027-01-01", "cell.in_the_future"),
+    ],
+)
+def test_each_bad_cell_is_named_and_nothing_is_written(
+    sheet: str, row: int, column: str, value: str, code: str
+) -> None:
+    made = tables()
+    made[sheet][row][column] = value
+    assert (sheet, row + 2, column, code) in _errors(made)
+    assert set(_counts().values()) == {0}
+
+
+def test_all_bad_rows_are_told_together_and_in_order() -> None:
+    made = tables()
+    made["units"][0]["kind"] = "castle"
+    made["units"][1]["floor"] = "x"
+    made["meters"][2]["opening_wh"] = ""
+    made["accounts"][0]["opening_balance"] = "much"
+    assert _errors(made) == [
+        ("units", 2, "kind", "cell.unknown_word"),
+        ("units", 3, "floor", "cell.not_a_number"),
+        ("meters", 4, "opening_wh", "cell.missing"),
+        ("accounts", 2, "opening_balance", "cell.amount_malformed"),
+    ]
+
+
+def test_two_tenancies_of_one_unit_and_a_let_common_point_are_refused() -> None:
+    made = tables()
+    made["tenancies"].append(dict(made["tenancies"][0], begins_at="2026-11-05"))
+    made["tenancies"].append(dict(made["tenancies"][0], building="B", unit="LIFT"))
+    codes = {(sheet, row, code) for sheet, row, _, code in _errors(made)}
+    assert ("tenancies", 3, "row.repeated") in codes
+    assert ("metering_points", 4, "point.common_is_let") in codes
+
+
+def test_a_vacant_unit_needs_a_tariff_for_its_account() -> None:
+    made = tables()
+    del made["property"][0]["default_tariff"]
+    assert ("units", 3, "code", "account.no_tariff") in _errors(made)
+
+
+def test_unknown_columns_and_a_missing_or_second_property_are_refused() -> None:
+    assert ("units", 1, "colour", "sheet.unknown_column") in _errors(
+        tables(units=[{"building": "A", "code": "1", "kind": "flat", "colour": "red"}])
+    )
+    assert ("property", 0, "", "property.not_one") in _errors(tables(property=[]))
+    assert ("property", 0, "", "property.not_one") in _errors(
+        tables(property=tables()["property"] * 2)
+    )
+
+
+def test_the_same_property_or_meter_cannot_come_twice() -> None:
+    _import(tables())
+    before = _counts()
+    codes = {(sheet, row, code) for sheet, row, _, code in _errors(tables())}
+    assert codes == {("property", 2, "property.exists")} | {
+        ("meters", row, "meter.exists") for row in range(2, 6)
+    }
+    assert _counts() == before
+
+
+def test_a_failure_after_the_check_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> None:
+        raise RuntimeError("the disk is full")
+
+    monkeypatch.setattr("prewatt.moves.onboarding.link_meters", fail)
+    with pytest.raises(RuntimeError):
+        _import(tables())
+    assert set(_counts().values()) == {0}
+
+
+@pytest.mark.parametrize("duty", [Duty.OPERATOR, Duty.ADMINISTRATOR, Duty.AUDITOR])
+def test_only_the_system_imports(duty: Duty) -> None:
+    with pytest.raises(PermissionRefused):
+        import_property(
+            actor=Actor("user:1", duty, (1,)), sheets=PropertySheets.of(tables()), now=NOW
+        )
+
+
+def test_queries_find_meters_units_and_tenants() -> None:
+    property_id = _import(tables())
+    found = queries.meters_by_serial(actor=IMPORTER, serials=["M-101", "M-F", "no"], at=NOW)
+    assert set(found) == {"M-101", "M-F"}
+    assert found["M-F"].account_id is None
+    assert found["M-101"].property_id == property_id
+    units = queries.units_in_order(actor=IMPORTER, property_id=property_id, at=NOW)
+    assert [(u.building, u.code, u.vacant) for u in units] == [
+        ("A", "101", False), ("A", "102", True), ("B", "LIFT", True),
+    ]  # fmt: skip
+    assert units[0].account_id == found["M-101"].account_id
+    tenancy = queries.tenancy_of_unit(actor=IMPORTER, unit_id=units[0].unit_id, at=NOW)
+    assert tenancy is not None and tenancy.customer == "Ada Weiß" and tenancy.ends_at is None
+    assert queries.tenancy_of_unit(actor=IMPORTER, unit_id=units[1].unit_id, at=NOW) is None
+
+
+def test_a_foreign_property_is_invisible() -> None:
+    property_id = _import(tables())
+    stranger = Actor("user:9", Duty.ADMINISTRATOR, (property_id + 1,))
+    assert queries.meters_by_serial(actor=stranger, serials=["M-101"], at=NOW) == {}
+    assert queries.units_in_order(actor=stranger, property_id=property_id, at=NOW) == []
+    assert queries.properties(actor=stranger) == []
+    friend = Actor("user:8", Duty.AUDITOR, (property_id,))
+    assert [each.code for each in queries.properties(actor=friend)] == ["linden"]
+
+
+def test_two_hundred_and_forty_units_come_in_within_three_seconds() -> None:
+    count = 240
+    made = tables(
+        units=[
+            {"building": "AB"[n % 2], "code": f"{n}", "floor": n // 20, "kind": "flat"}
+            for n in range(count)
+        ],
+        metering_points=[
+            {"code": f"P{n}", "building": "AB"[n % 2], "unit": f"{n}", "role": "supply"}
+            for n in range(count)
+        ],
+        meters=[
+            {
+                "serial": f"S{n}",
+                "metering_point": f"P{n}",
+                "installed_at": "2026-08-19",
+                "opening_wh": n,
+            }
+            for n in range(count)
+        ],
+        customers=[{"code": f"c{n}", "name": f"Tenant {n}"} for n in range(220)],
+        accounts=[
+            {"number": f"{n}", "customer": f"c{n}", "opening_balance": "20"} for n in range(220)
+        ],
+        tenancies=[
+            {
+                "building": "AB"[n % 2],
+                "unit": f"{n}",
+                "customer": f"c{n}",
+                "account": f"{n}",
+                "begins_at": "2026-01-01",
+            }
+            for n in range(220)
+        ],
+    )
+    started = time.perf_counter()
+    report = import_property(actor=IMPORTER, sheets=PropertySheets.of(made), now=NOW)
+    assert time.perf_counter() - started < 3
+    assert report.vacancy_accounts == 20
+    assert _rows("SELECT count(*) FROM meter_state") == [(count,)]

@@ -1,0 +1,147 @@
+"""Meters exchanged and registers read by hand: the account goes on, and no kilowatt-hour is lost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from prewatt.access.models import Duty
+from prewatt.access.scope import Actor, PermissionRefused
+from prewatt.billing.ingestion import apply_readings
+from prewatt.core.civil_time import instant_us
+from prewatt.core.readings import ReadingBatch
+from prewatt.core.vee import Verdict
+from prewatt.estate.operations import NewMeter
+from prewatt.moves import operations as moves
+from prewatt.moves.operations import MeterExchanged
+from tests.estate.tables import NOW
+from tests.moves.world import (
+    PRICE_MICRO_PER_WH,
+    World,
+    available,
+    charged_wh,
+    hours,
+    rows,
+    snapshot,
+    world,
+)
+
+
+@pytest.fixture
+def here(database: str) -> World:
+    return world()
+
+
+def _exchange(
+    here: World, closing_wh: int, at: float, *, meter: NewMeter | None = None, key: str = "k",
+    old: str = "M-101", opening_wh: int = 7,
+) -> MeterExchanged:  # fmt: skip
+    return moves.exchange_meter(
+        actor=here.administrator, meter_id=here.meters[old], closing_wh=closing_wh,
+        new_meter=meter or NewMeter("N-1", multiplier=2), opening_wh=opening_wh, at=hours(at),
+        key=key, now=NOW,
+    )  # fmt: skip
+
+
+def test_an_exchange_charges_both_devices_to_one_account(here: World) -> None:
+    here.read("M-101", hours(1), 1_400)
+    exchanged = _exchange(here, 2_000, 10)
+    account = here.accounts["1001"]
+    assert exchanged.account_id == account
+    batch = ReadingBatch.of(
+        meter_id=np.array([exchanged.new_meter_id], dtype=np.int64),
+        read_at_us=np.array([instant_us(hours(11))], dtype=np.int64),
+        value_wh=np.array([107], dtype=np.int64),
+        received_at_us=instant_us(NOW),
+    )
+    assert apply_readings(batch=batch, now=NOW).accepted == 1
+    # The new device counts behind a transformer of ratio two.
+    assert charged_wh(account) == 1_000 + 2 * 100
+    assert available(account) == 25_500_000 - 1_200 * PRICE_MICRO_PER_WH
+    assert here.read("M-101", hours(12), 2_100) is Verdict.AFTER_CLOSING
+    assert charged_wh(account) == 1_200
+    assert rows(
+        """SELECT m.serial, i.start_value_wh, i.end_value_wh, upper_inf(i.period)
+           FROM installation i JOIN meter m ON m.id = i.meter_id
+           JOIN metering_point p ON p.id = i.metering_point_id
+           WHERE p.code = 'P-101' ORDER BY i.period"""
+    ) == [("M-101", 1_000, 2_000, False), ("N-1", 7, None, True)]
+
+
+def test_a_feeder_is_exchanged_although_nobody_pays_by_it(here: World) -> None:
+    exchanged = _exchange(here, 12_000, 10, old="M-F")
+    assert exchanged.account_id is None
+    assert rows("SELECT count(*) FROM meter_state WHERE meter_id = %s", exchanged.new_meter_id) == [
+        (0,)
+    ]
+
+
+def test_a_refused_exchange_leaves_the_old_device_in_place(here: World) -> None:
+    here.read("M-101", hours(20), 3_000)
+    before = snapshot()
+    with pytest.raises(moves.TooEarly):
+        _exchange(here, 2_000, 10)
+    with pytest.raises(moves.NameTaken):
+        _exchange(here, 3_500, 30, meter=NewMeter("M-102"))
+    with pytest.raises(moves.RegisterRefused):
+        _exchange(here, 2_999, 30)
+    with pytest.raises(moves.RegisterRefused):
+        _exchange(here, 3_500, 30, opening_wh=10**9)
+    with pytest.raises(moves.UnknownPlace):
+        moves.exchange_meter(
+            actor=here.administrator, meter_id=10**6, closing_wh=1, new_meter=NewMeter("N"),
+            opening_wh=0, at=hours(30), key="x", now=NOW,
+        )  # fmt: skip
+    assert snapshot() == before
+
+
+def test_an_exchange_repeats_by_its_key_alone(here: World) -> None:
+    first = _exchange(here, 2_000, 10)
+    assert _exchange(here, 2_000, 10) == replace(first, repeated=True)
+
+
+def test_an_operator_enters_a_reading_and_it_is_charged_like_any_other(here: World) -> None:
+    entered = moves.manual_reading(
+        actor=here.operator, meter_id=here.meters["M-101"], value_wh=1_800, read_at=hours(5), now=NOW
+    )
+    assert (entered.verdict, entered.held) == ("mdm.vee.accepted", False)
+    account = here.accounts["1001"]
+    assert available(account) == 25_500_000 - 800 * PRICE_MICRO_PER_WH
+    assert rows(
+        "SELECT source, value_wh FROM register_reading WHERE meter_id = %s ORDER BY read_at",
+        here.meters["M-101"],
+    ) == [(3, 1_000), (2, 1_800)]
+    repeated = moves.manual_reading(
+        actor=here.operator, meter_id=here.meters["M-101"], value_wh=1_800, read_at=hours(5), now=NOW
+    )
+    assert (repeated.verdict, charged_wh(account)) == ("mdm.vee.duplicate", 800)
+
+
+def test_an_absurd_reading_by_hand_waits_in_validation(here: World) -> None:
+    for value_wh, verdict in ((900, "backwards"), (900_000_000, "implausible")):
+        entered = moves.manual_reading(
+            actor=here.operator, meter_id=here.meters["M-101"], value_wh=value_wh, now=NOW,
+            read_at=hours(5),
+        )  # fmt: skip
+        assert (entered.verdict, entered.held) == (f"mdm.vee.{verdict}", True)
+    assert charged_wh(here.accounts["1001"]) == 0
+    assert rows("SELECT value_wh, reason, state FROM vee_case ORDER BY case_id") == [
+        (900, "mdm.vee.backwards", "held"),
+        (900_000_000, "mdm.vee.implausible", "held"),
+    ]
+
+
+def test_readings_by_hand_need_a_duty_a_meter_in_scope_and_somebody_who_pays(here: World) -> None:
+    def enter(actor: Actor, serial: str) -> None:
+        moves.manual_reading(
+            actor=actor, meter_id=here.meters[serial], value_wh=1_800, read_at=hours(5), now=NOW
+        )
+
+    with pytest.raises(PermissionRefused):
+        enter(Actor("user:7", Duty.AUDITOR, (here.property_id,)), "M-101")
+    with pytest.raises(moves.UnknownPlace):
+        enter(Actor("user:8", Duty.OPERATOR, (here.property_id + 1,)), "M-101")
+    with pytest.raises(moves.UnknownPlace):
+        enter(here.operator, "M-F")
