@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections import Counter
 from pathlib import Path
 
 import polib
@@ -28,12 +27,10 @@ def problems_of(path: Path) -> list[str]:
             continue
         where = f"{path}:{entry.linenum}: {entry.msgid!r}"
         translations = list(entry.msgstr_plural.values()) or [entry.msgstr]
+        allowed = set(_PLACEHOLDER.findall(entry.msgid + entry.msgid_plural))
         if entry.fuzzy or not all(translations):
             problems.append(f"{where} is not translated")
-        elif any(
-            Counter(_PLACEHOLDER.findall(text)) - Counter(_PLACEHOLDER.findall(entry.msgid))
-            for text in translations
-        ):
+        elif any(set(_PLACEHOLDER.findall(text)) - allowed for text in translations):
             problems.append(f"{where} has a placeholder that its text does not have")
     return problems
 
