@@ -6,7 +6,6 @@ import json
 from datetime import timedelta
 
 import pytest
-from world_of_supply import CLERK, EUR, NOW, World
 
 from prewatt.access.models import Duty
 from prewatt.access.scope import Actor, PermissionRefused
@@ -22,6 +21,7 @@ from prewatt.core.vocabulary import (
 from prewatt.supply import operations
 from prewatt.supply.operations import SupplyRefused
 from prewatt.supply.policy import PolicyRefused
+from tests.supply.world import CLERK, EUR, NOW, World
 
 pytestmark = pytest.mark.usefixtures("database")
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -107,7 +107,7 @@ def test_too_little_money_is_told_with_its_shortfall_and_stays_cut() -> None:
 
 
 def finish_orders(world: World) -> None:
-    from world_of_supply import _run
+    from tests.supply.world import _run
 
     _run("UPDATE supply_order SET state = %s, finished_at = %s", OrderState.VERIFIED.value, NOW)
 
@@ -238,7 +238,7 @@ def test_a_stale_hold_is_decided_by_the_next_live_reading_itself() -> None:
 
 def test_an_account_without_supply_is_never_decided() -> None:
     world = World(2)
-    from world_of_supply import _run
+    from tests.supply.world import _run
 
     _run("DELETE FROM supply_state WHERE account_id = %s", world.account_ids[1])
     world.read(-EUR)
@@ -262,10 +262,11 @@ def test_rules_that_cannot_be_used_are_refused() -> None:
 
 def test_decisions_cannot_be_changed_by_anybody_but_their_owner(database: str) -> None:
     import psycopg
-    from conftest import role_dsn
+
+    from tests.conftest import role_dsn
 
     World().cut()
     for role in ("clerk", "head_end"):
-        with psycopg.connect(role_dsn(database, role)) as connection:
-            with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                connection.execute("UPDATE supply_decision SET reason = 'other'")
+        refused = pytest.raises(psycopg.errors.InsufficientPrivilege)
+        with psycopg.connect(role_dsn(database, role)) as connection, refused:
+            connection.execute("UPDATE supply_decision SET reason = 'other'")

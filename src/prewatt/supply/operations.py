@@ -238,7 +238,7 @@ def _cases(
     account_ids: Sequence[int], now: datetime, *, trigger: str, is_live: bool
 ) -> list[_Case]:
     """Load, lock and look at the levels. Accounts without supply are watched no more."""
-    found = queries.standings(account_ids, lock=True)
+    found = queries.lock_standings(account_ids)
     unmanaged = set(account_ids) - {each.account_id for each in found}
     _set_watch(dict.fromkeys(unmanaged, NEVER))
     rules = queries.rules(sorted({each.property_id for each in found}), now)

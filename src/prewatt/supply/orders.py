@@ -8,8 +8,8 @@ balance. Ending an expired order does lock accounts, and does so first, as every
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -135,21 +135,13 @@ class OrderBook:
             rules = queries.rules(sorted({row.property_id for row in rows}), now)
             moved = []
             for row in rows:
-                with _late_answers_ignored():
+                # A late answer that no longer fits its order changes nothing.
+                with suppress(IllegalTransition):
                     after = step(row, rules[row.property_id].order)
                     if after != row.order:
                         moved.append((row, after))
             _write(moved, now)
             _tell(moved, rules, now)
-
-
-@contextmanager
-def _late_answers_ignored() -> Iterator[None]:
-    """An answer that no longer fits its order changes nothing: the next attempt asks again."""
-    try:
-        yield
-    except IllegalTransition:
-        pass
 
 
 def _locked(order_ids: Sequence[int], meter_ids: Sequence[int]) -> list[_Row]:

@@ -17,9 +17,6 @@ from django.db import connection
 from prewatt.core.vocabulary import OrderKind, Protection, RelayState
 from prewatt.supply.policy import Rules, compile_rules
 
-_US = "(extract(epoch FROM {0}) * 1000000)::bigint"
-_FINITE_US = f"CASE WHEN isfinite({{0}}) THEN {_US} END"
-
 
 @dataclass(frozen=True, slots=True)
 class Standing:
@@ -69,18 +66,19 @@ class DueOrder:
     expires_at: datetime | None
 
 
-def standings(account_ids: Sequence[int], *, lock: bool) -> list[Standing]:
-    """Return the supply standing of each account that has one, in account order."""
+def lock_standings(account_ids: Sequence[int]) -> list[Standing]:
+    """Lock and return the supply standing of each account that has one, in account order."""
     with connection.cursor() as cursor:
         cursor.execute(
-            f"""SELECT s.account_id, s.property_id, s.desired, s.protection, s.emergency_micro,
-                       s.fired_mask, s.would_mask, s.level_fired_at, s.outcome, s.reason,
-                       s.closed_gates, s.held, s.reconsider_at,
-                       {_US.format("s.payment_hold_until")}, a.available, a.spend_per_day,
-                       a.watch_below, {_FINITE_US.format("a.last_interval_at")}
-                FROM supply_state s JOIN account_state a USING (account_id)
-                WHERE s.account_id = ANY(%s) ORDER BY s.account_id
-                {"FOR UPDATE OF s" if lock else ""}""",
+            """SELECT s.account_id, s.property_id, s.desired, s.protection, s.emergency_micro,
+                      s.fired_mask, s.would_mask, s.level_fired_at, s.outcome, s.reason,
+                      s.closed_gates, s.held, s.reconsider_at,
+                      (extract(epoch FROM s.payment_hold_until) * 1000000)::bigint,
+                      a.available, a.spend_per_day, a.watch_below,
+                      CASE WHEN isfinite(a.last_interval_at)
+                           THEN (extract(epoch FROM a.last_interval_at) * 1000000)::bigint END
+               FROM supply_state s JOIN account_state a USING (account_id)
+               WHERE s.account_id = ANY(%s) ORDER BY s.account_id FOR UPDATE OF s""",
             [list(account_ids)],
         )
         return [

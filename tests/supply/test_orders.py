@@ -1,0 +1,158 @@
+"""The order book on a real database: what the head-end and the worker do with orders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import pytest
+
+from prewatt.core.vocabulary import OrderKind, OrderState, Outcome, RelayState
+from prewatt.supply.orders import OrderBook
+from prewatt.supply.tasks import SupplyTask
+from tests.supply.world import CLERK, EUR, NOW, World
+
+pytestmark = pytest.mark.usefixtures("database")
+SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A relay state as the head-end hands it over."""
+
+    order_id: int
+    meter_id: int
+    relay: RelayState
+    seen_at: datetime
+
+
+@pytest.fixture
+def book() -> OrderBook:
+    return OrderBook(CLERK)
+
+
+def see(world: World, book: OrderBook, relay: RelayState, now: datetime) -> None:
+    world.relay(relay)
+    seen = Seen(0, world.meter_ids[0], relay, now)
+    book.mark_read_back(read_backs=[seen], now=now)
+
+
+def test_from_decided_to_verified_and_only_then_is_the_customer_told(book: OrderBook) -> None:
+    world = World()
+    world.cut()
+    (due,) = book.due(now=NOW, limit=10)
+    assert (due.serial, due.kind, due.attempts) == ("M000", OrderKind.DISCONNECT, 0)
+    book.mark_sent(order_ids=[due.order_id], now=NOW)
+    assert book.due(now=NOW + SECOND, limit=10) == []
+    book.mark_acknowledged(order_ids=[due.order_id], now=NOW + SECOND)
+    assert world.orders()[0]["state"] == OrderState.ACKNOWLEDGED
+    assert [each["code"] for each in world.messages()] == ["supply.warning"]
+    see(world, book, RelayState.OPEN, NOW + 2 * SECOND)
+    order = world.orders()[0]
+    assert order["state"] == OrderState.VERIFIED and order["finished_at"] == NOW + 2 * SECOND
+    assert order["acknowledged_at"] == NOW + SECOND
+    assert [each["code"] for each in world.messages()] == ["supply.warning", "supply.cut"]
+
+
+def test_an_order_waits_for_an_offline_meter_and_is_due_when_it_is_back(book: OrderBook) -> None:
+    world = World()
+    world.cut()
+    see(world, book, RelayState.OPEN, NOW)
+    world.pay(EUR)
+    (due,) = book.due(now=NOW, limit=10)
+    now = NOW
+    for _ in range(30):
+        book.mark_sent(order_ids=[due.order_id], now=now)
+        now += HOUR
+    order = world.orders()[-1]
+    assert order["state"] == OrderState.SENT and world.alerts() == []
+    book.mark_sent(order_ids=[due.order_id], now=now)
+    assert book.due(now=now + SECOND, limit=10) == []
+    book.wake(meter_ids=world.meter_ids, now=now + SECOND)
+    assert [each.order_id for each in book.due(now=now + SECOND, limit=10)] == [due.order_id]
+    see(world, book, RelayState.CLOSED, now + 2 * SECOND)
+    assert world.orders()[-1]["state"] == OrderState.VERIFIED
+    assert world.messages()[-1]["code"] == "supply.connected"
+
+
+def test_a_stuck_relay_fails_its_disconnect_and_calls_a_person(book: OrderBook) -> None:
+    world = World(order={"attempts_max": 2, "settle_s": 1})
+    world.cut()
+    (due,) = book.due(now=NOW, limit=10)
+    for attempt in range(1, 3):
+        now = NOW + attempt * MINUTE
+        book.mark_sent(order_ids=[due.order_id], now=now)
+        book.mark_acknowledged(order_ids=[due.order_id], now=now)
+        see(world, book, RelayState.CLOSED, now + 2 * SECOND)
+    order = world.orders()[0]
+    assert order["state"] == OrderState.FAILED and order["failure"] == "relay_not_as_wanted"
+    assert world.alerts() == ["supply.relay_stuck"]
+
+
+def test_a_late_answer_to_a_superseded_order_is_ignored(book: OrderBook) -> None:
+    world = World()
+    world.cut()
+    (cut,) = book.due(now=NOW, limit=10)
+    book.mark_sent(order_ids=[cut.order_id], now=NOW)
+    world.pay(EUR)
+    book.mark_acknowledged(order_ids=[cut.order_id], now=NOW + SECOND)
+    book.mark_refused(order_ids=[cut.order_id], now=NOW + SECOND)
+    assert [each["state"] for each in world.orders()] == [
+        OrderState.SUPERSEDED,
+        OrderState.DECIDED,
+    ]
+
+
+def test_an_expired_disconnect_is_decided_again_through_all_gates(book: OrderBook) -> None:
+    world = World()
+    world.cut()
+    task = SupplyTask(CLERK)
+    late = NOW + 4 * HOUR
+    assert book.due(now=late, limit=10) == [], "an expired order is never sent"
+    world.read(-EUR, now=late)
+    task.tick(now=late)
+    assert [each["state"] for each in world.orders()] == [OrderState.EXPIRED, OrderState.DECIDED]
+    assert world.decisions()[-1]["trigger"] == "expiry"
+    after_hours = late + 4 * HOUR
+    world.read(-2 * EUR, now=after_hours)
+    task.tick(now=after_hours)
+    assert world.decisions()[-1]["outcome"] == Outcome.HOLD
+    assert world.orders()[-1]["state"] == OrderState.EXPIRED
+
+
+def test_connects_go_out_before_disconnects(book: OrderBook) -> None:
+    world = World(3, brake={"share_bp": 10_000})
+    world.cut()
+    world.relay(RelayState.OPEN, meter=2)
+    world.pay(EUR, account=world.account_ids[2])
+    kinds = [each.kind for each in book.due(now=NOW, limit=10)]
+    assert kinds[0] is OrderKind.CONNECT and len(kinds) == 3
+    assert book.due(now=NOW, limit=1)[0].kind is OrderKind.CONNECT
+
+
+def test_the_worker_finds_a_missed_bell_within_its_sweep() -> None:
+    world = World()
+    task = SupplyTask(CLERK)
+    task.tick(now=NOW)
+    world.read(0)
+    world.deliver()
+    assert task.tick(now=NOW + SECOND) == 0, "nobody rang"
+    assert task.tick(now=NOW + MINUTE) == 1
+    assert world.decisions()[-1]["outcome"] == Outcome.CUT
+
+
+def test_the_bells_ring_when_there_is_something_to_send_or_to_show(database: str) -> None:
+    import psycopg
+
+    world = World()
+    with psycopg.connect(database, autocommit=True) as listener:
+        listener.execute("LISTEN supply_order")
+        listener.execute("LISTEN changed")
+        world.cut()
+        heard = {note.channel for note in listener.notifies(timeout=2, stop_after=2)}
+    assert heard >= {"changed"}
+    with psycopg.connect(database, autocommit=True) as listener:
+        listener.execute("LISTEN supply_order")
+        world.pay(EUR)
+        (note,) = listener.notifies(timeout=2, stop_after=1)
+    assert note.payload == str(world.property_id)
