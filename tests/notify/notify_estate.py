@@ -28,7 +28,9 @@ NOON = datetime(2026, 11, 17, 13, 30, tzinfo=UTC)
 ACTOR = system_actor("notify")
 
 
-def make_property(code: str = "LIN", zone: str = "Europe/Berlin", currency: str = "EUR") -> Property:
+def make_property(
+    code: str = "LIN", zone: str = "Europe/Berlin", currency: str = "EUR"
+) -> Property:
     """A property with one building, of an organisation of its own."""
     organisation = Organisation.objects.create(name=f"Organisation {code}")
     entity = LegalEntity.objects.create(organisation=organisation, name=f"Entity {code}")

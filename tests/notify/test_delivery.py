@@ -12,7 +12,7 @@ import pytest
 from django.db import connection, transaction
 
 from conftest import _use_database, role_dsn
-from notify_estate import (
+from notify.notify_estate import (
     ACTOR,
     NOON,
     ScriptedChannel,
@@ -106,7 +106,9 @@ def test_a_try_that_fails_for_now_is_repeated_after_its_back_off_and_then_succee
         (1, "451 busy"),
         (2, ""),
     ]
-    assert len({each.reference for each in email.sent}) == 1, "a repeat can be told by its reference"
+    assert len({each.reference for each in email.sent}) == 1, (
+        "a repeat can be told by its reference"
+    )
 
 
 def test_a_channel_is_given_up_after_its_last_try_and_a_person_is_called() -> None:

@@ -10,7 +10,7 @@ import pytest
 from django.db import IntegrityError, transaction
 
 from conftest import role_dsn
-from notify_estate import NOON, make_account, make_property, make_unit, put, warning
+from notify.notify_estate import NOON, make_account, make_property, make_unit, put, warning
 from prewatt.core.vocabulary import DeliveryState
 from prewatt.estate.models import Account
 from prewatt.notify.models import Message

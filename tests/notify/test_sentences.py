@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -27,7 +28,7 @@ FULL: dict[str, object] = {
 }
 
 
-def said(code: str, setting: Setting = ENGLISH, **detail: object) -> tuple[str, str]:
+def said(code: str, detail: Mapping[str, object], setting: Setting = ENGLISH) -> tuple[str, str]:
     return render(code=code, detail=detail, setting=setting, created_at=NOW, now=NOW)
 
 
@@ -37,7 +38,7 @@ def said(code: str, setting: Setting = ENGLISH, **detail: object) -> tuple[str, 
 def test_every_code_is_said_with_all_figures_and_with_none(
     code: str, setting: Setting, detail: dict[str, object]
 ) -> None:
-    subject, body = said(code, setting, **detail)
+    subject, body = said(code, detail, setting)
     assert subject and body.endswith("\n") and len(body.splitlines()) >= 3
     for text in (subject, body):
         assert "{" not in text and "None" not in text and "  " not in text
@@ -45,13 +46,13 @@ def test_every_code_is_said_with_all_figures_and_with_none(
 
 @pytest.mark.parametrize("code", sorted(CODES))
 def test_no_message_threatens_or_blames(code: str) -> None:
-    text = " ".join(said(code, **FULL)).lower()
+    text = " ".join(said(code, FULL)).lower()
     for word in ("disconnect", "terminat", "failed", "overdue", "missing", "penalt", "service"):
         assert word not in text
 
 
 def test_a_warning_leads_with_the_day_and_hour_and_a_forecast_says_about() -> None:
-    subject, body = said("supply.warning", **FULL)
+    subject, body = said("supply.warning", FULL)
     assert subject == "Your electricity runs out Thursday about 17:30"
     assert "about 2 days" not in body and "about 51 hours" in body
     assert "Hello Ada Kern,\n\n" in body
@@ -62,16 +63,14 @@ def test_a_warning_leads_with_the_day_and_hour_and_a_forecast_says_about() -> No
 
 
 def test_chinese_is_written_with_its_own_punctuation_and_days() -> None:
-    subject, body = said("supply.warning", CHINESE, **FULL)
+    subject, body = said("supply.warning", FULL, CHINESE)
     assert subject == "电费余额预计周四 17:30 左右用完"
     assert "陈静，您好：" in body and "您的电费余额为 €4.20。" in body
     assert body.endswith("菩提苑，单元 A-12，账户 1001\n")
 
 
 def test_the_last_levels_have_words_of_their_own() -> None:
-    by_kind = {
-        kind: said("supply.warning", **(FULL | {"level_kind": kind.word})) for kind in LevelKind
-    }
+    by_kind = {kind: said("supply.warning", FULL | {"level_kind": kind.word}) for kind in LevelKind}
     assert "Emergency credit of €5.00 has started" in by_kind[LevelKind.EMERGENCY][1]
     assert by_kind[LevelKind.EXHAUSTED][0] == "Supply may be cut from 23 Nov, 09:00"
     assert by_kind[LevelKind.MONEY] == by_kind[LevelKind.DAYS]
@@ -79,7 +78,7 @@ def test_the_last_levels_have_words_of_their_own() -> None:
 
 
 def test_a_negative_balance_has_a_true_minus_and_no_emergency_credit_is_not_mentioned() -> None:
-    _, body = said("supply.warning", available_micro=-2_650_000, emergency_micro=0)
+    _, body = said("supply.warning", {"available_micro": -2_650_000, "emergency_micro": 0})
     assert "−€2.65" in body and "mergency" not in body
 
 
@@ -100,8 +99,8 @@ def test_a_forecast_counts_from_when_the_figures_were_true() -> None:
 
 
 def test_days_are_named_so_that_a_letter_read_tomorrow_is_still_right() -> None:
-    assert said("supply.cut", **FULL)[0] == "Supply was cut Tuesday 14:25"
-    assert said("supply.connected", CHINESE, **FULL)[1].count("电表已于周二 14:25 确认") == 1
+    assert said("supply.cut", FULL)[0] == "Supply was cut Tuesday 14:25"
+    assert said("supply.connected", FULL, CHINESE)[1].count("电表已于周二 14:25 确认") == 1
 
 
 def test_names_cannot_shape_a_message() -> None:
@@ -111,11 +110,11 @@ def test_names_cannot_shape_a_message() -> None:
         property_name="L\r\nSubject: x",
         unit="A\n12",
     )
-    subject, body = said("supply.warning", nasty, **FULL)
+    subject, body = said("supply.warning", FULL, nasty)
     assert "\n" not in subject and "\r" not in subject + body and "\x00" not in body
     assert body.startswith("Hello Eve Bcc: all@example.org You owe {balance} !,\n\n")
 
 
 def test_unknown_words_are_refused() -> None:
     with pytest.raises(UnsayableMessage):
-        said("supply.unheard_of")
+        said("supply.unheard_of", {})

@@ -7,6 +7,7 @@ import smtplib
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP as SMTP_POLICY
@@ -155,8 +156,8 @@ def _address(name: str, written: str) -> Address | None:
         return None
     try:
         address = Address(display_name=_one_line(name), addr_spec=written)
-    except (ValueError, IndexError):
-        # The header parser of the standard library answers some malformed input with IndexError.
+    except (ValueError, IndexError, MessageError):
+        # The header parser of the standard library answers malformed input with any of the three.
         return None
     return address if address.username and address.domain else None
 
