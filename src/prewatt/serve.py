@@ -39,9 +39,7 @@ def application() -> Callable[..., Any]:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until asked to stop. Raises CannotRunError for an address that is not loopback."""
     if not ipaddress.ip_address(arguments.host).is_loopback:
-        raise CannotRunError(
-            f"{arguments.host} is not a loopback address; put a proxy before it"
-        )
+        raise CannotRunError(f"{arguments.host} is not a loopback address; put a proxy before it")
     from granian import Granian
     from granian.constants import Interfaces
 

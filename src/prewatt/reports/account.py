@@ -78,6 +78,15 @@ class Outlook:
 
 
 @dataclass(frozen=True, slots=True)
+class CutHours:
+    """When supply may be cut at all: minutes of the local day, half-open, and weekdays from 0 Monday."""
+
+    opens_min: int
+    closes_min: int
+    weekdays: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
 class GateLine:
     """One gate before a cut: ``open`` lets the cut pass. ``at`` and ``amount_micro`` are its figure."""
 
@@ -238,6 +247,7 @@ class AccountPage:
     balance: Balance
     outlook: Outlook
     gates: tuple[GateLine, ...]
+    cut_hours: CutHours
     bands: tuple[PriceBand, ...]
     days: tuple[UsageDay, ...]
     points: tuple[BalancePoint, ...]

@@ -68,11 +68,7 @@ class _Plans:
     def code(self, version_id: int, band: int) -> str:
         """The band's code, or its position when the version is unknown."""
         tariff = self.tariffs.get(version_id)
-        return (
-            tariff.bands[band].name
-            if tariff and band < len(tariff.bands)
-            else str(band)
-        )
+        return tariff.bands[band].name if tariff and band < len(tariff.bands) else str(band)
 
 
 def account_page(
@@ -95,9 +91,7 @@ def account_page(
         gates: tuple[GateLine, ...] = ()
         if standing is not None and not unit.vacant:
             gates = gates_now(standing, cut, relay=unit.relay, now=now)
-        found, more = _entries(
-            account_id, place, plans, max(1, min(entries, ENTRIES_MAX))
-        )
+        found, more = _entries(account_id, place, plans, max(1, min(entries, ENTRIES_MAX)))
         orders = orders_of(account_id=account_id, limit=ORDERS_MAX)
         holder = _holder(unit, plans, account_id, now)
         balance = _balance(account_id, unit)
@@ -112,6 +106,7 @@ def account_page(
         balance=balance,
         outlook=_outlook(unit, days, cut, gates, now),
         gates=gates,
+        cut_hours=cut.hours(),
         bands=_bands(plans),
         days=days,
         points=_points(hours, money, unit.available_micro, now),
@@ -164,9 +159,7 @@ def _plans(account_id: int, now: datetime) -> _Plans:
            ORDER BY v.valid_from""",
         [now, account_id, now, account_id],
     )
-    tariffs = {
-        version: parse_tariff(_json(content)) for version, _, _, content, _ in found
-    }
+    tariffs = {version: parse_tariff(_json(content)) for version, _, _, content, _ in found}
     for version, number, name, _, in_force in reversed(found):
         if in_force:
             return _Plans(tariffs, name, number, tariffs[version])
@@ -177,9 +170,7 @@ def _json(value: Any) -> Mapping[str, object]:
     return json.loads(value) if isinstance(value, str) else value
 
 
-def _hours(
-    account_id: int, place: Place, since: datetime, now: datetime
-) -> list[_Hour]:
+def _hours(account_id: int, place: Place, since: datetime, now: datetime) -> list[_Hour]:
     found = rows(
         """SELECT date_trunc('hour', i.from_at) AS hour,
                   (i.from_at AT TIME ZONE %(zone)s)::date AS day, i.tariff_version_id, i.band,
@@ -219,8 +210,7 @@ def _points(
 ) -> tuple[BalancePoint, ...]:
     """The available balance hour by hour, walked back from what it is now."""
     steps: list[tuple[datetime, int]] = [
-        (min(hour.begins_at + timedelta(hours=1), now), -hour.charge_micro)
-        for hour in hours
+        (min(hour.begins_at + timedelta(hours=1), now), -hour.charge_micro) for hour in hours
     ]
     steps += money
     steps.sort(key=lambda step: step[0], reverse=True)
@@ -308,9 +298,7 @@ def _balance(account_id: int, unit: UnitNow) -> Balance:
 
 
 def _last_line(account_id: int) -> int:
-    found = rows(
-        "SELECT transfer_seq FROM account_state WHERE account_id = %s", [account_id]
-    )
+    found = rows("SELECT transfer_seq FROM account_state WHERE account_id = %s", [account_id])
     return int(found[0][0]) if found else 0
 
 
@@ -343,9 +331,7 @@ def _range(
     days: Sequence[UsageDay], left: int, runs_out: datetime | None, now: datetime
 ) -> tuple[datetime | None, datetime | None]:
     """The forecast's bounds: the dearest and cheapest quarter of the last two weeks' days."""
-    spent = sorted(
-        day.charge_micro for day in days if day.complete and day.charge_micro > 0
-    )
+    spent = sorted(day.charge_micro for day in days if day.complete and day.charge_micro > 0)
     if runs_out is None or len(spent) < 4 or left == 0:
         return None, None
     return (
@@ -441,12 +427,8 @@ def _named(bands: Mapping[str, Any], plans: _Plans) -> dict[str, int]:
     current = plans.current
     if current is None:
         return {band: int(wh) for band, wh in bands.items()}
-    known = {
-        band: int(wh) for band, wh in bands.items() if int(band) < len(current.bands)
-    }
-    ordered = sorted(
-        known, key=lambda band: current.bands[int(band)].price_nano_per_kwh
-    )
+    known = {band: int(wh) for band, wh in bands.items() if int(band) < len(current.bands)}
+    ordered = sorted(known, key=lambda band: current.bands[int(band)].price_nano_per_kwh)
     return {current.bands[int(band)].name: known[band] for band in ordered}
 
 

@@ -78,7 +78,8 @@ class MessageRow:
     body: str
 
 
-@dataclass(frozen=True, slots=True)
+# Without slots: Python 3.11 cannot make a frozen, generic class with them.
+@dataclass(frozen=True)
 class Listing(Generic[Row]):
     """A page of rows with the sums of the whole selection, so that a list never lies by paging."""
 

@@ -37,9 +37,7 @@ PAGE_MAX = 2_000
 def actor_names(codes: Iterable[str]) -> dict[str, str]:
     """The names of the people behind ``user:12``; technical actors stay nameless."""
     ids = sorted({int(code[5:]) for code in codes if code and code.startswith("user:")})
-    found = (
-        rows("SELECT id, name FROM app_user WHERE id = ANY(%s)", [ids]) if ids else []
-    )
+    found = rows("SELECT id, name FROM app_user WHERE id = ANY(%s)", [ids]) if ids else []
     return {f"user:{user}": str(name) for user, name in found}
 
 
@@ -148,14 +146,10 @@ def reason_word(reason: object) -> str:
 
 def orders_of(*, account_id: int, limit: int) -> tuple[OrderLine, ...]:
     """The latest orders of one account, inside the caller's scope."""
-    return _orders(
-        limit=limit, account_id=account_id, kind=None, states=tuple(OrderState)
-    )[0]
+    return _orders(limit=limit, account_id=account_id, kind=None, states=tuple(OrderState))[0]
 
 
-def orders(
-    *, actor: Actor, now: datetime, show: str = "", limit: int = PAGE
-) -> OrderList:
+def orders(*, actor: Actor, now: datetime, show: str = "", limit: int = PAGE) -> OrderList:
     """The property's orders, newest first; ``show`` is open, connect, disconnect, would_have or all."""
     kind = {"connect": OrderKind.CONNECT, "disconnect": OrderKind.DISCONNECT}.get(show)
     states = {"open": _LIVE, "would_have": (OrderState.WOULD_HAVE,)}.get(show, _REAL)
@@ -165,9 +159,7 @@ def orders(
     return OrderList(place, now, found, total)
 
 
-def meters(
-    *, actor: Actor, now: datetime, show: str = "", limit: int = PAGE_MAX
-) -> MeterList:
+def meters(*, actor: Actor, now: datetime, show: str = "", limit: int = PAGE_MAX) -> MeterList:
     """The property's meters in the order of the façade; ``show`` is silent, open, held or all."""
     with scope(actor):
         place = place_of(actor)
@@ -196,9 +188,7 @@ def meters(
     return MeterList(place, now, tuple(found[:limit]), len(found))
 
 
-def money(
-    *, actor: Actor, now: datetime, days: int = 1, limit: int = PAGE
-) -> MoneyList:
+def money(*, actor: Actor, now: datetime, days: int = 1, limit: int = PAGE) -> MoneyList:
     """The recharges of the last local days, today included, newest first, with their whole sum."""
     with scope(actor):
         place = place_of(actor)

@@ -35,19 +35,13 @@ def local_day(now: datetime, time_zone: str, *, back: int = 0) -> LocalDay:
     """The local day of ``now``, or the one that was ``back`` days before it."""
     zone = ZoneInfo(time_zone)
     day = now.astimezone(zone).date() - timedelta(days=back)
-    begin = datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(
-        ZoneInfo("UTC")
-    )
+    begin = datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(ZoneInfo("UTC"))
     after = day + timedelta(days=1)
-    end = datetime(after.year, after.month, after.day, tzinfo=zone).astimezone(
-        ZoneInfo("UTC")
-    )
+    end = datetime(after.year, after.month, after.day, tzinfo=zone).astimezone(ZoneInfo("UTC"))
     return LocalDay(begin, end, round((end - begin).total_seconds() / 3600))
 
 
-def rows(
-    statement: str, params: Sequence[Any] | dict[str, Any]
-) -> list[tuple[Any, ...]]:
+def rows(statement: str, params: Sequence[Any] | dict[str, Any]) -> list[tuple[Any, ...]]:
     """Run one read statement inside the caller's scope and return all its rows."""
     with connection.cursor() as cursor:
         cursor.execute(statement, params)

@@ -16,11 +16,12 @@ from prewatt.core.credit import (
     decide_disconnection,
 )
 from prewatt.core.cut_window import is_open, next_open_at_us
-from prewatt.core.vocabulary import DeliveryState, Gate, RelayState
-from prewatt.reports.account import GateLine
+from prewatt.core.vocabulary import Gate, Protection, RelayState
+from prewatt.notify.queries import warning_delivery
+from prewatt.reports.account import CutHours, GateLine
 from prewatt.reports.place import rows
 from prewatt.supply.policy import Rules
-from prewatt.supply.queries import Standing, brake_since, rules, standings
+from prewatt.supply.queries import brake_since, rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,11 @@ class CutRules:
         midnight = here.replace(hour=0, minute=0, second=0, microsecond=0)
         return midnight + timedelta(minutes=window.closes_min)
 
+    def hours(self) -> CutHours:
+        """The permitted window as a person would say it."""
+        window = self.rules.supply.window
+        return CutHours(window.opens_min, window.closes_min, window.weekdays)
+
     def opens_next(self, now: datetime) -> datetime | None:
         """The first instant, now or later, at which the window is open; None if never."""
         at_us = next_open_at_us(self.rules.supply.window, instant_us(now))
@@ -49,10 +55,34 @@ def cut_rules(property_id: int, now: datetime) -> CutRules:
     return CutRules(rules([property_id], now)[property_id])
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the gates look at in one account; ``reading_at`` is None before the first reading."""
+
+    account_id: int
+    property_id: int
+    protection: Protection
+    emergency_micro: int
+    low_since: datetime | None
+    payment_hold_until: datetime | None
+    available_micro: int
+    reading_at: datetime | None
+
+
 def standing_of(account_id: int) -> Standing | None:
     """How an account stands with its supply; None for one that has none, such as a closed one."""
-    found = standings([account_id], lock=False)
-    return found[0] if found else None
+    found = rows(
+        """SELECT s.account_id, s.property_id, s.protection, s.emergency_micro, s.level_fired_at,
+                  s.payment_hold_until, a.available,
+                  CASE WHEN isfinite(a.last_interval_at) THEN a.last_interval_at END
+           FROM supply_state s JOIN account_state a USING (account_id) WHERE s.account_id = %s""",
+        [account_id],
+    )
+    if not found:
+        return None
+    account, place, protection, *rest = found[0]
+    word = Protection[protection.upper()] if protection else Protection.NONE
+    return Standing(account, place, word, *rest)
 
 
 def gates_now(
@@ -66,11 +96,11 @@ def gates_now(
     state = SupplyState(
         available_micro=standing.available_micro,
         emergency_credit_micro=standing.emergency_micro,
-        reading_at_us=standing.reading_at_us,
+        reading_at_us=_us(standing.reading_at),
         relay=relay,
         protection=standing.protection,
         warnings=_warnings(standing),
-        payment_hold_until_us=standing.payment_hold_until_us,
+        payment_hold_until_us=_us(standing.payment_hold_until),
         brake=Brake(on=brake_on),
     )
     decision = decide_disconnection(state, cut.rules.supply, instant_us(now))
@@ -88,27 +118,24 @@ def gates_now(
 
 
 def _warnings(standing: Standing) -> Warnings:
-    """What was said to the customer since the balance became low."""
-    if standing.level_fired_at is None:
+    """What was said to the customer since the balance became low, as the decision itself sees it."""
+    if standing.low_since is None:
         return Warnings()
-    delivered, tried, channels, tried_channels = rows(
-        """SELECT (SELECT min(finished_at) FROM message WHERE account_id = %(account)s
-                     AND code LIKE 'supply.%%' AND state = %(delivered)s AND created_at >= %(since)s),
-                  min(a.tried_at), count(DISTINCT a.channel), count(DISTINCT a.channel)
-           FROM message m LEFT JOIN message_attempt a ON a.message_id = m.id
-           WHERE m.account_id = %(account)s AND m.created_at >= %(since)s""",
-        {
-            "account": standing.account_id,
-            "since": standing.level_fired_at,
-            "delivered": int(DeliveryState.DELIVERED),
-        },
-    )[0]
+    said = warning_delivery([standing.account_id], standing.low_since).get(standing.account_id)
+    if said is None:
+        return Warnings()
+    delivered, tried = said.delivered_at, said.all_channels_tried_since
+    known = 0 if tried is None else 1
     return Warnings(
-        None if delivered is None else instant_us(delivered),
-        None if tried is None else instant_us(tried),
-        channels,
-        tried_channels,
+        _us(delivered),
+        _us(tried),
+        known,
+        known,
     )
+
+
+def _us(at: datetime | None) -> int | None:
+    return None if at is None else instant_us(at)
 
 
 def _line(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
 
 from prewatt.access.scope import Actor, scope
 from prewatt.core.vocabulary import DeliveryState, OrderKind, RelayState
+from prewatt.notify.sentences import WARNINGS
 from prewatt.reports.place import LocalDay, local_day, place_of, rows
 from prewatt.reports.rules import cut_rules
 from prewatt.reports.today import (
@@ -55,8 +57,8 @@ def today(*, actor: Actor, now: datetime) -> Today:
         cut=sum(unit.relay is RelayState.OPEN for unit in units),
         soon=len(soon),
         soon_warned=sum(_warned(unit, warned)[0] is Warned.DELIVERED for unit in soon),
-        money_in_micro=sum(amount for _, _, amount in money_in),
-        recharges=sum(count for _, count, _ in money_in),
+        money_in_micro=sum(each.micro for each in money_in),
+        recharges=sum(each.count for each in money_in),
         energy_out_micro=sum(energy_out.values()),
         energy_out_wh=energy_wh,
     )
@@ -77,10 +79,8 @@ def today(*, actor: Actor, now: datetime) -> Today:
         flow=_flow(money_in, energy_out, day, now),
         flow_hours=day.hours,
         now_hour_tenths=int((now - day.begins_at).total_seconds() // 360),
-        methods=_methods(property_id=place.property_id, day=day),
-        held_micro=sum(
-            max(0, unit.available_micro) for unit in units if not unit.vacant
-        ),
+        methods=_by_way(money_in),
+        held_micro=sum(max(0, unit.available_micro) for unit in units if not unit.vacant),
     )
 
 
@@ -117,9 +117,7 @@ def _soon(units: Sequence[UnitNow], now: datetime) -> list[UnitNow]:
         supplied = not unit.vacant and unit.relay is not RelayState.OPEN
         if supplied and hours is not None and hours < SOON_HOURS:
             near.append((hours, unit))
-    return [
-        unit for _, unit in sorted(near, key=lambda pair: (pair[0], pair[1].unit_id))
-    ]
+    return [unit for _, unit in sorted(near, key=lambda pair: (pair[0], pair[1].unit_id))]
 
 
 def _warnings(units: Sequence[UnitNow]) -> dict[int, tuple[DeliveryState, datetime]]:
@@ -129,11 +127,12 @@ def _warnings(units: Sequence[UnitNow]) -> dict[int, tuple[DeliveryState, dateti
         """SELECT DISTINCT ON (m.account_id) m.account_id, m.state, coalesce(m.finished_at, m.created_at)
            FROM unnest(%s::bigint[], %s::timestamptz[]) AS low(account_id, since)
            JOIN message m ON m.account_id = low.account_id AND m.created_at >= low.since
-           WHERE m.code LIKE 'supply.%%'
+           WHERE m.code = ANY(%s) AND NOT m.would_have
            ORDER BY m.account_id, (m.state = %s) DESC, m.created_at DESC""",
         [
             [unit.account_id for unit in low],
             [unit.level_fired_at for unit in low],
+            list(WARNINGS),
             int(DeliveryState.DELIVERED),
         ],
     )
@@ -181,27 +180,33 @@ def _endings(
     return tuple(endings)
 
 
-def _money_in(property_id: int, day: LocalDay) -> list[tuple[int, int, int]]:
-    """(elapsed hour, number, amount) of the day's recharges."""
-    return [
-        (int(hour), int(count), int(amount))
-        for hour, count, amount in rows(
-            """SELECT floor(extract(epoch FROM accepted_at - %s) / 3600)::int AS hour, count(*),
-                      sum(amount_micro)::bigint
-               FROM payment WHERE property_id = %s AND accepted_at >= %s AND accepted_at < %s
-               GROUP BY hour ORDER BY hour""",
-            [day.begins_at, property_id, day.begins_at, day.ends_at],
-        )
-    ]
+@dataclass(frozen=True, slots=True)
+class _Received:
+    """The day's recharges of one elapsed hour and one way of paying."""
+
+    hour: int
+    way: str
+    count: int
+    micro: int
 
 
-def _methods(*, property_id: int, day: LocalDay) -> tuple[tuple[str, int], ...]:
+def _money_in(property_id: int, day: LocalDay) -> list[_Received]:
     found = rows(
-        """SELECT way, sum(amount_micro)::bigint FROM payment
-           WHERE property_id = %s AND accepted_at >= %s AND accepted_at < %s GROUP BY way ORDER BY 2 DESC""",
-        [property_id, day.begins_at, day.ends_at],
+        """SELECT floor(extract(epoch FROM accepted_at - %s) / 3600)::int AS hour, way, count(*),
+                  sum(amount_micro)::bigint
+           FROM payment WHERE property_id = %s AND accepted_at >= %s AND accepted_at < %s
+           GROUP BY hour, way ORDER BY hour""",
+        [day.begins_at, property_id, day.begins_at, day.ends_at],
     )
-    return tuple((str(way), int(amount)) for way, amount in found)
+    return [_Received(*row) for row in found]
+
+
+def _by_way(received: Sequence[_Received]) -> tuple[tuple[str, int], ...]:
+    """The sum of each way of paying, the largest first."""
+    sums: Counter[str] = Counter()
+    for each in received:
+        sums[each.way] += each.micro
+    return tuple(sums.most_common())
 
 
 def _energy_out(property_id: int, day: LocalDay) -> tuple[dict[int, int], int]:
@@ -218,31 +223,22 @@ def _energy_out(property_id: int, day: LocalDay) -> tuple[dict[int, int], int]:
            GROUP BY hour""",
         {"begin": day.begins_at, "end": day.ends_at, "property": property_id},
     )
-    return {int(row[0]): int(row[1]) for row in found}, sum(
-        int(row[2]) for row in found
-    )
+    return {int(row[0]): int(row[1]) for row in found}, sum(int(row[2]) for row in found)
 
 
 def _flow(
-    money_in: list[tuple[int, int, int]],
-    energy_out: dict[int, int],
-    day: LocalDay,
-    now: datetime,
+    money_in: Sequence[_Received], energy_out: dict[int, int], day: LocalDay, now: datetime
 ) -> tuple[HourFlow, ...]:
-    received = {hour: amount for hour, _, amount in money_in}
+    received: Counter[int] = Counter()
+    for each in money_in:
+        received[each.hour] += each.micro
     hours = range(min(day.hours, day.hour_of(now) + 1))
-    return tuple(
-        HourFlow(hour, received.get(hour, 0), energy_out.get(hour, 0)) for hour in hours
-    )
+    return tuple(HourFlow(hour, received[hour], energy_out.get(hour, 0)) for hour in hours)
 
 
-def _needs(
-    property_id: int, units: Sequence[UnitNow], now: datetime
-) -> tuple[Need, ...]:
+def _needs(property_id: int, units: Sequence[UnitNow], now: datetime) -> tuple[Need, ...]:
     """What needs a person, worst harm first."""
-    names = {
-        unit.account_id: unit.name for unit in units if unit.account_id is not None
-    }
+    names = {unit.account_id: unit.name for unit in units if unit.account_id is not None}
     found = [
         *_paid_not_confirmed(property_id, names, now),
         *_silent(units, now),
@@ -264,9 +260,7 @@ def _needs(
     return tuple(found[:NEEDS_MAX])
 
 
-def _paid_not_confirmed(
-    property_id: int, names: dict[int, str], now: datetime
-) -> list[Need]:
+def _paid_not_confirmed(property_id: int, names: dict[int, str], now: datetime) -> list[Need]:
     found = rows(
         """SELECT o.id, o.account_id, o.decided_at, o.attempts, p.amount_micro
            FROM supply_order o
@@ -293,9 +287,7 @@ def _silent(units: Sequence[UnitNow], now: datetime) -> list[Need]:
         silent, key=lambda unit: (unit.building_id, unit.floor)
     ):
         quiet = list(group)
-        since = min(
-            (unit.seen_at for unit in quiet if unit.seen_at is not None), default=now
-        )
+        since = min((unit.seen_at for unit in quiet if unit.seen_at is not None), default=now)
         place = quiet[0].name if len(quiet) == 1 else f"{quiet[0].building} {floor}F"
         key = f"silent-{building_id}-{floor}"
         needs.append(Need(key, NeedKind.SILENT, since, place=place, count=len(quiet)))
@@ -328,13 +320,13 @@ def _not_delivered(property_id: int, names: dict[int, str]) -> list[Need]:
            JOIN supply_state s ON s.account_id = m.account_id AND s.fired_mask <> 0
                AND m.created_at >= s.level_fired_at
            CROSS JOIN LATERAL (SELECT count(*) AS tries FROM message_attempt a WHERE a.message_id = m.id) t
-           WHERE m.property_id = %s AND m.state IN (%s, %s) AND m.code LIKE 'supply.%%'
+           WHERE m.property_id = %s AND m.state IN (%s, %s) AND m.code = ANY(%s)
              AND NOT EXISTS (SELECT FROM message d WHERE d.account_id = m.account_id
                  AND d.created_at >= s.level_fired_at AND d.state = %s)
            ORDER BY m.account_id, m.created_at DESC LIMIT %s""",
         [
             property_id, int(DeliveryState.RETRYING), int(DeliveryState.EXHAUSTED),
-            int(DeliveryState.DELIVERED), NEEDS_MAX,
+            list(WARNINGS), int(DeliveryState.DELIVERED), NEEDS_MAX,
         ],
     )  # fmt: skip
     return [

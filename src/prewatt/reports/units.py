@@ -112,9 +112,7 @@ class UnitNow:
 
     def runs_out_at(self, now: datetime) -> datetime | None:
         """When that is; None when usage is too small to say or farther than a year."""
-        return ends_at(
-            now, self.money_left_micro(), 0 if self.vacant else self.spend_per_day_micro
-        )
+        return ends_at(now, self.money_left_micro(), 0 if self.vacant else self.spend_per_day_micro)
 
 
 def unit_name(building: str, unit: str) -> str:

@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-_clock: Callable[[], datetime] | None = None
+
+class _Clock:
+    """Holds the clock of this process."""
+
+    def __init__(self) -> None:
+        self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+
+_CLOCK = _Clock()
 
 
 def use(clock: Callable[[], datetime]) -> None:
     """Set the clock of this process: real time, or the demonstration's."""
-    global _clock
-    _clock = clock
+    _CLOCK.now = clock
 
 
 def now() -> datetime:
     """The present instant, UTC."""
-    return _clock() if _clock is not None else datetime.now(UTC)
+    return _CLOCK.now()

@@ -19,9 +19,7 @@ def reference() -> str:
 
 def _page(request: HttpRequest, kind: str, status: int) -> HttpResponse:
     ref = reference()
-    _log.warning(
-        "answered %s to %s %s, reference %s", status, request.method, request.path, ref
-    )
+    _log.warning("answered %s to %s %s, reference %s", status, request.method, request.path, ref)
     return render(
         request,
         "prewatt/pages/error.html",
@@ -40,9 +38,7 @@ def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpR
     return _page(request, "forbidden", 403)
 
 
-def bad_request(
-    request: HttpRequest, exception: Exception | None = None
-) -> HttpResponse:
+def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     """400."""
     return _page(request, "bad_request", 400)
 

@@ -32,9 +32,7 @@ class SecurityHeaders:
         if iscoroutinefunction(get_response):
             markcoroutinefunction(self)
 
-    def __call__(
-        self, request: HttpRequest
-    ) -> HttpResponseBase | Awaitable[HttpResponseBase]:
+    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         """Pass the request on and seal its answer, in either world."""
         if iscoroutinefunction(self.get_response):
             return self._later(request)

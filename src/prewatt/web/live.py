@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator
+from functools import cache
 
 import psycopg
 from asgiref.sync import sync_to_async
@@ -48,9 +49,7 @@ class Bell:
         """How many changes these properties had since the process began to listen."""
         return sum(self._counts[each] for each in property_ids)
 
-    async def wait(
-        self, property_ids: tuple[int, ...], *, since: int, timeout_s: float
-    ) -> int:
+    async def wait(self, property_ids: tuple[int, ...], *, since: int, timeout_s: float) -> int:
         """The count once it differs from ``since``, or as it is when the time is over."""
         async with self._rung:
             try:
@@ -83,30 +82,28 @@ class Bell:
                         if note.payload.isdigit():
                             await self.ring(int(note.payload))
             except psycopg.Error as error:
-                _log.warning(
-                    "the live connection was lost (%s); again in %s s", error, pause_s
-                )
+                _log.warning("the live connection was lost (%s); again in %s s", error, pause_s)
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, 30.0)
 
 
-_bell: Bell | None = None
-
-
-def bell() -> Bell:
+@cache
+def _the_bell() -> Bell:
     """The process's bell; made on the first stream, when there is an event loop."""
-    global _bell
-    if _bell is None:
-        _bell = Bell(settings.DSN)
-    _bell.start()
-    return _bell
+    return Bell(settings.DSN)
+
+
+def _let_go() -> None:
+    """Close the database connection that the sign-in check used, in the thread that holds it."""
+    connection.close()
 
 
 async def live_view(request: HttpRequest) -> StreamingHttpResponse:
     """The stream of bells for the properties of the signed-in person."""
     property_ids = actor_of(request).property_ids
-    await sync_to_async(connection.close)()
-    ringing = bell()
+    await sync_to_async(_let_go)()
+    ringing = _the_bell()
+    ringing.start()
     if ringing.streams >= STREAMS_MAX:
         return StreamingHttpResponse((), status=503, headers={"Retry-After": "30"})
     response = StreamingHttpResponse(

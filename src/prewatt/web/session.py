@@ -58,9 +58,7 @@ class SignedIn(MiddlewareMixin):
             return _to_sign_in(request)
         return None
 
-    def process_exception(
-        self, request: HttpRequest, error: Exception
-    ) -> HttpResponse | None:
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """A refusal is a 403; what is not in scope does not exist."""
         if isinstance(error, PermissionRefused):
             return errors.forbidden(request)
@@ -114,9 +112,7 @@ def sign_in(request: HttpRequest) -> HttpResponse:
         if tries >= TRIES_MAX:
             problem = "wait"
         else:
-            user = authenticate(
-                request, username=email, password=request.POST.get("password", "")
-            )
+            user = authenticate(request, username=email, password=request.POST.get("password", ""))
             if isinstance(user, User):
                 cache.delete(key)
                 login(request, user)
@@ -158,9 +154,7 @@ def preferences(request: HttpRequest) -> HttpResponse:
     if language in dict(settings.LANGUAGES):
         _remember_language(response, language)
     if theme in THEMES:
-        response.set_cookie(
-            THEME_COOKIE, theme, max_age=365 * 86400, samesite="Lax", httponly=True
-        )
+        response.set_cookie(THEME_COOKIE, theme, max_age=365 * 86400, samesite="Lax", httponly=True)
     return response
 
 

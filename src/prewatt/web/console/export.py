@@ -43,15 +43,9 @@ def accounts(writer: Writer, found: AccountList, lang: str) -> None:
         _("Meter"),
         _("State"),
     )
-    writer.writerow(
-        [*head, f"{_('Balance')} {found.place.currency}", _("Runs out about")]
-    )
+    writer.writerow([*head, f"{_('Balance')} {found.place.currency}", _("Runs out about")])
     for row in found.rows:
-        runs_out = (
-            ""
-            if row.runs_out_at is None
-            else row.runs_out_at.isoformat(timespec="minutes")
-        )
+        runs_out = "" if row.runs_out_at is None else row.runs_out_at.isoformat(timespec="minutes")
         words = (row.number, row.unit, row.building, row.customer, row.meter)
         writer.writerow(
             [

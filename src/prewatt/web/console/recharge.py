@@ -33,9 +33,7 @@ def recharge_view(request: HttpRequest, account_id: int) -> HttpResponse:
     """Ask for an amount, show what it will do, and on confirmation do it."""
     if request.method == "POST":
         return _recharge(request, account_id)
-    form = recharge_form(
-        actor=actor_of(request), account_id=account_id, now=clock.now()
-    )
+    form = recharge_form(actor=actor_of(request), account_id=account_id, now=clock.now())
     text = request.GET.get("amount", "").strip()[:20]
     way = _way(request.GET.get("way", ""))
     if not text:
@@ -77,9 +75,7 @@ def _recharge(request: HttpRequest, account_id: int) -> HttpResponse:
 
 def result_view(request: HttpRequest, event_id: int) -> HttpResponse:
     """How far a recharge has come; done only when the relay was read back."""
-    result = recharge_result(
-        actor=actor_of(request), event_id=event_id, now=clock.now()
-    )
+    result = recharge_result(actor=actor_of(request), event_id=event_id, now=clock.now())
     page = (
         "prewatt/parts/result_live.html"
         if is_partial(request)

@@ -30,19 +30,13 @@ def is_partial(request: HttpRequest) -> bool:
 
 def number(text: str, default: int, most: int) -> int:
     """A whole number of an address, within bounds, or the default."""
-    return (
-        min(max(int(text), 1), most) if text.isascii() and text.isdigit() else default
-    )
+    return min(max(int(text), 1), most) if text.isascii() and text.isdigit() else default
 
 
 def today_view(request: HttpRequest) -> HttpResponse:
     """Today, whole or as the part that lives."""
     report = today(actor=actor_of(request), now=clock.now())
-    page = (
-        "prewatt/parts/today_live.html"
-        if is_partial(request)
-        else "prewatt/pages/today.html"
-    )
+    page = "prewatt/parts/today_live.html" if is_partial(request) else "prewatt/pages/today.html"
     return render(
         request,
         page,
@@ -63,9 +57,7 @@ def account_view(request: HttpRequest, account_id: int) -> HttpResponse:
         "may_recharge": actor_of(request).duty in ("operator", "administrator"),
     }
     part = (
-        "prewatt/parts/account_live.html"
-        if is_partial(request)
-        else "prewatt/pages/account.html"
+        "prewatt/parts/account_live.html" if is_partial(request) else "prewatt/pages/account.html"
     )
     return render(request, part, context)
 
@@ -147,9 +139,7 @@ def _accounts(request: HttpRequest) -> tuple[Any, dict[str, str]]:
 def supply_view(request: HttpRequest) -> HttpResponse:
     """Supply orders."""
     show, limit = request.GET.get("show", ""), _limit(request)
-    found = lists_query.orders(
-        actor=actor_of(request), now=clock.now(), show=show, limit=limit
-    )
+    found = lists_query.orders(actor=actor_of(request), now=clock.now(), show=show, limit=limit)
     return _listing(request, "supply", found, show, limit)
 
 
@@ -163,9 +153,7 @@ def meters_view(request: HttpRequest) -> HttpResponse:
 def money_view(request: HttpRequest) -> HttpResponse:
     """Recharges of one, seven or thirty days."""
     days, limit = number(request.GET.get("days", ""), 1, 366), _limit(request)
-    found = lists_query.money(
-        actor=actor_of(request), now=clock.now(), days=days, limit=limit
-    )
+    found = lists_query.money(actor=actor_of(request), now=clock.now(), days=days, limit=limit)
     return _listing(request, "money", found, "", limit, days=days)
 
 

@@ -65,14 +65,10 @@ def serve(request: HttpRequest, name: str) -> HttpResponseBase:
     if request.headers.get("If-None-Match") == etag:
         return HttpResponseNotModified()
     packed = "gzip" in request.headers.get("Accept-Encoding", "")
-    response = HttpResponse(
-        asset.packed if packed else asset.body, content_type=asset.content_type
-    )
+    response = HttpResponse(asset.packed if packed else asset.body, content_type=asset.content_type)
     if packed:
         response["Content-Encoding"] = "gzip"
     response["Vary"] = "Accept-Encoding"
     response["ETag"] = etag
-    response["Cache-Control"] = (
-        _FOR_EVER if request.GET.get("v") == asset.digest else "no-cache"
-    )
+    response["Cache-Control"] = _FOR_EVER if request.GET.get("v") == asset.digest else "no-cache"
     return response

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from django.utils.html import escape, format_html
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from prewatt.core.money import MICRO
@@ -22,13 +22,13 @@ from prewatt.web.ui import format as fmt
 
 def _rect(css: str, x: float, y: float, w: float, h: float, rx: str = "") -> str:
     rounded = f' rx="{rx}"' if rx else ""
-    return f'<rect class="{css}" x="{x:.1f}" y="{y:.1f}" width="{w:.1f}" height="{h:.1f}"{rounded}/>'
+    return (
+        f'<rect class="{css}" x="{x:.1f}" y="{y:.1f}" width="{w:.1f}" height="{h:.1f}"{rounded}/>'
+    )
 
 
 def _line(css: str, x1: float, y1: float, x2: float, y2: float) -> str:
-    return (
-        f'<line class="{css}" x1="{x1:.1f}" x2="{x2:.1f}" y1="{y1:.1f}" y2="{y2:.1f}"/>'
-    )
+    return f'<line class="{css}" x1="{x1:.1f}" x2="{x2:.1f}" y1="{y1:.1f}" y2="{y2:.1f}"/>'
 
 
 def _text(css: str, x: float, y: float, text: object) -> str:
@@ -49,7 +49,7 @@ def _figure(
         title,
         name,
         desc,
-        mark_safe("".join(marks)),
+        SafeString("".join(marks)),
     )
 
 
@@ -77,9 +77,7 @@ def flow_chart(today: Today, lang: str) -> SafeString:
     clock = fmt.clock(today.now, today.place.time_zone)
     late = now_x > width * 0.8
     marks.append(_line("now", now_x, 8, now_x, 150))
-    marks.append(
-        _text("em end" if late else "em", now_x + (-6 if late else 6), 16, clock)
-    )
+    marks.append(_text("em end" if late else "em", now_x + (-6 if late else 6), 16, clock))
     for hour in (0, 6, 12, 18, 24):
         css = "" if hour == 0 else "end" if hour == 24 else "mid"
         marks.append(_text(css, hour * width / 24, 166, f"{hour:02d}:00"))
@@ -109,9 +107,7 @@ class _BalanceScale:
         zone = ZoneInfo(page.place.time_zone)
         self.first = page.days[0].day
         self.days = (page.days[-1].day - self.first).days + 1 + _ahead_days(page)
-        self.begin = datetime(
-            self.first.year, self.first.month, self.first.day, tzinfo=zone
-        )
+        self.begin = datetime(self.first.year, self.first.month, self.first.day, tzinfo=zone)
         self.step = (_RIGHT - _LEFT) / self.days
         self.top = _nice(max((point.micro for point in page.points), default=0))
         self.top_wh = max((day.total_wh for day in page.days), default=0) or 1
@@ -177,26 +173,16 @@ def _ground(page: AccountPage, scale: _BalanceScale, lang: str) -> list[str]:
         if day.weekday() >= 5:
             marks.append(_rect("rest", x, 14, scale.step, _BASE - 14))
         name = fmt.day_name(day, lang)
-        label = (
-            f"{name[:2]} {day.day}"
-            if not fmt.is_chinese(lang)
-            else f"{name[1]} {day.day}"
-        )
+        label = f"{name[:2]} {day.day}" if not fmt.is_chinese(lang) else f"{name[1]} {day.day}"
         marks.append(_text("mid", x + scale.step / 2, 294, label))
     for part in range(4):
         amount = scale.top * part // 3
         y = scale.y(amount)
         marks.append(_line("grid" if part else "axis", _LEFT, y, _RIGHT, y))
         label = fmt.money_parts(amount, page.place.currency)
-        marks.append(
-            _text("end", _LEFT - 8, y + 4, f"{label.currency}{amount // MICRO:,}")
-        )
-    marks.append(
-        _text("end", _LEFT - 8, _BAR_TOP + 10, fmt.energy_digits(scale.top_wh))
-    )
-    marks.append(
-        _text("end", _LEFT - 8, _BASE, "度" if fmt.is_chinese(lang) else "kWh")
-    )
+        marks.append(_text("end", _LEFT - 8, y + 4, f"{label.currency}{amount // MICRO:,}"))
+    marks.append(_text("end", _LEFT - 8, _BAR_TOP + 10, fmt.energy_digits(scale.top_wh)))
+    marks.append(_text("end", _LEFT - 8, _BASE, "度" if fmt.is_chinese(lang) else "kWh"))
     return marks
 
 
@@ -220,11 +206,7 @@ def _balance_line(page: AccountPage, scale: _BalanceScale) -> list[str]:
             right = x > _RIGHT - 150
             label = fmt.signed_money(rise, page.place.currency)
             y = max(scale.y(after.micro), _TOP + 8)
-            marks.append(
-                _text(
-                    "em end" if right else "em", x + (-8 if right else 8), y + 1, label
-                )
-            )
+            marks.append(_text("em end" if right else "em", x + (-8 if right else 8), y + 1, label))
     return marks
 
 
@@ -252,23 +234,17 @@ def _outlook(page: AccountPage, scale: _BalanceScale, lang: str) -> list[str]:
             f'<polyline class="ahead" points="{x_now:.1f},{y_now:.1f} {x_end:.1f},{y_end:.1f}"/>'
         )
         if inside:
-            marks.append(
-                f'<circle class="fill-low" cx="{x_end:.1f}" cy="{_FLOOR}" r="4.5"/>'
-            )
-            right = x_end > _RIGHT - 130
-            css, dx = ("em end", -2) if right else ("em", 8)
+            marks.append(f'<circle class="fill-low" cx="{x_end:.1f}" cy="{_FLOOR}" r="4.5"/>')
+            right = x_end > _RIGHT - 190
+            css, dx = ("em end", 90) if right else ("em", 8)
             when = fmt.about(look.runs_out_at, page.now, zone, lang)
             marks.append(_text(css, x_end + dx, _FLOOR - 38, when))
             if look.runs_out_early_at and look.runs_out_late_at:
-                half = (
-                    look.runs_out_late_at - look.runs_out_early_at
-                ).total_seconds() / 2
+                half = (look.runs_out_late_at - look.runs_out_early_at).total_seconds() / 2
                 note = _("%(spread)s, by the last 14 days") % {
                     "spread": fmt.spread(int(half), lang)
                 }
-                marks.append(
-                    _text("end" if right else "", x_end + dx, _FLOOR - 22, note)
-                )
+                marks.append(_text("end" if right else "", x_end + dx, _FLOOR - 22, note))
         if inside and look.emergency_ends_at is not None:
             x_spare = scale.x(look.emergency_ends_at)
             marks.append(_rect("spare", x_end, _FLOOR + 1, max(x_spare - x_end, 2), 9))

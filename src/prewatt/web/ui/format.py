@@ -95,9 +95,7 @@ def day_name(day: date, lang: str, *, long: bool = False) -> str:
     return _DAYS_EN[day.weekday()] if long else _DAYS_EN[day.weekday()][:3]
 
 
-def date_text(
-    day: date, lang: str, *, today: date | None = None, long: bool = False
-) -> str:
+def date_text(day: date, lang: str, *, today: date | None = None, long: bool = False) -> str:
     """`9 Nov` or `11月9日`, with the year when it is not that of ``today``."""
     other_year = today is not None and day.year != today.year
     if is_chinese(lang):
@@ -147,9 +145,7 @@ def day_range(begin: date, end: date, now: datetime, zone: str, lang: str) -> st
     return first if last <= begin else f"{first} – {day_stamp(last, now, zone, lang)}"
 
 
-def point(
-    at: datetime, now: datetime, zone: str, lang: str, *, long: bool = False
-) -> str:
+def point(at: datetime, now: datetime, zone: str, lang: str, *, long: bool = False) -> str:
     """A coming instant known exactly: `today 21:40`, `Wed 09:00`, `Mon 23, 09:00`, `2 Dec, 09:00`."""
     there, today = local(at, zone), local(now, zone).date()
     days = (there.date() - today).days
@@ -167,9 +163,7 @@ def forecast(at: datetime, now: datetime, zone: str, lang: str) -> str:
     return point(_rounded(at, now), now, zone, lang)
 
 
-def about(
-    at: datetime, now: datetime, zone: str, lang: str, *, long: bool = False
-) -> str:
+def about(at: datetime, now: datetime, zone: str, lang: str, *, long: bool = False) -> str:
     """A coming instant that was estimated: `Thu about 18:00`, `about 2 Dec`; `约周四 18:00`."""
     if at <= now:
         return "随时" if is_chinese(lang) else "any moment now"
@@ -179,9 +173,7 @@ def about(
         named = date_text(there.date(), lang, today=today)
         return f"约 {named}" if is_chinese(lang) else f"about {named}"
     if is_chinese(lang):
-        return (
-            f"约{'今天' if days == 0 else day_name(there.date(), lang)} {there:%H:%M}"
-        )
+        return f"约{'今天' if days == 0 else day_name(there.date(), lang)} {there:%H:%M}"
     named = "today" if days == 0 else day_name(there.date(), lang, long=long)
     return f"{named} about {there:%H:%M}"
 
@@ -205,6 +197,15 @@ def spread(seconds: int, lang: str) -> str:
     return f"±{hours // 24} {'天' if is_chinese(lang) else 'days'}"
 
 
+def weekdays(days: Iterable[int], lang: str) -> str:
+    """`Mon to Fri` for a run of days, else each of them: `Mon, Wed`; `周一至周五`."""
+    numbers = sorted(days)
+    names = [_DAYS_ZH[day] if is_chinese(lang) else _DAYS_EN[day][:3] for day in numbers]
+    if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[-1] + 1)):
+        return f"{names[0]}{'至' if is_chinese(lang) else ' to '}{names[-1]}"
+    return listed(names, lang)
+
+
 def minutes_ago(at: datetime, now: datetime, lang: str) -> str:
     """`just now`, `4 min ago`, `3 h ago`, `2 days ago`."""
     minutes = max(0, int((now - at).total_seconds()) // 60)
@@ -222,9 +223,7 @@ def took(milliseconds: int, lang: str) -> str:
     """How long an answer took: `0.4 s`, `9 s`, `3 min`."""
     zh = is_chinese(lang)
     if milliseconds < 10_000:
-        return (
-            f"{milliseconds // 1000}.{milliseconds % 1000 // 100} {'秒' if zh else 's'}"
-        )
+        return f"{milliseconds // 1000}.{milliseconds % 1000 // 100} {'秒' if zh else 's'}"
     if milliseconds < 120_000:
         return f"{milliseconds // 1000} {'秒' if zh else 's'}"
     return f"{milliseconds // 60_000} {'分钟' if zh else 'min'}"

@@ -73,8 +73,7 @@ def _of_code(path: Path) -> Iterator[Text]:
             texts = [
                 argument.value
                 for argument in node.args[:2]
-                if isinstance(argument, ast.Constant)
-                and isinstance(argument.value, str)
+                if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
             ]
             if node.func.id in _ONE and texts:
                 yield Text(texts[0], "", place)

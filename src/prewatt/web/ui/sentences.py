@@ -104,16 +104,12 @@ REASON: Final[Mapping[str, Text]] = {
     "already_cut": _("Supply is already cut."),
     "all_gates_open": _("Credit was used up and every gate was open."),
     "balance_allows": _("The balance allows supply again."),
-    "balance_below_reconnect": _(
-        "Supply stays cut: the balance does not yet allow it."
-    ),
+    "balance_below_reconnect": _("Supply stays cut: the balance does not yet allow it."),
     "already_connected": _("Supply is on; nothing had to be done."),
     "order_stands": _("An order for this already stands."),
     "held_reading_stale": _("Cut on hold: the last reading is too old."),
     "held_warning_not_delivered": _("Cut on hold: no warning has been delivered yet."),
-    "held_window_closed": _(
-        "Cut on hold: outside the hours in which supply may be cut."
-    ),
+    "held_window_closed": _("Cut on hold: outside the hours in which supply may be cut."),
     "held_protected": _("Never cut: this supply is protected."),
     "held_payment_in_flight": _("Cut on hold: a payment is on its way."),
     "held_brake_on": _("Cut on hold: the mass-cut brake is on."),
@@ -123,15 +119,11 @@ REASON: Final[Mapping[str, Text]] = {
 }
 
 MESSAGE: Final[Mapping[str, Text]] = {
-    "supply.level": _("Low balance"),
-    "supply.low": _("Low balance"),
-    "supply.warning": _("Warning before a cut"),
+    "supply.warning": _("Low balance"),
     "supply.emergency": _("Emergency credit started"),
-    "supply.exhausted": _("Credit used up"),
+    "supply.cut_planned": _("Warning before a cut"),
     "supply.cut": _("Supply was cut"),
     "supply.connected": _("Supply is on again"),
-    "supply.reconnected": _("Supply is on again"),
-    "supply.recharged": _("Recharge received"),
     "vending.recharged": _("Recharge received"),
 }
 
@@ -189,9 +181,7 @@ REFUSED: Final[Mapping[str, Text]] = {
     "vending.recharge.key_reused": _(
         "This form was already used for another recharge. Start again from the account."
     ),
-    "vending.recharge.unknown_account": _(
-        "There is no such account that you may recharge."
-    ),
+    "vending.recharge.unknown_account": _("There is no such account that you may recharge."),
     "vending.recharge.paid_in_the_future": _("The time of payment lies in the future."),
 }
 

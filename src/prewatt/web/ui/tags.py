@@ -12,12 +12,12 @@ from typing import Any
 from django import template
 from django.template.context import Context
 from django.utils.html import format_html
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.safestring import SafeString
 from django.utils.translation import get_language, gettext, ngettext
 
 from prewatt.core.money import format_price
 from prewatt.core.vocabulary import BoardState, DeliveryState, OrderState
-from prewatt.reports.account import AccountPage, GateLine
+from prewatt.reports.account import AccountPage, CutHours, GateLine
 from prewatt.reports.today import BoardUnit, House, Place, Today
 from prewatt.web.ui import assets, charts, icons, sentences
 from prewatt.web.ui import format as fmt
@@ -44,15 +44,13 @@ def _symbols(context: Context) -> dict[str, bool]:
 def icon(context: Context, name: str) -> SafeString:
     """One icon, noted so that the sprite at the end of the page has its symbol."""
     _symbols(context)[name] = True
-    return mark_safe(icons.icon(name))
+    return SafeString(icons.icon(name))
 
 
 @register.simple_tag(takes_context=True)
 def sprite(context: Context) -> SafeString:
     """The sprite of all icons used so far; the eight states are in it because pages live on."""
-    return mark_safe(
-        icons.sprite({*_symbols(context), *icons.STATE_SYMBOLS, "check", "wait"})
-    )
+    return SafeString(icons.sprite({*_symbols(context), *icons.STATE_SYMBOLS, "check", "wait"}))
 
 
 @register.simple_tag
@@ -82,9 +80,7 @@ def delivery_chip(context: Context, state: DeliveryState) -> SafeString:
 
 
 def _chip(context: Context, glyph: str, css: str, text: str) -> SafeString:
-    return format_html(
-        '<span class="chip is-{}">{}{}</span>', css, icon(context, glyph), text
-    )
+    return format_html('<span class="chip is-{}">{}{}</span>', css, icon(context, glyph), text)
 
 
 @register.simple_tag(takes_context=True)
@@ -106,9 +102,7 @@ def money(context: Context, micro: int | None, sign: bool = False) -> str:
 def big_money(context: Context, micro: int) -> SafeString:
     """An amount with the small quiet currency sign."""
     parts = fmt.money_parts(micro, _page(context)[0].currency)
-    return format_html(
-        "{}<small>{}</small>{}", parts.sign, parts.currency, parts.digits
-    )
+    return format_html("{}<small>{}</small>{}", parts.sign, parts.currency, parts.digits)
 
 
 @register.simple_tag(takes_context=True)
@@ -256,9 +250,7 @@ def kinds(house: House) -> str:
     parts = []
     for kind, count in house.kinds:
         one, many = sentences.UNIT_KIND_COUNT.get(kind, (kind, kind))
-        joint = (
-            " " if not fmt.is_chinese(lang()) else " 间" if kind != "flat" else " 套"
-        )
+        joint = " " if not fmt.is_chinese(lang()) else " 间" if kind != "flat" else " 套"
         parts.append(f"{count}{joint}{one if count == 1 else many}")
     return " · ".join(parts)
 
@@ -272,11 +264,7 @@ def floor_name(floor: int) -> str:
 @register.filter
 def floor_label(floor: int) -> str:
     """`Floor 8`, `Ground floor`."""
-    return (
-        gettext("Floor %(floor)s") % {"floor": floor}
-        if floor
-        else gettext("Ground floor")
-    )
+    return gettext("Floor %(floor)s") % {"floor": floor} if floor else gettext("Ground floor")
 
 
 @register.simple_tag(takes_context=True)
@@ -299,12 +287,20 @@ def gate_text(context: Context, line: GateLine) -> str:
     figures = {"at": "", "amount": ""}
     if line.at is not None:
         coming = line.at > now
-        figures["at"] = (fmt.point if coming else fmt.stamp)(
-            line.at, now, place.time_zone, lang()
-        )
+        figures["at"] = (fmt.point if coming else fmt.stamp)(line.at, now, place.time_zone, lang())
     if line.amount_micro is not None:
         figures["amount"] = fmt.money(line.amount_micro, place.currency)
     return (text % figures).rstrip(" :：,，")
+
+
+@register.filter
+def cut_hours(hours: CutHours) -> str:
+    """`Cuts only Mon to Fri, 09:00 to 15:00, never on holidays.`"""
+    return gettext("Cuts only %(days)s, %(opens)s to %(closes)s, never on holidays.") % {
+        "days": fmt.weekdays(hours.weekdays, lang()),
+        "opens": f"{hours.opens_min // 60:02d}:{hours.opens_min % 60:02d}",
+        "closes": f"{hours.closes_min // 60:02d}:{hours.closes_min % 60:02d}",
+    }
 
 
 @register.filter
@@ -326,8 +322,7 @@ def people_count(count: int, what: str) -> str:
 def band_energy(wh: dict[str, int], labels: dict[str, str]) -> str:
     """`night 1.6, day 4.3, peak 3.2`."""
     parts = [
-        f"{labels.get(code, code).lower()} {fmt.energy_digits(used)}"
-        for code, used in wh.items()
+        f"{labels.get(code, code).lower()} {fmt.energy_digits(used)}" for code, used in wh.items()
     ]
     return fmt.listed(parts, lang())
 

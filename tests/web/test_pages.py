@@ -1,0 +1,160 @@
+"""Every page answers in both languages, under the strict policy, to those whose duty allows it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from fernmoor import NOW, Fernmoor
+
+PAGES = (
+    "/",
+    "/accounts",
+    "/accounts?q=fenwick&sort=time",
+    "/accounts?state=cut",
+    "/accounts/{N-305}",
+    "/accounts/{N-404}",
+    "/accounts/{N-801}",
+    "/accounts/{S-403}?entries=100",
+    "/accounts/{N-305}/recharge",
+    "/accounts/{N-305}/recharge?amount=20",
+    "/accounts/{N-404}/recharge?amount=50.00&way=online",
+    "/recharges/902",
+    "/supply",
+    "/supply?show=open",
+    "/supply?show=would_have",
+    "/meters",
+    "/meters?show=silent",
+    "/money",
+    "/money?days=30",
+    "/messages",
+)
+
+
+def address(place: Fernmoor, page: str) -> str:
+    """The page with the ids of its units filled in."""
+    return re.sub(r"{([^}]+)}", lambda match: str(place.accounts[match[1]]), page)
+
+
+class _Inline(HTMLParser):
+    """Finds what a strict policy would refuse."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self._script = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name == "style" or name.startswith("on") or "javascript:" in (value or ""):
+                self.found.append(f"{tag} {name}={value}")
+            if name in ("src", "href") and re.match(r"(https?:)?//", value or ""):
+                self.found.append(f"{tag} loads {value}")
+        self._script = tag in ("script", "style")
+
+    def handle_data(self, data: str) -> None:
+        if self._script and data.strip():
+            self.found.append(f"inline: {data[:40]}")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._script = False
+
+
+@pytest.mark.parametrize("language", ["en", "zh-hans"])
+def test_every_page_answers_under_the_policy(
+    fernmoor: Fernmoor, sign_in: Callable[..., Any], language: str
+) -> None:
+    client = sign_in(fernmoor, language=language)
+    for page in PAGES:
+        response = client.get(address(fernmoor, page))
+        text = response.content.decode()
+        assert response.status_code == 200, page
+        assert "default-src 'none'" in response["Content-Security-Policy"]
+        assert "unsafe" not in response["Content-Security-Policy"]
+        assert f'<html lang="{"zh-Hans" if language != "en" else "en"}"' in text
+        inline = _Inline()
+        inline.feed(text)
+        assert inline.found == [], page
+        ids = re.findall(r'\bid="([^"]+)"', text)
+        assert len(ids) == len(set(ids)), (
+            page,
+            [each for each in ids if ids.count(each) > 1],
+        )
+
+
+def test_chinese_pages_are_chinese(fernmoor: Fernmoor, sign_in: Callable[..., Any]) -> None:
+    client = sign_in(fernmoor, language="zh-hans")
+    text = client.get("/").content.decode()
+    assert "楼层图" in text and "需要您处理" in text and "度" in text
+    for english in ("Floor board", "Needs you", "Runs out", "kWh"):
+        assert english not in text
+
+
+def test_strangers_are_sent_to_the_sign_in(fernmoor: Fernmoor) -> None:
+    from django.test import Client
+
+    client = Client(headers={"host": "localhost"})
+    for page in ("/", "/accounts", "/accounts.csv", "/live", "/recharges/1"):
+        response = client.get(page)
+        assert response.status_code == 302 and response["Location"].startswith("/sign-in"), page
+
+
+def test_an_auditor_reads_but_may_not_recharge(
+    fernmoor: Fernmoor, sign_in: Callable[..., Any]
+) -> None:
+    client = sign_in(fernmoor, "auditor")
+    account = client.get(address(fernmoor, "/accounts/{N-305}")).content.decode()
+    assert "/recharge" not in account
+    refused = client.get(address(fernmoor, "/accounts/{N-305}/recharge"))
+    assert refused.status_code == 403
+    assert "That is not open to you" in refused.content.decode()
+
+
+def test_another_propertys_account_does_not_exist(
+    fernmoor: Fernmoor, sign_in: Callable[..., Any]
+) -> None:
+    response = sign_in(fernmoor).get("/accounts/999999")
+    assert response.status_code == 404
+    assert re.search(r"Ref [0-9A-F]{4}", response.content.decode())
+
+
+def test_a_part_is_only_the_part(fernmoor: Fernmoor, sign_in: Callable[..., Any]) -> None:
+    part = sign_in(fernmoor).get("/today", headers={"HX-Request": "true"}).content.decode()
+    assert part.lstrip().startswith('<div id="today">') and "<html" not in part
+
+
+def test_new_lines_wait_on_an_open_account(
+    fernmoor: Fernmoor, sign_in: Callable[..., Any], as_owner: Callable[..., Any]
+) -> None:
+    client = sign_in(fernmoor)
+    where = address(fernmoor, "/accounts/{N-305}")
+    seen = re.search(r"seen=([a-z0-9-]+)", client.get(where).content.decode())
+    assert seen is not None
+    with as_owner(fernmoor):
+        fernmoor.message(fernmoor.accounts["N-305"], "supply.cut_planned", NOW, 1)
+    part = client.get(f"{where}?seen={seen[1]}", headers={"HX-Request": "true"}).content.decode()
+    assert "1 new, show" in part
+    assert "Warning before a cut" not in part.split('id="changes"')[1].split('id="orders"')[0]
+
+
+def test_theme_and_language_are_kept(fernmoor: Fernmoor, sign_in: Callable[..., Any]) -> None:
+    client = sign_in(fernmoor)
+    response = client.post("/preferences", {"theme": "dark", "next": "/accounts"})
+    assert response.status_code == 302 and response["Location"] == "/accounts"
+    assert 'data-theme="dark"' in client.get("/").content.decode()
+    away = client.post("/preferences", {"theme": "light", "next": "https://elsewhere.example/"})
+    assert away["Location"] == "/"
+
+
+def test_an_empty_property_says_what_would_be_here(
+    database: str, sign_in: Callable[..., Any]
+) -> None:
+    place = Fernmoor(empty=True)
+    client = sign_in(place)
+    for page in ("/", "/accounts", "/supply", "/meters", "/money", "/messages"):
+        assert client.get(page).status_code == 200, page
+    assert "Nothing needs you." in client.get("/").content.decode()
