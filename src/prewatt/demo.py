@@ -64,8 +64,10 @@ def run(arguments: argparse.Namespace) -> int:
             "PREWATT_DSN is set, so this looks like production; the demo would write invented "
             "people into it. Unset it to run the demo on its own database."
         )
-    state_dir = state_directory() if arguments.state_dir is None else own_directory(
-        arguments.state_dir.absolute()
+    state_dir = (
+        state_directory()
+        if arguments.state_dir is None
+        else own_directory(arguments.state_dir.absolute())
     )
     os.environ["PREWATT_STATE_DIR"] = str(state_dir)
     began = time.monotonic()
@@ -141,7 +143,9 @@ class _Demo:
         os.environ[wiring.OFFSET_VARIABLE] = str(round(offset.total_seconds() * 1e6))
         wiring._OFFSET = wiring.clock_offset()
         os.environ.update(
-            PREWATT_DSN=owner, PREWATT_DEMO="1", PREWATT_OUTBOX="1",
+            PREWATT_DSN=owner,
+            PREWATT_DEMO="1",
+            PREWATT_OUTBOX="1",
             PREWATT_SECRET_KEY=wiring.secret_key(self.state_dir),
         )
         wiring.start_django()
@@ -156,7 +160,9 @@ class _Demo:
                 # What older meters counted, and what a broker kept for them, belongs to no one now.
                 shutil.rmtree(self.state_dir / name, ignore_errors=True)
             facts = make_property(
-                units=self.arguments.units, days=self.arguments.days, now=wiring.now(),
+                units=self.arguments.units,
+                days=self.arguments.days,
+                now=wiring.now(),
                 sign_ins=[(*each, self._password(each[2])) for each in _SIGN_INS],
             )
             self._feed(facts, owner)
@@ -181,7 +187,9 @@ class _Demo:
         feeders = [
             subprocess.Popen(
                 [sys.executable, "-P", "-m", "prewatt.sim.feeder", str(plan), str(n), str(FEEDERS)],
-                stdout=subprocess.PIPE, text=True, env=os.environ | {"PREWATT_DSN": owner},
+                stdout=subprocess.PIPE,
+                text=True,
+                env=os.environ | {"PREWATT_DSN": owner},
             )
             for n in range(FEEDERS)
         ]
@@ -209,23 +217,29 @@ class _Demo:
         self.progress.step("meters")
         mqtt = f"{broker.host}:{broker.port}"
         supervisor.start(
-            "hes", prewatt_command("hes"),
+            "hes",
+            prewatt_command("hes"),
             {"PREWATT_DSN": postgres.dsn("head_end"), "PREWATT_MQTT": mqtt},
         )
         for name, config in self._meter_configs(facts, broker.host, broker.port):
             supervisor.start(name, prewatt_command("sim", "meters", "--config", str(config)))
-        supervisor.start("worker", prewatt_command("worker"), {"PREWATT_DSN": postgres.dsn("clerk")})
+        supervisor.start(
+            "worker", prewatt_command("worker"), {"PREWATT_DSN": postgres.dsn("clerk")}
+        )
         self._switch_faults(facts, mqtt)
         self._await_meters(supervisor, facts)
         self.progress.step("web")
         self.page.close()
         supervisor.start(
-            "web", prewatt_command("web", "--port", str(self.arguments.port)),
+            "web",
+            prewatt_command("web", "--port", str(self.arguments.port)),
             {"PREWATT_DSN": postgres.dsn("web")},
         )
         supervisor.wait_for("web", self._web_answers, timeout_s=30)
 
-    def _meter_configs(self, facts: Mapping[str, Any], host: str, port: int) -> list[tuple[str, Path]]:
+    def _meter_configs(
+        self, facts: Mapping[str, Any], host: str, port: int
+    ) -> list[tuple[str, Path]]:
         """Write one configuration per simulator process."""
         from prewatt.sim.property import UTC_OFFSET_S
 
@@ -237,10 +251,13 @@ class _Demo:
             path.write_text(
                 json.dumps(
                     {
-                        "name": f"demo-{number}", "host": host, "port": port,
+                        "name": f"demo-{number}",
+                        "host": host,
+                        "port": port,
                         "state_file": str(folder / f"state-{number}.json"),
                         "clock_offset_us": int(os.environ[wiring.OFFSET_VARIABLE]),
-                        "utc_offset_s": UTC_OFFSET_S, "report_period_s": REPORT_PERIOD_S,
+                        "utc_offset_s": UTC_OFFSET_S,
+                        "report_period_s": REPORT_PERIOD_S,
                         "meters": facts["meters"][number::SIM_PROCESSES],
                     }
                 )
@@ -290,12 +307,18 @@ class _Demo:
         return True
 
     def _announce(self, seconds: float) -> None:
-        print(f"\nPrewatt's demo is ready after {seconds:.1f} s. It is a demonstration: people, meters")
-        print("and money are invented, messages stay in its outbox, and it listens on loopback only.\n")
+        print(
+            f"\nPrewatt's demo is ready after {seconds:.1f} s. It is a demonstration: people, meters"
+        )
+        print(
+            "and money are invented, messages stay in its outbox, and it listens on loopback only.\n"
+        )
         print(f"  http://127.0.0.1:{self.arguments.port}/\n")
         for email, name, duty in _SIGN_INS:
             print(f"  {duty:<14} {email:<26} {self._password(duty):<26} {name}")
-        print("\nWatch N-101: a warning, then the cut. Recharge it, and the relay closes. Ctrl-C stops.")
+        print(
+            "\nWatch N-101: a warning, then the cut. Recharge it, and the relay closes. Ctrl-C stops."
+        )
         sys.stdout.flush()
 
 
@@ -326,6 +349,6 @@ def demo_start(last: datetime | None, real: datetime) -> datetime:
             local -= timedelta(days=1)
     while not works(local):
         local += step
-    return local.replace(
-        hour=START_HOUR, minute=START_MINUTE, second=0, microsecond=0
-    ).astimezone(UTC)
+    return local.replace(hour=START_HOUR, minute=START_MINUTE, second=0, microsecond=0).astimezone(
+        UTC
+    )

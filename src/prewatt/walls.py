@@ -14,10 +14,9 @@ reads the ledger.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 from psycopg import sql
-from psycopg.abc import Query
-from typing import Protocol
 
 LOGINS = ("web", "head_end", "clerk", "keeper", "witness")
 DUTIES = ("app_operator", "app_admin", "app_auditor")
@@ -134,7 +133,7 @@ _SCOPE_OF = {
 class Cursor(Protocol):
     """What is needed of a database cursor: Django's and psycopg's both have it."""
 
-    def execute(self, query: Query, params: object = None, /) -> object:
+    def execute(self, query: str | sql.Composed, /) -> object:
         """Run one statement."""
 
     def fetchall(self) -> Iterable[tuple[object, ...]]:
@@ -191,9 +190,7 @@ def _make_roles(cursor: Cursor, passwords: Mapping[str, str]) -> None:
     for role in (*LOGINS, *DUTIES):
         verb = "ALTER" if role in known else "CREATE"
         bypass = "BYPASSRLS" if role in BYPASS else "NOBYPASSRLS"
-        cursor.execute(
-            f"{verb} ROLE {role} NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT {bypass}"
-        )
+        cursor.execute(f"{verb} ROLE {role} NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT {bypass}")
     for role in LOGINS:
         cursor.execute(
             sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(

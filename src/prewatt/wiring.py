@@ -33,13 +33,13 @@ def now() -> datetime:
 def start_django() -> None:
     """Set Django up for this process; refuses to run without a database and a secret key."""
     if not os.environ.get("PREWATT_DSN"):
-        raise CannotRunError("PREWATT_DSN is not set: say which PostgreSQL this process signs in to")
+        raise CannotRunError(
+            "PREWATT_DSN is not set: say which PostgreSQL this process signs in to"
+        )
     if not os.environ.get("PREWATT_SECRET_KEY"):
         raise CannotRunError("PREWATT_SECRET_KEY is not set: it signs the sessions of this server")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "prewatt.settings")
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     import django
 
     django.setup()

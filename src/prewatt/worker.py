@@ -69,7 +69,9 @@ class Worker:
     def _listen(self, bell: object, stopping: threading.Event) -> None:
         while not stopping.is_set():
             rung = list(bell.notifies(timeout=_TICK_S, stop_after=1))  # type: ignore[attr-defined]  # psycopg
-            woken = sorted({int(n.payload) for n in rung if n.channel == "supply_due" and n.payload})
+            woken = sorted(
+                {int(n.payload) for n in rung if n.channel == "supply_due" and n.payload}
+            )
             self._tick(woken)
 
     def _tick(self, woken: list[int]) -> None:

@@ -67,7 +67,9 @@ def system_actor(name: str, property_ids: tuple[int, ...] = ()) -> Actor:
 
 def actor_for(user: User, *, property_id: int) -> Actor:
     """The actor a signed-in user is at one property; raises PermissionRefused without a grant."""
-    grant = DutyGrant.objects.filter(user=user, property_id=property_id, user__is_active=True).first()
+    grant = DutyGrant.objects.filter(
+        user=user, property_id=property_id, user__is_active=True
+    ).first()
     if grant is None:
         raise PermissionRefused(f"{user.email} has no duty at property {property_id}")
     return Actor(f"user:{user.pk}", Duty(grant.duty), (property_id,), user.name, user.pk)

@@ -9,7 +9,7 @@ sum. Nothing is updated: a revision is new rows.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from operator import itemgetter
 from typing import Any
 
@@ -23,8 +23,21 @@ from prewatt.core.readings import ReadingBatch
 from prewatt.core.vee import Verdict
 
 _OLD_COLUMNS = (
-    "row", "start_at", "revision", "segment", "from_at", "to_at", "start_value_wh", "end_value_wh",
-    "energy_wh", "quality", "source", "received_at", "tariff_version_id", "band", "price_nano",
+    "row",
+    "start_at",
+    "revision",
+    "segment",
+    "from_at",
+    "to_at",
+    "start_value_wh",
+    "end_value_wh",
+    "energy_wh",
+    "quality",
+    "source",
+    "received_at",
+    "tariff_version_id",
+    "band",
+    "price_nano",
 )
 
 
@@ -76,9 +89,7 @@ def replace_intervals(
     return Replacement(old=_old_columns(old), new=_new_columns(new))
 
 
-def _without_repeats(
-    batch: ReadingBatch, late: Int64, verdict: npt.NDArray[np.int8]
-) -> Int64:
+def _without_repeats(batch: ReadingBatch, late: Int64, verdict: npt.NDArray[np.int8]) -> Int64:
     """Settle late readings of an instant that is known already; returns those that are new.
 
     Most late readings are plain repeats (a meter's backlog sent again), so they are told apart by
@@ -151,14 +162,21 @@ def _split(
     old.extend((int(row[group[0]]), *each[2:]) for each in segments)
     revision = segments[0][3] + 1
     points = [(start, first_value, cuts[0][2]), *cuts, (end, last_value, cuts[-1][2])]
-    for number, (before, after) in enumerate(zip(points, points[1:], strict=False)):
+    for number, (before, after) in enumerate(pairwise(points)):
         at = after[2]
-        new.append((
-            int(row[at]), before[0], after[0], before[1], after[1],
-            (after[1] - before[1]) * int(multiplier[row[at]]),
-            revision if number == 0 else 0,
-            int(batch.source[at]), int(batch.received_at_us[at]),
-        ))
+        new.append(
+            (
+                int(row[at]),
+                before[0],
+                after[0],
+                before[1],
+                after[1],
+                (after[1] - before[1]) * int(multiplier[row[at]]),
+                revision if number == 0 else 0,
+                int(batch.source[at]),
+                int(batch.received_at_us[at]),
+            )
+        )
 
 
 def _between(low: int, value: int, high: int) -> bool:
@@ -185,7 +203,7 @@ def _covering(
             ],
         )
         rows = sorted(cursor.fetchall(), key=itemgetter(0, 4))
-    return {at: [each for each in group] for at, group in groupby(rows, key=itemgetter(0))}
+    return {at: list(group) for at, group in groupby(rows, key=itemgetter(0))}
 
 
 _COVERING = """

@@ -69,7 +69,9 @@ class _States:
     watermarks: MeterWatermarks
 
 
-def apply_readings(*, batch: ReadingBatch, now: datetime, book: TariffBook | None = None) -> Applied:
+def apply_readings(
+    *, batch: ReadingBatch, now: datetime, book: TariffBook | None = None
+) -> Applied:
     """Apply a batch in one transaction (a savepoint inside an outer one).
 
     Every meter of the batch must have a ``meter_state`` row; the head-end refuses unknown meters
@@ -93,8 +95,11 @@ def apply_readings(*, batch: ReadingBatch, now: datetime, book: TariffBook | Non
         )
         verdict = validated.verdict.copy()
         replacement = replace_intervals(
-            batch=arranged, row=row[order], account_id=states.account_id,
-            multiplier=states.watermarks.wh_per_count, verdict=verdict,
+            batch=arranged,
+            row=row[order],
+            account_id=states.account_id,
+            multiplier=states.watermarks.wh_per_count,
+            verdict=verdict,
         )
         crossed = _write(arranged, row[order], states, validated, verdict, replacement, now, book)
         in_given_order = np.empty_like(verdict)
@@ -103,7 +108,7 @@ def apply_readings(*, batch: ReadingBatch, now: datetime, book: TariffBook | Non
     return Applied(in_given_order, accounts, crossed)
 
 
-def _lock_states(meter_ids: Sequence[int]) -> _States:
+def _lock_states(meter_ids: list[int]) -> _States:
     """Lock the accounts of the meters, then read their watermarks under that lock.
 
     A move may hand a meter to another account while we wait for the lock; then we lock once more.
@@ -167,7 +172,9 @@ def _state_of_each(batch: ReadingBatch, states: _States) -> Int64:
     period (opened, closed]: the closing reading belongs to the one who used the energy before it.
     A reading before the first opening goes to the first row, where VEE holds it.
     """
-    by_register = np.lexsort((states.watermarks.opened_at_us, states.register_code, states.meter_id))
+    by_register = np.lexsort(
+        (states.watermarks.opened_at_us, states.register_code, states.meter_id)
+    )
     meter = states.meter_id[by_register]
     register = states.register_code[by_register]
     opened = states.watermarks.opened_at_us[by_register]
@@ -222,7 +229,9 @@ def _write(
     return _charge(lines, states, now, book or TariffBook())
 
 
-def _copy_readings(batch: ReadingBatch, row: Int64, states: _States, kept: npt.NDArray[np.bool_]) -> None:
+def _copy_readings(
+    batch: ReadingBatch, row: Int64, states: _States, kept: npt.NDArray[np.bool_]
+) -> None:
     """Raw readings that count. A repeated one is already there; a held one is in its VEE case."""
     size = int(kept.sum())
     copy_rows(

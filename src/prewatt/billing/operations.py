@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import connection
 
@@ -75,8 +76,13 @@ def create_tariff_version(
         )
         _advance_epoch(property_id)
         record(
-            actor=actor.code, code="billing.tariff.version_created", property_id=property_id,
-            subject=f"tariff:{tariff.pk}", now=now, version=version.number, digest=digest.hex(),
+            actor=actor.code,
+            code="billing.tariff.version_created",
+            property_id=property_id,
+            subject=f"tariff:{tariff.pk}",
+            now=now,
+            version=version.number,
+            digest=digest.hex(),
             approved_by=approved_by,
         )
     return int(version.pk)
@@ -106,8 +112,12 @@ def assign_tariff(
                 raise UnknownAccount(f"not all accounts belong to property {property_id}")
         _advance_epoch(property_id)
         record(
-            actor=actor.code, code="billing.tariff.assigned", property_id=property_id,
-            subject=f"tariff:{tariff.pk}", now=now, accounts=len(account_ids),
+            actor=actor.code,
+            code="billing.tariff.assigned",
+            property_id=property_id,
+            subject=f"tariff:{tariff.pk}",
+            now=now,
+            accounts=len(account_ids),
         )
 
 
@@ -154,12 +164,13 @@ def post_usage(
 
 
 def _chunks(actor: Actor, account_ids: Sequence[int] | None) -> list[list[int]]:
+    wanted = None if account_ids is None else list(account_ids)
     with scope(actor), connection.cursor() as cursor:
         cursor.execute(
             """SELECT account_id FROM account_state
                WHERE interval_no > posted_interval_no AND (%s::bigint[] IS NULL OR account_id = ANY(%s))
                ORDER BY account_id""",
-            [account_ids, account_ids],
+            [wanted, wanted],
         )
         ids = [int(row[0]) for row in cursor.fetchall()]
     return [ids[at : at + POSTING_CHUNK] for at in range(0, len(ids), POSTING_CHUNK)]
@@ -222,7 +233,7 @@ ORDER BY i.account_id, day, i.band
 """
 
 
-def _usage_legs(usage: Sequence[tuple[object, ...]], cause: str) -> dict[int, list[Leg]]:
+def _usage_legs(usage: Sequence[tuple[Any, ...]], cause: str) -> dict[int, list[Leg]]:
     """One leg per day and band that costs anything.
 
     A day in a closed period is booked on the first open instant; the intervals keep their own days.
@@ -231,18 +242,18 @@ def _usage_legs(usage: Sequence[tuple[object, ...]], cause: str) -> dict[int, li
     for account, _, band, charge, energy, _, last, first_open in usage:
         if charge == 0:
             continue
-        legs.setdefault(account, []).append(  # type: ignore[arg-type]  # rows of a cursor are untyped
+        legs.setdefault(account, []).append(
             Leg(
-                account_id=account,  # type: ignore[arg-type]  # as above
+                account_id=account,
                 kind=TransferKind.USAGE,
                 component=int(Component.ENERGY),
                 counter_account=CounterAccount.ENERGY_REVENUE,
-                amount=-charge,  # type: ignore[operator]  # as above
-                service_from=first_open,  # type: ignore[arg-type]  # as above
-                service_to=max(last, first_open),  # type: ignore[type-var]  # as above
+                amount=-charge,
+                service_from=first_open,
+                service_to=max(last, first_open),
                 reason=cause,
-                band=band,  # type: ignore[arg-type]  # as above
-                energy_wh=energy,  # type: ignore[arg-type]  # as above
+                band=band,
+                energy_wh=energy,
             )
         )
     return legs

@@ -119,10 +119,16 @@ class TariffBook:
         # The first version also holds before its own start: an account is priced from its opening.
         starts = [self._from_us, *(max(at, self._from_us) for at, _ in chain[1:]), self._until_us]
         parts = [
-            (begin, compile_timeline(
-                self._tariffs[version_id], calendar, self._from_us, self._until_us,
-                version_id=version_id,
-            ))
+            (
+                begin,
+                compile_timeline(
+                    self._tariffs[version_id],
+                    calendar,
+                    self._from_us,
+                    self._until_us,
+                    version_id=version_id,
+                ),
+            )
             for begin, end, (_, version_id) in zip(starts, starts[1:], chain, strict=False)
             if begin < min(end, self._until_us)
         ]

@@ -144,7 +144,9 @@ class IngestLoop:
         known = [frame for frame in frames if frame.serial in placed]
         if known:
             apply_readings(batch=_batch(known, placed), now=self._clock(), book=self._book)
-        record_sightings([_sighting(each, devices[each.serial]) for each in frames if each.serial in devices])
+        record_sightings(
+            [_sighting(each, devices[each.serial]) for each in frames if each.serial in devices]
+        )
         self._transport.ack([frame.token for frame in known])
         self._transport.publish_watermarks(_watermarks(known))
         strangers = [frame for frame in frames if frame.serial not in devices]

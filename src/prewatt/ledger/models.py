@@ -18,9 +18,7 @@ class DocumentSeries(models.Model):
         db_table = "document_series"
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["legal_entity_id", "series"], name="series_once"),
-            models.CheckConstraint(
-                condition=models.Q(last_number__gte=0), name="series_counts_up"
-            ),
+            models.CheckConstraint(condition=models.Q(last_number__gte=0), name="series_counts_up"),
         ]
 
 
@@ -43,7 +41,9 @@ class Document(models.Model):
             models.UniqueConstraint(
                 fields=["legal_entity_id", "series", "number"], name="document_number"
             ),
-            models.CheckConstraint(condition=models.Q(number__gt=0), name="document_number_positive"),
+            models.CheckConstraint(
+                condition=models.Q(number__gt=0), name="document_number_positive"
+            ),
         ]
 
 

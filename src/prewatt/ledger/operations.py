@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 
 from django.db import connection
 
@@ -65,22 +66,20 @@ class Event:
 def new_event_ids(count: int) -> list[int]:
     """Draw ``count`` event ids; gaps after a rollback are harmless, ids only tie legs together."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT nextval('event_id_seq') FROM generate_series(1, %s)", [count]
-        )
+        cursor.execute("SELECT nextval('event_id_seq') FROM generate_series(1, %s)", [count])
         return [int(row[0]) for row in cursor.fetchall()]
 
 
-def open_accounts(
-    *, rows: Sequence[tuple[int, int, int]], now: datetime
-) -> None:
+def open_accounts(*, rows: Sequence[tuple[int, int, int]], now: datetime) -> None:
     """Create the hot row of new accounts at zero; rows are (account, property, legal entity) ids."""
     with connection.cursor() as cursor:
         cursor.execute(
             """INSERT INTO account_state (account_id, property_id, legal_entity_id, updated_at)
                SELECT a, p, l, %s
                FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS t(a, p, l)""",
-            [now, *(list(column) for column in zip(*rows, strict=True))] if rows else [now, [], [], []],
+            [now, *(list(column) for column in zip(*rows, strict=True))]
+            if rows
+            else [now, [], [], []],
         )
 
 
@@ -153,7 +152,7 @@ ORDER BY l.account_id, l.ord
 """
 
 
-def _columns(legs: Sequence[tuple[int, Leg]]) -> list[object]:
+def _columns(legs: Sequence[tuple[int, Leg]]) -> list[list[Any]]:
     """The legs as columns for ``unnest``, in the order that ``_APPEND`` unpacks them."""
     return [
         [event_id for event_id, _ in legs],

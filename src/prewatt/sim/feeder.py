@@ -26,9 +26,15 @@ def main(plan: Path, number: int, of: int) -> None:
         opened_at=datetime.fromtimestamp(facts["opened_us"] / 1e6, UTC),
         until=datetime.fromtimestamp(facts["until_us"] / 1e6, UTC),
         now=wiring.now(),
-        on_day=lambda day: print(f"day {day}", flush=True),
+        on_day=lambda day: _tell(f"day {day}"),
     )
-    print(f"fed {fed}", flush=True)
+    _tell(f"fed {fed}")
+
+
+def _tell(line: str) -> None:
+    """Say it to the demo that started us, at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 import numpy as np
 from django.db import connection
@@ -51,7 +52,10 @@ class HistoryUnit:
 
 def opening_registers(units: Sequence[DemoUnit]) -> dict[str, int]:
     """A believable register for each meter at the start, by serial."""
-    return {unit.serial: 1_000_000 + number * 7_919_333 % 40_000_000 for number, unit in enumerate(units)}
+    return {
+        unit.serial: 1_000_000 + number * 7_919_333 % 40_000_000
+        for number, unit in enumerate(units)
+    }
 
 
 def registers(unit: DemoUnit, opening_wh: int, opened_us: int, at_us: Int64) -> Int64:
@@ -59,7 +63,8 @@ def registers(unit: DemoUnit, opening_wh: int, opened_us: int, at_us: Int64) -> 
     profile = load_profile(unit.profile, utc_offset_s=UTC_OFFSET_S)
     scale = scale_ppm_for(profile, unit.annual_kwh)
     start = cumulative_wh(profile, scale, np.array([opened_us], dtype=np.int64))[0]
-    return opening_wh + cumulative_wh(profile, scale, at_us) - start
+    counted: Int64 = opening_wh + cumulative_wh(profile, scale, at_us) - start
+    return counted
 
 
 def feed(
@@ -80,7 +85,9 @@ def feed(
     book, fed, day = TariffBook(), 0, 0
     for first, last in _chunks(at_us, calendar):
         chosen = at_us[first:last]
-        speaks = chosen[None, :] <= np.where(silent_from == until_us, until_us + 1, silent_from)[:, None]
+        speaks = (
+            chosen[None, :] <= np.where(silent_from == until_us, until_us + 1, silent_from)[:, None]
+        )
         batch = ReadingBatch.of(
             meter_id=np.repeat(meter_id, chosen.size)[speaks.ravel()],
             read_at_us=np.tile(chosen, meter_id.size)[speaks.ravel()],
@@ -103,7 +110,7 @@ def _chunks(at_us: Int64, calendar: LocalCalendar) -> list[tuple[int, int]]:
     minute = calendar.minute_of_day(at_us)
     ends = np.flatnonzero(np.isin(minute, [60 * hour for hour in _HOURS_OF_LOOKING])) + 1
     bounds = [0, *ends.tolist(), int(at_us.size)]
-    return [(a, b) for a, b in zip(bounds, bounds[1:], strict=False) if a < b]
+    return [(a, b) for a, b in pairwise(bounds) if a < b]
 
 
 def _post(units: Sequence[HistoryUnit], at: datetime, midnight: datetime) -> None:

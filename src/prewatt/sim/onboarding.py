@@ -86,8 +86,10 @@ def make_property(
             now=now,
         )
         set_policy(
-            actor=system_actor("demo", (report.property_id,)), property_id=report.property_id,
-            body=POLICY, now=opened,
+            actor=system_actor("demo", (report.property_id,)),
+            property_id=report.property_id,
+            body=POLICY,
+            now=opened,
         )
         _grant_emergency_credit()
         _make_users(sign_ins, report.property_id, now)
@@ -192,5 +194,3 @@ def count_readings() -> int:
         row = cursor.fetchone()
     assert row is not None
     return int(row[0])
-
-

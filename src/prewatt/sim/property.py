@@ -20,15 +20,71 @@ HOLIDAYS = "DE-HE"
 UTC_OFFSET_S = 3600
 
 _FIRST = (
-    "Orla", "Tomas", "Ines", "Mei", "Jonas", "Amara", "Luca", "Sofie", "Wei", "Nadia", "Emil",
-    "Priya", "Hanna", "Omar", "Klara", "Yusuf", "Lin", "Marta", "Felix", "Aiko", "Rosa", "Anton",
+    "Orla",
+    "Tomas",
+    "Ines",
+    "Mei",
+    "Jonas",
+    "Amara",
+    "Luca",
+    "Sofie",
+    "Wei",
+    "Nadia",
+    "Emil",
+    "Priya",
+    "Hanna",
+    "Omar",
+    "Klara",
+    "Yusuf",
+    "Lin",
+    "Marta",
+    "Felix",
+    "Aiko",
+    "Rosa",
+    "Anton",
 )
 _LAST = (
-    "Fenwick", "Reyl", "Halvard", "Zhang", "Brandt", "Okafor", "Moretti", "Lindqvist", "Chen",
-    "Haddad", "Vogel", "Raman", "Keller", "Farouk", "Sommer", "Demir", "Wang", "Nowak", "Arnold",
-    "Tanaka", "Silva", "Petrov", "Ekberg", "Duval", "Horvat", "Janssen", "Meyer", "Costa", "Liu",
+    "Fenwick",
+    "Reyl",
+    "Halvard",
+    "Zhang",
+    "Brandt",
+    "Okafor",
+    "Moretti",
+    "Lindqvist",
+    "Chen",
+    "Haddad",
+    "Vogel",
+    "Raman",
+    "Keller",
+    "Farouk",
+    "Sommer",
+    "Demir",
+    "Wang",
+    "Nowak",
+    "Arnold",
+    "Tanaka",
+    "Silva",
+    "Petrov",
+    "Ekberg",
+    "Duval",
+    "Horvat",
+    "Janssen",
+    "Meyer",
+    "Costa",
+    "Liu",
 )
-_FIRMS = ("Bakery", "Books", "Florist", "Tailor", "Tea House", "Cycles", "Optics", "Print", "Noodles")
+_FIRMS = (
+    "Bakery",
+    "Books",
+    "Florist",
+    "Tailor",
+    "Tea House",
+    "Cycles",
+    "Optics",
+    "Print",
+    "Noodles",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +130,9 @@ def demo_units(count: int) -> list[DemoUnit]:
     units: list[DemoUnit] = []
     for house in _HOUSES:
         wanted = count * house.share // 240
-        places = ((floor, place) for floor in range(house.floors) for place in range(house.per_floor))
+        places = (
+            (floor, place) for floor in range(house.floors) for place in range(house.per_floor)
+        )
         for number, (floor, place) in zip(range(wanted), places, strict=False):
             units.append(_unit(house, floor, place, number, len(units)))
     return units
@@ -85,7 +143,9 @@ def _unit(house: _House, floor: int, place: int, number: int, index: int) -> Dem
     first, last = _FIRST[index * 7 % len(_FIRST)], _LAST[index * 11 % len(_LAST)]
     language = "zh-hans" if last in {"Zhang", "Chen", "Wang", "Liu"} else "en"
     if house.code == "A":
-        return _arcade_unit(number, index, f"{last} {_FIRMS[index % len(_FIRMS)]}", vacant, language)
+        return _arcade_unit(
+            number, index, f"{last} {_FIRMS[index % len(_FIRMS)]}", vacant, language
+        )
     office = house.code == "S" and floor < 4
     profiles = ("G1-A", "G1-B", "G1-C") if office else ("H0-A", "H0-B", "H0-C", "H0-G", "H0-L")
     return DemoUnit(
@@ -107,8 +167,16 @@ def _arcade_unit(number: int, index: int, firm: str, vacant: bool, language: str
     floor, place = divmod(number, 20)
     if number < 4:
         return DemoUnit(
-            "A", f"P{number + 1}", floor, place, "plant", "G3-A", 6_000, "BUS",
-            "Fernmoor Estates", "lift" if number % 2 else "fire",
+            "A",
+            f"P{number + 1}",
+            floor,
+            place,
+            "plant",
+            "G3-A",
+            6_000,
+            "BUS",
+            "Fernmoor Estates",
+            "lift" if number % 2 else "fire",
         )
     booth = number >= 32
     profiles = ("G0-A", "G0-M", "G2-A") if booth else ("G4-A", "G4-B", "G5-A", "G1-B")
@@ -136,16 +204,26 @@ def property_sheets(
         {
             "property": [
                 {
-                    "organisation": "Fernmoor Estates", "legal_entity": "Fernmoor Estates GmbH",
-                    "tax_number": "DE000000000", "code": PROPERTY_CODE, "name": "Fernmoor Court",
-                    "currency": "EUR", "minor_digits": 2, "time_zone": TIME_ZONE,
-                    "holiday_calendar": HOLIDAYS, "language": "en", "default_tariff": "RES",
+                    "organisation": "Fernmoor Estates",
+                    "legal_entity": "Fernmoor Estates GmbH",
+                    "tax_number": "DE000000000",
+                    "code": PROPERTY_CODE,
+                    "name": "Fernmoor Court",
+                    "currency": "EUR",
+                    "minor_digits": 2,
+                    "time_zone": TIME_ZONE,
+                    "holiday_calendar": HOLIDAYS,
+                    "language": "en",
+                    "default_tariff": "RES",
                 }
             ],
             "tariffs": [
                 {
-                    "code": code, "name": document["name"], "document": json.dumps(document),
-                    "valid_from": opened, "approved_by": "demo:second-administrator",
+                    "code": code,
+                    "name": document["name"],
+                    "document": json.dumps(document),
+                    "valid_from": opened,
+                    "approved_by": "demo:second-administrator",
                 }
                 for code, document in _tariffs().items()
             ],
@@ -155,42 +233,61 @@ def property_sheets(
             ],
             "units": [
                 {
-                    "building": u.building, "code": u.code, "floor": u.floor,
-                    "position": u.position, "kind": u.kind,
+                    "building": u.building,
+                    "code": u.code,
+                    "floor": u.floor,
+                    "position": u.position,
+                    "kind": u.kind,
                 }
                 for u in units
             ],
             "metering_points": list(_points(units)),
             "meters": [
                 {
-                    "serial": u.serial, "metering_point": f"{u.building}-{u.code}",
-                    "model": "Prewatt simulator", "driver": "mqtt_senml", "multiplier": 1,
-                    "modulus_wh": 1_000_000_000, "max_power_w": 60_000, "has_relay": "yes",
-                    "expected_period_s": 900, "installed_at": opened,
+                    "serial": u.serial,
+                    "metering_point": f"{u.building}-{u.code}",
+                    "model": "Prewatt simulator",
+                    "driver": "mqtt_senml",
+                    "multiplier": 1,
+                    "modulus_wh": 1_000_000_000,
+                    "max_power_w": 60_000,
+                    "has_relay": "yes",
+                    "expected_period_s": 900,
+                    "installed_at": opened,
                     "opening_wh": opening_wh[u.serial],
                 }
                 for u in units
             ],
             "customers": [
                 {
-                    "code": f"C{u.serial}", "name": u.tenant,
-                    "email": f"{u.serial.lower()}@tenants.example", "phone": "",
+                    "code": f"C{u.serial}",
+                    "name": u.tenant,
+                    "email": f"{u.serial.lower()}@tenants.example",
+                    "phone": "",
                     "language": u.language,
                 }
                 for u in tenants
             ],
             "accounts": [
                 {
-                    "number": account_number(number), "kind": "customer",
-                    "customer": f"C{u.serial}", "building": "", "unit": "", "tariff": u.tariff,
-                    "opening_balance": f"{20 + number * 13 % 60}.00", "protection": u.protection,
+                    "number": account_number(number),
+                    "kind": "customer",
+                    "customer": f"C{u.serial}",
+                    "building": "",
+                    "unit": "",
+                    "tariff": u.tariff,
+                    "opening_balance": f"{20 + number * 13 % 60}.00",
+                    "protection": u.protection,
                 }
                 for number, u in enumerate(tenants)
             ],
             "tenancies": [
                 {
-                    "building": u.building, "unit": u.code, "customer": f"C{u.serial}",
-                    "account": account_number(number), "begins_at": opened,
+                    "building": u.building,
+                    "unit": u.code,
+                    "customer": f"C{u.serial}",
+                    "account": account_number(number),
+                    "begins_at": opened,
                 }
                 for number, u in enumerate(tenants)
             ],
@@ -205,16 +302,31 @@ def account_number(number: int) -> str:
 
 def _points(units: list[DemoUnit]) -> Iterator[dict[str, object]]:
     """The main feeder, a feeder per building, and a unit's supply below that."""
-    yield {"code": "MAIN", "building": "", "unit": "", "parent": "", "role": "feeder", "source": "grid"}
+    yield {
+        "code": "MAIN",
+        "building": "",
+        "unit": "",
+        "parent": "",
+        "role": "feeder",
+        "source": "grid",
+    }
     for house in _HOUSES:
         yield {
-            "code": f"F-{house.code}", "building": "", "unit": "", "parent": "MAIN",
-            "role": "feeder", "source": "grid",
+            "code": f"F-{house.code}",
+            "building": "",
+            "unit": "",
+            "parent": "MAIN",
+            "role": "feeder",
+            "source": "grid",
         }
     for unit in units:
         yield {
-            "code": f"{unit.building}-{unit.code}", "building": unit.building, "unit": unit.code,
-            "parent": f"F-{unit.building}", "role": "supply", "source": "grid",
+            "code": f"{unit.building}-{unit.code}",
+            "building": unit.building,
+            "unit": unit.code,
+            "parent": f"F-{unit.building}",
+            "role": "supply",
+            "source": "grid",
         }
 
 
@@ -224,7 +336,9 @@ def _tariffs() -> dict[str, dict[str, object]]:
         "RES": _time_of_use("Residential time-of-use", "0.1720", "0.2480", "0.3160"),
         "BUS": _time_of_use("Business time-of-use", "0.1640", "0.2390", "0.2980"),
         "BOOTH": {
-            "format": "prewatt-tariff/1", "name": "Market booth", "currency": "EUR",
+            "format": "prewatt-tariff/1",
+            "name": "Market booth",
+            "currency": "EUR",
             "energy": {"unit": "kWh", "bands": {"all": {"price": "0.2890", "label": "All day"}}},
         },
     }
@@ -236,21 +350,31 @@ def _time_of_use(name: str, night: str, day: str, peak: str) -> dict[str, object
         "day": {"price": day, "label": "Day"},
         "peak": {"price": peak, "label": "Peak"},
     }
-    work = (("00:00", "06:00", "night"), ("06:00", "17:00", "day"), ("17:00", "21:00", "peak"),
-            ("21:00", "24:00", "night"))
+    work = (
+        ("00:00", "06:00", "night"),
+        ("06:00", "17:00", "day"),
+        ("17:00", "21:00", "peak"),
+        ("21:00", "24:00", "night"),
+    )
     rest = (("00:00", "08:00", "night"), ("08:00", "24:00", "day"))
     return {
-        "format": "prewatt-tariff/1", "name": name, "currency": "EUR",
+        "format": "prewatt-tariff/1",
+        "name": name,
+        "currency": "EUR",
         "energy": {
-            "unit": "kWh", "bands": bands,
+            "unit": "kWh",
+            "bands": bands,
             "day_classes": {
                 "workday": ["mon", "tue", "wed", "thu", "fri"],
                 "restday": ["sat", "sun", "holiday"],
             },
             "schedule": [
-                {"days": days, "periods": [
-                    {"from": start, "until": end, "band": band} for start, end, band in periods
-                ]}
+                {
+                    "days": days,
+                    "periods": [
+                        {"from": start, "until": end, "band": band} for start, end, band in periods
+                    ],
+                }
                 for days, periods in (("workday", work), ("restday", rest))
             ],
         },

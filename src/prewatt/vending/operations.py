@@ -103,7 +103,8 @@ def recharge(*, actor: Actor, recharges: Sequence[Recharge], now: datetime) -> l
                     answers[at] = _key_reused(wish)
             elif wish.account_id not in places:
                 answers[at] = RechargeRefused(
-                    wish.key, "vending.recharge.unknown_account",
+                    wish.key,
+                    "vending.recharge.unknown_account",
                     f"There is no account {wish.account_id} you may recharge. Nothing was taken.",
                 )
             else:
@@ -114,7 +115,9 @@ def recharge(*, actor: Actor, recharges: Sequence[Recharge], now: datetime) -> l
         for at, wish in enumerate(recharges):
             if at not in answers:
                 first = answers[seen[wish.key]]
-                answers[at] = replace(first, repeated=True) if isinstance(first, Recharged) else first
+                answers[at] = (
+                    replace(first, repeated=True) if isinstance(first, Recharged) else first
+                )
     return [answers[at] for at in range(len(recharges))]
 
 
@@ -133,7 +136,9 @@ def _malformed(wish: Recharge, now: datetime) -> RechargeRefused | None:
         problem = ("paid_in_the_future", "The time of payment lies in the future.")
     if problem is None:
         return None
-    return RechargeRefused(wish.key, f"vending.recharge.{problem[0]}", f"{problem[1]} Nothing was taken.")
+    return RechargeRefused(
+        wish.key, f"vending.recharge.{problem[0]}", f"{problem[1]} Nothing was taken."
+    )
 
 
 def _lock_keys(actor: Actor, wishes: Sequence[Recharge]) -> None:
@@ -149,7 +154,12 @@ def _lock_keys(actor: Actor, wishes: Sequence[Recharge]) -> None:
 
 def body_hash(wish: Recharge) -> bytes:
     """SHA-256 of what the caller asked for, without the key."""
-    body = {"account": wish.account_id, "amount": wish.amount, "way": wish.way, "ref": wish.reference}
+    body = {
+        "account": wish.account_id,
+        "amount": wish.amount,
+        "way": wish.way,
+        "ref": wish.reference,
+    }
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).digest()
 
 
@@ -175,7 +185,8 @@ def _repeat(wish: Recharge, stored_hash: bytes, answer: dict[str, object]) -> An
 
 def _key_reused(wish: Recharge) -> RechargeRefused:
     return RechargeRefused(
-        wish.key, "vending.recharge.key_reused",
+        wish.key,
+        "vending.recharge.key_reused",
         "This key already stands for another recharge. Use a new key. Nothing was taken.",
     )
 
@@ -218,8 +229,11 @@ def _book(
         code="vending.recharge.posted",
         now=now,
         rows=[
-            (places[each.account_id][0], f"account:{each.account_id}",
-             {"amount": each.amount, "event": each.event_id, "receipt": each.receipt_number})
+            (
+                places[each.account_id][0],
+                f"account:{each.account_id}",
+                {"amount": each.amount, "event": each.event_id, "receipt": each.receipt_number},
+            )
             for each in done
         ],
     )
@@ -246,9 +260,7 @@ def _leg(wish: Recharge, now: datetime) -> Leg:
     )
 
 
-def _receipt_numbers(
-    wishes: Sequence[Recharge], places: dict[int, tuple[int, int]]
-) -> list[int]:
+def _receipt_numbers(wishes: Sequence[Recharge], places: dict[int, tuple[int, int]]) -> list[int]:
     """Consecutive numbers per legal entity, series rows locked in order of the entity."""
     entities = [places[wish.account_id][1] for wish in wishes]
     following = {
@@ -297,7 +309,12 @@ def _write_payments(
                    %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::timestamptz[])
                    AS t(p, a, e, m, w, r, d)""",
             [
-                now, actor.code, properties, accounts, events, amounts,
+                now,
+                actor.code,
+                properties,
+                accounts,
+                events,
+                amounts,
                 [wish.way for wish in wishes],
                 [wish.reference for wish in wishes],
                 [wish.paid_at for wish in wishes],
@@ -309,8 +326,14 @@ def _write_payments(
                SELECT p, l, %s, n, 'receipt', a, e, %s, m FROM unnest(%s::bigint[], %s::bigint[],
                    %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[]) AS t(p, l, n, a, e, m)""",
             [
-                RECEIPT_SERIES, now, properties, [places[each][1] for each in accounts],
-                [each.receipt_number for each in done], accounts, events, amounts,
+                RECEIPT_SERIES,
+                now,
+                properties,
+                [places[each][1] for each in accounts],
+                [each.receipt_number for each in done],
+                accounts,
+                events,
+                amounts,
             ],
         )
 
