@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from functools import lru_cache
+from itertools import pairwise
 from math import floor
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -144,7 +145,7 @@ def exact_charges(readings: Iterable[tuple[int, int]], prices: ExactPrices) -> F
     return sum(
         (
             prices.charge_micro(start, end, high - low)
-            for (start, low), (end, high) in zip(history, history[1:], strict=False)
+            for (start, low), (end, high) in pairwise(history)
         ),
         Fraction(0),
     )

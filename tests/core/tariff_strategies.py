@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import strategies as st
@@ -44,7 +45,7 @@ def _periods(draw: st.DrawFn, bands: list[str]) -> list[dict[str, str]]:
     bounds = [0, *(each * grid for each in sorted(inner)), 1440]
     return [
         {"from": _clock(begin), "until": _clock(end), "band": draw(st.sampled_from(bands))}
-        for begin, end in zip(bounds, bounds[1:], strict=False)
+        for begin, end in pairwise(bounds)
     ]
 
 

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.exact_model import ExactPrices, exact_charges
+from core.tariff_strategies import HOLIDAYS, MOMENTS, ZONES, tariff_documents
 from prewatt.core.bounds import OverflowRefused
 from prewatt.core.civil_time import DAY_US, HOUR_US, MINUTE_US, SECOND_US, LocalCalendar
 from prewatt.core.rating import (
@@ -27,8 +29,6 @@ from prewatt.core.rating import (
     standing_days,
 )
 from prewatt.core.tariff import parse_tariff
-from tests.core.exact_model import ExactPrices, exact_charges
-from tests.core.tariff_strategies import HOLIDAYS, MOMENTS, ZONES, tariff_documents
 
 SPAN = 12 * DAY_US
 
@@ -327,7 +327,7 @@ def test_a_charge_that_does_not_fit_is_refused() -> None:
 def test_rows_out_of_order_and_carries_out_of_range_are_refused(
     account_index: tuple[int, int], carry: tuple[int, int]
 ) -> None:
-    with pytest.raises(ValueError, match="sorted|carry"):
+    with pytest.raises(ValueError, match=r"sorted|carry"):
         charge_segments(
             account_index=column(*account_index),
             energy_wh=column(1, 1),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import date, datetime, time
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.exact_model import band_at
+from core.tariff_strategies import tariff_documents
 from prewatt.core.tariff import (
     MAX_PRICE_NANO,
     TariffRefused,
@@ -22,8 +24,6 @@ from prewatt.core.tariff import (
     parse_tariff,
     to_document,
 )
-from tests.core.exact_model import band_at
-from tests.core.tariff_strategies import tariff_documents
 
 NIGHT = {"from": "00:00", "until": "07:00", "band": "night"}
 DAY = {"from": "07:00", "until": "24:00", "band": "day"}
@@ -100,7 +100,7 @@ def test_the_canonical_form_is_a_fixed_point_and_prices_the_same(
     again = load_tariff(tariff.canonical_json)
     assert again == tariff
     assert again.digest == tariff.digest
-    moment = datetime(day.year, day.month, day.day, minute // 60, minute % 60)
+    moment = datetime.combine(day, time(minute // 60, minute % 60))
     for holidays in (frozenset[date](), frozenset({day})):
         expected = band_at(given_document, moment, holidays)
         assert band_at(to_document(tariff), moment, holidays) == expected

@@ -222,6 +222,12 @@ def test_a_reading_before_the_watermark_is_a_backfill_and_moves_nothing() -> Non
     assert result.start_at_us.tolist() == [0, OPENED + 4 * PERIOD]
 
 
+def test_the_opening_reading_is_known_after_the_watermark_has_moved_on() -> None:
+    meter = Meter(last=(OPENED + 4 * PERIOD, 560))
+    assert run([meter], [[(OPENED, 500)]]).verdict.tolist() == [Verdict.DUPLICATE]
+    assert run([meter], [[(OPENED, 560)]]).verdict.tolist() == [Verdict.CONFLICT]
+
+
 def test_a_held_reading_does_not_spoil_the_good_one_after_it() -> None:
     readings = [(OPENED + PERIOD, 3), (OPENED + 2 * PERIOD, 520), (OPENED + 3 * PERIOD, 530)]
     result = run([Meter()], [readings])
@@ -233,7 +239,9 @@ def test_a_rollover_is_believed_only_when_the_meter_can_have_counted_that_far() 
     full = Meter(last=(OPENED, 995), opened=(OPENED, 995))
     assert run([full], [[(OPENED + PERIOD, 4)]]).energy_wh.tolist() == [90]
     assert run([full], [[(OPENED + PERIOD, 4)]]).rolled.tolist() == [True]
-    assert run([full], [[(OPENED + PERIOD, 400)]]).verdict.tolist() == [Verdict.BACKWARDS]
+    # 4 kW make 100 counts of 10 Wh in the quarter-hour, and one is granted for rounding.
+    assert run([full], [[(OPENED + PERIOD, 96)]]).energy_wh.tolist() == [1010]
+    assert run([full], [[(OPENED + PERIOD, 97)]]).verdict.tolist() == [Verdict.BACKWARDS]
 
 
 def test_a_silence_of_centuries_does_not_overflow_what_is_plausible() -> None:

@@ -111,11 +111,7 @@ class LocalCalendar:
         if wall_us.size == 0:
             return np.zeros_like(wall_us)
         edges, offsets = self._table(int(wall_us.min()) - DAY_US, int(wall_us.max()) + DAY_US)
-        # A running maximum, because a wall clock set back ends a stretch below where it had been
-        # before.
-        wall_ends = np.maximum.accumulate(
-            np.append(edges[1:] + offsets[:-1], np.iinfo(np.int64).max)
-        )
+        wall_ends = np.append(edges[1:] + offsets[:-1], np.iinfo(np.int64).max)
         stretch = np.searchsorted(wall_ends, wall_us, side="right")
         return np.asarray(np.maximum(edges[stretch], wall_us - offsets[stretch]), dtype=np.int64)
 
@@ -183,8 +179,8 @@ class LocalCalendar:
         table_edges, table_offsets = self._table(from_us, to_us)
         pieces = [np.array([from_us], dtype=np.int64), self.day_starts(from_us, to_us)]
         bounds = [*table_edges.tolist(), to_us]
-        for (begin, end), offset in zip(pairwise(bounds), table_offsets.tolist(), strict=True):
-            begin, end = max(begin, from_us), min(end, to_us)
+        for (first, last), offset in zip(pairwise(bounds), table_offsets.tolist(), strict=True):
+            begin, end = max(first, from_us), min(last, to_us)
             if begin >= end:
                 continue
             days = np.arange(
@@ -251,6 +247,8 @@ def _offset_table(time_zone: str, first_year: int, end_year: int) -> tuple[Int64
             offset = after
         probe = following
     table = np.array(edges, dtype=np.int64), np.array(offsets, dtype=np.int64)
+    # Every look-up by wall clock leans on it: no stretch is shorter than the clock is set back.
+    assert bool((np.diff(table[0][1:] + table[1][:-1]) > 0).all()), f"{time_zone} is not orderly"
     for column in table:
         column.setflags(write=False)
     return table
