@@ -234,6 +234,18 @@ def test_two_workers_at_once_deliver_each_message_once() -> None:
     assert Attempt.objects.filter(state=DeliveryState.DELIVERED).count() == 60
 
 
+def test_a_message_that_another_worker_is_claiming_is_passed_over_without_waiting(
+    database: str,
+) -> None:
+    place = make_property()
+    put(warning(make_account(place, "1")), warning(make_account(place, "2")))
+    with psycopg.connect(database) as other, connection.cursor() as cursor:
+        other.execute("SELECT id FROM message ORDER BY id LIMIT 1 FOR UPDATE")
+        cursor.execute("SET lock_timeout = '2s'")
+        assert deliver(ScriptedChannel()) == 1
+    assert Message.objects.filter(state=DeliveryState.PENDING).count() == 1
+
+
 def test_no_lock_is_held_while_the_network_is_spoken_to(database: str) -> None:
     put(warning(make_account(make_property())))
     seen: list[object] = []
@@ -280,6 +292,17 @@ def test_a_slow_worker_does_not_undo_what_its_successor_delivered() -> None:
     deliver(ScriptedChannel([Temporary("451 late")], pause=overtaken))
     assert Message.objects.get().state == DeliveryState.DELIVERED
     assert Alert.objects.count() == 0
+
+
+def test_a_slow_worker_does_not_hurry_its_successors_next_try() -> None:
+    put(warning(make_account(make_property())))
+    later = NOON + CLAIM_LASTS
+
+    def overtaken() -> None:
+        deliver(ScriptedChannel([Temporary("451 busy")]), now=later)
+
+    deliver(ScriptedChannel([Temporary("451 late")], pause=overtaken))
+    assert next_due_at() == later + BACK_OFF[1]
 
 
 def test_a_message_withdrawn_while_it_fails_stays_withdrawn() -> None:
