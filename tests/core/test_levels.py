@@ -91,7 +91,8 @@ def test_watching_misses_nothing(balances: list[int], spend: int, credit: int) -
     """An account looked at only below its watch fires what one looked at every time fires."""
     falling = sorted(balances, reverse=True)
     every_mask, watch_mask, watch = 0, 0, 2**62
-    every, watched = [], []
+    every: list[Level] = []
+    watched: list[Level] = []
     for balance in falling:
         result = evaluate_levels(balance, spend, credit, POLICY, every_mask)
         every_mask = result.fired_mask

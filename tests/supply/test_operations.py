@@ -6,9 +6,10 @@ import json
 from datetime import timedelta
 
 import pytest
+from tests.supply.world import CLERK, EUR, NOW, World, run_sql
 
 from prewatt.access.models import Duty
-from prewatt.access.scope import Actor, PermissionRefused
+from prewatt.access.scope import Actor, PermissionRefused, scope
 from prewatt.core.vocabulary import (
     DeliveryState,
     Gate,
@@ -18,10 +19,10 @@ from prewatt.core.vocabulary import (
     Protection,
     RelayState,
 )
+from prewatt.ledger.operations import lock_accounts
 from prewatt.supply import operations
 from prewatt.supply.operations import SupplyRefused
 from prewatt.supply.policy import PolicyRefused
-from tests.supply.world import CLERK, EUR, NOW, World
 
 pytestmark = pytest.mark.usefixtures("database")
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -107,9 +108,7 @@ def test_too_little_money_is_told_with_its_shortfall_and_stays_cut() -> None:
 
 
 def finish_orders(world: World) -> None:
-    from tests.supply.world import _run
-
-    _run("UPDATE supply_order SET state = %s, finished_at = %s", OrderState.VERIFIED.value, NOW)
+    run_sql("UPDATE supply_order SET state = %s, finished_at = %s", OrderState.VERIFIED.value, NOW)
 
 
 def test_a_warning_from_before_a_payment_does_not_count_after_it() -> None:
@@ -238,9 +237,7 @@ def test_a_stale_hold_is_decided_by_the_next_live_reading_itself() -> None:
 
 def test_an_account_without_supply_is_never_decided() -> None:
     world = World(2)
-    from tests.supply.world import _run
-
-    _run("DELETE FROM supply_state WHERE account_id = %s", world.account_ids[1])
+    run_sql("DELETE FROM supply_state WHERE account_id = %s", world.account_ids[1])
     world.read(-EUR)
     world.deliver()
     world.reconsider()
@@ -260,9 +257,20 @@ def test_rules_that_cannot_be_used_are_refused() -> None:
             operations.set_policy(actor=CLERK, property_id=world.property_id, body=body, now=NOW)
 
 
+def test_an_operators_recharge_connects_under_the_operators_own_role() -> None:
+    world = World()
+    world.cut()
+    key = world.account_ids[0]
+    with scope(Actor("user:9", Duty.OPERATOR, (world.property_id,))):
+        lock_accounts([key])
+        run_sql("UPDATE account_state SET posted = %s WHERE account_id = %s", EUR, key)
+        operations.decide_after_credit(account_ids=[key], now=NOW)
+    assert world.decisions()[-1]["outcome"] == Outcome.CONNECT
+    assert world.orders()[-1]["kind"] == OrderKind.CONNECT
+
+
 def test_decisions_cannot_be_changed_by_anybody_but_their_owner(database: str) -> None:
     import psycopg
-
     from tests.conftest import role_dsn
 
     World().cut()

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import pytest
+from tests.supply.world import CLERK, EUR, NOW, World
 
 from prewatt.core.vocabulary import OrderKind, OrderState, Outcome, RelayState
 from prewatt.supply.orders import OrderBook
 from prewatt.supply.tasks import SupplyTask
-from tests.supply.world import CLERK, EUR, NOW, World
 
 pytestmark = pytest.mark.usefixtures("database")
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)

@@ -75,7 +75,7 @@ class World:
         account = account or self.account_ids[0]
         with transaction.atomic():
             lock_accounts([account])
-            _run(
+            run_sql(
                 "UPDATE account_state SET posted = posted + %s WHERE account_id = %s",
                 amount,
                 account,
@@ -84,7 +84,7 @@ class World:
 
     def deliver(self, *, now: datetime = NOW) -> None:
         """Let every pending message arrive."""
-        _run(
+        run_sql(
             "UPDATE message SET state = %s, finished_at = %s WHERE finished_at IS NULL",
             DeliveryState.DELIVERED.value,
             now,
@@ -92,7 +92,7 @@ class World:
 
     def relay(self, state: RelayState, *, meter: int = 0) -> None:
         """Let the head-end have read a relay."""
-        _run(
+        run_sql(
             """INSERT INTO meter_link (meter_id, property_id, last_seen_at, relay, relay_read_at)
                VALUES (%s, %s, %s, %s, %s)
                ON CONFLICT (meter_id) DO UPDATE SET relay = excluded.relay""",
@@ -172,12 +172,13 @@ def _estate(accounts: int) -> list[int]:
     return ids
 
 
-def _run(sql: str, *params: object) -> None:
+def run_sql(sql: str, *params: Any) -> None:
+    """Run one statement as the owner."""
     with connection.cursor() as cursor:
         cursor.execute(sql, list(params))
 
 
-def _all(sql: str, *params: object) -> list[tuple[Any, ...]]:
+def _all(sql: str, *params: Any) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(sql, list(params))
         return list(cursor.fetchall())
@@ -187,7 +188,7 @@ def _one(sql: str) -> Any:
     return _all(sql)[0][0]
 
 
-def _dicts(sql: str, *params: object) -> list[dict[str, Any]]:
+def _dicts(sql: str, *params: Any) -> list[dict[str, Any]]:
     with connection.cursor() as cursor:
         cursor.execute(sql, list(params))
         names = [column.name for column in cursor.description]

@@ -650,7 +650,9 @@ def _write_orders(
     with connection.cursor() as cursor:
         cursor.execute(
             """UPDATE supply_order SET state = %s, finished_at = %s, next_try_at = NULL
-               WHERE meter_id = ANY(%s) AND state IN (1, 2, 3)""",
+               WHERE id IN (SELECT id FROM supply_order
+                            WHERE meter_id = ANY(%s) AND state IN (1, 2, 3)
+                            ORDER BY id FOR UPDATE)""",
             [OrderState.SUPERSEDED.value, now, sorted(row[2] for row in live)],
         )
         cursor.execute(

@@ -155,18 +155,25 @@ def _locked(order_ids: Sequence[int], meter_ids: Sequence[int]) -> list[_Row]:
             [list(order_ids), list(meter_ids)],
         )
         return [
-            _Row(
-                *row[:4],
-                Order(
-                    OrderKind(row[4]),
-                    OrderState(row[5]),
-                    instant_us(row[6]),
-                    row[7],
-                    *(None if each is None else instant_us(each) for each in row[8:11]),
-                ),
-            )
-            for row in cursor.fetchall()
+            _Row(row[0], row[1], row[2], row[3], _order_of(row[4:])) for row in cursor.fetchall()
         ]
+
+
+def _order_of(row: Sequence[Any]) -> Order:
+    kind, state, decided_at, attempts, sent_at, next_try_at, expires_at = row
+    return Order(
+        kind=OrderKind(kind),
+        state=OrderState(state),
+        decided_at_us=instant_us(decided_at),
+        attempts=attempts,
+        sent_at_us=_us(sent_at),
+        next_try_at_us=_us(next_try_at),
+        expires_at_us=_us(expires_at),
+    )
+
+
+def _us(moment: datetime | None) -> int | None:
+    return None if moment is None else instant_us(moment)
 
 
 def _overdue(now: datetime) -> list[tuple[int, int]]:
@@ -176,7 +183,7 @@ def _overdue(now: datetime) -> list[tuple[int, int]]:
                WHERE state IN (1, 2, 3) AND expires_at <= %s ORDER BY id LIMIT %s""",
             [now, operations.CHUNK],
         )
-        return cursor.fetchall()
+        return [(row[0], row[1]) for row in cursor.fetchall()]
 
 
 def _write(moved: Iterable[tuple[_Row, Order]], now: datetime) -> None:

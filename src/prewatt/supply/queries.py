@@ -171,7 +171,10 @@ def due_orders(*, now: datetime, limit: int) -> list[DueOrder]:
                ORDER BY o.kind, o.next_try_at, o.id LIMIT %s""",
             [now, now, limit],
         )
-        return [DueOrder(*row[:5], OrderKind(row[5]), *row[6:]) for row in cursor.fetchall()]
+        return [
+            DueOrder(order, place, account, meter, serial, OrderKind(kind), tries, at, end)
+            for order, place, account, meter, serial, kind, tries, at, end in cursor.fetchall()
+        ]
 
 
 def to_reconsider(*, now: datetime, woken: Sequence[int], everything: bool) -> list[int]:
