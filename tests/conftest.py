@@ -16,8 +16,9 @@ from datetime import date
 import django
 import psycopg
 import pytest
-from brokers import amqtt, broker, broker_folder, mosquitto  # noqa: F401 - fixtures for all
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from brokers import amqtt, broker, broker_folder, mosquitto  # noqa: F401 - fixtures for all
 
 os.environ.setdefault("PREWATT_SECRET_KEY", "test-key-of-no-value")
 os.environ["DJANGO_SETTINGS_MODULE"] = "prewatt.settings"

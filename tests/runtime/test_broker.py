@@ -34,9 +34,9 @@ def test_it_listens_on_the_loopback_address_alone(kind: BrokerKind, broker_folde
         # Bound to one address, not to all: the same port is still free on another loopback address.
         with socket.socket() as other:
             other.bind(("127.0.0.2", command.port))
-        with pytest.raises(OSError):
+        with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.2", command.port), timeout=1)
-    with pytest.raises(OSError):
+    with pytest.raises(ConnectionRefusedError):
         socket.create_connection((command.host, command.port), timeout=1)
 
 

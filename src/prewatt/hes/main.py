@@ -62,7 +62,8 @@ class HeadEnd:
         self._session = MqttSession(
             config,
             clock_us=lambda: instant_us(clock()),
-            on_malformed=lambda sample: desk.submit_malformed(sample),
+            # The desk needs the session, so it is made after it: looked up when called.
+            on_malformed=lambda sample: desk.submit_malformed(sample),  # noqa: PLW0108 - as said
         )
         desk = CommandDesk(
             orders=orders,

@@ -170,7 +170,7 @@ class Broker:
             stdin=subprocess.DEVNULL,
             stdout=self._log or subprocess.DEVNULL,
             stderr=subprocess.STDOUT,
-            preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - prctl alone, after fork
+            preexec_fn=die_with_parent(signal.SIGTERM),
         )
         try:
             wait_until_listening(self.command)
@@ -205,7 +205,7 @@ class Broker:
 
 async def _serve_amqtt(port: int) -> None:
     # Imported here: only this process needs it, and it takes a third of a second.
-    from amqtt.broker import (  # type: ignore[import-untyped]  # ships no type hints
+    from amqtt.broker import (
         Broker as AmqttBroker,
     )
 

@@ -24,4 +24,4 @@ def run(arguments: argparse.Namespace) -> int:
         raise CannotRunError(str(error)) from error
     write_address(state_dir, command)
     print(f"{command.kind} on {command.host}:{command.port}", flush=True)
-    os.execv(command.arguments[0], command.arguments)
+    os.execv(command.arguments[0], command.arguments)  # noqa: S606 - it becomes the broker

@@ -11,7 +11,6 @@ Faults and extra load are switched while it runs, over the broker's topic `pw/si
 import contextlib
 import json
 import logging
-import os
 import selectors
 import signal
 import socket
@@ -345,7 +344,7 @@ class SimProcess:
         states = {serial: meter.to_state() for serial, meter in self._meters.items()}
         draft = self._state_file.with_suffix(".draft")
         draft.write_bytes(msgspec.json.encode(states))
-        os.replace(draft, self._state_file)
+        draft.replace(self._state_file)
         self._dirty = False
 
     def _restore(self) -> None:
