@@ -119,9 +119,9 @@ class _House:
 
 
 _HOUSES = (
-    _House("N", "North House", 12, 8, 96),
-    _House("S", "South House", 12, 7, 84),
-    _House("A", "Arcade", 3, 20, 60),
+    _House("N", "North House", 16, 6, 96),
+    _House("S", "South House", 14, 6, 84),
+    _House("A", "Arcade", 4, 15, 60),
 )
 
 
@@ -164,7 +164,7 @@ def _unit(house: _House, floor: int, place: int, number: int, index: int) -> Dem
 
 
 def _arcade_unit(number: int, index: int, firm: str, vacant: bool, language: str) -> DemoUnit:
-    floor, place = divmod(number, 20)
+    floor, place = divmod(number, 15)
     if number < 4:
         return DemoUnit(
             "A",
