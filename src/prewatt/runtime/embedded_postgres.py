@@ -294,6 +294,9 @@ class EmbeddedPostgres:
         if self._process is not None and self._process.poll() is not None:
             self._process = None
         pid = _first_number(self._data / "postmaster.pid")
+        if self._process is not None and self._process.pid == pid:
+            # A dying process has no command line any more, and yet is not gone.
+            return pid
         if pid is None or str(self._data) not in _command_line(pid):
             return None
         return pid
