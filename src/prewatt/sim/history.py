@@ -30,6 +30,8 @@ from prewatt.sim.property import TIME_ZONE, UTC_OFFSET_S, DemoUnit
 from prewatt.vending.operations import Recharge, RechargeRefused, recharge
 
 QUARTER_US = 900_000_000
+DAY_US = 96 * QUARTER_US
+CENT = MICRO // 100
 _HOURS_OF_LOOKING = (8, 18)
 _NOTES = (5, 10, 20, 30, 50, 100, 200, 500)
 
@@ -101,7 +103,9 @@ def feed(
             _post(units, at, midnight)
             day += 1
             on_day(day)
-        _recharge(units, at, is_last=last == at_us.size)
+        _recharge(
+            units, at, days_left=(until_us - int(chosen[-1])) // DAY_US, is_last=last == at_us.size
+        )
     return fed
 
 
@@ -123,13 +127,13 @@ def _post(units: Sequence[HistoryUnit], at: datetime, midnight: datetime) -> Non
     )
 
 
-def _recharge(units: Sequence[HistoryUnit], at: datetime, *, is_last: bool) -> None:
+def _recharge(units: Sequence[HistoryUnit], at: datetime, *, days_left: int, is_last: bool) -> None:
     """Those who would run out soon recharge within the quarter-hour that follows ``at``."""
     wishes: list[Recharge] = []
     balances = _balances([unit.account_id for unit in units])
     for number, unit in enumerate(units):
         available, per_day = balances[unit.account_id]
-        amount = _wanted(unit, number, available, per_day, is_last=is_last)
+        amount = _wanted(unit, number, available, per_day, days_left=days_left, is_last=is_last)
         if amount <= 0:
             continue
         paid_at = at if is_last else at + timedelta(seconds=unit.account_id * 37 % 300)
@@ -143,14 +147,18 @@ def _recharge(units: Sequence[HistoryUnit], at: datetime, *, is_last: bool) -> N
             raise AssertionError(f"the history's own recharge was refused: {answer.message}")
 
 
-def _wanted(unit: HistoryUnit, number: int, available: int, per_day: int, *, is_last: bool) -> int:
-    """How much this household pays now, in micro-units; whole notes, or to the cent at the end."""
-    if unit.target_micro is not None:
+def _wanted(
+    unit: HistoryUnit, number: int, available: int, per_day: int, *, days_left: int, is_last: bool
+) -> int:
+    """How much this household pays now, in micro-units; whole notes, or to the cent at the end.
+
+    Who is to end with little stops recharging a fortnight before, but for a small note in need.
+    """
+    if unit.target_micro is not None and days_left <= 14:
         short = unit.target_micro - available
-        cent = MICRO // 100
         if is_last:
-            return -(-short // cent) * cent
-        return 0 if short < 3 * per_day or available > 0 else _note(2 * per_day)
+            return -(-short // CENT) * CENT
+        return _NOTES[0] * MICRO if short > per_day else 0
     patience_days = 2 + number * 5 % 4 if number % 9 else 1
     if available > patience_days * per_day and available > 2 * MICRO:
         return 0

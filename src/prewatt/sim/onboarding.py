@@ -83,7 +83,7 @@ def make_property(
         report = import_property(
             actor=actor,
             sheets=property_sheets(estate, opened_at=opened, opening_wh=opening),
-            now=now,
+            now=opened,
         )
         set_policy(
             actor=system_actor("demo", (report.property_id,)),
