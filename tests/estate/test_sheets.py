@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from openpyxl import Workbook
+from tests.estate.tables import csv_text, tables, write_folder
 
 from prewatt.estate import sheets as module
 from prewatt.estate.sheets import ImportRefused, PropertySheets, read_sheets, read_upload
-from tests.estate.tables import csv_text, tables, write_folder
 
 
 def _plain(sheets: PropertySheets) -> dict[str, list[dict[str, str]]]:
@@ -57,7 +57,7 @@ def test_folder_zip_and_workbook_say_the_same(tmp_path: Path) -> None:
 def test_a_workbook_cell_keeps_whole_numbers_dates_and_decimals() -> None:
     rows: dict[str, list[dict[str, object]]] = {
         "accounts": [{"number": 1001.0, "opening_balance": 25.5, "customer": True}],
-        "tenancies": [{"begins_at": datetime(2026, 8, 19, 14, 30)}],
+        "tenancies": [{"begins_at": datetime.fromisoformat("2026-08-19T14:30")}],
     }
     read = _plain(read_upload("p.xlsx", _xlsx(rows)))
     assert read["accounts"] == [{"number": "1001", "opening_balance": "25.5", "customer": "yes"}]

@@ -6,16 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
-from prewatt.access.models import Duty
-from prewatt.access.scope import Actor, PermissionRefused
-from prewatt.billing.ingestion import apply_readings
-from prewatt.core.civil_time import instant_us
-from prewatt.core.readings import ReadingBatch
-from prewatt.core.vee import Verdict
-from prewatt.estate.operations import NewMeter
-from prewatt.moves import operations as moves
-from prewatt.moves.operations import MeterExchanged
 from tests.estate.tables import NOW
 from tests.moves.world import (
     PRICE_MICRO_PER_WH,
@@ -27,6 +17,16 @@ from tests.moves.world import (
     snapshot,
     world,
 )
+
+from prewatt.access.models import Duty
+from prewatt.access.scope import Actor, PermissionRefused
+from prewatt.billing.ingestion import apply_readings
+from prewatt.core.civil_time import instant_us
+from prewatt.core.readings import ReadingBatch
+from prewatt.core.vee import Verdict
+from prewatt.estate.operations import NewMeter
+from prewatt.moves import operations as moves
+from prewatt.moves.operations import MeterExchanged
 
 
 @pytest.fixture
@@ -104,7 +104,11 @@ def test_an_exchange_repeats_by_its_key_alone(here: World) -> None:
 
 def test_an_operator_enters_a_reading_and_it_is_charged_like_any_other(here: World) -> None:
     entered = moves.manual_reading(
-        actor=here.operator, meter_id=here.meters["M-101"], value_wh=1_800, read_at=hours(5), now=NOW
+        actor=here.operator,
+        meter_id=here.meters["M-101"],
+        value_wh=1_800,
+        read_at=hours(5),
+        now=NOW,
     )
     assert (entered.verdict, entered.held) == ("mdm.vee.accepted", False)
     account = here.accounts["1001"]
@@ -114,7 +118,11 @@ def test_an_operator_enters_a_reading_and_it_is_charged_like_any_other(here: Wor
         here.meters["M-101"],
     ) == [(3, 1_000), (2, 1_800)]
     repeated = moves.manual_reading(
-        actor=here.operator, meter_id=here.meters["M-101"], value_wh=1_800, read_at=hours(5), now=NOW
+        actor=here.operator,
+        meter_id=here.meters["M-101"],
+        value_wh=1_800,
+        read_at=hours(5),
+        now=NOW,
     )
     assert (repeated.verdict, charged_wh(account)) == ("mdm.vee.duplicate", 800)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from django.db import connection
+from tests.estate.tables import NOW, tables
 
 from prewatt.access.models import Duty
 from prewatt.access.scope import Actor, system_actor
@@ -16,11 +17,10 @@ from prewatt.billing.ingestion import apply_readings
 from prewatt.core.civil_time import instant_us
 from prewatt.core.readings import ReadingBatch
 from prewatt.core.vee import Verdict
+from prewatt.estate.operations import NewCustomer, RegisterValue
 from prewatt.estate.sheets import PropertySheets
 from prewatt.moves.onboarding import import_property
 from prewatt.moves.operations import NewTenant
-from prewatt.estate.operations import NewCustomer, RegisterValue
-from tests.estate.tables import NOW, tables
 
 OPENED = datetime(2026, 10, 31, 23, 0, tzinfo=UTC)
 """Midnight of 1 November in Berlin: when the meters' opening registers were read."""
@@ -78,9 +78,7 @@ def world(suffix: str = "") -> World:
     made["property"][0]["code"] += suffix
     for meter in made["meters"]:
         meter["serial"] += suffix
-    report = import_property(
-        actor=system_actor("import"), sheets=PropertySheets.of(made), now=NOW
-    )
+    report = import_property(actor=system_actor("import"), sheets=PropertySheets.of(made), now=NOW)
     here = report.property_id
     return World(
         here,
@@ -109,19 +107,32 @@ def charged_wh(account_id: int) -> int:
 
 def available(account_id: int) -> int:
     """Posted less accrued, in micro-units."""
-    return int(
-        rows("SELECT available FROM account_state WHERE account_id = %s", account_id)[0][0]
-    )
+    return int(rows("SELECT available FROM account_state WHERE account_id = %s", account_id)[0][0])
 
 
 def snapshot() -> dict[str, list[tuple[Any, ...]]]:
     """Everything a refused move must leave as it was."""
-    return {
-        table: rows(f"SELECT * FROM {table} ORDER BY 1, 2, 3")
-        for table in (
-            "account tenancy meter_assignment installation meter account_state meter_state "
-            "interval register_reading transfer vee_case idempotency audit_event supply_state "
-            "customer tariff_assignment"
-        ).split(" ")
-        if table != "account_state"
-    } | {"account_state": rows("SELECT account_id, posted, available, interval_no FROM account_state ORDER BY 1")}
+    return {table: rows(f"SELECT t::text FROM {table} t ORDER BY 1") for table in _TABLES}
+
+
+_TABLES = (
+    "account",
+    "tenancy",
+    "meter_assignment",
+    "installation",
+    "meter",
+    "customer",
+    "account_state",
+    "meter_state",
+    "supply_state",
+    "supply_order",
+    "interval",
+    "register_reading",
+    "transfer",
+    "posting",
+    "payment",
+    "vee_case",
+    "tariff_assignment",
+    "idempotency",
+    "audit_event",
+)

@@ -173,16 +173,18 @@ def _columns(legs: Sequence[tuple[int, Leg]]) -> list[list[Any]]:
 
 
 def _refuse_closed_period(legs: Sequence[Leg]) -> None:
-    """Hold the period row against a concurrent closing, and refuse what is dated before it."""
+    """Hold the books open against a concurrent closing, and refuse what is dated before it.
+
+    The lock is advisory: a row lock would need the right to change the period, which a cashier and
+    the clerk do not have, and would hold nothing before the first closing.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
-            """SELECT property_id FROM ledger_period WHERE property_id IN
-                   (SELECT property_id FROM account_state WHERE account_id = ANY(%s))
-               ORDER BY property_id FOR SHARE""",
+            """SELECT pg_advisory_xact_lock_shared(hashtextextended('ledger_period', property_id))
+               FROM (SELECT DISTINCT property_id FROM account_state WHERE account_id = ANY(%s)
+                     ORDER BY property_id) AS p""",
             [sorted({leg.account_id for leg in legs})],
         )
-        if not cursor.fetchall():
-            return
         cursor.execute(
             """SELECT l.account_id, l.service_from, p.open_from
                FROM unnest(%s::bigint[], %s::timestamptz[]) AS l(account_id, service_from)
@@ -225,6 +227,10 @@ def close_period(*, actor: Actor, property_id: int, open_from: date, now: dateti
     require(actor, "ledger.close_period", property_id=property_id)
     with scope(actor):
         with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_advisory_xact_lock(hashtextextended('ledger_period', %s))",
+                [property_id],
+            )
             cursor.execute(
                 """INSERT INTO ledger_period (property_id, open_from) VALUES (%s, %s)
                    ON CONFLICT (property_id) DO UPDATE SET open_from = excluded.open_from

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 
-from django.db import connection
+from django.db import IntegrityError, connection, transaction
 
 from prewatt.access.scope import Actor
 from prewatt.ledger.operations import KeyReused
@@ -52,21 +52,21 @@ def store_answer(
     answer: Mapping[str, object],
     now: datetime,
 ) -> None:
-    """Keep the answer in the transaction of the deed."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """INSERT INTO idempotency (caller, key, body_hash, account_id, property_id, answer,
-                   created_at) VALUES (%s, %s, %s, %s, %s, %s, %s)""",
-            [
-                actor.code,
-                key,
-                body_hash(body),
-                account_id,
-                property_id,
-                json.dumps(dict(answer)),
-                now,
-            ],
-        )
+    """Keep the answer in the transaction of the deed.
+
+    Raises KeyReused for a key that the caller used at another property, whose rows are not in scope
+    here: the database knows it although we cannot see it.
+    """
+    stored = json.dumps(dict(answer))
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(
+                """INSERT INTO idempotency (caller, key, body_hash, account_id, property_id, answer,
+                       created_at) VALUES (%s, %s, %s, %s, %s, %s, %s)""",
+                [actor.code, key, body_hash(body), account_id, property_id, stored, now],
+            )
+    except IntegrityError as error:
+        raise KeyReused("this key already stands for something else; use a new one") from error
 
 
 def body_hash(body: Mapping[str, object]) -> bytes:

@@ -69,7 +69,7 @@ def locked_meter(meter_id: int) -> MeterAt | None:
     """The installed meter with its payer locked; None if it is not installed in scope."""
     locked: set[int] = set()
     while True:
-        found = _meters("m.id = %s", meter_id)
+        found = _meters(meter_id=meter_id)
         if not found:
             return None
         account_id = found[0].account_id
@@ -95,24 +95,23 @@ def _unit(unit_id: int) -> UnitAt | None:
         row = cursor.fetchone()
     if row is None:
         return None
-    charged = "', '".join(sorted(CHARGED_ROLES))
-    meters = _meters(f"n.unit_id = %s AND n.role IN ('{charged}')", unit_id)
-    return UnitAt(*(*row, tuple(meters)))
+    return UnitAt(*(*row, tuple(_meters(unit_id=unit_id))))
 
 
-def _meters(condition: str, value: int) -> list[MeterAt]:
+def _meters(*, unit_id: int | None = None, meter_id: int | None = None) -> list[MeterAt]:
+    """The installed meters that a unit pays by, or one installed meter wherever it is."""
     with connection.cursor() as cursor:
         cursor.execute(
-            f"""SELECT m.id, m.serial, m.modulus_wh, n.id, m.property_id, a.account_id, s.opened_at,
-                       s.last_at, s.last_value_wh
-                FROM meter m
-                JOIN installation i ON i.meter_id = m.id AND upper_inf(i.period)
-                JOIN metering_point n ON n.id = i.metering_point_id
-                LEFT JOIN meter_assignment a ON a.meter_id = m.id AND upper_inf(a.period)
-                LEFT JOIN meter_state s ON s.meter_id = m.id AND s.account_id = a.account_id
-                    AND s.register_code = %s
-                WHERE {condition}
-                ORDER BY m.id""",
-            [int(ACTIVE_IMPORT), value],
+            """SELECT m.id, m.serial, m.modulus_wh, n.id, m.property_id, a.account_id, s.opened_at,
+                      s.last_at, s.last_value_wh
+               FROM meter m
+               JOIN installation i ON i.meter_id = m.id AND upper_inf(i.period)
+               JOIN metering_point n ON n.id = i.metering_point_id
+               LEFT JOIN meter_assignment a ON a.meter_id = m.id AND upper_inf(a.period)
+               LEFT JOIN meter_state s ON s.meter_id = m.id AND s.account_id = a.account_id
+                   AND s.register_code = %s
+               WHERE m.id = %s OR (n.unit_id = %s AND n.role = ANY(%s))
+               ORDER BY m.id""",
+            [int(ACTIVE_IMPORT), meter_id, unit_id, sorted(CHARGED_ROLES)],
         )
         return [MeterAt(*row) for row in cursor.fetchall()]
