@@ -1,13 +1,15 @@
 """`prewatt check`: every check of the project, each timed, with one closing summary.
 
-Two lanes run side by side, as most machines have two cores to spare: the tests, whose output is
-shown as it comes, and everything that only reads the source, shown when it failed. The tests get
-a throw-away PostgreSQL of their own. With `CI` set in the environment a skipped test is a failure:
+Two lanes run side by side, as most machines have two cores to spare: half of the test files, whose
+output is shown as it comes, and everything that only reads the source followed by the other half,
+shown at its end. Each half has a throw-away PostgreSQL of its own, because roles belong to a whole
+server. With `CI` set in the environment a skipped test is a failure:
 a green run there must mean that everything ran.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -95,18 +97,20 @@ def run(arguments: argparse.Namespace) -> int:
     stages = [stage for stage in STAGES if not arguments.only or stage.name in arguments.only]
     console = _Console()
     begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="prewatt-") as folder:
-        state_dir = Path(folder)
-        # PostgreSQL runs as another user when the checks run as root, and must get in.
-        state_dir.chmod(0o755 if os.geteuid() == 0 else 0o700)
-        if any(stage.needs_database for stage in stages):
-            with throwaway_postgres(state_dir, fsync=False) as dsn:
-                environ = _environment(dsn, state_dir)
-                outcomes = _run_lanes(stages, arguments.paths, environ, state_dir, console)
-        else:
-            environ = _environment(None, state_dir)
-            outcomes = _run_lanes(stages, arguments.paths, environ, state_dir, console)
+    with contextlib.ExitStack() as stack:
+        lanes = [_lane_environment(stack, stages) for _ in range(2)]
+        outcomes = _run_lanes(stages, arguments.paths, lanes, console)
     return _summarize(outcomes, time.monotonic() - begun, console)
+
+
+def _lane_environment(stack: contextlib.ExitStack, stages: Sequence[Stage]) -> dict[str, str]:
+    """Return a lane's environment, with a server of its own that ends with `stack`."""
+    state_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="prewatt-")))
+    # PostgreSQL runs as another user when the checks run as root, and must get in.
+    state_dir.chmod(0o755 if os.geteuid() == 0 else 0o700)
+    if not any(stage.needs_database for stage in stages):
+        return _environment(None, state_dir)
+    return _environment(stack.enter_context(throwaway_postgres(state_dir, fsync=False)), state_dir)
 
 
 def _environment(dsn: str | None, state_dir: Path) -> dict[str, str]:
@@ -127,23 +131,32 @@ def _environment(dsn: str | None, state_dir: Path) -> dict[str, str]:
 def _run_lanes(
     stages: Sequence[Stage],
     paths: Sequence[str],
-    environ: Mapping[str, str],
-    folder: Path,
+    lanes: Sequence[Mapping[str, str]],
     console: _Console,
 ) -> list[Outcome]:
-    """Run the tests and, beside them, the other stages one after another."""
+    """Run one half of the tests and, beside it, the other stages and then the other half."""
+    tests = next((stage for stage in stages if stage.name == TESTS), None)
+    halves = [list(paths), []] if paths else split_tests(CHECKOUT / "tests")
+
+    def run_half(number: int, *, show: bool) -> list[Outcome]:
+        if tests is None or not halves[number]:
+            return []
+        return [_run_tests(tests, halves[number], lanes[number], console, show=show)]
 
     def run_others() -> list[Outcome]:
-        return [_run_stage(stage, environ, console) for stage in stages if stage.name != TESTS]
+        others = [stage for stage in stages if stage.name != TESTS]
+        return [_run_stage(stage, lanes[1], console) for stage in others] + run_half(1, show=False)
 
     with ThreadPoolExecutor(1) as lane:
-        others = lane.submit(run_others)
-        tests = [
-            _run_tests(stage, paths, environ, folder, console)
-            for stage in stages
-            if stage.name == TESTS
-        ]
-        return others.result() + tests
+        other_lane = lane.submit(run_others)
+        first_half = run_half(0, show=True)
+        return other_lane.result() + first_half
+
+
+def split_tests(folder: Path) -> list[list[str]]:
+    """Return the test files below `folder` in two halves, every second one of each folder in each."""
+    files = [str(path) for path in sorted(folder.rglob("test_*.py"))]
+    return [files[0::2], files[1::2]]
 
 
 def _run_stage(stage: Stage, environ: Mapping[str, str], console: _Console) -> Outcome:
@@ -168,17 +181,28 @@ def _run_stage(stage: Stage, environ: Mapping[str, str], console: _Console) -> O
 
 
 def _run_tests(
-    stage: Stage, paths: Sequence[str], environ: Mapping[str, str], folder: Path, console: _Console
+    stage: Stage,
+    paths: Sequence[str],
+    environ: Mapping[str, str],
+    console: _Console,
+    *,
+    show: bool,
 ) -> Outcome:
+    """Run pytest on `paths`; `show` lets its output through as it comes, else it is shown at the end."""
     begun = time.monotonic()
-    report = folder / "tests.xml"
+    report = Path(environ[STATE_DIR_VARIABLE]) / "tests.xml"
     done = subprocess.run(
         [*stage.command, "-q", "--durations=10", f"--junitxml={report}", *paths],
         cwd=CHECKOUT,
         env=dict(environ),
         stdin=subprocess.DEVNULL,
+        stdout=None if show else subprocess.PIPE,
+        stderr=None if show else subprocess.STDOUT,
+        text=True,
         check=False,
     )
+    if done.stdout:
+        console.say(done.stdout.rstrip())
     status = done.returncode
     skipped = skipped_tests(report) if report.exists() else []
     if skipped and environ.get("CI"):
