@@ -297,14 +297,7 @@ def _decisions(
     cases: Sequence[_Case], now: datetime, trigger: str
 ) -> dict[int, tuple[Decision, Wiring]]:
     """Decide every account whose supply is in question; the rest only had a level to look at."""
-    asked = [
-        case
-        for case in cases
-        if case.is_exhausted
-        or case.standing.held
-        or case.standing.desired is RelayState.OPEN
-        or trigger in ("reconsider", "review")
-    ]
+    asked = [case for case in cases if _is_in_question(case, trigger)]
     if not asked:
         return {}
     ids = [case.standing.account_id for case in asked]
@@ -336,6 +329,20 @@ def _decisions(
         decision = decide_disconnection(braked, by_id[key].rules.supply, instant_us(now))
         decided[key] = (decision, wirings[key])
     return decided
+
+
+def _is_in_question(case: _Case, trigger: str) -> bool:
+    standing = case.standing
+    if not case.is_live and standing.held and standing.closed_gates == 1 << Gate.READING_FRESH:
+        # Only the age of its readings stands between it and a cut: the would-have order has been
+        # stored, and more old readings can say nothing new.
+        return not case.is_exhausted
+    return (
+        case.is_exhausted
+        or standing.held
+        or standing.desired is RelayState.OPEN
+        or trigger in ("reconsider", "review")
+    )
 
 
 def _warnings_of(case: _Case, delivery: Any) -> Warnings:
@@ -482,7 +489,8 @@ def _write_decisions(
                    gates, available_micro, reconsider_at, would_have, trigger)
                SELECT p, a, d, o, r, g, m, t, w, %s
                FROM unnest(%s::bigint[], %s::bigint[], %s::timestamptz[], %s::smallint[],
-                           %s::text[], %s::jsonb[], %s::bigint[], %s::timestamptz[], %s::boolean[])
+                           %s::text[], ARRAY(SELECT jsonb_array_elements(%s::jsonb)),
+                           %s::bigint[], %s::timestamptz[], %s::boolean[])
                     AS n(p, a, d, o, r, g, m, t, w)
                RETURNING account_id, id""",
             [
@@ -492,7 +500,7 @@ def _write_decisions(
                 [case.as_of for case, _ in rows],
                 [decision.outcome.value for _, decision in rows],
                 [decision.reason.word for _, decision in rows],
-                [json.dumps(decision.gates_as_json()) for _, decision in rows],
+                json.dumps([decision.gates_as_json() for _, decision in rows]),
                 [case.standing.available_micro for case, _ in rows],
                 [_moment(decision.reconsider_at_us) for _, decision in rows],
                 [decision.would_have for _, decision in rows],
@@ -538,7 +546,7 @@ def _write_standings(cases: Sequence[_Case], decided: Mapping[int, Decision]) ->
 def _standing_row(case: _Case, decision: Decision | None) -> tuple[Any, ...]:
     before = case.standing
     desired, last = before.desired, (before.outcome, before.reason, before.closed_gates)
-    held, reconsider_at = False, None
+    held, reconsider_at = before.held and case.is_exhausted, None
     if decision is not None:
         held = decision.outcome is Outcome.HOLD
         reconsider_at = _moment(decision.reconsider_at_us) if held else None
@@ -581,7 +589,10 @@ def _by_seriousness(rules: Rules) -> list[Level]:
 def _watch_of(case: _Case, decision: Decision | None) -> int:
     """The amount below which ingest reports the account again."""
     watch = next_watch_below_micro(*case.amounts, case.rules.levels, case.fired_mask)
-    if decision is not None and Gate.READING_FRESH in decision.closed_gates and case.is_exhausted:
+    stale = not case.is_live
+    if decision is not None:
+        stale = Gate.READING_FRESH in decision.closed_gates
+    if case.is_exhausted and stale:
         # Only a live reading opens this gate, so the next one must be looked at.
         return max(watch, 1 - case.standing.emergency_micro)
     return watch
