@@ -110,6 +110,7 @@ class Need:
     unit: str = ""
     account_id: int | None = None
     place: str = ""
+    floor: int | None = None
     amount_micro: int | None = None
     count: int = 0
 

@@ -288,9 +288,17 @@ def _silent(units: Sequence[UnitNow], now: datetime) -> list[Need]:
     ):
         quiet = list(group)
         since = min((unit.seen_at for unit in quiet if unit.seen_at is not None), default=now)
-        place = quiet[0].name if len(quiet) == 1 else f"{quiet[0].building} {floor}F"
-        key = f"silent-{building_id}-{floor}"
-        needs.append(Need(key, NeedKind.SILENT, since, place=place, count=len(quiet)))
+        one = len(quiet) == 1
+        needs.append(
+            Need(
+                f"silent-{building_id}-{floor}",
+                NeedKind.SILENT,
+                since,
+                place=quiet[0].name if one else quiet[0].building,
+                floor=None if one else floor,
+                count=len(quiet),
+            )
+        )
     return needs[:3]
 
 

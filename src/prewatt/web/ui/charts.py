@@ -100,12 +100,16 @@ _LEFT, _RIGHT, _TOP, _FLOOR, _BASE = 44.0, 780.0, 18.0, 190.0, 276.0
 _BAR_TOP = 214.0
 
 
+DAYS_MIN = 14
+
+
 class _BalanceScale:
     """Where an instant, an amount and an energy lie in the balance chart."""
 
     def __init__(self, page: AccountPage) -> None:
         zone = ZoneInfo(page.place.time_zone)
-        self.first = page.days[0].day
+        # Two weeks are drawn even for an account of yesterday, so that charts compare.
+        self.first = min(page.days[0].day, page.days[-1].day - timedelta(days=DAYS_MIN - 1))
         self.days = (page.days[-1].day - self.first).days + 1 + _ahead_days(page)
         self.begin = datetime(self.first.year, self.first.month, self.first.day, tzinfo=zone)
         self.step = (_RIGHT - _LEFT) / self.days
@@ -235,16 +239,13 @@ def _outlook(page: AccountPage, scale: _BalanceScale, lang: str) -> list[str]:
         )
         if inside:
             marks.append(f'<circle class="fill-low" cx="{x_end:.1f}" cy="{_FLOOR}" r="4.5"/>')
-            right = x_end > _RIGHT - 190
-            css, dx = ("em end", 90) if right else ("em", 8)
+            right = x_end > _RIGHT - 110
+            css, dx = ("end", -8) if right else ("", 8)
             when = fmt.about(look.runs_out_at, page.now, zone, lang)
-            marks.append(_text(css, x_end + dx, _FLOOR - 38, when))
+            marks.append(_text(f"em {css}".strip(), x_end + dx, _FLOOR - 38, when))
             if look.runs_out_early_at and look.runs_out_late_at:
                 half = (look.runs_out_late_at - look.runs_out_early_at).total_seconds() / 2
-                note = _("%(spread)s, by the last 14 days") % {
-                    "spread": fmt.spread(int(half), lang)
-                }
-                marks.append(_text("end" if right else "", x_end + dx, _FLOOR - 22, note))
+                marks.append(_text(css, x_end + dx, _FLOOR - 22, fmt.spread(int(half), lang)))
         if inside and look.emergency_ends_at is not None:
             x_spare = scale.x(look.emergency_ends_at)
             marks.append(_rect("spare", x_end, _FLOOR + 1, max(x_spare - x_end, 2), 9))

@@ -117,6 +117,12 @@ def price(context: Context, nano: int) -> str:
     return format_price(nano, currency=_page(context)[0].currency)
 
 
+@register.simple_tag
+def sentence_gap() -> str:
+    """What stands between two sentences: a space, and nothing after a full-width stop."""
+    return "" if fmt.is_chinese(lang()) else " "
+
+
 @register.filter
 def kwh(wh: int | None) -> str:
     """Energy with its unit."""
@@ -130,9 +136,11 @@ def kwh_digits(wh: int | None) -> str:
 
 
 @register.filter
-def register_value(wh: int | None) -> str:
-    """A register as its display shows it."""
-    return "" if wh is None else fmt.register(wh)
+def register_value(wh: int | None, unit: bool = False) -> str:
+    """A register as its display shows it, with its unit when asked."""
+    if wh is None:
+        return ""
+    return fmt.register(wh) + (f" {'度' if fmt.is_chinese(lang()) else 'kWh'}" if unit else "")
 
 
 @register.simple_tag(takes_context=True)

@@ -1,0 +1,101 @@
+"""The recharge: what it will do is shown before, money is taken once, refusals say what is safe."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable
+from typing import Any
+
+from fernmoor import Fernmoor
+from prewatt.web.console.export import decimal, guarded
+
+
+def _key(page: str) -> str:
+    found = re.search(r'name="key" value="([^"]+)"', page)
+    assert found is not None
+    return found[1]
+
+
+def test_the_confirmation_names_amount_person_and_meter(
+    fernmoor: Fernmoor, sign_in: Callable[..., Any]
+) -> None:
+    where = f"/accounts/{fernmoor.accounts['N-404']}/recharge"
+    page = sign_in(fernmoor, "operator").get(f"{where}?amount=50").content.decode()
+    for said in ("Recharge €50.00 for N-404, ", "4410", "€44.90", "−€5.10", "none"):
+        assert said in page, said
+    assert "Supply is switched on at once" in page
+    too_little = sign_in(fernmoor).get(f"{where}?amount=0.05").content.decode()
+    assert "Supply stays cut" in too_little
+
+
+def test_refused_amounts_say_why_and_take_nothing(
+    fernmoor: Fernmoor, sign_in: Callable[..., Any]
+) -> None:
+    client = sign_in(fernmoor)
+    where = f"/accounts/{fernmoor.accounts['N-305']}/recharge"
+    for text in ("0", "-5", "abc", "1.234", "1e3", "999999999"):
+        for response in (
+            client.get(where, {"amount": text}),
+            client.post(where, {"amount": text, "way": "cash", "key": "k"}),
+        ):
+            assert response.status_code == 422, text
+            assert 'aria-invalid="true"' in response.content.decode()
+
+
+def test_pressing_twice_takes_money_once(fernmoor: Fernmoor, sign_in: Callable[..., Any]) -> None:
+    client = sign_in(fernmoor, "operator")
+    account = fernmoor.accounts["N-305"]
+    where = f"/accounts/{account}/recharge"
+    key = _key(client.get(f"{where}?amount=20").content.decode())
+    form = {"amount": "20", "way": "cash", "key": key}
+    first, second = client.post(where, form), client.post(where, form)
+    assert first.status_code == 302 and first["Location"] == second["Location"]
+    other = client.post(where, form | {"amount": "30"})
+    assert other.status_code == 422
+    assert "No money was taken" in other.content.decode()
+    result = client.get(first["Location"]).content.decode()
+    assert "€20.00 is on the account of N-305" in result
+    assert "€25.96" in client.get(f"/accounts/{account}").content.decode().replace(
+        "<small>€</small>", "€"
+    )
+
+
+def test_a_form_without_its_token_is_refused(fernmoor: Fernmoor) -> None:
+    from django.test import Client
+
+    from prewatt.access.models import User
+
+    client = Client(enforce_csrf_checks=True, headers={"host": "localhost"})
+    client.force_login(User.objects.get(pk=fernmoor.users["operator"]))
+    where = f"/accounts/{fernmoor.accounts['N-305']}/recharge"
+    refused = client.post(where, {"amount": "20", "way": "cash", "key": "k"})
+    assert refused.status_code == 403
+    assert "no money was taken" in refused.content.decode()
+
+
+def test_an_export_cannot_run_as_a_formula(fernmoor: Fernmoor, sign_in: Callable[..., Any]) -> None:
+    assert guarded("=1+1") == "'=1+1" and guarded("@x") == "'@x" and guarded("Orla") == "Orla"
+    assert decimal(-3_410_000) == "-3.41" and decimal(1) == "0.000001"
+    text = sign_in(fernmoor).get("/accounts.csv?q=N-603").content.decode("utf-8-sig")
+    head, row = list(csv.reader(io.StringIO(text)))
+    assert head[6] == "Balance EUR" and row[1] == "N-603" and row[6] == "-3.41"
+
+
+def test_signing_in_and_out(fernmoor: Fernmoor) -> None:
+    from django.test import Client
+
+    from fernmoor import PASSWORD
+
+    client = Client(headers={"host": "localhost"})
+    wrong = client.post("/sign-in", {"email": "operator@fernmoor.example", "password": "no"})
+    assert wrong.status_code == 403 and "Not signed in" in wrong.content.decode()
+    right = client.post(
+        "/sign-in",
+        {"email": "Operator@fernmoor.example", "password": PASSWORD, "next": "//evil.example"},
+    )
+    assert right.status_code == 302 and right["Location"] == "/"
+    assert client.get("/").status_code == 200
+    client.post("/sign-out")
+    assert client.get("/").status_code == 302
