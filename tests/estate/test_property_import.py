@@ -21,9 +21,9 @@ IMPORTER = system_actor("import")
 pytestmark = pytest.mark.usefixtures("database")
 
 
-def _rows(statement: str, *values: object) -> list[tuple[Any, ...]]:
+def _rows(statement: str, *values: Any) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
-        cursor.execute(statement, list(values))
+        cursor.execute(statement, values or None)
         return list(cursor.fetchall())
 
 

@@ -26,7 +26,7 @@ from prewatt.core.readings import ReadingBatch
 from prewatt.core.vee import Verdict
 from prewatt.estate.operations import NewMeter
 from prewatt.moves import operations as moves
-from prewatt.moves.operations import MeterExchanged
+from prewatt.moves.words import MeterExchanged, NameTaken, RegisterRefused, TooEarly, UnknownPlace
 
 
 @pytest.fixture
@@ -81,15 +81,15 @@ def test_a_feeder_is_exchanged_although_nobody_pays_by_it(here: World) -> None:
 def test_a_refused_exchange_leaves_the_old_device_in_place(here: World) -> None:
     here.read("M-101", hours(20), 3_000)
     before = snapshot()
-    with pytest.raises(moves.TooEarly):
+    with pytest.raises(TooEarly):
         _exchange(here, 2_000, 10)
-    with pytest.raises(moves.NameTaken):
+    with pytest.raises(NameTaken):
         _exchange(here, 3_500, 30, meter=NewMeter("M-102"))
-    with pytest.raises(moves.RegisterRefused):
+    with pytest.raises(RegisterRefused):
         _exchange(here, 2_999, 30)
-    with pytest.raises(moves.RegisterRefused):
+    with pytest.raises(RegisterRefused):
         _exchange(here, 3_500, 30, opening_wh=10**9)
-    with pytest.raises(moves.UnknownPlace):
+    with pytest.raises(UnknownPlace):
         moves.exchange_meter(
             actor=here.administrator, meter_id=10**6, closing_wh=1, new_meter=NewMeter("N"),
             opening_wh=0, at=hours(30), key="x", now=NOW,
@@ -149,7 +149,7 @@ def test_readings_by_hand_need_a_duty_a_meter_in_scope_and_somebody_who_pays(her
 
     with pytest.raises(PermissionRefused):
         enter(Actor("user:7", Duty.AUDITOR, (here.property_id,)), "M-101")
-    with pytest.raises(moves.UnknownPlace):
+    with pytest.raises(UnknownPlace):
         enter(Actor("user:8", Duty.OPERATOR, (here.property_id + 1,)), "M-101")
-    with pytest.raises(moves.UnknownPlace):
+    with pytest.raises(UnknownPlace):
         enter(here.operator, "M-F")

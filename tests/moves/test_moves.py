@@ -28,7 +28,21 @@ from prewatt.access.scope import Actor, PermissionRefused, system_actor
 from prewatt.core.vee import Verdict
 from prewatt.ledger.operations import KeyReused, PeriodClosed, close_period
 from prewatt.moves import operations as moves
-from prewatt.moves.operations import FirstRecharge, MovedIn, MovedOut, TenantChanged
+from prewatt.moves.words import (
+    FirstRecharge,
+    InFuture,
+    MovedIn,
+    MovedOut,
+    NameTaken,
+    RechargeFailed,
+    RegisterMissing,
+    RegisterRefused,
+    TenantChanged,
+    TooEarly,
+    UnitOccupied,
+    UnitVacant,
+    UnknownPlace,
+)
 from prewatt.vending.operations import Recharge, Recharged, RechargeRefused, recharge
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -102,7 +116,7 @@ def test_moving_in_starts_at_zero_and_the_owner_pays_for_the_time_before(here: W
 
 def test_the_first_recharge_comes_with_the_keys_or_not_at_all(here: World) -> None:
     before = snapshot()
-    with pytest.raises(moves.RechargeFailed) as failed:
+    with pytest.raises(RechargeFailed) as failed:
         _in(here, 2_000, 24, first=FirstRecharge(0))
     assert failed.value.code == "vending.recharge.amount_not_positive"
     assert snapshot() == before
@@ -238,10 +252,10 @@ def test_energy_at_every_boundary_is_charged_once_to_exactly_one_account(
 def test_a_back_dated_move_names_the_earliest_instant(here: World) -> None:
     here.read("M-101", hours(50), 3_000)
     before = snapshot()
-    with pytest.raises(moves.TooEarly) as refused:
+    with pytest.raises(TooEarly) as refused:
         _out(here, 2_000, 49)
     assert refused.value.earliest == hours(50)
-    with pytest.raises(moves.RegisterRefused):
+    with pytest.raises(RegisterRefused):
         _out(here, 2_999, 50)
     assert snapshot() == before
     assert _out(here, 3_000, 50).balance_left_micro == 25_500_000 - 2_000 * PRICE_MICRO_PER_WH
@@ -249,13 +263,13 @@ def test_a_back_dated_move_names_the_earliest_instant(here: World) -> None:
 
 def test_two_moves_at_one_instant_are_refused(here: World) -> None:
     _change(here, 2_000, 10, "a")
-    with pytest.raises(moves.TooEarly):
+    with pytest.raises(TooEarly):
         _change(here, 2_000, 10, "b")
 
 
 def test_a_move_in_the_future_is_refused(here: World) -> None:
     before = snapshot()
-    with pytest.raises(moves.InFuture):
+    with pytest.raises(InFuture):
         moves.move_out(
             actor=here.administrator, unit_id=here.units["101"], key="k", now=NOW,
             at=NOW + timedelta(seconds=1), closing=here.register("M-101", 2_000),
@@ -268,19 +282,19 @@ def test_a_closing_register_nobody_believes_is_refused_and_leaves_nothing(
     here: World, value_wh: int
 ) -> None:
     before = snapshot()
-    with pytest.raises(moves.RegisterRefused):
+    with pytest.raises(RegisterRefused):
         _out(here, value_wh, 10)
     assert snapshot() == before
 
 
 def test_every_meter_of_the_unit_needs_its_register(here: World) -> None:
-    with pytest.raises(moves.RegisterMissing) as refused:
+    with pytest.raises(RegisterMissing) as refused:
         moves.move_out(
             actor=here.administrator, unit_id=here.units["101"], at=hours(10), key="k", now=NOW,
             closing=[],
         )  # fmt: skip
     assert refused.value.serials == ("M-101",)
-    with pytest.raises(moves.RegisterMissing):
+    with pytest.raises(RegisterMissing):
         moves.move_out(
             actor=here.administrator, unit_id=here.units["101"], at=hours(10), key="k", now=NOW,
             closing=here.register("M-102", 2_000),
@@ -288,18 +302,18 @@ def test_every_meter_of_the_unit_needs_its_register(here: World) -> None:
 
 
 def test_nobody_moves_out_of_a_vacant_unit_or_into_a_let_one(here: World) -> None:
-    with pytest.raises(moves.UnitVacant):
+    with pytest.raises(UnitVacant):
         _out(here, 2_000, 10, unit="102")
-    with pytest.raises(moves.UnitOccupied):
+    with pytest.raises(UnitOccupied):
         _in(here, 2_000, 10, unit="101")
 
 
 def test_a_taken_number_an_unknown_tariff_or_customer_leaves_nothing(here: World) -> None:
     before = snapshot()
-    with pytest.raises(moves.NameTaken):
+    with pytest.raises(NameTaken):
         _in(here, 2_000, 10, number="1001")
     for wrong in (replace(tenant(), tariff_code="gone"), replace(tenant(), customer=10**6)):
-        with pytest.raises(moves.UnknownPlace):
+        with pytest.raises(UnknownPlace):
             moves.move_in(
                 actor=here.administrator, unit_id=here.units["102"], tenant=wrong, at=hours(10),
                 opening=here.register("M-102", 2_000), key="k", now=NOW,
@@ -351,7 +365,7 @@ def test_operators_do_not_move_tenants_and_strangers_see_no_unit(here: World) ->
                 actor=Actor("user:7", duty, (here.property_id,)), unit_id=here.units["101"],
                 at=hours(10), key="k", now=NOW, closing=here.register("M-101", 2_000),
             )  # fmt: skip
-    with pytest.raises(moves.UnknownPlace):
+    with pytest.raises(UnknownPlace):
         moves.move_out(
             actor=Actor("user:8", Duty.ADMINISTRATOR, (here.property_id + 1,)), key="k", now=NOW,
             unit_id=here.units["101"], at=hours(10), closing=here.register("M-101", 2_000),
@@ -387,7 +401,7 @@ def test_the_database_refuses_overlapping_tenancies_and_assignments(here: World)
 def test_every_move_is_on_record(here: World) -> None:
     _out(here, 2_000, 10, "a")
     _in(here, 2_500, 20, "b", unit="101")
-    assert rows("SELECT code, actor FROM audit_event WHERE code LIKE 'moves.%%' ORDER BY id") == [
+    assert rows("SELECT code, actor FROM audit_event WHERE code LIKE 'moves.%' ORDER BY id") == [
         ("moves.tenant.out", "user:5"),
         ("moves.tenant.in", "user:5"),
     ]

@@ -20,7 +20,7 @@ from prewatt.core.vee import Verdict
 from prewatt.estate.operations import NewCustomer, RegisterValue
 from prewatt.estate.sheets import PropertySheets
 from prewatt.moves.onboarding import import_property
-from prewatt.moves.operations import NewTenant
+from prewatt.moves.words import NewTenant
 
 OPENED = datetime(2026, 10, 31, 23, 0, tzinfo=UTC)
 """Midnight of 1 November in Berlin: when the meters' opening registers were read."""
@@ -29,10 +29,10 @@ PRICE_MICRO_PER_WH = 250
 """25 cents a kilowatt-hour."""
 
 
-def rows(statement: str, *values: object) -> list[tuple[Any, ...]]:
+def rows(statement: str, *values: Any) -> list[tuple[Any, ...]]:
     """What the owner sees, outside every scope."""
     with connection.cursor() as cursor:
-        cursor.execute(statement, list(values))
+        cursor.execute(statement, values or None)
         return list(cursor.fetchall()) if cursor.description else []
 
 

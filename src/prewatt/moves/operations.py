@@ -1,35 +1,30 @@
 """Tenants move, meters are exchanged, registers are read by hand: each in one transaction.
 
-A move is an instant and the registers at it. The closing reading is judged, rated and charged like
-any other; it ends one assignment and begins the next with the very same value. A new tenant gets a
-new account at zero, so nothing of the former one can reach them (invariant 6).
+A move is an instant and the registers at it (``boundary``). A new tenant gets a new account at
+zero, so nothing of the former one can reach them (invariant 6).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-import numpy as np
 from django.db import IntegrityError, connection, transaction
 
-from prewatt.access.models import Duty
 from prewatt.access.scope import Actor, require, scope
 from prewatt.audit.operations import record
-from prewatt.billing.ingestion import apply_readings
 from prewatt.billing.models import Tariff, TariffAssignment
-from prewatt.billing.operations import assign_tariff, post_usage
-from prewatt.core.civil_time import instant_us
-from prewatt.core.readings import ReadingBatch, ReadingSource
-from prewatt.core.vee import HELD_VERDICTS, VERDICT_NAMES, Verdict
-from prewatt.core.vocabulary import Protection
+from prewatt.billing.operations import assign_tariff
+from prewatt.core.readings import ReadingSource
+from prewatt.core.vee import HELD_VERDICTS, VERDICT_NAMES
 from prewatt.estate import operations as estate
 from prewatt.estate.imports import vacancy_number
 from prewatt.estate.models import Customer, Meter, Tenancy
 from prewatt.estate.operations import NewCustomer, NewMeter, RegisterValue
-from prewatt.ledger.operations import PeriodClosed, open_accounts
+from prewatt.ledger.operations import open_accounts
+from prewatt.moves import boundary
 from prewatt.moves.idempotency import store_answer, stored_answer
 from prewatt.moves.places import MeterAt, UnitAt, locked_meter, locked_unit
 from prewatt.moves.registers import (
@@ -39,155 +34,25 @@ from prewatt.moves.registers import (
     open_registers,
     store_opening_readings,
 )
-from prewatt.moves.relays import (
-    expect_open_relay,
-    forget_cut,
-    relay_is_open,
-    withdraw_orders,
+from prewatt.moves.relays import withdraw_orders
+from prewatt.moves.words import (
+    FirstRecharge,
+    MeterExchanged,
+    MovedIn,
+    MovedOut,
+    NameTaken,
+    NewTenant,
+    ReadingEntered,
+    RechargeFailed,
+    RegisterMissing,
+    TenantChanged,
+    TooEarly,
+    UnitOccupied,
+    UnitVacant,
+    UnknownPlace,
 )
 from prewatt.supply import operations as supply
 from prewatt.vending.operations import Recharge, RechargeRefused, recharge
-
-
-class MoveRefused(Exception):
-    """The move cannot be made as asked; nothing was changed."""
-
-
-class UnknownPlace(MoveRefused):
-    """There is no such unit, meter, customer or tariff in the actor's scope."""
-
-
-class UnitOccupied(MoveRefused):
-    """Somebody lives there: move them out first, or change tenants in one step."""
-
-
-class UnitVacant(MoveRefused):
-    """Nobody lives there, so nobody can move out."""
-
-
-class InFuture(MoveRefused):
-    """The instant has not come yet; a move is recorded when it has happened."""
-
-
-class TooEarly(MoveRefused):
-    """Energy after that instant is charged already. ``earliest`` is the first possible instant."""
-
-    def __init__(self, earliest: datetime) -> None:
-        super().__init__(
-            f"energy is charged up to {earliest:%Y-%m-%d %H:%M:%S} UTC already; "
-            f"the earliest possible instant is {earliest.isoformat()}"
-        )
-        self.earliest = earliest
-
-
-class RegisterMissing(MoveRefused):
-    """The registers given are not exactly those of the unit's meters. ``serials`` has them all."""
-
-    def __init__(self, serials: Sequence[str]) -> None:
-        super().__init__(f"give one register value for each of: {', '.join(serials) or 'no meter'}")
-        self.serials = tuple(serials)
-
-
-class RegisterRefused(MoveRefused):
-    """Validation would hold the closing register. ``verdict`` is its stable name."""
-
-    def __init__(self, serial: str, verdict: str) -> None:
-        super().__init__(f"meter {serial}: the closing register is not credible ({verdict})")
-        self.serial = serial
-        self.verdict = verdict
-
-
-class NameTaken(MoveRefused):
-    """The account number or meter serial is in use already."""
-
-
-class RechargeFailed(MoveRefused):
-    """The first recharge was refused, and with it the moving in. ``code`` says why."""
-
-    def __init__(self, refused: RechargeRefused) -> None:
-        super().__init__(refused.message)
-        self.code = refused.code
-
-
-@dataclass(frozen=True, slots=True)
-class NewTenant:
-    """Who moves in: a known customer's id or a new customer. The account number may be left to us."""
-
-    customer: int | NewCustomer
-    tariff_code: str
-    account_number: str = ""
-    protection: Protection = Protection.NONE
-    emergency_micro: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class FirstRecharge:
-    """Money taken at the handing over of the keys, in micro-units."""
-
-    amount: int
-    way: str = "cash"
-    reference: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class MovedOut:
-    """``balance_left_micro`` stays on the closed account for its former tenant."""
-
-    unit_id: int
-    account_id: int
-    vacancy_account_id: int
-    balance_left_micro: int
-    effective_at: str
-    repeated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class MovedIn:
-    """The new tenant's account; ``former_account_id`` is the vacancy account or former tenant's."""
-
-    unit_id: int
-    customer_id: int
-    account_id: int
-    account_number: str
-    former_account_id: int | None
-    available_micro: int
-    effective_at: str
-    repeated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class TenantChanged:
-    """Out and in at one instant."""
-
-    unit_id: int
-    former_account_id: int
-    balance_left_micro: int
-    customer_id: int
-    account_id: int
-    account_number: str
-    available_micro: int
-    effective_at: str
-    repeated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class MeterExchanged:
-    """The account goes on with another device."""
-
-    old_meter_id: int
-    new_meter_id: int
-    account_id: int | None
-    effective_at: str
-    repeated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ReadingEntered:
-    """What became of a reading typed in; ``held`` readings wait in validation with the reason."""
-
-    meter_id: int
-    verdict: str
-    held: bool
 
 
 def move_out(
@@ -216,8 +81,8 @@ def move_out(
             raise UnitVacant(f"nobody lives in {unit.building} {unit.code}")
         vacancy_id = unit.vacancy_account_id or _open_vacancy(actor, unit, at, now)
         balance = _leave(actor, unit, closing, at, now)
-        _hand_over(unit.property_id, unit.tenant_account_id, vacancy_id, closing, at, now)
-        _take_over_relays(unit.tenant_account_id, vacancy_id, closing, now)
+        boundary.hand_over(unit.property_id, unit.tenant_account_id, vacancy_id, closing, at, now)
+        boundary.take_over_relays(unit.tenant_account_id, vacancy_id, closing, now)
         answer = MovedOut(unit_id, unit.tenant_account_id, vacancy_id, balance, at.isoformat())
         _conclude(
             actor,
@@ -265,10 +130,10 @@ def move_in(
         unit = _unit_at(actor, unit_id, opening, at, now)
         if unit.tenancy_id is not None:
             raise UnitOccupied(f"somebody lives in {unit.building} {unit.code}")
-        _refuse_overlap(unit, at)
+        boundary.refuse_overlap(unit, at)
         if unit.vacancy_account_id is not None and opening:
-            _charge_to(unit, opening, at, now)
-            _post(actor, unit.property_id, unit.vacancy_account_id, at, now)
+            boundary.charge_unit(unit, opening, at, now)
+            boundary.post(actor, unit.property_id, unit.vacancy_account_id, at, now)
         answer = _enter(actor, unit, unit.vacancy_account_id, tenant, opening, at, now)
         answer = _with_recharge(actor, answer, first_recharge, key, now)
         _conclude(
@@ -374,8 +239,8 @@ def exchange_meter(
         if old is None:
             raise UnknownPlace(f"no meter {meter_id} is installed at your properties")
         require(actor, "estate.write", property_id=old.property_id)
-        _refuse_instant(old.property_id, [old], at, now)
-        _refuse_register(new_meter.serial, opening_wh, new_meter.modulus_wh)
+        boundary.refuse_instant(old.property_id, [old], at, now)
+        boundary.refuse_register(new_meter.serial, opening_wh, new_meter.modulus_wh)
         new_id = _exchange(actor, old, new_meter, closing_wh, opening_wh, at, now)
         answer = MeterExchanged(meter_id, new_id, old.account_id, at.isoformat())
         _conclude(
@@ -404,7 +269,7 @@ def manual_reading(
         if meter is None or not meter.assignments.exists():
             raise UnknownPlace(f"no account pays by a meter {meter_id} at your properties")
         require(actor, "mdm.read_manually", property_id=meter.property_id)
-        verdict = _apply([RegisterValue(meter_id, value_wh)], read_at, now)[0]
+        verdict = boundary.enter_readings([RegisterValue(meter_id, value_wh)], read_at, now)[0]
         answer = ReadingEntered(meter_id, VERDICT_NAMES[verdict], verdict in HELD_VERDICTS)
         record(
             actor=actor.code,
@@ -431,98 +296,8 @@ def _unit_at(
     given = [each.meter_id for each in registers]
     if sorted(given) != [each.meter_id for each in unit.meters]:
         raise RegisterMissing([each.serial for each in unit.meters])
-    _refuse_instant(unit.property_id, unit.meters, at, now)
+    boundary.refuse_instant(unit.property_id, unit.meters, at, now)
     return unit
-
-
-def _refuse_instant(
-    property_id: int, meters: Sequence[MeterAt], at: datetime, now: datetime
-) -> None:
-    """No move in the future, before what is charged already, or into closed books."""
-    if at.tzinfo is None or at > now:
-        raise InFuture(f"{at.isoformat()} has not come yet; record a move when it has happened")
-    earliest = [_earliest(each) for each in meters]
-    late = max((each for each in earliest if each is not None), default=None)
-    if late is not None and at < late:
-        raise TooEarly(late)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """SELECT l.open_from FROM ledger_period l JOIN property p ON p.id = l.property_id
-               WHERE p.id = %s AND %s < l.open_from::timestamp AT TIME ZONE p.time_zone""",
-            [property_id, at],
-        )
-        closed = cursor.fetchone()
-    if closed is not None:
-        raise PeriodClosed(f"the books are open from {closed[0]}; the move would lie before")
-
-
-def _earliest(meter: MeterAt) -> datetime | None:
-    """The watermark itself may be the boundary, but a period needs at least one instant."""
-    if meter.last_at is None or meter.opened_at is None:
-        return None
-    return max(meter.last_at, meter.opened_at + timedelta(microseconds=1))
-
-
-def _refuse_overlap(unit: UnitAt, at: datetime) -> None:
-    """A unit without meters has no watermark that would tell the end of the last tenancy."""
-    last = Tenancy.objects.filter(unit_id=unit.unit_id).order_by("-period").first()
-    if last is not None and last.period.upper is not None and at < last.period.upper:
-        raise TooEarly(last.period.upper)
-
-
-def _refuse_register(serial: str, value_wh: int, modulus_wh: int) -> None:
-    if not 0 <= value_wh < modulus_wh:
-        raise RegisterRefused(
-            serial, VERDICT_NAMES[Verdict.NEGATIVE if value_wh < 0 else Verdict.IMPLAUSIBLE]
-        )
-
-
-def _apply(values: Sequence[RegisterValue], at: datetime, now: datetime) -> list[Verdict]:
-    size = len(values)
-    applied = apply_readings(
-        batch=ReadingBatch.of(
-            meter_id=np.array([each.meter_id for each in values], dtype=np.int64),
-            read_at_us=np.full(size, instant_us(at), dtype=np.int64),
-            value_wh=np.array([each.value_wh for each in values], dtype=np.int64),
-            received_at_us=instant_us(now),
-            source=ReadingSource.MANUAL,
-        ),
-        now=now,
-    )
-    return [Verdict(each) for each in applied.verdict.tolist()]
-
-
-def _charge_to(unit: UnitAt, closing: Sequence[RegisterValue], at: datetime, now: datetime) -> None:
-    """Charge the present payer up to the closing registers."""
-    _charge({each.meter_id: each for each in unit.meters}, closing, at, now)
-
-
-def _charge(
-    meters: Mapping[int, MeterAt], closing: Sequence[RegisterValue], at: datetime, now: datetime
-) -> None:
-    """Apply closing registers; a boundary nobody believes is refused, not held, as it is two's."""
-    for value in closing:
-        meter = meters[value.meter_id]
-        _refuse_register(meter.serial, value.value_wh, meter.modulus_wh)
-    for value, verdict in zip(closing, _apply(closing, at, now), strict=True):
-        if verdict not in (Verdict.ACCEPTED, Verdict.DUPLICATE):
-            raise RegisterRefused(meters[value.meter_id].serial, VERDICT_NAMES[verdict])
-
-
-def _post(actor: Actor, property_id: int, account_id: int, at: datetime, now: datetime) -> None:
-    """Post what was used before the move: on the actor's word, by the system's right to post."""
-    post_usage(
-        actor=_system(actor, property_id),
-        account_ids=[account_id],
-        until=at,
-        cause="move",
-        now=now,
-    )
-
-
-def _system(actor: Actor, property_id: int) -> Actor:
-    """What a move itself brings about needs no duty of the one who moves; the name stays theirs."""
-    return Actor(actor.code, Duty.SYSTEM, (property_id,), actor.name, actor.user_id)
 
 
 def _leave(
@@ -534,8 +309,8 @@ def _leave(
         raise TooEarly(unit.tenancy_begins_at + timedelta(microseconds=1))
     account_id = unit.tenant_account_id
     if closing:
-        _charge_to(unit, closing, at, now)
-    _post(actor, unit.property_id, account_id, at, now)
+        boundary.charge_unit(unit, closing, at, now)
+    boundary.post(actor, unit.property_id, account_id, at, now)
     estate.end_tenancy(tenancy_id=unit.tenancy_id, at=at)
     if not Tenancy.objects.filter(account_id=account_id, period__upper_inf=True).exists():
         estate.close_account(account_id=account_id, at=at)
@@ -565,7 +340,7 @@ def _enter(
         at=at,
     )
     if former_account_id is not None:
-        _hand_over(unit.property_id, former_account_id, account_id, opening, at, now)
+        boundary.hand_over(unit.property_id, former_account_id, account_id, opening, at, now)
     supply.open_accounts(
         rows=[
             supply.OpenSupply(
@@ -575,7 +350,7 @@ def _enter(
         now=now,
     )
     if former_account_id is not None:
-        _take_over_relays(former_account_id, account_id, opening, now)
+        boundary.take_over_relays(former_account_id, account_id, opening, now)
     return MovedIn(
         unit.unit_id,
         customer_id,
@@ -661,42 +436,6 @@ def _assign_tariff(
         raise UnknownPlace(f"there is no tariff {code!r} at this property") from error
 
 
-def _hand_over(
-    property_id: int,
-    from_account_id: int,
-    to_account_id: int,
-    values: Sequence[RegisterValue],
-    at: datetime,
-    now: datetime,
-) -> None:
-    """The closing value of one account is the opening value of the next, in one transaction."""
-    if not values:
-        return
-    close_registers(account_id=from_account_id, meter_ids=[each.meter_id for each in values], at=at)
-    estate.end_assignments(values=values, at=at)
-    estate.begin_assignments(
-        property_id=property_id, account_id=to_account_id, values=values, at=at
-    )
-    open_registers(
-        openings=[Opening(to_account_id, each.meter_id, at, each.value_wh) for each in values],
-        now=now,
-    )
-
-
-def _take_over_relays(
-    from_account_id: int,
-    to_account_id: int,
-    registers: Sequence[RegisterValue],
-    now: datetime,
-) -> None:
-    """No order of the former payer reaches the next one, who can still close an open relay."""
-    meter_ids = [each.meter_id for each in registers]
-    opening = withdraw_orders(meter_ids=meter_ids, now=now)
-    forget_cut(account_id=from_account_id)
-    if opening or relay_is_open(meter_ids=meter_ids):
-        expect_open_relay(account_id=to_account_id)
-
-
 def _exchange(
     actor: Actor,
     old: MeterAt,
@@ -708,7 +447,7 @@ def _exchange(
 ) -> int:
     closing = [RegisterValue(old.meter_id, closing_wh)]
     if old.account_id is not None:
-        _charge({old.meter_id: old}, closing, at, now)
+        boundary.charge({old.meter_id: old}, closing, at, now)
         close_registers(account_id=old.account_id, meter_ids=[old.meter_id], at=at)
         estate.end_assignments(values=closing, at=at)
     estate.remove_meter(meter_id=old.meter_id, value_wh=closing_wh, at=at)
@@ -736,7 +475,7 @@ def _exchange(
         open_registers(openings=openings, now=now)
         store_opening_readings(openings=openings, source=ReadingSource.MANUAL, now=now)
         supply.look_again(
-            actor=_system(actor, old.property_id), account_ids=[old.account_id], now=now
+            actor=boundary.system(actor, old.property_id), account_ids=[old.account_id], now=now
         )
     return new_id
 

@@ -1,0 +1,162 @@
+"""The instant at which one payer ends and the next begins, with the register that both share.
+
+A closing reading is judged, rated and charged like any other. It then ends one assignment and one
+watermark and begins the next ones with the very same value, so every kilowatt-hour has one payer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+import numpy as np
+from django.db import connection
+
+from prewatt.access.models import Duty
+from prewatt.access.scope import Actor
+from prewatt.billing.ingestion import apply_readings
+from prewatt.billing.operations import post_usage
+from prewatt.core.civil_time import instant_us
+from prewatt.core.readings import ReadingBatch, ReadingSource
+from prewatt.core.vee import VERDICT_NAMES, Verdict
+from prewatt.estate import operations as estate
+from prewatt.estate.models import Tenancy
+from prewatt.estate.operations import RegisterValue
+from prewatt.ledger.operations import PeriodClosed
+from prewatt.moves.places import MeterAt, UnitAt
+from prewatt.moves.registers import Opening, close_registers, open_registers
+from prewatt.moves.relays import (
+    expect_open_relay,
+    forget_cut,
+    relay_is_open,
+    withdraw_orders,
+)
+from prewatt.moves.words import InFuture, RegisterRefused, TooEarly
+
+
+def refuse_instant(
+    property_id: int, meters: Sequence[MeterAt], at: datetime, now: datetime
+) -> None:
+    """No move in the future, before what is charged already, or into closed books."""
+    if at.tzinfo is None or at > now:
+        raise InFuture(f"{at.isoformat()} has not come yet; record a move when it has happened")
+    earliest = [_earliest(each) for each in meters]
+    late = max((each for each in earliest if each is not None), default=None)
+    if late is not None and at < late:
+        raise TooEarly(late)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT l.open_from FROM ledger_period l JOIN property p ON p.id = l.property_id
+               WHERE p.id = %s AND %s < l.open_from::timestamp AT TIME ZONE p.time_zone""",
+            [property_id, at],
+        )
+        closed = cursor.fetchone()
+    if closed is not None:
+        raise PeriodClosed(f"the books are open from {closed[0]}; the move would lie before")
+
+
+def _earliest(meter: MeterAt) -> datetime | None:
+    """The watermark itself may be the boundary, but a period needs at least one instant."""
+    if meter.last_at is None or meter.opened_at is None:
+        return None
+    return max(meter.last_at, meter.opened_at + timedelta(microseconds=1))
+
+
+def refuse_overlap(unit: UnitAt, at: datetime) -> None:
+    """A unit without meters has no watermark that would tell the end of the last tenancy."""
+    last = Tenancy.objects.filter(unit_id=unit.unit_id).order_by("-period").first()
+    if last is not None and last.period.upper is not None and at < last.period.upper:
+        raise TooEarly(last.period.upper)
+
+
+def refuse_register(serial: str, value_wh: int, modulus_wh: int) -> None:
+    if not 0 <= value_wh < modulus_wh:
+        raise RegisterRefused(
+            serial, VERDICT_NAMES[Verdict.NEGATIVE if value_wh < 0 else Verdict.IMPLAUSIBLE]
+        )
+
+
+def enter_readings(values: Sequence[RegisterValue], at: datetime, now: datetime) -> list[Verdict]:
+    size = len(values)
+    applied = apply_readings(
+        batch=ReadingBatch.of(
+            meter_id=np.array([each.meter_id for each in values], dtype=np.int64),
+            read_at_us=np.full(size, instant_us(at), dtype=np.int64),
+            value_wh=np.array([each.value_wh for each in values], dtype=np.int64),
+            received_at_us=instant_us(now),
+            source=ReadingSource.MANUAL,
+        ),
+        now=now,
+    )
+    return [Verdict(each) for each in applied.verdict.tolist()]
+
+
+def charge_unit(
+    unit: UnitAt, closing: Sequence[RegisterValue], at: datetime, now: datetime
+) -> None:
+    """Charge the present payer up to the closing registers."""
+    charge({each.meter_id: each for each in unit.meters}, closing, at, now)
+
+
+def charge(
+    meters: Mapping[int, MeterAt], closing: Sequence[RegisterValue], at: datetime, now: datetime
+) -> None:
+    """Apply closing registers; a boundary nobody believes is refused, not held, as it is two's."""
+    for value in closing:
+        meter = meters[value.meter_id]
+        refuse_register(meter.serial, value.value_wh, meter.modulus_wh)
+    for value, verdict in zip(closing, enter_readings(closing, at, now), strict=True):
+        if verdict not in (Verdict.ACCEPTED, Verdict.DUPLICATE):
+            raise RegisterRefused(meters[value.meter_id].serial, VERDICT_NAMES[verdict])
+
+
+def post(actor: Actor, property_id: int, account_id: int, at: datetime, now: datetime) -> None:
+    """Post what was used before the move: on the actor's word, by the system's right to post."""
+    post_usage(
+        actor=system(actor, property_id),
+        account_ids=[account_id],
+        until=at,
+        cause="move",
+        now=now,
+    )
+
+
+def system(actor: Actor, property_id: int) -> Actor:
+    """What a move itself brings about needs no duty of the one who moves; the name stays theirs."""
+    return Actor(actor.code, Duty.SYSTEM, (property_id,), actor.name, actor.user_id)
+
+
+def hand_over(
+    property_id: int,
+    from_account_id: int,
+    to_account_id: int,
+    values: Sequence[RegisterValue],
+    at: datetime,
+    now: datetime,
+) -> None:
+    """The closing value of one account is the opening value of the next, in one transaction."""
+    if not values:
+        return
+    close_registers(account_id=from_account_id, meter_ids=[each.meter_id for each in values], at=at)
+    estate.end_assignments(values=values, at=at)
+    estate.begin_assignments(
+        property_id=property_id, account_id=to_account_id, values=values, at=at
+    )
+    open_registers(
+        openings=[Opening(to_account_id, each.meter_id, at, each.value_wh) for each in values],
+        now=now,
+    )
+
+
+def take_over_relays(
+    from_account_id: int,
+    to_account_id: int,
+    registers: Sequence[RegisterValue],
+    now: datetime,
+) -> None:
+    """No order of the former payer reaches the next one, who can still close an open relay."""
+    meter_ids = [each.meter_id for each in registers]
+    opening = withdraw_orders(meter_ids=meter_ids, now=now)
+    forget_cut(account_id=from_account_id)
+    if opening or relay_is_open(meter_ids=meter_ids):
+        expect_open_relay(account_id=to_account_id)

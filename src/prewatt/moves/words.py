@@ -1,0 +1,152 @@
+"""What is asked of a move, what it answers, and every way in which it is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from prewatt.core.vocabulary import Protection
+from prewatt.estate.operations import NewCustomer
+from prewatt.vending.operations import RechargeRefused
+
+
+class MoveRefused(Exception):
+    """The move cannot be made as asked; nothing was changed."""
+
+
+class UnknownPlace(MoveRefused):
+    """There is no such unit, meter, customer or tariff in the actor's scope."""
+
+
+class UnitOccupied(MoveRefused):
+    """Somebody lives there: move them out first, or change tenants in one step."""
+
+
+class UnitVacant(MoveRefused):
+    """Nobody lives there, so nobody can move out."""
+
+
+class InFuture(MoveRefused):
+    """The instant has not come yet; a move is recorded when it has happened."""
+
+
+class TooEarly(MoveRefused):
+    """Energy after that instant is charged already. ``earliest`` is the first possible instant."""
+
+    def __init__(self, earliest: datetime) -> None:
+        super().__init__(
+            f"energy is charged up to {earliest:%Y-%m-%d %H:%M:%S} UTC already; "
+            f"the earliest possible instant is {earliest.isoformat()}"
+        )
+        self.earliest = earliest
+
+
+class RegisterMissing(MoveRefused):
+    """The registers given are not exactly those of the unit's meters. ``serials`` has them all."""
+
+    def __init__(self, serials: Sequence[str]) -> None:
+        super().__init__(f"give one register value for each of: {', '.join(serials) or 'no meter'}")
+        self.serials = tuple(serials)
+
+
+class RegisterRefused(MoveRefused):
+    """Validation would hold the closing register. ``verdict`` is its stable name."""
+
+    def __init__(self, serial: str, verdict: str) -> None:
+        super().__init__(f"meter {serial}: the closing register is not credible ({verdict})")
+        self.serial = serial
+        self.verdict = verdict
+
+
+class NameTaken(MoveRefused):
+    """The account number or meter serial is in use already."""
+
+
+class RechargeFailed(MoveRefused):
+    """The first recharge was refused, and with it the moving in. ``code`` says why."""
+
+    def __init__(self, refused: RechargeRefused) -> None:
+        super().__init__(refused.message)
+        self.code = refused.code
+
+
+@dataclass(frozen=True, slots=True)
+class NewTenant:
+    """Who moves in: a known customer's id or a new customer. The account number may be left to us."""
+
+    customer: int | NewCustomer
+    tariff_code: str
+    account_number: str = ""
+    protection: Protection = Protection.NONE
+    emergency_micro: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FirstRecharge:
+    """Money taken at the handing over of the keys, in micro-units."""
+
+    amount: int
+    way: str = "cash"
+    reference: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MovedOut:
+    """``balance_left_micro`` stays on the closed account for its former tenant."""
+
+    unit_id: int
+    account_id: int
+    vacancy_account_id: int
+    balance_left_micro: int
+    effective_at: str
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MovedIn:
+    """The new tenant's account; ``former_account_id`` is the vacancy account or former tenant's."""
+
+    unit_id: int
+    customer_id: int
+    account_id: int
+    account_number: str
+    former_account_id: int | None
+    available_micro: int
+    effective_at: str
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TenantChanged:
+    """Out and in at one instant."""
+
+    unit_id: int
+    former_account_id: int
+    balance_left_micro: int
+    customer_id: int
+    account_id: int
+    account_number: str
+    available_micro: int
+    effective_at: str
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MeterExchanged:
+    """The account goes on with another device."""
+
+    old_meter_id: int
+    new_meter_id: int
+    account_id: int | None
+    effective_at: str
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingEntered:
+    """What became of a reading typed in; ``held`` readings wait in validation with the reason."""
+
+    meter_id: int
+    verdict: str
+    held: bool
