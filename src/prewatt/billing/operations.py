@@ -34,6 +34,10 @@ POSTING_CHUNK = 5_000
 SPEND_DAYS = 14
 
 
+class NotChargedYet(Exception):
+    """A tariff has a component that is not charged yet; taking it would make ghost prices."""
+
+
 class SelfApproval(Exception):
     """A tariff version named its maker as its approver (invariant 8)."""
 
@@ -52,12 +56,16 @@ def create_tariff_version(
     """Store an immutable tariff version and return its id; the tariff is made when new.
 
     ``document`` is checked first: raises ``core.tariff.TariffRefused`` with place and reason.
-    ``approved_by`` must be somebody else than the actor. Raises SelfApproval.
+    ``approved_by`` must be somebody else than the actor. Raises SelfApproval,
+    and NotChargedYet for a standing charge.
     """
     require(actor, "billing.tariff", property_id=property_id)
     if approved_by == actor.code:
         raise SelfApproval(f"{actor.code} cannot approve the tariff they made")
-    content = to_document(parse_tariff(document))
+    tariff_content = parse_tariff(document)
+    if tariff_content.standing_nano_per_day:
+        raise NotChargedYet(f"{code}: standing charges are not charged yet; leave out 'standing'")
+    content = to_document(tariff_content)
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()
     with scope(actor):
         tariff, _ = Tariff.objects.get_or_create(
