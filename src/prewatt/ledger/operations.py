@@ -172,19 +172,31 @@ def _columns(legs: Sequence[tuple[int, Leg]]) -> list[list[Any]]:
     ]
 
 
-def _refuse_closed_period(legs: Sequence[Leg]) -> None:
-    """Hold the books open against a concurrent closing, and refuse what is dated before it.
+def _lock_periods(property_ids: Sequence[int], *, exclusive: bool) -> None:
+    """Keep a closing and the entries of one property apart until the transaction ends.
 
-    The lock is advisory: a row lock would need the right to change the period, which a cashier and
-    the clerk do not have, and would hold nothing before the first closing.
+    An advisory lock, because FOR SHARE would ask for the right to UPDATE the period.
     """
+    function = "pg_advisory_xact_lock" if exclusive else "pg_advisory_xact_lock_shared"
     with connection.cursor() as cursor:
         cursor.execute(
-            """SELECT pg_advisory_xact_lock_shared(hashtextextended('ledger_period', property_id))
-               FROM (SELECT DISTINCT property_id FROM account_state WHERE account_id = ANY(%s)
-                     ORDER BY property_id) AS p""",
+            f"SELECT {function}(%s, p::integer) FROM unnest(%s::bigint[]) AS p",  # noqa: S608 - our own two names
+            [_PERIOD_LOCK, sorted(property_ids)],
+        )
+
+
+#: The first key of the advisory locks on ledger periods; the second is the property.
+_PERIOD_LOCK = 0x5057
+
+
+def _refuse_closed_period(legs: Sequence[Leg]) -> None:
+    """Hold the period against a concurrent closing, and refuse what is dated before it."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT DISTINCT property_id FROM account_state WHERE account_id = ANY(%s)",
             [sorted({leg.account_id for leg in legs})],
         )
+        _lock_periods([int(row[0]) for row in cursor.fetchall()], exclusive=False)
         cursor.execute(
             """SELECT l.account_id, l.service_from, p.open_from
                FROM unnest(%s::bigint[], %s::timestamptz[]) AS l(account_id, service_from)
