@@ -1,0 +1,208 @@
+"""What only a browser can show: live updates in place, keys, no accessibility fault, no console error.
+
+Needs Chromium (``apt-get install chromium``); without it these tests are skipped, and say so.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+
+from conftest import role_dsn
+from fernmoor import NOW, PASSWORD, Fernmoor
+
+CHROMIUM = os.environ.get("PREWATT_CHROMIUM") or shutil.which("chromium")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="NO BROWSER: chromium is missing, live pages are not tested here"
+)
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
+WAIT_MS = 15_000
+
+
+@pytest.fixture
+def server(fernmoor: Fernmoor) -> Iterator[str]:
+    """The real web process on a free port of loopback."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    offset_us = int((NOW - datetime.now(UTC)).total_seconds() * 1_000_000)
+    environment = os.environ | {
+        "PREWATT_DSN": role_dsn(fernmoor.dsn, "web"),
+        "PREWATT_SECRET_KEY": secrets.token_urlsafe(48),
+        "PREWATT_CLOCK_OFFSET_US": str(offset_us),
+        "PREWATT_DEMO": "1",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "prewatt", "web", "--port", str(port)], env=environment
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                urllib.request.urlopen(f"{address}/healthz", timeout=1)
+                break
+            except OSError:
+                assert process.poll() is None and time.monotonic() < deadline, "no web process"
+                time.sleep(0.1)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """One Chromium for all tests here.
+
+    Playwright keeps an event loop in this thread, which Django takes for asynchronous code; the
+    tests themselves are not, so its guard is lifted while the browser is open.
+    """
+    from playwright.sync_api import sync_playwright
+
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield launched
+        launched.close()
+    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+@pytest.fixture
+def page(browser: Any, server: str) -> Iterator[Any]:
+    """A signed-in page at 1280 px that fails the test on any error of its console."""
+    context = browser.new_context(
+        base_url=server, locale="en-GB", viewport={"width": 1280, "height": 900}
+    )
+    opened = context.new_page()
+    faults: list[str] = []
+    opened.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
+    opened.on("pageerror", lambda error: faults.append(str(error)))
+    opened.goto("/sign-in")
+    opened.fill("#email", "administrator@fernmoor.example")
+    opened.fill("#password", PASSWORD)
+    opened.click("button.main")
+    opened.wait_for_selector("#board")
+    yield opened
+    context.close()
+    assert faults == []
+
+
+def change(place: Fernmoor, statement: str, *params: object) -> None:
+    """Change a row as another process would, and ring the bell in the same transaction."""
+    with psycopg.connect(place.dsn) as connection:
+        connection.execute(statement, params)
+        connection.execute("SELECT pg_notify('changed', %s)", [str(place.property_id)])
+
+
+def test_a_cut_and_a_reconnection_appear_by_themselves(page: Any, fernmoor: Fernmoor) -> None:
+    meter, account = fernmoor.meters["N-202"], fernmoor.accounts["N-202"]
+    window = page.locator(f'a.win[href="/accounts/{account}"]')
+    assert "is-on" in window.get_attribute("class")
+    page.evaluate("document.querySelector('h1').markOfTest = 'same page'")
+    page.wait_for_timeout(1_000)
+    for relay, state in ((2, "is-cut"), (1, "is-on")):
+        change(fernmoor, "UPDATE meter_link SET relay = %s WHERE meter_id = %s", relay, meter)
+        page.wait_for_selector(f'a.win.{state}[href="/accounts/{account}"]', timeout=WAIT_MS)
+    # Morphed in place: the heading is still the very same element.
+    assert page.evaluate("document.querySelector('h1').markOfTest") == "same page"
+
+
+def test_a_recharge_waits_for_the_relay_and_then_says_done(page: Any, fernmoor: Fernmoor) -> None:
+    page.goto("/recharges/902")
+    page.wait_for_timeout(800)
+    event, account, meter = 902, fernmoor.accounts["S-106"], fernmoor.meters["S-106"]
+    change(
+        fernmoor,
+        """UPDATE supply_order SET decided_at = (SELECT accepted_at FROM payment WHERE event_id = %s)
+           WHERE account_id = %s""",
+        event,
+        account,
+    )
+    page.wait_for_selector("text=paid, waiting for the meter", timeout=WAIT_MS)
+    assert page.locator(".wait").count() == 1
+    change(
+        fernmoor,
+        "UPDATE supply_order SET state = 4, finished_at = sent_at WHERE meter_id = %s",
+        meter,
+    )
+    page.wait_for_selector("text=The relay was read back: closed.", timeout=WAIT_MS)
+    assert page.locator(".wait").count() == 0
+
+
+def test_a_row_under_the_pointer_does_not_move(page: Any, fernmoor: Fernmoor) -> None:
+    rows = "#endings tbody tr"
+    before = page.locator(rows).evaluate_all("rows => rows.map(row => row.dataset.row)")
+    page.hover(f"{rows}:nth-child(2)")
+    page.wait_for_timeout(1_000)
+    change(
+        fernmoor,
+        "UPDATE account_state SET posted = posted + 90000000 WHERE account_id = %s",
+        int(before[0]),
+    )
+    page.wait_for_selector("#endings[data-waiting]", timeout=WAIT_MS, state="attached")
+    assert page.locator(rows).evaluate_all("rows => rows.map(row => row.dataset.row)") == before
+    page.hover("h1")
+    page.wait_for_function(
+        "first => document.querySelector('#endings tbody tr').dataset.row !== first",
+        arg=before[0],
+        timeout=WAIT_MS,
+    )
+
+
+def test_keys_find_and_walk_the_board(page: Any) -> None:
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "q"
+    page.keyboard.press("Escape")
+    page.locator("a.win", has_text="504").first.focus()
+    for key, unit in (
+        ("ArrowRight", "505"),
+        ("ArrowDown", "405"),
+        ("ArrowLeft", "404"),
+        ("ArrowUp", "504"),
+    ):
+        page.keyboard.press(key)
+        assert page.evaluate("document.activeElement.textContent").startswith(unit), key
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#account")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_no_page_has_an_accessibility_fault(page: Any, fernmoor: Fernmoor, theme: str) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    page.emulate_media(color_scheme=theme)
+    account = fernmoor.accounts["N-404"]
+    pages = (
+        *("/", "/accounts?sort=time", f"/accounts/{fernmoor.accounts['N-305']}"),
+        *(f"/accounts/{account}/recharge", f"/accounts/{account}/recharge?amount=20"),
+        *("/recharges/902", "/supply", "/meters", "/money?days=30", "/messages"),
+    )
+    options = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
+    for address in pages:
+        page.goto(address)
+        found = Axe().run(page, options=options)
+        assert found.violations_count == 0, f"{address} {theme}\n{found.generate_report()}"
+        for width in (390, 1280):
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, (address, width)
