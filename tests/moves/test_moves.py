@@ -8,7 +8,7 @@ from datetime import date, timedelta
 
 import pytest
 from django.db import IntegrityError
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from tests.estate.tables import NOW
 from tests.moves.world import (
@@ -210,8 +210,12 @@ def test_a_unit_goes_through_many_hands_and_its_vacancy_account_comes_back(here:
     ]
 
 
+# Without shrinking: each example is a property of its own, and a failing one is short already.
 @settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=12,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     steps=st.lists(
