@@ -1,0 +1,178 @@
+"""The books recomputed in SQL from their own rows: what must hold at any moment, whatever happened.
+
+Nothing here calls the code that wrote the rows. ``check_books`` returns every breach in words, so that
+a test can show it and a drill can print it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+
+class Cursor(Protocol):
+    """What is needed of a database cursor: Django's and psycopg's both have it."""
+
+    def execute(self, query: Any, params: Any = None, /) -> Any:
+        """Run one statement."""
+
+    def fetchall(self) -> Any:
+        """Return the rows of the last statement."""
+
+
+#: Invariant 2. Balances are the sums of their rows.
+_SUMS = """
+SELECT 'account ' || s.account_id || ': ' || what FROM account_state s
+LEFT JOIN LATERAL (
+    SELECT coalesce(sum(amount), 0) AS total, count(*) AS rows, coalesce(max(seq), 0) AS last
+    FROM transfer t WHERE t.account_id = s.account_id) t ON true
+LEFT JOIN LATERAL (
+    SELECT coalesce(sum(charge_energy), 0) AS energy, coalesce(sum(charge_standing), 0) AS standing,
+           coalesce(sum(charge_tax), 0) AS tax, coalesce(sum(charge_fee), 0) AS fee,
+           coalesce(sum(charge_demand), 0) AS demand
+    FROM interval i WHERE i.account_id = s.account_id AND i.interval_no > s.posted_interval_no
+) a ON true
+LEFT JOIN LATERAL (
+    SELECT count(*) AS rows, coalesce(max(interval_no), 0) AS last FROM interval i
+    WHERE i.account_id = s.account_id) n ON true
+CROSS JOIN LATERAL (VALUES
+    (t.total <> s.posted, 'posted is not the sum of its transfers'),
+    (t.rows <> s.transfer_seq OR t.last <> s.transfer_seq, 'transfer.seq has a gap'),
+    (n.rows <> s.interval_no OR n.last <> s.interval_no, 'interval_no has a gap'),
+    (a.energy <> s.accrued_energy OR a.standing <> s.accrued_standing OR a.tax <> s.accrued_tax
+     OR a.fee <> s.accrued_fee OR a.demand <> s.accrued_demand,
+     'accrued is not the sum of the intervals not yet posted'),
+    (s.available <> s.posted - s.accrued_energy - s.accrued_standing - s.accrued_tax
+     - s.accrued_fee - s.accrued_demand, 'available is not posted less accrued')
+) AS breach(holds, what)
+WHERE breach.holds AND s.property_id = ANY(%s)
+"""
+
+#: Invariants 1 and 2. Rows chain, and corrections name a row of the same account that exists.
+_CHAIN = """
+SELECT 'account ' || account_id || ' transfer ' || seq || ': posted_after does not chain' FROM (
+    SELECT *, sum(amount) OVER (PARTITION BY account_id ORDER BY seq) AS running FROM transfer
+    WHERE property_id = ANY(%s)) t
+WHERE running <> posted_after
+"""
+_CORRECTIONS = """
+SELECT 'account ' || t.account_id || ' transfer ' || t.seq || ': corrects what is not there'
+FROM transfer t
+LEFT JOIN transfer c ON c.account_id = t.account_id AND c.seq = t.corrects_seq
+WHERE t.property_id = ANY(%s) AND t.corrects_seq IS NOT NULL
+  AND (c.seq IS NULL OR c.event_id <> t.corrects_event_id)
+"""
+
+#: Invariant 2. A posting closes a range that touches the one before, for exactly its intervals.
+_POSTINGS = """
+SELECT 'account ' || p.account_id || ' posting ' || p.posting_no || ': ' || what
+FROM (SELECT *, lag(interval_no_to, 1, 0::bigint) OVER w AS expected_from,
+             row_number() OVER w AS expected_no
+      FROM posting WHERE property_id = ANY(%s)
+      WINDOW w AS (PARTITION BY account_id ORDER BY posting_no)) p
+LEFT JOIN LATERAL (
+    SELECT coalesce(sum(i.charge_energy), 0) AS charge, coalesce(sum(i.energy_wh), 0) AS energy
+    FROM interval i WHERE i.account_id = p.account_id
+      AND i.interval_no > p.interval_no_from AND i.interval_no <= p.interval_no_to) i ON true
+LEFT JOIN LATERAL (
+    SELECT coalesce(-sum(t.amount), 0) AS amount FROM transfer t
+    WHERE t.account_id = p.account_id AND t.event_id = p.event_id) t ON true
+CROSS JOIN LATERAL (VALUES
+    (p.expected_from <> p.interval_no_from, 'its range does not touch the one before'),
+    (p.expected_no <> p.posting_no, 'its number leaves a gap'),
+    (i.charge <> p.amount, 'its amount is not that of its intervals'),
+    (i.energy <> p.energy_wh, 'its energy is not that of its intervals'),
+    (t.amount <> p.amount, 'its transfers are not its amount')
+) AS breach(holds, what)
+WHERE breach.holds
+"""
+
+#: Invariant 5. What was charged for a register is the way from its opening to its watermark.
+_ENERGY = """
+SELECT 'account ' || m.account_id || ' meter ' || m.meter_id || ': charged ' || e.charged
+    || ' Wh for ' || e.counted || ' Wh counted'
+FROM meter_state m
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(i.energy_wh), 0) AS charged,
+           ((m.last_value_wh - m.opened_value_wh + m.modulus_wh) %% m.modulus_wh) * m.multiplier
+               AS counted
+    FROM interval i WHERE i.account_id = m.account_id AND i.meter_id = m.meter_id
+      AND i.register_code = m.register_code AND i.start_at >= m.opened_at) e
+WHERE m.property_id = ANY(%s) AND m.register_code = 1 AND (e.charged - e.counted) %% m.modulus_wh <> 0
+"""
+
+#: Invariant 5. The live segments of a meter tile time: no overlap, no hole, and no Wh between them.
+_TILES = """
+WITH live AS (
+    SELECT i.*, lag(to_at) OVER w AS before_at
+    FROM interval i
+    WHERE i.property_id = ANY(%s) AND i.segment < 10000 AND i.revision = (
+        SELECT max(c.revision) FROM interval c WHERE c.account_id = i.account_id
+          AND c.meter_id = i.meter_id AND c.register_code = i.register_code
+          AND c.start_at = i.start_at AND c.segment < 10000)
+    WINDOW w AS (PARTITION BY meter_id, register_code ORDER BY from_at)
+)
+SELECT 'meter ' || meter_id || ': segments do not tile at ' || from_at FROM live
+WHERE before_at IS NOT NULL AND before_at <> from_at
+"""
+
+#: Invariant 5. A superseded segment is taken back once, with its own energy, and never left standing.
+_REVERSALS = """
+SELECT 'meter ' || i.meter_id || ': revision ' || i.revision || ' of ' || i.start_at
+    || ' was superseded and not taken back'
+FROM interval i
+LEFT JOIN interval r ON r.account_id = i.account_id AND r.meter_id = i.meter_id
+    AND r.register_code = i.register_code AND r.start_at = i.start_at
+    AND r.revision = i.revision + 1 AND r.segment = i.segment + 10000
+WHERE i.property_id = ANY(%s) AND i.segment < 10000 AND i.revision < (
+    SELECT max(c.revision) FROM interval c WHERE c.account_id = i.account_id
+      AND c.meter_id = i.meter_id AND c.register_code = i.register_code
+      AND c.start_at = i.start_at AND c.segment < 10000)
+  AND (r.energy_wh IS NULL OR r.energy_wh <> -i.energy_wh)
+"""
+
+#: Invariant 4. A key, a payment, a receipt and an event are one to one.
+_PAYMENTS = """
+SELECT 'payment ' || p.id || ': ' || what FROM payment p
+LEFT JOIN LATERAL (
+    SELECT coalesce(sum(t.amount), 0) AS amount FROM transfer t
+    WHERE t.account_id = p.account_id AND t.event_id = p.event_id) t ON true
+LEFT JOIN LATERAL (
+    SELECT count(*) AS receipts FROM document d
+    WHERE d.event_id = p.event_id AND d.kind = 'receipt' AND d.amount_micro = p.amount_micro) d ON true
+CROSS JOIN LATERAL (VALUES
+    (t.amount <> p.amount_micro, 'its transfers are not its amount'),
+    (d.receipts <> 1, 'it has not exactly one receipt')
+) AS breach(holds, what)
+WHERE breach.holds AND p.property_id = ANY(%s)
+"""
+
+#: Invariant 10. Documents of a legal entity and series are numbered 1 to n.
+_DOCUMENTS = """
+SELECT 'series ' || series || ' of legal entity ' || legal_entity_id || ' has a gap' FROM (
+    SELECT legal_entity_id, series, count(*) AS rows, max(number) AS last FROM document
+    WHERE legal_entity_id IN (SELECT legal_entity_id FROM property WHERE id = ANY(%s))
+    GROUP BY 1, 2) d
+WHERE rows <> last OR last <> (
+    SELECT last_number FROM document_series s
+    WHERE s.legal_entity_id = d.legal_entity_id AND s.series = d.series)
+"""
+
+CHECKS = (
+    _SUMS, _CHAIN, _CORRECTIONS, _POSTINGS, _ENERGY, _TILES, _REVERSALS, _PAYMENTS, _DOCUMENTS,
+)  # fmt: skip
+
+
+def check_books(cursor: Cursor, property_ids: Sequence[int] | None = None) -> list[str]:
+    """Every breach of the books of these properties (all by default), in words; empty when they hold.
+
+    The cursor must see all rows: an owner's or, for reading, the witness's.
+    """
+    if property_ids is None:
+        cursor.execute("SELECT id FROM property")
+        property_ids = [row[0] for row in cursor.fetchall()]
+    breaches: list[str] = []
+    for check in CHECKS:
+        cursor.execute(check, [list(property_ids)])
+        breaches += [str(row[0]) for row in cursor.fetchall()]
+    return breaches

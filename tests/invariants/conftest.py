@@ -1,0 +1,29 @@
+"""One database for a whole module: every check stands on a property of its own in it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+from tests.conftest import _use_database
+
+# Checks live outside test files and still explain what they found.
+pytest.register_assert_rewrite("tests.invariants.checks", "tests.invariants.places")
+
+
+@pytest.fixture(scope="module")
+def books(postgres_dsn: str, template_database: str) -> Iterator[str]:
+    """The owner's DSN of a migrated database; Django's connections use it."""
+    from django.db import connections
+
+    name = f"books_{secrets.token_hex(4)}"
+    with psycopg.connect(postgres_dsn, autocommit=True) as server:
+        server.execute(f"CREATE DATABASE {name} TEMPLATE {template_database}")
+        dsn = make_conninfo(postgres_dsn, dbname=name)
+        _use_database(dsn)
+        yield dsn
+        connections.close_all()
+        server.execute(f"DROP DATABASE {name} WITH (FORCE)")

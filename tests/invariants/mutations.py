@@ -1,0 +1,322 @@
+"""Ways in which the code could break an invariant, each a small change that somebody might make.
+
+A mutation is a function that patches the running code; the invariant's own check must then fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final
+
+import pytest
+from django.db import connection
+from tests.invariants import checks
+
+import prewatt.billing.ingestion as ingestion
+import prewatt.billing.operations as billing
+import prewatt.core.credit as credit
+import prewatt.hes.ingest as ingest
+import prewatt.ledger.operations as ledger
+import prewatt.moves.operations as moves
+import prewatt.supply.operations as supply
+import prewatt.vending.operations as vending
+from prewatt import walls
+from prewatt.core.credit import GateReading
+from prewatt.core.vocabulary import Gate, GateResult
+
+Patch = pytest.MonkeyPatch
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """``break_it`` patches the code; ``check`` is the invariant's check, which must notice."""
+
+    invariant: int
+    name: str
+    break_it: Callable[[Patch], None]
+    check: Callable[[str], None]
+
+
+def _transfers_may_change(patch: Patch) -> None:
+    """Somebody lists transfers among the tables that change, and migrates."""
+    patch.setattr(walls, "APPEND_ONLY", tuple(t for t in walls.APPEND_ONLY if t != "transfer"))
+    patch.setattr(walls, "MUTABLE", (*walls.MUTABLE, "transfer"))
+    raise_walls()
+    patch.undo()
+
+
+def raise_walls() -> None:
+    """Apply the walls as they are written now; the test servers' passwords stay."""
+    with connection.cursor() as cursor:
+        for role, writable in walls.WRITES.items():
+            for table in (*walls.APPEND_ONLY, *walls.MUTABLE):
+                cursor.execute(f"REVOKE ALL ON {table} FROM {role}")
+                rights = walls._rights(table, table in writable)
+                cursor.execute(f"GRANT {rights} ON {table} TO {role}")
+
+
+def _corrections_may_name_nothing(patch: Patch) -> None:
+    """A reversal is appended as an adjustment, which names nothing."""
+    columns = ledger._columns
+
+    def anonymous(legs: Sequence[tuple[int, ledger.Leg]]) -> Any:
+        return columns(
+            [
+                (
+                    event,
+                    replace(
+                        leg,
+                        kind=ledger.TransferKind.ADJUSTMENT,
+                        corrects_event_id=None,
+                        corrects_seq=None,
+                    ),
+                )  # fmt: skip
+                for event, leg in legs
+            ]
+        )
+
+    patch.setattr(ledger, "_columns", anonymous)
+
+
+def _a_leg_is_dropped(patch: Patch) -> None:
+    """Posting loses the last leg of each event."""
+
+    def short(*, events: Sequence[ledger.Event], **rest: Any) -> None:
+        cut = [replace(event, legs=event.legs[: max(1, len(event.legs) - 1)]) for event in events]
+        ledger.append_events(events=cut, **rest)
+
+    patch.setattr(billing, "append_events", short)
+
+
+def _the_carry_is_forgotten(patch: Patch) -> None:
+    """Each batch starts with no remainder, so fractions of a micro-unit vanish at its borders."""
+    counters = ingestion._counters
+
+    def forgetful(accounts: Any) -> Any:
+        carry, last_no = counters(accounts)
+        return carry * 0, last_no
+
+    patch.setattr(ingestion, "_counters", forgetful)
+
+
+def _seq_from_a_sequence(patch: Patch) -> None:
+    """``transfer.seq`` comes from a database sequence instead of the account's own counter."""
+    counted = "s.seq_before + row_number() OVER w"
+    assert counted in ledger._APPEND
+    patch.setattr(ledger, "_APPEND", ledger._APPEND.replace(counted, "nextval('event_id_seq')"))
+
+
+def _interval_numbers_skip(patch: Patch) -> None:
+    """An account's counter is moved by one more than there are intervals."""
+    move = ingestion._move_accounts
+
+    def further(accounts: Any, total: Any, carry: Any, count: Any, *rest: Any) -> Any:
+        return move(accounts, total, carry, count + 1, *rest)
+
+    patch.setattr(ingestion, "_move_accounts", further)
+
+
+def _stored_keys_are_ignored(patch: Patch) -> None:
+    """Keys are neither looked up nor kept."""
+    patch.setattr(vending, "_stored_answers", lambda actor, wishes: {})
+    patch.setattr(vending, "_write_keys", lambda *given: None)
+
+
+def _the_body_is_not_compared(patch: Patch) -> None:
+    """Whatever comes under a known key gets its stored answer."""
+    patch.setattr(vending, "body_hash", lambda wish: b"0" * 32)
+
+
+def _keys_are_per_account(patch: Patch) -> None:
+    """A key is looked up among those of the account that the repeat names."""
+    stored = vending._stored_answers
+
+    def of_the_account(actor: Any, wishes: Any) -> Any:
+        by_key = {wish.key: wish.account_id for wish in wishes}
+        return {
+            key: answer
+            for key, answer in stored(actor, wishes).items()
+            if answer[1]["account_id"] == by_key[key]
+        }
+
+    patch.setattr(vending, "_stored_answers", of_the_account)
+
+
+def _nothing_is_taken_back(patch: Patch) -> None:
+    """A revision adds its parts and leaves what it supersedes standing."""
+    patch.setattr(ingestion, "_with_reversals", lambda columns, replacement: columns)
+
+
+def _the_watermark_stays(patch: Patch) -> None:
+    """Accepted readings do not move their meter's watermark."""
+    patch.setattr(ingestion, "_advance_watermarks", lambda *given: None)
+
+
+def _held_readings_are_lost(patch: Patch) -> None:
+    """A held reading is not kept: nobody will ever know that it came."""
+    patch.setattr(ingestion, "_hold", lambda *given: None)
+
+
+def _the_carry_is_inherited(patch: Patch) -> None:
+    """A new account starts with what somebody else's fractions left."""
+    open_accounts = ledger.open_accounts
+
+    def seeded(*, rows: Any, now: Any) -> None:
+        open_accounts(rows=rows, now=now)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "UPDATE account_state SET carry_energy = 999999 WHERE account_id = ANY(%s)",
+                [[row[0] for row in rows]],
+            )
+
+    patch.setattr(moves, "open_accounts", seeded)
+
+
+def _late_readings_go_to_whoever_is_there(patch: Patch) -> None:
+    """A reading belongs to the last opened assignment, not to the one of its own instant."""
+
+    def last_opened(batch: Any, states: Any) -> Any:
+        import numpy as np
+
+        opened = states.watermarks.opened_at_us
+        return np.array(
+            [
+                max(np.flatnonzero(states.meter_id == meter), key=lambda row: opened[row])
+                for meter in batch.meter_id
+            ],
+            dtype=np.int64,
+        )
+
+    patch.setattr(ingestion, "_state_of_each", last_opened)
+
+
+def _a_gate_is_always_open(gate: Gate, patch: Patch) -> None:
+    """One gate of a disconnection says yes to everything."""
+    if gate is Gate.READING_FRESH:
+        # Its reading does not come from the table of gates, because it decides the others' time.
+        fresh = credit._fresh
+        patch.setattr(credit, "_is_stale", lambda state, policy, now_us: False)
+        patch.setattr(credit, "_fresh", lambda *given: _opened(fresh(*given)))
+        case = supply._case
+        patch.setattr(
+            supply, "_case", lambda *given, **more: replace(case(*given, **more), is_live=True)
+        )
+        return
+    look = credit._GATES[gate]
+    patch.setitem(credit._GATES, gate, lambda *given: _opened(look(*given)))
+
+
+def _opened(reading: GateReading) -> GateReading:
+    return replace(reading, result=GateResult.OPEN, opens_at_us=None)
+
+
+def _emergency_credit_is_not_counted(patch: Patch) -> None:
+    """A balance is exhausted at zero, whatever emergency credit was granted."""
+    lock = supply.queries.lock_standings
+    patch.setattr(
+        supply.queries,
+        "lock_standings",
+        lambda ids: [replace(each, emergency_micro=0) for each in lock(ids)],
+    )
+
+
+def _a_held_cut_is_forgotten(patch: Patch) -> None:
+    """Nothing decides a held cut again when its gate opens."""
+    patch.setattr(supply.queries, "to_reconsider", lambda **given: [])
+
+
+def _acknowledged_first(patch: Patch) -> None:
+    """The head-end acknowledges what it is about to apply."""
+    apply = ingest.IngestLoop._apply
+
+    def eager(self: ingest.IngestLoop, frames: Any) -> None:
+        self._transport.ack([frame.token for frame in frames])
+        apply(self, frames)
+
+    patch.setattr(ingest.IngestLoop, "_apply", eager)
+
+
+def _watermarks_first(patch: Patch) -> None:
+    """The meters are told before the database is."""
+    apply = ingest.IngestLoop._apply
+
+    def eager(self: ingest.IngestLoop, frames: Any) -> None:
+        self._transport.publish_watermarks(ingest._watermarks(frames))
+        apply(self, frames)
+
+    patch.setattr(ingest.IngestLoop, "_apply", eager)
+
+
+def _documents_from_a_sequence(patch: Patch) -> None:
+    """Receipts are numbered by a database sequence, which forgets what is rolled back."""
+
+    def next_value(*, legal_entity_id: int, series: str, count: int = 1) -> int:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT nextval('event_id_seq')")
+            return int(cursor.fetchone()[0])
+
+    patch.setattr(vending, "next_document_number", next_value)
+
+
+def _documents_by_counting(patch: Patch) -> None:
+    """The next number is one more than there are documents: two sellers count the same."""
+
+    def counted(*, legal_entity_id: int, series: str, count: int = 1) -> int:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """SELECT count(*) + 1, pg_sleep(0.2) FROM document
+                   WHERE legal_entity_id = %s AND series = %s""",
+                [legal_entity_id, series],
+            )
+            return int(cursor.fetchone()[0])
+
+    patch.setattr(vending, "next_document_number", counted)
+
+
+def _closed_periods_are_open(patch: Patch) -> None:
+    """Nobody looks whether a service date is closed."""
+    patch.setattr(ledger, "_refuse_closed_period", lambda legs: None)
+
+
+def _of_gate(gate: Gate) -> Mutation:
+    if gate is Gate.BALANCE_EXHAUSTED:
+        change: Callable[[Patch], None] = _emergency_credit_is_not_counted
+    else:
+        change = partial(_a_gate_is_always_open, gate)
+    return Mutation(
+        7, f"{gate.word}_always_open", change, lambda dsn: checks.invariant_7(dsn, gate)
+    )
+
+
+def _held(dsn: str) -> None:
+    checks.invariant_7(dsn, Gate.NOT_PROTECTED)
+
+
+MUTATIONS: Final = (
+    Mutation(1, "transfers_may_change", _transfers_may_change, checks.invariant_1),
+    Mutation(1, "corrections_name_nothing", _corrections_may_name_nothing, checks.invariant_1),
+    Mutation(2, "a_leg_is_dropped", _a_leg_is_dropped, checks.invariant_2),
+    Mutation(2, "the_carry_is_forgotten", _the_carry_is_forgotten, checks.invariant_2),
+    Mutation(3, "seq_from_a_sequence", _seq_from_a_sequence, checks.invariant_3),
+    Mutation(3, "interval_numbers_skip", _interval_numbers_skip, checks.invariant_3),
+    Mutation(4, "stored_keys_are_ignored", _stored_keys_are_ignored, checks.invariant_4),
+    Mutation(4, "the_body_is_not_compared", _the_body_is_not_compared, checks.invariant_4),
+    Mutation(4, "keys_are_per_account", _keys_are_per_account, checks.invariant_4),
+    Mutation(5, "nothing_is_taken_back", _nothing_is_taken_back, checks.invariant_5),
+    Mutation(5, "the_watermark_stays", _the_watermark_stays, checks.invariant_5),
+    Mutation(5, "held_readings_are_lost", _held_readings_are_lost, checks.invariant_5),
+    Mutation(6, "the_carry_is_inherited", _the_carry_is_inherited, checks.invariant_6),
+    Mutation(
+        6, "late_readings_go_to_the_present_tenant", _late_readings_go_to_whoever_is_there,
+        checks.invariant_6,
+    ),
+    *(_of_gate(gate) for gate in Gate),
+    Mutation(7, "a_held_cut_is_forgotten", _a_held_cut_is_forgotten, _held),
+    Mutation(9, "acknowledged_first", _acknowledged_first, checks.invariant_9),
+    Mutation(9, "watermarks_first", _watermarks_first, checks.invariant_9),
+    Mutation(10, "documents_from_a_sequence", _documents_from_a_sequence, checks.invariant_10),
+    Mutation(10, "documents_by_counting", _documents_by_counting, checks.invariant_10),
+    Mutation(10, "closed_periods_are_open", _closed_periods_are_open, checks.invariant_10),
+)  # fmt: skip

@@ -1,0 +1,141 @@
+"""A property to stand on, and short words for what happens to it. Every place has its own firm."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from itertools import count
+from typing import Any, Final
+
+import numpy as np
+from tests.conftest import _use_database
+from tests.core.exact_model import ExactPrices
+from tests.estate.tables import NOW, tables
+from tests.moves.world import OPENED, World, rows
+
+from prewatt.access.scope import system_actor
+from prewatt.billing.ingestion import apply_readings
+from prewatt.billing.operations import post_usage
+from prewatt.billing.tariffs import TariffBook
+from prewatt.core.civil_time import instant_us
+from prewatt.core.readings import ReadingBatch
+from prewatt.core.vee import Verdict
+from prewatt.estate.sheets import PropertySheets
+from prewatt.moves.onboarding import import_property
+from prewatt.vending.operations import Answer, Recharge, recharge
+
+__all__ = ["NOW", "OPENED", "PRICES", "World", "at", "pay", "place", "post", "rows", "send"]
+
+MINUTE: Final = timedelta(minutes=1)
+CLERK: Final = system_actor("posting")
+OPENING_MICRO: Final = 25_500_000
+
+#: Awkward prices, so that every charge leaves a remainder; bands that change at odd minutes.
+TARIFF: Final[dict[str, Any]] = {
+    "format": "prewatt-tariff/1",
+    "name": "Day and night",
+    "currency": "EUR",
+    "energy": {
+        "unit": "kWh",
+        "bands": {"day": {"price": "0.2876543"}, "night": {"price": "0.1734567"}},
+        "schedule": [
+            {
+                "periods": [
+                    {"from": "00:00", "until": "06:10", "band": "night"},
+                    {"from": "06:10", "until": "21:45", "band": "day"},
+                    {"from": "21:45", "until": "24:00", "band": "night"},
+                ]
+            }
+        ],
+    },
+}
+PRICES: Final = ExactPrices("Europe/Berlin", [(0, TARIFF)])
+
+_places = count(1)
+
+
+def place(opened: str = "2026-11-01T00:00") -> World:
+    """A fresh import under a firm of its own; ``opened`` is local civil time of Berlin."""
+    tag = f"-{next(_places)}"
+    made = tables()
+    made["property"][0]["code"] += tag
+    made["property"][0]["organisation"] += tag
+    made["property"][0]["legal_entity"] += tag
+    made["tariffs"][0]["document"] = json.dumps(TARIFF)
+    made["tenancies"][0]["begins_at"] = "2026-01-01"
+    for meter in made["meters"]:
+        meter["serial"] += tag
+        meter["installed_at"] = opened
+    report = import_property(actor=system_actor("import"), sheets=PropertySheets.of(made), now=NOW)
+    here = report.property_id
+    return World(
+        here,
+        {
+            serial.removesuffix(tag): key
+            for serial, key in rows("SELECT serial, id FROM meter WHERE property_id = %s", here)
+        },
+        dict(rows("SELECT code, id FROM unit WHERE property_id = %s", here)),
+        dict(rows("SELECT number, id FROM account WHERE property_id = %s", here)),
+    )
+
+
+def at(hours: float) -> datetime:
+    """So many hours after the meters of a plain `place` were opened."""
+    return OPENED + timedelta(hours=hours)
+
+
+def send(
+    here: World,
+    readings: Sequence[tuple[str, datetime, int]],
+    *,
+    now: datetime = NOW,
+    book: TariffBook | None = None,
+) -> list[Verdict]:
+    """One batch of (serial, instant, register in Wh), as the head-end applies it."""
+    batch = ReadingBatch.of(
+        meter_id=np.array([here.meters[serial] for serial, _, _ in readings], dtype=np.int64),
+        read_at_us=np.array([instant_us(when) for _, when, _ in readings], dtype=np.int64),
+        value_wh=np.array([value for _, _, value in readings], dtype=np.int64),
+        received_at_us=instant_us(now),
+    )
+    applied = apply_readings(batch=batch, now=now, book=book)
+    return [Verdict(int(each)) for each in applied.verdict]
+
+
+def wish(here: World, key: str, amount: int = 5_000_000, account: int | None = None) -> Recharge:
+    """A recharge in cash, of the tenant's account unless told otherwise."""
+    return Recharge(key, account or here.accounts["1001"], amount, "cash", "", NOW)
+
+
+def pay(here: World, key: str, amount: int = 5_000_000, account: int | None = None) -> Answer:
+    """Sell credit at the window."""
+    wishes = [wish(here, f"{here.property_id}:{key}", amount, account)]
+    return recharge(actor=here.operator, recharges=wishes, now=NOW)[0]
+
+
+def post(here: World, until: datetime = NOW) -> None:
+    """Post what the accounts of the place used up to an instant."""
+    post_usage(
+        actor=CLERK,
+        now=NOW,
+        until=until,
+        cause="posting.daily",
+        account_ids=list(here.accounts.values()),
+    )
+
+
+def one(statement: str, *values: object) -> Any:
+    """The first column of the first row."""
+    return rows(statement, *values)[0][0]
+
+
+@contextmanager
+def signed_in(dsn: str, owner_dsn: str) -> Iterator[None]:
+    """Let Django work under another login for a while."""
+    _use_database(dsn)
+    try:
+        yield
+    finally:
+        _use_database(owner_dsn)
