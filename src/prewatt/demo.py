@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -271,6 +272,8 @@ class _Demo:
 
         from prewatt.sim.process import fault_topic
 
+        # Its client notes at level ERROR that it has hung up, which is what was asked of it.
+        logging.getLogger("paho").setLevel(logging.CRITICAL)
         host, _, port = mqtt.rpartition(":")
         publish.multiple(
             [

@@ -9,6 +9,7 @@ from django.db import connection
 
 from prewatt.access.scope import scope, system_actor
 from prewatt.billing.operations import post_usage
+from prewatt.supply.operations import look_again
 
 #: Readings of a day may arrive this long after its end and still be in its posting.
 GRACE = timedelta(minutes=20)
@@ -32,6 +33,8 @@ def post_finished_days(*, now: datetime) -> int:
             done = post_usage(
                 actor=actor, now=now, until=midnight, cause="posting.daily", account_ids=accounts
             )
+            # Posting moves the average per day, and with it the levels that count in days.
+            look_again(actor=actor, account_ids=accounts, now=now)
             posted += done.accounts
     return posted
 

@@ -238,11 +238,8 @@ def close_period(*, actor: Actor, property_id: int, open_from: date, now: dateti
     """
     require(actor, "ledger.close_period", property_id=property_id)
     with scope(actor):
+        _lock_periods([property_id], exclusive=True)
         with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT pg_advisory_xact_lock(hashtextextended('ledger_period', %s))",
-                [property_id],
-            )
             cursor.execute(
                 """INSERT INTO ledger_period (property_id, open_from) VALUES (%s, %s)
                    ON CONFLICT (property_id) DO UPDATE SET open_from = excluded.open_from
