@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import date
+from typing import Any
 
 import django
 import psycopg
@@ -91,3 +93,19 @@ def role_dsn(owner_dsn: str, role: str) -> str:
     """The DSN of a login role of ``walls.LOGINS`` on the same database."""
     parts = conninfo_to_dict(owner_dsn) | {"user": role, "password": ROLE_PASSWORD}
     return make_conninfo(**parts)
+
+
+@pytest.fixture(autouse=True)
+def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test reach another machine by accident."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        host = address[0] if isinstance(address, tuple) else ""
+        if self.family in {socket.AF_INET, socket.AF_INET6} and not (
+            host in {"localhost", "::1"} or host.startswith("127.")
+        ):
+            raise AssertionError(f"a test wants to connect to {host}; only loopback is allowed")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
