@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import connection
+from psycopg.conninfo import make_conninfo
 
 NOW = datetime(2026, 11, 17, 13, 30, tzinfo=UTC)
 PASSWORD = "quiet-window-42"
@@ -37,6 +38,8 @@ TARIFF: dict[str, Any] = {
         ],
     },
 }
+#: The password of every login role on the tests' server (see tests/conftest.py).
+ROLE_PASSWORD = "throwaway"
 NAMES = (
     "Orla Fenwick",
     "Dario Meunier",
@@ -55,6 +58,19 @@ def _run(statement: str, *params: Any) -> list[tuple[Any, ...]]:
 
 def _one(statement: str, *params: Any) -> int:
     return int(_run(statement, *params)[0][0])
+
+
+def web_login(owner_dsn: str) -> str:
+    """The DSN of the web's own login on the same database."""
+    return make_conninfo(owner_dsn, user="web", password=ROLE_PASSWORD)
+
+
+def use_database(dsn: str) -> None:
+    """Point Django's connection at a database, under the login that the DSN names."""
+    from prewatt.settings import _database
+
+    connection.close()
+    connection.settings_dict.update(_database(dsn))
 
 
 class Fernmoor:

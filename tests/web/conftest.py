@@ -11,8 +11,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from conftest import _use_database, role_dsn
-from fernmoor import NOW, Fernmoor
+from fernmoor import NOW, Fernmoor, use_database, web_login
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +22,7 @@ def laid_out(postgres_dsn: str, template_database: str) -> tuple[str, Fernmoor]:
     name = f"fernmoor_{secrets.token_hex(4)}"
     with psycopg.connect(postgres_dsn, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {template_database}")
-    _use_database(make_conninfo(postgres_dsn, dbname=name))
+    use_database(make_conninfo(postgres_dsn, dbname=name))
     with transaction.atomic():
         place = Fernmoor()
     with connections["default"].cursor() as cursor:
@@ -48,7 +47,7 @@ def fernmoor(postgres_dsn: str, laid_out: tuple[str, Fernmoor]) -> Iterator[Fern
         place = copy.copy(laid_out[1])
         place.dsn = make_conninfo(postgres_dsn, dbname=name)
         # As in production: outside a scope the web's login sees no business row at all.
-        _use_database(role_dsn(place.dsn, "web"))
+        use_database(web_login(place.dsn))
         yield place
         connections.close_all()
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
@@ -60,9 +59,9 @@ def as_owner() -> Callable[[Fernmoor], AbstractContextManager[None]]:
 
     @contextmanager
     def past_the_walls(place: Fernmoor) -> Iterator[None]:
-        _use_database(place.dsn)
+        use_database(place.dsn)
         yield
-        _use_database(role_dsn(place.dsn, "web"))
+        use_database(web_login(place.dsn))
 
     return past_the_walls
 

@@ -21,8 +21,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from conftest import role_dsn
-from fernmoor import NOW, PASSWORD, Fernmoor
+from fernmoor import NOW, PASSWORD, Fernmoor, web_login
 
 CHROMIUM = os.environ.get("PREWATT_CHROMIUM") or shutil.which("chromium")
 pytestmark = pytest.mark.skipif(
@@ -47,7 +46,7 @@ def server(fernmoor: Fernmoor) -> Iterator[str]:
         port = probe.getsockname()[1]
     offset_us = int((NOW - datetime.now(UTC)).total_seconds() * 1_000_000)
     environment = os.environ | {
-        "PREWATT_DSN": role_dsn(fernmoor.dsn, "web"),
+        "PREWATT_DSN": web_login(fernmoor.dsn),
         "PREWATT_SECRET_KEY": secrets.token_urlsafe(48),
         "PREWATT_CLOCK_OFFSET_US": str(offset_us),
         "PREWATT_DEMO": "1",

@@ -167,7 +167,8 @@ def _plans(account_id: int, now: datetime) -> _Plans:
 
 
 def _json(value: Any) -> Mapping[str, object]:
-    return json.loads(value) if isinstance(value, str) else value
+    found: Mapping[str, object] = json.loads(value) if isinstance(value, str) else value
+    return found
 
 
 def _hours(account_id: int, place: Place, since: datetime, now: datetime) -> list[_Hour]:

@@ -173,7 +173,7 @@ def meters(*, actor: Actor, now: datetime, show: str = "", limit: int = PAGE_MAX
         )
     found = [
         MeterRow(
-            unit.meter_id, unit.serial, unit.name, unit.account_id, unit.seen_at, unit.reading_at,
+            unit.meter_id, unit.serial, unit.name, unit.account_id, unit.heard_at(), unit.reading_at,
             unit.register_wh, unit.relay, not unit.is_silent(now), held.get(unit.meter_id, 0),
         )
         for unit in units

@@ -149,7 +149,9 @@ def _line(
     at: datetime | None = None
     amount: int | None = None
     if gate is Gate.BALANCE_EXHAUSTED:
-        amount = _number(figures, "available_micro")
+        available = _number(figures, "available_micro") or 0
+        left = available + (_number(figures, "emergency_credit_micro") or 0)
+        amount = left if available <= 0 < left else available
     elif gate is Gate.READING_FRESH:
         at = _instant(figures, "reading_at_us")
     elif gate is Gate.WARNING_DELIVERED:

@@ -212,18 +212,18 @@ def _by_way(received: Sequence[_Received]) -> tuple[tuple[str, int], ...]:
 def _energy_out(property_id: int, day: LocalDay) -> tuple[dict[int, int], int]:
     """Charges of the day's usage by elapsed hour, and its energy; through each account's own key."""
     found = rows(
-        """SELECT floor(extract(epoch FROM i.from_at - %(begin)s) / 3600)::int AS hour,
+        """SELECT date_bin('1 hour', i.from_at, %(begin)s) AS hour,
                   sum(i.charge_energy + i.charge_standing + i.charge_tax + i.charge_fee
                       + i.charge_demand)::bigint, sum(i.energy_wh)::bigint
            FROM meter_state m
            JOIN interval i ON i.account_id = m.account_id AND i.meter_id = m.meter_id
                AND i.register_code = m.register_code
            WHERE m.property_id = %(property)s AND m.closed_at > %(begin)s
-             AND i.start_at >= %(begin)s AND i.start_at < %(end)s AND i.property_id = %(property)s
+             AND i.start_at >= %(begin)s AND i.start_at < %(end)s
            GROUP BY hour""",
         {"begin": day.begins_at, "end": day.ends_at, "property": property_id},
     )
-    return {int(row[0]): int(row[1]) for row in found}, sum(int(row[2]) for row in found)
+    return {day.hour_of(row[0]): int(row[1]) for row in found}, sum(int(row[2]) for row in found)
 
 
 def _flow(
@@ -287,7 +287,8 @@ def _silent(units: Sequence[UnitNow], now: datetime) -> list[Need]:
         silent, key=lambda unit: (unit.building_id, unit.floor)
     ):
         quiet = list(group)
-        since = min((unit.seen_at for unit in quiet if unit.seen_at is not None), default=now)
+        heard = [at for unit in quiet if (at := unit.heard_at()) is not None]
+        since = min(heard, default=now)
         one = len(quiet) == 1
         needs.append(
             Need(

@@ -83,7 +83,13 @@ class UnitNow:
         if self.meter_id is None:
             return False
         limit = timedelta(seconds=self.expected_period_s * SILENT_AFTER_PERIODS)
-        return self.seen_at is None or now - self.seen_at > limit
+        heard_at = self.heard_at()
+        return heard_at is None or now - heard_at > limit
+
+    def heard_at(self) -> datetime | None:
+        """The last sign of life: a frame of any kind, or an accepted reading."""
+        signs = [at for at in (self.seen_at, self.reading_at) if at is not None]
+        return max(signs, default=None)
 
     def state(self, now: datetime) -> BoardState:
         """The one state that its window shows."""
@@ -116,8 +122,8 @@ class UnitNow:
 
 
 def unit_name(building: str, unit: str) -> str:
-    """`N-305`; a unit code that already begins with its building's stays as it is."""
-    return unit if unit.upper().startswith(building.upper()) else f"{building}-{unit}"
+    """`N-305`; a code that begins with a letter, such as `A6`, says enough by itself."""
+    return unit if not building or unit[:1].isalpha() else f"{building}-{unit}"
 
 
 def ends_at(now: datetime, money_micro: int, per_day_micro: int) -> datetime | None:

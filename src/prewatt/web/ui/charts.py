@@ -114,6 +114,9 @@ class _BalanceScale:
         self.begin = datetime(self.first.year, self.first.month, self.first.day, tzinfo=zone)
         self.step = (_RIGHT - _LEFT) / self.days
         self.top = _nice(max((point.micro for point in page.points), default=0))
+        # The zero line gives way when emergency credit was in use, so that this is seen too.
+        low = max(0, -min((point.micro for point in page.points), default=0))
+        self.zero = _TOP + (_FLOOR - _TOP) * self.top / (self.top + low)
         self.top_wh = max((day.total_wh for day in page.days), default=0) or 1
 
     def x(self, at: datetime) -> float:
@@ -123,10 +126,8 @@ class _BalanceScale:
         return min(max(_LEFT + (day + share) * self.step, _LEFT), _RIGHT)
 
     def y(self, micro: int) -> float:
-        size = (_FLOOR - _TOP) * max(micro, 0) / self.top
-        if micro < 0:
-            return _FLOOR + min(14.0, (_FLOOR - _TOP) * -micro / self.top)
-        return _FLOOR - min(size, _FLOOR - _TOP)
+        y = self.zero - (self.zero - _TOP) * micro / self.top
+        return min(max(y, _TOP), _FLOOR)
 
     def bar(self, wh: int) -> float:
         return (_BASE - _BAR_TOP) * wh / self.top_wh
@@ -183,8 +184,8 @@ def _ground(page: AccountPage, scale: _BalanceScale, lang: str) -> list[str]:
         amount = scale.top * part // 3
         y = scale.y(amount)
         marks.append(_line("grid" if part else "axis", _LEFT, y, _RIGHT, y))
-        label = fmt.money_parts(amount, page.place.currency)
-        marks.append(_text("end", _LEFT - 8, y + 4, f"{label.currency}{amount // MICRO:,}"))
+        sign = fmt.money_parts(amount, page.place.currency).currency
+        marks.append(_text("end", _LEFT - 8, y + 4, f"{sign}{amount // MICRO:,}"))
     marks.append(_text("end", _LEFT - 8, _BAR_TOP + 10, fmt.energy_digits(scale.top_wh)))
     marks.append(_text("end", _LEFT - 8, _BASE, "度" if fmt.is_chinese(lang) else "kWh"))
     return marks
@@ -196,7 +197,7 @@ def _balance_line(page: AccountPage, scale: _BalanceScale) -> list[str]:
         return []
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     first, last = points[0][0], points[-1][0]
-    area = f"M{first:.1f},{_FLOOR} L{path} L{last:.1f},{_FLOOR}Z"
+    area = f"M{first:.1f},{scale.zero:.1f} L{path} L{last:.1f},{scale.zero:.1f}Z"
     marks = [
         f'<path class="money-area" d="{area}"/>',
         f'<polyline class="money-line" points="{path}"/>',
@@ -209,7 +210,7 @@ def _balance_line(page: AccountPage, scale: _BalanceScale) -> list[str]:
             taken = x
             right = x > _RIGHT - 150
             label = fmt.signed_money(rise, page.place.currency)
-            y = max(scale.y(after.micro), _TOP + 8)
+            y = max(scale.y(after.micro) - 4, _TOP + 8)
             marks.append(_text("em end" if right else "em", x + (-8 if right else 8), y + 1, label))
     return marks
 
@@ -230,25 +231,27 @@ def _outlook(page: AccountPage, scale: _BalanceScale, lang: str) -> list[str]:
                 scale.x(look.runs_out_late_at),
             )
             marks.append(
-                f'<path class="range" d="M{x_now:.1f},{y_now:.1f} L{early:.1f},{_FLOOR} '
-                f'L{late:.1f},{_FLOOR}Z"/>'
+                f'<path class="range" d="M{x_now:.1f},{y_now:.1f} L{early:.1f},{scale.zero:.1f} '
+                f'L{late:.1f},{scale.zero:.1f}Z"/>'
             )
-        y_end = _FLOOR if inside else _clipped(page, look.runs_out_at, scale)
+        y_end = scale.zero if inside else _clipped(page, look.runs_out_at, scale)
         marks.append(
             f'<polyline class="ahead" points="{x_now:.1f},{y_now:.1f} {x_end:.1f},{y_end:.1f}"/>'
         )
         if inside:
-            marks.append(f'<circle class="fill-low" cx="{x_end:.1f}" cy="{_FLOOR}" r="4.5"/>')
+            marks.append(
+                f'<circle class="fill-low" cx="{x_end:.1f}" cy="{scale.zero:.1f}" r="4.5"/>'
+            )
             right = x_end > _RIGHT - 110
             css, dx = ("end", -8) if right else ("", 8)
             when = fmt.about(look.runs_out_at, page.now, zone, lang)
-            marks.append(_text(f"em {css}".strip(), x_end + dx, _FLOOR - 38, when))
+            marks.append(_text(f"em {css}".strip(), x_end + dx, scale.zero - 38, when))
             if look.runs_out_early_at and look.runs_out_late_at:
                 half = (look.runs_out_late_at - look.runs_out_early_at).total_seconds() / 2
-                marks.append(_text(css, x_end + dx, _FLOOR - 22, fmt.spread(int(half), lang)))
+                marks.append(_text(css, x_end + dx, scale.zero - 22, fmt.spread(int(half), lang)))
         if inside and look.emergency_ends_at is not None:
             x_spare = scale.x(look.emergency_ends_at)
-            marks.append(_rect("spare", x_end, _FLOOR + 1, max(x_spare - x_end, 2), 9))
+            marks.append(_rect("spare", x_end, scale.zero + 1, max(x_spare - x_end, 2), 9))
     marks.append(f'<circle class="dot" cx="{x_now:.1f}" cy="{y_now:.1f}" r="4"/>')
     return marks
 
