@@ -187,7 +187,7 @@ class _Demo:
         began = time.monotonic()
         feeders = [
             subprocess.Popen(
-                [sys.executable, "-P", "-m", "prewatt.sim.feeder", str(plan), str(n), str(FEEDERS)],
+                [sys.executable, "-P", "-m", "prewatt.feeder", str(plan), str(n), str(FEEDERS)],
                 stdout=subprocess.PIPE,
                 text=True,
                 env=os.environ | {"PREWATT_DSN": owner},

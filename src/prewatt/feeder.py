@@ -1,4 +1,4 @@
-"""One of the processes that feed the demo's history: ``python -m prewatt.sim.feeder PLAN N OF``."""
+"""One of the processes that feed the demo's history: ``python -m prewatt.feeder PLAN N OF``."""
 
 from __future__ import annotations
 
