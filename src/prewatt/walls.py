@@ -120,10 +120,11 @@ WRITES: Mapping[str, tuple[str, ...]] = {
     "witness": (),
 }
 
-_SCOPE = "property_id = ANY (current_setting('prewatt.properties', true)::bigint[])"
+#: A setting that was local to a transaction is empty afterwards, not absent: both mean no property.
+_SCOPE = "property_id = ANY (nullif(current_setting('prewatt.properties', true), '')::bigint[])"
 #: Where the property of a row is not its ``property_id`` column.
 _SCOPE_OF = {
-    "property": "id = ANY (current_setting('prewatt.properties', true)::bigint[])",
+    "property": "id = ANY (nullif(current_setting('prewatt.properties', true), '')::bigint[])",
     "organisation": "id IN (SELECT organisation_id FROM property)",
     "legal_entity": "id IN (SELECT legal_entity_id FROM property)",
     "document_series": "legal_entity_id IN (SELECT legal_entity_id FROM property)",

@@ -172,9 +172,7 @@ def _corrections_name_their_row(account: int) -> None:
 def invariant_2(dsn: str) -> None:
     here = place()
     account = here.accounts["1001"]
-    history = [(OPENED, 1_000)]
-    for number in range(1, 49):
-        history.append((at(number * 0.75), 1_000 + number * 377 + number % 5))
+    history = [(at(number * 0.75), 1_000 + number * 377 + number % 5) for number in range(49)]
     send(here, [("M-101", *each) for each in history[1:30]])
     paid = [pay(here, "a", 7_000_001), pay(here, "b", 13)]
     post(here, until=at(12))
@@ -674,10 +672,12 @@ def _documents_have_no_gaps(here: World) -> None:
         account = accounts[number % 2]
         if number % 3:
             return pay(here, f"d{number}", account=account)
-        with pytest.raises(_Undone), transaction.atomic():
-            pay(here, f"d{number}", account=account)
-            raise _Undone
-        return None
+        try:
+            with transaction.atomic():
+                pay(here, f"d{number}", account=account)
+                raise _Undone
+        except _Undone:
+            return None
 
     answers = in_threads(*(lambda number=number: sell(number) for number in range(9)))
     assert not [each for each in answers if isinstance(each, Exception)], answers

@@ -72,7 +72,7 @@ def _corrections_may_name_nothing(patch: Patch) -> None:
                         corrects_event_id=None,
                         corrects_seq=None,
                     ),
-                )  # fmt: skip
+                )
                 for event, leg in legs
             ]
         )
@@ -90,7 +90,7 @@ def _a_leg_is_dropped(patch: Patch) -> None:
     patch.setattr(billing, "append_events", short)
 
 
-def _the_carry_is_forgotten(patch: Patch) -> None:
+def the_carry_is_forgotten(patch: Patch) -> None:
     """Each batch starts with no remainder, so fractions of a micro-unit vanish at its borders."""
     counters = ingestion._counters
 
@@ -144,7 +144,7 @@ def _keys_are_per_account(patch: Patch) -> None:
     patch.setattr(vending, "_stored_answers", of_the_account)
 
 
-def _nothing_is_taken_back(patch: Patch) -> None:
+def nothing_is_taken_back(patch: Patch) -> None:
     """A revision adds its parts and leaves what it supersedes standing."""
     patch.setattr(ingestion, "_with_reversals", lambda columns, replacement: columns)
 
@@ -298,13 +298,13 @@ MUTATIONS: Final = (
     Mutation(1, "transfers_may_change", _transfers_may_change, checks.invariant_1),
     Mutation(1, "corrections_name_nothing", _corrections_may_name_nothing, checks.invariant_1),
     Mutation(2, "a_leg_is_dropped", _a_leg_is_dropped, checks.invariant_2),
-    Mutation(2, "the_carry_is_forgotten", _the_carry_is_forgotten, checks.invariant_2),
+    Mutation(2, "the_carry_is_forgotten", the_carry_is_forgotten, checks.invariant_2),
     Mutation(3, "seq_from_a_sequence", _seq_from_a_sequence, checks.invariant_3),
     Mutation(3, "interval_numbers_skip", _interval_numbers_skip, checks.invariant_3),
     Mutation(4, "stored_keys_are_ignored", _stored_keys_are_ignored, checks.invariant_4),
     Mutation(4, "the_body_is_not_compared", _the_body_is_not_compared, checks.invariant_4),
     Mutation(4, "keys_are_per_account", _keys_are_per_account, checks.invariant_4),
-    Mutation(5, "nothing_is_taken_back", _nothing_is_taken_back, checks.invariant_5),
+    Mutation(5, "nothing_is_taken_back", nothing_is_taken_back, checks.invariant_5),
     Mutation(5, "the_watermark_stays", _the_watermark_stays, checks.invariant_5),
     Mutation(5, "held_readings_are_lost", _held_readings_are_lost, checks.invariant_5),
     Mutation(6, "the_carry_is_inherited", _the_carry_is_inherited, checks.invariant_6),

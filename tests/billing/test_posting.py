@@ -1,0 +1,160 @@
+"""Posting: nothing changes for the customer, everything is committed to, and twice is once."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+
+import pytest
+from django.db import DatabaseError, transaction
+from tests.invariants.places import CLERK, NOW, TARIFF, at, one, place, post, rows, send
+
+from prewatt.billing.operations import SelfApproval, create_tariff_version, post_usage
+from prewatt.billing.tariffs import TariffBook, UnpricedAccount
+from prewatt.core.tariff import TariffRefused
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+def test_posting_leaves_the_available_balance_and_twice_is_once() -> None:
+    here = place()
+    account = here.accounts["1001"]
+    send(here, [("M-101", at(each * 7), 1_000 + each * 1_111) for each in range(1, 9)])
+    before = one("SELECT available FROM account_state WHERE account_id = %s", account)
+    first = post_usage(
+        actor=CLERK, now=NOW, until=at(24), cause="posting.daily", account_ids=[account]
+    )
+    again = post_usage(
+        actor=CLERK, now=NOW, until=at(24), cause="posting.daily", account_ids=[account]
+    )
+    assert (first.accounts, again.accounts) == (1, 0)
+    assert one("SELECT max(to_at) FROM interval i JOIN posting p USING (account_id) "
+               "WHERE account_id = %s AND interval_no <= interval_no_to", account) <= at(24)  # fmt: skip
+    post(here)
+    assert one("SELECT available FROM account_state WHERE account_id = %s", account) == before
+    assert one("SELECT accrued_energy FROM account_state WHERE account_id = %s", account) == 0
+    assert one("SELECT spend_per_day > 0 FROM account_state WHERE account_id = %s", account)
+
+
+def test_a_late_arrival_enters_the_next_posting_under_its_own_day() -> None:
+    here = place()
+    account = here.accounts["1001"]
+    send(here, [("M-101", at(1), 1_100), ("M-101", at(40), 60_000)])
+    post(here)
+    assert one("SELECT count(*) FROM posting WHERE account_id = %s", account) == 1
+    # All of it was used in the first hours, when the price was the night's.
+    send(here, [("M-101", at(5), 59_000)])
+    corrected = one("SELECT accrued_energy FROM account_state WHERE account_id = %s", account)
+    assert corrected < 0, "the correction is money back"
+    post(here)
+    first, second = rows(
+        "SELECT interval_no_from, interval_no_to, energy_wh FROM posting WHERE account_id = %s "
+        "ORDER BY posting_no",
+        account,
+    )
+    assert second[0] == first[1] and second[2] == 0, "a re-split changes no energy"
+    assert one(
+        """SELECT min(service_from) FROM transfer t JOIN posting p USING (account_id, event_id)
+           WHERE account_id = %s AND posting_no = 2""",
+        account,
+    ) < at(24)
+
+
+def test_a_posting_commits_to_its_intervals() -> None:
+    here = place()
+    account = here.accounts["1001"]
+    send(here, [("M-101", at(6), 1_777), ("M-101", at(20), 3_777)])
+    post(here)
+    lines = [
+        "|".join(str(each) for each in row)
+        for row in rows(
+            """SELECT 'v1', meter_id, register_code, (extract(epoch FROM start_at) * 1000000)::bigint,
+                      revision, segment, interval_no, (extract(epoch FROM from_at) * 1000000)::bigint,
+                      (extract(epoch FROM to_at) * 1000000)::bigint, start_value_wh, end_value_wh,
+                      multiplier, energy_wh, quality, tariff_version_id, band, price_nano,
+                      charge_energy
+               FROM interval WHERE account_id = %s ORDER BY interval_no""",
+            account,
+        )
+    ]
+    assert len(lines) > 2
+    committed = bytes(one("SELECT interval_hash FROM posting WHERE account_id = %s", account))
+    assert committed == hashlib.sha256("\n".join(lines).encode()).digest()
+
+
+def test_a_new_price_holds_from_its_instant_and_a_running_book_follows_it() -> None:
+    here = place()
+    account, book = here.accounts["1001"], TariffBook()
+    send(here, [("M-101", at(12), 2_000)], book=book)
+    dearer = {**TARIFF, "energy": {"unit": "kWh", "bands": {"all": {"price": "1"}}}}
+    create_tariff_version(
+        actor=CLERK, property_id=here.property_id, code="flat", name="Flat", document=dearer,
+        valid_from=at(13), approved_by="user:2", now=NOW,
+    )  # fmt: skip
+    send(here, [("M-101", at(14), 4_000)], book=book)
+    prices = rows(
+        "SELECT from_at, price_nano, energy_wh FROM interval WHERE account_id = %s "
+        "AND start_at = %s ORDER BY from_at",
+        account, at(12),
+    )  # fmt: skip
+    assert [(each[0], each[2]) for each in prices] == [(at(12), 1_000), (at(13), 1_000)]
+    assert prices[1][1] == 1_000_000_000 != prices[0][1]
+
+
+def test_a_tariff_needs_another_person_and_sense() -> None:
+    here = place()
+
+    def create(document: dict[str, object], approved_by: str) -> int:
+        return create_tariff_version(
+            actor=CLERK, property_id=here.property_id, code="new", name="New", document=document,
+            valid_from=NOW, approved_by=approved_by, now=NOW,
+        )  # fmt: skip
+
+    with pytest.raises(SelfApproval):
+        create(TARIFF, CLERK.code)
+    with pytest.raises(TariffRefused):
+        create({**TARIFF, "energy": {"unit": "kWh", "bands": {}}}, "user:2")
+    assert one("SELECT count(*) FROM tariff WHERE code = 'new'") == 0
+    assert create(TARIFF, "user:2") > 0
+
+
+def test_an_account_without_a_price_charges_nothing_and_loses_nothing() -> None:
+    here = place()
+    meter = here.meters["M-101"]
+    rows("DELETE FROM tariff_assignment WHERE account_id = %s", here.accounts["1001"])
+    before = rows("SELECT read_at, value_wh FROM register_reading WHERE meter_id = %s", meter)
+    with pytest.raises(UnpricedAccount):
+        send(here, [("M-101", at(1), 2_000)])
+    after = rows("SELECT read_at, value_wh FROM register_reading WHERE meter_id = %s", meter)
+    assert after == before, "refused whole, so that it comes again"
+    assert one("SELECT last_value_wh FROM meter_state WHERE meter_id = %s", meter) == 1_000
+
+
+def test_the_database_itself_refuses_overlapping_ranges_and_impossible_rows() -> None:
+    here = place()
+    account = here.accounts["1001"]
+    send(here, [("M-101", at(6), 1_777)])
+    post(here)
+    for statement in (
+        """INSERT INTO posting SELECT account_id, posting_no + 1, property_id, event_id,
+               interval_no_from, interval_no_to, interval_hash, energy_wh, amount, cause, posted_at
+           FROM posting WHERE account_id = %s""",
+        "UPDATE account_state SET posted_interval_no = interval_no + 1 WHERE account_id = %s",
+        "UPDATE account_state SET carry_energy = 1000000 WHERE account_id = %s",
+        "UPDATE meter_state SET last_at = opened_at - interval '1 s' WHERE account_id = %s",
+        "INSERT INTO interval SELECT * FROM interval WHERE account_id = %s",
+        "UPDATE interval SET energy_wh = -1 WHERE account_id = %s",
+    ):
+        with pytest.raises(DatabaseError), transaction.atomic():
+            rows(statement, account)
+
+
+def test_a_day_in_grace_is_left_for_later() -> None:
+    from prewatt.billing.tasks import GRACE, post_finished_days
+
+    here = place()
+    send(here, [("M-101", at(20), 2_000), ("M-101", at(30), 3_000)])
+    midnight = at(24)
+    assert post_finished_days(now=midnight + GRACE - timedelta(seconds=1)) == 0
+    assert post_finished_days(now=midnight + GRACE) == 1
+    assert post_finished_days(now=midnight + GRACE) == 0
