@@ -24,9 +24,12 @@ import pytest
 from fernmoor import NOW, PASSWORD, Fernmoor, web_login
 
 CHROMIUM = os.environ.get("PREWATT_CHROMIUM") or shutil.which("chromium")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="NO BROWSER: chromium is missing, live pages are not tested here"
-)
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="NO BROWSER: chromium is missing, live pages are not tested here"
+    ),
+]
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -90,7 +90,7 @@ def gates_now(
 ) -> tuple[GateLine, ...]:
     """All seven gates as they stand now, each with the figure a person asks for.
 
-    The same pure function that decides reads them, so the page cannot disagree with the decision.
+    The same pure function that decides reads them, so page and decision cannot disagree.
     """
     brake_on = brake_since([standing.property_id]).get(standing.property_id) is not None
     state = SupplyState(
@@ -103,7 +103,15 @@ def gates_now(
         payment_hold_until_us=_us(standing.payment_hold_until),
         brake=Brake(on=brake_on),
     )
-    decision = decide_disconnection(state, cut.rules.supply, instant_us(now))
+    # A decision on an old reading asks what would have been right then; a page asks about now. So
+    # only the reading's own gate sees its age, and all others are looked at as of this instant.
+    rules_now, now_us = cut.rules.supply, instant_us(now)
+    aged = decide_disconnection(state, rules_now, now_us)
+    present = decide_disconnection(replace(state, reading_at_us=now_us), rules_now, now_us)
+    gates = [
+        old if old.gate is Gate.READING_FRESH else new
+        for old, new in zip(aged.gates, present.gates, strict=True)
+    ]
     return tuple(
         _line(
             reading.gate,
@@ -113,7 +121,7 @@ def gates_now(
             cut,
             now,
         )
-        for reading in decision.gates
+        for reading in gates
     )
 
 

@@ -138,6 +138,11 @@ ENTRY: Final[Mapping[str, Text]] = {
     "move": _("Change of tenant"),
 }
 
+CHANNEL: Final[Mapping[str, Text]] = {
+    "outbox": _("demonstration outbox"),
+    "email": _("e-mail"),
+}
+
 WAY: Final[Mapping[str, Text]] = {
     "cash": _("Cash window"),
     "online": _("Online"),

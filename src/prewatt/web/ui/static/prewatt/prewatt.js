@@ -65,7 +65,12 @@ document.addEventListener("pointerout", (event) => {
 document.addEventListener("htmx:sseError", () => document.documentElement.setAttribute("data-stale", ""));
 document.addEventListener("htmx:sseOpen", () => document.documentElement.removeAttribute("data-stale"));
 
-/* Links to parts of a page, such as "3 new, show". */
+/* A chart wider than the screen begins at its end: now, and what comes next. */
+document.addEventListener("DOMContentLoaded", () => {
+  for (const chart of document.querySelectorAll(".chart-wide")) chart.scrollLeft = chart.scrollWidth;
+});
+
+/* A click elsewhere closes the menu. */
 document.addEventListener("click", (event) => {
   const menu = document.querySelector("details.menu[open]");
   if (menu && !menu.contains(event.target)) menu.open = false;
