@@ -101,6 +101,8 @@ _BAR_TOP = 214.0
 
 
 DAYS_MIN = 14
+#: Names of recharges, and of days, need this much room in the chart.
+NAMES_APART, DAY_NAME_WIDTH = 90.0, 44.0
 
 
 class _BalanceScale:
@@ -179,7 +181,8 @@ def _ground(page: AccountPage, scale: _BalanceScale, lang: str) -> list[str]:
             marks.append(_rect("rest", x, 14, scale.step, _BASE - 14))
         name = fmt.day_name(day, lang)
         label = f"{name[:2]} {day.day}" if not fmt.is_chinese(lang) else f"{name[1]} {day.day}"
-        marks.append(_text("mid", x + scale.step / 2, 294, label))
+        if scale.step >= DAY_NAME_WIDTH or number % 2 == 0:
+            marks.append(_text("mid", x + scale.step / 2, 294, label))
     for part in range(4):
         amount = scale.top * part // 3
         y = scale.y(amount)
@@ -202,16 +205,23 @@ def _balance_line(page: AccountPage, scale: _BalanceScale) -> list[str]:
         f'<path class="money-area" d="{area}"/>',
         f'<polyline class="money-line" points="{path}"/>',
     ]
-    taken = -100.0
-    for before, after in zip(page.points, page.points[1:], strict=False):
-        rise = after.micro - before.micro
+    rises = [
+        (after.micro - before.micro, after)
+        for before, after in zip(page.points, page.points[1:], strict=False)
+        if after.micro - before.micro >= MICRO
+    ]
+    named: list[float] = []
+    # The largest recharges are named first; a smaller one too near to a named one goes unnamed.
+    for rise, after in sorted(rises, key=lambda pair: -pair[0]):
         x = scale.x(after.at)
-        if rise >= MICRO and x - taken > 120:
-            taken = x
-            right = x > _RIGHT - 150
+        if all(abs(x - other) > NAMES_APART for other in named):
+            named.append(x)
             label = fmt.signed_money(rise, page.place.currency)
             y = max(scale.y(after.micro) - 4, _TOP + 8)
-            marks.append(_text("em end" if right else "em", x + (-8 if right else 8), y + 1, label))
+            before_now = scale.x(page.now) - x < NAMES_APART
+            marks.append(
+                _text("em end" if before_now else "em", x + (-8 if before_now else 8), y, label)
+            )
     return marks
 
 
