@@ -1,6 +1,6 @@
 """Feeds the demo's history through the real ingest path, with recharges at their own time.
 
-The property's life is replayed in order: readings come in half-day batches, people look at their
+The property's life is replayed in order: readings come in batches of a day, people look at their
 balance after each and recharge when few days are left, and the day is posted after its local
 midnight. Accounts are independent, so two processes feed two halves at once. Readings are applied
 with the present clock, as a backlog would be: what they would have caused is stored as would-have
@@ -32,7 +32,7 @@ from prewatt.vending.operations import Recharge, RechargeRefused, recharge
 QUARTER_US = 900_000_000
 DAY_US = 96 * QUARTER_US
 CENT = MICRO // 100
-_HOURS_OF_LOOKING = (8, 18)
+_HOURS_OF_LOOKING = (18,)
 _NOTES = (5, 10, 20, 30, 50, 100, 200, 500)
 
 
@@ -110,7 +110,7 @@ def feed(
 
 
 def _chunks(at_us: Int64, calendar: LocalCalendar) -> list[tuple[int, int]]:
-    """Half-open index ranges that end when people look at their balance, morning and evening."""
+    """Half-open index ranges that end when people look at their balance, in the evening."""
     minute = calendar.minute_of_day(at_us)
     ends = np.flatnonzero(np.isin(minute, [60 * hour for hour in _HOURS_OF_LOOKING])) + 1
     bounds = [0, *ends.tolist(), int(at_us.size)]
@@ -159,7 +159,7 @@ def _wanted(
         if is_last:
             return -(-short // CENT) * CENT
         return _NOTES[0] * MICRO if short > per_day else 0
-    patience_days = 2 + number * 5 % 4 if number % 9 else 1
+    patience_days = 3 + number * 5 % 4 if number % 9 else 2
     if available > patience_days * per_day and available > 2 * MICRO:
         return 0
     return _note(per_day * (7 + number * 3 % 9))
