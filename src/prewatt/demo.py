@@ -198,12 +198,10 @@ class _Demo:
         for line in feeders[0].stdout:
             if line.startswith("day "):
                 self.progress.step("history", done=min(days, int(line.split()[1])), total=days)
-        fed = 0
         for feeder in feeders:
-            rest, _ = feeder.communicate()
+            feeder.communicate()
             if feeder.returncode != 0:
                 raise CannotRunError("the history could not be fed; see the output above")
-            fed += int(rest.split()[-1]) if rest.strip() else 0
         from prewatt.sim.onboarding import count_readings
 
         seconds = time.monotonic() - began

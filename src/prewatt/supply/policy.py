@@ -8,18 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
-from functools import lru_cache
 from typing import Any
 
-import holidays
-
-from prewatt.core.civil_time import LocalCalendar
 from prewatt.core.credit import BrakePolicy, SupplyPolicy
 from prewatt.core.cut_window import CutWindow
 from prewatt.core.levels import Level, LevelsPolicy
 from prewatt.core.orders import OrderPolicy
 from prewatt.core.vocabulary import LevelKind
+from prewatt.estate.calendars import local_calendar
 
 #: What a new property starts with: two early warnings, then emergency credit, then the end of it.
 DEFAULT_LEVELS: tuple[dict[str, Any], ...] = (
@@ -65,7 +61,7 @@ def compile_rules(
     if unknown:
         raise PolicyRefused(f"unknown supply rules: {', '.join(unknown)}")
     try:
-        calendar = LocalCalendar(time_zone, _holidays(holiday_calendar, year))
+        calendar = local_calendar(time_zone, holiday_calendar, year - 1, year + 2)
         window = dict(body.get("window", {}))
         if "weekdays" in window:
             window["weekdays"] = frozenset(window["weekdays"])
@@ -87,17 +83,3 @@ def compile_rules(
 
 def _level(each: Mapping[str, Any]) -> Level:
     return Level(**{**each, "kind": LevelKind[str(each["kind"]).upper()]})
-
-
-@lru_cache(maxsize=256)
-def _holidays(code: str, year: int) -> frozenset[date]:
-    """The public holidays of a country or subdivision (``DE-HE``) around a year; "" has none."""
-    if not code:
-        return frozenset()
-    country, _, subdivision = code.partition("-")
-    years = range(year - 1, year + 3)
-    try:
-        found = holidays.country_holidays(country, subdiv=subdivision or None, years=years)
-    except NotImplementedError as error:
-        raise PolicyRefused(f"no holiday calendar {code!r}") from error
-    return frozenset(found)
