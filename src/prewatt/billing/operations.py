@@ -63,7 +63,7 @@ def create_tariff_version(
     if approved_by == actor.code:
         raise SelfApproval(f"{actor.code} cannot approve the tariff they made")
     tariff_content = parse_tariff(document)
-    if tariff_content.standing_nano_per_day:
+    if tariff_content.dated:
         raise NotChargedYet(f"{code}: standing charges are not charged yet; leave out 'standing'")
     content = to_document(tariff_content)
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()
