@@ -14,6 +14,10 @@ class TransferKind(IntEnum):
     WRITE_OFF = 6
     REVERSAL = 7
     MOVE = 8
+    CORRECTION = 9
+    DAILY = 10
+    DEBT_RECOVERY = 11
+    DEPOSIT = 12
 
 
 class CounterAccount(IntEnum):
@@ -29,3 +33,6 @@ class CounterAccount(IntEnum):
     OPENING_BALANCES = 8
     MOVE_CLEARING = 9
     ADJUSTMENTS = 10
+    SUBSIDY_FUNDING = 11
+    DEBTS = 12
+    DEPOSITS = 13

@@ -53,6 +53,10 @@ class Component(IntEnum):
     DEMAND = 5
     SUBSIDY = 6
     DEBT = 7
+    MINIMUM = 8
+    MAXIMUM = 9
+    REBATE = 10
+    DEPOSIT = 11
 
 
 CARRY_DENOMINATOR: Final[Mapping[Component, int]] = MappingProxyType(

@@ -53,6 +53,9 @@ class Leg:
     tax_rate_ppm: int = 0
     corrects_event_id: int | None = None
     corrects_seq: int | None = None
+    #: The step a usage was priced at, and the tariff's own code of a tax, fee or charge.
+    step: int = 0
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +123,10 @@ WITH leg AS MATERIALIZED (
     SELECT * FROM unnest(
         %s::bigint[], %s::bigint[], %s::smallint[], %s::smallint[], %s::smallint[], %s::smallint[],
         %s::bigint[], %s::bigint[], %s::integer[], %s::timestamptz[], %s::timestamptz[],
-        %s::bigint[], %s::bigint[], %s::text[]
+        %s::bigint[], %s::bigint[], %s::text[], %s::smallint[], %s::text[]
     ) WITH ORDINALITY AS t(event_id, account_id, kind, component, band, counter_account, amount,
         energy_wh, tax_rate_ppm, service_from, service_to, corrects_event_id, corrects_seq, reason,
-        ord)
+        step, code, ord)
 ), total AS (
     SELECT account_id, count(*) AS legs, sum(amount)::bigint AS amount FROM leg GROUP BY account_id
 ), state AS (
@@ -136,14 +139,16 @@ WITH leg AS MATERIALIZED (
 )
 INSERT INTO transfer (account_id, seq, property_id, legal_entity_id, event_id, kind, component, band,
     counter_account, amount, posted_after, currency, energy_wh, tax_rate_ppm, service_from,
-    service_to, booked_at, corrects_event_id, corrects_seq, actor, reason)
+    service_to, booked_at, corrects_event_id, corrects_seq, actor, reason,
+    step, code)
 SELECT l.account_id,
        s.seq_before + row_number() OVER w,
        s.property_id, s.legal_entity_id, l.event_id, l.kind, l.component, l.band, l.counter_account,
        l.amount,
        s.posted_before + sum(l.amount) OVER w,
        p.currency, l.energy_wh, l.tax_rate_ppm, l.service_from, l.service_to, s.booked_at,
-       l.corrects_event_id, l.corrects_seq, s.actor, l.reason
+       l.corrects_event_id, l.corrects_seq, s.actor, l.reason,
+       l.step, l.code
 FROM leg l
 JOIN (SELECT state.*, %s::timestamptz AS booked_at, %s::text AS actor FROM state) s USING (account_id)
 JOIN property p ON p.id = s.property_id
@@ -169,6 +174,8 @@ def _columns(legs: Sequence[tuple[int, Leg]]) -> list[list[Any]]:
         [leg.corrects_event_id for _, leg in legs],
         [leg.corrects_seq for _, leg in legs],
         [leg.reason for _, leg in legs],
+        [leg.step for _, leg in legs],
+        [leg.code for _, leg in legs],
     ]
 
 
