@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from prewatt.core.bounds import Int64
 
@@ -36,7 +38,10 @@ class Quality(IntEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReadingBatch:
-    """Columns of one length n, in order of arrival; instants in µs UTC, values in register Wh."""
+    """Columns of one length n, in order of arrival; instants in µs UTC.
+
+    Values are register Wh, and in registers that are not rated their own unit (varh, W).
+    """
 
     meter_id: Int64
     register_code: Int64
@@ -47,6 +52,17 @@ class ReadingBatch:
 
     def __len__(self) -> int:
         return int(self.meter_id.size)
+
+    def take(self, rows: npt.NDArray[np.integer[Any]] | npt.NDArray[np.bool_]) -> ReadingBatch:
+        """Some of the rows: by number in the order given, or those that a mask marks."""
+        return ReadingBatch(
+            meter_id=self.meter_id[rows],
+            register_code=self.register_code[rows],
+            read_at_us=self.read_at_us[rows],
+            value_wh=self.value_wh[rows],
+            source=self.source[rows],
+            received_at_us=self.received_at_us[rows],
+        )
 
     @classmethod
     def of(

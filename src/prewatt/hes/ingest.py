@@ -1,8 +1,9 @@
 """The ingest loop: frames in, batches out, acknowledged after commit and never before.
 
-One thread gathers frames until a batch is full or its time is up, applies it in one transaction, then
-acknowledges to the broker and publishes the committed watermarks to the meters. The queue in front
-of it is bounded: when the database is slow the transport waits, and the broker keeps what comes.
+One thread gathers frames until a batch is full or its time is up, applies it in one transaction (the
+active import register is rated, every other register is kept as it came), then acknowledges to the
+broker and publishes the committed watermarks to the meters. The queue in front of it is bounded:
+when the database is slow the transport waits, and the broker keeps what comes.
 A batch that the database cannot take is tried frame by frame, so that one poisonous message never
 stops the others; it is kept as a sample and raises an alarm.
 """
@@ -19,7 +20,7 @@ from typing import Final, Protocol
 
 import numpy as np
 import psycopg
-from django.db import DatabaseError, InterfaceError, OperationalError, connection
+from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 
 from prewatt.billing.ingestion import apply_readings
 from prewatt.billing.tariffs import TariffBook
@@ -35,6 +36,7 @@ from prewatt.hes.links import (
     reject,
     relay_code,
 )
+from prewatt.mdm.operations import keep_readings
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +145,12 @@ class IngestLoop:
         placed = self._with_account(devices)
         known = [frame for frame in frames if frame.serial in placed]
         if known:
-            apply_readings(batch=_batch(known, placed), now=self._clock(), book=self._book)
+            now, batch = self._clock(), _batch(known, placed)
+            is_rated = batch.register_code == ACTIVE_IMPORT
+            with transaction.atomic():
+                # First what needs no account, so that accounts are locked no longer for it.
+                keep_readings(batch=batch.take(~is_rated), now=now)
+                apply_readings(batch=batch.take(is_rated), now=now, book=self._book)
         record_sightings(
             [_sighting(each, devices[each.serial]) for each in frames if each.serial in devices]
         )
@@ -173,17 +180,15 @@ class IngestLoop:
 
 
 def _batch(frames: Sequence[ReadingsFrame], devices: dict[str, Device]) -> ReadingBatch:
-    """The active-import rows of all frames as one batch, in order of arrival."""
-    keep = [frame.register_code == ACTIVE_IMPORT for frame in frames]
-    size = [int(rows.sum()) for rows in keep]
+    """The rows of all frames as one batch, in order of arrival."""
+    size = [len(frame) for frame in frames]
     meter_id = [devices[frame.serial].meter_id for frame in frames]
-    total = sum(size)
     return ReadingBatch(
         meter_id=np.repeat(np.array(meter_id, dtype=np.int64), size),
-        register_code=np.full(total, ACTIVE_IMPORT, dtype=np.int64),
-        read_at_us=np.concatenate([f.read_at_us[k] for f, k in zip(frames, keep, strict=True)]),
-        value_wh=np.concatenate([f.value[k] for f, k in zip(frames, keep, strict=True)]),
-        source=np.full(total, int(ReadingSource.METER), dtype=np.int64),
+        register_code=np.concatenate([frame.register_code for frame in frames]).astype(np.int64),
+        read_at_us=np.concatenate([frame.read_at_us for frame in frames]),
+        value_wh=np.concatenate([frame.value for frame in frames]),
+        source=np.full(sum(size), int(ReadingSource.METER), dtype=np.int64),
         received_at_us=np.repeat(
             np.array([frame.received_at_us for frame in frames], dtype=np.int64), size
         ),

@@ -37,6 +37,8 @@ CREATE TABLE meter_link (
     firmware        text     NOT NULL DEFAULT ''
 ) WITH (fillfactor = 50);
 
+-- A reading as it came. account_id is who paid by the meter at read_at, as far as it was known when the
+-- reading came. value_wh is in the register's own unit: varh for reactive energy, W for maximum demand.
 CREATE TABLE register_reading (
     meter_id       bigint   NOT NULL,
     register_code  smallint NOT NULL,
@@ -91,6 +93,8 @@ CREATE TABLE interval_default PARTITION OF interval DEFAULT;
 CREATE INDEX interval_by_number ON interval (account_id, interval_no);
 
 -- A reading that VEE holds: kept whole with its reason until a person releases or discards it.
+-- watermark_* is what it was held against: the meter's watermark; in a register that has none, the
+-- contradicted reading of the same instant, or the begin of the assignment with zero.
 CREATE TABLE vee_case (
     case_id        bigint   GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     property_id    bigint   NOT NULL,

@@ -1,0 +1,411 @@
+"""What the head-end does with a frame: rated or kept as it came, once, and acknowledged after both."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+from django.db import DatabaseError, OperationalError, connection
+from tests.conftest import role_dsn
+from tests.invariants.books import check_books
+from tests.invariants.places import NOW, World, at, one, place, post, rows, send, signed_in
+from tests.moves.world import tenant
+
+import prewatt.hes.ingest as ingest
+import prewatt.moves.operations as moves
+from prewatt.core.civil_time import instant_us
+from prewatt.core.vee import VERDICT_NAMES, Verdict
+from prewatt.estate.operations import NewMeter, RegisterValue
+from prewatt.hes.frames import (
+    ACTIVE_EXPORT,
+    ACTIVE_IMPORT,
+    MAXIMUM_DEMAND,
+    REACTIVE_IMPORT,
+    AckToken,
+    ReadingsFrame,
+    Watermark,
+)
+from prewatt.mdm.operations import NoPayer, keep_readings
+
+pytestmark = pytest.mark.usefixtures("database")
+
+Reading = tuple[int, datetime, int]
+"""(register code, instant, value)."""
+
+
+class Meters:
+    """In place of the session: remembers what was acknowledged."""
+
+    def __init__(self) -> None:
+        self.acked: list[AckToken] = []
+        self.marks: list[Watermark] = []
+
+    def ack(self, tokens: Sequence[AckToken]) -> None:
+        self.acked += tokens
+
+    def publish_watermarks(self, marks: Sequence[Watermark]) -> None:
+        self.marks += marks
+
+
+def frame(here: World, serial: str, *readings: Reading, token: int = 1) -> ReadingsFrame:
+    name = one("SELECT serial FROM meter WHERE id = %s", here.meters[serial])
+    return ReadingsFrame(
+        serial=name,
+        received_at_us=instant_us(NOW),
+        token=AckToken(1, token),
+        read_at_us=np.array([instant_us(each[1]) for each in readings], dtype=np.int64),
+        register_code=np.array([each[0] for each in readings], dtype=np.int16),
+        value=np.array([each[2] for each in readings], dtype=np.int64),
+        meter_clock_us=None,
+        relay=None,
+    )
+
+
+def take(*frames: ReadingsFrame) -> Meters:
+    """Apply the frames as one batch, as the loop's thread does."""
+    heard = Meters()
+    ingest.IngestLoop(heard, clock=lambda: NOW)._apply_until_done(list(frames))
+    return heard
+
+
+def kept(here: World, serial: str = "M-101") -> list[tuple[Any, ...]]:
+    """The raw rows of a meter's other registers."""
+    return rows(
+        """SELECT register_code, read_at, value_wh, account_id, revision FROM register_reading
+           WHERE meter_id = %s AND register_code <> 1 ORDER BY register_code, read_at""",
+        here.meters[serial],
+    )
+
+
+def cases() -> list[tuple[Any, ...]]:
+    return rows(
+        "SELECT register_code, read_at, value_wh, verdict, account_id FROM vee_case ORDER BY case_id"
+    )
+
+
+def test_every_register_is_kept_and_only_active_import_is_charged() -> None:
+    here = place()
+    account = here.accounts["1001"]
+    heard = take(
+        frame(
+            here,
+            "M-101",
+            (ACTIVE_IMPORT, at(1), 2_000),
+            (ACTIVE_EXPORT, at(1), 40),
+            (REACTIVE_IMPORT, at(1), 700),
+            (MAXIMUM_DEMAND, at(1), 2_300),
+            (ACTIVE_EXPORT, at(2), 45),
+        )
+    )
+    assert kept(here) == [
+        (ACTIVE_EXPORT, at(1), 40, account, 0),
+        (ACTIVE_EXPORT, at(2), 45, account, 0),
+        (REACTIVE_IMPORT, at(1), 700, account, 0),
+        (MAXIMUM_DEMAND, at(1), 2_300, account, 0),
+    ]
+    assert rows(
+        """SELECT DISTINCT property_id, quality, source, received_at FROM register_reading
+           WHERE register_code <> 1"""
+    ) == [(here.property_id, 1, 1, NOW)]
+    assert rows("SELECT register_code, sum(energy_wh) FROM interval GROUP BY 1") == [(1, 1_000)]
+    assert rows("SELECT register_code, last_value_wh FROM meter_state WHERE account_id = %s", account) == [
+        (1, 2_000)
+    ]  # fmt: skip
+    assert [each.message_id for each in heard.acked] == [1]
+    assert {(each.register_code, each.read_at_us) for each in heard.marks} == {
+        (ACTIVE_IMPORT, instant_us(at(1))),
+        (ACTIVE_EXPORT, instant_us(at(2))),
+        (REACTIVE_IMPORT, instant_us(at(1))),
+        (MAXIMUM_DEMAND, instant_us(at(1))),
+    }
+    post(here)
+    with connection.cursor() as cursor:
+        assert check_books(cursor, [here.property_id]) == []
+
+
+def test_a_frame_without_active_import_is_kept_too() -> None:
+    here = place()
+    heard = take(frame(here, "M-101", (ACTIVE_EXPORT, at(1), 40)))
+    assert kept(here) == [(ACTIVE_EXPORT, at(1), 40, here.accounts["1001"], 0)]
+    assert len(heard.acked) == len(heard.marks) == 1
+    assert one("SELECT count(*) FROM interval") == 0
+
+
+def test_a_repeat_changes_nothing_whether_it_comes_alone_or_among_new_ones() -> None:
+    here = place()
+    first = frame(here, "M-101", (ACTIVE_IMPORT, at(1), 2_000), (ACTIVE_EXPORT, at(1), 40))
+    take(first)
+    before = rows("SELECT * FROM register_reading ORDER BY 1, 2, 3")
+    balance = one(
+        "SELECT available FROM account_state WHERE account_id = %s", here.accounts["1001"]
+    )
+    heard = take(first)
+    assert rows("SELECT * FROM register_reading ORDER BY 1, 2, 3") == before
+    assert len(heard.acked) == 1 and len(heard.marks) == 2
+    take(
+        frame(
+            here,
+            "M-101",
+            (ACTIVE_EXPORT, at(2), 50),
+            (ACTIVE_EXPORT, at(1), 40),
+            (ACTIVE_EXPORT, at(2), 50),
+        ),
+        first,
+    )
+    assert [each[1:3] for each in kept(here)] == [(at(1), 40), (at(2), 50)]
+    assert cases() == []
+    assert (
+        one("SELECT available FROM account_state WHERE account_id = %s", here.accounts["1001"])
+        == balance
+    )
+
+
+def test_another_value_for_a_known_instant_is_held_once_and_the_first_stays() -> None:
+    here = place()
+    account = here.accounts["1001"]
+    take(frame(here, "M-101", (ACTIVE_EXPORT, at(1), 40), (REACTIVE_IMPORT, at(1), 7)))
+    for value in (41, 41, 39):
+        heard = take(
+            frame(here, "M-101", (ACTIVE_EXPORT, at(1), value), (ACTIVE_EXPORT, at(2), 44))
+        )
+        assert len(heard.acked) == 1
+    # Two values in one and the same frame: the one that came first is the reading.
+    take(frame(here, "M-101", (MAXIMUM_DEMAND, at(1), 900), (MAXIMUM_DEMAND, at(1), 800)))
+    conflict = int(Verdict.CONFLICT)
+    assert cases() == [
+        (ACTIVE_EXPORT, at(1), 41, conflict, account),
+        (ACTIVE_EXPORT, at(1), 39, conflict, account),
+        (MAXIMUM_DEMAND, at(1), 800, conflict, account),
+    ]
+    assert rows("SELECT DISTINCT state, reason FROM vee_case") == [
+        ("held", VERDICT_NAMES[Verdict.CONFLICT])
+    ]
+    assert rows("SELECT watermark_at, watermark_wh FROM vee_case ORDER BY case_id") == [
+        (at(1), 40), (at(1), 40), (at(1), 900),
+    ]  # fmt: skip
+    assert [each[:3] for each in kept(here)] == [
+        (ACTIVE_EXPORT, at(1), 40),
+        (ACTIVE_EXPORT, at(2), 44),
+        (REACTIVE_IMPORT, at(1), 7),
+        (MAXIMUM_DEMAND, at(1), 900),
+    ]
+
+
+def test_what_no_account_can_have_is_held_with_its_reason_and_the_rest_is_kept() -> None:
+    here = place()
+    readings = (
+        (ACTIVE_EXPORT, at(-1), 5),
+        (ACTIVE_EXPORT, at(0), 6),
+        (ACTIVE_EXPORT, at(1), -7),
+        (ACTIVE_EXPORT, NOW + timedelta(minutes=3), 8),
+        (ACTIVE_EXPORT, NOW + timedelta(minutes=1), 9),
+    )
+    for _ in range(2):
+        assert len(take(frame(here, "M-101", *readings)).acked) == 1
+    assert [(value, verdict) for _, _, value, verdict, _ in cases()] == [
+        (5, Verdict.BEFORE_OPENING),
+        (-7, Verdict.NEGATIVE),
+        (8, Verdict.FUTURE),
+    ]
+    assert [each[2] for each in kept(here)] == [6, 9]
+
+
+def test_a_reading_belongs_to_who_paid_at_its_own_instant() -> None:
+    """Late ones go to the former tenant, whoever lives there now, and the boundary is the former's."""
+    here = place()
+    former, vacancy = here.accounts["1001"], None
+    closing = [RegisterValue(here.meters["M-101"], 2_000)]
+    out = moves.move_out(
+        actor=here.administrator, unit_id=here.units["101"], closing=closing,
+        at=at(10), key="out", now=NOW,
+    )  # fmt: skip
+    vacancy = out.vacancy_account_id
+    entered = moves.move_in(
+        actor=here.administrator, unit_id=here.units["101"], tenant=tenant(), now=NOW,
+        opening=[RegisterValue(here.meters["M-101"], 2_100)], at=at(20), key="in",
+    )  # fmt: skip
+    moment = timedelta(microseconds=1)
+    instants = [at(0), at(5), at(10), at(10) + moment, at(20), at(20) + moment, at(30)]
+    take(frame(here, "M-101", *((ACTIVE_EXPORT, when, 1) for when in reversed(instants))))
+    assert [(each[1], each[3]) for each in kept(here)] == list(
+        zip(
+            instants,
+            [former, former, former, vacancy, vacancy, entered.account_id, entered.account_id],
+            strict=True,
+        )
+    )
+    assert cases() == []
+
+
+def test_a_unit_that_got_its_meter_back_keeps_the_late_readings_of_its_earlier_time() -> None:
+    here = place()
+    unit, meter = here.units["102"], here.meters["M-102"]
+    vacancy = here.accounts["V-A-102"]
+    moves.move_in(
+        actor=here.administrator, unit_id=unit, tenant=tenant(), now=NOW,
+        opening=[RegisterValue(meter, 2_100)], at=at(10), key="in",
+    )  # fmt: skip
+    moves.move_out(
+        actor=here.administrator, unit_id=unit, closing=[RegisterValue(meter, 2_200)],
+        at=at(20), key="out", now=NOW,
+    )  # fmt: skip
+    take(frame(here, "M-102", (ACTIVE_EXPORT, at(5), 1), (ACTIVE_EXPORT, at(25), 3)))
+    assert [each[2:4] for each in kept(here, "M-102")] == [(1, vacancy), (3, vacancy)]
+
+
+def test_a_meter_that_was_taken_away_says_nothing_more_for_anybody() -> None:
+    here = place()
+    moves.exchange_meter(
+        actor=here.administrator, meter_id=here.meters["M-101"], closing_wh=2_000,
+        new_meter=NewMeter("M-NEW"), opening_wh=0, at=at(10), key="x", now=NOW,
+    )  # fmt: skip
+    take(frame(here, "M-101", (ACTIVE_EXPORT, at(10), 1), (ACTIVE_EXPORT, at(11), 2)))
+    assert [each[1] for each in kept(here)] == [at(10)]
+    assert [each[1:4] for each in cases()] == [(at(11), 2, Verdict.AFTER_CLOSING)]
+
+
+def test_meters_of_two_properties_do_not_mix() -> None:
+    here, there = place(), place()
+    take(
+        frame(there, "M-101", (ACTIVE_EXPORT, at(1), 1), token=1),
+        frame(here, "M-102", (ACTIVE_EXPORT, at(1), 2), token=2),
+        frame(here, "M-101", (ACTIVE_EXPORT, at(1), 3), (ACTIVE_IMPORT, at(1), 1_100), token=3),
+    )
+    assert rows(
+        """SELECT property_id, account_id, value_wh FROM register_reading
+           WHERE register_code = 2 ORDER BY value_wh"""
+    ) == [
+        (there.property_id, there.accounts["1001"], 1),
+        (here.property_id, here.accounts["V-A-102"], 2),
+        (here.property_id, here.accounts["1001"], 3),
+    ]
+
+
+def test_a_meter_nobody_pays_by_is_refused_as_before_and_named_to_a_direct_caller() -> None:
+    here = place()
+    heard = take(frame(here, "M-F", (ACTIVE_EXPORT, at(1), 1)))
+    assert len(heard.acked) == 1 and heard.marks == []
+    assert rows("SELECT reason, count FROM rejected_frame") == [(ingest.UNPLACED, 1)]
+    batch = ingest._batch(
+        [frame(here, "M-F", (ACTIVE_EXPORT, at(1), 1))],
+        {one("SELECT serial FROM meter WHERE id = %s", here.meters["M-F"]): ingest.Device(
+            here.meters["M-F"], here.property_id)},
+    )  # fmt: skip
+    with pytest.raises(NoPayer):
+        keep_readings(batch=batch, now=NOW)
+    assert kept(here, "M-F") == []
+
+
+@pytest.mark.parametrize("part", ["apply_readings", "keep_readings"])
+def test_both_parts_of_a_batch_stand_or_fall_together_and_wait_for_the_database(
+    monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """The database goes away after each part in turn: nothing is acknowledged until both are in."""
+    here = place()
+    heard = Meters()
+    real, calls = getattr(ingest, part), []
+
+    def fails_once(**given: Any) -> Any:
+        real(**given)
+        calls.append(1)
+        if len(calls) == 1:
+            raise OperationalError("the server closed the connection")
+
+    monkeypatch.setattr(ingest, part, fails_once)
+    monkeypatch.setattr(ingest, "_RETRY_S", 0)
+    monkeypatch.setattr(ingest.time, "sleep", lambda _: look(here, heard))
+    loop = ingest.IngestLoop(heard, clock=lambda: NOW)
+    loop._apply_until_done(
+        [frame(here, "M-101", (ACTIVE_IMPORT, at(1), 2_000), (ACTIVE_EXPORT, at(1), 40))]
+    )
+    assert len(calls) == 2
+    assert [each[2] for each in kept(here)] == [40]
+    assert one("SELECT count(*) FROM interval") > 0
+    assert len(heard.acked) == 1
+
+
+def look(here: World, heard: Meters) -> None:
+    assert heard.acked == [] and heard.marks == []
+    assert kept(here) == [] and one("SELECT count(*) FROM interval") == 0
+
+
+def test_a_frame_the_database_refuses_takes_nobody_elses_registers_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = place()
+    poison = here.meters["M-101"]
+    real = ingest.apply_readings
+
+    def picky(*, batch: Any, **rest: Any) -> Any:
+        if (batch.meter_id == poison).any():
+            raise DatabaseError("refused")
+        return real(batch=batch, **rest)
+
+    monkeypatch.setattr(ingest, "apply_readings", picky)
+    heard = take(
+        frame(here, "M-101", (ACTIVE_IMPORT, at(1), 2_000), (ACTIVE_EXPORT, at(1), 1), token=1),
+        frame(here, "M-102", (ACTIVE_IMPORT, at(1), 2_100), (ACTIVE_EXPORT, at(1), 2), token=2),
+    )
+    assert kept(here) == [] and [each[2] for each in kept(here, "M-102")] == [2]
+    assert sorted(each.message_id for each in heard.acked) == [1, 2]
+    assert one("SELECT reason FROM rejected_frame").startswith("DatabaseError")
+
+
+def test_two_head_ends_that_get_the_same_frames_do_not_fall_over_one_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After a reconnection the broker may hand to one what the other still works on."""
+    here = place()
+    rounds, size = 4, 400
+    heard, waits = [Meters(), Meters()], []
+    monkeypatch.setattr(ingest.time, "sleep", waits.append)
+    frames = [
+        [
+            frame(here, serial, *((ACTIVE_EXPORT, at(number + n / size), n) for n in range(size)))
+            for serial in ("M-101", "M-102", "M-LIFT")
+        ]
+        for number in range(1, rounds + 1)
+    ]
+    go = threading.Barrier(2)
+
+    def work(number: int) -> None:
+        loop = ingest.IngestLoop(heard[number], clock=lambda: NOW)
+        for each in frames:
+            go.wait(timeout=10)
+            # Each in its own order: rows are inserted by key all the same.
+            loop._apply_until_done(each if number else list(reversed(each)))
+        connection.close()
+
+    threads = [threading.Thread(target=work, args=[number]) for number in range(2)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(timeout=60)
+    assert [len(each.acked) for each in heard] == [3 * rounds] * 2
+    assert one("SELECT count(*) FROM register_reading WHERE register_code = 2") == 3 * rounds * size
+    assert cases() == [] and rows("SELECT * FROM rejected_frame") == []
+    assert waits == [], "one waited for the other in a ring and had to try again"
+
+
+def test_the_head_ends_own_login_may_do_all_of_it(database: str) -> None:
+    here = place()
+    batch = (
+        frame(here, "M-101", (ACTIVE_IMPORT, at(1), 2_000), (ACTIVE_EXPORT, at(1), 40)),
+        frame(here, "M-101", (ACTIVE_EXPORT, at(1), 41), (ACTIVE_EXPORT, at(-1), 41), token=2),
+    )
+    with signed_in(role_dsn(database, "head_end"), database):
+        heard = take(*batch)
+    assert len(heard.acked) == 2
+    assert [each[2] for each in kept(here)] == [40]
+    assert sorted(each[3] for each in cases()) == [Verdict.CONFLICT, Verdict.BEFORE_OPENING]
+
+
+def test_other_registers_leave_the_watermark_of_the_rated_one_alone() -> None:
+    here = place()
+    take(frame(here, "M-101", (ACTIVE_EXPORT, at(9), 900_000_000)))
+    assert send(here, [("M-101", at(1), 1_100)]) == [Verdict.ACCEPTED]
+    assert one("SELECT sum(energy_wh) FROM interval") == 100
