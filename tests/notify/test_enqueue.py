@@ -14,7 +14,8 @@ from notify.notify_estate import NOON, make_account, make_property, make_unit, p
 from prewatt.core.vocabulary import DeliveryState
 from prewatt.estate.models import Account
 from prewatt.notify.models import Message
-from prewatt.notify.operations import UnknownAccount, enqueue, withdraw
+from prewatt.notify.operations import UnknownAccount, enqueue, restate, withdraw
+from prewatt.notify.queries import waiting
 from prewatt.notify.sentences import UnsayableMessage
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -135,6 +136,20 @@ def test_a_warning_that_is_no_longer_true_is_withdrawn() -> None:
         assert withdraw(account_ids=[mine.pk], codes=["supply.warning"], now=NOON) == 1
     states = dict(Message.objects.values_list("account_id", "state"))
     assert states == {mine.pk: DeliveryState.CANCELLED, other.pk: DeliveryState.PENDING}
+
+
+def test_what_is_kept_is_not_withdrawn_and_says_the_figures_of_now() -> None:
+    account = make_account(make_property())
+    put(warning(account, "level:1"), warning(account, "level:2"))
+    codes = ["supply.warning"]
+    old, kept = waiting([account.pk], codes)
+    with transaction.atomic():
+        withdraw(account_ids=[account.pk], codes=codes, now=NOON, keep=[kept.message_id])
+        now_true = replace(kept, detail={"available_micro": 7})
+        assert restate(messages=[now_true, replace(old, detail={"available_micro": 8})]) == 1
+    assert waiting([account.pk], codes) == [now_true]
+    with pytest.raises(UnsayableMessage):
+        restate(messages=[replace(kept, detail={"available_micro": "7.00"})])
 
 
 def test_every_writer_may_enqueue_under_its_own_login(database: str) -> None:

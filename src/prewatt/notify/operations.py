@@ -31,6 +31,7 @@ from prewatt.notify.ports import (
     Sent,
     Temporary,
 )
+from prewatt.notify.queries import WaitingMessage
 from prewatt.notify.sentences import WARNINGS, Setting, refuse_unsayable, render
 
 log = logging.getLogger(__name__)
@@ -167,20 +168,47 @@ def _insert(
     return len(stored)
 
 
-def withdraw(*, account_ids: Sequence[int], codes: Sequence[str], now: datetime) -> int:
+def withdraw(
+    *, account_ids: Sequence[int], codes: Sequence[str], now: datetime, keep: Sequence[int] = ()
+) -> int:
     """Cancel messages that are not true any more, such as a warning after a recharge.
 
-    Runs inside the caller's transaction; returns how many. A message that a worker is sending at
-    this moment may still arrive, and then stays delivered.
+    Runs inside the caller's transaction; returns how many. Messages whose id is in ``keep`` stay.
+    A message that a worker is sending at this moment may still arrive, and then stays delivered.
     """
     with connection.cursor() as cursor:
         cursor.execute(
             """WITH stale AS (
                    SELECT id FROM message
                    WHERE account_id = ANY (%s) AND code = ANY (%s) AND finished_at IS NULL
+                     AND id <> ALL (%s::bigint[])
                    ORDER BY id FOR UPDATE)
                UPDATE message m SET state = %s, finished_at = %s FROM stale WHERE m.id = stale.id""",
-            [list(account_ids), list(codes), DeliveryState.CANCELLED, now],
+            [list(account_ids), list(codes), list(keep), DeliveryState.CANCELLED, now],
+        )
+        return int(cursor.rowcount)
+
+
+def restate(*, messages: Sequence[WaitingMessage]) -> int:
+    """Give unfinished messages the figures of their ``detail``; age, tries and due times stay.
+
+    For a message that is as true as before and whose tries so far must count. Runs inside the
+    caller's transaction; returns how many. One that was finished meanwhile keeps what it said.
+    Raises `UnsayableMessage`; nothing is changed then.
+    """
+    if not messages:
+        return 0
+    for each in messages:
+        refuse_unsayable(each.code, each.detail)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """UPDATE message m SET detail = t.detail
+               FROM unnest(%s::bigint[], %s::jsonb[]) AS t(id, detail)
+               WHERE m.id = t.id AND m.finished_at IS NULL""",
+            [
+                [each.message_id for each in messages],
+                [json.dumps(dict(each.detail)) for each in messages],
+            ],
         )
         return int(cursor.rowcount)
 

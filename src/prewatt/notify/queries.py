@@ -30,6 +30,16 @@ class WarningDelivery:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitingMessage:
+    """A message that has not reached anybody yet and is still going to be tried."""
+
+    message_id: int
+    account_id: int
+    code: str
+    detail: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
 class MessageLine:
     """One message with its latest try; channel, address and texts are empty before the first."""
 
@@ -93,6 +103,22 @@ def warning_delivery(
             ],
         )
         return {row[0]: WarningDelivery(row[1], row[2]) for row in cursor.fetchall()}
+
+
+def waiting(account_ids: Sequence[int], codes: Sequence[str]) -> list[WaitingMessage]:
+    """The accounts' unfinished messages of these codes, oldest first."""
+    if not account_ids:
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT id, account_id, code, detail::text FROM message
+               WHERE account_id = ANY (%s) AND code = ANY (%s) AND finished_at IS NULL
+               ORDER BY id""",
+            [list(account_ids), list(codes)],
+        )
+        return [
+            WaitingMessage(row[0], row[1], row[2], json.loads(row[3])) for row in cursor.fetchall()
+        ]
 
 
 _LINES = """SELECT m.id, m.account_id, a.number, coalesce(home.code, lived.code, ''),

@@ -29,7 +29,6 @@ from prewatt.core.credit import (
     decide_disconnection,
     decide_supply,
 )
-from prewatt.core.cut_window import next_open_at_us
 from prewatt.core.levels import (
     NEVER,
     Level,
@@ -48,11 +47,13 @@ from prewatt.core.vocabulary import (
     RelayState,
 )
 from prewatt.ledger.operations import lock_accounts
-from prewatt.notify.operations import NewMessage, close_alert, enqueue, raise_alert
+from prewatt.notify.operations import close_alert, raise_alert
 from prewatt.notify.queries import warning_delivery
 from prewatt.supply import queries
+from prewatt.supply.cases import Case
 from prewatt.supply.policy import Rules, compile_rules
 from prewatt.supply.queries import Standing, Wiring
+from prewatt.supply.warnings import settle_warnings
 
 ACTOR: Final = "system:supply"
 #: Accounts in one transaction of the worker.
@@ -75,30 +76,6 @@ class OpenSupply:
     property_id: int
     emergency_micro: int = 0
     protection: Protection = Protection.NONE
-
-
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """One account on its way through a decision; ``as_of`` is when what is decided on happened."""
-
-    standing: Standing
-    rules: Rules
-    fired_mask: int
-    would_mask: int
-    due: Level | None
-    is_live: bool
-    as_of: datetime
-    low_since: datetime | None
-
-    @property
-    def amounts(self) -> tuple[int, int, int]:
-        """Available, spend per day, emergency credit: what core.levels takes."""
-        each = self.standing
-        return each.available_micro, each.spend_per_day_micro, each.emergency_micro
-
-    @property
-    def is_exhausted(self) -> bool:
-        return self.standing.available_micro <= -self.standing.emergency_micro
 
 
 # --- policy and accounts ---
@@ -230,13 +207,11 @@ def _decide(account_ids: Sequence[int], now: datetime, *, trigger: str, is_live:
     }
     _write_standings(cases, {key: decision for key, (decision, _) in decided.items()})
     _write_orders(stored, _write_decisions(stored, trigger), now)
-    _send_warnings(cases)
+    settle_warnings(cases, after_credit=trigger == "credit", now=now)
     ring("changed", {case.standing.property_id for case in cases})
 
 
-def _cases(
-    account_ids: Sequence[int], now: datetime, *, trigger: str, is_live: bool
-) -> list[_Case]:
+def _cases(account_ids: Sequence[int], now: datetime, *, trigger: str, is_live: bool) -> list[Case]:
     """Load, lock and look at the levels. Accounts without supply are watched no more."""
     found = queries.lock_standings(account_ids)
     unmanaged = set(account_ids) - {each.account_id for each in found}
@@ -248,8 +223,8 @@ def _cases(
     ]
 
 
-def _case(standing: Standing, rules: Rules, now: datetime, *, trigger: str, is_live: bool) -> _Case:
-    case = _Case(standing, rules, 0, 0, None, True, now, standing.level_fired_at)
+def _case(standing: Standing, rules: Rules, now: datetime, *, trigger: str, is_live: bool) -> Case:
+    case = Case(standing, rules, 0, 0, None, True, now, standing.level_fired_at)
     if trigger == "credit":
         return _case_after_credit(case, now)
     read_us = standing.reading_at_us
@@ -278,7 +253,7 @@ def _case(standing: Standing, rules: Rules, now: datetime, *, trigger: str, is_l
     )
 
 
-def _case_after_credit(case: _Case, now: datetime) -> _Case:
+def _case_after_credit(case: Case, now: datetime) -> Case:
     """Money came in: no level fires, levels below the balance may fire again.
 
     A warning from before this payment does not count for a cut after it, unless it was too little
@@ -294,7 +269,7 @@ def _case_after_credit(case: _Case, now: datetime) -> _Case:
 
 
 def _decisions(
-    cases: Sequence[_Case], now: datetime, trigger: str
+    cases: Sequence[Case], now: datetime, trigger: str
 ) -> dict[int, tuple[Decision, Wiring]]:
     """Decide every account whose supply is in question; the rest only had a level to look at."""
     asked = [case for case in cases if _is_in_question(case, trigger)]
@@ -331,7 +306,7 @@ def _decisions(
     return decided
 
 
-def _is_in_question(case: _Case, trigger: str) -> bool:
+def _is_in_question(case: Case, trigger: str) -> bool:
     standing = case.standing
     if not case.is_live and standing.held and standing.closed_gates == 1 << Gate.READING_FRESH:
         # Only the age of its readings stands between it and a cut: the would-have order has been
@@ -345,7 +320,7 @@ def _is_in_question(case: _Case, trigger: str) -> bool:
     )
 
 
-def _warnings_of(case: _Case, delivery: Any) -> Warnings:
+def _warnings_of(case: Case, delivery: Any) -> Warnings:
     if not case.is_live:
         # What would have been sent at the time counts as delivered at the time.
         return Warnings(
@@ -362,7 +337,7 @@ def _warnings_of(case: _Case, delivery: Any) -> Warnings:
     )
 
 
-def _state_of(case: _Case, wiring: Wiring, warnings: Warnings, brake: Brake) -> SupplyState:
+def _state_of(case: Case, wiring: Wiring, warnings: Warnings, brake: Brake) -> SupplyState:
     standing = case.standing
     return SupplyState(
         available_micro=standing.available_micro,
@@ -379,7 +354,7 @@ def _state_of(case: _Case, wiring: Wiring, warnings: Warnings, brake: Brake) -> 
 
 
 def _beyond_brake(
-    cases: Mapping[int, _Case], decided: Mapping[int, tuple[Decision, Wiring]], now: datetime
+    cases: Mapping[int, Case], decided: Mapping[int, tuple[Decision, Wiring]], now: datetime
 ) -> list[int]:
     """Return the accounts that the mass-cut brake stops, and put the brake on for them.
 
@@ -461,7 +436,7 @@ def _closed_mask(decision: Decision) -> int:
     return sum(1 << gate for gate in decision.closed_gates)
 
 
-def _is_news(case: _Case, decision: Decision, trigger: str) -> bool:
+def _is_news(case: Case, decision: Decision, trigger: str) -> bool:
     """Say whether a decision is stored: the same hold, looked at again, is the same decision."""
     standing = case.standing
     match decision.outcome:
@@ -477,7 +452,7 @@ def _is_news(case: _Case, decision: Decision, trigger: str) -> bool:
 
 
 def _write_decisions(
-    stored: Mapping[int, tuple[_Case, tuple[Decision, Wiring]]], trigger: str
+    stored: Mapping[int, tuple[Case, tuple[Decision, Wiring]]], trigger: str
 ) -> dict[int, int]:
     """Append the decisions; returns the id of each account's."""
     if not stored:
@@ -515,7 +490,7 @@ def _moment(at_us: int | None) -> datetime | None:
     return None if at_us is None else utc_datetime(at_us)
 
 
-def _write_standings(cases: Sequence[_Case], decided: Mapping[int, Decision]) -> None:
+def _write_standings(cases: Sequence[Case], decided: Mapping[int, Decision]) -> None:
     if not cases:
         return
     rows = [_standing_row(case, decided.get(case.standing.account_id)) for case in cases]
@@ -543,7 +518,7 @@ def _write_standings(cases: Sequence[_Case], decided: Mapping[int, Decision]) ->
     )
 
 
-def _standing_row(case: _Case, decision: Decision | None) -> tuple[Any, ...]:
+def _standing_row(case: Case, decision: Decision | None) -> tuple[Any, ...]:
     before = case.standing
     desired, last = before.desired, (before.outcome, before.reason, before.closed_gates)
     held, reconsider_at = before.held and case.is_exhausted, None
@@ -586,7 +561,7 @@ def _by_seriousness(rules: Rules) -> list[Level]:
     )
 
 
-def _watch_of(case: _Case, decision: Decision | None) -> int:
+def _watch_of(case: Case, decision: Decision | None) -> int:
     """The amount below which ingest reports the account again."""
     watch = next_watch_below_micro(*case.amounts, case.rules.levels, case.fired_mask)
     stale = not case.is_live
@@ -613,7 +588,7 @@ def _set_watch(wanted: Mapping[int, int], now_set: Mapping[int, int] | None = No
 
 
 def _write_orders(
-    stored: Mapping[int, tuple[_Case, tuple[Decision, Wiring]]],
+    stored: Mapping[int, tuple[Case, tuple[Decision, Wiring]]],
     decision_ids: Mapping[int, int],
     now: datetime,
 ) -> None:
@@ -685,40 +660,6 @@ def _order_kind(decision: Decision) -> OrderKind | None:
     if decision.outcome is Outcome.CUT or decision.would_have_cut:
         return OrderKind.DISCONNECT
     return OrderKind.CONNECT if decision.outcome is Outcome.CONNECT else None
-
-
-def _send_warnings(cases: Sequence[_Case]) -> None:
-    """Queue one message for each account of which a level fired, at the instant it fired."""
-    by_instant: dict[datetime, list[NewMessage]] = defaultdict(list)
-    for case in cases:
-        if case.due is not None:
-            by_instant[case.as_of].append(_warning(case, case.due))
-    for at, messages in sorted(by_instant.items()):
-        enqueue(messages=messages, now=at)
-
-
-def _warning(case: _Case, level: Level) -> NewMessage:
-    standing, spend = case.standing, case.standing.spend_per_day_micro
-    last = level.kind in (LevelKind.EMERGENCY, LevelKind.EXHAUSTED)
-    at_us = instant_us(case.as_of)
-    left_h = max(standing.available_micro, 0) * 24 // spend if spend > 0 else None
-    return NewMessage(
-        property_id=standing.property_id,
-        account_id=standing.account_id,
-        code="supply.warning",
-        detail={
-            "level_kind": level.kind.word,
-            "level_no": level.level_no,
-            "available_micro": standing.available_micro,
-            "emergency_micro": standing.emergency_micro,
-            "days_left_h": left_h,
-            "currency": case.rules.currency,
-            "earliest_cut_us": (next_open_at_us(case.rules.supply.window, at_us) if last else None),
-        },
-        dedupe_key=f"level:{level.level_no}:{at_us}:{'live' if case.is_live else 'would'}",
-        urgent=last,
-        would_have=not case.is_live,
-    )
 
 
 def ring(channel: str, property_ids: Iterable[int]) -> None:

@@ -1,0 +1,44 @@
+"""One account on its way through a decision: how it stands, by which rules, and what is due."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from prewatt.core.levels import Level
+from prewatt.supply.policy import Rules
+from prewatt.supply.queries import Standing
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """An account being decided; ``as_of`` is when what is decided on happened.
+
+    ``fired_mask`` and ``would_mask`` are what the levels came to, ``due`` the level that fired just
+    now and is to be told, ``low_since`` since when the present low balance lasts.
+    """
+
+    standing: Standing
+    rules: Rules
+    fired_mask: int
+    would_mask: int
+    due: Level | None
+    is_live: bool
+    as_of: datetime
+    low_since: datetime | None
+
+    @property
+    def account_id(self) -> int:
+        """The account."""
+        return self.standing.account_id
+
+    @property
+    def amounts(self) -> tuple[int, int, int]:
+        """Available, spend per day, emergency credit: what core.levels takes."""
+        each = self.standing
+        return each.available_micro, each.spend_per_day_micro, each.emergency_micro
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether all credit is used up, emergency credit included."""
+        return self.standing.available_micro <= -self.standing.emergency_micro

@@ -1,0 +1,193 @@
+"""Warnings that wait while the balance moves: only what is true goes out, and it does go out."""
+
+from __future__ import annotations
+
+import json
+import random
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from tests.supply.world import EUR, NOW, World, run_sql
+
+from prewatt.core.vocabulary import DeliveryState
+
+pytestmark = pytest.mark.usefixtures("database")
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+#: 23:00 in Berlin, when what is not urgent waits for 08:00.
+NIGHT = NOW + 13 * HOUR
+MORNING = NOW + 22 * HOUR
+EMERGENCY = 3 * EUR
+LEVELS = [
+    {"level_no": 0, "kind": "money", "threshold_micro": 5 * EUR},
+    {"level_no": 1, "kind": "emergency"},
+    {"level_no": 2, "kind": "exhausted"},
+]
+AMOUNT = {"money": 5 * EUR, "emergency": 0, "exhausted": -EMERGENCY}
+
+
+def place(accounts: int = 1) -> World:
+    world = World(accounts, emergency_micro=EMERGENCY, levels=LEVELS)
+    world.read(20 * EUR)
+    return world
+
+
+def waiting(world: World, account: int | None = None) -> list[dict[str, Any]]:
+    return [
+        each | {"detail": json.loads(each["detail"])}
+        for each in world.messages()
+        if each["finished_at"] is None and account in (None, each["account_id"])
+    ]
+
+
+def kinds(messages: list[dict[str, Any]]) -> list[str]:
+    return [each["detail"]["level_kind"] for each in messages]
+
+
+@pytest.mark.parametrize(
+    ("falls_to", "pays", "goes_out"),
+    [
+        pytest.param(4 * EUR, 10 * EUR, [], id="enough"),
+        pytest.param(4 * EUR, 1 * EUR + 1, [], id="just enough"),
+        pytest.param(4 * EUR, 1 * EUR, ["money"], id="exactly at the level is still low"),
+        pytest.param(2 * EUR, 1 * EUR, ["money"], id="not enough"),
+        pytest.param(-EUR, 3 * EUR, ["money"], id="out of emergency credit, still low"),
+        pytest.param(-EUR, EUR // 2, ["emergency"], id="still in emergency credit"),
+        pytest.param(-4 * EUR, 2 * EUR, ["emergency"], id="part of emergency credit again"),
+        pytest.param(-4 * EUR, 6 * EUR, ["money"], id="all of emergency credit, still low"),
+        pytest.param(-4 * EUR, EUR, ["exhausted"], id="too little to end the exhaustion"),
+        pytest.param(-4 * EUR, 20 * EUR, [], id="from the bottom to plenty"),
+    ],
+)
+def test_money_in_the_night_leaves_the_one_warning_that_is_true(
+    falls_to: int, pays: int, goes_out: list[str]
+) -> None:
+    world = place()
+    world.read(falls_to, now=NIGHT)
+    assert len(waiting(world)) == 1
+    world.pay(pays, now=NIGHT + HOUR)
+    after = waiting(world)
+    assert kinds(after) == goes_out
+    assert [each["detail"]["available_micro"] for each in after] == [falls_to + pays] * len(after)
+    assert [each["due_at"] for each in after if not each["urgent"]] == [MORNING] * kinds(
+        after
+    ).count("money")
+    # And when it falls again, a warning goes out again.
+    world.deliver(now=MORNING)
+    world.read(-5 * EUR, now=MORNING + HOUR)
+    again = waiting(world)
+    assert kinds(again) == ([] if goes_out == ["exhausted"] else ["exhausted"])
+
+
+def test_a_payment_that_ends_nothing_keeps_the_tries_that_were_made() -> None:
+    world = place()
+    world.read(-4 * EUR, now=NIGHT)
+    run_sql("UPDATE message SET state = %s, all_tried_at = %s", DeliveryState.RETRYING, NIGHT)
+    before = waiting(world)[0]
+    world.pay(EUR // 2, now=NIGHT + HOUR)
+    (after,) = waiting(world)
+    assert after["detail"].pop("available_micro") == -4 * EUR + EUR // 2
+    assert before["detail"].pop("available_micro") == -4 * EUR
+    assert after == before, "only its figures are new"
+
+
+def test_a_deeper_level_takes_the_place_of_the_warning_that_waits() -> None:
+    world = place()
+    world.read(4 * EUR, now=NIGHT)
+    world.read(-EUR, now=NIGHT + HOUR)
+    assert kinds(waiting(world)) == ["emergency"], "nobody reads of €4.00 in the morning"
+    assert world.messages()[0]["state"] == DeliveryState.CANCELLED
+
+
+def test_what_has_been_delivered_is_neither_withdrawn_nor_said_again() -> None:
+    world = place()
+    world.read(4 * EUR)
+    world.deliver()
+    world.pay(EUR // 2, now=NOW + HOUR)
+    assert [each["state"] for each in world.messages()] == [DeliveryState.DELIVERED]
+
+
+def test_a_payment_touches_the_warnings_of_its_own_account_alone() -> None:
+    world = place(2)
+    world.read(4 * EUR, now=NIGHT)
+    world.pay(10 * EUR, now=NIGHT + HOUR)
+    assert [each["account_id"] for each in waiting(world)] == [world.account_ids[1]]
+
+
+def test_a_payment_asks_once_for_a_whole_set_and_writes_nothing_where_nothing_waits() -> None:
+    from django.db import transaction
+
+    from prewatt.ledger.operations import lock_accounts
+    from prewatt.supply.operations import decide_after_credit
+
+    world = place(8)
+
+    def statements(ids: list[int]) -> list[str]:
+        with CaptureQueriesContext(connection) as context, transaction.atomic():
+            lock_accounts(ids)
+            decide_after_credit(account_ids=ids, now=NOW)
+        return [each["sql"] for each in context.captured_queries if "message" in each["sql"]]
+
+    assert len(statements(world.account_ids[:1])) == len(statements(world.account_ids)) == 1
+
+
+class Model:
+    """One account by a plain rule: a level warns once on the way down, and again after a payment."""
+
+    def __init__(self) -> None:
+        self.money = 20 * EUR
+        self.armed = set(AMOUNT)
+        self.owed: str | None = None
+
+    def falls(self, by: int) -> None:
+        self.money -= by
+        reached = {kind for kind in self.armed if self.money <= AMOUNT[kind]}
+        self.armed -= reached
+        if reached:
+            self.owed = min(reached, key=AMOUNT.__getitem__)
+
+    def gets(self, amount: int) -> None:
+        self.money += amount
+        self.armed |= {kind for kind in AMOUNT if self.money > AMOUNT[kind]}
+        low = set(AMOUNT) - self.armed
+        if self.owed is not None:
+            self.owed = min(low, key=AMOUNT.__getitem__, default=None)
+
+    def hears(self) -> None:
+        self.owed = None
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_over_any_history_what_waits_is_what_is_owed(seed: int) -> None:
+    rng, world, now = random.Random(seed), place(4), NIGHT
+    models = {account: Model() for account in world.account_ids}
+    withdrawn = 0
+    for _ in range(120):
+        now += rng.choice([MINUTE, HOUR, 5 * HOUR])
+        account = rng.choice(world.account_ids)
+        model = models[account]
+        step = rng.choices(["falls", "gets", "hears"], [5, 4, 1])[0]
+        if step == "falls":
+            depth = rng.choice([8, 5, 3, 0, -1, -3, -5]) * EUR
+            model.falls(max(model.money - depth, rng.randint(1, EUR)))
+            world.read(model.money, now=now, accounts=[account])
+        elif step == "gets":
+            plenty = max(12 * EUR - model.money, EUR)
+            amount = rng.choice([EUR // 10, 2 * EUR, 5 * EUR, plenty, plenty])
+            model.gets(amount)
+            world.pay(amount, now=now, account=account)
+            assert all(
+                each["detail"]["available_micro"] == model.money for each in waiting(world, account)
+            ), "after a payment nobody is told an older figure"
+        else:
+            for each in models.values():
+                each.hears()
+            world.deliver(now=now)
+        found = {key: kinds(waiting(world, key)) for key in models}
+        assert found == {
+            key: [] if each.owed is None else [each.owed] for key, each in models.items()
+        }
+        withdrawn = sum(each["state"] == DeliveryState.CANCELLED for each in world.messages())
+    assert withdrawn > 5, "the walk went everywhere"
