@@ -120,6 +120,34 @@ WRITES: Mapping[str, tuple[str, ...]] = {
     "witness": (),
 }
 
+#: What the head-end changes of an account: the charges as they accrue, where they stand, and the level
+#: that supply watches. A column that ingest shall move is one more line here; what is posted, the
+#: numbers of transfers and postings and whose account it is are nobody's business at the meters.
+_ACCRUING = (
+    "accrued_energy",
+    "accrued_standing",
+    "accrued_tax",
+    "accrued_fee",
+    "accrued_demand",
+    "accrued_subsidy",
+    "carry_energy",
+    "carry_standing",
+    "carry_tax",
+    "carry_fee",
+    "carry_demand",
+    "carry_subsidy",
+    "step_window",
+    "step_wh",
+    "allowance_window",
+    "allowance_wh",
+    "interval_no",
+    "last_interval_at",
+    "watch_below",
+    "updated_at",
+)
+#: Tables of which a role changes these columns only, and to which it adds no row.
+COLUMNS: Mapping[tuple[str, str], tuple[str, ...]] = {("head_end", "account_state"): _ACCRUING}
+
 #: A setting that was local to a transaction is empty afterwards, not absent: both mean no property.
 _SCOPE = "property_id = ANY (nullif(current_setting('prewatt.properties', true), '')::bigint[])"
 #: Where the property of a row is not its ``property_id`` column.
@@ -153,9 +181,9 @@ def apply(cursor: Cursor, *, passwords: Mapping[str, str]) -> None:
     for role in (*LOGINS, *DUTIES):
         cursor.execute(f"GRANT USAGE ON SCHEMA public TO {role}")
         cursor.execute(f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {role}")
-    for role, writable in WRITES.items():
+    for role in WRITES:
         for table in (*APPEND_ONLY, *MUTABLE):
-            cursor.execute(f"GRANT {_rights(table, table in writable)} ON {table} TO {role}")
+            cursor.execute(f"GRANT {_rights(role, table)} ON {table} TO {role}")
         cursor.execute(f"GRANT SELECT ON app_user, duty_grant TO {role}")
         cursor.execute(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}")
     cursor.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON django_session TO web")
@@ -168,9 +196,12 @@ def apply(cursor: Cursor, *, passwords: Mapping[str, str]) -> None:
     _close_books(cursor)
 
 
-def _rights(table: str, writable: bool) -> str:
-    if not writable:
+def _rights(role: str, table: str) -> str:
+    if table not in WRITES[role]:
         return _READ
+    columns = COLUMNS.get((role, table))
+    if columns is not None:
+        return f"SELECT, UPDATE ({', '.join(columns)})"
     return _APPEND if table in APPEND_ONLY else _WRITE
 
 

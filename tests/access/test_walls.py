@@ -196,6 +196,78 @@ def test_an_operator_does_not_touch_tariffs_books_or_the_estate(
     assert refused(web, statement.format(here))
 
 
+def columns_of(owner: Session, table: str) -> set[str]:
+    return set(
+        all_of(
+            owner,
+            "SELECT column_name::text FROM information_schema.columns WHERE table_name = %s",
+            table,
+        )
+    )
+
+
+@pytest.fixture
+def head_end(books: str) -> Iterator[Session]:
+    with psycopg.connect(role_dsn(books, "head_end"), autocommit=True) as session:
+        yield session
+
+
+def test_the_head_end_moves_what_accrues_and_nothing_else_of_an_account(
+    owner: Session, head_end: Session, two: tuple[World, World]
+) -> None:
+    """Column by column, as PostgreSQL itself decides it: the meters' side may not make money."""
+    table = columns_of(owner, "account_state") - {"available"}
+    may = {
+        each
+        for each in sorted(table)
+        if not refused(head_end, f"UPDATE account_state SET {each} = {each} WHERE false")
+    }
+    assert may == set(walls.COLUMNS["head_end", "account_state"])
+    assert {
+        "account_id", "property_id", "legal_entity_id", "posted", "transfer_seq", "purchase_no",
+        "posted_interval_no", "posting_no", "spend_per_day", "daily_through",
+    } == table - may  # fmt: skip
+    account = two[0].accounts["1001"]
+    for change in ("posted = posted + 1", "accrued_energy = 0, transfer_seq = 0"):
+        assert refused(head_end, f"UPDATE account_state SET {change} WHERE account_id = {account}")
+    assert refused(
+        head_end,
+        """INSERT INTO account_state (account_id, property_id, legal_entity_id, updated_at)
+           VALUES (1000000, 1, 1, now())""",
+    )
+    assert refused(head_end, "DELETE FROM account_state")
+    assert refused(head_end, "TRUNCATE account_state")
+    # Its lock, the first of every writer, needs no more than that.
+    with head_end.transaction():
+        head_end.execute("SELECT FROM account_state ORDER BY account_id FOR NO KEY UPDATE")
+
+
+def test_a_charge_that_is_added_to_the_account_is_added_to_what_the_head_end_moves(
+    owner: Session,
+) -> None:
+    accruals = {
+        each
+        for each in columns_of(owner, "account_state")
+        if each.startswith(("accrued_", "carry_"))
+    }
+    assert accruals <= set(walls.COLUMNS["head_end", "account_state"])
+
+
+def test_raising_the_walls_again_takes_back_what_was_given_before(owner: Session) -> None:
+    """A database that was migrated when the head-end still had the whole row, or a column more."""
+    may = "SELECT has_column_privilege('head_end', 'account_state', %s, 'UPDATE')"
+    passwords = dict.fromkeys(walls.LOGINS, "throwaway")
+    with owner.transaction(force_rollback=True), owner.cursor() as cursor:
+        cursor.execute("GRANT UPDATE, INSERT ON account_state TO head_end")
+        cursor.execute("GRANT UPDATE (posted) ON account_state TO head_end")
+        walls.apply(cursor, passwords=passwords)
+        assert all_of(owner, may, "posted") == [False]
+        assert all_of(owner, may, "accrued_energy") == [True]
+        assert all_of(owner, "SELECT has_table_privilege('head_end', 'account_state', 'INSERT')") == [
+            False
+        ]  # fmt: skip
+
+
 def test_no_role_is_more_than_it_must_be(owner: Session) -> None:
     roles = owner.execute(
         """SELECT rolname, rolbypassrls, rolsuper OR rolcreaterole OR rolcreatedb OR rolinherit
