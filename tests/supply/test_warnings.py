@@ -8,11 +8,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
-from tests.supply.world import EUR, NOW, World, run_sql
+from tests.supply.world import CLERK, EUR, NOW, World, run_sql
 
 from prewatt.core.vocabulary import DeliveryState
+from prewatt.ledger.operations import lock_accounts
+from prewatt.supply import operations
 
 pytestmark = pytest.mark.usefixtures("database")
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -116,21 +118,37 @@ def test_a_payment_touches_the_warnings_of_its_own_account_alone() -> None:
     assert [each["account_id"] for each in waiting(world)] == [world.account_ids[1]]
 
 
-def test_a_payment_asks_once_for_a_whole_set_and_writes_nothing_where_nothing_waits() -> None:
-    from django.db import transaction
-
-    from prewatt.ledger.operations import lock_accounts
-    from prewatt.supply.operations import decide_after_credit
-
+def test_a_set_of_payments_asks_once_and_only_where_a_level_had_fired() -> None:
     world = place(8)
 
-    def statements(ids: list[int]) -> list[str]:
+    def statements(ids: list[int]) -> int:
         with CaptureQueriesContext(connection) as context, transaction.atomic():
             lock_accounts(ids)
-            decide_after_credit(account_ids=ids, now=NOW)
-        return [each["sql"] for each in context.captured_queries if "message" in each["sql"]]
+            operations.decide_after_credit(account_ids=ids, now=NOW)
+        return sum("message" in each["sql"] for each in context.captured_queries)
 
-    assert len(statements(world.account_ids[:1])) == len(statements(world.account_ids)) == 1
+    assert statements(world.account_ids) == 0, "nobody is low"
+    world.read(4 * EUR)
+    world.deliver()
+    assert statements(world.account_ids[:1]) == statements(world.account_ids) == 1
+
+
+def test_a_correction_that_lifts_the_balance_withdraws_as_a_payment_does() -> None:
+    world = place()
+    world.read(4 * EUR, now=NIGHT)
+    run_sql("UPDATE account_state SET posted = %s", 20 * EUR)
+    operations.look_again(actor=CLERK, account_ids=world.account_ids, now=NIGHT + HOUR)
+    assert waiting(world) == []
+
+
+def test_a_new_pace_that_fires_a_level_in_days_leaves_one_warning_of_the_deepest_level() -> None:
+    days = {"level_no": 3, "kind": "days", "threshold_h": 72}
+    world = World(1, emergency_micro=EMERGENCY, levels=[*LEVELS, days])
+    world.read(4 * EUR, now=NIGHT)
+    run_sql("UPDATE account_state SET spend_per_day = %s", 3 * EUR)
+    operations.look_again(actor=CLERK, account_ids=world.account_ids, now=NIGHT + HOUR)
+    (after,) = waiting(world)
+    assert (after["detail"]["level_kind"], after["detail"]["days_left_h"]) == ("money", 32)
 
 
 class Model:

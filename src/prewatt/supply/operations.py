@@ -207,7 +207,7 @@ def _decide(account_ids: Sequence[int], now: datetime, *, trigger: str, is_live:
     }
     _write_standings(cases, {key: decision for key, (decision, _) in decided.items()})
     _write_orders(stored, _write_decisions(stored, trigger), now)
-    settle_warnings(cases, after_credit=trigger == "credit", now=now)
+    settle_warnings(cases, trigger=trigger, now=now)
     ring("changed", {case.standing.property_id for case in cases})
 
 

@@ -26,66 +26,63 @@ from prewatt.supply.cases import Case
 _LAST: Final = (LevelKind.EMERGENCY, LevelKind.EXHAUSTED)
 
 
-def settle_warnings(cases: Sequence[Case], *, after_credit: bool, now: datetime) -> None:
+def settle_warnings(cases: Sequence[Case], *, trigger: str, now: datetime) -> None:
     """Make the warnings that wait agree with the balances, and queue those that are due.
 
-    Set-based, in the caller's transaction, which holds the accounts' locks. What would have been
-    said (a case that is not live) touches nothing that waits.
+    Set-based, in the caller's transaction, which holds the accounts' locks; nothing is asked of the
+    database where no level had fired and none fires. What would have been said (a case that is not
+    live) touches nothing that waits.
     """
-    owed = [(case, case.due) for case in cases if case.due is not None]
-    withdrawn: list[int] = []
+    owed = {case.account_id: (case, case.due) for case in cases}
     kept: list[WaitingMessage] = []
-    for case, mine in _with_waiting(cases, after_credit=after_credit):
-        if after_credit:
-            withdrawn.append(case.account_id)
-            still_true, level = _after_credit(case, mine)
-            kept += still_true
-            owed += [] if level is None else [(case, level)]
-        elif case.due == _deepest_fired(case):
-            # A level in days that fires by a new pace alone may lie above one that still waits.
-            withdrawn.append(case.account_id)
-    if withdrawn:
+    changed = {case.account_id: case for case in cases if _may_change(case, trigger)}
+    waits = _waiting_of(list(changed))
+    for key, mine in waits.items():
+        level = _deepest_fired(changed[key])
+        still_true = _still_true(changed[key], mine, level)
+        kept += still_true
+        owed[key] = (changed[key], None if still_true else level)
+    if waits:
         keep = [each.message_id for each in kept]
-        withdraw(account_ids=withdrawn, codes=WARNINGS, now=now, keep=keep)
+        withdraw(account_ids=list(waits), codes=WARNINGS, now=now, keep=keep)
         restate(messages=kept)
-    _enqueue(owed, after_credit=after_credit)
+    _enqueue([(case, level) for case, level in owed.values() if level is not None], trigger)
 
 
-def _after_credit(
-    case: Case, mine: Sequence[WaitingMessage]
-) -> tuple[list[WaitingMessage], Level | None]:
-    """What of the waiting warnings is still true, and else the level to warn of instead."""
-    level = _deepest_fired(case)
+def _may_change(case: Case, trigger: str) -> bool:
+    """Whether a warning that waits may be untrue by now; only a fired level has one."""
+    before = case.standing.fired_mask
+    moved = trigger == "credit" or case.due is not None or before & ~case.fired_mask != 0
+    return case.is_live and before != 0 and moved
+
+
+def _waiting_of(account_ids: Sequence[int]) -> Mapping[int, list[WaitingMessage]]:
+    mine: dict[int, list[WaitingMessage]] = defaultdict(list)
+    for each in waiting(account_ids, WARNINGS):
+        mine[each.account_id].append(each)
+    return mine
+
+
+def _still_true(
+    case: Case, mine: Sequence[WaitingMessage], level: Level | None
+) -> list[WaitingMessage]:
+    """What of the waiting warnings stands, with the figures of now.
+
+    Only while credit stays exhausted: a payment too little to change that must not take away the
+    tries that were made. In any other case a fresh warning says it better.
+    """
     if level is None or not case.is_exhausted:
-        return [], level
-    # Too little to change what the warning is about: it stands, and its tries go on counting.
-    detail = _detail(case, level)
+        return []
     about = [each for each in mine if each.detail.get("level_no") == level.level_no]
-    return [replace(each, detail=detail) for each in about], None
+    return [replace(each, detail=_detail(case, level)) for each in about]
 
 
-def _enqueue(owed: Sequence[tuple[Case, Level]], *, after_credit: bool) -> None:
+def _enqueue(owed: Sequence[tuple[Case, Level]], trigger: str) -> None:
     by_instant: dict[datetime, list[NewMessage]] = defaultdict(list)
     for case, level in owed:
-        occasion = "credit" if after_credit else "live" if case.is_live else "would"
-        by_instant[case.as_of].append(_warning(case, level, occasion))
+        by_instant[case.as_of].append(_warning(case, level, trigger))
     for at, messages in sorted(by_instant.items()):
         enqueue(messages=messages, now=at)
-
-
-def _with_waiting(
-    cases: Sequence[Case], *, after_credit: bool
-) -> list[tuple[Case, list[WaitingMessage]]]:
-    """The live cases whose warnings may have changed, each with those that wait, oldest first."""
-    asked = {
-        case.account_id: case
-        for case in cases
-        if case.is_live and (after_credit or case.due is not None)
-    }
-    mine: dict[int, list[WaitingMessage]] = defaultdict(list)
-    for each in waiting(list(asked), WARNINGS):
-        mine[each.account_id].append(each)
-    return [(asked[key], messages) for key, messages in mine.items()]
 
 
 def _deepest_fired(case: Case) -> Level | None:
@@ -99,13 +96,13 @@ def _deepest_fired(case: Case) -> Level | None:
     )
 
 
-def _warning(case: Case, level: Level, occasion: str) -> NewMessage:
+def _warning(case: Case, level: Level, trigger: str) -> NewMessage:
     return NewMessage(
         property_id=case.standing.property_id,
         account_id=case.account_id,
         code="supply.warning",
         detail=_detail(case, level),
-        dedupe_key=f"level:{level.level_no}:{instant_us(case.as_of)}:{occasion}",
+        dedupe_key=f"level:{level.level_no}:{instant_us(case.as_of)}:{trigger}",
         urgent=level.kind in _LAST,
         would_have=not case.is_live,
     )
