@@ -76,6 +76,9 @@ def test_money_in_the_night_leaves_the_one_warning_that_is_true(
     assert [each["due_at"] for each in after if not each["urgent"]] == [MORNING] * kinds(
         after
     ).count("money")
+    # One from before the payment could not count as a warning for a cut after it.
+    made_at = NIGHT if goes_out == ["exhausted"] else NIGHT + HOUR
+    assert all(each["created_at"] == made_at for each in after)
     # And when it falls again, a warning goes out again.
     world.deliver(now=MORNING)
     world.read(-5 * EUR, now=MORNING + HOUR)
