@@ -129,17 +129,23 @@ def _the_body_is_not_compared(patch: Patch) -> None:
 
 
 def _keys_are_per_account(patch: Patch) -> None:
-    """A key is looked up among those of the account that the repeat names."""
-    stored = vending._stored_answers
+    """A key is kept and looked up among those of the account that the caller names."""
+    write, stored = vending._write_keys, vending._stored_answers
 
-    def of_the_account(actor: Any, wishes: Any) -> Any:
-        by_key = {wish.key: wish.account_id for wish in wishes}
+    def own(wishes: Sequence[vending.Recharge]) -> list[vending.Recharge]:
+        return [replace(wish, key=f"{wish.account_id}:{wish.key}") for wish in wishes]
+
+    def of_the_account(actor: Any, wishes: Sequence[vending.Recharge]) -> Any:
+        found = stored(actor, own(wishes))
         return {
-            key: answer
-            for key, answer in stored(actor, wishes).items()
-            if answer[1]["account_id"] == by_key[key]
+            wish.key: found[mine.key]
+            for wish, mine in zip(wishes, own(wishes), strict=True)
+            if mine.key in found
         }
 
+    patch.setattr(
+        vending, "_write_keys", lambda actor, wishes, *rest: write(actor, own(wishes), *rest)
+    )
     patch.setattr(vending, "_stored_answers", of_the_account)
 
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
-from tests.invariants.places import NOW, one, place, rows, wish
+from django.db import connection
+from tests.conftest import role_dsn
+from tests.invariants.places import NOW, World, one, place, rows, signed_in, wish
+from tests.moves.world import snapshot
 
+import prewatt.vending.operations as vending
 from prewatt.access.models import Duty
-from prewatt.access.scope import Actor, PermissionRefused
+from prewatt.access.scope import Actor, PermissionRefused, system_actor
 from prewatt.core.accounts import CounterAccount
-from prewatt.vending.operations import LIMIT_MICRO, Recharged, RechargeRefused, recharge
+from prewatt.ledger.operations import PeriodClosed, close_period
+from prewatt.vending.operations import LIMIT_MICRO, Answer, Recharged, RechargeRefused, recharge
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -77,3 +85,153 @@ def test_series_are_counted_per_legal_entity() -> None:
     assert rows("SELECT property_id, number FROM document ORDER BY id") == [
         (here.property_id, 1), (there.property_id, 1), (here.property_id, 2),
     ]  # fmt: skip
+
+
+def test_what_the_database_could_not_store_is_refused_alone() -> None:
+    here = place()
+    good = wish(here, "good")
+    answers = recharge(
+        actor=here.operator,
+        recharges=[
+            replace(good, key="nul\0"),
+            replace(good, key="half\ud800"),
+            replace(good, key="long", reference="r" * 81),
+            replace(good, key="nul", reference="a\0b"),
+            replace(good, key="big", account_id=2**63),
+            replace(good, key="negative", account_id=-1),
+            replace(good, reference="r" * 80),
+        ],
+        now=NOW,
+    )
+    assert codes(answers) == [
+        "key_malformed", "key_malformed", "reference_malformed", "reference_malformed",
+        "unknown_account", "unknown_account", "",
+    ]  # fmt: skip
+
+
+def codes(answers: Sequence[Answer]) -> list[str]:
+    """What was refused and why, in the order asked; empty for a recharge that stands."""
+    return [
+        each.code.removeprefix("vending.recharge.") if isinstance(each, RechargeRefused) else ""
+        for each in answers
+    ]
+
+
+def both(here: World, there: World) -> Actor:
+    """An operator of two properties, who uses the same keys at both."""
+    return Actor("user:6", Duty.OPERATOR, (here.property_id, there.property_id), "Otto")
+
+
+def shut(here: World, open_from: date) -> None:
+    close_period(
+        actor=system_actor("close"), property_id=here.property_id, open_from=open_from, now=NOW
+    )
+
+
+def test_closed_books_refuse_their_own_recharges_and_nobody_elses(database: str) -> None:
+    here, there = place(), place()
+    shut(here, date(2026, 11, 18))
+    actor = both(here, there)
+    wishes = [
+        wish(there, "a"),
+        wish(here, "b"),
+        wish(there, "c"),
+        wish(here, "d", account=here.accounts["OWN-LIFT"]),
+    ]
+    with signed_in(role_dsn(database, "web"), database):
+        answers = recharge(actor=actor, recharges=wishes, now=NOW)
+    assert codes(answers) == ["", "period_closed", "", "period_closed"]
+    (refused,) = {each.message for each in answers if isinstance(each, RechargeRefused)}
+    assert "2026-11-18" in refused and refused.endswith("Nothing was taken.")
+    assert rows("SELECT property_id, number FROM document ORDER BY id") == [
+        (there.property_id, 1), (there.property_id, 2),
+    ]  # fmt: skip
+    assert one("SELECT count(*) FROM transfer WHERE kind = 2") == 2
+    # The key stays free, and the day it may be sold is the local one of that property.
+    midnight = datetime(2026, 11, 17, 23, 0, tzinfo=UTC)
+    second = timedelta(seconds=1)
+    late = [replace(wishes[1], paid_at=midnight - second)]
+    assert codes(recharge(actor=actor, recharges=late, now=midnight - second)) == ["period_closed"]
+    assert codes(recharge(actor=actor, recharges=late, now=midnight)) == [""]
+    assert codes(recharge(actor=actor, recharges=late, now=midnight - second)) == [""]
+
+
+def test_money_paid_in_a_closed_period_and_taken_in_the_open_one_is_taken() -> None:
+    here = place()
+    shut(here, date(2026, 11, 17))
+    paid_before = replace(wish(here, "k"), paid_at=NOW - timedelta(days=3))
+    assert codes(recharge(actor=here.operator, recharges=[paid_before], now=NOW)) == [""]
+    assert one("SELECT service_from FROM transfer WHERE kind = 2") == NOW
+
+
+def test_a_period_closed_while_we_sell_refuses_in_the_set_as_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here, there = place(), place()
+    look, looks = vending._places, []
+
+    def closed_behind_our_back(*given: Any) -> Any:
+        found = look(*given)
+        looks.append(found)
+        if len(looks) == 1:
+            closing = threading.Thread(
+                target=lambda: (shut(here, date(2026, 11, 18)), connection.close())
+            )
+            closing.start()
+            closing.join(timeout=10)
+        return found
+
+    monkeypatch.setattr(vending, "_places", closed_behind_our_back)
+    answers = recharge(
+        actor=both(here, there), recharges=[wish(here, "a"), wish(there, "b")], now=NOW
+    )
+    assert codes(answers) == ["period_closed", ""]
+    assert len(looks) == 2
+    assert rows("SELECT account_id FROM payment") == [(there.accounts["1001"],)]
+
+
+def test_a_refusal_of_the_ledger_that_no_second_look_explains_is_not_tried_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here, tries = place(), []
+
+    def never(**_: Any) -> None:
+        tries.append(1)
+        raise PeriodClosed("closed")
+
+    monkeypatch.setattr(vending, "append_events", never)
+    with pytest.raises(PeriodClosed):
+        recharge(actor=here.operator, recharges=[wish(here, "a")], now=NOW)
+    assert len(tries) == 2 and one("SELECT count(*) FROM idempotency WHERE key = 'a'") == 0
+
+
+@pytest.mark.parametrize("login", ["owner", "web"])
+def test_a_key_used_at_a_property_out_of_sight_is_refused_alone_and_tells_nothing(
+    database: str, login: str
+) -> None:
+    """One key, one effect, whatever account it names (invariant 4), and no word of the other place."""
+    here, there = place(), place()
+    recharge(actor=both(here, there), recharges=[wish(there, "used", 7_654_321)], now=NOW)
+    before = snapshot()
+    dsn = database if login == "owner" else role_dsn(database, login)
+    with signed_in(dsn, database):
+        (reused,) = recharge(actor=here.operator, recharges=[wish(here, "used")], now=NOW)
+        assert codes([reused]) == ["key_reused"]
+        # Not to be told from a key that was used for something else at one's own property.
+        recharge(actor=here.operator, recharges=[wish(here, "own")], now=NOW)
+        (own,) = recharge(actor=here.operator, recharges=[wish(here, "own", 1)], now=NOW)
+        assert own == replace(reused, key="own")
+        answers = recharge(
+            actor=here.operator, recharges=[wish(here, k) for k in ("x", "used", "y")], now=NOW
+        )
+    assert codes(answers) == ["", "key_reused", ""]
+    numbers = [each.receipt_number for each in answers if isinstance(each, Recharged)]
+    assert numbers == [2, 3], "what was undone has left a gap"
+    assert [row for row in before["transfer"] if row not in snapshot()["transfer"]] == [] and len(
+        snapshot()["transfer"]
+    ) == len(before["transfer"]) + 3
+    (again,) = recharge(
+        actor=both(here, there), recharges=[wish(there, "used", 7_654_321)], now=NOW
+    )
+    assert isinstance(again, Recharged) and again.repeated
+    assert one("SELECT count(*) FROM idempotency WHERE key = 'used'") == 1

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from django.db import connection
 
@@ -18,6 +18,7 @@ from prewatt.core.rating import Component
 from prewatt.ledger.operations import (
     Event,
     Leg,
+    PeriodClosed,
     append_events,
     lock_accounts,
     new_event_ids,
@@ -30,6 +31,9 @@ LIMIT_MICRO = 100_000 * MICRO
 
 #: A payment may be dated this far ahead of our clock and no farther.
 CLOCK_TOLERANCE = timedelta(minutes=2)
+
+#: As long as ``payment.reference``.
+REFERENCE_MAX = 80
 
 RECEIPT_SERIES = "R"
 _COUNTER = {"cash": CounterAccount.CASH}
@@ -77,48 +81,100 @@ def recharge(*, actor: Actor, recharges: Sequence[Recharge], now: datetime) -> l
     """Recharge any number of accounts in one transaction; answers are in the order asked.
 
     Each refusal is decided inside the set and touches nobody else. The same key with the same body
-    gets the stored answer (``repeated``), with another body it is refused (invariant 4). Nothing
-    is answered before the commit (invariant 9). Raises PermissionRefused.
+    gets the stored answer (``repeated``), with another body it is refused (invariant 4), also where
+    the caller used it at a property that is out of scope now. Nothing is answered before the
+    commit (invariant 9). Raises PermissionRefused.
     """
     require(actor, "vending.recharge")
-    with scope(actor):
-        answers: dict[int, Answer] = {
-            at: refused
-            for at, wish in enumerate(recharges)
-            if (refused := _malformed(wish, now)) is not None
-        }
-        _lock_keys(actor, [wish for at, wish in enumerate(recharges) if at not in answers])
-        places = _places(lock_accounts([wish.account_id for wish in recharges]))
-        fresh: list[int] = []
-        stored = _stored_answers(actor, recharges)
-        seen: dict[str, int] = {}
-        for at, wish in enumerate(recharges):
-            if at in answers:
-                continue
-            before = stored.get(wish.key)
-            if before is not None:
-                answers[at] = _repeat(wish, *before)
-            elif wish.key in seen:
-                if body_hash(wish) != body_hash(recharges[seen[wish.key]]):
-                    answers[at] = _key_reused(wish)
-            elif wish.account_id not in places:
-                answers[at] = RechargeRefused(
-                    wish.key,
-                    "vending.recharge.unknown_account",
-                    f"There is no account {wish.account_id} you may recharge. Nothing was taken.",
-                )
-            else:
-                seen[wish.key] = at
-                fresh.append(at)
-        done = _book(actor, [recharges[at] for at in fresh], places, now)
-        answers.update(zip(fresh, done, strict=True))
-        for at, wish in enumerate(recharges):
-            if at not in answers:
-                first = answers[seen[wish.key]]
-                answers[at] = (
-                    replace(first, repeated=True) if isinstance(first, Recharged) else first
-                )
+    taken: frozenset[str] = frozenset()
+    closed_meanwhile = False
+    while True:
+        try:
+            with scope(actor):
+                return _recharge(actor, recharges, taken, now)
+        except _KeysTaken as known:
+            # Undone and once more without them: a key is never free again, so this ends.
+            taken |= known.keys
+        except PeriodClosed:
+            # Closed after we looked: once more, and those accounts are refused in the set.
+            if closed_meanwhile:
+                raise
+            closed_meanwhile = True
+
+
+class _KeysTaken(Exception):
+    """Keys that the caller used at a property whose rows we cannot see; nothing stands."""
+
+    def __init__(self, keys: frozenset[str]) -> None:
+        super().__init__(f"{len(keys)} keys are taken")
+        self.keys = keys
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where an account is; ``open_from`` is set when the books are closed to an entry of now."""
+
+    property_id: int
+    legal_entity_id: int
+    open_from: date | None
+
+
+def _recharge(
+    actor: Actor, recharges: Sequence[Recharge], taken: frozenset[str], now: datetime
+) -> list[Answer]:
+    """Decide each wish, then book those that stand; ``taken`` keys stand for something unseen."""
+    answers: dict[int, Answer] = {
+        at: refused
+        for at, wish in enumerate(recharges)
+        if (refused := _malformed(wish, now)) is not None
+    }
+    sound = [wish for at, wish in enumerate(recharges) if at not in answers]
+    _lock_keys(actor, sound)
+    places = _places(lock_accounts([wish.account_id for wish in sound]), now)
+    fresh: list[int] = []
+    stored = _stored_answers(actor, sound)
+    seen: dict[str, int] = {}
+    for at, wish in enumerate(recharges):
+        if at in answers:
+            continue
+        before = stored.get(wish.key)
+        if before is not None:
+            answers[at] = _repeat(wish, *before)
+        elif wish.key in seen:
+            if body_hash(wish) != body_hash(recharges[seen[wish.key]]):
+                answers[at] = _key_reused(wish)
+        elif (refused := _refused_there(wish, places.get(wish.account_id), taken)) is not None:
+            answers[at] = refused
+        else:
+            seen[wish.key] = at
+            fresh.append(at)
+    done = _book(actor, [recharges[at] for at in fresh], places, now)
+    answers.update(zip(fresh, done, strict=True))
+    for at, wish in enumerate(recharges):
+        if at not in answers:
+            first = answers[seen[wish.key]]
+            answers[at] = replace(first, repeated=True) if isinstance(first, Recharged) else first
     return [answers[at] for at in range(len(recharges))]
+
+
+def _refused_there(
+    wish: Recharge, place: _Place | None, taken: frozenset[str]
+) -> RechargeRefused | None:
+    """What can be refused by looking at the account and at the keys out of sight."""
+    if place is None:
+        return RechargeRefused(
+            wish.key,
+            "vending.recharge.unknown_account",
+            f"There is no account {wish.account_id} you may recharge. Nothing was taken.",
+        )
+    if place.open_from is not None:
+        return RechargeRefused(
+            wish.key,
+            "vending.recharge.period_closed",
+            f"The books are open from {place.open_from:%Y-%m-%d} on and this recharge would lie "
+            "before. Sell it from that day on. Nothing was taken.",
+        )
+    return _key_reused(wish) if wish.key in taken else None
 
 
 def _malformed(wish: Recharge, now: datetime) -> RechargeRefused | None:
@@ -128,8 +184,15 @@ def _malformed(wish: Recharge, now: datetime) -> RechargeRefused | None:
         problem = ("amount_not_positive", "The amount must be more than zero.")
     elif wish.amount > LIMIT_MICRO:
         problem = ("amount_over_limit", f"One recharge takes at most {LIMIT_MICRO // MICRO}.")
-    elif not 1 <= len(wish.key) <= 128:
-        problem = ("key_malformed", "The idempotency key must have 1 to 128 characters.")
+    elif not (1 <= len(wish.key) <= 128 and wish.key.isprintable()):
+        problem = ("key_malformed", "The idempotency key must have 1 to 128 printable characters.")
+    elif not (len(wish.reference) <= REFERENCE_MAX and wish.reference.isprintable()):
+        problem = (
+            "reference_malformed",
+            f"The reference must have at most {REFERENCE_MAX} printable characters.",
+        )
+    elif not 0 < wish.account_id < 2**63:
+        problem = ("unknown_account", f"There is no account {wish.account_id} you may recharge.")
     elif wish.way not in {"cash", "online", "transfer"}:
         problem = ("way_unknown", f"There is no way of paying called {wish.way!r}.")
     elif wish.paid_at > now + CLOCK_TOLERANCE:
@@ -191,20 +254,24 @@ def _key_reused(wish: Recharge) -> RechargeRefused:
     )
 
 
-def _places(account_ids: Sequence[int]) -> dict[int, tuple[int, int]]:
-    """account → (property, legal entity), for open accounts that are in scope."""
+def _places(account_ids: Sequence[int], now: datetime) -> dict[int, _Place]:
+    """Where open accounts are that are in scope, and whether their books take an entry of now."""
     with connection.cursor() as cursor:
         cursor.execute(
-            """SELECT s.account_id, s.property_id, s.legal_entity_id
+            """SELECT s.account_id, s.property_id, s.legal_entity_id,
+                      CASE WHEN %s < l.open_from::timestamp AT TIME ZONE p.time_zone
+                           THEN l.open_from END
                FROM account_state s JOIN account a ON a.id = s.account_id
+               JOIN property p ON p.id = s.property_id
+               LEFT JOIN ledger_period l ON l.property_id = s.property_id
                WHERE s.account_id = ANY(%s) AND a.closed_at IS NULL""",
-            [list(account_ids)],
+            [now, list(account_ids)],
         )
-        return {int(row[0]): (int(row[1]), int(row[2])) for row in cursor.fetchall()}
+        return {int(row[0]): _Place(*row[1:]) for row in cursor.fetchall()}
 
 
 def _book(
-    actor: Actor, wishes: Sequence[Recharge], places: dict[int, tuple[int, int]], now: datetime
+    actor: Actor, wishes: Sequence[Recharge], places: dict[int, _Place], now: datetime
 ) -> list[Recharged]:
     if not wishes:
         return []
@@ -230,7 +297,7 @@ def _book(
         now=now,
         rows=[
             (
-                places[each.account_id][0],
+                places[each.account_id].property_id,
                 f"account:{each.account_id}",
                 {"amount": each.amount, "event": each.event_id, "receipt": each.receipt_number},
             )
@@ -241,7 +308,7 @@ def _book(
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_notify('changed', p::text) FROM unnest(%s::bigint[]) AS p",
-            [sorted({places[wish.account_id][0] for wish in wishes})],
+            [sorted({places[wish.account_id].property_id for wish in wishes})],
         )
     return done
 
@@ -260,9 +327,9 @@ def _leg(wish: Recharge, now: datetime) -> Leg:
     )
 
 
-def _receipt_numbers(wishes: Sequence[Recharge], places: dict[int, tuple[int, int]]) -> list[int]:
+def _receipt_numbers(wishes: Sequence[Recharge], places: dict[int, _Place]) -> list[int]:
     """Consecutive numbers per legal entity, series rows locked in order of the entity."""
-    entities = [places[wish.account_id][1] for wish in wishes]
+    entities = [places[wish.account_id].legal_entity_id for wish in wishes]
     following = {
         entity: next_document_number(
             legal_entity_id=entity, series=RECEIPT_SERIES, count=entities.count(entity)
@@ -294,11 +361,11 @@ def _write_payments(
     actor: Actor,
     wishes: Sequence[Recharge],
     done: Sequence[Recharged],
-    places: dict[int, tuple[int, int]],
+    places: dict[int, _Place],
     now: datetime,
 ) -> None:
     accounts = [each.account_id for each in done]
-    properties = [places[each][0] for each in accounts]
+    properties = [places[each].property_id for each in accounts]
     events = [each.event_id for each in done]
     amounts = [each.amount for each in done]
     with connection.cursor() as cursor:
@@ -329,7 +396,7 @@ def _write_payments(
                 RECEIPT_SERIES,
                 now,
                 properties,
-                [places[each][1] for each in accounts],
+                [places[each].legal_entity_id for each in accounts],
                 [each.receipt_number for each in done],
                 accounts,
                 events,
@@ -342,22 +409,28 @@ def _write_keys(
     actor: Actor,
     wishes: Sequence[Recharge],
     done: Sequence[Recharged],
-    places: dict[int, tuple[int, int]],
+    places: dict[int, _Place],
     now: datetime,
 ) -> None:
+    """Keep each answer under its key; raises _KeysTaken for keys that the database knows already."""
     with connection.cursor() as cursor:
         cursor.execute(
             """INSERT INTO idempotency (caller, key, body_hash, account_id, property_id, answer,
                    created_at)
                SELECT %s, k, h, a, p, j, %s FROM unnest(%s::text[], %s::bytea[], %s::bigint[],
-                   %s::bigint[], %s::jsonb[]) AS t(k, h, a, p, j)""",
+                   %s::bigint[], %s::jsonb[]) AS t(k, h, a, p, j)
+               ON CONFLICT (caller, key) DO NOTHING
+               RETURNING key""",
             [
                 actor.code,
                 now,
                 [wish.key for wish in wishes],
                 [body_hash(wish) for wish in wishes],
                 [wish.account_id for wish in wishes],
-                [places[wish.account_id][0] for wish in wishes],
+                [places[wish.account_id].property_id for wish in wishes],
                 [json.dumps(asdict(each)) for each in done],
             ],
         )
+        kept = {row[0] for row in cursor.fetchall()}
+    if len(kept) < len(wishes):
+        raise _KeysTaken(frozenset(wish.key for wish in wishes) - kept)
