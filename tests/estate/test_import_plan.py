@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from tests.estate.tables import NOW, Tables, tables
 
-from prewatt.estate.imports import EstatePlan, plan_property
+from prewatt.estate.imports import EMERGENCY_LIMIT_MICRO, EstatePlan, plan_property
 from prewatt.estate.sheets import ImportRefused, PropertySheets
+from prewatt.vending.operations import LIMIT_MICRO
 
 
 def _plan(made: Tables) -> EstatePlan:
@@ -65,6 +66,13 @@ def test_the_tables_themselves_are_in_order() -> None:
         ("accounts", 0, "opening_balance", "25.505", "cell.amount_too_many_decimals"),
         ("accounts", 0, "opening_balance", "1e9", "cell.amount_malformed"),
         ("accounts", 0, "opening_balance", "9999999", "cell.amount_over_limit"),
+        ("accounts", 0, "emergency_credit", "five", "cell.amount_malformed"),
+        ("accounts", 0, "emergency_credit", "5,00", "cell.amount_malformed"),
+        ("accounts", 0, "emergency_credit", "5.001", "cell.amount_too_many_decimals"),
+        ("accounts", 0, "emergency_credit", "-1", "cell.amount_negative"),
+        ("accounts", 0, "emergency_credit", "−0.01", "cell.amount_negative"),
+        ("accounts", 0, "emergency_credit", "100000.01", "cell.amount_over_limit"),
+        ("accounts", 1, "emergency_credit", "5", "account.vacancy_emergency"),
         ("accounts", 0, "protection", "friend", "cell.unknown_word"),
         ("accounts", 0, "tariff", "gone", "reference.unknown"),
         ("accounts", 0, "kind", "gift", "cell.unknown_word"),
@@ -85,3 +93,41 @@ def test_each_bad_cell_is_named(sheet: str, row: int, column: str, value: str, c
     assert (sheet, row + 2, column, code) in told
     for each in refused.value.errors:
         assert each.problem.endswith(".") and each.remedy.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("value", "micro"),
+    [("", 0), ("0", 0), ("5", 5_000_000), ("12.5", 12_500_000), ("100000", 10**11)],
+)
+def test_emergency_credit_is_optional_and_in_units_of_the_currency(value: str, micro: int) -> None:
+    made = tables()
+    made["accounts"][0]["emergency_credit"] = value
+    assert {each.number: each.emergency_micro for each in _plan(made).accounts} == {
+        "1001": micro,
+        "OWN-LIFT": 0,
+        "V-A-102": 0,
+    }
+
+
+def test_emergency_credit_has_the_decimals_of_its_currency() -> None:
+    made = tables()
+    made["property"][0] |= {"currency": "JPY", "minor_digits": "0"}
+    made["accounts"][0] |= {"opening_balance": "2550", "emergency_credit": "500.5"}
+    with pytest.raises(ImportRefused) as refused:
+        _plan(made)
+    assert "cell.amount_too_many_decimals" in {each.code for each in refused.value.errors}
+
+
+def test_what_is_too_much_or_below_zero_is_told_the_bound() -> None:
+    made = tables()
+    made["accounts"][0] |= {"opening_balance": "1000001", "emergency_credit": "100001"}
+    with pytest.raises(ImportRefused) as refused:
+        _plan(made)
+    assert {each.column: each.remedy for each in refused.value.errors} == {
+        "opening_balance": "It must be at most 1000000.",
+        "emergency_credit": "It must be at most 100000.",
+    }
+
+
+def test_one_recharge_can_pay_back_all_emergency_credit() -> None:
+    assert EMERGENCY_LIMIT_MICRO <= LIMIT_MICRO

@@ -127,11 +127,22 @@ def test_opening_balances_are_transfers_that_sum_to_the_posted_balance() -> None
     ]
 
 
+def test_emergency_credit_is_granted_with_the_account() -> None:
+    made = tables()
+    made["accounts"][0] |= {"emergency_credit": "12.50", "protection": ""}
+    _import(made)
+    assert _rows(
+        """SELECT a.number, u.emergency_micro FROM supply_state u
+           JOIN account a ON a.id = u.account_id ORDER BY 1"""
+    ) == [("1001", 12_500_000), ("OWN-LIFT", 0)]
+
+
 def test_bad_rows_leave_nothing_behind() -> None:
     for sheet, row, column, value, code in (
         ("units", 1, "kind", "castle", "cell.unknown_word"),
         ("tenancies", 0, "account", "OWN-LIFT", "tenancy.foreign_account"),
         ("tariffs", 0, "approved_by", "system:import", "tariff.self_approved"),
+        ("accounts", 0, "emergency_credit", "-5", "cell.amount_negative"),
     ):
         made = tables()
         made[sheet][row][column] = value

@@ -26,9 +26,11 @@ from tests.moves.world import (
 from prewatt.access.models import Duty
 from prewatt.access.scope import Actor, PermissionRefused, system_actor
 from prewatt.core.vee import Verdict
+from prewatt.estate.imports import EMERGENCY_LIMIT_MICRO
 from prewatt.ledger.operations import KeyReused, PeriodClosed, close_period
 from prewatt.moves import operations as moves
 from prewatt.moves.words import (
+    EmergencyRefused,
     FirstRecharge,
     InFuture,
     MovedIn,
@@ -323,6 +325,30 @@ def test_a_taken_number_an_unknown_tariff_or_customer_leaves_nothing(here: World
                 opening=here.register("M-102", 2_000), key="k", now=NOW,
             )  # fmt: skip
     assert snapshot() == before
+
+
+@pytest.mark.parametrize("micro", [-1, EMERGENCY_LIMIT_MICRO + 1])
+def test_emergency_credit_out_of_bounds_leaves_nothing(here: World, micro: int) -> None:
+    """Below zero it would cut a supply that is paid for."""
+    before = snapshot()
+    wrong = replace(tenant(), emergency_micro=micro)
+    with pytest.raises(EmergencyRefused, match="between 0 and 100000"):
+        moves.move_in(
+            actor=here.administrator, unit_id=here.units["102"], tenant=wrong, at=hours(10),
+            opening=here.register("M-102", 2_000), key="k", now=NOW,
+        )  # fmt: skip
+    with pytest.raises(EmergencyRefused):
+        moves.tenant_change(
+            actor=here.administrator, unit_id=here.units["101"], tenant=wrong, at=hours(10),
+            registers=here.register("M-101", 2_000), key="k", now=NOW,
+        )  # fmt: skip
+    assert snapshot() == before
+    moves.move_in(
+        actor=here.administrator, unit_id=here.units["102"], at=hours(10), key="k", now=NOW,
+        tenant=replace(wrong, emergency_micro=EMERGENCY_LIMIT_MICRO),
+        opening=here.register("M-102", 2_000),
+    )  # fmt: skip
+    assert rows("SELECT max(emergency_micro) FROM supply_state") == [(EMERGENCY_LIMIT_MICRO,)]
 
 
 @pytest.mark.parametrize(

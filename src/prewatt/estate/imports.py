@@ -38,6 +38,9 @@ from prewatt.estate.sheets import (
 #: No wallet starts with more than this: a decimal point in the wrong place, not a balance.
 OPENING_LIMIT_MICRO: Final = 1_000_000 * MICRO
 
+#: Nor may anybody owe more in emergency credit than one recharge can pay back.
+EMERGENCY_LIMIT_MICRO: Final = 100_000 * MICRO
+
 CHARGED_ROLES: Final = frozenset({MeteringPoint.Role.SUPPLY, MeteringPoint.Role.COMMON})
 
 _MAX_WH: Final = 10**15
@@ -298,23 +301,30 @@ class Cells:
         )
         return value in ("yes", "true", "1")
 
-    def money(self, column: str, *, allow_negative: bool = False) -> int:
-        """An amount in micro-units, empty for zero."""
+    def money(self, column: str, limit_micro: int, *, allow_negative: bool = False) -> int:
+        """An amount in micro-units of at most ``limit_micro``, empty for zero."""
         value = self.row.cells.get(column, "")
         try:
             return parse_amount(
                 value or "0",
                 minor_digits=self._minor_digits,
-                limit_micro=OPENING_LIMIT_MICRO,
+                limit_micro=limit_micro,
                 allow_zero=True,
                 allow_negative=allow_negative,
             )
         except AmountRefused as refused:
+            remedies = {
+                "negative": "It must not be less than zero.",
+                "over_limit": f"It must be at most {limit_micro // MICRO}.",
+            }
             self.fault(
                 column,
                 f"cell.amount_{refused.reason}",
                 f"{value!r} is not an amount here.",
-                f"Write it like 25.50, with at most {self._minor_digits} decimals.",
+                remedies.get(
+                    refused.reason,
+                    f"Write it like 25.50, with at most {self._minor_digits} decimals.",
+                ),
             )
             return 0
 
@@ -696,6 +706,14 @@ def _account(cells: Cells) -> AccountPlan:
             "A customer's account names no unit.",
             "Leave it empty here; the tenancy says which unit it pays for.",
         )
+    emergency = cells.money("emergency_credit", EMERGENCY_LIMIT_MICRO)
+    if kind == "vacancy" and emergency:
+        cells.fault(
+            "emergency_credit",
+            "account.vacancy_emergency",
+            "A vacancy account has no emergency credit, as its owner is not cut off for money.",
+            "Leave it empty.",
+        )
     protection = cells.word("protection", [each.word for each in Protection], default="none")
     return AccountPlan(
         number=cells.text("number", 24),
@@ -703,8 +721,10 @@ def _account(cells: Cells) -> AccountPlan:
         customer=customer,
         unit=unit,
         tariff=cells.text("tariff", 24, default=""),
-        opening_balance_micro=cells.money("opening_balance", allow_negative=True),
-        emergency_micro=cells.money("emergency_credit"),
+        opening_balance_micro=cells.money(
+            "opening_balance", OPENING_LIMIT_MICRO, allow_negative=True
+        ),
+        emergency_micro=emergency,
         protection=Protection[protection.upper()],
         opened_at=_EARLIEST,
     )

@@ -20,7 +20,7 @@ from prewatt.billing.operations import assign_tariff
 from prewatt.core.readings import ReadingSource
 from prewatt.core.vee import HELD_VERDICTS, VERDICT_NAMES
 from prewatt.estate import operations as estate
-from prewatt.estate.imports import vacancy_number
+from prewatt.estate.imports import EMERGENCY_LIMIT_MICRO, vacancy_number
 from prewatt.estate.models import Customer, Meter, Tenancy
 from prewatt.estate.operations import NewCustomer, NewMeter, RegisterValue
 from prewatt.ledger.operations import open_accounts
@@ -36,6 +36,7 @@ from prewatt.moves.registers import (
 )
 from prewatt.moves.relays import withdraw_orders
 from prewatt.moves.words import (
+    EmergencyRefused,
     FirstRecharge,
     MeterExchanged,
     MovedIn,
@@ -112,7 +113,7 @@ def move_in(
 
     ``opening`` has one register for each meter of the unit; what the meters counted before it is
     the vacancy account's. Idempotent by ``key``. Raises as ``move_out``, and UnitOccupied,
-    NameTaken, RechargeFailed.
+    NameTaken, EmergencyRefused, RechargeFailed.
     """
     require(actor, "moves.tenant")
     body = {
@@ -327,6 +328,8 @@ def _enter(
     now: datetime,
 ) -> MovedIn:
     """Open the new tenant's account at zero and let it pay from the opening registers on."""
+    if not 0 <= tenant.emergency_micro <= EMERGENCY_LIMIT_MICRO:
+        raise EmergencyRefused
     customer_id = _customer(unit.property_id, tenant.customer)
     number = tenant.account_number or f"{unit.building}-{unit.code}-{unit.tenancies + 1}"
     account_id = _open_account(

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from prewatt.core.money import MICRO
 from prewatt.core.vocabulary import Protection
+from prewatt.estate.imports import EMERGENCY_LIMIT_MICRO
 from prewatt.estate.operations import NewCustomer
 from prewatt.vending.operations import RechargeRefused
 
@@ -63,6 +65,15 @@ class NameTaken(MoveRefused):
     """The account number or meter serial is in use already."""
 
 
+class EmergencyRefused(MoveRefused):
+    """Emergency credit is not below zero, where it would cut a supply that is paid for, nor endless."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"emergency credit must lie between 0 and {EMERGENCY_LIMIT_MICRO // MICRO}"
+        )
+
+
 class RechargeFailed(MoveRefused):
     """The first recharge was refused, and with it the moving in. ``code`` says why."""
 
@@ -73,7 +84,10 @@ class RechargeFailed(MoveRefused):
 
 @dataclass(frozen=True, slots=True)
 class NewTenant:
-    """Who moves in: a known customer's id or a new customer. The account number may be left to us."""
+    """Who moves in: a known customer's id or a new customer. The account number may be left to us.
+
+    ``emergency_micro`` is how far below zero the account may go, in micro-units.
+    """
 
     customer: int | NewCustomer
     tariff_code: str

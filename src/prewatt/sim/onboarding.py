@@ -18,6 +18,7 @@ from prewatt.moves.onboarding import import_property
 from prewatt.sim.history import opening_registers, registers
 from prewatt.sim.loads import load_profile, scale_ppm_for
 from prewatt.sim.property import (
+    EMERGENCY_CREDIT,
     PROPERTY_CODE,
     TIME_ZONE,
     UTC_OFFSET_S,
@@ -27,7 +28,7 @@ from prewatt.sim.property import (
 )
 from prewatt.supply.operations import set_policy
 
-EMERGENCY_MICRO = 5 * MICRO
+EMERGENCY_MICRO = EMERGENCY_CREDIT * MICRO
 
 #: What some units have left when the visitor arrives, in micro-units: about to be cut, about to be
 #: warned, in emergency credit, already exhausted, low.
@@ -91,7 +92,6 @@ def make_property(
             body=POLICY,
             now=opened,
         )
-        _grant_emergency_credit()
         _make_users(sign_ins, report.property_id, now)
         with connection.cursor() as cursor:
             cursor.execute(
@@ -119,16 +119,6 @@ def _midnight(now: datetime, days: int) -> datetime:
 
 def _last_quarter(now: datetime) -> datetime:
     return now.replace(minute=now.minute // 15 * 15, second=0, microsecond=0)
-
-
-def _grant_emergency_credit() -> None:
-    """Every tenant has the same emergency credit; the owner's vacancy accounts have none."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """UPDATE supply_state SET emergency_micro = %s WHERE account_id IN
-                   (SELECT id FROM account WHERE kind = 'customer')""",
-            [EMERGENCY_MICRO],
-        )
 
 
 def _make_users(

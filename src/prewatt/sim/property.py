@@ -14,6 +14,8 @@ from datetime import datetime
 from prewatt.estate.sheets import PropertySheets
 
 PROPERTY_CODE = "FERN"
+#: What every tenant may use beyond zero, in whole units of the currency.
+EMERGENCY_CREDIT = 5
 TIME_ZONE = "Europe/Berlin"
 HOLIDAYS = "DE-HE"
 #: Standard time's offset; the load shapes know no daylight saving.
@@ -277,6 +279,7 @@ def property_sheets(
                     "unit": "",
                     "tariff": u.tariff,
                     "opening_balance": f"{20 + number * 13 % 60}.00",
+                    "emergency_credit": EMERGENCY_CREDIT,
                     "protection": u.protection,
                 }
                 for number, u in enumerate(tenants)
