@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import secrets
 import shutil
@@ -17,14 +16,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import psycopg
+
 from prewatt import wiring
-from prewatt.runtime.broker import prepare_broker, wait_until_listening, write_address
+from prewatt.migrate import is_stamped, leave_stamp, migrate, stamp_of
+from prewatt.runtime.broker import (
+    BrokerCommand,
+    prepare_broker,
+    wait_until_listening,
+    write_address,
+)
 from prewatt.runtime.embedded_postgres import EmbeddedPostgres
 from prewatt.runtime.progress_page import Progress, ProgressPage
 from prewatt.runtime.state import CannotRunError, own_directory, secret_text, state_directory
@@ -38,7 +46,10 @@ SIM_PROCESSES = 2
 REPORT_PERIOD_S = 15
 #: The demo's working day begins here (local time), well inside the permitted window.
 START_HOUR, START_MINUTE = 10, 12
+#: A demo that stopped before this hour goes on with the same day.
+END_HOUR = 14
 _READY_TIMEOUT_S = 90.0
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SIGN_INS = (
     ("admin@fernmoor.example", "Ines Halvard", "administrator"),
     ("desk@fernmoor.example", "Tomas Reyl", "operator"),
@@ -53,6 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reset", action="store_true", help="forget everything and start afresh")
     parser.add_argument("--units", type=int, default=UNITS, help=f"default: {UNITS}")
     parser.add_argument("--days", type=int, default=DAYS, help=f"days of history (default: {DAYS})")
+    parser.add_argument(
+        "--broker",
+        choices=("mosquitto", "amqtt"),
+        help="default: Mosquitto where it is installed, else amqtt, which comes along",
+    )
     parser.add_argument(
         "--until-ready", action="store_true", help="stop as soon as everything runs (for tests)"
     )
@@ -100,18 +116,25 @@ class _Demo:
         postgres = EmbeddedPostgres(self.state_dir)
         if self.arguments.reset:
             postgres.reset()
-            (self.state_dir / "demo.json").unlink(missing_ok=True)
-        owner = postgres.start()
-        try:
+            self._file.unlink(missing_ok=True)
+        with ExitStack() as stack:
+            stack.callback(postgres.stop)
+            supervisor = stack.enter_context(Supervisor(self.state_dir))
+            if "property_id" not in self._facts():
+                for name in ("meters", "broker"):
+                    # What older meters counted, and what a broker kept for them, belongs to no one now.
+                    shutil.rmtree(self.state_dir / name, ignore_errors=True)
+            broker = prepare_broker(self.state_dir / "broker", kind=self.arguments.broker)
+            supervisor.start("broker", broker.arguments)
+            owner = postgres.start()
             self._set_up(owner)
-            with Supervisor(self.state_dir) as supervisor:
-                self._start(supervisor, postgres)
-                self._announce(time.monotonic() - began)
-                if not self.arguments.until_ready:
-                    supervisor.run(self._remember, tick_s=2.0)
-                self._remember()
-        finally:
-            postgres.stop()
+            self._start(supervisor, postgres, broker)
+            self._announce(time.monotonic() - began)
+            if not self.arguments.until_ready:
+                supervisor.run(self._remember, tick_s=2.0)
+            supervisor.stop()
+            # Last of all: nothing may have happened later than what the demo's clock goes on from.
+            self._remember()
         print("Stopped. Everything is kept; ./run demo goes on from here.")
         return 0
 
@@ -128,49 +151,63 @@ class _Demo:
 
     def _remember(self) -> None:
         """Keep the demo's present, so that its time goes on from here after a restart."""
-        facts = self._facts() | {"last_us": int(wiring.now().timestamp() * 1e6)}
+        self._write(self._facts() | {"last_us": _us(wiring.now())})
+
+    def _write(self, facts: Mapping[str, Any]) -> None:
         draft = self._file.with_suffix(".new")
         draft.write_text(json.dumps(facts))
         draft.replace(self._file)
 
     def _set_up(self, owner: str) -> None:
-        """Choose the demo's clock, start Django as owner, and make the property once."""
+        """Choose the demo's clock and bring the database up to date; make the property once."""
         facts = self._facts()
-        last = facts.get("last_us")
-        begins = demo_start(
-            None if last is None else datetime.fromtimestamp(last / 1e6, UTC), datetime.now(UTC)
-        )
-        offset = begins - datetime.now(UTC)
-        os.environ[wiring.OFFSET_VARIABLE] = str(round(offset.total_seconds() * 1e6))
-        wiring._OFFSET = wiring.clock_offset()
+        self._set_clock(facts)
         os.environ.update(
             PREWATT_DSN=owner,
             PREWATT_DEMO="1",
             PREWATT_OUTBOX="1",
             PREWATT_SECRET_KEY=wiring.secret_key(self.state_dir),
         )
-        wiring.start_django()
-        from prewatt.migrate import migrate
-
-        migrate(passwords=wiring.role_passwords(self.state_dir), today=wiring.now().date())
+        passwords, today = wiring.role_passwords(self.state_dir), wiring.now().date()
+        stamp = stamp_of(passwords=passwords, today=today)
+        with psycopg.connect(owner, autocommit=True) as connection:
+            if not is_stamped(connection, stamp):
+                wiring.start_django()
+                migrate(passwords=passwords, today=today)
+                leave_stamp(connection, stamp)
         if "property_id" not in facts:
-            from prewatt.sim.onboarding import make_property
+            self._make_property(facts, owner)
 
-            self.progress.step("property")
-            for name in ("meters", "broker"):
-                # What older meters counted, and what a broker kept for them, belongs to no one now.
-                shutil.rmtree(self.state_dir / name, ignore_errors=True)
-            facts = make_property(
-                units=self.arguments.units,
-                days=self.arguments.days,
-                now=wiring.now(),
-                sign_ins=[(*each, self._password(each[2])) for each in _SIGN_INS],
-            )
-            self._feed(facts, owner)
-            self._file.write_text(json.dumps(facts))
-            self._remember()
+    def _set_clock(self, facts: dict[str, Any]) -> None:
+        """Let this process and its children live at the demo's time, and remember how far off it is."""
+        real, last_us = datetime.now(UTC), facts.get("last_us")
+        if last_us is not None and last_us < facts.get("day_ends_us", 0):
+            begins = _moment(last_us)
+        else:
+            # Only here is a calendar needed, which takes its time to load.
+            begins = demo_start(None if last_us is None else _moment(last_us), real)
+            facts["day_ends_us"] = _us(day_end(begins))
+        facts["clock_offset_us"] = _us(begins) - _us(real)
+        os.environ[wiring.OFFSET_VARIABLE] = str(facts["clock_offset_us"])
+        wiring._OFFSET = wiring.clock_offset()
+        self._write(facts)
+
+    def _make_property(self, clock: Mapping[str, Any], owner: str) -> None:
+        """Make the property as it stood at the beginning of its history, and feed that."""
         from django.db import connection
 
+        from prewatt.sim.onboarding import make_property
+
+        self.progress.step("property")
+        wiring.start_django()
+        facts = make_property(
+            units=self.arguments.units,
+            days=self.arguments.days,
+            now=wiring.now(),
+            sign_ins=[(*each, self._password(each[2])) for each in _SIGN_INS],
+        )
+        self._feed(facts, owner)
+        self._write({**clock, **facts})
         connection.close()
 
     def _password(self, duty: str) -> str:
@@ -207,39 +244,50 @@ class _Demo:
         seconds = time.monotonic() - began
         print(f"History: {count_readings():,} readings fed, rated and posted in {seconds:.1f} s.")
 
-    def _start(self, supervisor: Supervisor, postgres: EmbeddedPostgres) -> None:
-        facts = self._facts()
-        broker = prepare_broker(self.state_dir / "broker")
-        supervisor.start("broker", broker.arguments)
+    def _start(
+        self, supervisor: Supervisor, postgres: EmbeddedPostgres, broker: BrokerCommand
+    ) -> None:
+        """Start the processes, each as early as what it needs is there, until everything is live."""
+        facts, since = self._facts(), wiring.now()
         wait_until_listening(broker)
         write_address(self.state_dir, broker)
-        self.progress.step("meters")
-        mqtt = f"{broker.host}:{broker.port}"
         supervisor.start(
             "hes",
             prewatt_command("hes"),
-            {"PREWATT_DSN": postgres.dsn("head_end"), "PREWATT_MQTT": mqtt},
+            {
+                "PREWATT_DSN": postgres.dsn("head_end"),
+                "PREWATT_MQTT": f"{broker.host}:{broker.port}",
+            },
         )
-        for name, config in self._meter_configs(facts, broker.host, broker.port):
+        # It gets ready while the progress page still has the port.
+        port, patience = str(self.arguments.port), f"{_READY_TIMEOUT_S:g}"
+        supervisor.start(
+            "web",
+            prewatt_command("web", "--port", port, "--wait-for-port", patience),
+            {"PREWATT_DSN": postgres.dsn("web")},
+        )
+        self.progress.step("meters")
+        configs = self._meter_configs(facts, broker)
+        # A broker that keeps nothing would lose what meters say before the head-end listens.
+        supervisor.wait_ready("hes", timeout_s=_READY_TIMEOUT_S)
+        for name, config in configs:
             supervisor.start(name, prewatt_command("sim", "meters", "--config", str(config)))
+        self._await_meters(supervisor, facts, since, postgres.dsn())
         supervisor.start(
             "worker", prewatt_command("worker"), {"PREWATT_DSN": postgres.dsn("clerk")}
         )
-        self._switch_faults(facts, mqtt)
-        self._await_meters(supervisor, facts)
         self.progress.step("web")
+        supervisor.wait_ready("web", timeout_s=_READY_TIMEOUT_S)
         self.page.close()
-        supervisor.start(
-            "web",
-            prewatt_command("web", "--port", str(self.arguments.port)),
-            {"PREWATT_DSN": postgres.dsn("web")},
-        )
         supervisor.wait_for("web", self._web_answers, timeout_s=30)
 
     def _meter_configs(
-        self, facts: Mapping[str, Any], host: str, port: int
+        self, facts: Mapping[str, Any], broker: BrokerCommand
     ) -> list[tuple[str, Path]]:
-        """Write one configuration per simulator process."""
+        """Write one configuration per simulator process.
+
+        Its faults are what makes the demo worth watching: a heater here, an open cover there.
+        """
         from prewatt.sim.property import UTC_OFFSET_S
 
         configs = []
@@ -247,55 +295,50 @@ class _Demo:
         folder.mkdir(exist_ok=True)
         for number in range(SIM_PROCESSES):
             path = folder / f"meters-{number}.json"
+            meters = facts["meters"][number::SIM_PROCESSES]
+            serials = {meter["serial"] for meter in meters}
             path.write_text(
                 json.dumps(
                     {
                         "name": f"demo-{number}",
-                        "host": host,
-                        "port": port,
+                        "host": broker.host,
+                        "port": broker.port,
                         "state_file": str(folder / f"state-{number}.json"),
-                        "clock_offset_us": int(os.environ[wiring.OFFSET_VARIABLE]),
+                        "clock_offset_us": facts["clock_offset_us"],
                         "utc_offset_s": UTC_OFFSET_S,
                         "report_period_s": REPORT_PERIOD_S,
-                        "meters": facts["meters"][number::SIM_PROCESSES],
+                        "meters": meters,
+                        "faults": [fault for fault in facts["faults"] if fault[0] in serials],
                     }
                 )
             )
             configs.append((f"meters-{number}", path))
         return configs
 
-    def _switch_faults(self, facts: Mapping[str, Any], mqtt: str) -> None:
-        """What makes the demo worth watching: a heater here, an open cover there, silent meters."""
-        from paho.mqtt import publish
+    def _await_meters(
+        self, supervisor: Supervisor, facts: Mapping[str, Any], since: datetime, owner: str
+    ) -> None:
+        """Until every meter that should speak has been heard since this start.
 
-        from prewatt.sim.process import fault_topic
-
-        # Its client notes at level ERROR that it has hung up, which is what was asked of it.
-        logging.getLogger("paho").setLevel(logging.CRITICAL)
-        host, _, port = mqtt.rpartition(":")
-        publish.multiple(
-            [
-                # Retained, because a meter may connect later than this.
-                (fault_topic(serial), json.dumps({"name": name, "value": value}), 1, True)
-                for serial, name, value in facts["faults"]
-            ],
-            hostname=host,
-            port=int(port),
-        )
-
-    def _await_meters(self, supervisor: Supervisor, facts: Mapping[str, Any]) -> None:
-        """Until every meter that should speak has said hello."""
-        from prewatt.sim.onboarding import meters_heard_since
-
-        since = wiring.now() - timedelta(minutes=1)
+        One that a visitor has silenced stays silent over a restart, so when no more meters come in
+        for longer than any of them waits between two reports, the demo goes on without the rest.
+        """
         total = len(facts["meters"]) - sum(1 for each in facts["faults"] if each[1] == "outage")
+        heard, news_at = 0, time.monotonic()
+        with psycopg.connect(owner, autocommit=True) as connection:
 
-        def all_live() -> bool:
-            heard = meters_heard_since(since)
-            self.progress.step("meters", done=min(heard, total), total=total)
-            return heard >= total
+            def are_live() -> bool:
+                nonlocal heard, news_at
+                before, heard = heard, _meters_heard(connection, since)
+                now = time.monotonic()
+                if heard != before:
+                    news_at = now
+                    self.progress.step("meters", done=min(heard, total), total=total)
+                return heard >= total or (heard > 0 and now - news_at > 2 * REPORT_PERIOD_S)
 
-        supervisor.wait_for("hes", all_live, timeout_s=_READY_TIMEOUT_S)
+            supervisor.wait_for("hes", are_live, timeout_s=_READY_TIMEOUT_S)
+        if heard < total:
+            print(f"{total - heard} meters do not answer.")
 
     def _web_answers(self) -> bool:
         import urllib.error
@@ -323,6 +366,31 @@ class _Demo:
         sys.stdout.flush()
 
 
+# As `core.civil_time` has them, without the numpy that no second start needs in this process.
+def _us(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def _moment(at_us: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=at_us)
+
+
+def _meters_heard(connection: psycopg.Connection, since: datetime) -> int:
+    row = connection.execute(
+        "SELECT count(*) FROM meter_link WHERE last_seen_at >= %s", [since]
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def day_end(begins: datetime) -> datetime:
+    """Until when a day that began at `begins` may go on after a stop: an hour before its cuts end."""
+    from prewatt.sim.property import TIME_ZONE
+
+    local = begins.astimezone(ZoneInfo(TIME_ZONE))
+    return local.replace(hour=END_HOUR, minute=0, second=0, microsecond=0).astimezone(UTC)
+
+
 def demo_start(last: datetime | None, real: datetime) -> datetime:
     """When the demo's clock starts: where it stopped, or else on a working day inside the window.
 
@@ -341,7 +409,7 @@ def demo_start(last: datetime | None, real: datetime) -> datetime:
 
     if last is not None:
         local = last.astimezone(zone)
-        if works(local) and 9 <= local.hour < 14:
+        if works(local) and 9 <= local.hour < END_HOUR:
             return last
         step, local = timedelta(days=1), local if local.hour < 9 else local + timedelta(days=1)
     else:

@@ -7,17 +7,30 @@ another address than this machine's own.
 from __future__ import annotations
 
 import argparse
+import errno
 import ipaddress
+import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
+from prewatt.runtime.readiness import say_ready
 from prewatt.runtime.state import CannotRunError
+
+_PORT_POLL_S = 0.02
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The address and port."""
     parser.add_argument("--host", default="127.0.0.1", help="a loopback address")
     parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument(
+        "--wait-for-port",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="prepare while another program still has the port, and wait so long for it (default: 0)",
+    )
 
 
 def application() -> Callable[..., Any]:
@@ -36,8 +49,42 @@ def application() -> Callable[..., Any]:
     return get_asgi_application()
 
 
+def load_pages() -> None:
+    """Import every view and parse every template once, so that the first visitor does not wait."""
+    from django.template.loader import get_template
+    from django.urls import get_resolver
+
+    from prewatt.web.settings import TEMPLATE_FOLDER
+
+    assert get_resolver().url_patterns, "there are pages"
+    for path in sorted(TEMPLATE_FOLDER.rglob("*.html")):
+        get_template(str(path.relative_to(TEMPLATE_FOLDER)))
+
+
+def await_port(host: str, port: int, *, timeout_s: float) -> None:
+    """Return once the port is free; raises CannotRunError if it is still taken after `timeout_s`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    deadline = time.monotonic() + timeout_s
+    while True:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                    raise CannotRunError(
+                        f"port {port} of {host} cannot be had: {error.strerror}"
+                    ) from error
+            else:
+                return
+        time.sleep(_PORT_POLL_S)
+
+
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until asked to stop. Raises CannotRunError for an address that is not loopback."""
+    """Serve until asked to stop, ready as soon as only the port is missing.
+
+    Raises CannotRunError for an address that is not loopback, and for a port that stays taken.
+    """
     if not ipaddress.ip_address(arguments.host).is_loopback:
         raise CannotRunError(f"{arguments.host} is not a loopback address; put a proxy before it")
     from granian import Granian
@@ -48,6 +95,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     wiring.start_django()
     messages.compile_all()
+    load_pages()
+    say_ready()
+    await_port(arguments.host, arguments.port, timeout_s=arguments.wait_for_port)
     Granian(
         "prewatt.serve:application",
         factory=True,

@@ -5,6 +5,7 @@ import time
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 import psycopg
 import pytest
@@ -15,7 +16,7 @@ from prewatt.core.civil_time import instant_us
 from prewatt.core.vocabulary import OrderKind, OrderState
 from prewatt.head_end import raise_tamper_alert
 from prewatt.hes.frames import ReadingsFrame
-from prewatt.hes.main import HeadEnd, mqtt_config
+from prewatt.hes.main import HeadEnd, mqtt_config, run
 from prewatt.hes.session import MqttSession
 from prewatt.runtime.broker import Broker
 from prewatt.sim.command import switch_fault
@@ -175,3 +176,39 @@ def test_an_order_in_the_database_becomes_a_relay_read_back(
             assert alert == ("meter.tamper", f"meter:{meter_id}")
     thread.join(10)
     assert head_end.failure is None
+
+
+class Part:
+    """A head-end whose session connects late, and that fails in the end."""
+
+    def __init__(self) -> None:
+        self.session = self
+        self.looks = 0
+        self.said: list[int] = []
+
+    @property
+    def failure(self) -> Exception | None:
+        return OSError("gone") if self.looks > 5 else None
+
+    @property
+    def is_connected(self) -> bool:
+        self.looks += 1
+        return self.looks > 3
+
+    def wait_connected(self, timeout_s: float) -> bool:
+        return False
+
+    def start(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+
+def test_the_process_is_ready_only_once_it_is_connected(monkeypatch: pytest.MonkeyPatch) -> None:
+    part = Part()
+    monkeypatch.setattr("prewatt.hes.main._WATCH_S", 0.01)
+    monkeypatch.setattr("prewatt.hes.main.signal.signal", lambda *_: None)
+    monkeypatch.setattr("prewatt.hes.main.say_ready", lambda: part.said.append(part.looks))
+    assert run(cast(HeadEnd, part)) == 1
+    assert part.said == [4, 5, 6]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from prewatt.runtime.readiness import READY_VARIABLE, say_ready
 from prewatt.runtime.supervisor import ChildFailedError, Supervisor
 
 SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
@@ -148,6 +149,44 @@ def test_a_signal_stops_everything_and_a_kill_leaves_nothing_behind(tmp_path: Pa
             process.send_signal(number)
             assert process.stdout.read() == farewell
         assert _until(lambda child=child: not _lives(child))
+
+
+def test_a_child_is_ready_when_it_says_so_and_not_before(tmp_path: Path) -> None:
+    program = (
+        "import sys, time; from prewatt.runtime.readiness import say_ready\n"
+        "print('up', flush=True); sys.stdin = open(sys.argv[1]); sys.stdin.readline()\n"
+        "say_ready(); say_ready(); time.sleep(600)"
+    )
+    os.mkfifo(tmp_path / "go")
+    with Supervisor(tmp_path) as supervisor:
+        supervisor.start("hes", [sys.executable, "-c", program, str(tmp_path / "go")])
+        supervisor.wait_for("hes", _is_up(supervisor, "hes"), timeout_s=15)
+        assert not supervisor.is_ready("hes")
+        (tmp_path / "go").write_text("\n")
+        supervisor.wait_ready("hes", timeout_s=15)
+        pid = supervisor.pid("hes")
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        assert _until(lambda: supervisor.pid("hes") is None)
+        supervisor.check()
+        assert _until(lambda: (supervisor.check(), supervisor.pid("hes"))[1] is not None)
+        # The one that took its place has said nothing yet.
+        assert not supervisor.is_ready("hes")
+
+
+def test_a_child_that_ends_without_a_word_was_never_ready(tmp_path: Path) -> None:
+    with Supervisor(tmp_path) as supervisor:
+        supervisor.start("web", [sys.executable, "-c", "raise SystemExit('no port')"])
+        with pytest.raises(ChildFailedError, match="no port"):
+            supervisor.wait_ready("web", timeout_s=15)
+
+
+def test_without_a_supervisor_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(READY_VARIABLE, raising=False)
+    say_ready()
+    monkeypatch.setenv(READY_VARIABLE, "987654")
+    say_ready()
+    assert READY_VARIABLE not in os.environ
 
 
 def test_two_children_of_one_name_are_refused(tmp_path: Path) -> None:

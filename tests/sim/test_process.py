@@ -25,7 +25,7 @@ from prewatt.hes.frames import (
 from prewatt.hes.session import MqttConfig, MqttSession
 from prewatt.runtime.broker import Broker
 from prewatt.sim.command import run_meters, switch_fault
-from prewatt.sim.process import SimConfig, SimMeter, SimProcess, load_config
+from prewatt.sim.process import SimConfig, SimFault, SimMeter, SimProcess, load_config
 
 F = TypeVar("F", HelloFrame, ReadingsFrame, AnswerFrame, EventFrame)
 
@@ -217,6 +217,25 @@ def test_a_killed_process_takes_up_where_it_was(mosquitto: Broker, tmp_path: Pat
         assert process.wait(10) == 0
 
 
+def test_configured_faults_are_switched_at_every_start(broker: Broker, tmp_path: Path) -> None:
+    frames: queue.Queue[Frame] = queue.Queue()
+    address = f"{broker.command.host}:{broker.command.port}"
+    faults = (SimFault("PW-1", "heater", 2_000), SimFault("PW-2", "outage", 1))
+    config = msgspec.structs.replace(
+        sim_config(broker, tmp_path, "PW-1", "PW-2", period_s=60), faults=faults
+    )
+    with head_end(broker, frames.put):
+        with meters(config) as process:
+            take(frames, HelloFrame)
+            assert process.meter("PW-1").faults["heater"] == 2_000
+            time.sleep(0.3)
+            assert switch_fault("PW-1", "heater", 0, address) == 0
+            eventually(lambda: process.meter("PW-1").faults["heater"] == 0)
+            assert not process.meter("PW-2").is_online
+        with meters(config) as process:
+            assert process.meter("PW-1").faults["heater"] == 2_000
+
+
 def test_a_wrong_configuration_is_refused_with_its_place(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -224,3 +243,11 @@ def test_a_wrong_configuration_is_refused_with_its_place(
     path.write_text('{"name":"x","host":"h","port":1,"state_file":"s","meters":[{"serial":5}]}')
     assert run_meters(path) == 2
     assert "$.meters[0]" in capsys.readouterr().err
+    meter = '{"serial":"PW-1","profile":"G2-A","scale_ppm":1,"start_register_wh":1,"start_at_us":1}'
+    for wrong, words in (("PW-2", "no meter 'PW-2'"), ("PW-1", "no fault 'fire'")):
+        path.write_text(
+            f'{{"name":"x","host":"h","port":1,"state_file":"{tmp_path}/s","meters":[{meter}],'
+            f'"faults":[["{wrong}","fire",1]]}}'
+        )
+        assert run_meters(path) == 2
+        assert words in capsys.readouterr().err

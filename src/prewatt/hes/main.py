@@ -19,6 +19,7 @@ from prewatt.hes.commands import CommandDesk, CommandLoop, Orders
 from prewatt.hes.frames import EventFrame, Frame, ReadingsFrame
 from prewatt.hes.links import Device, Directory
 from prewatt.hes.session import MqttConfig, MqttSession, probe_protocol
+from prewatt.runtime.readiness import say_ready
 
 log = logging.getLogger(__name__)
 
@@ -106,14 +107,22 @@ class HeadEnd:
 
 
 def run(head_end: HeadEnd) -> int:
-    """Run until SIGTERM or SIGINT, or until a part fails; returns the exit status."""
+    """Run until SIGTERM or SIGINT, or until a part fails; returns the exit status.
+
+    Says that it is ready once it is connected: from then on no message of a meter is lost.
+    """
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     head_end.start()
-    while not stopping.wait(_WATCH_S):
-        if head_end.failure is not None:
-            log.error("the head-end ends: %r", head_end.failure)
+    # Usually a matter of milliseconds, and whoever waits for us need not wait for the next watch.
+    head_end.session.wait_connected(_WATCH_S)
+    while head_end.failure is None:
+        if head_end.session.is_connected:
+            say_ready()
+        if stopping.wait(_WATCH_S):
             break
+    else:
+        log.error("the head-end ends: %r", head_end.failure)
     head_end.stop()
     return 1 if head_end.failure is not None else 0

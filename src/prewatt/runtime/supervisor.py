@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from prewatt.runtime.children import die_with_parent
+from prewatt.runtime.readiness import READY_VARIABLE
 from prewatt.runtime.state import CannotRunError
 
 if TYPE_CHECKING:
@@ -55,6 +56,22 @@ class _Child:
     due_at: float = 0.0
     back_off_s: float = _BACK_OFF_FIRST_S
     restarts: int = field(default=0)
+    ready: bool = False
+    ready_pipe: int | None = None
+
+    def listen(self) -> int:
+        """Make the pipe on which the next process says that it is ready; returns its other end."""
+        self.ready = False
+        self.hang_up()
+        self.ready_pipe, other_end = os.pipe()
+        os.set_blocking(self.ready_pipe, False)
+        return other_end
+
+    def hang_up(self) -> None:
+        """Close our end of the pipe."""
+        if self.ready_pipe is not None:
+            os.close(self.ready_pipe)
+            self.ready_pipe = None
 
 
 class Supervisor:
@@ -114,6 +131,19 @@ class Supervisor:
     def restarts(self, name: str) -> int:
         """Return how often the child was started again."""
         return self._children[name].restarts
+
+    def is_ready(self, name: str) -> bool:
+        """Whether the child's present process has called `say_ready`."""
+        child = self._children[name]
+        if not child.ready and child.ready_pipe is not None:
+            with contextlib.suppress(BlockingIOError):
+                # An ended process closes the pipe without a word.
+                child.ready = os.read(child.ready_pipe, 1) == b"\n"
+        return child.ready
+
+    def wait_ready(self, name: str, *, timeout_s: float) -> None:
+        """Wait until the child calls `say_ready`; raises `ChildFailedError` as `wait_for` does."""
+        self.wait_for(name, lambda: self.is_ready(name), timeout_s=timeout_s)
 
     def check(self) -> None:
         """Look after the children once: start again what crashed and whose time has come."""
@@ -188,21 +218,27 @@ class Supervisor:
             if child.process is not None:
                 self._stop_group(child.process)
                 child.process = None
+            child.hang_up()
 
     def _launch(self, child: _Child) -> None:
         path = self.log_path(child.name)
         if path.exists() and path.stat().st_size > _LOG_BYTES_MAX:
             path.replace(path.with_suffix(".log.1"))
-        with path.open("ab") as log:
-            child.process = subprocess.Popen(
-                child.command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=dict(child.environ),
-                start_new_session=True,
-                preexec_fn=die_with_parent(signal.SIGTERM),
-            )
+        ready_end = child.listen()
+        try:
+            with path.open("ab") as log:
+                child.process = subprocess.Popen(
+                    child.command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env={**child.environ, READY_VARIABLE: str(ready_end)},
+                    start_new_session=True,
+                    pass_fds=[ready_end],
+                    preexec_fn=die_with_parent(signal.SIGTERM),
+                )
+        finally:
+            os.close(ready_end)
         child.started_at = time.monotonic()
 
     def _bury(self, child: _Child, status: int, now: float) -> None:

@@ -12,7 +12,7 @@ from paho.mqtt import MQTTException, publish
 from prewatt.hes.drivers.mqtt_senml.topics import is_serial
 from prewatt.runtime.broker import read_address
 from prewatt.runtime.state import state_directory
-from prewatt.sim.meter import FAULTS
+from prewatt.sim.meter import FAULTS, UnknownFault
 from prewatt.sim.process import fault_topic, load_config, run_process
 
 
@@ -43,7 +43,11 @@ def run_meters(path: Path) -> int:
     except (OSError, msgspec.DecodeError) as error:
         print(f"{path}: {error}", file=sys.stderr)
         return 2
-    run_process(config)
+    try:
+        run_process(config)
+    except UnknownFault as error:
+        print(f"{path}: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -168,15 +168,6 @@ def _meter(
     }
 
 
-def meters_heard_since(since: datetime) -> int:
-    """How many meters have been heard since an instant."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM meter_link WHERE last_seen_at >= %s", [since])
-        row = cursor.fetchone()
-    assert row is not None
-    return int(row[0])
-
-
 def count_readings() -> int:
     """How many readings the database holds."""
     with connection.cursor() as cursor:

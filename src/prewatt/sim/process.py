@@ -52,11 +52,19 @@ class SimMeter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     relay: RelayState = "closed"
 
 
+class SimFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
+    """A fault that a meter starts with, as the array `[serial, name, value]`."""
+
+    serial: str
+    name: str
+    value: int
+
+
 class SimConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The configuration file of one process, JSON.
 
     Simulated time is real time plus `clock_offset_us`. `name` tells the processes of one simulation
-    apart in client identifiers.
+    apart in client identifiers. `faults` are switched at every start, whatever the meter remembers.
     """
 
     name: str
@@ -67,6 +75,7 @@ class SimConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     clock_offset_us: int = 0
     utc_offset_s: int = 0
     report_period_s: int = 10
+    faults: tuple[SimFault, ...] = ()
 
 
 def load_config(path: Path) -> SimConfig:
@@ -195,7 +204,10 @@ class _Line:
 
 
 class SimProcess:
-    """The meters of one configuration and their lines. `now_us` gives simulated time."""
+    """The meters of one configuration and their lines. `now_us` gives simulated time.
+
+    Raises `UnknownFault` for a fault of the configuration that no meter of it can have.
+    """
 
     def __init__(self, config: SimConfig, *, now_us: Callable[[], int]) -> None:
         self._config = config
@@ -204,6 +216,10 @@ class SimProcess:
         self._state_file = Path(config.state_file)
         self._meters = {meter.serial: self._new_meter(meter) for meter in config.meters}
         self._restore()
+        for fault in config.faults:
+            if fault.serial not in self._meters:
+                raise UnknownFault(f"no meter {fault.serial!r} to have a fault")
+            self._meters[fault.serial].set_fault(fault.name, fault.value, now_us())
         address = (config.host, config.port)
         self._lines = {
             serial: self._new_line(serial, meter, address) for serial, meter in self._meters.items()

@@ -10,8 +10,10 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from prewatt.estate.sheets import PropertySheets
+if TYPE_CHECKING:
+    from prewatt.estate.sheets import PropertySheets
 
 PROPERTY_CODE = "FERN"
 #: What every tenant may use beyond zero, in whole units of the currency.
@@ -200,6 +202,9 @@ def property_sheets(
     units: list[DemoUnit], *, opened_at: datetime, opening_wh: Mapping[str, int]
 ) -> PropertySheets:
     """The import tables of the property as it stood at ``opened_at``."""
+    # Imported here: each start needs this module's constants, and only the first one the tables.
+    from prewatt.estate.sheets import PropertySheets
+
     opened = opened_at.isoformat()
     tenants = [unit for unit in units if unit.tenant]
     return PropertySheets.of(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-_WEB_DIR = Path(__file__).resolve().parent
+TEMPLATE_FOLDER = Path(__file__).resolve().parent / "ui" / "templates"
 
 ROOT_URLCONF = "prewatt.web.urls"
 ASGI_APPLICATION = "prewatt.web.asgi.application"
@@ -23,7 +23,7 @@ MIDDLEWARE = [
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [_WEB_DIR / "ui" / "templates"],
+        "DIRS": [TEMPLATE_FOLDER],
         "APP_DIRS": False,
         "OPTIONS": {
             "builtins": ["django.templatetags.i18n", "prewatt.web.ui.tags"],

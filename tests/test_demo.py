@@ -1,0 +1,153 @@
+"""The demo: its clock, what a later start may skip, and that "ready" means what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from prewatt import walls
+from prewatt.demo import day_end, demo_start
+from prewatt.migrate import is_stamped, leave_stamp, stamp_of
+from prewatt.runtime.state import CannotRunError
+from prewatt.serve import await_port
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("last", "real", "begins"),
+    [
+        # The first start: the latest working day that has come, at 10:12 in Berlin.
+        (None, "2026-11-24T15:00", "2026-11-24T09:12"),
+        (None, "2026-11-22T15:00", "2026-11-20T09:12"),
+        (None, "2026-11-24T05:00", "2026-11-23T09:12"),
+        # A later one goes on where it stopped, as long as cuts are permitted for a while.
+        ("2026-11-24T12:59", "2026-12-30T03:00", "2026-11-24T12:59"),
+        ("2026-11-24T13:00", "2026-11-24T13:05", "2026-11-25T09:12"),
+        ("2026-11-27T16:00", "2026-11-27T16:00", "2026-11-30T09:12"),
+        # Summer time, and no work at Christmas.
+        ("2026-07-01T12:30", "2026-07-01T12:30", "2026-07-02T08:12"),
+        ("2026-12-24T13:00", "2026-12-24T13:00", "2026-12-28T09:12"),
+    ],
+)
+def test_the_clock_begins_inside_the_permitted_window(
+    last: str | None, real: str, begins: str
+) -> None:
+    assert demo_start(None if last is None else at(last), at(real)) == at(begins)
+
+
+def test_the_kept_end_of_a_day_says_the_same_as_the_calendar() -> None:
+    """The next start trusts it, so as not to load a calendar."""
+    for begins in (at("2026-11-24T09:12"), at("2026-07-02T08:12")):
+        ends, real = day_end(begins), at("2026-12-30T03:00")
+        assert begins < ends
+        last_moment = ends.replace(minute=59, hour=ends.hour - 1)
+        assert demo_start(last_moment, real) == last_moment
+        assert demo_start(ends, real) > ends
+
+
+def test_a_stamp_tells_whether_anything_that_makes_the_schema_has_changed(database: str) -> None:
+    passwords, today = dict.fromkeys(walls.LOGINS, "secret"), date(2026, 11, 17)
+    stamp = stamp_of(passwords=passwords, today=today)
+    with psycopg.connect(database, autocommit=True) as connection:
+        assert not is_stamped(connection, stamp)
+        leave_stamp(connection, stamp)
+        assert is_stamped(connection, stamp)
+        for other in (
+            stamp_of(passwords=passwords | {"web": "another"}, today=today),
+            stamp_of(passwords=passwords, today=date(2026, 12, 1)),
+        ):
+            assert not is_stamped(connection, other)
+    assert "secret" not in stamp
+
+
+def test_a_changed_migration_changes_the_stamp(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (
+        "migrate.py",
+        "walls.py",
+        "mdm/sql/0001_mdm.sql",
+        "mdm/migrations/0001_initial.py",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("as it was")
+    monkeypatch.setattr("prewatt.migrate._PACKAGE", tmp_path)
+    seen = {stamp_of(passwords={}, today=date(2026, 11, 17))}
+    for name in (
+        "migrate.py",
+        "walls.py",
+        "mdm/sql/0001_mdm.sql",
+        "mdm/migrations/0001_initial.py",
+    ):
+        (tmp_path / name).write_text("changed")
+        seen.add(stamp_of(passwords={}, today=date(2026, 11, 17)))
+    assert len(seen) == 5
+
+
+def test_the_web_waits_for_its_port_but_not_for_ever() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = int(other.getsockname()[1])
+        with pytest.raises(CannotRunError, match=f"port {port}"):
+            await_port("127.0.0.1", port, timeout_s=0.1)
+        threading.Timer(0.3, other.close).start()
+        await_port("127.0.0.1", port, timeout_s=10)
+        assert other.fileno() == -1
+
+
+@pytest.fixture(scope="module")
+def state_dir() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="prewatt-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def _start(state_dir: Path, *more: str) -> tuple[str, float]:
+    """Start the demo until it is ready; returns what it printed and the seconds it took."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PREWATT_")}
+    environ.pop("DJANGO_SETTINGS_MODULE", None)
+    command = [sys.executable, "-P", "-m", "prewatt", "demo", "--until-ready", f"--port={port}"]
+    done = subprocess.run(
+        [*command, f"--state-dir={state_dir}", "--units=24", "--days=1", *more],
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    logs = [path.read_text()[-1500:] for path in sorted((state_dir / "logs").glob("*.log"))]
+    assert done.returncode == 0, "\n".join([done.stdout[-3000:], *logs])
+    seconds = re.search(r"ready after ([\d.]+) s", done.stdout)
+    assert seconds is not None, done.stdout
+    return done.stdout, float(seconds[1])
+
+
+@pytest.mark.slow
+def test_a_later_start_is_quick_even_with_a_broker_that_keeps_nothing(state_dir: Path) -> None:
+    """What a meter says before the head-end listens is lost with amqtt, and comes again much later."""
+    first, _ = _start(state_dir, "--broker=amqtt")
+    assert "readings fed" in first
+    stopped_us = json.loads((state_dir / "demo.json").read_text())["last_us"]
+    again, seconds = _start(state_dir, "--broker=amqtt")
+    assert "readings fed" not in again
+    assert "do not answer" not in again
+    assert seconds < 10
+    assert json.loads((state_dir / "demo.json").read_text())["last_us"] > stopped_us
