@@ -102,6 +102,17 @@ def warning(account: Account, key: str = "level:1", **more: object) -> NewMessag
     )
 
 
+def receipt(account: Account, key: str = "recharge:1") -> NewMessage:
+    """What a customer is told of a recharge, as vending composes it."""
+    return NewMessage(
+        property_id=account.property_id,
+        account_id=account.pk,
+        code="vending.recharged",
+        detail={"amount_micro": 20_000_000, "available_micro": 24_200_000, "receipt": 17},
+        dedupe_key=key,
+    )
+
+
 def put(*messages: NewMessage, now: datetime = NOON) -> int:
     """Enqueue as an operation would, inside its transaction."""
     with transaction.atomic():
@@ -119,6 +130,7 @@ class ScriptedChannel:
 
     answers: Sequence[SendOutcome | Exception] = (Sent(),)
     name: str = "email"
+    wakes: bool = False
     address: Callable[[Contact], str] = lambda contact: contact.email
     pause: Callable[[], None] = lambda: None
     sent: list[Rendered] = field(default_factory=list)

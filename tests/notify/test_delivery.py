@@ -21,6 +21,7 @@ from notify.notify_estate import (
     make_property,
     make_unit,
     put,
+    receipt,
     warning,
 )
 from prewatt.access.models import Duty
@@ -177,6 +178,52 @@ def test_quiet_hours_hold_the_first_try_and_every_repeat() -> None:
     assert Message.objects.get().state == DeliveryState.RETRYING
     deliver(email, now=morning)
     assert Message.objects.get().state == DeliveryState.DELIVERED
+
+
+NIGHT = datetime(2026, 11, 17, 23, 30, tzinfo=UTC)
+MORNING = datetime(2026, 11, 18, 7, 0, tzinfo=UTC)
+
+
+def test_a_receipt_goes_out_at_night_where_it_wakes_nobody() -> None:
+    place = make_property()
+    payer, sleeper = make_account(place, "1"), make_account(place, "2")
+    put(receipt(payer), warning(sleeper), now=NIGHT)
+    email, sms = ScriptedChannel(), ScriptedChannel(name="sms", wakes=True)
+    deliver(email, sms, now=NIGHT)
+    assert [each.subject for each in email.sent] == ["Your recharge of €20.00 has arrived"]
+    assert sms.sent == []
+    assert Message.objects.get(account_id=payer.pk).state == DeliveryState.DELIVERED
+    deliver(email, sms, now=MORNING)
+    assert (len(email.sent), len(sms.sent)) == (2, 1), "told once; the warning by both"
+
+
+def test_a_receipt_by_a_channel_that_wakes_waits_for_the_morning() -> None:
+    put(receipt(make_account(make_property())), now=NIGHT)
+    failing = ScriptedChannel([Temporary("451 busy")])
+    sms = ScriptedChannel(name="sms", wakes=True)
+    deliver(failing, sms, now=NIGHT)
+    stored = Message.objects.get()
+    assert stored.all_tried_at is None, "one channel has not been tried yet"
+    deliver(sms, now=NIGHT + MINUTE)
+    assert sms.sent == [] and next_due_at() == MORNING
+    deliver(sms, now=MORNING)
+    assert len(sms.sent) == 1
+
+
+def test_a_receipt_that_nobody_can_get_calls_no_person_and_is_given_up() -> None:
+    put(receipt(make_account(make_property(), email="")))
+    deliver(ScriptedChannel())
+    assert Message.objects.get().state == DeliveryState.EXHAUSTED
+    assert Alert.objects.count() == 0
+
+
+def test_a_receipt_that_an_address_refuses_calls_a_person_before_a_warning_is_lost() -> None:
+    put(receipt(make_account(make_property())))
+    deliver(ScriptedChannel([Permanent("550 no such mailbox")]))
+    assert Alert.objects.get().detail == {
+        "message": "vending.recharged",
+        "why": "all_channels_failed",
+    }
 
 
 def test_somebody_without_an_address_is_not_counted_as_warned_until_they_have_one() -> None:

@@ -10,11 +10,25 @@ import pytest
 from django.db import IntegrityError, transaction
 
 from conftest import role_dsn
-from notify.notify_estate import NOON, make_account, make_property, make_unit, put, warning
+from notify.notify_estate import (
+    NOON,
+    make_account,
+    make_property,
+    make_unit,
+    put,
+    receipt,
+    warning,
+)
 from prewatt.core.vocabulary import DeliveryState
 from prewatt.estate.models import Account
 from prewatt.notify.models import Message
-from prewatt.notify.operations import UnknownAccount, enqueue, restate, withdraw
+from prewatt.notify.operations import (
+    NewMessage,
+    UnknownAccount,
+    enqueue,
+    restate,
+    withdraw,
+)
 from prewatt.notify.queries import waiting
 from prewatt.notify.sentences import UnsayableMessage
 
@@ -46,16 +60,20 @@ def test_the_database_itself_refuses_to_deliver_what_would_have_been_said() -> N
         Message.objects.update(state=DeliveryState.DELIVERED)
 
 
-def test_a_set_of_thousands_takes_two_statements() -> None:
+def test_a_set_of_thousands_takes_two_statements_and_one_where_no_night_can_hold_it() -> None:
     from django.db import connection
     from django.test.utils import CaptureQueriesContext
 
     account = make_account(make_property())
-    messages = [warning(account, f"level:{n}") for n in range(5_000)]
-    with CaptureQueriesContext(connection) as context:
-        assert put(*messages) == 5_000
-    said = [q["sql"] for q in context.captured_queries if q["sql"].startswith(("SELECT a", "INS"))]
-    assert len(said) == 2
+
+    def statements(*messages: NewMessage) -> int:
+        with CaptureQueriesContext(connection) as context:
+            assert put(*messages) == len(messages)
+        return sum(q["sql"] not in ("BEGIN", "COMMIT") for q in context.captured_queries)
+
+    assert statements(*(warning(account, f"level:{n}") for n in range(5_000))) == 2
+    assert statements(*(receipt(account, f"recharge:{n}") for n in range(5_000))) == 1
+    assert statements(warning(account, "urgent", urgent=True)) == 1
 
 
 def test_night_holds_a_warning_until_the_morning_of_that_place_and_lets_urgent_ones_pass() -> None:
@@ -65,13 +83,17 @@ def test_night_holds_a_warning_until_the_morning_of_that_place_and_lets_urgent_o
     put(
         warning(shanghai),
         warning(shanghai, "urgent", urgent=True),
+        receipt(shanghai, "receipt"),
         warning(berlin),
         now=late_in_shanghai,
     )
-    due = {(m.account_id, m.urgent): m.due_at for m in Message.objects.all()}
-    assert due[shanghai.pk, False] == datetime(2026, 11, 18, 0, 0, tzinfo=UTC)
-    assert due[shanghai.pk, True] == late_in_shanghai
-    assert due[berlin.pk, False] == late_in_shanghai
+    due = {(m.account_id, m.dedupe_key): m.due_at for m in Message.objects.all()}
+    assert due == {
+        (shanghai.pk, "level:1"): datetime(2026, 11, 18, 0, 0, tzinfo=UTC),
+        (shanghai.pk, "urgent"): late_in_shanghai,
+        (shanghai.pk, "receipt"): late_in_shanghai,
+        (berlin.pk, "level:1"): late_in_shanghai,
+    }
 
 
 def test_language_is_the_customers_and_a_vacant_unit_speaks_its_propertys() -> None:

@@ -103,6 +103,22 @@ def test_days_are_named_so_that_a_letter_read_tomorrow_is_still_right() -> None:
     assert said("supply.connected", FULL, CHINESE)[1].count("电表已于周二 14:25 确认") == 1
 
 
+def test_a_receipt_says_amount_balance_and_how_long_it_lasts_where_that_is_known() -> None:
+    detail = FULL | {"available_micro": 24_200_000, "days_left_h": 12 * 24 + 5}
+    subject, body = said("vending.recharged", detail)
+    assert subject == "Your recharge of €20.00 has arrived"
+    for line in (
+        "Your electricity balance is €24.20.",
+        "At your usual use that is about 12 days.",
+        "Receipt number 17.",
+    ):
+        assert f"{line}\n" in body
+    _, chinese = said("vending.recharged", detail, CHINESE)
+    for line in ("当前电费余额 €24.20。", "按平时用电，还可用约 12 天。", "收据编号 17。"):
+        assert f"{line}\n" in chinese
+    assert "usual" not in said("vending.recharged", detail | {"days_left_h": None})[1]
+
+
 def test_names_cannot_shape_a_message() -> None:
     nasty = replace(
         ENGLISH,

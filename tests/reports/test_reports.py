@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import timedelta
 
 import pytest
@@ -82,6 +84,17 @@ def test_needs_are_sorted_by_harm_and_endings_by_time(fernmoor: Fernmoor) -> Non
     warned = {ending.unit: ending.warned for ending in report.endings}
     assert warned["N-305"] is Warned.DELIVERED and warned["N-206"] is Warned.PENDING
     assert not {"N-404", "N-801"} & warned.keys(), "neither the cut nor the vacant run out"
+
+
+def test_a_receipt_that_arrived_does_not_hide_a_warning_that_did_not(
+    fernmoor: Fernmoor, as_owner: Callable[[Fernmoor], AbstractContextManager[None]]
+) -> None:
+    with as_owner(fernmoor):
+        fernmoor.message(
+            fernmoor.accounts["N-206"], "vending.recharged", NOW - timedelta(hours=19), 2
+        )
+    needs = today(actor=administrator(fernmoor), now=NOW).needs
+    assert NeedKind.WARNING_NOT_DELIVERED in {need.kind for need in needs}
 
 
 def test_today_needs_few_statements_however_many_units(fernmoor: Fernmoor) -> None:

@@ -32,7 +32,7 @@ from prewatt.notify.ports import (
     Temporary,
 )
 from prewatt.notify.queries import WaitingMessage
-from prewatt.notify.sentences import WARNINGS, Setting, refuse_unsayable, render
+from prewatt.notify.sentences import ANSWERS, WARNINGS, Setting, refuse_unsayable, render
 
 log = logging.getLogger(__name__)
 
@@ -84,88 +84,97 @@ class NewMessage:
 def enqueue(*, messages: Sequence[NewMessage], now: datetime, would_have: bool = False) -> int:
     """Store messages inside the caller's transaction, and ring once it commits; returns how many.
 
-    Set-based: two statements for any number. Customer and language are looked up, quiet hours are
-    applied, duplicates by (account, dedupe_key) are ignored. ``would_have`` marks the whole set.
-    Raises `UnsayableMessage` or `UnknownAccount`; nothing is stored then.
+    Set-based: one statement for any number, and one before it where quiet hours may hold some of
+    them. Customer and language are looked up, duplicates by (account, dedupe_key) are ignored.
+    ``would_have`` marks the whole set. Raises `UnsayableMessage` or `UnknownAccount`; nothing is
+    stored then.
     """
     if not messages:
         return 0
     for each in messages:
         refuse_unsayable(each.code, each.detail)
-    accounts = sorted({(each.property_id, each.account_id) for each in messages})
+    held = sorted({each.property_id for each in messages if _is_held(each.code, each.urgent)})
+    ready = _ends_of_quiet(held, now)
+    due = [
+        ready.get(each.property_id, now) if _is_held(each.code, each.urgent) else now
+        for each in messages
+    ]
+    return _insert(messages, due, now, would_have)
+
+
+def _is_held(code: str, urgent: bool) -> bool:
+    """Whether quiet hours hold the message on every channel."""
+    return not urgent and code not in ANSWERS
+
+
+def _ends_of_quiet(property_ids: Sequence[int], now: datetime) -> dict[int, datetime]:
+    """When quiet hours end at each property; now where they do not hold at present."""
+    if not property_ids:
+        return {}
     with connection.cursor() as cursor:
         cursor.execute(
-            """SELECT a.id, p.id, p.time_zone
-               FROM unnest(%s::bigint[], %s::bigint[]) AS t(property_id, account_id)
-               JOIN account a ON a.id = t.account_id AND a.property_id = t.property_id
-               JOIN property p ON p.id = a.property_id""",
-            [[p for p, _ in accounts], [a for _, a in accounts]],
+            "SELECT id, time_zone FROM property WHERE id = ANY (%s)", [list(property_ids)]
         )
-        found = cursor.fetchall()
-        if len(found) != len(accounts):
-            missing = {a for _, a in accounts} - {row[0] for row in found}
-            raise UnknownAccount(f"no such account at its property: {sorted(missing)[:5]}")
-        due = _due_times({row[1]: row[2] for row in found}, now)
-        return _insert(messages, due, now, would_have)
+        return {row[0]: _end_of_quiet(row[1], now) for row in cursor.fetchall()}
 
 
-def _due_times(zones: Mapping[int, str], now: datetime) -> dict[tuple[int, bool], datetime]:
-    """When a message of a property may go first, by (property_id, urgent)."""
-    return {
-        (property_id, urgent): _send_at(zone, urgent, now)
-        for property_id, zone in zones.items()
-        for urgent in (False, True)
-    }
-
-
-def _send_at(time_zone: str, urgent: bool, now: datetime) -> datetime:
+def _end_of_quiet(time_zone: str, now: datetime) -> datetime:
     quiet = QuietHours(LocalCalendar(time_zone))
-    severity = Severity.URGENT if urgent else Severity.WARNING
-    return utc_datetime(send_at_us(quiet, severity, instant_us(now)))
+    return utc_datetime(send_at_us(quiet, Severity.WARNING, instant_us(now)))
 
 
 def _insert(
-    messages: Sequence[NewMessage],
-    due: Mapping[tuple[int, bool], datetime],
-    now: datetime,
-    would_have: bool,
+    messages: Sequence[NewMessage], due: Sequence[datetime], now: datetime, would_have: bool
 ) -> int:
+    """Store all or none, and ring for each property that has something to send."""
     with connection.cursor() as cursor:
         cursor.execute(
-            """INSERT INTO message (property_id, account_id, customer_id, code, detail, language,
-                   urgent, would_have, dedupe_key, created_at, due_at, claim_no, state, finished_at)
-               SELECT a.property_id, a.id, a.customer_id, t.code, t.detail,
-                   coalesce(nullif(c.language, ''), p.language),
-                   t.urgent, t.would_have, t.dedupe_key, %s, t.due_at, 0,
-                   CASE WHEN t.would_have THEN %s ELSE %s END,
-                   CASE WHEN t.would_have THEN %s::timestamptz END
-               FROM unnest(%s::bigint[], %s::text[], %s::jsonb[], %s::bool[], %s::bool[],
-                        %s::text[], %s::timestamptz[])
-                    WITH ORDINALITY
-                    AS t(account_id, code, detail, urgent, would_have, dedupe_key, due_at, place)
-               JOIN account a ON a.id = t.account_id
-               JOIN property p ON p.id = a.property_id
-               LEFT JOIN customer c ON c.id = a.customer_id
-               ORDER BY t.place
-               ON CONFLICT (account_id, dedupe_key, would_have) DO NOTHING
-               RETURNING property_id, would_have""",
+            """WITH t AS MATERIALIZED (
+                   SELECT t.*, p.id IS NOT NULL AS known, a.customer_id,
+                          coalesce(nullif(c.language, ''), p.language) AS language
+                   FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::jsonb[], %s::bool[],
+                            %s::bool[], %s::text[], %s::timestamptz[])
+                        WITH ORDINALITY
+                        AS t(property_id, account_id, code, detail, urgent, would_have, dedupe_key,
+                             due_at, place)
+                   LEFT JOIN account a ON a.id = t.account_id AND a.property_id = t.property_id
+                   LEFT JOIN property p ON p.id = a.property_id
+                   LEFT JOIN customer c ON c.id = a.customer_id),
+               stored AS (
+                   INSERT INTO message (property_id, account_id, customer_id, code, detail,
+                       language, urgent, would_have, dedupe_key, created_at, due_at, claim_no,
+                       state, finished_at)
+                   SELECT property_id, account_id, customer_id, code, detail, language, urgent,
+                       would_have, dedupe_key, %s, due_at, 0,
+                       CASE WHEN would_have THEN %s ELSE %s END,
+                       CASE WHEN would_have THEN %s::timestamptz END
+                   FROM t WHERE NOT EXISTS (SELECT FROM t AS u WHERE NOT u.known) ORDER BY place
+                   ON CONFLICT (account_id, dedupe_key, would_have) DO NOTHING
+                   RETURNING property_id, would_have),
+               bells AS MATERIALIZED (
+                   SELECT pg_notify('message', property_id::text)
+                   FROM (SELECT DISTINCT property_id FROM stored WHERE NOT would_have) AS rung)
+               SELECT (SELECT count(*) FROM stored), (SELECT count(*) FROM bells),
+                      ARRAY(SELECT DISTINCT account_id FROM t WHERE NOT known ORDER BY 1 LIMIT 5)""",
             [
-                now,
-                DeliveryState.WOULD_HAVE,
-                DeliveryState.PENDING,
-                now,
+                [each.property_id for each in messages],
                 [each.account_id for each in messages],
                 [each.code for each in messages],
                 [json.dumps(dict(each.detail)) for each in messages],
                 [each.urgent for each in messages],
                 [each.would_have or would_have for each in messages],
                 [each.dedupe_key for each in messages],
-                [due[each.property_id, each.urgent] for each in messages],
+                list(due),
+                now,
+                DeliveryState.WOULD_HAVE,
+                DeliveryState.PENDING,
+                now,
             ],
         )
-        stored = cursor.fetchall()
-    _ring("message", sorted({property_id for property_id, would in stored if not would}))
-    return len(stored)
+        stored, _, unknown = cursor.fetchone()
+    if unknown:
+        raise UnknownAccount(f"no such account at its property: {unknown}")
+    return int(stored)
 
 
 def withdraw(
@@ -310,7 +319,7 @@ class _Claim:
 
     ``waiting`` are the next instants of channels in their back-off, or the end of quiet hours;
     ``reachable`` says whether the customer has an address on any channel; ``tried_before`` whether
-    an earlier pass tried one.
+    an earlier pass tried one; ``held_back`` whether quiet hours keep a channel from being tried.
     """
 
     due: _Due
@@ -318,6 +327,7 @@ class _Claim:
     waiting: tuple[datetime, ...]
     reachable: bool
     tried_before: bool
+    held_back: bool = False
 
 
 def _claim(channels: Mapping[str, Channel], now: datetime, size: int) -> list[_Claim]:
@@ -415,20 +425,22 @@ def _plan(
     addresses = {name: address for name, address in addresses.items() if address}
     tried_before = any(message_id == due.message_id for message_id, _ in past)
     # A back-off may end at night: what is not urgent waits for the morning again.
-    quiet_until = _send_at(due.setting.time_zone, due.urgent, now)
-    if quiet_until > now:
-        return _Claim(due, (), (quiet_until,), bool(addresses), tried_before)
+    quiet_until = now if due.urgent else _end_of_quiet(due.setting.time_zone, now)
     tries: list[_Try] = []
     waiting: list[datetime] = []
+    held_back = False
     for name, address in addresses.items():
         number, state, next_at = past.get((due.message_id, name), (0, DeliveryState.PENDING, None))
         if state is DeliveryState.EXHAUSTED or number >= ATTEMPTS_MAX:
             continue
-        if next_at is not None and next_at > now:
+        if quiet_until > now and (due.code not in ANSWERS or channels[name].wakes):
+            waiting.append(quiet_until)
+            held_back = True
+        elif next_at is not None and next_at > now:
             waiting.append(next_at)
-            continue
-        tries.append(_Try(0, name, number + 1, _render(due, address, now)))
-    return _Claim(due, tuple(tries), tuple(waiting), bool(addresses), tried_before)
+        else:
+            tries.append(_Try(0, name, number + 1, _render(due, address, now)))
+    return _Claim(due, tuple(tries), tuple(waiting), bool(addresses), tried_before, held_back)
 
 
 def _render(due: _Due, address: str, now: datetime) -> Rendered:
@@ -510,8 +522,8 @@ def _record(claim: _Claim, outcomes: Sequence[SendOutcome], now: datetime) -> No
             waiting.append(next_at)
     delivered = any(isinstance(outcome, Sent) for outcome in outcomes)
     state, due_at = _settled(claim, delivered, waiting, now)
-    # After a pass every channel with an address has been tried at least once, now or before.
-    all_tried = claim.reachable and not delivered and bool(claim.tries)
+    # After such a pass every channel with an address has been tried at least once, now or before.
+    all_tried = claim.reachable and not delivered and bool(claim.tries) and not claim.held_back
     with connection.cursor() as cursor:
         cursor.execute(
             """UPDATE message SET state = %(state)s, due_at = %(due_at)s,
@@ -570,7 +582,7 @@ def _settled(
         tried = bool(claim.tries) or claim.tried_before
         return (DeliveryState.RETRYING if tried else DeliveryState.PENDING), min(waiting)
     hopeful = due.has_customer and now < due.created_at + NO_ADDRESS_UNTIL
-    if not claim.reachable and hopeful:
+    if not claim.reachable and hopeful and due.code not in ANSWERS:
         # Somebody may enter an address; until then the warning counts as not delivered.
         return DeliveryState.PENDING, now + NO_ADDRESS_LOOK
     return DeliveryState.EXHAUSTED, now
@@ -593,6 +605,8 @@ def _keep_alert(claim: _Claim, state: DeliveryState, now: datetime) -> None:
         close_alert(
             property_id=due.property_id, code="notify.unreachable", subject=subject, now=now
         )
+    elif due.code in ANSWERS and not claim.reachable:
+        return
     elif due.has_customer and (state is DeliveryState.EXHAUSTED or not claim.reachable):
         why = "no_address" if not claim.reachable else "all_channels_failed"
         raise_alert(

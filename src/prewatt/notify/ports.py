@@ -67,6 +67,10 @@ class Channel(Protocol):
     def name(self) -> str:
         """A stable word of at most 16 characters, stored with each attempt."""
 
+    @property
+    def wakes(self) -> bool:
+        """Whether a message on it may wake somebody, as a text message or a call does."""
+
     def address_of(self, contact: Contact) -> str:
         """The contact's address on this channel, or an empty string when there is none."""
 

@@ -176,12 +176,18 @@ _TEXTS: Final[dict[tuple[str, str], _Text]] = {
         (
             "Your recharge of {amount} has arrived. Thank you.",
             "Your electricity balance is {balance}.",
+            "At your usual use that is {left}.",
             "Receipt number {receipt}.",
         ),
     ),
     ("vending.recharged", "zh"): _Text(
         ("充值 {amount} 已到账", "充值已到账"),
-        ("您的充值 {amount} 已到账，谢谢。", "当前电费余额 {balance}。", "收据编号 {receipt}。"),
+        (
+            "您的充值 {amount} 已到账，谢谢。",
+            "当前电费余额 {balance}。",
+            "按平时用电，还可用{left}。",
+            "收据编号 {receipt}。",
+        ),
     ),
 }
 _FRAME: Final = {
@@ -199,6 +205,9 @@ _FRAME: Final = {
 CODES: Final = frozenset(code for code, _ in _TEXTS)
 #: Codes that count as a warning before a cut.
 WARNINGS: Final = ("supply.warning", "supply.emergency", "supply.cut_planned")
+#: Answers to what the customer has just done: nobody has to wait until morning for them, but for a
+#: channel that wakes people; and where there is no address, nobody has to be called.
+ANSWERS: Final = ("vending.recharged", "supply.connected")
 #: A warning of these levels has sentences of its own.
 _BY_LEVEL: Final = {"emergency": "supply.emergency", "exhausted": "supply.cut_planned"}
 

@@ -331,11 +331,11 @@ def _not_delivered(property_id: int, names: dict[int, str]) -> list[Need]:
            CROSS JOIN LATERAL (SELECT count(*) AS tries FROM message_attempt a WHERE a.message_id = m.id) t
            WHERE m.property_id = %s AND m.state IN (%s, %s) AND m.code = ANY(%s)
              AND NOT EXISTS (SELECT FROM message d WHERE d.account_id = m.account_id
-                 AND d.created_at >= s.level_fired_at AND d.state = %s)
+                 AND d.code = ANY(%s) AND d.created_at >= s.level_fired_at AND d.state = %s)
            ORDER BY m.account_id, m.created_at DESC LIMIT %s""",
         [
             property_id, int(DeliveryState.RETRYING), int(DeliveryState.EXHAUSTED),
-            list(WARNINGS), int(DeliveryState.DELIVERED), NEEDS_MAX,
+            list(WARNINGS), list(WARNINGS), int(DeliveryState.DELIVERED), NEEDS_MAX,
         ],
     )  # fmt: skip
     return [

@@ -142,7 +142,10 @@ def _recharge(units: Sequence[HistoryUnit], at: datetime, *, days_left: int, is_
         key = f"history-{unit.account_id}-{instant_us(at)}"
         wishes.append(Recharge(key, unit.account_id, amount, way, reference, paid_at))
     taken_at = at if is_last else at + timedelta(minutes=5)
-    for answer in recharge(actor=system_actor("history"), recharges=wishes, now=taken_at):
+    answers = recharge(
+        actor=system_actor("history"), recharges=wishes, now=taken_at, announce=False
+    )
+    for answer in answers:
         if isinstance(answer, RechargeRefused):
             raise AssertionError(f"the history's own recharge was refused: {answer.message}")
 

@@ -154,12 +154,14 @@ def decide_for_crossings(*, account_ids: Sequence[int], now: datetime, fresh: bo
     _decide(account_ids, now, trigger="reading", is_live=fresh)
 
 
-def decide_after_credit(*, account_ids: Sequence[int], now: datetime) -> None:
+def decide_after_credit(*, account_ids: Sequence[int], now: datetime) -> dict[int, int | None]:
     """Connect, re-arm levels and lift held cuts after money came in, in the caller's transaction.
 
-    The caller holds the ``account_state`` locks.
+    The caller holds the ``account_state`` locks. Returns how many hours each account's money lasts
+    now at its usual use (`Standing.left_h`); an account without supply is left out.
     """
-    _decide(account_ids, now, trigger="credit", is_live=True)
+    cases = _decide(account_ids, now, trigger="credit", is_live=True)
+    return {case.account_id: case.standing.left_h for case in cases}
 
 
 def reconsider_due(
@@ -195,7 +197,9 @@ def look_again(*, actor: Actor, account_ids: Sequence[int], now: datetime) -> No
         _decide(account_ids, now, trigger="review", is_live=True)
 
 
-def _decide(account_ids: Sequence[int], now: datetime, *, trigger: str, is_live: bool) -> None:
+def _decide(
+    account_ids: Sequence[int], now: datetime, *, trigger: str, is_live: bool
+) -> list[Case]:
     assert connection.in_atomic_block, "a decision belongs to the transaction that caused it"
     cases = _cases(account_ids, now, trigger=trigger, is_live=is_live)
     decided = _decisions(cases, now, trigger)
@@ -209,6 +213,7 @@ def _decide(account_ids: Sequence[int], now: datetime, *, trigger: str, is_live:
     _write_orders(stored, _write_decisions(stored, trigger), now)
     settle_warnings(cases, trigger=trigger, now=now)
     ring("changed", {case.standing.property_id for case in cases})
+    return cases
 
 
 def _cases(account_ids: Sequence[int], now: datetime, *, trigger: str, is_live: bool) -> list[Case]:

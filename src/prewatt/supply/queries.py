@@ -41,6 +41,13 @@ class Standing:
     watch_below_micro: int
     reading_at_us: int | None
 
+    @property
+    def left_h(self) -> int | None:
+        """Whole hours that the money lasts at the usual use; None while no use is known."""
+        if self.spend_per_day_micro <= 0:
+            return None
+        return max(self.available_micro, 0) * 24 // self.spend_per_day_micro
+
 
 @dataclass(frozen=True, slots=True)
 class Wiring:

@@ -111,15 +111,13 @@ def _warning(case: Case, level: Level, trigger: str) -> NewMessage:
 def _detail(case: Case, level: Level) -> Mapping[str, object]:
     """The figures of a warning, as they are now."""
     standing, window = case.standing, case.rules.supply.window
-    spend = standing.spend_per_day_micro
-    left_h = max(standing.available_micro, 0) * 24 // spend if spend > 0 else None
     is_last = level.kind in _LAST
     return {
         "level_kind": level.kind.word,
         "level_no": level.level_no,
         "available_micro": standing.available_micro,
         "emergency_micro": standing.emergency_micro,
-        "days_left_h": left_h,
+        "days_left_h": standing.left_h,
         "currency": case.rules.currency,
         "earliest_cut_us": next_open_at_us(window, instant_us(case.as_of)) if is_last else None,
     }

@@ -24,7 +24,9 @@ from prewatt.ledger.operations import (
     new_event_ids,
     next_document_number,
 )
+from prewatt.notify.operations import enqueue
 from prewatt.supply.operations import decide_after_credit
+from prewatt.vending.messages import receipts
 
 #: No single recharge is larger than this: a slip of the finger, not a sale.
 LIMIT_MICRO = 100_000 * MICRO
@@ -77,13 +79,16 @@ class RechargeRefused:
 Answer = Recharged | RechargeRefused
 
 
-def recharge(*, actor: Actor, recharges: Sequence[Recharge], now: datetime) -> list[Answer]:
+def recharge(
+    *, actor: Actor, recharges: Sequence[Recharge], now: datetime, announce: bool = True
+) -> list[Answer]:
     """Recharge any number of accounts in one transaction; answers are in the order asked.
 
     Each refusal is decided inside the set and touches nobody else. The same key with the same body
     gets the stored answer (``repeated``), with another body it is refused (invariant 4), also where
     the caller used it at a property that is out of scope now. Nothing is answered before the
-    commit (invariant 9). Raises PermissionRefused.
+    commit (invariant 9). Each customer is owed a message of it in the same commit, unless
+    ``announce`` says that this is a past being replayed. Raises PermissionRefused.
     """
     require(actor, "vending.recharge")
     taken: frozenset[str] = frozenset()
@@ -91,7 +96,7 @@ def recharge(*, actor: Actor, recharges: Sequence[Recharge], now: datetime) -> l
     while True:
         try:
             with scope(actor):
-                return _recharge(actor, recharges, taken, now)
+                return _recharge(actor, recharges, taken, now, announce)
         except _KeysTaken as known:
             # Undone and once more without them: a key is never free again, so this ends.
             taken |= known.keys
@@ -120,7 +125,11 @@ class _Place:
 
 
 def _recharge(
-    actor: Actor, recharges: Sequence[Recharge], taken: frozenset[str], now: datetime
+    actor: Actor,
+    recharges: Sequence[Recharge],
+    taken: frozenset[str],
+    now: datetime,
+    announce: bool,
 ) -> list[Answer]:
     """Decide each wish, then book those that stand; ``taken`` keys stand for something unseen."""
     answers: dict[int, Answer] = {
@@ -148,7 +157,7 @@ def _recharge(
         else:
             seen[wish.key] = at
             fresh.append(at)
-    done = _book(actor, [recharges[at] for at in fresh], places, now)
+    done = _book(actor, [recharges[at] for at in fresh], places, now, announce)
     answers.update(zip(fresh, done, strict=True))
     for at, wish in enumerate(recharges):
         if at not in answers:
@@ -271,7 +280,11 @@ def _places(account_ids: Sequence[int], now: datetime) -> dict[int, _Place]:
 
 
 def _book(
-    actor: Actor, wishes: Sequence[Recharge], places: dict[int, _Place], now: datetime
+    actor: Actor,
+    wishes: Sequence[Recharge],
+    places: dict[int, _Place],
+    now: datetime,
+    announce: bool,
 ) -> list[Recharged]:
     if not wishes:
         return []
@@ -304,7 +317,10 @@ def _book(
             for each in done
         ],
     )
-    decide_after_credit(account_ids=sorted({wish.account_id for wish in wishes}), now=now)
+    left_h = decide_after_credit(account_ids=sorted({wish.account_id for wish in wishes}), now=now)
+    if announce:
+        property_of = {key: place.property_id for key, place in places.items()}
+        enqueue(messages=receipts(done, property_of, left_h), now=now)
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_notify('changed', p::text) FROM unnest(%s::bigint[]) AS p",

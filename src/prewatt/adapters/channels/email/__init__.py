@@ -83,6 +83,7 @@ class EmailChannel:
     """One SMTP connection per message; ``context`` replaces the system's certificate authorities."""
 
     name: Final = NAME
+    wakes: Final = False
 
     def __init__(self, settings: EmailSettings, *, context: ssl.SSLContext | None = None) -> None:
         """Keep the settings; nothing is connected before the first message."""

@@ -16,6 +16,7 @@ class OutboxChannel:
     """
 
     name: Final = NAME
+    wakes: Final = False
 
     def address_of(self, contact: Contact) -> str:
         """Whatever tells the visitor whom it would have gone to; a customer always has a name."""
