@@ -25,12 +25,6 @@ from prewatt.estate.operations import RegisterValue
 from prewatt.ledger.operations import PeriodClosed
 from prewatt.moves.places import MeterAt, UnitAt
 from prewatt.moves.registers import Opening, close_registers, open_registers
-from prewatt.moves.relays import (
-    expect_open_relay,
-    forget_cut,
-    relay_is_open,
-    withdraw_orders,
-)
 from prewatt.moves.words import InFuture, RegisterRefused, TooEarly
 
 
@@ -146,17 +140,3 @@ def hand_over(
         openings=[Opening(to_account_id, each.meter_id, at, each.value_wh) for each in values],
         now=now,
     )
-
-
-def take_over_relays(
-    from_account_id: int,
-    to_account_id: int,
-    registers: Sequence[RegisterValue],
-    now: datetime,
-) -> None:
-    """No order of the former payer reaches the next one, who can still close an open relay."""
-    meter_ids = [each.meter_id for each in registers]
-    opening = withdraw_orders(meter_ids=meter_ids, now=now)
-    forget_cut(account_id=from_account_id)
-    if opening or relay_is_open(meter_ids=meter_ids):
-        expect_open_relay(account_id=to_account_id)

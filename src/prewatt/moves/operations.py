@@ -34,7 +34,6 @@ from prewatt.moves.registers import (
     open_registers,
     store_opening_readings,
 )
-from prewatt.moves.relays import withdraw_orders
 from prewatt.moves.words import (
     EmergencyRefused,
     FirstRecharge,
@@ -52,6 +51,7 @@ from prewatt.moves.words import (
     UnitVacant,
     UnknownPlace,
 )
+from prewatt.supply import handover
 from prewatt.supply import operations as supply
 from prewatt.vending.operations import Recharge, RechargeRefused, recharge
 
@@ -83,7 +83,7 @@ def move_out(
         vacancy_id = unit.vacancy_account_id or _open_vacancy(actor, unit, at, now)
         balance = _leave(actor, unit, closing, at, now)
         boundary.hand_over(unit.property_id, unit.tenant_account_id, vacancy_id, closing, at, now)
-        boundary.take_over_relays(unit.tenant_account_id, vacancy_id, closing, now)
+        _take_over_supply(unit.tenant_account_id, vacancy_id, closing, now)
         answer = MovedOut(unit_id, unit.tenant_account_id, vacancy_id, balance, at.isoformat())
         _conclude(
             actor,
@@ -353,7 +353,7 @@ def _enter(
         now=now,
     )
     if former_account_id is not None:
-        boundary.take_over_relays(former_account_id, account_id, opening, now)
+        _take_over_supply(former_account_id, account_id, opening, now)
     return MovedIn(
         unit.unit_id,
         customer_id,
@@ -362,6 +362,17 @@ def _enter(
         former_account_id,
         _available(account_id),
         at.isoformat(),
+    )
+
+
+def _take_over_supply(
+    from_account_id: int, to_account_id: int, registers: Sequence[RegisterValue], now: datetime
+) -> None:
+    handover.take_over(
+        from_account_id=from_account_id,
+        to_account_id=to_account_id,
+        meter_ids=[each.meter_id for each in registers],
+        now=now,
     )
 
 
@@ -454,7 +465,7 @@ def _exchange(
         close_registers(account_id=old.account_id, meter_ids=[old.meter_id], at=at)
         estate.end_assignments(values=closing, at=at)
     estate.remove_meter(meter_id=old.meter_id, value_wh=closing_wh, at=at)
-    withdraw_orders(meter_ids=[old.meter_id], now=now)
+    handover.withdraw_orders(meter_ids=[old.meter_id], now=now)
     try:
         with transaction.atomic():
             new_id = estate.install_meter(

@@ -1,4 +1,7 @@
-"""What one payer's supply leaves behind at a meter, so that it never reaches the next one."""
+"""What one payer's supply leaves behind at a meter, so that it never reaches the next one.
+
+Called inside the transaction of a move, which holds the ``account_state`` locks of both payers.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,20 @@ from django.db import connection
 from prewatt.core.vocabulary import OrderKind, OrderState, RelayState
 
 _LIVE = [int(OrderState.DECIDED), int(OrderState.SENT), int(OrderState.ACKNOWLEDGED)]
+
+
+def take_over(
+    *, from_account_id: int, to_account_id: int, meter_ids: Sequence[int], now: datetime
+) -> None:
+    """Let no order or held cut of the former payer reach the next, who can still close a relay.
+
+    A relay that is open, or may be opened by an order that has gone out, stays so until the next
+    payer's first credit, which closes it.
+    """
+    opening = withdraw_orders(meter_ids=meter_ids, now=now)
+    _forget_cut(from_account_id)
+    if opening or _relay_is_open(meter_ids):
+        _expect_open_relay(to_account_id)
 
 
 def withdraw_orders(*, meter_ids: Sequence[int], now: datetime) -> bool:
@@ -27,18 +44,18 @@ def withdraw_orders(*, meter_ids: Sequence[int], now: datetime) -> bool:
         return any(row[0] == OrderKind.DISCONNECT for row in cursor.fetchall())
 
 
-def relay_is_open(*, meter_ids: Sequence[int]) -> bool:
+def _relay_is_open(meter_ids: Sequence[int]) -> bool:
     """Whether any of the meters' relays was last read back as open."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT count(*) FROM meter_link WHERE meter_id = ANY(%s) AND relay = %s",
+            "SELECT EXISTS (SELECT FROM meter_link WHERE meter_id = ANY(%s) AND relay = %s)",
             [list(meter_ids), int(RelayState.OPEN)],
         )
         row = cursor.fetchone()
-    return row is not None and int(row[0]) > 0
+    return row is not None and bool(row[0])
 
 
-def forget_cut(*, account_id: int) -> None:
+def _forget_cut(account_id: int) -> None:
     """Nobody decides again about an account that has left its unit."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -48,7 +65,7 @@ def forget_cut(*, account_id: int) -> None:
         )
 
 
-def expect_open_relay(*, account_id: int) -> None:
+def _expect_open_relay(account_id: int) -> None:
     """The relay is open for a former payer's sake: the first credit of this one shall close it."""
     with connection.cursor() as cursor:
         cursor.execute(
