@@ -1,4 +1,4 @@
-"""Binary COPY from numpy columns: no Python object per row.
+"""Binary COPY from and to numpy columns: no Python object per row.
 
 Format: PostgreSQL documentation, COPY, "Binary Format". Every column is fixed-width and NOT NULL,
 so a row is a fixed-size record and a whole batch is one structured array in network byte order.
@@ -6,7 +6,7 @@ so a row is a fixed-size record and a whole batch is one structured array in net
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,3 +78,37 @@ def _insert_rows(cursor: psycopg.Cursor[Any], table: str, columns: Mapping[str, 
         ],
     )
     return cursor.rowcount
+
+
+def read_columns(
+    connection: psycopg.Connection[Any],
+    query: str,
+    parameters: Sequence[object],
+    kinds: Mapping[str, str],
+) -> dict[str, npt.NDArray[np.int64]]:
+    """The rows of a query as int64 columns, by COPY; `kinds` names them in the query's order.
+
+    Every column must be NOT NULL and of one of the fixed widths; a ``timestamptz`` comes back in
+    µs since the Unix epoch. A row of another width is refused rather than read askew.
+    """
+    fields: list[tuple[str, str]] = [("n", ">i2")]
+    for name, kind in kinds.items():
+        fields += [(f"{name}.len", ">i4"), (name, f">i{_WIDTH[kind]}")]
+    layout = np.dtype(fields)
+    with (
+        connection.cursor() as cursor,
+        cursor.copy(f"COPY ({query}) TO STDOUT (FORMAT BINARY)", parameters) as copy,
+    ):
+        image = b"".join(bytes(part) for part in copy)
+    body = image[len(_SIGNATURE) : -len(_TRAILER)]
+    if len(body) % layout.itemsize:
+        raise ValueError("a row of the query has NULLs or columns of other widths")
+    rows = np.frombuffer(body, dtype=layout)
+    for name, kind in kinds.items():
+        if rows.size and not (rows[f"{name}.len"] == _WIDTH[kind]).all():
+            raise ValueError(f"column {name} of the query is NULL or not {kind}")
+    columns = {name: rows[name].astype(np.int64) for name in kinds}
+    for name, kind in kinds.items():
+        if kind == "timestamptz":
+            columns[name] += POSTGRES_EPOCH_US
+    return columns
