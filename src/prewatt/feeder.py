@@ -21,14 +21,13 @@ def main(plan: Path, number: int, of: int) -> None:
     units = [
         HistoryUnit(by_serial[each.pop("serial")], **each) for each in facts["history"][number::of]
     ]
-    fed = feed(
+    feed(
         units,
         opened_at=datetime.fromtimestamp(facts["opened_us"] / 1e6, UTC),
         until=datetime.fromtimestamp(facts["until_us"] / 1e6, UTC),
         now=wiring.now(),
         on_day=lambda day: _tell(f"day {day}"),
     )
-    _tell(f"fed {fed}")
 
 
 def _tell(line: str) -> None:

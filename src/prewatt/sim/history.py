@@ -76,15 +76,15 @@ def feed(
     until: datetime,
     now: datetime,
     on_day: Callable[[int], None],
-) -> int:
-    """Feed every quarter-hour after ``opened_at`` up to ``until``; returns how many readings."""
+) -> None:
+    """Feed every quarter-hour after ``opened_at`` up to ``until``, telling each day that is done."""
     opened_us, until_us = instant_us(opened_at), instant_us(until)
     at_us = np.arange(opened_us + QUARTER_US, until_us + 1, QUARTER_US, dtype=np.int64)
     table = np.stack([registers(u.unit, u.opening_wh, opened_us, at_us) for u in units])
     meter_id = np.array([u.meter_id for u in units], dtype=np.int64)
     silent_from = until_us - np.array([u.silent_s for u in units], dtype=np.int64) * 1_000_000
     calendar = LocalCalendar(TIME_ZONE)
-    book, fed, day = TariffBook(), 0, 0
+    book, day = TariffBook(), 0
     for first, last in _chunks(at_us, calendar):
         chosen = at_us[first:last]
         speaks = (
@@ -96,7 +96,7 @@ def feed(
             value_wh=table[:, first:last].ravel()[speaks.ravel()],
             received_at_us=int(chosen[-1]),
         )
-        fed += apply_readings(batch=batch, now=now, book=book).accepted
+        apply_readings(batch=batch, now=now, book=book)
         at = utc_datetime(int(chosen[-1]))
         midnight = utc_datetime(calendar.start_of_day(calendar.local_date(int(chosen[-1]))))
         if midnight >= utc_datetime(int(chosen[0])) - timedelta(hours=6):
@@ -106,7 +106,6 @@ def feed(
         _recharge(
             units, at, days_left=(until_us - int(chosen[-1])) // DAY_US, is_last=last == at_us.size
         )
-    return fed
 
 
 def _chunks(at_us: Int64, calendar: LocalCalendar) -> list[tuple[int, int]]:

@@ -8,7 +8,6 @@ TEMPLATE_FOLDER = Path(__file__).resolve().parent / "ui" / "templates"
 
 ROOT_URLCONF = "prewatt.web.urls"
 ASGI_APPLICATION = "prewatt.web.asgi.application"
-STATIC_URL = "/static/"
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
