@@ -62,6 +62,7 @@ MUTABLE = (
     "supply_policy",
     "supply_state",
     "supply_order",
+    "notify_policy",
     "message",
     "message_attempt",
     "alert",
@@ -104,7 +105,7 @@ _MOVING = (
 )
 WRITES: Mapping[str, tuple[str, ...]] = {
     "head_end": (*_DATA_PLANE, *_DATA_STATE),
-    "clerk": (*_DATA_PLANE, *_DATA_STATE, *_SELLING, "document_series"),
+    "clerk": (*_DATA_PLANE, *_DATA_STATE, *_SELLING, "document_series", "notify_policy"),
     "app_operator": (*_DATA_PLANE, *_DATA_STATE, *_SELLING, "document_series"),
     "app_admin": (
         *_DATA_PLANE,

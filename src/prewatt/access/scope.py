@@ -42,6 +42,7 @@ PERMISSIONS: dict[str, frozenset[Duty]] = {
     "supply.protect": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "supply.release_brake": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "notify.send": frozenset({Duty.SYSTEM}),
+    "notify.policy": frozenset({Duty.SYSTEM}),
 }
 
 

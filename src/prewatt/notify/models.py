@@ -10,6 +10,26 @@ from django.db.models import F, Q
 from prewatt.core.vocabulary import DeliveryState
 
 
+class NotifyPolicy(models.Model):
+    """A property's rules for messages; a property without a row keeps core's usual quiet hours."""
+
+    property_id = models.BigIntegerField(primary_key=True)
+    version = models.PositiveIntegerField(default=1)
+    #: Quiet from .. until .., minutes after local midnight, across midnight; equal means never.
+    quiet_starts_min = models.SmallIntegerField()
+    quiet_ends_min = models.SmallIntegerField()
+    changed_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "notify_policy"
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(quiet_starts_min__range=(0, 1439), quiet_ends_min__range=(0, 1439)),
+                name="quiet_hours_lie_within_a_day",
+            )
+        ]
+
+
 class Message(models.Model):
     """What we owe somebody to say, once: ``dedupe_key`` makes the same warning one message."""
 

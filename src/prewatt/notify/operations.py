@@ -19,9 +19,11 @@ from typing import Final
 from django.db import connection
 
 from prewatt.access.scope import Actor, require, scope
-from prewatt.core.civil_time import LocalCalendar, instant_us, utc_datetime
+from prewatt.audit.operations import record
+from prewatt.core.civil_time import instant_us, utc_datetime
 from prewatt.core.quiet_hours import QuietHours, send_at_us
 from prewatt.core.vocabulary import DeliveryState, Severity
+from prewatt.notify.policy import QuietHoursRefused, quiet_hours
 from prewatt.notify.ports import (
     Channel,
     Contact,
@@ -81,6 +83,49 @@ class NewMessage:
     would_have: bool = False
 
 
+def set_quiet_hours(
+    *, actor: Actor, property_id: int, starts_min: int, ends_min: int, now: datetime
+) -> None:
+    """Set when a property's people are not to be woken, by local civil time.
+
+    Both are minutes after midnight; quiet hours go on across it when they end earlier than they
+    start, and equal ends mean none. What waits is looked at again at once.
+    Raises `QuietHoursRefused` for hours outside a day or an unknown property.
+    """
+    require(actor, "notify.policy", property_id=property_id)
+    quiet_hours("UTC", starts_min, ends_min)
+    with scope(actor), connection.cursor() as cursor:
+        cursor.execute(
+            """INSERT INTO notify_policy AS q
+                      (property_id, version, quiet_starts_min, quiet_ends_min, changed_at)
+               SELECT id, 1, %s, %s, %s FROM property WHERE id = %s
+               ON CONFLICT (property_id) DO UPDATE
+               SET version = q.version + 1, quiet_starts_min = excluded.quiet_starts_min,
+                   quiet_ends_min = excluded.quiet_ends_min, changed_at = excluded.changed_at""",
+            [starts_min, ends_min, now, property_id],
+        )
+        if cursor.rowcount != 1:
+            raise QuietHoursRefused(f"there is no property {property_id}")
+        # A message that is being sent has the end of its claim there, which must run out by itself.
+        cursor.execute(
+            """UPDATE message m SET due_at = %s
+               WHERE property_id = %s AND finished_at IS NULL AND due_at > %s
+                 AND NOT EXISTS (SELECT FROM message_attempt a
+                                 WHERE a.message_id = m.id AND a.state = %s)""",
+            [now, property_id, now, DeliveryState.PENDING],
+        )
+        record(
+            actor=actor.code,
+            code="notify.quiet_hours.set",
+            property_id=property_id,
+            subject=f"property:{property_id}",
+            now=now,
+            starts_min=starts_min,
+            ends_min=ends_min,
+        )
+        _ring("message", [property_id])
+
+
 def enqueue(*, messages: Sequence[NewMessage], now: datetime, would_have: bool = False) -> int:
     """Store messages inside the caller's transaction, and ring once it commits; returns how many.
 
@@ -113,13 +158,15 @@ def _ends_of_quiet(property_ids: Sequence[int], now: datetime) -> dict[int, date
         return {}
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT id, time_zone FROM property WHERE id = ANY (%s)", [list(property_ids)]
+            """SELECT p.id, p.time_zone, q.quiet_starts_min, q.quiet_ends_min
+               FROM property p LEFT JOIN notify_policy q ON q.property_id = p.id
+               WHERE p.id = ANY (%s)""",
+            [list(property_ids)],
         )
-        return {row[0]: _end_of_quiet(row[1], now) for row in cursor.fetchall()}
+        return {row[0]: _end_of_quiet(quiet_hours(*row[1:]), now) for row in cursor.fetchall()}
 
 
-def _end_of_quiet(time_zone: str, now: datetime) -> datetime:
-    quiet = QuietHours(LocalCalendar(time_zone))
+def _end_of_quiet(quiet: QuietHours, now: datetime) -> datetime:
     return utc_datetime(send_at_us(quiet, Severity.WARNING, instant_us(now)))
 
 
@@ -311,6 +358,7 @@ class _Due:
     has_customer: bool
     contact: Contact
     setting: Setting
+    quiet: QuietHours
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,9 +409,10 @@ def _load(ids: Sequence[int]) -> list[_Due]:
                    m.urgent, m.created_at, m.language, c.id IS NOT NULL,
                    coalesce(c.name, ''), coalesce(c.email, ''), coalesce(c.phone, ''),
                    p.time_zone, p.currency, p.name, a.number,
-                   coalesce(home.code, lived.code, '')
+                   coalesce(home.code, lived.code, ''), q.quiet_starts_min, q.quiet_ends_min
                FROM message m
                JOIN property p ON p.id = m.property_id
+               LEFT JOIN notify_policy q ON q.property_id = m.property_id
                JOIN account a ON a.id = m.account_id
                LEFT JOIN customer c ON c.id = m.customer_id
                LEFT JOIN unit home ON home.id = a.unit_id
@@ -396,6 +445,7 @@ def _load(ids: Sequence[int]) -> list[_Due]:
                 account_number=row[16],
                 unit=row[17],
             ),
+            quiet=quiet_hours(row[13], row[18], row[19]),
         )
         for row in rows
     ]
@@ -425,7 +475,7 @@ def _plan(
     addresses = {name: address for name, address in addresses.items() if address}
     tried_before = any(message_id == due.message_id for message_id, _ in past)
     # A back-off may end at night: what is not urgent waits for the morning again.
-    quiet_until = now if due.urgent else _end_of_quiet(due.setting.time_zone, now)
+    quiet_until = now if due.urgent else _end_of_quiet(due.quiet, now)
     tries: list[_Try] = []
     waiting: list[datetime] = []
     held_back = False
