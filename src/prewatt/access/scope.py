@@ -34,6 +34,7 @@ PERMISSIONS: dict[str, frozenset[Duty]] = {
     "mdm.release": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "mdm.ingest": frozenset({Duty.SYSTEM}),
     "billing.tariff": frozenset({Duty.SYSTEM}),
+    "billing.draft": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "billing.post": frozenset({Duty.SYSTEM}),
     "ledger.close_period": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "supply.policy": frozenset({Duty.SYSTEM}),

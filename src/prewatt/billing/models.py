@@ -73,3 +73,53 @@ class TariffEpoch(models.Model):
 
     class Meta:
         db_table = "tariff_epoch"
+
+
+class TariffDraft(models.Model):
+    """A plan in the making: edited freely, priced by nobody until it is approved as a version."""
+
+    property_id = models.BigIntegerField()
+    code = models.CharField(max_length=24)
+    name = models.CharField(max_length=120)
+    content = models.JSONField()
+    reason = models.CharField(max_length=400, blank=True)
+    made_by = models.CharField(max_length=80)
+    changed_at = models.DateTimeField()
+    #: Grows with every change; a trial says which edition it tried.
+    edition = models.PositiveIntegerField(default=1)
+
+    class Meta:
+        db_table = "tariff_draft"
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["property_id", "code"], name="one_draft_of_a_tariff")
+        ]
+
+
+class TariffTrial(models.Model):
+    """One edition of a draft tried on real days, from the wish to the result."""
+
+    class State(models.TextChoices):
+        """Queued, running, and the two ends."""
+
+        QUEUED = "queued"
+        RUNNING = "running"
+        DONE = "done"
+        FAILED = "failed"
+
+    property_id = models.BigIntegerField()
+    draft = models.ForeignKey(TariffDraft, on_delete=models.PROTECT, related_name="trials")
+    edition = models.PositiveIntegerField()
+    content = models.JSONField()
+    days = models.PositiveSmallIntegerField()
+    state = models.CharField(max_length=8, choices=State.choices, default=State.QUEUED)
+    accounts_done = models.PositiveIntegerField(default=0)
+    accounts_total = models.PositiveIntegerField(default=0)
+    #: `billing.trials.as_document`; null until done. A failure leaves its reason.
+    result = models.JSONField(null=True)
+    failure = models.CharField(max_length=400, blank=True)
+    asked_by = models.CharField(max_length=80)
+    asked_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "tariff_trial"
