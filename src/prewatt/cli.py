@@ -38,6 +38,7 @@ COMMANDS = (
     Command("sim", "prewatt.sim.command", "simulate meters over the real protocols, with faults"),
     Command("broker", "prewatt.runtime.broker_command", "run the demo's MQTT broker"),
     Command("migrate", "prewatt.migrate_command", "bring the database's schema up to date"),
+    Command("import", "prewatt.import_command", "make a property from its tables (CSV or XLSX)"),
 )
 
 

@@ -12,7 +12,11 @@ from prewatt.vending.operations import LIMIT_MICRO
 
 def _plan(made: Tables) -> EstatePlan:
     return plan_property(
-        PropertySheets.of(made), known_property_codes=(), known_serials=(), now=NOW
+        PropertySheets.of(made),
+        known_property_codes=(),
+        known_serials=(),
+        importer="user:importer",
+        now=NOW,
     )
 
 
@@ -35,6 +39,7 @@ def test_the_tables_themselves_are_in_order() -> None:
         ("tariffs", 0, "document", "[1]", "tariff.not_json"),
         ("tariffs", 0, "document", '{"format": "prewatt-tariff/1"}', "tariff.refused"),
         ("tariffs", 0, "approved_by", "", "cell.missing"),
+        ("tariffs", 0, "approved_by", "user:importer", "tariff.self_approved"),
         ("buildings", 1, "code", "", "cell.missing"),
         ("units", 1, "kind", "castle", "cell.unknown_word"),
         ("units", 1, "floor", "first", "cell.not_a_number"),

@@ -12,7 +12,13 @@ from openpyxl import Workbook
 from tests.estate.tables import csv_text, tables, write_folder
 
 from prewatt.estate import sheets as module
-from prewatt.estate.sheets import ImportRefused, PropertySheets, read_sheets, read_upload
+from prewatt.estate.sheets import (
+    ImportRefused,
+    PropertySheets,
+    read_files,
+    read_sheets,
+    read_upload,
+)
 
 
 def _plain(sheets: PropertySheets) -> dict[str, list[dict[str, str]]]:
@@ -130,3 +136,42 @@ def test_too_many_rows_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_blank_rows_are_skipped_and_the_rest_keeps_its_numbers() -> None:
     read = read_upload("p.zip", _zip({"units.csv": b"code,kind\n1,flat\n,\n\n2,shop\n"}))
     assert [(row.number, row.cells["code"]) for row in read.rows("units")] == [(2, "1"), (5, "2")]
+
+
+def test_one_table_in_two_files_or_sheets_is_refused_and_neither_is_forgotten(
+    tmp_path: Path,
+) -> None:
+    twice = _zip({"a/units.csv": b"code\n1\n", "b/Units.CSV": b"code\n2\n"})
+    workbook = _xlsx({"units": [{"code": 1}], " Units ": [{"code": 2}]})
+    for name, content in (("p.zip", twice), ("p.xlsx", workbook)):
+        with pytest.raises(ImportRefused) as refused:
+            read_upload(name, content)
+        assert [each.code for each in refused.value.errors] == ["sheet.repeated"]
+
+
+def test_a_folder_is_read_whatever_the_case_of_its_names(tmp_path: Path) -> None:
+    (tmp_path / "UNITS.CSV").write_text("code\n1\n")
+    (tmp_path / "readme.txt").write_text("not a table")
+    assert _plain(read_sheets(tmp_path)) == {"units": [{"code": "1"}]}
+
+
+def test_files_named_one_by_one_are_the_folder_they_lie_in(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, tables())
+    files = sorted(folder.iterdir(), reverse=True)
+    assert _plain(read_files(files)) == _plain(read_files([folder])) == _plain(read_sheets(folder))
+    assert read_files([]).sheets == {}
+
+
+def test_files_are_read_no_further_than_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever their sizes claim: a device has none and no end."""
+    monkeypatch.setattr(module, "MAX_BYTES", 10)
+    (tmp_path / "units.csv").write_bytes(b"code\n1\n")
+    (tmp_path / "meters.csv").write_bytes(b"code\n1\n")
+    (tmp_path / "p.zip").symlink_to("/dev/zero")
+    (tmp_path / "tariffs.csv").symlink_to("/dev/zero")
+    for files in (["units.csv", "meters.csv"], ["p.zip"], ["tariffs.csv"]):
+        with pytest.raises(ImportRefused) as refused:
+            read_files([tmp_path / each for each in files])
+        assert [each.code for each in refused.value.errors] == ["file.too_large"]

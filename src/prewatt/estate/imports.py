@@ -185,9 +185,13 @@ def plan_property(
     *,
     known_property_codes: Collection[str],
     known_serials: Collection[str],
+    importer: str,
     now: datetime,
 ) -> EstatePlan:
-    """Check all tables and return the plan; raises ImportRefused with an error for every bad row."""
+    """Check all tables and return the plan; raises ImportRefused with an error for every bad row.
+
+    ``importer`` is the code of who imports, and so cannot have approved a tariff (invariant 8).
+    """
     reader = _Reader(sheets, now)
     tables = _Tables(
         reader=reader,
@@ -201,6 +205,7 @@ def plan_property(
         accounts=reader.table("accounts", _account, lambda each: each.number),
         tenancies=reader.table("tenancies", _tenancy, lambda each: each.unit),
     )
+    _check_approvals(tables, importer)
     _check_references(tables, known_serials)
     _check_payers(tables)
     plan = _plan(tables, _points_in_order(tables))
@@ -706,6 +711,7 @@ def _account(cells: Cells) -> AccountPlan:
             "A customer's account names no unit.",
             "Leave it empty here; the tenancy says which unit it pays for.",
         )
+    opening = cells.money("opening_balance", OPENING_LIMIT_MICRO, allow_negative=True)
     emergency = cells.money("emergency_credit", EMERGENCY_LIMIT_MICRO)
     if kind == "vacancy" and emergency:
         cells.fault(
@@ -721,9 +727,7 @@ def _account(cells: Cells) -> AccountPlan:
         customer=customer,
         unit=unit,
         tariff=cells.text("tariff", 24, default=""),
-        opening_balance_micro=cells.money(
-            "opening_balance", OPENING_LIMIT_MICRO, allow_negative=True
-        ),
+        opening_balance_micro=opening,
         emergency_micro=emergency,
         protection=Protection[protection.upper()],
         opened_at=_EARLIEST,
@@ -772,6 +776,20 @@ class _Tables:
                 "reference.unknown",
                 f"There is no {shown!r}.",
                 f"Add it, or correct the {column}.",
+            )
+
+
+def _check_approvals(tables: _Tables, importer: str) -> None:
+    """No price comes in on the word of the one who imports it."""
+    for tariff in tables.tariffs:
+        if tariff.plan.approved_by == importer:
+            tables.reader.fault(
+                "tariffs",
+                tariff.row,
+                "approved_by",
+                "tariff.self_approved",
+                "The importer cannot approve the tariff.",
+                "Name the person who approved it.",
             )
 
 

@@ -75,7 +75,7 @@ class RegisterValue:
     value_wh: int
 
 
-def check_plan(sheets: PropertySheets, *, now: datetime) -> EstatePlan:
+def check_plan(sheets: PropertySheets, *, importer: str, now: datetime) -> EstatePlan:
     """Check the tables of a new property against themselves and the database; ImportRefused."""
     codes = [row.cells.get("code", "") for row in sheets.rows("property")]
     serials = [row.cells.get("serial", "") for row in sheets.rows("meters")]
@@ -87,6 +87,7 @@ def check_plan(sheets: PropertySheets, *, now: datetime) -> EstatePlan:
         known_serials=set(
             Meter.objects.filter(serial__in=serials).values_list("serial", flat=True)
         ),
+        importer=importer,
         now=now,
     )
 

@@ -109,25 +109,33 @@ class PropertySheets:
 
 
 def read_sheets(path: Path) -> PropertySheets:
-    """Read a folder of CSV files, a zip of them, or an XLSX workbook; raises ImportRefused."""
+    """Read a folder of CSV files, a zip of them, or an XLSX workbook.
+
+    Raises ImportRefused, and OSError for what cannot be read at all.
+    """
     if path.is_dir():
-        files = sorted(path.glob("*.csv"))
-        if sum(each.stat().st_size for each in files) > MAX_BYTES:
+        return read_files(sorted(each for each in path.iterdir() if _is_csv(each.name)))
+    (content,) = _contents([path])
+    return read_upload(path.name, content)
+
+
+def read_files(paths: Sequence[Path]) -> PropertySheets:
+    """Read one folder, zip or workbook, or CSV files each named after its table.
+
+    Raises ImportRefused, and OSError for what cannot be read at all.
+    """
+    if len(paths) == 1 and not _is_csv(paths[0].name):
+        return read_sheets(paths[0])
+    for path in paths:
+        if not _is_csv(path.name):
             raise _refused(
                 "",
-                "file.too_large",
-                f"The files hold more than {MAX_BYTES} bytes.",
-                "Split the property.",
+                "file.not_csv",
+                f"{path.name!r} is not a CSV file.",
+                "Name CSV files together, or one folder, zip or XLSX workbook alone.",
             )
-        return _from_csv({each.name: each.read_bytes() for each in files})
-    if path.stat().st_size > MAX_BYTES:
-        raise _refused(
-            "",
-            "file.too_large",
-            f"The file has more than {MAX_BYTES} bytes.",
-            "Split the property.",
-        )
-    return read_upload(path.name, path.read_bytes())
+    names = [path.name for path in paths]
+    return _from_csv(list(zip(names, _contents(paths), strict=True)))
 
 
 def read_upload(name: str, content: bytes) -> PropertySheets:
@@ -143,13 +151,35 @@ def read_upload(name: str, content: bytes) -> PropertySheets:
     members = _unpack(content)
     if kind == ".zip":
         return _from_csv(
-            {
-                PurePosixPath(each).name: data
+            [
+                (PurePosixPath(each).name, data)
                 for each, data in members.items()
-                if each.lower().endswith(".csv") and not each.startswith("__MACOSX")
-            }
+                if _is_csv(each) and not each.startswith("__MACOSX")
+            ]
         )
     return _from_workbook(content, members)
+
+
+def _is_csv(name: str) -> bool:
+    return name.lower().endswith(".csv")
+
+
+def _contents(paths: Sequence[Path]) -> list[bytes]:
+    """The bytes of files, refused as soon as they are too many, whatever their sizes claim."""
+    contents: list[bytes] = []
+    left = MAX_BYTES
+    for path in paths:
+        with path.open("rb") as file:
+            contents.append(file.read(left + 1))
+        left -= len(contents[-1])
+        if left < 0:
+            raise _refused(
+                "",
+                "file.too_large",
+                f"There are more than {MAX_BYTES} bytes.",
+                "Split the property.",
+            )
+    return contents
 
 
 def _refused(sheet: str, code: str, problem: str, remedy: str, row: int = 0) -> ImportRefused:
@@ -194,14 +224,16 @@ def _unpack(content: bytes) -> dict[str, bytes]:
     return members
 
 
-def _from_csv(files: Mapping[str, bytes]) -> PropertySheets:
+def _from_csv(files: Sequence[tuple[str, bytes]]) -> PropertySheets:
+    """The tables of files, each a name and its bytes."""
     errors: list[RowError] = []
     sheets: dict[str, tuple[SheetRow, ...]] = {}
-    for name, content in files.items():
+    for name, content in files:
         sheet = PurePosixPath(name.lower()).stem
-        if sheet not in SHEETS:
-            errors.append(_unknown_sheet(name))
+        if sheet not in SHEETS or sheet in sheets:
+            errors.append(_repeated_sheet(name) if sheet in sheets else _unknown_sheet(name))
             continue
+        sheets[sheet] = ()
         try:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError:
@@ -263,8 +295,11 @@ def _from_workbook(content: bytes, members: Mapping[str, bytes]) -> PropertyShee
         try:
             for worksheet in workbook.worksheets:
                 sheet = worksheet.title.strip().lower()
-                if sheet not in SHEETS:
-                    errors.append(_unknown_sheet(worksheet.title))
+                if sheet not in SHEETS or sheet in sheets:
+                    title = worksheet.title
+                    errors.append(
+                        _repeated_sheet(title) if sheet in sheets else _unknown_sheet(title)
+                    )
                     continue
                 # A claimed size of a million columns must not become a million cells.
                 worksheet.reset_dimensions()
@@ -300,6 +335,17 @@ def _unknown_sheet(name: str) -> RowError:
         "sheet.unknown",
         "There is no table of that name.",
         f"Use {', '.join(SHEETS)}, or remove it.",
+    )
+
+
+def _repeated_sheet(name: str) -> RowError:
+    return RowError(
+        name,
+        0,
+        "",
+        "sheet.repeated",
+        "There is another table of that name.",
+        "Put all its rows into one.",
     )
 
 
