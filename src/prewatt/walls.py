@@ -34,6 +34,10 @@ APPEND_ONLY = (
     "document",
     "tariff_version",
     "tariff_assignment",
+    "account_terms",
+    "price_event",
+    "price_series",
+    "carried_steps",
 )
 #: Business tables that change: estate, watermarks, states.
 MUTABLE = (
@@ -58,6 +62,7 @@ MUTABLE = (
     "ledger_period",
     "tariff",
     "tariff_epoch",
+    "rerate_request",
     "tariff_draft",
     "tariff_trial",
     "payment",
@@ -91,6 +96,7 @@ _DATA_STATE = (
     "message",
     "message_attempt",
     "alert",
+    "rerate_request",
 )
 _SELLING = ("transfer", "idempotency", "document", "payment", "posting")
 _MOVING = (
@@ -117,6 +123,10 @@ WRITES: Mapping[str, tuple[str, ...]] = {
         "document_series",
         "ledger_period",
         "tariff_assignment",
+        "account_terms",
+        "price_event",
+        "price_series",
+        "carried_steps",
         "tariff_draft",
         "tariff_trial",
     ),

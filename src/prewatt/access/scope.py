@@ -36,6 +36,8 @@ PERMISSIONS: dict[str, frozenset[Duty]] = {
     "billing.tariff": frozenset({Duty.SYSTEM}),
     "billing.draft": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "billing.post": frozenset({Duty.SYSTEM}),
+    "billing.terms": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
+    "billing.announce": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "ledger.close_period": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "supply.policy": frozenset({Duty.SYSTEM}),
     "supply.decide": frozenset({Duty.SYSTEM}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
 
@@ -123,3 +124,127 @@ class TariffTrial(models.Model):
 
     class Meta:
         db_table = "tariff_trial"
+
+
+class AccountTerms(models.Model):
+    """What a tariff asks of an account, from a local midnight on; the later row holds.
+
+    ``exempt`` are codes of taxes that it does not pay, ``overlay_groups`` whose announced prices
+    it follows. An account without terms is one person with no contracted power. The first terms
+    also hold before their start, as the first tariff version does.
+    """
+
+    property_id = models.BigIntegerField()
+    account_id = models.BigIntegerField()
+    valid_from = models.DateTimeField()
+    members = models.PositiveIntegerField()
+    contracted_w = models.PositiveBigIntegerField()
+    exempt = ArrayField(models.CharField(max_length=40))
+    overlay_groups = ArrayField(models.CharField(max_length=40))
+    made_by = models.CharField(max_length=80)
+    made_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "account_terms"
+        indexes: ClassVar = [
+            models.Index(fields=["account_id", "valid_from", "id"], name="terms_of_account")
+        ]
+
+
+class PriceEvent(models.Model):
+    """A critical peak announced to a group for [from_at, until_at); its price is the tariff's.
+
+    A row that ``withdraws`` another ends it at its own ``until_at``; nothing is ever changed.
+    """
+
+    property_id = models.BigIntegerField()
+    overlay_group = models.CharField(max_length=40)
+    from_at = models.DateTimeField()
+    until_at = models.DateTimeField()
+    announced_at = models.DateTimeField()
+    made_by = models.CharField(max_length=80)
+    withdraws = models.OneToOneField(
+        "self", on_delete=models.PROTECT, null=True, related_name="withdrawn_by"
+    )
+
+    class Meta:
+        db_table = "price_event"
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=models.Q(until_at__gt=models.F("from_at"))
+                | models.Q(withdraws__isnull=False),
+                name="event_lasts",
+            )
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["property_id", "overlay_group"], name="events_of_group")
+        ]
+
+
+class PriceOfSeries(models.Model):
+    """One price of a group's real-time series, for [from_at, until_at), in nano-units per kWh."""
+
+    property_id = models.BigIntegerField()
+    overlay_group = models.CharField(max_length=40)
+    from_at = models.DateTimeField()
+    until_at = models.DateTimeField()
+    price_nano = models.BigIntegerField()
+    appended_at = models.DateTimeField()
+    made_by = models.CharField(max_length=80)
+
+    class Meta:
+        db_table = "price_series"
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["property_id", "overlay_group", "from_at"], name="one_price_at_an_instant"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(until_at__gt=models.F("from_at")), name="price_lasts"
+            ),
+        ]
+
+
+class CarriedSteps(models.Model):
+    """A step count that an account went on with when its unit changed hands, at ``at``.
+
+    ``step_wh`` is what the unit had used in the window by then. Counting a window anew starts
+    from the last such row in it.
+    """
+
+    property_id = models.BigIntegerField()
+    account_id = models.BigIntegerField()
+    from_account_id = models.BigIntegerField()
+    at = models.DateTimeField()
+    step_window = models.BigIntegerField()
+    step_wh = ArrayField(models.BigIntegerField())
+
+    class Meta:
+        db_table = "carried_steps"
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["account_id", "at"], name="steps_carried_once")
+        ]
+
+
+class RerateRequest(models.Model):
+    """An account whose charges from an instant on have to be rated anew, and why.
+
+    A stable word is the reason: ``late_reading``, ``terms``, ``prices``. There is one open
+    request for an account; it moves to the earliest instant asked for.
+    """
+
+    property_id = models.BigIntegerField()
+    account_id = models.BigIntegerField()
+    from_at = models.DateTimeField()
+    reason = models.CharField(max_length=40)
+    requested_at = models.DateTimeField()
+    done_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "rerate_request"
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["account_id"],
+                condition=models.Q(done_at__isnull=True),
+                name="one_open_rerate_request",
+            )
+        ]
