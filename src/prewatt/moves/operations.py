@@ -23,9 +23,9 @@ from prewatt.estate import operations as estate
 from prewatt.estate.imports import EMERGENCY_LIMIT_MICRO, vacancy_number
 from prewatt.estate.models import Customer, Meter, Tenancy
 from prewatt.estate.operations import NewCustomer, NewMeter, RegisterValue
+from prewatt.ledger.idempotency import store_answer, stored_answer
 from prewatt.ledger.operations import open_accounts
 from prewatt.moves import boundary
-from prewatt.moves.idempotency import store_answer, stored_answer
 from prewatt.moves.places import MeterAt, UnitAt, locked_meter, locked_unit
 from prewatt.moves.registers import (
     Opening,

@@ -1,4 +1,8 @@
-"""One key, one move, for ever (invariant 4): a repeat gets the stored answer, another body is refused."""
+"""One key, one deed, for ever (invariant 4): a repeat gets the stored answer, another body is refused.
+
+For deeds that are asked for one at a time; a set of recharges keeps its keys in one statement of
+its own.
+"""
 
 from __future__ import annotations
 
