@@ -1,8 +1,10 @@
 """`prewatt worker`: what is due by the clock or by a bell: decisions, messages, postings, partitions.
 
-One loop, one thread. NOTIFY is the bell that shortens the wait; the tables say what is due, so a
-missed bell costs a second and no more. Each task has its own transaction, and one that fails is
-logged and tried again while the others go on.
+Two loops, a thread each. The one looks after supply, postings and partitions and speaks to nobody
+but the database; the other delivers messages, so that a mail server that is slow or hangs holds up
+no cut, no order and no posting. NOTIFY is the bell that shortens the wait; the tables say what is
+due, so a missed bell costs a moment and no more. Each task has its own transaction, and one that
+fails is logged and tried again while the others go on.
 """
 
 from __future__ import annotations
@@ -12,15 +14,18 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from typing import Final
 
 from prewatt import wiring
 
 log = logging.getLogger(__name__)
 
-_TICK_S = 0.5
-_SLOW_EVERY = timedelta(minutes=1)
+_TICK_S: Final = 0.5
+_SLOW_EVERY: Final = timedelta(minutes=1)
+#: How long the end waits for a message that is being sent, well below the supervisor's patience.
+_LAST_SEND_S: Final = 3.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,17 +34,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(_arguments: argparse.Namespace) -> int:
-    """Run until SIGTERM or SIGINT; returns the exit status."""
+    """Run until SIGTERM or SIGINT, or until a loop fails; returns the exit status."""
     wiring.start_django()
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    Worker(dsn=os.environ["PREWATT_DSN"], clock=wiring.now).run(stopping)
-    return 0
+    return Worker(dsn=os.environ["PREWATT_DSN"], clock=wiring.now).run(stopping)
 
 
 class Worker:
-    """The loop and its tasks."""
+    """Both loops and their tasks."""
 
     def __init__(self, *, dsn: str, clock: Callable[[], datetime]) -> None:
         from prewatt.access.scope import system_actor
@@ -51,39 +55,81 @@ class Worker:
         self._supply = SupplyTask(system_actor("supply"))
         self._channels = channels_from(os.environ)
         self._slow_at: datetime | None = None
+        self._delivery_failed = False
 
-    def run(self, stopping: threading.Event) -> None:
-        """Wait for bells and do what is due."""
+    def run(self, stopping: threading.Event) -> int:
+        """Run both loops until `stopping`; returns the exit status, 1 when one has failed.
+
+        Ends within a few seconds even while a mail server hangs: that one try is then taken up
+        again by the next worker, as "outcome unknown".
+        """
+        from django.db import connection
+
+        deliveries = threading.Thread(
+            target=self._deliver, args=(stopping,), name="worker-deliveries", daemon=True
+        )
+        deliveries.start()
+        try:
+            self._listen(("supply_due",), self._tick, stopping)
+        finally:
+            stopping.set()
+            connection.close()
+            deliveries.join(_LAST_SEND_S)
+        if deliveries.is_alive():
+            log.warning("ended while a channel had not answered; its message is tried again")
+        return 1 if self._delivery_failed else 0
+
+    def _deliver(self, stopping: threading.Event) -> None:
+        """The thread of the messages; should it fail, the process ends, to be started afresh."""
+        from django.db import connection
+
+        try:
+            self._listen(("message",), lambda _woken: self._deliver_due(stopping), stopping)
+        except Exception:
+            log.exception("the deliveries failed")
+            self._delivery_failed = True
+        finally:
+            connection.close()
+            stopping.set()
+
+    def _listen(
+        self,
+        bells: Sequence[str],
+        turn: Callable[[Sequence[int]], None],
+        stopping: threading.Event,
+    ) -> None:
+        """Take a turn whenever a bell rings, and every half second; it is told which properties rang."""
         import psycopg
 
         while not stopping.is_set():
             try:
-                with psycopg.connect(self._dsn, autocommit=True) as bell:
-                    bell.execute("LISTEN supply_due")
-                    bell.execute("LISTEN message")
-                    self._listen(bell, stopping)
+                with psycopg.connect(self._dsn, autocommit=True) as listener:
+                    for bell in bells:
+                        listener.execute(f"LISTEN {bell}")
+                    while not stopping.is_set():
+                        rung = listener.notifies(timeout=_TICK_S, stop_after=1)
+                        turn(sorted({int(each.payload) for each in rung if each.payload}))
             except psycopg.OperationalError:
                 log.warning("the database is away; trying again", exc_info=True)
                 stopping.wait(1.0)
 
-    def _listen(self, bell: object, stopping: threading.Event) -> None:
-        while not stopping.is_set():
-            rung = list(bell.notifies(timeout=_TICK_S, stop_after=1))  # type: ignore[attr-defined]  # psycopg
-            woken = sorted(
-                {int(n.payload) for n in rung if n.channel == "supply_due" and n.payload}
-            )
-            self._tick(woken)
-
-    def _tick(self, woken: list[int]) -> None:
-        from prewatt.notify.tasks import deliver_pass
-
+    def _tick(self, woken: Sequence[int]) -> None:
         now = self._clock()
         self._try("supply", lambda: self._supply.tick(now=now, woken=woken))
-        self._try("messages", lambda: deliver_pass(channels=self._channels, now=now))
         if self._slow_at is None or now - self._slow_at >= _SLOW_EVERY:
             self._slow_at = now
             self._try("posting", lambda: self._post(now))
             self._try("partitions", lambda: self._make_partitions(now))
+
+    def _deliver_due(self, stopping: threading.Event) -> None:
+        from prewatt.notify.tasks import deliver_pass
+
+        self._try(
+            "messages",
+            lambda: deliver_pass(
+                channels=self._channels, clock=self._clock, stopping=stopping.is_set
+            ),
+        )
 
     def _try(self, name: str, task: Callable[[], object]) -> None:
         """Run a task; an unexpected error is logged with its context and raises an alarm in the log."""

@@ -29,6 +29,7 @@ from prewatt.access.scope import Actor, PermissionRefused
 from prewatt.adapters.channels.outbox import OutboxChannel
 from prewatt.core.vocabulary import DeliveryState
 from prewatt.estate.models import Account, Customer
+from prewatt.notify import tasks
 from prewatt.notify.models import Alert, Attempt, Message
 from prewatt.notify.operations import (
     ATTEMPTS_MAX,
@@ -329,6 +330,32 @@ def test_a_worker_that_dies_while_sending_leaves_its_try_behind_and_another_take
     ]
 
 
+def test_a_worker_that_is_told_to_stop_finishes_one_message_and_gives_the_others_back() -> None:
+    place = make_property()
+    put(*(warning(make_account(place, f"{n}")) for n in range(5)))
+    told: list[bool] = []
+    email = ScriptedChannel(pause=lambda: told.append(True))
+    taken = deliver_due(actor=ACTOR, channels=[email], now=NOON, stopping=lambda: len(told) == 2)
+    assert (taken, len(email.sent)) == (2, 2)
+    errors = set(Attempt.objects.exclude(error="").values_list("error", flat=True))
+    assert errors == {"not begun: the worker was stopping"}
+    assert Message.objects.filter(all_tried_at__isnull=False).count() == 0
+    assert deliver(email) == 3, "due at once, not when a claim runs out"
+    assert Message.objects.filter(state=DeliveryState.DELIVERED).count() == 5
+    assert deliver_due(actor=ACTOR, channels=[email], now=NOON, stopping=lambda: True) == 0
+
+
+def test_a_pass_goes_on_until_nothing_is_due_and_asks_the_clock_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tasks, "PASS_LIMIT", 2)
+    place = make_property()
+    put(*(warning(make_account(place, f"{n}")) for n in range(4)))
+    put(warning(make_account(place, "later")), now=NOON + MINUTE)
+    instants = iter([NOON, NOON, NOON + MINUTE])
+    assert deliver_pass(channels=[OutboxChannel()], clock=lambda: next(instants)) == 5
+
+
 def test_a_slow_worker_does_not_undo_what_its_successor_delivered() -> None:
     account = make_account(make_property())
     put(warning(account))
@@ -410,7 +437,7 @@ def test_the_worker_delivers_under_its_own_login(database: str) -> None:
     account = make_account(make_property(), language="zh-hans", name="陈静")
     _use_database(role_dsn(database, "clerk"))
     put(warning(account))
-    assert deliver_pass(channels=[OutboxChannel()], now=NOON) is False
+    assert deliver_pass(channels=[OutboxChannel()], clock=lambda: NOON) == 1
     _use_database(database)
     (line,) = outbox(property_id=account.property_id)
     assert line.state == DeliveryState.DELIVERED and line.channel == "outbox"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -306,12 +306,18 @@ def close_alert(*, property_id: int, code: str, subject: str, now: datetime) -> 
 
 
 def deliver_due(
-    *, actor: Actor, channels: Sequence[Channel], now: datetime, limit: int = 200
+    *,
+    actor: Actor,
+    channels: Sequence[Channel],
+    now: datetime,
+    limit: int = 200,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> int:
     """Take due messages and try every channel on which their customer has an address.
 
     Returns how many messages were taken, so that the worker goes on while the answer is ``limit``.
-    Must not be called inside a transaction.
+    Once ``stopping()`` says so, no further message is begun, and those taken are given back. Must
+    not be called inside a transaction.
     """
     require(actor, "notify.send")
     if connection.in_atomic_block:
@@ -319,11 +325,15 @@ def deliver_due(
     by_name = {channel.name: channel for channel in channels}
     down: dict[str, Temporary] = {}
     taken = 0
-    while taken < limit:
+    while taken < limit and not stopping():
         size = min(CLAIM_SIZE, limit - taken)
         with scope(actor):
             claims = _claim(by_name, now, size)
-        for claim in claims:
+        for place, claim in enumerate(claims):
+            if stopping():
+                with scope(actor):
+                    _give_back(claims[place:], now)
+                return taken + place
             outcomes = [_try(by_name[planned.channel], planned, down) for planned in claim.tries]
             with scope(actor):
                 _record(claim, outcomes, now)
@@ -560,6 +570,32 @@ def _try(channel: Channel, planned: _Try, down: dict[str, Temporary]) -> SendOut
     if isinstance(outcome, Temporary) and outcome.channel_down:
         down[channel.name] = outcome
     return outcome
+
+
+def _give_back(claims: Sequence[_Claim], now: datetime) -> None:
+    """End claims whose tries were never begun: their messages are due again at once."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """UPDATE message_attempt SET state = %s, next_try_at = %s,
+                   error = 'not begun: the worker was stopping'
+               WHERE id = ANY (%s) AND state = %s""",
+            [
+                DeliveryState.RETRYING,
+                now,
+                [each.attempt_id for claim in claims for each in claim.tries],
+                DeliveryState.PENDING,
+            ],
+        )
+        cursor.execute(
+            """UPDATE message m SET due_at = %s
+               FROM unnest(%s::bigint[], %s::int[]) AS t(id, claim_no)
+               WHERE m.id = t.id AND m.claim_no = t.claim_no AND m.finished_at IS NULL""",
+            [
+                now,
+                [claim.due.message_id for claim in claims],
+                [claim.due.claim_no for claim in claims],
+            ],
+        )
 
 
 def _record(claim: _Claim, outcomes: Sequence[SendOutcome], now: datetime) -> None:
