@@ -54,6 +54,8 @@ MUTABLE = (
     "tenancy",
     "meter_assignment",
     "account_state",
+    "demand_day",
+    "bound_period",
     "meter_state",
     "meter_link",
     "vee_case",
@@ -98,6 +100,7 @@ _DATA_STATE = (
     "alert",
     "rerate_request",
 )
+_BY_DAYS = ("demand_day", "bound_period")
 _SELLING = ("transfer", "idempotency", "document", "payment", "posting")
 _MOVING = (
     "building",
@@ -113,12 +116,20 @@ _MOVING = (
 )
 WRITES: Mapping[str, tuple[str, ...]] = {
     "head_end": (*_DATA_PLANE, *_DATA_STATE),
-    "clerk": (*_DATA_PLANE, *_DATA_STATE, *_SELLING, "document_series", "notify_policy"),
+    "clerk": (
+        *_DATA_PLANE,
+        *_DATA_STATE,
+        *_SELLING,
+        *_BY_DAYS,
+        "document_series",
+        "notify_policy",
+    ),
     "app_operator": (*_DATA_PLANE, *_DATA_STATE, *_SELLING, "document_series"),
     "app_admin": (
         *_DATA_PLANE,
         *_DATA_STATE,
         *_SELLING,
+        *_BY_DAYS,
         *_MOVING,
         "document_series",
         "ledger_period",

@@ -225,7 +225,8 @@ def test_the_head_end_moves_what_accrues_and_nothing_else_of_an_account(
     assert may == set(walls.COLUMNS["head_end", "account_state"])
     assert {
         "account_id", "property_id", "legal_entity_id", "posted", "transfer_seq", "purchase_no",
-        "posted_interval_no", "posting_no", "spend_per_day", "daily_through",
+        "posted_interval_no", "posting_no", "spend_per_day", "daily_through", "daily_carry_fee",
+        "daily_carry_tax", "collected_through",
     } == table - may  # fmt: skip
     account = two[0].accounts["1001"]
     for change in ("posted = posted + 1", "accrued_energy = 0, transfer_seq = 0"):
