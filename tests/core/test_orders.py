@@ -10,6 +10,7 @@ from prewatt.core.orders import (
     ALLOWED,
     FINAL,
     IllegalTransition,
+    NoReadBack,
     OrderPolicy,
     acknowledge,
     expire,
@@ -31,6 +32,14 @@ S = 1_000_000
 NOW = 1_800_000_000 * S
 WANTED = {OrderKind.CONNECT: RelayState.CLOSED, OrderKind.DISCONNECT: RelayState.OPEN}
 KINDS = [OrderKind.CONNECT, OrderKind.DISCONNECT]
+
+
+def test_a_kind_that_cannot_be_read_back_is_refused() -> None:
+    for would_have in (False, True):
+        with pytest.raises(NoReadBack, match="a limit order cannot be read back") as refused:
+            new_order(OrderKind.LIMIT, NOW, POLICY, would_have=would_have)
+        assert refused.value.kind is OrderKind.LIMIT
+    assert {kind for kind in OrderKind if kind is not OrderKind.LIMIT} == set(WANTED)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import pytest
-from tests.supply.world import CLERK, EUR, NOW, World
+from django.db import IntegrityError
+from tests.supply.world import CLERK, EUR, NOW, World, run_sql
 
 from prewatt.core.vocabulary import OrderKind, OrderState, Outcome, RelayState
 from prewatt.supply.orders import OrderBook
@@ -118,6 +119,13 @@ def test_an_expired_disconnect_is_decided_again_through_all_gates(book: OrderBoo
     task.tick(now=after_hours)
     assert world.decisions()[-1]["outcome"] == Outcome.HOLD
     assert world.orders()[-1]["state"] == OrderState.EXPIRED
+
+
+def test_the_database_takes_no_order_that_could_never_be_done() -> None:
+    world = World()
+    world.cut()
+    with pytest.raises(IntegrityError, match="order_can_be_read_back"):
+        run_sql("UPDATE supply_order SET kind = %s", OrderKind.LIMIT.value)
 
 
 def test_connects_go_out_before_disconnects(book: OrderBook) -> None:

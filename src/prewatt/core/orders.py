@@ -64,6 +64,17 @@ ALLOWED: Final[dict[OrderState, frozenset[OrderState]]] = {
 _WANTED: Final = {OrderKind.CONNECT: RelayState.CLOSED, OrderKind.DISCONNECT: RelayState.OPEN}
 
 
+class NoReadBack(Exception):
+    """No order of this kind is created: nothing could be read back, so it could never be done.
+
+    A limit is such a kind until a driver reads back the limit that its meter keeps.
+    """
+
+    def __init__(self, kind: OrderKind) -> None:
+        super().__init__(f"a {kind.word} order cannot be read back, and is not created")
+        self.kind = kind
+
+
 class IllegalTransition(Exception):
     """An order was asked for a step that its state or kind does not allow; nothing changed."""
 
@@ -118,7 +129,12 @@ class Order:
 def new_order(
     kind: OrderKind, now_us: int, policy: OrderPolicy, *, would_have: bool = False
 ) -> Order:
-    """Return a fresh order, due at once; a would-have order is final from the start."""
+    """Return a fresh order, due at once; a would-have order is final from the start.
+
+    Raises `NoReadBack` for a kind that could never be verified.
+    """
+    if kind not in _WANTED:
+        raise NoReadBack(kind)
     if would_have:
         return Order(kind, OrderState.WOULD_HAVE, now_us)
     expires_at_us = None
@@ -177,7 +193,7 @@ def read_back(order: Order, relay: RelayState, seen_at_us: int, policy: OrderPol
         raise IllegalTransition(order.kind, order.state, OrderState.VERIFIED)
     if seen_at_us < order.decided_at_us:
         return order
-    if relay is _WANTED.get(order.kind):
+    if relay is _WANTED[order.kind]:
         return replace(_moved(order, OrderState.VERIFIED), next_try_at_us=None)
     if order.sent_at_us is None or relay is RelayState.UNKNOWN:
         return order

@@ -75,7 +75,10 @@ class RelayState(Coded):
 
 
 class OrderKind(Coded):
-    """What a supply order asks of a meter. Connect closes the relay, disconnect opens it."""
+    """What a supply order asks of a meter. Connect closes the relay, disconnect opens it.
+
+    LIMIT is a word kept for later: without a read-back no such order is created (`core.orders`).
+    """
 
     CONNECT = 1
     DISCONNECT = 2

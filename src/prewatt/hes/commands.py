@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import psycopg
 from django.db import InterfaceError, OperationalError, connection
@@ -61,6 +61,11 @@ _ORDERS_PER_TURN: Final = 500
 _FIRMWARE_CHARS_MAX: Final = 60
 #: By the meter's own clock, which may be some minutes off; a later attempt is a new command.
 _COMMAND_LIFE: Final = timedelta(minutes=15)
+#: What a command asks of the relay. A kind that is not named here must never be sent as another.
+_WANTED: Final[dict[OrderKind, Literal["closed", "open"]]] = {
+    OrderKind.CONNECT: "closed",
+    OrderKind.DISCONNECT: "open",
+}
 #: A reading wakes an order that was sent and not answered for so long: the meter has been away.
 _ANSWER_WAIT: Final = timedelta(seconds=2)
 
@@ -308,7 +313,7 @@ class CommandDesk:
                 Command(
                     command_id=command_id(order.order_id, order.attempts + 1, "relay"),
                     op="relay",
-                    state="closed" if order.kind is OrderKind.CONNECT else "open",
+                    state=_WANTED[order.kind],
                     issued_at_us=instant_us(now),
                     expires_at_us=instant_us(expires_at),
                 ),

@@ -122,8 +122,10 @@ class SupplyOrder(models.Model):
             models.Index(fields=["property_id", "decided_at"], name="order_by_time"),
         ]
         constraints: ClassVar = [
+            # Connect and disconnect. A limit has no read-back yet: it could never be done.
+            models.CheckConstraint(condition=Q(kind__in=[1, 2]), name="order_can_be_read_back"),
             # One live order per meter: a later one supersedes the former in the same transaction.
             models.UniqueConstraint(
                 fields=["meter_id"], condition=Q(state__in=[1, 2, 3]), name="one_live_order"
-            )
+            ),
         ]
