@@ -53,8 +53,10 @@ INSTALLED_APPS = [
     "prewatt.mdm",
     "prewatt.notify",
     "prewatt.supply",
+    "prewatt.debts",
     "prewatt.billing",
     "prewatt.vending",
+    "prewatt.moves",
     "prewatt.web",
 ]
 AUTH_USER_MODEL = "access.User"

@@ -7,7 +7,7 @@ bypass the parent's policy.
 
 Roles: ``web`` signs in and becomes ``app_operator``, ``app_admin`` or ``app_auditor`` by duty;
 ``head_end`` writes the data plane (BYPASSRLS, because PostgreSQL refuses COPY into a table with
-row-level security); ``clerk`` posts, decides and notifies; ``keeper`` makes partitions; ``witness``
+row-level security); ``clerk`` posts, decides, notifies and closes what ends by itself; ``keeper`` makes partitions; ``witness``
 reads the ledger.
 """
 
@@ -68,6 +68,10 @@ MUTABLE = (
     "tariff_draft",
     "tariff_trial",
     "payment",
+    "debt",
+    "debt_policy",
+    "refund",
+    "temporary_let",
     "supply_policy",
     "supply_state",
     "supply_order",
@@ -101,7 +105,7 @@ _DATA_STATE = (
     "rerate_request",
 )
 _BY_DAYS = ("demand_day", "bound_period")
-_SELLING = ("transfer", "idempotency", "document", "payment", "posting")
+_SELLING = ("transfer", "idempotency", "document", "payment", "debt", "refund", "posting")
 _MOVING = (
     "building",
     "unit",
@@ -113,6 +117,7 @@ _MOVING = (
     "tenancy",
     "meter_assignment",
     "tariff_epoch",
+    "temporary_let",
 )
 WRITES: Mapping[str, tuple[str, ...]] = {
     "head_end": (*_DATA_PLANE, *_DATA_STATE),
@@ -121,8 +126,11 @@ WRITES: Mapping[str, tuple[str, ...]] = {
         *_DATA_STATE,
         *_SELLING,
         *_BY_DAYS,
+        *_MOVING,
         "document_series",
+        "tariff_trial",
         "notify_policy",
+        "debt_policy",
     ),
     "app_operator": (*_DATA_PLANE, *_DATA_STATE, *_SELLING, "document_series"),
     "app_admin": (

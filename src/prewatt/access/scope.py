@@ -26,6 +26,9 @@ DATABASE_ROLE = {
 #: What each duty may do. Operations ask by name; an unknown name is refused to everybody.
 PERMISSIONS: dict[str, frozenset[Duty]] = {
     "vending.recharge": frozenset({Duty.OPERATOR, Duty.ADMINISTRATOR, Duty.SYSTEM}),
+    "vending.refund": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
+    "vending.pay_refund": frozenset({Duty.OPERATOR, Duty.ADMINISTRATOR, Duty.SYSTEM}),
+    "vending.take_back": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "estate.read": frozenset(Duty),
     "estate.write": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "estate.import": frozenset({Duty.SYSTEM}),
@@ -38,6 +41,8 @@ PERMISSIONS: dict[str, frozenset[Duty]] = {
     "billing.post": frozenset({Duty.SYSTEM}),
     "billing.terms": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "billing.announce": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
+    "debts.manage": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
+    "debts.policy": frozenset({Duty.SYSTEM}),
     "ledger.close_period": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "supply.policy": frozenset({Duty.SYSTEM}),
     "supply.decide": frozenset({Duty.SYSTEM}),

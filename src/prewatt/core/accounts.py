@@ -18,6 +18,7 @@ class TransferKind(IntEnum):
     DAILY = 10
     DEBT_RECOVERY = 11
     DEPOSIT = 12
+    DEBT = 13
 
 
 class CounterAccount(IntEnum):
@@ -36,3 +37,4 @@ class CounterAccount(IntEnum):
     SUBSIDY_FUNDING = 11
     DEBTS = 12
     DEPOSITS = 13
+    REFUNDS_PAYABLE = 14

@@ -1,0 +1,1 @@
+"""Debts that have a name: opened, recovered by an agreed share of recharges, settled, written off."""
