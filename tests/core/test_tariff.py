@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.exact_model import band_at
-from core.tariff_strategies import tariff_documents
+from core.tariff_strategies import full_tariff_documents, tariff_documents
 from prewatt.core.tariff import (
     MAX_PRICE_NANO,
     TariffRefused,
@@ -106,6 +106,22 @@ def test_the_canonical_form_is_a_fixed_point_and_prices_the_same(
     for holidays in (frozenset[date](), frozenset({day})):
         expected = band_at(given_document, moment, holidays)
         assert band_at(to_document(tariff), moment, holidays) == expected
+
+
+@settings(max_examples=300, deadline=None)
+@given(full_tariff_documents())
+def test_every_part_survives_being_written(given_document: dict[str, Any]) -> None:
+    tariff = parse_tariff(given_document)
+    written = to_document(tariff)
+    assert parse_tariff(written) == tariff
+    assert to_document(load_tariff(canonical_json(tariff))) == written
+
+
+def test_a_plan_keeps_its_digest_while_the_format_grows() -> None:
+    """Approvals commit to it: what an old document says has the bytes that it had at first."""
+    assert digest(parse_tariff(document())).hex() == (
+        "191708723dfa73632213f38075b2299e2b9838fd3463228f67bb49d6e1feeaaf"
+    )
 
 
 def _move_summer(document: dict[str, Any]) -> None:
@@ -222,7 +238,8 @@ REFUSALS: tuple[tuple[Change, str, str], ...] = (
         "later",
     ),
     (lambda d: _periods(d)[1].update(band="x"), "energy.schedule[0].periods[1].band", "not a band"),
-    (lambda d: d.update(standing={"per_month": "1"}), "standing", "lacks 'per_day'"),
+    (lambda d: d.update(standing={"per_week": "1"}), "standing", "unknown entry 'per_week'"),
+    (lambda d: d.update(standing={}), "standing", "exactly one of per_day, per_month"),
 )
 
 

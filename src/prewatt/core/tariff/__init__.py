@@ -1,8 +1,9 @@
 """The Prewatt tariff format: a price plan that a person can read, checked before any number is
 computed.
 
-A document of the first version looks like this; only `format`, `name`, `currency` and `energy`
-are needed::
+`docs/tariffs.md` explains every part by example, `data/tariffs` has worked examples and the JSON
+Schema. A plan by time of use looks like this; only `format`, `name`, `currency` and `energy` are
+needed::
 
     {
       "format": "prewatt-tariff/1",
@@ -29,8 +30,14 @@ Every period is half-open: `until` is the first minute or day that no longer bel
 day class together say which schedule entry holds, and each pair has exactly one; an entry that
 leaves out `season` or `days` holds for all of them. Without `seasons` the year is one season,
 without `day_classes` all days are alike. A holiday without a class of its own is priced as its
-weekday. A flat tariff has one band and no schedule. Anything unknown, missing, doubled or
-overlapping is refused with its place.
+weekday. A flat tariff has one band and no schedule. Steps, fees, bounds, demand, taxes, allowances,
+announced prices, debt recovery and plans that end by themselves are entries beside these. Anything
+unknown, missing, doubled or overlapping is refused with its place.
+
+`model` is the vocabulary. `parse` makes it from a document, part by part (`parse_energy` with
+`parse_calendar`, `parse_charges`, `parse_plan`), out of shapes (`reading`) and quantities (`words`);
+`document` and `document_charges` write the one canonical form back; `tables` lays a schedule out
+for rating.
 """
 
 from __future__ import annotations

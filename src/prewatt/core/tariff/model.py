@@ -87,8 +87,9 @@ class OnTenantChange(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A price band. `prices_nano_per_kwh` has one price per step, or one that holds at every
-    step. `limits_wh` are its own limits where each band counts by itself, else empty.
+    """A price band. `prices_nano_per_kwh` has one price per step of every season in which the band
+    is used, or one that holds at every step. `limits_wh` are its own limits where each band counts
+    by itself; either every band has them or none.
     """
 
     name: str
@@ -143,9 +144,13 @@ class Steps:
     """Where prices change with use.
 
     `limits_wh[season]` are the increasing upper limits in Wh of all steps but the last, before
-    scaling; seasons may differ in number and size. Empty where each band has limits of its own.
+    scaling; seasons may differ in number and size, and a season without limits has one step. All
+    of it is empty where each band has limits of its own. Where graduated limits differ by season,
+    those of the season in force hold, also in a window that spans two; whole-usage limits differ
+    only where no window does.
     With `scale` MEMBERS and a non-empty `add_wh`, limit i is
-    limits[i] + add[i] × max(0, members − members_included); otherwise limits × the scale's factor.
+    limits[i] + add[i] × max(0, members − members_included), and `add_wh` never decreases, so that
+    limits stay in order; otherwise limits × the scale's factor.
     """
 
     kind: StepKind
@@ -167,7 +172,9 @@ class DatedKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DatedCharge:
-    """An amount that falls due by days whether or not energy is used, disconnected or not."""
+    """An amount that falls due by days whether or not energy is used, disconnected or not. `code`
+    is unlike that of every other charge and allowance of the tariff.
+    """
 
     kind: DatedKind
     code: str
@@ -201,7 +208,7 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """A charge per kW on the highest mean power of any `interval_minutes` of the month.
+    """A charge per kW and month on the highest mean power of any `interval_minutes` of the month.
 
     Counts only in `bands` (positions; empty: always). With a ratchet, billed demand is at least
     `ratchet_ppm` of the highest of the `ratchet_months` months before. With `power_factor_ppm`,
@@ -220,7 +227,9 @@ class Demand:
 
 
 class Taxable(StrEnum):
-    """The parts of a bill that a tax can be on."""
+    """The parts of a bill that a tax can be on; MINIMUM is what a minimum adds or a maximum takes
+    off.
+    """
 
     ENERGY = "energy"
     STANDING = "standing"
@@ -231,10 +240,10 @@ class Taxable(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Tax:
-    """One tax, dated by local days (`until` is the first day without it; None: open).
+    """One tax, dated by local days (`valid_until` is the first day without it; None: open).
 
     `inclusive`: the prices it is on contain it. `compound`: it is also on the taxes listed before
-    it. An account can be exempt from a tax by its code.
+    it. An account can be exempt from a tax by its code; one code occurs again only for other dates.
     """
 
     code: str
@@ -252,7 +261,8 @@ class Allowance:
     """Energy or money that somebody else pays for, out of the funding account `code`.
 
     `kwh` form: the first `free_wh` Wh of each window cost the customer nothing; what is left at
-    the window's end expires. Rebate form: `rebate_nano_per_kwh` off every kWh. One of both is 0.
+    the window's end expires. Rebate form: `rebate_nano_per_kwh` off every kWh. One of both is 0
+    (a rebate's `window` says nothing), and a tariff has at most one of each.
     """
 
     code: str
@@ -310,7 +320,8 @@ class BoothUnit(StrEnum):
 class Temporary:
     """A plan that closes and refunds itself: a booth by hour or day with a deposit, or a merchant
     season. `fee_nano` per started unit; `deposit_nano` is returned at the end. `season` is a
-    (from, until) pair of grid positions outside of which the plan does not hold, or None.
+    (from, until) pair of grid positions outside of which the plan does not hold, or None; it
+    passes the new year where `until` < `from`.
     """
 
     unit: BoothUnit
