@@ -12,6 +12,7 @@ from prewatt.core.orders import (
     IllegalTransition,
     NoReadBack,
     OrderPolicy,
+    Refusal,
     acknowledge,
     expire,
     has_expired,
@@ -20,6 +21,7 @@ from prewatt.core.orders import (
     needs_person,
     new_order,
     read_back,
+    refusal_needs_person,
     refuse,
     retry_delay_s,
     supersede,
@@ -61,7 +63,7 @@ def test_a_connect_order_never_expires_nor_fails() -> None:
     for _ in range(50):
         order = acknowledge(mark_sent(order, at_us, POLICY))
         order = read_back(order, RelayState.OPEN, at_us + 10 * S, POLICY)
-        order = refuse(order, POLICY)
+        order = refuse(order, Refusal.FAILED, POLICY)
         assert order.next_try_at_us is not None
         at_us = order.next_try_at_us
         assert is_due(order, at_us)
@@ -132,6 +134,29 @@ def test_every_state_has_its_row_and_final_ones_lead_nowhere() -> None:
     assert {state for state, after in ALLOWED.items() if not after} == FINAL
 
 
+def test_a_command_that_came_too_late_fails_nothing_and_a_wrong_clock_calls_a_person_at_once() -> (
+    None
+):
+    spent = new_order(OrderKind.DISCONNECT, NOW, POLICY)
+    for _ in range(POLICY.attempts_max):
+        spent = mark_sent(spent, NOW, POLICY)
+    first = mark_sent(new_order(OrderKind.CONNECT, NOW, POLICY), NOW, POLICY)
+    calls = {
+        refusal: (
+            refuse(spent, refusal, POLICY).state,
+            refusal_needs_person(first, refusal, POLICY),
+            refusal_needs_person(spent, refusal, POLICY),
+        )
+        for refusal in Refusal
+    }
+    assert calls == {
+        Refusal.CLOCK_AHEAD: (OrderState.FAILED, True, True),
+        Refusal.UNSUPPORTED: (OrderState.FAILED, True, True),
+        Refusal.FAILED: (OrderState.FAILED, False, True),
+        Refusal.LATE: (OrderState.SENT, False, False),
+    }
+
+
 class OrderLife(RuleBasedStateMachine):
     """Any sequence of events: only allowed transitions happen, or IllegalTransition is raised."""
 
@@ -151,15 +176,19 @@ class OrderLife(RuleBasedStateMachine):
     def wait(self, seconds: int) -> None:
         self.now += seconds * S
 
-    @rule(event=st.integers(0, 6), relay=st.sampled_from(RelayState))
-    def anything(self, event: int, relay: RelayState) -> None:
+    @rule(
+        event=st.integers(0, 6),
+        relay=st.sampled_from(RelayState),
+        refusal=st.sampled_from(Refusal),
+    )
+    def anything(self, event: int, relay: RelayState, refusal: Refusal) -> None:
         before = self.order
         try:
             self.order = [
                 lambda: mark_sent(before, self.now, POLICY),
                 lambda: acknowledge(before),
                 lambda: read_back(before, relay, self.now, POLICY),
-                lambda: refuse(before, POLICY),
+                lambda: refuse(before, refusal, POLICY),
                 lambda: expire(before, self.now),
                 lambda: supersede(before),
                 lambda: wake(before, self.now),

@@ -3,7 +3,7 @@
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -14,7 +14,7 @@ import pytest
 
 from prewatt.core import orders as core_orders
 from prewatt.core.civil_time import instant_us
-from prewatt.core.orders import Order, OrderPolicy
+from prewatt.core.orders import Order, OrderPolicy, Refusal
 from prewatt.core.vocabulary import OrderKind, OrderState, RelayState
 from prewatt.hes.commands import (
     CommandDesk,
@@ -56,6 +56,7 @@ class MemoryOrders:
         self.orders: dict[int, Order] = {}
         self.meters: dict[int, tuple[int, str]] = {}
         self.finished: dict[int, float] = {}
+        self.refusals: list[dict[int, Refusal]] = []
         self.lock = threading.Lock()
 
     def add(
@@ -87,8 +88,10 @@ class MemoryOrders:
     def mark_acknowledged(self, *, order_ids: Sequence[int], now: datetime) -> None:
         self._move(order_ids, core_orders.acknowledge)
 
-    def mark_refused(self, *, order_ids: Sequence[int], now: datetime) -> None:
-        self._move(order_ids, lambda o: core_orders.refuse(o, POLICY))
+    def mark_refused(self, *, refusals: Mapping[int, Refusal], now: datetime) -> None:
+        self.refusals.append(dict(refusals))
+        for order_id, refusal in refusals.items():
+            self._move([order_id], partial(core_orders.refuse, refusal=refusal, policy=POLICY))
 
     def mark_read_back(self, *, read_backs: Sequence[ReadBack], now: datetime) -> None:
         for back in read_backs:
@@ -173,9 +176,10 @@ class Desk:
         result: AnswerResult = "ok",
         at: datetime = NOW,
         serial: str = "PW-1",
+        clock: timedelta = timedelta(seconds=-3),
     ) -> None:
-        at_us = instant_us(at)
-        frame = AnswerFrame(serial, at_us, AckToken(1, 5), id_, result, relay, 7, at_us - 3_000_000)
+        at_us, meter_us = instant_us(at), instant_us(at + clock)
+        frame = AnswerFrame(serial, at_us, AckToken(1, 5), id_, result, relay, 7, meter_us)
         self.desk.submit(frame)
 
 
@@ -242,6 +246,28 @@ def test_a_refused_command_never_verifies(meter: Device) -> None:
     assert desk.orders.state(9) is OrderState.SENT
 
 
+@pytest.mark.parametrize(
+    ("result", "clock_min", "refusal"),
+    [
+        ("expired", 16, Refusal.CLOCK_AHEAD),
+        ("expired", 14, Refusal.CLOCK_AHEAD),
+        ("expired", 13, Refusal.LATE),
+        ("expired", -20, Refusal.LATE),
+        ("unsupported", 16, Refusal.UNSUPPORTED),
+        ("failed", 16, Refusal.FAILED),
+    ],
+)
+def test_a_refusal_says_whether_the_meters_own_clock_is_the_reason(
+    meter: Device, result: AnswerResult, clock_min: int, refusal: Refusal
+) -> None:
+    desk = Desk()
+    desk.orders.add(9, meter.meter_id, "PW-1", OrderKind.CONNECT)
+    desk.desk.turn(NOW)
+    desk.answer("9.1.relay", "open", result, clock=timedelta(minutes=clock_min))
+    desk.desk.turn(NOW)
+    assert desk.orders.refusals == [{9: refusal}]
+
+
 def test_without_a_broker_an_order_stays_due(meter: Device) -> None:
     desk = Desk()
     desk.orders.add(9, meter.meter_id, "PW-1", OrderKind.CONNECT)
@@ -297,10 +323,10 @@ def test_a_frame_that_cannot_be_stored_does_not_stop_the_others(meter: Device) -
     desk.desk.turn(NOW)
     refuse = desk.orders.mark_refused
 
-    def fail(*, order_ids: Sequence[int], now: datetime) -> None:
-        if 13 in order_ids:
+    def fail(*, refusals: Mapping[int, Refusal], now: datetime) -> None:
+        if 13 in refusals:
             raise LookupError("no order 13")
-        refuse(order_ids=order_ids, now=now)
+        refuse(refusals=refusals, now=now)
 
     desk.orders.mark_refused = fail  # type: ignore[method-assign]  # one order is poison
     desk.answer("13.1.relay", "open", "failed")

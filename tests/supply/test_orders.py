@@ -9,7 +9,9 @@ import pytest
 from django.db import IntegrityError
 from tests.supply.world import CLERK, EUR, NOW, World, run_sql
 
+from prewatt.core.orders import Refusal
 from prewatt.core.vocabulary import OrderKind, OrderState, Outcome, RelayState
+from prewatt.notify.models import Alert
 from prewatt.supply.orders import OrderBook
 from prewatt.supply.tasks import SupplyTask
 
@@ -90,6 +92,98 @@ def test_a_stuck_relay_fails_its_disconnect_and_calls_a_person(book: OrderBook) 
     assert world.alerts() == ["supply.relay_stuck"]
 
 
+def refused(world: World, book: OrderBook, refusal: Refusal, *, now: datetime) -> dict[str, object]:
+    """One attempt that the meter says no to; returns the order."""
+    order = world.orders()[-1]
+    book.mark_sent(order_ids=[order["id"]], now=now)
+    book.mark_refused(refusals={order["id"]: refusal}, now=now + SECOND)
+    return world.orders()[-1]
+
+
+def alerts() -> list[tuple[str, dict[str, object]]]:
+    return [
+        (each.code, each.detail) for each in Alert.objects.filter(closed_at=None).order_by("code")
+    ]
+
+
+def test_a_wrong_clock_is_named_at_once_and_forgotten_when_the_relay_does_as_told(
+    book: OrderBook,
+) -> None:
+    world = World()
+    world.relay(RelayState.OPEN)
+    run_sql("UPDATE supply_state SET desired = 2")
+    world.pay(EUR)
+    order = refused(world, book, Refusal.CLOCK_AHEAD, now=NOW)
+    assert (order["kind"], order["state"]) == (OrderKind.CONNECT, OrderState.SENT)
+    assert order["failure"] == "meter_clock_ahead"
+    assert alerts() == [
+        (
+            "supply.command_refused",
+            {"order": order["id"], "kind": "connect", "attempts": 1, "why": "meter_clock_ahead"},
+        )
+    ]
+    order = refused(world, book, Refusal.CLOCK_AHEAD, now=NOW + MINUTE)
+    assert order["state"] == OrderState.SENT and len(alerts()) == 1, "whoever paid is not given up"
+    book.mark_sent(order_ids=[order["id"]], now=NOW + HOUR)
+    assert world.orders()[-1]["failure"] == "meter_clock_ahead", "until the meter says yes"
+    book.mark_acknowledged(order_ids=[order["id"]], now=NOW + HOUR)
+    assert world.orders()[-1]["failure"] == ""
+    see(world, book, RelayState.CLOSED, NOW + HOUR + SECOND)
+    assert world.orders()[-1]["state"] == OrderState.VERIFIED and alerts() == []
+
+
+@pytest.mark.parametrize("refusal", [Refusal.CLOCK_AHEAD, Refusal.UNSUPPORTED, Refusal.FAILED])
+def test_a_disconnect_that_is_refused_to_the_last_fails_with_the_meters_reason(
+    book: OrderBook, refusal: Refusal
+) -> None:
+    world = World(order={"attempts_max": 2})
+    world.cut()
+    first = refused(world, book, refusal, now=NOW)
+    assert (first["state"], first["failure"]) == (OrderState.SENT, refusal.value)
+    assert len(alerts()) == (refusal is not Refusal.FAILED)
+    last = refused(world, book, refusal, now=NOW + MINUTE)
+    assert (last["state"], last["failure"]) == (OrderState.FAILED, refusal.value)
+    ((code, detail),) = alerts()
+    assert (code, detail["why"], detail["attempts"]) == ("supply.command_refused", refusal, 2)
+
+
+def test_commands_that_came_too_late_fail_nothing_and_call_nobody(book: OrderBook) -> None:
+    world = World(order={"attempts_max": 1})
+    world.cut()
+    order = refused(world, book, Refusal.LATE, now=NOW)
+    assert (order["state"], order["failure"]) == (OrderState.SENT, "command_late")
+    assert alerts() == []
+
+
+@pytest.mark.parametrize("reached", ["not_sent", "no_answer", "not_read_back", "meter_failed"])
+def test_an_order_that_grows_old_says_how_far_it_came(book: OrderBook, reached: str) -> None:
+    world = World()
+    world.cut()
+    ids = [world.orders()[0]["id"]]
+    if reached != "not_sent":
+        book.mark_sent(order_ids=ids, now=NOW)
+    if reached == "not_read_back":
+        book.mark_acknowledged(order_ids=ids, now=NOW)
+    if reached == "meter_failed":
+        book.mark_refused(refusals={ids[0]: Refusal.FAILED}, now=NOW)
+    book.expire(now=NOW + 4 * HOUR)
+    order = world.orders()[0]
+    assert (order["state"], order["failure"]) == (OrderState.EXPIRED, reached)
+
+
+def test_a_relay_that_follows_a_later_order_closes_what_was_open_about_it(book: OrderBook) -> None:
+    world = World(order={"attempts_max": 1, "settle_s": 1})
+    world.cut()
+    refused(world, book, Refusal.UNSUPPORTED, now=NOW)
+    world.relay(RelayState.OPEN)
+    world.pay(EUR)
+    (due,) = book.due(now=NOW, limit=10)
+    book.mark_sent(order_ids=[due.order_id], now=NOW + MINUTE)
+    assert len(alerts()) == 1
+    see(world, book, RelayState.CLOSED, NOW + MINUTE + SECOND)
+    assert alerts() == []
+
+
 def test_a_late_answer_to_a_superseded_order_is_ignored(book: OrderBook) -> None:
     world = World()
     world.cut()
@@ -97,7 +191,7 @@ def test_a_late_answer_to_a_superseded_order_is_ignored(book: OrderBook) -> None
     book.mark_sent(order_ids=[cut.order_id], now=NOW)
     world.pay(EUR)
     book.mark_acknowledged(order_ids=[cut.order_id], now=NOW + SECOND)
-    book.mark_refused(order_ids=[cut.order_id], now=NOW + SECOND)
+    book.mark_refused(refusals={cut.order_id: Refusal.FAILED}, now=NOW + SECOND)
     assert [each["state"] for each in world.orders()] == [
         OrderState.SUPERSEDED,
         OrderState.DECIDED,

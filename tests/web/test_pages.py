@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from html.parser import HTMLParser
 from typing import Any
 
@@ -158,3 +159,31 @@ def test_an_empty_property_says_what_would_be_here(
     for page in ("/", "/accounts", "/supply", "/meters", "/money", "/messages"):
         assert client.get(page).status_code == 200, page
     assert "Nothing needs you." in client.get("/").content.decode()
+
+
+@pytest.mark.parametrize(
+    ("language", "said"), [("en", "The meter&#x27;s clock is ahead"), ("zh-hans", "电表时钟偏快")]
+)
+def test_an_order_that_is_not_done_says_why(
+    fernmoor: Fernmoor,
+    sign_in: Callable[..., Any],
+    as_owner: Callable[[Fernmoor], AbstractContextManager[None]],
+    language: str,
+    said: str,
+) -> None:
+    from prewatt.supply.models import SupplyOrder
+
+    with as_owner(fernmoor):
+        SupplyOrder.objects.filter(pk=fernmoor.waiting).update(failure="meter_clock_ahead")
+    client = sign_in(fernmoor, language=language)
+    for page in ("/supply?show=open", "/accounts/{S-106}"):
+        assert client.get(address(fernmoor, page)).content.decode().count(said) == 1, page
+
+
+def test_every_reason_that_an_order_can_have_has_its_sentence() -> None:
+    from prewatt.core.orders import Refusal
+    from prewatt.supply import orders
+    from prewatt.web.ui.sentences import FAILURE
+
+    told = {*Refusal, *orders.OVERDUE.values(), orders.NOT_AS_WANTED}
+    assert told == FAILURE.keys()

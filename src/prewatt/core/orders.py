@@ -11,6 +11,7 @@ All functions are pure: an order and an instant in, a new order out; instants ar
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Final
 
 from prewatt.core.vocabulary import OrderKind, OrderState, RelayState
@@ -62,6 +63,21 @@ ALLOWED: Final[dict[OrderState, frozenset[OrderState]]] = {
 }
 
 _WANTED: Final = {OrderKind.CONNECT: RelayState.CLOSED, OrderKind.DISCONNECT: RelayState.OPEN}
+
+
+class Refusal(StrEnum):
+    """Why a meter did not carry out a command that reached it; stored with the order."""
+
+    #: Its clock is so far ahead that every command looks expired to it.
+    CLOCK_AHEAD = "meter_clock_ahead"
+    #: The command came too late, as to a meter that was away; the next one will not.
+    LATE = "command_late"
+    UNSUPPORTED = "meter_unsupported"
+    FAILED = "meter_failed"
+
+
+#: Trying again changes nothing about these; somebody has to see to the meter.
+_LASTING: Final = frozenset({Refusal.CLOCK_AHEAD, Refusal.UNSUPPORTED})
 
 
 class NoReadBack(Exception):
@@ -201,11 +217,14 @@ def read_back(order: Order, relay: RelayState, seen_at_us: int, policy: OrderPol
     return _failed_if_spent(order, policy) if settled else order
 
 
-def refuse(order: Order, policy: OrderPolicy) -> Order:
-    """Record that the meter refused the command; a disconnect fails after its last attempt."""
+def refuse(order: Order, refusal: Refusal, policy: OrderPolicy) -> Order:
+    """Record that the meter refused the command; a disconnect fails after its last attempt.
+
+    A command that came too late says nothing about the meter, and fails nothing.
+    """
     if order.state not in (OrderState.SENT, OrderState.ACKNOWLEDGED):
         raise IllegalTransition(order.kind, order.state, OrderState.FAILED)
-    return _failed_if_spent(order, policy)
+    return order if refusal is Refusal.LATE else _failed_if_spent(order, policy)
 
 
 def wake(order: Order, now_us: int) -> Order:
@@ -238,6 +257,13 @@ def needs_person(order: Order, policy: OrderPolicy) -> bool:
     if order.state is OrderState.FAILED:
         return True
     return order.state is OrderState.ACKNOWLEDGED and order.attempts >= policy.attempts_max
+
+
+def refusal_needs_person(order: Order, refusal: Refusal, policy: OrderPolicy) -> bool:
+    """Say whether staff should look at a meter that refused: trying again will not help, or has not."""
+    if refusal is Refusal.LATE:
+        return False
+    return refusal in _LASTING or order.attempts >= policy.attempts_max
 
 
 def _failed_if_spent(order: Order, policy: OrderPolicy) -> Order:

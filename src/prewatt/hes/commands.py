@@ -18,7 +18,7 @@ import os
 import select
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Literal, Protocol
@@ -27,6 +27,7 @@ import psycopg
 from django.db import InterfaceError, OperationalError, connection
 
 from prewatt.core.civil_time import instant_us, utc_datetime
+from prewatt.core.orders import Refusal
 from prewatt.core.vocabulary import OrderKind, RelayState
 from prewatt.hes.drivers.mqtt_senml.codec import Command
 from prewatt.hes.frames import (
@@ -66,6 +67,8 @@ _WANTED: Final[dict[OrderKind, Literal["closed", "open"]]] = {
     OrderKind.CONNECT: "closed",
     OrderKind.DISCONNECT: "open",
 }
+#: What a fresh command takes to its meter and the answer back, at most.
+_ON_THE_WAY: Final = timedelta(minutes=1)
 #: A reading wakes an order that was sent and not answered for so long: the meter has been away.
 _ANSWER_WAIT: Final = timedelta(seconds=2)
 
@@ -97,8 +100,8 @@ class Orders(Protocol):
     def mark_acknowledged(self, *, order_ids: Sequence[int], now: datetime) -> None:
         """The meter said yes."""
 
-    def mark_refused(self, *, order_ids: Sequence[int], now: datetime) -> None:
-        """The meter said no."""
+    def mark_refused(self, *, refusals: Mapping[int, Refusal], now: datetime) -> None:
+        """The meter said no, by order, and why."""
 
     def mark_read_back(self, *, read_backs: Sequence[ReadBack], now: datetime) -> None:
         """The meter said what its relay is."""
@@ -249,7 +252,7 @@ class CommandDesk:
     ) -> list[tuple[AnswerFrame, int, int]]:
         """Move the orders; returns the accepted relay commands, whose relay is to be read back."""
         accepted: list[tuple[AnswerFrame, int, int]] = []
-        refused: list[int] = []
+        refused: dict[int, Refusal] = {}
         read_backs: list[ReadBack] = []
         for frame in answers:
             ours = parse_command_id(frame.command_id)
@@ -258,7 +261,7 @@ class CommandDesk:
             order_id, attempt, op = ours
             self._waiting.pop(frame.serial, None)
             if frame.result != "ok":
-                refused.append(order_id)
+                refused[order_id] = _refusal(frame)
             elif op == "relay":
                 accepted.append((frame, order_id, attempt))
             else:
@@ -274,7 +277,7 @@ class CommandDesk:
             order_ids = sorted({order_id for _, order_id, _ in accepted})
             self._orders.mark_acknowledged(order_ids=order_ids, now=now)
         if refused:
-            self._orders.mark_refused(order_ids=sorted(set(refused)), now=now)
+            self._orders.mark_refused(refusals=refused, now=now)
         if read_backs:
             self._orders.mark_read_back(read_backs=read_backs, now=now)
         return accepted
@@ -429,6 +432,16 @@ def _sighting(frame: HelloFrame | AnswerFrame, device: Device) -> Sighting:
         clock_drift_s=_drift_s(clock_us, frame.received_at_us),
         firmware=firmware,
     )
+
+
+def _refusal(frame: AnswerFrame) -> Refusal:
+    """Why the meter did not do it; only its own clock can make a fresh command look expired."""
+    if frame.result == "unsupported":
+        return Refusal.UNSUPPORTED
+    if frame.result != "expired":
+        return Refusal.FAILED
+    ahead = timedelta(seconds=_drift_s(frame.at_us, frame.received_at_us))
+    return Refusal.CLOCK_AHEAD if ahead >= _COMMAND_LIFE - _ON_THE_WAY else Refusal.LATE
 
 
 def _drift_s(clock_us: int, received_at_us: int) -> int:

@@ -208,7 +208,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class OrderLine:
-    """One supply order from decision to read-back."""
+    """One supply order from decision to read-back; ``failure`` says why it is not done, if known."""
 
     order_id: int
     account_id: int
@@ -223,6 +223,7 @@ class OrderLine:
     acknowledged_at: datetime | None
     verified_at: datetime | None
     tries: int
+    failure: str = ""
     by: str = ""
 
 

@@ -93,7 +93,7 @@ def _account_row(unit: UnitNow, now: datetime) -> AccountRow:
 _ORDERS = """
 SELECT o.id, o.account_id, b.code, u.code, coalesce(c.name, ''), m.serial, o.kind, o.state, o.reason,
        o.decided_at, o.sent_at, o.acknowledged_at,
-       CASE WHEN o.state = 4 THEN o.finished_at END, o.attempts, count(*) OVER ()
+       CASE WHEN o.state = 4 THEN o.finished_at END, o.attempts, o.failure, count(*) OVER ()
 FROM supply_order o
 JOIN meter m ON m.id = o.meter_id
 JOIN account a ON a.id = o.account_id
@@ -128,14 +128,14 @@ def _orders(
             "limit": limit,
         },
     )
-    return tuple(_order(row) for row in found), int(found[0][14]) if found else 0
+    return tuple(_order(row) for row in found), int(found[0][15]) if found else 0
 
 
 def _order(row: tuple[Any, ...]) -> OrderLine:
     unit = "" if row[3] is None else unit_name(row[2], row[3])
     return OrderLine(
         row[0], row[1], unit, row[4], row[5], OrderKind(row[6]), OrderState(row[7]),
-        reason_word(row[8]), row[9], row[10], row[11], row[12], row[13],
+        reason_word(row[8]), row[9], row[10], row[11], row[12], row[13], row[14],
     )  # fmt: skip
 
 

@@ -110,6 +110,7 @@ class SupplyOrder(models.Model):
     attempts = models.PositiveIntegerField(default=0)
     next_try_at = models.DateTimeField(null=True)
     expires_at = models.DateTimeField(null=True)
+    #: Why it has not done what it should: core.orders.Refusal, or a word of supply.orders.
     failure = models.CharField(max_length=80, blank=True)
 
     class Meta:

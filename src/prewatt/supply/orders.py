@@ -8,22 +8,23 @@ balance. Ending an expired order does lock accounts, and does so first, as every
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from django.db import connection
 
 from prewatt.access.scope import Actor, require, scope
 from prewatt.core import orders as core
 from prewatt.core.civil_time import instant_us, utc_datetime
-from prewatt.core.orders import IllegalTransition, Order
+from prewatt.core.orders import IllegalTransition, Order, Refusal
 from prewatt.core.vocabulary import OrderKind, OrderState, RelayState
 from prewatt.ledger.operations import lock_accounts
 from prewatt.notify.operations import NewMessage, close_alert, enqueue, raise_alert
 from prewatt.supply import operations, queries
+from prewatt.supply.policy import Rules
 from prewatt.supply.queries import DueOrder
 
 
@@ -51,7 +52,21 @@ class _Row:
     property_id: int
     account_id: int
     meter_id: int
+    failure: str
     order: Order
+
+
+@dataclass(frozen=True, slots=True)
+class _Move:
+    """An order that takes a step, and why it has not done what it should (empty: nothing is wrong).
+
+    ``refusal`` is what its meter answered just now, if that was a no.
+    """
+
+    row: _Row
+    after: Order
+    failure: str
+    refusal: Refusal | None
 
 
 class OrderBook:
@@ -80,10 +95,16 @@ class OrderBook:
             order_ids=order_ids, now=now, step=lambda row, _policy: core.acknowledge(row.order)
         )
 
-    def mark_refused(self, *, order_ids: Sequence[int], now: datetime) -> None:
-        """The meter said no; a disconnect fails after its last attempt, a connect stands."""
+    def mark_refused(self, *, refusals: Mapping[int, Refusal], now: datetime) -> None:
+        """The meter said no, by order; a disconnect fails after its last attempt, a connect stands.
+
+        Why is kept with the order, until its meter says yes.
+        """
         self._move(
-            order_ids=order_ids, now=now, step=lambda row, policy: core.refuse(row.order, policy)
+            order_ids=list(refusals),
+            now=now,
+            step=lambda row, policy: core.refuse(row.order, refusals[row.order_id], policy),
+            refusals=refusals,
         )
 
     def mark_read_back(self, *, read_backs: Sequence[ReadBack], now: datetime) -> None:
@@ -128,18 +149,21 @@ class OrderBook:
         step: Callable[[_Row, core.OrderPolicy], Order],
         order_ids: Sequence[int] = (),
         meter_ids: Sequence[int] = (),
+        refusals: Mapping[int, Refusal] | None = None,
     ) -> None:
         """Lock live orders, take one step with each, write what changed, tell whom it concerns."""
         with scope(self._actor):
             rows = _locked(order_ids, meter_ids)
             rules = queries.rules(sorted({row.property_id for row in rows}), now)
-            moved = []
+            moved: list[_Move] = []
             for row in rows:
                 # A late answer that no longer fits its order changes nothing.
                 with suppress(IllegalTransition):
                     after = step(row, rules[row.property_id].order)
-                    if after != row.order:
-                        moved.append((row, after))
+                    refusal = None if refusals is None else refusals[row.order_id]
+                    failure = _failure(row, after, refusal)
+                    if (after, failure) != (row.order, row.failure) or refusal:
+                        moved.append(_Move(row, after, failure, refusal))
             _write(moved, now)
             _tell(moved, rules, now)
 
@@ -147,15 +171,16 @@ class OrderBook:
 def _locked(order_ids: Sequence[int], meter_ids: Sequence[int]) -> list[_Row]:
     with connection.cursor() as cursor:
         cursor.execute(
-            """SELECT id, property_id, account_id, meter_id, kind, state, decided_at, attempts,
-                      sent_at, next_try_at, expires_at
+            """SELECT id, property_id, account_id, meter_id, failure, kind, state, decided_at,
+                      attempts, sent_at, next_try_at, expires_at
                FROM supply_order
                WHERE (id = ANY(%s) OR meter_id = ANY(%s)) AND state IN (1, 2, 3)
                ORDER BY id FOR UPDATE""",
             [list(order_ids), list(meter_ids)],
         )
         return [
-            _Row(row[0], row[1], row[2], row[3], _order_of(row[4:])) for row in cursor.fetchall()
+            _Row(row[0], row[1], row[2], row[3], row[4], _order_of(row[5:]))
+            for row in cursor.fetchall()
         ]
 
 
@@ -172,6 +197,31 @@ def _order_of(row: Sequence[Any]) -> Order:
     )
 
 
+#: Why an order grew old, by how far it had come, where its meter never said why.
+OVERDUE: Final = {
+    OrderState.DECIDED: "not_sent",
+    OrderState.SENT: "no_answer",
+    OrderState.ACKNOWLEDGED: "not_read_back",
+}
+#: The meter said yes again and again, and its relay did not follow.
+NOT_AS_WANTED: Final = "relay_not_as_wanted"
+
+
+def _failure(row: _Row, after: Order, refusal: Refusal | None) -> str:
+    """Why the order has not done what it should by now; a later yes of the meter ends that."""
+    if refusal is not None:
+        return refusal.value
+    match after.state:
+        case OrderState.FAILED:
+            return NOT_AS_WANTED
+        case OrderState.EXPIRED:
+            return row.failure or OVERDUE[row.order.state]
+        case OrderState.ACKNOWLEDGED | OrderState.VERIFIED:
+            return ""
+        case _:
+            return row.failure
+
+
 def _us(moment: datetime | None) -> int | None:
     return None if moment is None else instant_us(moment)
 
@@ -186,19 +236,19 @@ def _overdue(now: datetime) -> list[tuple[int, int]]:
         return [(row[0], row[1]) for row in cursor.fetchall()]
 
 
-def _write(moved: Iterable[tuple[_Row, Order]], now: datetime) -> None:
+def _write(moved: Iterable[_Move], now: datetime) -> None:
     rows = [
         (
-            row.order_id,
-            after.state.value,
-            after.attempts,
-            _moment(after.sent_at_us),
-            _moment(after.next_try_at_us),
-            now if after.state is OrderState.ACKNOWLEDGED else None,
-            now if after.is_final else None,
-            "relay_not_as_wanted" if after.state is OrderState.FAILED else "",
+            move.row.order_id,
+            move.after.state.value,
+            move.after.attempts,
+            _moment(move.after.sent_at_us),
+            _moment(move.after.next_try_at_us),
+            now if move.after.state is OrderState.ACKNOWLEDGED else None,
+            now if move.after.is_final else None,
+            move.failure,
         )
-        for row, after in moved
+        for move in moved
     ]
     if not rows:
         return
@@ -217,49 +267,83 @@ def _write(moved: Iterable[tuple[_Row, Order]], now: datetime) -> None:
         assert cursor.rowcount == len(rows), "every moved order is written once"
 
 
-def _tell(moved: Sequence[tuple[_Row, Order]], rules: Any, now: datetime) -> None:
+def _tell(moved: Sequence[_Move], rules: Mapping[int, Rules], now: datetime) -> None:
     """Send the customer what was read back, and staff what needs a person."""
-    done = [(row, after) for row, after in moved if after.state is OrderState.VERIFIED]
-    available = _available([row.account_id for row, _ in done])
-    enqueue(
-        messages=[
-            NewMessage(
-                property_id=row.property_id,
-                account_id=row.account_id,
-                code="supply.cut" if after.kind is OrderKind.DISCONNECT else "supply.connected",
-                detail={
-                    "available_micro": available[row.account_id],
-                    "currency": rules[row.property_id].currency,
-                    "order_id": row.order_id,
-                    "at_us": instant_us(now),
-                },
-                dedupe_key=f"order:{row.order_id}",
-                urgent=after.kind is OrderKind.DISCONNECT,
-            )
-            for row, after in done
-        ],
-        now=now,
-    )
-    for row, after in moved:
-        policy = rules[row.property_id].order
-        subject = f"meter:{row.meter_id}"
-        if core.needs_person(after, policy) and not core.needs_person(row.order, policy):
+    done = [move for move in moved if move.after.state is OrderState.VERIFIED]
+    _tell_customers(done, rules, now)
+    for move in moved:
+        policy = rules[move.row.property_id].order
+        code = _trouble(move, policy)
+        if code:
             raise_alert(
-                property_id=row.property_id,
-                code="supply.relay_stuck",
-                subject=subject,
+                property_id=move.row.property_id,
+                code=code,
+                subject=f"meter:{move.row.meter_id}",
                 detail={
-                    "order": row.order_id,
-                    "kind": after.kind.word,
-                    "attempts": after.attempts,
+                    "order": move.row.order_id,
+                    "kind": move.after.kind.word,
+                    "attempts": move.after.attempts,
+                    "why": move.failure,
                 },
                 now=now,
             )
-        elif after.state is OrderState.VERIFIED and after.attempts >= policy.attempts_max:
-            close_alert(
-                property_id=row.property_id, code="supply.relay_stuck", subject=subject, now=now
+    _close_alerts(done, now)
+    operations.ring("changed", {move.row.property_id for move in moved})
+
+
+def _trouble(move: _Move, policy: core.OrderPolicy) -> str:
+    """The alert that this step is a reason for; empty when nobody has to look."""
+    before, after = move.row.order, move.after
+    if move.refusal is not None:
+        needed = core.refusal_needs_person(after, move.refusal, policy)
+        return "supply.command_refused" if needed else ""
+    needed = core.needs_person(after, policy) and not core.needs_person(before, policy)
+    return "supply.relay_stuck" if needed else ""
+
+
+def _tell_customers(done: Sequence[_Move], rules: Mapping[int, Rules], now: datetime) -> None:
+    available = _available([move.row.account_id for move in done])
+    enqueue(
+        messages=[
+            NewMessage(
+                property_id=move.row.property_id,
+                account_id=move.row.account_id,
+                code="supply.cut"
+                if move.after.kind is OrderKind.DISCONNECT
+                else "supply.connected",
+                detail={
+                    "available_micro": available[move.row.account_id],
+                    "currency": rules[move.row.property_id].currency,
+                    "order_id": move.row.order_id,
+                    "at_us": instant_us(now),
+                },
+                dedupe_key=f"order:{move.row.order_id}",
+                urgent=move.after.kind is OrderKind.DISCONNECT,
             )
-    operations.ring("changed", {row.property_id for row, _ in moved})
+            for move in done
+        ],
+        now=now,
+    )
+
+
+def _close_alerts(done: Sequence[_Move], now: datetime) -> None:
+    """A relay that does as it is told ends every alert about its not doing so."""
+    if not done:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT property_id, code, subject FROM alert
+               WHERE property_id = ANY(%s) AND code = ANY(%s) AND subject = ANY(%s)
+                 AND closed_at IS NULL""",
+            [
+                sorted({move.row.property_id for move in done}),
+                ["supply.command_refused", "supply.relay_stuck"],
+                [f"meter:{move.row.meter_id}" for move in done],
+            ],
+        )
+        found = cursor.fetchall()
+    for property_id, code, subject in found:
+        close_alert(property_id=property_id, code=code, subject=subject, now=now)
 
 
 def _available(account_ids: Sequence[int]) -> dict[int, int]:

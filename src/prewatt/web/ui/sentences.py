@@ -118,6 +118,18 @@ REASON: Final[Mapping[str, Text]] = {
     "expired_and_decided_again": _("The former order expired; it was decided again."),
 }
 
+#: Why an order is not done, as far as the meter or its silence tells.
+FAILURE: Final[Mapping[str, Text]] = {
+    "meter_clock_ahead": _("The meter's clock is ahead, so every command looks expired to it."),
+    "command_late": _("The command reached the meter too late."),
+    "meter_unsupported": _("The meter does not know this command."),
+    "meter_failed": _("The meter could not carry it out."),
+    "relay_not_as_wanted": _("The relay was read back otherwise than ordered."),
+    "not_sent": _("It was never sent: there was no way to the meter."),
+    "no_answer": _("The meter did not answer."),
+    "not_read_back": _("The meter said yes, and its relay was not read back."),
+}
+
 MESSAGE: Final[Mapping[str, Text]] = {
     "supply.warning": _("Low balance"),
     "supply.emergency": _("Emergency credit started"),
