@@ -173,9 +173,9 @@ def test_billed_power(peak: int, before: int, ratchet: int, factor: int, least: 
     (billed,) = billed_power_w(
         peak_w=column(peak),
         ratchet_peak_w=column(before),
-        ratchet_ppm=ratchet,
+        ratchet_ppm=column(ratchet),
         power_factor_ppm=column(factor),
-        least_power_factor_ppm=least,
+        least_power_factor_ppm=column(least),
     ).tolist()
     expected = max(peak, floor(Fraction(before * ratchet, 10**6)))
     if factor != UNKNOWN_PPM and factor < least:

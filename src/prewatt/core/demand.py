@@ -31,6 +31,7 @@ from prewatt.core.bounds import (
     INT64_MAX,
     Int64,
     OverflowRefused,
+    checked_multiply,
     magnitude,
     mul_div_floor,
 )
@@ -103,11 +104,11 @@ def billed_power_w(
     *,
     peak_w: Int64,
     ratchet_peak_w: Int64,
-    ratchet_ppm: int,
+    ratchet_ppm: Int64,
     power_factor_ppm: Int64,
-    least_power_factor_ppm: int,
+    least_power_factor_ppm: Int64,
 ) -> Int64:
-    """The power that is charged for, in whole W.
+    """The power that is charged for, in whole W; columns of one length.
 
     `ratchet_peak_w` is the highest power of the ratchet's months before this one, of which the
     share `ratchet_ppm` is the least that is billed. `power_factor_ppm` is the measured one or
@@ -115,15 +116,12 @@ def billed_power_w(
     least ÷ measured. Everything is cut off to whole W. Raises `OverflowRefused`.
     """
     place = "a billed demand"
-    least = mul_div_floor(ratchet_peak_w, np.array([ratchet_ppm]), np.array([PPM]), place=place)
-    billed = np.maximum(peak_w, least)
+    whole = np.array([PPM], dtype=np.int64)
+    billed = np.maximum(peak_w, mul_div_floor(ratchet_peak_w, ratchet_ppm, whole, place=place))
     low = (power_factor_ppm != UNKNOWN_PPM) & (power_factor_ppm < least_power_factor_ppm)
-    if not low.any():
-        return np.asarray(billed, dtype=np.int64)
-    if magnitude(billed) * least_power_factor_ppm > INT64_MAX:
-        raise OverflowRefused(place)
-    raised = billed * least_power_factor_ppm // np.where(low, power_factor_ppm, 1)
-    return np.asarray(np.where(low, raised, billed), dtype=np.int64)
+    times = np.where(low, least_power_factor_ppm, 1)
+    over = np.where(low, power_factor_ppm, 1)
+    return np.asarray(checked_multiply(billed, times, place=place) // over, dtype=np.int64)
 
 
 def power_factor_ppm(active_wh: int, reactive_varh: int) -> int:
