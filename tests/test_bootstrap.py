@@ -203,3 +203,22 @@ def test_a_changed_requirement_or_place_makes_the_environment_stale(
     assert bootstrap.is_stamped(tmp_path, stamp)
     requirements.write_text("one==2\n")
     assert not bootstrap.is_stamped(tmp_path, bootstrap.environment_stamp(requirements))
+
+
+def test_bytecode_is_kept_in_the_environment_where_none_may_lie_beside_the_sources(
+    bootstrap: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.delenv("PYTHONPYCACHEPREFIX", raising=False)
+    environ = bootstrap.program_environment(tmp_path)
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "module.py").write_text("")
+    command = [sys.executable, "-c", "import module"]
+    subprocess.run(command, cwd=tmp_path / "source", env=environ, check=True)
+    assert not (tmp_path / "source" / "__pycache__").exists()
+    assert list((tmp_path / "bytecode").rglob("module.*.pyc"))
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", "/elsewhere")
+    assert bootstrap.program_environment(tmp_path)["PYTHONPYCACHEPREFIX"] == "/elsewhere"
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE")
+    monkeypatch.delenv("PYTHONPYCACHEPREFIX")
+    assert "PYTHONPYCACHEPREFIX" not in bootstrap.program_environment(tmp_path)

@@ -37,6 +37,7 @@ COMMANDS = (
     Command("worker", "prewatt.worker", "carry out what is due: postings, messages, decisions"),
     Command("sim", "prewatt.sim.command", "simulate meters over the real protocols, with faults"),
     Command("broker", "prewatt.runtime.broker_command", "run the demo's MQTT broker"),
+    Command("bench", "prewatt.benchmarks.command", "measure a running demo"),
     Command("migrate", "prewatt.migrate_command", "bring the database's schema up to date"),
     Command("import", "prewatt.import_command", "make a property from its tables (CSV or XLSX)"),
 )

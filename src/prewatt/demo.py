@@ -70,6 +70,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="default: Mosquitto where it is installed, else amqtt, which comes along",
     )
     parser.add_argument(
+        "--brake-cuts",
+        type=int,
+        metavar="N",
+        help="let the mass-cut brake pass N cuts in 15 minutes, for a measurement (default: 12)",
+    )
+    parser.add_argument(
         "--until-ready", action="store_true", help="stop as soon as everything runs (for tests)"
     )
 
@@ -177,6 +183,7 @@ class _Demo:
                 leave_stamp(connection, stamp)
         if "property_id" not in facts:
             self._make_property(facts, owner)
+        self._set_brake()
 
     def _set_clock(self, facts: dict[str, Any]) -> None:
         """Let this process and its children live at the demo's time, and remember how far off it is."""
@@ -209,6 +216,29 @@ class _Demo:
         self._feed(facts, owner)
         self._write({**clock, **facts})
         connection.close()
+
+    def _set_brake(self) -> None:
+        """Set the mass-cut brake as this start asks; without the option it is the usual one again."""
+        facts, cuts = self._facts(), self.arguments.brake_cuts
+        if facts.get("brake_cuts") == cuts:
+            return
+        wiring.start_django()
+        from django.db import connection
+
+        from prewatt.access.scope import system_actor
+        from prewatt.sim.onboarding import POLICY
+        from prewatt.supply.operations import set_policy
+
+        brake = {} if cuts is None else {"brake": {"cuts_max": cuts, "share_bp": 10_000}}
+        place = facts["property_id"]
+        set_policy(
+            actor=system_actor("demo", (place,)),
+            property_id=place,
+            body=POLICY | brake,
+            now=wiring.now(),
+        )
+        connection.close()
+        self._write(facts | {"brake_cuts": cuts})
 
     def _password(self, duty: str) -> str:
         return secret_text(
@@ -360,6 +390,8 @@ class _Demo:
         print(f"  http://127.0.0.1:{self.arguments.port}/\n")
         for email, name, duty in _SIGN_INS:
             print(f"  {duty:<14} {email:<26} {self._password(duty):<26} {name}")
+        if self.arguments.brake_cuts is not None:
+            print(f"\nThe mass-cut brake is set to {self.arguments.brake_cuts} cuts in 15 minutes.")
         print(
             "\nWatch N-101: a warning, then the cut. Recharge it, and the relay closes. Ctrl-C stops."
         )

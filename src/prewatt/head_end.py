@@ -50,8 +50,22 @@ def run(arguments: argparse.Namespace) -> int:
             orders=OrderBook(system_actor("head_end")),
             raise_alert=raise_tamper_alert,
             make_ingest=lambda session: IngestLoop(session, clock=wiring.now),
-        )
+        ),
+        rehearse=_rehearse,
     )
+
+
+def _rehearse() -> None:
+    """Read the rules of supply ahead, in this thread, which has no other use for the database."""
+    from django.db import connection
+
+    from prewatt.access.scope import system_actor
+    from prewatt.supply.rehearsal import rehearse
+
+    try:
+        rehearse(actor=system_actor("head_end"), now=wiring.now())
+    finally:
+        connection.close()
 
 
 def raise_tamper_alert(device: Device, event: EventFrame, now: datetime) -> None:

@@ -50,13 +50,18 @@ def application() -> Callable[..., Any]:
 
 
 def load_pages() -> None:
-    """Import every view and parse every template once, so that the first visitor does not wait."""
+    """Load what every page needs once, so that the first visitor does not wait for it.
+
+    That is the views, the templates, and the holidays: the first country asked for loads them all.
+    """
     from django.template.loader import get_template
     from django.urls import get_resolver
 
+    from prewatt.estate.calendars import holiday_dates
     from prewatt.web.settings import TEMPLATE_FOLDER
 
     assert get_resolver().url_patterns, "there are pages"
+    holiday_dates("DE", 2026, 2026)
     for path in sorted(TEMPLATE_FOLDER.rglob("*.html")):
         get_template(str(path.relative_to(TEMPLATE_FOLDER)))
 

@@ -36,9 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(_arguments: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT, or until a loop fails; returns the exit status."""
     wiring.start_django()
+    from prewatt.access.scope import system_actor
+    from prewatt.supply.rehearsal import rehearse
+
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
+    rehearse(actor=system_actor("supply"), now=wiring.now())
     return Worker(dsn=os.environ["PREWATT_DSN"], clock=wiring.now).run(stopping)
 
 

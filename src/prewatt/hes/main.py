@@ -106,17 +106,20 @@ class HeadEnd:
             self._commands.submit(frame)
 
 
-def run(head_end: HeadEnd) -> int:
+def run(head_end: HeadEnd, *, rehearse: Callable[[], object]) -> int:
     """Run until SIGTERM or SIGINT, or until a part fails; returns the exit status.
 
     Says that it is ready once it is connected: from then on no message of a meter is lost.
+    `rehearse` is called once after that, for what the first order should not have to wait for.
     """
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     head_end.start()
     # Usually a matter of milliseconds, and whoever waits for us need not wait for the next watch.
-    head_end.session.wait_connected(_WATCH_S)
+    if head_end.session.wait_connected(_WATCH_S):
+        say_ready()
+    rehearse()
     while head_end.failure is None:
         if head_end.session.is_connected:
             say_ready()

@@ -1,0 +1,1 @@
+"""Measurements that anybody can repeat: `prewatt bench WHAT`. See `docs/performance.md`."""

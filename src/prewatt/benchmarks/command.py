@@ -1,0 +1,66 @@
+"""`prewatt bench`: measure a running system and print the figures."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prewatt.benchmarks.supply import SupplyFigures
+
+_HEAD = ("", "count", "first", "p50", "p95", "p99", "max")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the sub-command `supply`."""
+    commands = parser.add_subparsers(dest="bench_command", required=True)
+    supply = commands.add_parser(
+        "supply", help="cuts and recharges in a running demo, up to the relay's read-back"
+    )
+    supply.add_argument("--state-dir", type=Path, help="the demo's (default: the checkout's)")
+    supply.add_argument("--cuts", type=int, default=20, help="and as many recharges (default: 20)")
+    supply.add_argument("--accounts", type=int, default=10, help="taken in turn (default: 10)")
+    supply.add_argument("--format", choices=("text", "json"), default="text")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure and print; returns the exit status."""
+    from prewatt.benchmarks.running_demo import join
+
+    demo = join(arguments.state_dir)
+    from prewatt.benchmarks.supply import measure
+
+    figures = measure(demo, cuts=arguments.cuts, accounts=arguments.accounts, tell=_tell)
+    if arguments.format == "json":
+        load = {"load_average": [round(each, 2) for each in os.getloadavg()]}
+        print(json.dumps(dataclasses.asdict(figures) | load))
+    else:
+        print(as_text(figures))
+    return 0
+
+
+def as_text(figures: SupplyFigures) -> str:
+    """The figures as a table, in milliseconds."""
+    rows = [
+        ("recharge accepted → relay read back closed", figures.recharge_to_closed),
+        ("last gate open → relay read back open", figures.gate_to_open),
+        ("cut decided → relay read back open", figures.decided_to_open),
+    ]
+    lines = [f"{_HEAD[0]:<44}" + "".join(f"{head:>8}" for head in _HEAD[1:])]
+    lines += [
+        f"{name:<44}{each.count:>8}"
+        + "".join(f"{ms:>8.0f}" for ms in (each.first, each.p50, each.p95, each.p99, each.max))
+        for name, each in rows
+    ]
+    gates = ", ".join(f"{name} {count}" for name, count in sorted(figures.last_gates.items()))
+    return "\n".join([*lines, f"milliseconds; last gate: {gates}; load {os.getloadavg()[0]:.1f}"])
+
+
+def _tell(line: str) -> None:
+    """Say what is going on, apart from the figures."""
+    print(line, file=sys.stderr, flush=True)
