@@ -158,6 +158,9 @@ def test_a_warning_that_is_no_longer_true_is_withdrawn() -> None:
         assert withdraw(account_ids=[mine.pk], codes=["supply.warning"], now=NOON) == 1
     states = dict(Message.objects.values_list("account_id", "state"))
     assert states == {mine.pk: DeliveryState.CANCELLED, other.pk: DeliveryState.PENDING}
+    with transaction.atomic():
+        withdraw(account_ids=[other.pk], codes=["supply.warning"], now=NOON - timedelta(hours=1))
+    assert set(Message.objects.values_list("finished_at", flat=True)) == {NOON}, "by any clock"
 
 
 def test_what_is_kept_is_not_withdrawn_and_says_the_figures_of_now() -> None:

@@ -230,6 +230,7 @@ def withdraw(
     """Cancel messages that are not true any more, such as a warning after a recharge.
 
     Runs inside the caller's transaction; returns how many. Messages whose id is in ``keep`` stay.
+    None ends before it began, also where a past is replayed whose clock is behind.
     A message that a worker is sending at this moment may still arrive, and then stays delivered.
     """
     with connection.cursor() as cursor:
@@ -239,7 +240,8 @@ def withdraw(
                    WHERE account_id = ANY (%s) AND code = ANY (%s) AND finished_at IS NULL
                      AND id <> ALL (%s::bigint[])
                    ORDER BY id FOR UPDATE)
-               UPDATE message m SET state = %s, finished_at = %s FROM stale WHERE m.id = stale.id""",
+               UPDATE message m SET state = %s, finished_at = greatest(%s, m.created_at)
+               FROM stale WHERE m.id = stale.id""",
             [list(account_ids), list(codes), list(keep), DeliveryState.CANCELLED, now],
         )
         return int(cursor.rowcount)
