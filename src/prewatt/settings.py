@@ -59,6 +59,8 @@ INSTALLED_APPS = [
     "prewatt.moves",
     "prewatt.web",
 ]
+#: What tariffs take of a recharge: ``vending.ports`` states what it expects of this function.
+PREWATT_DUES_AT_RECHARGE = "prewatt.billing.dues.dues_at_recharge"
 AUTH_USER_MODEL = "access.User"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -38,3 +38,44 @@ class Payment(models.Model):
                 condition=models.Q(amount_micro__gt=0), name="payment_is_positive"
             )
         ]
+
+
+class Refund(models.Model):
+    """What is owed to a customer who left: taken off the account, due until somebody pays it out.
+
+    The money itself is the transfer of the same ``event_id`` against refunds payable.
+    """
+
+    class State(models.TextChoices):
+        """Due to the customer, or paid out."""
+
+        DUE = "due"
+        PAID = "paid"
+
+    property_id = models.BigIntegerField()
+    account_id = models.BigIntegerField()
+    event_id = models.BigIntegerField(unique=True)
+    number = models.BigIntegerField()
+    amount_micro = models.BigIntegerField()
+    reason = models.CharField(max_length=80)
+    state = models.CharField(max_length=4, choices=State.choices, default=State.DUE)
+    made_by = models.CharField(max_length=80)
+    made_at = models.DateTimeField()
+    paid_way = models.CharField(max_length=10, blank=True)
+    paid_reference = models.CharField(max_length=80, blank=True)
+    paid_by = models.CharField(max_length=80, blank=True)
+    paid_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "refund"
+        indexes: ClassVar = [models.Index(fields=["property_id", "state"], name="refund_due")]
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=models.Q(amount_micro__gt=0), name="refund_is_positive"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(state="due", paid_at__isnull=True, paid_by="")
+                | (models.Q(state="paid", paid_at__isnull=False) & ~models.Q(paid_by="")),
+                name="refund_is_paid_by_somebody",
+            ),
+        ]

@@ -1,0 +1,13 @@
+"""The app of moves, for its one table."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class MovesConfig(AppConfig):
+    """Tenants in, out and over."""
+
+    name = "prewatt.moves"
+    label = "moves"
+    default_auto_field = "django.db.models.BigAutoField"

@@ -1,0 +1,456 @@
+"""Places let for a time: paid with a deposit before they begin, closed and refunded by themselves.
+
+A let is a tenancy whose end was agreed: a booth by the hour or day, a merchant's season. Its tariff
+names fee and deposit (``core.temporary``). At its end, the next reading is the closing register; the unstarted units of a let that ends early, the deposit, and what is left of the
+prepaid energy come back as one refund. Nothing waits for anybody to remember it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from fractions import Fraction
+from typing import Final
+
+from django.db import connection, transaction
+
+from prewatt.access.scope import Actor, require, scope, system_actor
+from prewatt.audit.operations import record
+from prewatt.billing.models import TariffVersion
+from prewatt.core.accounts import CounterAccount, TransferKind
+from prewatt.core.civil_time import LocalCalendar, instant_us, utc_datetime
+from prewatt.core.money import MICRO
+from prewatt.core.rating import Component
+from prewatt.core.tariff import Tariff, parse_tariff
+from prewatt.core.tariff.model import Taxable, Temporary
+from prewatt.core.taxes import apportion, effective_tax
+from prewatt.core.temporary import (
+    LetRefused,
+    deposit_micro,
+    fee_micro,
+    refuse_let,
+    season_end_us,
+    started_units,
+)
+from prewatt.estate.operations import RegisterValue
+from prewatt.ledger.idempotency import store_answer, stored_answer
+from prewatt.ledger.operations import Event, Leg, append_events, new_event_ids
+from prewatt.moves.boundary import system
+from prewatt.moves.models import TemporaryLet
+from prewatt.moves.operations import move_in, move_out
+from prewatt.moves.places import MeterAt, UnitAt, locked_unit
+from prewatt.moves.words import FirstRecharge, MoveRefused, NewTenant, UnknownPlace
+from prewatt.supply.operations import look_again
+from prewatt.vending.refunds import refund_balance
+
+log = logging.getLogger(__name__)
+
+#: A meter that has been silent this long after the end does not keep the let open.
+SILENCE: Final = timedelta(hours=6)
+
+FEE_CODE: Final = "let"
+
+
+class NotTemporary(MoveRefused):
+    """The tariff has no temporary plan: it lets nothing by the hour, day or season."""
+
+
+class PaidTooLittle(MoveRefused):
+    """Fee and deposit come before the first kilowatt-hour. ``needed_micro`` is their sum."""
+
+    def __init__(self, needed_micro: int) -> None:
+        whole, part = divmod(needed_micro, MICRO)
+        super().__init__(
+            f"fee and deposit together are {whole}.{part * 100 // MICRO:02d}; take them first"
+        )
+        self.needed_micro = needed_micro
+
+
+@dataclass(frozen=True, slots=True)
+class LetBegun:
+    """A let that began: what was taken, and what is left for energy, in micro-units."""
+
+    let_id: int
+    account_id: int
+    account_number: str
+    ends_at: str
+    units: int
+    fee_micro: int
+    deposit_micro: int
+    available_micro: int
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LetClosed:
+    """A let that ended; ``refund_micro`` is due to the customer, 0 when nothing is left."""
+
+    let_id: int
+    account_id: int
+    reason: str
+    fee_back_micro: int
+    deposit_micro: int
+    refund_micro: int
+    balance_micro: int
+    repeated: bool = False
+
+
+def let_unit(
+    *,
+    actor: Actor,
+    unit_id: int,
+    tenant: NewTenant,
+    opening: Sequence[RegisterValue],
+    at: datetime,
+    until: datetime | None,
+    payment: FirstRecharge,
+    key: str,
+    now: datetime,
+) -> LetBegun:
+    """Let a vacant unit from ``at`` until ``until`` (None: the end of the plan's season).
+
+    ``tenant.tariff_code`` names a temporary plan; ``payment`` is at least fee and deposit, and what
+    it has above them is prepaid energy. Idempotent by ``key``. Raises as ``moves.move_in``, and
+    NotTemporary, PaidTooLittle, ``core.temporary.LetRefused``.
+    """
+    require(actor, "moves.tenant")
+    body = {
+        "op": "let", "unit": unit_id, "tenant": asdict(tenant), "at": at, "until": until,
+        "opening": sorted((each.meter_id, each.value_wh) for each in opening),
+        "payment": asdict(payment),
+    }  # fmt: skip
+    with scope(actor):
+        before = stored_answer(actor=actor, key=key, body=body)
+        if before is not None:
+            return LetBegun(**{**before, "repeated": True})  # type: ignore[arg-type]  # our own JSON
+        terms = _terms_of(actor, unit_id, tenant.tariff_code, at, until)
+        if payment.amount < terms.fee + terms.deposit:
+            raise PaidTooLittle(terms.fee + terms.deposit)
+        entered = move_in(
+            actor=actor, unit_id=unit_id, tenant=tenant, opening=opening, at=at,
+            key=f"{key}:in", now=now, first_recharge=payment,
+        )  # fmt: skip
+        let = _begin(actor, terms, entered.account_id, at, now)
+        look_again(
+            actor=system(actor, terms.unit.property_id), account_ids=[entered.account_id], now=now
+        )
+        answer = LetBegun(
+            int(let.pk), entered.account_id, entered.account_number, terms.until.isoformat(),
+            terms.units, terms.fee, terms.deposit, _available(entered.account_id),
+        )  # fmt: skip
+        _audit(actor, "moves.let.begun", terms.unit.property_id, asdict(answer), now)
+        store_answer(
+            actor=actor, key=key, body=body, account_id=entered.account_id,
+            property_id=terms.unit.property_id, answer=asdict(answer), now=now,
+        )  # fmt: skip
+    return answer
+
+
+def close_let(
+    *, actor: Actor, let_id: int, closing: Sequence[RegisterValue], at: datetime, now: datetime,
+    reason: str = "left",
+) -> LetClosed:  # fmt: skip
+    """End a let at an instant with its registers, and refund what comes back.
+
+    A let that is closed already answers as it did (``repeated``). Raises as ``moves.move_out``.
+    """
+    require(actor, "moves.tenant")
+    with scope(actor):
+        let = TemporaryLet.objects.select_for_update().filter(pk=let_id).first()
+        if let is None:
+            raise UnknownPlace(f"there is no let {let_id} at your properties")
+        require(actor, "moves.tenant", property_id=let.property_id)
+        if let.closed_at is not None:
+            return _closed_before(let)
+        move_out(
+            actor=actor, unit_id=let.unit_id, closing=closing, at=at, key=f"let:{let_id}:out",
+            now=now,
+        )  # fmt: skip
+        fee_back = _give_back(actor, let, at, now)
+        # The refund follows from the let and its end; it needs no duty of the one who closes.
+        refund = refund_balance(
+            actor=system(actor, let.property_id), account_id=let.account_id,
+            reason=f"let.{reason}", now=now,
+        )  # fmt: skip
+        let.closed_at, let.closed_by, let.close_reason = at, actor.code, reason
+        let.refund_id = refund.refund_id if refund else None
+        let.save()
+        answer = LetClosed(
+            let_id, let.account_id, reason, fee_back, let.deposit_micro,
+            refund.amount if refund else 0, _available(let.account_id),
+        )  # fmt: skip
+        _audit(actor, "moves.let.closed", let.property_id, asdict(answer), now)
+    return answer
+
+
+def close_ended_lets(*, now: datetime) -> int:
+    """Close every let whose end has passed and whose closing register is known; returns how many.
+
+    The closing register is the last one known when the worker looks, a minute after the end at most,
+    once every meter has reported at or after the end. Where the meter stays silent for
+    ``SILENCE``, its last register closes the let at its end: what was used unseen falls to the
+    owner, not to somebody who has left. One that fails is logged and tried again.
+    """
+    actor = system_actor("lets")
+    with scope(actor):
+        ended = list(
+            TemporaryLet.objects.filter(closed_at__isnull=True, ends_at__lte=now)
+            .order_by("ends_at", "pk")
+            .values_list("pk", "unit_id", "ends_at")[:_LETS_MAX]
+        )
+    closed = 0
+    for let_id, unit_id, ends_at in ended:
+        try:
+            with transaction.atomic(), scope(actor):
+                unit = locked_unit(unit_id)
+                boundary = None if unit is None else _boundary(unit.meters, ends_at, now)
+                if boundary is None:
+                    continue
+                at, registers, reason = boundary
+                close_let(
+                    actor=actor, let_id=let_id, closing=registers, at=at, now=now, reason=reason
+                )
+                closed += 1
+        except MoveRefused:
+            log.exception("let %s could not be closed; it is tried again", let_id)
+    return closed
+
+
+#: Lets closed in one pass; the rest follows in the next.
+_LETS_MAX: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """What a let would cost: the plan laid over its stretch of time."""
+
+    unit: UnitAt
+    version_id: int
+    tariff: Tariff
+    calendar: LocalCalendar
+    until: datetime
+    units: int
+    fee: int
+    deposit: int
+
+
+def _terms_of(
+    actor: Actor, unit_id: int, tariff_code: str, at: datetime, until: datetime | None
+) -> _Terms:
+    unit = locked_unit(unit_id)
+    if unit is None:
+        raise UnknownPlace(f"there is no unit {unit_id} at your properties")
+    require(actor, "moves.tenant", property_id=unit.property_id)
+    version = (
+        TariffVersion.objects.filter(
+            property_id=unit.property_id, tariff__code=tariff_code, valid_from__lte=at
+        )
+        .order_by("-valid_from")
+        .first()
+    )
+    if version is None:
+        raise UnknownPlace(f"there is no tariff {tariff_code!r} in force at this property")
+    tariff = parse_tariff(version.content)
+    plan = _plan(tariff)
+    calendar = _calendar(unit.property_id)
+    from_us = instant_us(at)
+    season_end = season_end_us(plan, calendar, from_us)
+    if until is None and season_end is None:
+        raise LetRefused("empty", "say until when: this plan has no season that would end it")
+    until_us = instant_us(until) if until is not None else int(season_end or 0)
+    refuse_let(plan, calendar, from_us=from_us, until_us=until_us)
+    units = started_units(plan, calendar, from_us=from_us, until_us=until_us)
+    fee = sum(_fee_parts(tariff, calendar, from_us, units).values())
+    return _Terms(
+        unit, int(version.pk), tariff, calendar, utc_datetime(until_us), units, fee,
+        deposit_micro(plan),
+    )  # fmt: skip
+
+
+def _plan(tariff: Tariff) -> Temporary:
+    if tariff.temporary is None:
+        raise NotTemporary(f"tariff {tariff.name!r} is not a temporary plan")
+    return tariff.temporary
+
+
+def _calendar(property_id: int) -> LocalCalendar:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT time_zone FROM property WHERE id = %s", [property_id])
+        return LocalCalendar(str(cursor.fetchone()[0]))
+
+
+#: (component, tax code, rate in ppm) of a part of the fee → micro-units.
+_Part = tuple[Component, str, int]
+
+
+def _fee_parts(
+    tariff: Tariff, calendar: LocalCalendar, from_us: int, units: int
+) -> Mapping[_Part, int]:
+    """The fee of so many units and the taxes on it, of the day on which the let begins."""
+    written = fee_micro(_plan(tariff), units)
+    tax = effective_tax(tariff.taxes, Taxable.FEE, calendar.local_date(from_us))
+    net = written * tax.net
+    # Taxes are cut off together with the fee, so that an inclusive price stays what it says.
+    total = int(net * (1 + sum((part.share for part in tax.parts), Fraction(0))))
+    parts: dict[_Part, int] = {(Component.FEE, FEE_CODE, 0): int(net)}
+    shares = apportion(total - int(net), [part.share for part in tax.parts])
+    for part, amount in zip(tax.parts, shares, strict=bool(tax.parts)):
+        parts[Component.TAX, part.code, part.rate_ppm] = amount
+    return parts
+
+
+def _begin(
+    actor: Actor, terms: _Terms, account_id: int, at: datetime, now: datetime
+) -> TemporaryLet:
+    """Take fee and deposit off the wallet and write the let down."""
+    parts = _fee_parts(terms.tariff, terms.calendar, instant_us(at), terms.units)
+    legs = [
+        _fee_leg(account_id, part, -amount, at, terms.until, "let.fee")
+        for part, amount in parts.items()
+        if amount
+    ]
+    if terms.deposit:
+        legs.append(_deposit_leg(account_id, -terms.deposit, at, "let.deposit.taken"))
+    event_id = fee_seq = None
+    if legs:
+        (event_id,) = new_event_ids(1)
+        append_events(actor_code=actor.code, events=[Event(event_id, tuple(legs))], now=now)
+        fee_seq = _first_seq(account_id, event_id) if terms.fee else None
+    return TemporaryLet.objects.create(
+        property_id=terms.unit.property_id,
+        unit_id=terms.unit.unit_id,
+        account_id=account_id,
+        tariff_version_id=terms.version_id,
+        begins_at=at,
+        ends_at=terms.until,
+        units=terms.units,
+        fee_micro=terms.fee,
+        deposit_micro=terms.deposit,
+        fee_event_id=event_id if terms.fee else None,
+        fee_seq=fee_seq,
+        made_by=actor.code,
+        made_at=now,
+    )
+
+
+def _give_back(actor: Actor, let: TemporaryLet, at: datetime, now: datetime) -> int:
+    """The deposit and the fee of unstarted units back into the wallet; returns the fee's part."""
+    tariff = parse_tariff(TariffVersion.objects.get(pk=let.tariff_version_id).content)
+    calendar, begin_us = _calendar(let.property_id), instant_us(let.begins_at)
+    used = started_units(
+        _plan(tariff), calendar, from_us=begin_us, until_us=min(instant_us(at), instant_us(let.ends_at))
+    )  # fmt: skip
+    agreed_parts = _fee_parts(tariff, calendar, begin_us, let.units)
+    used_parts = _fee_parts(tariff, calendar, begin_us, used)
+    back = {part: amount - used_parts[part] for part, amount in agreed_parts.items()}
+    legs = [
+        _fee_leg(
+            let.account_id, part, amount, now, now, "let.fee.unstarted",
+            corrects=(let.fee_event_id, let.fee_seq),
+        )
+        for part, amount in back.items()
+        if amount
+    ]  # fmt: skip
+    if let.deposit_micro:
+        legs.append(_deposit_leg(let.account_id, let.deposit_micro, now, "let.deposit.returned"))
+    if legs:
+        (event_id,) = new_event_ids(1)
+        append_events(actor_code=actor.code, events=[Event(event_id, tuple(legs))], now=now)
+    return sum(back.values())
+
+
+def _fee_leg(
+    account_id: int, part: _Part, amount: int, begin: datetime, end: datetime, reason: str,
+    *, corrects: tuple[int | None, int | None] = (None, None),
+) -> Leg:  # fmt: skip
+    component, code, rate_ppm = part
+    is_tax = component is Component.TAX
+    return Leg(
+        account_id=account_id,
+        kind=TransferKind.DAILY if amount < 0 else TransferKind.CORRECTION,
+        component=int(component),
+        counter_account=CounterAccount.TAX_PAYABLE if is_tax else CounterAccount.FEE_REVENUE,
+        amount=amount,
+        service_from=begin,
+        service_to=end,
+        reason=reason,
+        tax_rate_ppm=rate_ppm,
+        corrects_event_id=corrects[0],
+        corrects_seq=corrects[1],
+        code=code,
+    )
+
+
+def _deposit_leg(account_id: int, amount: int, at: datetime, reason: str) -> Leg:
+    return Leg(
+        account_id=account_id,
+        kind=TransferKind.DEPOSIT,
+        component=int(Component.DEPOSIT),
+        counter_account=CounterAccount.DEPOSITS,
+        amount=amount,
+        service_from=at,
+        service_to=at,
+        reason=reason,
+        code=FEE_CODE,
+    )
+
+
+def _boundary(
+    meters: Sequence[MeterAt], ends_at: datetime, now: datetime
+) -> tuple[datetime, list[RegisterValue], str] | None:
+    """(instant, registers, reason) at which a let can be closed now; None: wait for a reading."""
+    known = [each for each in meters if each.last_at is not None and each.last_value_wh is not None]
+    if len(known) != len(meters):
+        return None
+    registers = [RegisterValue(each.meter_id, int(each.last_value_wh or 0)) for each in known]
+    last_at = [each.last_at for each in known if each.last_at is not None]
+    if all(each >= ends_at for each in last_at):
+        # Several meters share the instant of the last of them; the register of an earlier one
+        # stands until then.
+        return max([ends_at, *last_at]), registers, "ended"
+    return (max([ends_at, *last_at]), registers, "silent") if now >= ends_at + SILENCE else None
+
+
+def _closed_before(let: TemporaryLet) -> LetClosed:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT coalesce((SELECT sum(amount) FROM transfer
+                                WHERE account_id = %s AND reason = 'let.fee.unstarted'), 0)::bigint,
+                      coalesce((SELECT amount_micro FROM refund WHERE id = %s), 0)""",
+            [let.account_id, let.refund_id],
+        )
+        fee_back, refunded = cursor.fetchone()
+    return LetClosed(
+        int(let.pk), let.account_id, let.close_reason, int(fee_back), let.deposit_micro,
+        int(refunded), _available(let.account_id), repeated=True,
+    )  # fmt: skip
+
+
+def _first_seq(account_id: int, event_id: int) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT min(seq) FROM transfer WHERE account_id = %s AND event_id = %s",
+            [account_id, event_id],
+        )
+        return int(cursor.fetchone()[0])
+
+
+def _available(account_id: int) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT available FROM account_state WHERE account_id = %s", [account_id])
+        return int(cursor.fetchone()[0])
+
+
+def _audit(
+    actor: Actor, code: str, property_id: int, answer: Mapping[str, object], now: datetime
+) -> None:
+    record(
+        actor=actor.code,
+        code=code,
+        property_id=property_id,
+        subject=f"account:{answer['account_id']}",
+        now=now,
+        **answer,
+    )

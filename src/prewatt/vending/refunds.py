@@ -1,0 +1,149 @@
+"""What is left when somebody leaves: taken off the account at once, and owed until it is paid out.
+
+A refund is due from the moment it is booked; nobody has to ask for it. Paying it out is a second
+deed with its own name, way and time, and never touches the account again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from django.db import connection
+
+from prewatt.access.scope import Actor, require, scope
+from prewatt.audit.operations import record
+from prewatt.core.accounts import CounterAccount, TransferKind
+from prewatt.core.rating import Component
+from prewatt.ledger.operations import (
+    Event,
+    Leg,
+    append_events,
+    lock_accounts,
+    new_event_ids,
+    next_document_number,
+)
+from prewatt.vending.models import Refund
+
+SERIES: Final = "F"
+WAYS: Final = ("cash", "transfer")
+
+
+class RefundRefused(Exception):
+    """There is nothing to refund, or not now, or not to be paid so; ``reason`` is a stable word."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class RefundDue:
+    """A booked refund in micro-units, with its number in the series of the legal entity."""
+
+    refund_id: int
+    event_id: int
+    number: int
+    amount: int
+
+
+def refund_balance(
+    *, actor: Actor, account_id: int, reason: str, now: datetime
+) -> RefundDue | None:
+    """Book all that is left on a closed account as a refund due; None when nothing is left.
+
+    Everything used must be posted before. Raises RefundRefused ``unknown``, ``open`` (the account
+    still has a tenant) or ``unposted``; LedgerRefused; PermissionRefused.
+    """
+    require(actor, "vending.refund")
+    with scope(actor):
+        property_id, entity_id, left = _closed_account(actor, account_id)
+        if left <= 0:
+            return None
+        (event_id,) = new_event_ids(1)
+        leg = Leg(
+            account_id=account_id,
+            kind=TransferKind.REFUND,
+            component=int(Component.ENERGY),
+            counter_account=CounterAccount.REFUNDS_PAYABLE,
+            amount=-left,
+            service_from=now,
+            service_to=now,
+            reason=reason,
+        )
+        append_events(actor_code=actor.code, events=[Event(event_id, (leg,))], now=now)
+        number = next_document_number(legal_entity_id=entity_id, series=SERIES)
+        refund = Refund.objects.create(
+            property_id=property_id,
+            account_id=account_id,
+            event_id=event_id,
+            number=number,
+            amount_micro=left,
+            reason=reason,
+            made_by=actor.code,
+            made_at=now,
+        )
+        record(
+            actor=actor.code,
+            code="vending.refund.booked",
+            property_id=property_id,
+            subject=f"account:{account_id}",
+            now=now,
+            refund=number,
+            amount=left,
+            reason=reason,
+        )
+    return RefundDue(int(refund.pk), event_id, number, left)
+
+
+def pay_refund(*, actor: Actor, refund_id: int, way: str, reference: str, now: datetime) -> Refund:
+    """Note that a refund was paid out, once, by whom and how. Raises RefundRefused."""
+    require(actor, "vending.pay_refund")
+    if way not in WAYS:
+        raise RefundRefused("way_unknown", f"a refund is paid by {' or '.join(WAYS)}, not {way!r}")
+    with scope(actor):
+        refund = Refund.objects.select_for_update().filter(pk=refund_id).first()
+        if refund is None:
+            raise RefundRefused("unknown", f"there is no refund {refund_id} at your properties")
+        require(actor, "vending.pay_refund", property_id=refund.property_id)
+        if refund.state == Refund.State.PAID:
+            raise RefundRefused("paid", f"refund {refund.number} was paid out already")
+        refund.state, refund.paid_way, refund.paid_reference = Refund.State.PAID, way, reference
+        refund.paid_by, refund.paid_at = actor.code, now
+        refund.save()
+        record(
+            actor=actor.code,
+            code="vending.refund.paid",
+            property_id=refund.property_id,
+            subject=f"account:{refund.account_id}",
+            now=now,
+            refund=refund.number,
+            amount=refund.amount_micro,
+            way=way,
+        )
+    return refund
+
+
+def _closed_account(actor: Actor, account_id: int) -> tuple[int, int, int]:
+    """(property, legal entity, what is left) of a closed account, locked."""
+    lock_accounts([account_id])
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT s.property_id, s.legal_entity_id, s.posted, s.available, a.closed_at
+               FROM account_state s JOIN account a ON a.id = s.account_id
+               WHERE s.account_id = %s""",
+            [account_id],
+        )
+        row = cursor.fetchone()
+    if row is None:
+        raise RefundRefused("unknown", f"there is no account {account_id} at your properties")
+    property_id, entity_id, posted, available, closed_at = row
+    require(actor, "vending.refund", property_id=int(property_id))
+    if closed_at is None:
+        raise RefundRefused(
+            "open", "the account still has a tenant; it is refunded when they leave"
+        )
+    if posted != available:
+        raise RefundRefused("unposted", "what was used is not posted yet; post it first")
+    return int(property_id), int(entity_id), int(posted)
