@@ -22,11 +22,9 @@ from prewatt.core.rating import (
     PriceTimeline,
     TimelineSet,
     charge_segments,
-    charge_standing,
     compile_timeline,
     splice,
     split_intervals,
-    standing_days,
 )
 from prewatt.core.tariff import parse_tariff
 
@@ -362,28 +360,3 @@ def test_a_splice_refuses_a_stretch_that_its_timeline_does_not_cover() -> None:
     origin = int(timeline.edge_at_us[0])
     with pytest.raises(ValueError, match="does not cover"):
         splice([(origin, flat_timeline("0.2", to_us=50)), (origin + 60, timeline)])
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.sampled_from(ZONES),
-    st.sampled_from(MOMENTS),
-    st.integers(0, 5 * DAY_US),
-    st.lists(st.integers(0, 3 * DAY_US), max_size=4),
-    st.integers(0, 10**12),
-)
-def test_standing_charges_accrue_once_per_local_day_whatever_the_batches(
-    zone: str, moment: int, lead: int, steps: list[int], nano_per_day: int
-) -> None:
-    calendar = LocalCalendar(zone)
-    at, carry, total = moment - lead, column(0), 0
-    begin = at
-    for step in steps:
-        days = standing_days(calendar, column(at), column(at + step))
-        charge, carry = charge_standing(
-            days=days, price_nano_per_day=column(nano_per_day), carry=carry
-        )
-        total, at = total + int(charge[0]), at + step
-    days_begun = ExactPrices(zone, []).days_begun(begin, at)
-    assert total == days_begun * nano_per_day // 1000
-    assert carry.tolist() == [days_begun * nano_per_day % 1000]

@@ -1,46 +1,83 @@
-"""Rating: from intervals and a tariff version to charges, exact and vectorised.
+"""Rating: from intervals and a tariff to charges, exact, chronological and vectorised.
 
 Three steps, each on columns and none with a Python loop over rows:
 
-1. `compile_timeline` lays a tariff over a calendar and a UTC range: at which instants the band or
-   the local day changes. `splice` joins the versions that one account has in the range,
-   `TimelineSet.of` joins all timelines of one batch.
+1. `compile_timeline` lays a tariff over a calendar and a UTC range: at which instants the band, the
+   local day or an announced price changes. `splice` joins the versions that one account has in the
+   range, `TimelineSet.of` joins all timelines of one batch (module `timelines`).
 2. `split_intervals` cuts each interval at those instants and allocates its energy.
-3. `charge_segments` multiplies and carries the remainder, so that it never matters where batches
-   are cut.
+3. `rate_usage` counts each account's energy towards its steps and its free energy in the order of
+   time, divides what crosses a limit, multiplies, and carries the remainders, so that it never
+   matters where batches are cut.
 
-The unit of the remainder: energy is whole Wh, that is 10⁻³ kWh; a price is whole nano-units per
-kWh, that is 10⁻⁹ currency; their product counts 10⁻¹² currency, and a micro-unit is 10⁻⁶
-currency. So Wh × nano is the charge in micro-units with denominator 10⁶, and the carry of energy
-is an integer in [0, 10⁶).
+Units of the remainders: energy is whole Wh, that is 10⁻³ kWh; a price is whole nano-units per kWh,
+that is 10⁻⁹ currency; their product counts 10⁻¹² currency, and a micro-unit is 10⁻⁶ currency. So
+Wh × nano is the charge in micro-units with denominator 10⁶, and the carry of energy is an integer
+in [0, 10⁶). Fees, taxes and subsidies are shares in parts per billion of charged micro-units, with
+denominator 10⁹.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import IntEnum
-from itertools import pairwise
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from prewatt.core.bounds import (
-    INT64_MAX,
-    Int64,
-    OverflowRefused,
-    checked_multiply,
-    magnitude,
-    mul_div_floor,
+from prewatt.core.bounds import INT64_MAX, Int64, OverflowRefused, magnitude, mul_div_floor
+from prewatt.core.counting import (
+    Block,
+    Cuts,
+    count_allowance,
+    count_steps,
+    free_parts,
+    heads_of,
+    late_rows,
+    steps_of_parts,
+    true_ups,
 )
-from prewatt.core.civil_time import DAY_US, MINUTE_US, LocalCalendar
-from prewatt.core.tariff import MONTH_STARTS, BandTable, Tariff, band_table
+from prewatt.core.remainders import (
+    AccountRows,
+    floor_products,
+    floor_with_carry,
+    refuse_bad_carry,
+)
+from prewatt.core.steps import CountKind
+from prewatt.core.timelines import (
+    Index,
+    Int16,
+    Int32,
+    PriceEvent,
+    PriceTimeline,
+    TimelineSet,
+    compile_timeline,
+    splice,
+)
+from prewatt.core.usage import AccountTerms, Bool, DatedTerms, RatedUsage, UsageState
 
-Int16 = npt.NDArray[np.int16]
-Int32 = npt.NDArray[np.int32]
-Index = npt.NDArray[np.integer]
+__all__ = [
+    "CARRY_DENOMINATOR",
+    "AccountTerms",
+    "Component",
+    "DatedTerms",
+    "IntervalRefused",
+    "PriceEvent",
+    "PriceTimeline",
+    "RatedUsage",
+    "Segments",
+    "TimelineSet",
+    "UsageState",
+    "charge_segments",
+    "compile_timeline",
+    "floor_with_carry",
+    "rate_usage",
+    "splice",
+    "split_intervals",
+]
 
 
 class Component(IntEnum):
@@ -63,30 +100,32 @@ CARRY_DENOMINATOR: Final[Mapping[Component, int]] = MappingProxyType(
     {
         # Wh × nano-units per kWh.
         Component.ENERGY: 1_000_000,
-        # Nano-units per local day.
-        Component.STANDING: 1_000,
-        # Micro-units × parts per million.
-        Component.TAX: 1_000_000,
-        # Nano-units per occasion.
-        Component.FEE: 1_000,
+        # Nano-units, and every length of a month or year: lcm(28, 29, 30, 31, 365, 366).
+        Component.STANDING: 1_000 * 1_681_363_740,
+        # Micro-units × parts per billion.
+        Component.TAX: 1_000_000_000,
+        # The same: a fee can be a share of the energy charge.
+        Component.FEE: 1_000_000_000,
         # W × nano-units per kW and 1000 = W × nano ÷ (1000 W/kW × 1000 nano/micro).
         Component.DEMAND: 1_000_000,
-        # As energy, whose price a subsidy lowers.
-        Component.SUBSIDY: 1_000_000,
+        # A charge and the tax on it are paid by somebody else.
+        Component.SUBSIDY: 1_000_000_000,
         # Micro-units × parts per million: a share of a recharge.
         Component.DEBT: 1_000_000,
     }
 )
 """The remainder that an account carries for a component counts this fraction of a micro-unit."""
 
-# Looking up a price is one division and two gathers: a table says which segment holds at the
-# start of each quarter-hour, and only tariffs with edges inside a quarter-hour need another step.
-_BUCKET_US: Final = 15 * MINUTE_US
+_PPB: Final = 1_000_000_000
+_PPB_PER_PPM: Final = 1_000
+# Rows that are rated at once: what is worked out on the way stays in the processor's cache.
+_BLOCK_ROWS: Final = 32_768
 
 
 class IntervalRefused(ValueError):
-    """An interval cannot be rated. `reason` is `empty` (start is not before end) or
-    `outside_timeline`; `row` is its index in the batch.
+    """An interval cannot be rated. `reason` is `empty` (start is not before end),
+    `outside_timeline`, or `negative` (energy given back, which no count can take in order of
+    time); `row` is its index in the batch.
     """
 
     def __init__(self, reason: str, row: int) -> None:
@@ -96,152 +135,12 @@ class IntervalRefused(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class PriceTimeline:
-    """One tariff version laid over one calendar.
-
-    Segment i is [edge_at_us[i], edge_at_us[i + 1]), the last one ends at `until_at_us`. Columns
-    of one length ≥ 1: `band` is the position in `Tariff.bands`, `local_day` the day number (days
-    since 1970-01-01), `version_id` the caller's id of the tariff version.
-    """
-
-    edge_at_us: Int64
-    until_at_us: int
-    band: Int16
-    price_nano_per_kwh: Int64
-    local_day: Int32
-    version_id: Int64
-
-
-def compile_timeline(
-    tariff: Tariff, calendar: LocalCalendar, from_us: int, to_us: int, *, version_id: int = 0
-) -> PriceTimeline:
-    """The timeline of a tariff in [from_us, to_us), with an edge at every band change and local
-    midnight.
-
-    Costs about a millisecond per year and a few more the first time a zone is used: compile once
-    per tariff epoch, not once per batch. Raises `CivilTimeRefused` outside 1971–2199.
-    """
-    if from_us >= to_us:
-        raise ValueError("a timeline needs from_us < to_us")
-    table = band_table(tariff)
-    edges = calendar.wall_edges(from_us, to_us, table.breakpoints)
-    local_day = calendar.local_day(edges).astype(np.int32)
-    band = _band_at(table, calendar, edges)
-    changes = np.ones(edges.size, dtype=np.bool_)
-    changes[1:] = (band[1:] != band[:-1]) | (local_day[1:] != local_day[:-1])
-    band = band[changes]
-    return PriceTimeline(
-        edge_at_us=edges[changes],
-        until_at_us=to_us,
-        band=band,
-        price_nano_per_kwh=table.price_nano_per_kwh[band],
-        local_day=local_day[changes],
-        version_id=np.full(band.size, version_id, dtype=np.int64),
-    )
-
-
-def splice(parts: Sequence[tuple[int, PriceTimeline]]) -> PriceTimeline:
-    """One timeline out of several, for an account whose tariff version changes inside the range.
-
-    Each part `(from_us, timeline)` holds from its instant until the next part's, the last until
-    its own end. Instants strictly increase, and each timeline must cover the stretch it holds
-    for: `ValueError` otherwise.
-    """
-    last = parts[-1][1]
-    bounds = [begin for begin, _ in parts] + [last.until_at_us]
-    pieces = []
-    for (begin, end), (_, timeline) in zip(pairwise(bounds), parts, strict=True):
-        if not timeline.edge_at_us[0] <= begin < end <= timeline.until_at_us:
-            raise ValueError(f"a timeline does not cover its stretch {begin}–{end}")
-        first = int(np.searchsorted(timeline.edge_at_us, begin, side="right")) - 1
-        stop = int(np.searchsorted(timeline.edge_at_us, end, side="left"))
-        edges = timeline.edge_at_us[first:stop].copy()
-        edges[0] = begin
-        pieces.append((edges, timeline, slice(first, stop)))
-    return PriceTimeline(
-        edge_at_us=np.concatenate([edges for edges, _, _ in pieces]),
-        until_at_us=last.until_at_us,
-        band=np.concatenate([each.band[part] for _, each, part in pieces]),
-        price_nano_per_kwh=np.concatenate(
-            [each.price_nano_per_kwh[part] for _, each, part in pieces]
-        ),
-        local_day=np.concatenate([each.local_day[part] for _, each, part in pieces]),
-        version_id=np.concatenate([each.version_id[part] for _, each, part in pieces]),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class TimelineSet:
-    """The timelines of one batch, joined; a row's `timeline_index` is a position in the sequence
-    given to `of`. Build it once per tariff epoch and reuse it: it is immutable.
-
-    `segment_*` are the joined columns, with the end of each segment; `bucket_*` the look-up
-    tables.
-    """
-
-    segment_start_us: Int64
-    segment_end_us: Int64
-    band: Int16
-    price_nano_per_kwh: Int64
-    local_day: Int32
-    version_id: Int64
-    from_us: Int64
-    until_us: Int64
-    bucket_base: Int64
-    bucket_segment: Int64
-    extra_steps: int
-
-    @classmethod
-    def of(cls, timelines: Sequence[PriceTimeline]) -> TimelineSet:
-        """Join at least one timeline."""
-        sizes = [each.edge_at_us.size for each in timelines]
-        first_segment = np.cumsum([0, *sizes[:-1]])
-        buckets, steps = [], []
-        for timeline, offset in zip(timelines, first_segment.tolist(), strict=True):
-            edges = timeline.edge_at_us
-            starts = np.arange(int(edges[0]), timeline.until_at_us, _BUCKET_US, dtype=np.int64)
-            at_start = np.searchsorted(edges, starts, side="right") - 1
-            at_end = np.searchsorted(edges, starts + _BUCKET_US, side="left") - 1
-            buckets.append(at_start + offset)
-            steps.append(int((at_end - at_start).max()))
-        return cls(
-            segment_start_us=np.concatenate([each.edge_at_us for each in timelines]),
-            segment_end_us=np.concatenate(
-                [np.append(each.edge_at_us[1:], each.until_at_us) for each in timelines]
-            ),
-            band=np.concatenate([each.band for each in timelines]),
-            price_nano_per_kwh=np.concatenate([each.price_nano_per_kwh for each in timelines]),
-            local_day=np.concatenate([each.local_day for each in timelines]),
-            version_id=np.concatenate([each.version_id for each in timelines]),
-            from_us=np.array([each.edge_at_us[0] for each in timelines], dtype=np.int64),
-            until_us=np.array([each.until_at_us for each in timelines], dtype=np.int64),
-            bucket_base=np.cumsum([0, *(part.size for part in buckets[:-1])]).astype(np.int64),
-            bucket_segment=np.concatenate(buckets).astype(np.int64),
-            extra_steps=max(steps),
-        )
-
-    def segment_at(self, at_us: Int64, timeline_index: Index) -> Int64:
-        """The joined segment that contains each instant; instants must lie inside their
-        timelines.
-        """
-        if self.from_us.size == 1:
-            bucket = (at_us - self.from_us[0]) // _BUCKET_US
-        else:
-            bucket = (at_us - self.from_us[timeline_index]) // _BUCKET_US + self.bucket_base[
-                timeline_index
-            ]
-        segment: Int64 = self.bucket_segment[bucket]
-        for _ in range(self.extra_steps):
-            segment += at_us >= self.segment_end_us[segment]
-        return segment
-
-
-@dataclass(frozen=True, slots=True)
 class Segments:
     """Parts of intervals, ordered by (source_row, segment_no); columns of one length.
 
-    `source_row` is the index of the interval, `segment_no` counts its parts from 0. The energy of
-    an interval's parts sums to the interval's energy exactly.
+    `source_row` is the index of the interval, `segment_no` counts its parts from 0, `segment` is
+    the segment of `timelines` that holds. The energy of an interval's parts sums to the interval's
+    energy exactly.
     """
 
     source_row: Int64
@@ -249,17 +148,43 @@ class Segments:
     start_at_us: Int64
     end_at_us: Int64
     energy_wh: Int64
-    band: Int16
-    price_nano_per_kwh: Int64
-    local_day: Int32
-    version_id: Int64
+    segment: Int64
+    timelines: TimelineSet
 
     def __len__(self) -> int:
         return int(self.source_row.size)
 
-    def columns(self) -> tuple[str, ...]:
-        """The names of the columns, for callers that store or compare them all."""
-        return tuple(each.name for each in fields(self))
+    def take(self, rows: Index) -> Segments:
+        """Some of the parts."""
+        return Segments(
+            self.source_row[rows],
+            self.segment_no[rows],
+            self.start_at_us[rows],
+            self.end_at_us[rows],
+            self.energy_wh[rows],
+            self.segment[rows],
+            self.timelines,
+        )
+
+    @property
+    def band(self) -> Int16:
+        """The position in `Tariff.bands`."""
+        return self.timelines.band[self.segment]
+
+    @property
+    def price_nano_per_kwh(self) -> Int64:
+        """The net price of the first step."""
+        return self.timelines.price_nano_per_kwh[self.segment]
+
+    @property
+    def local_day(self) -> Int32:
+        """The day number of the local day."""
+        return self.timelines.local_day[self.segment]
+
+    @property
+    def version_id(self) -> Int64:
+        """The caller's id of the tariff version."""
+        return self.timelines.version_id[self.segment]
 
 
 def split_intervals(
@@ -284,7 +209,7 @@ def split_intervals(
     if crossing.size == 0:
         rows = np.arange(start_at_us.size, dtype=np.int64)
         numbers = np.zeros(rows.size, dtype=np.int32)
-        return _segments(timelines, first, rows, numbers, start_at_us, end_at_us, energy_wh)
+        return Segments(rows, numbers, start_at_us, end_at_us, energy_wh, first, timelines)
     parts = np.ones(start_at_us.size, dtype=np.int64)
     last = timelines.segment_at(end_at_us[crossing] - 1, timeline_index[crossing])
     parts[crossing] += last - first[crossing]
@@ -297,7 +222,55 @@ def split_intervals(
     energy = energy_wh[rows]
     cut = np.flatnonzero(parts[rows] > 1)
     energy[cut] = _allocate(rows[cut], start[cut], end[cut], start_at_us, end_at_us, energy_wh)
-    return _segments(timelines, segment, rows, numbers.astype(np.int32), start, end, energy)
+    return Segments(rows, numbers.astype(np.int32), start, end, energy, segment, timelines)
+
+
+def rate_usage(
+    *,
+    segments: Segments,
+    account_index: Index,
+    timelines: TimelineSet,
+    terms: AccountTerms,
+    state: UsageState,
+) -> RatedUsage:
+    """Charge usage in the order of time, dividing what crosses a step or the end of free energy.
+
+    `account_index[segment]` points into the columns of `terms` and `state`; segments are sorted by
+    it, then by time. Cutting a sequence of segments into batches anywhere, each with the state that
+    the one before left, changes nothing.
+
+    Graduated steps charge each part at its own step's price. Whole-usage steps charge what the
+    window's usage costs now less what it cost before, so the part that reaches a step also pays
+    the difference for all that was used before it. A fee is on the energy and its charge, a tax on
+    both; for a free part a subsidy takes back the energy's charge and its tax.
+
+    Over any period an account's energy charges sum to the floor of the exact total with the carry
+    it began with; so do fees, taxes and subsidies of the exact shares of the charged micro-units.
+
+    Segments of a window before the account's current one are flagged `late` and left out: the
+    caller rates that window again. Energy that is negative is refused (`IntervalRefused`, reason
+    `negative`) where it would be counted. Raises `OverflowRefused` instead of wrapping, and
+    `ValueError` for rows out of order or a carry out of range.
+    """
+    rows = _Rows.of(segments, account_index)
+    prices = _Prices.of(timelines)
+    after = state.copied(timelines.columns)
+    _refuse_bad_rows(rows, prices)
+    _refuse_bad_state(rows, after)
+    late = np.zeros(len(rows), dtype=np.bool_)
+    parts = []
+    for begin in range(0, len(rows), _BLOCK_ROWS):
+        these = rows.at(slice(begin, begin + _BLOCK_ROWS))
+        block = _block(these, prices)
+        if block is not None:
+            out = late_rows(block, these.start_at_us, after)
+            if out.any():
+                late[begin : begin + _BLOCK_ROWS] = out
+                these = these.at(np.flatnonzero(~out))
+                block = _block(these, prices)
+        if len(these):
+            parts.append(_rate_rows(these, block, prices, terms, after))
+    return _joined(parts, late, after)
 
 
 def charge_segments(
@@ -307,7 +280,7 @@ def charge_segments(
     price_nano_per_kwh: Int64,
     carry: Int64,
 ) -> tuple[Int64, Int64]:
-    """(charge in micro-units per row, new carry per account).
+    """(charge in micro-units per row, new carry per account) at prices that are already known.
 
     Rows are sorted by (account_index, time); `account_index` points into `carry`, which has one
     energy remainder in [0, 10⁶) per account. Within an account the charges up to and with row n
@@ -316,102 +289,264 @@ def charge_segments(
     without rows keep their carry. Raises `OverflowRefused` instead of wrapping, and `ValueError`
     for rows out of order or a carry out of range.
     """
-    denominator = CARRY_DENOMINATOR[Component.ENERGY]
-    most = magnitude(energy_wh) * max(energy_wh.size, 1)
-    if most * magnitude(price_nano_per_kwh) + denominator <= INT64_MAX:
-        return floor_with_carry(
-            account_index=account_index,
-            numerator=energy_wh * price_nano_per_kwh,
-            carry=carry,
-            denominator=denominator,
+    return floor_products(
+        [(energy_wh, price_nano_per_kwh)],
+        account_index,
+        carry,
+        CARRY_DENOMINATOR[Component.ENERGY],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Parts of segments on their way to be charged; `row` is the segment that each is of."""
+
+    row: Int64
+    account: Int64
+    segment: Int64
+    start_at_us: Int64
+    end_at_us: Int64
+    energy_wh: Int64
+
+    @classmethod
+    def of(cls, segments: Segments, account_index: Index) -> _Rows:
+        return cls(
+            np.arange(len(segments), dtype=np.int64),
+            account_index.astype(np.int64, copy=False),
+            segments.segment,
+            segments.start_at_us,
+            segments.end_at_us,
+            segments.energy_wh,
         )
-    # Prices of high-denomination currencies reach the bound: charge whole micro-units per Wh
-    # apart from the rest, whose product with the energy is smaller by as much.
-    if most * denominator + denominator > INT64_MAX:
-        raise OverflowRefused("the energy of a batch")
-    whole, rest = np.divmod(price_nano_per_kwh, denominator)
-    charge, new_carry = floor_with_carry(
-        account_index=account_index,
-        numerator=energy_wh * rest,
-        carry=carry,
-        denominator=denominator,
-    )
-    whole_charge = checked_multiply(energy_wh, whole, place="an energy charge")
-    if magnitude(whole_charge) * whole_charge.size + most + 1 > INT64_MAX:
-        raise OverflowRefused("the energy charges of a batch")
-    return charge + whole_charge, new_carry
+
+    def __len__(self) -> int:
+        return int(self.row.size)
+
+    def at(self, chosen: Int64 | slice) -> _Rows:
+        return _Rows(
+            self.row[chosen],
+            self.account[chosen],
+            self.segment[chosen],
+            self.start_at_us[chosen],
+            self.end_at_us[chosen],
+            self.energy_wh[chosen],
+        )
+
+    def divided(self, cuts: Cuts) -> _Rows:
+        """The rows cut in energy; a part's time is interpolated."""
+        source = cuts.source(len(self))
+        parts = self.at(source)
+        # The part before each cut, what its row had used before it, and when the cut is reached.
+        before = cuts.row + np.arange(cuts.row.size)
+        used = np.where(
+            np.append(False, cuts.row[1:] == cuts.row[:-1]), np.roll(cuts.offset_wh, 1), 0
+        )
+        begin, energy = self.start_at_us[cuts.row], self.energy_wh[cuts.row]
+        duration = self.end_at_us[cuts.row] - begin
+        at_us = begin + mul_div_floor(
+            duration, cuts.offset_wh, energy, place="the time at which a step is reached"
+        )
+        parts.end_at_us[before] = at_us
+        parts.start_at_us[before + 1] = at_us
+        parts.energy_wh[before] = cuts.offset_wh - used
+        last = np.append(cuts.row[1:] != cuts.row[:-1], True)
+        parts.energy_wh[before[last] + 1] = (energy - cuts.offset_wh)[last]
+        return parts
 
 
-def floor_with_carry(
-    *, account_index: Index, numerator: Int64, carry: Int64, denominator: int
-) -> tuple[Int64, Int64]:
-    """(micro-units per row, new carry per account) for numerators over any component's
-    denominator.
+@dataclass(frozen=True, slots=True)
+class _Prices:
+    """What a timeline set charges, per segment; a column of one entry holds for all segments.
 
-    The one place where a fraction of a micro-unit is cut off, used by every component. Same order
-    and errors as `charge_segments`; Σ|numerator| + denominator must fit into 64 bits.
+    `flat_price[price_at[segment] + step]` is a price; `counts` says whether anything is counted
+    anywhere.
     """
-    if carry.size and not 0 <= int(carry.min()) <= int(carry.max()) < denominator:
-        raise ValueError("a carry lies outside [0, denominator)")
-    if numerator.size == 0:
-        return np.zeros(0, dtype=np.int64), carry.copy()
-    if magnitude(numerator) * numerator.size + denominator > INT64_MAX:
-        raise OverflowRefused("the charges of a batch")
-    follows = account_index[1:] != account_index[:-1]
-    if bool((account_index[1:] < account_index[:-1]).any()):
+
+    timelines: TimelineSet
+    counts: bool
+    flat_price: Int64
+    price_at: Int64
+    first_price: Int64
+    energy_tax_ppb: Int64
+    fee_per_kwh: Int64
+    fee_share_ppb: Int64
+    fee_tax_ppb: Int64
+    rebate_per_kwh: Int64
+
+    @classmethod
+    def of(cls, timelines: TimelineSet) -> _Prices:
+        rules, countings = timelines.rules, timelines.countings
+
+        def per_segment(values: Int64) -> Int64:
+            return values[:1] if (values == values[0]).all() else values[timelines.rule]
+
+        return cls(
+            timelines=timelines,
+            counts=bool((countings.kind != CountKind.NONE).any() or countings.free_wh.any()),
+            flat_price=rules.price_nano_per_kwh.ravel(),
+            price_at=timelines.rule * rules.price_nano_per_kwh.shape[1],
+            first_price=timelines.price_nano_per_kwh,
+            energy_tax_ppb=per_segment(rules.energy_tax_ppb),
+            fee_per_kwh=per_segment(rules.fee_nano_per_kwh * _PPB_PER_PPM),
+            fee_share_ppb=per_segment(rules.fee_share_ppb),
+            fee_tax_ppb=per_segment(rules.fee_tax_ppb),
+            rebate_per_kwh=per_segment(rules.rebate_nano_per_kwh * _PPB_PER_PPM),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The columns of `RatedUsage` for one block; None is a column of zeros."""
+
+    rows: _Rows
+    band: Int16
+    step: Int64 | None
+    price: Int64
+    energy: Int64
+    fee: Int64 | None
+    tax: Int64 | None
+    subsidy: Int64 | None
+
+
+def _block(rows: _Rows, prices: _Prices) -> Block | None:
+    """The rows as they are counted, if anything is."""
+    if not prices.counts or not len(rows):
+        return None
+    # What is given back is nowhere counted (`_refuse_bad_rows`), and counts have to run upwards.
+    energy = np.maximum(rows.energy_wh, 0)
+    return Block.of(rows.account, rows.segment, energy, prices.timelines)
+
+
+def _rate_rows(
+    rows: _Rows, block: Block | None, prices: _Prices, terms: AccountTerms, state: UsageState
+) -> _Part:
+    """Charge at least one row, none of them late; the accounts' state is moved on in place."""
+    if block is None:
+        return _charge(rows, heads_of(rows.account), None, None, None, prices, state)
+    lanes = count_steps(block, terms, state)
+    allowance = count_allowance(block, terms, state)
+    crossings = [lane.crossings for lane in lanes]
+    if allowance is not None:
+        crossings.append(allowance.crossings)
+    cuts = Cuts.of(crossings)
+    if cuts.row.size:
+        rows = rows.divided(cuts)
+    step = steps_of_parts(block, lanes, cuts, rows.segment)
+    free = free_parts(block, allowance, cuts, len(rows)) if allowance is not None else None
+    heads = cuts.part_of_row(block.heads)
+    return _charge(rows, heads, step, free, true_ups(lanes, cuts), prices, state)
+
+
+def _charge(
+    rows: _Rows,
+    heads: Int64,
+    step: Int64 | None,
+    free: Bool | None,
+    extra: tuple[Int64, Int64] | None,
+    prices: _Prices,
+    state: UsageState,
+) -> _Part:
+    """Multiply and carry; `heads` are the first rows of accounts."""
+    accounts = AccountRows(heads, rows.account[heads])
+    segment, energy = rows.segment, rows.energy_wh
+    if step is None:
+        price = prices.first_price[segment]
+    else:
+        price = prices.flat_price[prices.price_at[segment] + step]
+    charged = accounts.floored(
+        [(energy, price)],
+        state.carry_energy,
+        CARRY_DENOMINATOR[Component.ENERGY],
+        extra=extra,
+    )
+    fee = tax = subsidy = None
+    per_kwh, share = (_of(each, segment) for each in (prices.fee_per_kwh, prices.fee_share_ppb))
+    if per_kwh.any() or share.any():
+        fee = accounts.floored(
+            [(energy, per_kwh), (charged, share)], state.carry_fee, CARRY_DENOMINATOR[Component.FEE]
+        )
+    on_energy, on_fee = (_of(each, segment) for each in (prices.energy_tax_ppb, prices.fee_tax_ppb))
+    products = [(charged, on_energy)] if on_energy.any() else []
+    if fee is not None and on_fee.any():
+        products.append((fee, on_fee))
+    if products:
+        tax = accounts.floored(products, state.carry_tax, CARRY_DENOMINATOR[Component.TAX])
+    rebate = _of(prices.rebate_per_kwh, segment)
+    products = [(-energy, rebate)] if rebate.any() else []
+    if free is not None and free.any():
+        products.append((np.where(free, -charged, 0), on_energy + _PPB))
+    if products:
+        subsidy = accounts.floored(
+            products, state.carry_subsidy, CARRY_DENOMINATOR[Component.SUBSIDY]
+        )
+    band = prices.timelines.band[segment]
+    return _Part(rows, band, step, price, charged, fee, tax, subsidy)
+
+
+def _of(column: Int64, segment: Int64) -> Int64:
+    return column if column.size == 1 else column[segment]
+
+
+def _joined(parts: list[_Part], late: Bool, state: UsageState) -> RatedUsage:
+    rows = sum(len(part.rows) for part in parts)
+
+    def column(name: Callable[[_Part], npt.NDArray[np.integer] | None], dtype: type) -> Any:
+        values = [name(part) for part in parts]
+        if all(each is None for each in values):
+            return np.broadcast_to(np.zeros((), dtype=dtype), rows)
+        result, at = np.empty(rows, dtype=dtype), 0
+        for part, value in zip(parts, values, strict=True):
+            result[at : at + len(part.rows)] = 0 if value is None else value
+            at += len(part.rows)
+        return result
+
+    return RatedUsage(
+        source_row=column(lambda part: part.rows.row, np.int64),
+        start_at_us=column(lambda part: part.rows.start_at_us, np.int64),
+        end_at_us=column(lambda part: part.rows.end_at_us, np.int64),
+        energy_wh=column(lambda part: part.rows.energy_wh, np.int64),
+        band=column(lambda part: part.band, np.int16),
+        step=column(lambda part: part.step, np.int16),
+        price_nano_per_kwh=column(lambda part: part.price, np.int64),
+        charge_energy=column(lambda part: part.energy, np.int64),
+        charge_fee=column(lambda part: part.fee, np.int64),
+        charge_tax=column(lambda part: part.tax, np.int64),
+        charge_subsidy=column(lambda part: part.subsidy, np.int64),
+        late=late,
+        state=state,
+    )
+
+
+def _refuse_bad_rows(rows: _Rows, prices: _Prices) -> None:
+    """Order is refused for its effect: counts would be taken out of time."""
+    if len(rows) == 0:
+        return
+    follows = rows.account[1:] == rows.account[:-1]
+    if bool((rows.account[1:] < rows.account[:-1]).any()):
         raise ValueError("rows are not sorted by account_index")
-    starts = np.append(0, np.flatnonzero(follows) + 1)
-    accounts = account_index[starts]
-    running = np.cumsum(numerator)
-    # What ran up before each account's first row, less what that account brought along.
-    before = running[starts] - numerator[starts] - carry[accounts]
-    lengths = np.diff(np.append(starts, numerator.size))
-    running -= np.repeat(before, lengths)
-    floor = running // denominator
-    charge = floor.copy()
-    charge[1:] -= floor[:-1]
-    charge[starts] = floor[starts]
-    ends = starts + lengths - 1
-    new_carry = carry.copy()
-    new_carry[accounts] = running[ends] - floor[ends] * denominator
-    return charge, new_carry
+    if not prices.counts:
+        return
+    if bool((follows & (rows.start_at_us[1:] < rows.start_at_us[:-1])).any()):
+        raise ValueError("the rows of an account are not sorted by time")
+    if int(rows.energy_wh.min()) < 0:
+        countings = prices.timelines.countings
+        counted = (countings.kind != CountKind.NONE) | (countings.free_wh > 0)
+        bad = counted[prices.timelines.counting[rows.segment]] & (rows.energy_wh < 0)
+        if bad.any():
+            raise IntervalRefused("negative", int(np.argmax(bad)))
 
 
-def standing_days(calendar: LocalCalendar, after_us: Int64, through_us: Int64) -> Int64:
-    """How many local days begin in (after, through]: each owes its standing charge at its first
-    instant.
-
-    Same shapes. Cutting the range anywhere gives counts that add up, so batches never matter here
-    either.
-    """
-    return calendar.local_day(through_us) - calendar.local_day(after_us)
-
-
-def charge_standing(*, days: Int64, price_nano_per_day: Int64, carry: Int64) -> tuple[Int64, Int64]:
-    """(charge in micro-units, new carry) per account, one row each; `carry` in [0, 10³)."""
-    return floor_with_carry(
-        account_index=np.arange(days.size, dtype=np.int64),
-        numerator=checked_multiply(days, price_nano_per_day, place="a standing charge"),
-        carry=carry,
-        denominator=CARRY_DENOMINATOR[Component.STANDING],
-    )
-
-
-def _band_at(table: BandTable, calendar: LocalCalendar, at_us: Int64) -> Int16:
-    """The band that holds at each instant, by season, day kind and minute of the wall clock."""
-    wall = calendar.wall_us(at_us)
-    day = wall // DAY_US
-    dates = day.astype("datetime64[D]")
-    months = dates.astype("datetime64[M]")
-    day_of_month = (dates - months).astype(np.int64)
-    month = months.astype(np.int64) % 12
-    season = table.season_of_day[np.array(MONTH_STARTS, dtype=np.int64)[month] + day_of_month]
-    day_class = table.class_of_kind[calendar.day_kind_of(day)]
-    # -1: this tariff has no class for holidays, so they count as their weekday (1970-01-01:
-    # Thursday).
-    day_class = np.where(day_class < 0, table.class_of_kind[(day + 3) % 7], day_class)
-    band: Int16 = table.band[season, day_class, wall % DAY_US // MINUTE_US]
-    return band
+def _refuse_bad_state(rows: _Rows, state: UsageState) -> None:
+    for component, carry in (
+        (Component.ENERGY, state.carry_energy),
+        (Component.FEE, state.carry_fee),
+        (Component.TAX, state.carry_tax),
+        (Component.SUBSIDY, state.carry_subsidy),
+    ):
+        refuse_bad_carry(carry, CARRY_DENOMINATOR[component])
+    counted = magnitude(state.step_wh.ravel()) + magnitude(state.allowance_wh)
+    if counted + magnitude(rows.energy_wh) * len(rows) > INT64_MAX // 2:
+        raise OverflowRefused("the usage of a window")
 
 
 def _refuse_bad_intervals(
@@ -443,25 +578,3 @@ def _allocate(
     place = "the energy of a divided interval"
     upto_end = mul_div_floor(energy, end - origin, duration, place=place)
     return upto_end - mul_div_floor(energy, start - origin, duration, place=place)
-
-
-def _segments(
-    timelines: TimelineSet,
-    segment: Int64,
-    rows: Int64,
-    numbers: Int32,
-    start_at_us: Int64,
-    end_at_us: Int64,
-    energy_wh: Int64,
-) -> Segments:
-    return Segments(
-        source_row=rows,
-        segment_no=numbers,
-        start_at_us=start_at_us,
-        end_at_us=end_at_us,
-        energy_wh=energy_wh,
-        band=timelines.band[segment],
-        price_nano_per_kwh=timelines.price_nano_per_kwh[segment],
-        local_day=timelines.local_day[segment],
-        version_id=timelines.version_id[segment],
-    )

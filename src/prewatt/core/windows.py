@@ -63,7 +63,8 @@ def grid_position(day: Int64) -> Int64:
     dates = day.astype("datetime64[D]")
     months = dates.astype("datetime64[M]")
     day_of_month = (dates - months).astype(np.int64)
-    return np.array(MONTH_STARTS, dtype=np.int64)[months.astype(np.int64) % 12] + day_of_month
+    month_start = np.array(MONTH_STARTS, dtype=np.int64)[months.astype(np.int64) % 12]
+    return np.asarray(month_start + day_of_month, dtype=np.int64)
 
 
 def _months(day: Int64, length: int) -> LocalWindows:
