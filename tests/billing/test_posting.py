@@ -68,11 +68,12 @@ def test_a_posting_commits_to_its_intervals() -> None:
     lines = [
         "|".join(str(each) for each in row)
         for row in rows(
-            """SELECT 'v1', meter_id, register_code, (extract(epoch FROM start_at) * 1000000)::bigint,
+            """SELECT 'v2', meter_id, register_code, (extract(epoch FROM start_at) * 1000000)::bigint,
                       revision, segment, interval_no, (extract(epoch FROM from_at) * 1000000)::bigint,
                       (extract(epoch FROM to_at) * 1000000)::bigint, start_value_wh, end_value_wh,
-                      multiplier, energy_wh, quality, tariff_version_id, band, price_nano,
-                      charge_energy
+                      multiplier, energy_wh, quality, tariff_version_id, band, step, price_nano,
+                      charge_energy, charge_standing, charge_tax, charge_fee, charge_demand,
+                      charge_subsidy
                FROM interval WHERE account_id = %s ORDER BY interval_no""",
             account,
         )

@@ -367,16 +367,14 @@ def _charge(lines: _Lines, states: _States, now: datetime, book: TariffBook) -> 
     accounts = np.unique(states.account_id[lines.account_row])
     earliest = int(lines.start_at_us.min()) if lines.start_at_us.size else instant_us(now)
     latest = int(lines.end_at_us.max()) if lines.end_at_us.size else instant_us(now)
-    timelines, timeline_of_account = book.timelines_for(
-        accounts.tolist(), from_us=earliest, until_us=latest + 1
-    )
+    prices = book.prices_for(accounts.tolist(), from_us=earliest, until_us=latest + 1)
     account_index = np.searchsorted(accounts, states.account_id[lines.account_row])
     segments = split_intervals(
         start_at_us=lines.start_at_us,
         end_at_us=lines.end_at_us,
         energy_wh=lines.energy_wh,
-        timeline_index=timeline_of_account[account_index],
-        timelines=timelines,
+        timeline_index=prices.timeline_of_account[account_index],
+        timelines=prices.timelines,
     )
     source = segments.source_row
     columns: dict[str, Int64] = {

@@ -1,34 +1,70 @@
 """Which price holds for which account when: tariff chains, compiled once per epoch.
 
-Accounts with the same history of tariff versions share one compiled timeline, so a city with five
-tariffs has five timelines, not a million. The book is read anew whenever a batch finds, in its own
-transaction, that the tariff epoch of a property has moved.
+Accounts with the same history of tariff versions, exemptions and groups share one compiled
+timeline, so a city with five tariffs has five timelines, not a million. The book is read anew
+whenever a batch finds, in its own transaction, that the tariff epoch of a property has moved.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from django.db import connection
 
+from prewatt.billing.queries import (
+    Terms,
+    VersionChain,
+    announced,
+    tariffs,
+    terms_at,
+    terms_of,
+    version_chains,
+)
 from prewatt.core.bounds import Int64
-from prewatt.core.civil_time import utc_year
-from prewatt.core.rating import PriceTimeline, TimelineSet, compile_timeline, splice
-from prewatt.core.tariff import Tariff, parse_tariff
+from prewatt.core.civil_time import LocalCalendar, utc_year
+from prewatt.core.steps import counts_go_on
+from prewatt.core.tariff import Tariff
+from prewatt.core.timelines import (
+    PriceEvent,
+    PriceTimeline,
+    TimelineSet,
+    compile_timeline,
+    splice,
+)
 from prewatt.estate.calendars import local_calendar
 
 #: Timelines are compiled this far around the instants of a batch, so that few batches recompile.
 _MARGIN_US = 400 * 86_400_000_000
 
-#: (valid from in µs, tariff version id), oldest first: an account's whole price history.
-Chain = tuple[tuple[int, int], ...]
-
 
 class UnpricedAccount(ValueError):
     """An account has no tariff at all, so nothing it uses can be rated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """From ``from_us`` on (µs) an account is priced by this version, exemptions and groups."""
+
+    from_us: int
+    version_id: int
+    exempt: frozenset[str]
+    groups: frozenset[str]
+
+
+#: Oldest first; the first also holds before its start, so its ``from_us`` is 0.
+Chain = tuple[Stretch, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prices:
+    """All timelines of a book, the position of each asked account's, and its dated terms if any."""
+
+    timelines: TimelineSet
+    timeline_of_account: Int64
+    terms: dict[int, tuple[Terms, ...]]
 
 
 @dataclass(slots=True)
@@ -36,61 +72,81 @@ class TariffBook:
     """A process's compiled prices; not shared between threads. Empty at first, filled on use."""
 
     _epochs: dict[int, int] = field(default_factory=dict)
+    _terms: dict[int, tuple[Terms, ...]] = field(default_factory=dict)
     _chains: dict[int, tuple[int, Chain]] = field(default_factory=dict)
     _tariffs: dict[int, Tariff] = field(default_factory=dict)
+    _announced: dict[tuple[int, frozenset[str]], tuple[PriceEvent, ...]] = field(
+        default_factory=dict
+    )
     _compiled: dict[tuple[int, Chain], int] = field(default_factory=dict)
+    _position: dict[int, int] = field(default_factory=dict)
     _timelines: list[PriceTimeline] = field(default_factory=list)
     _set: TimelineSet | None = None
     _from_us: int = 0
     _until_us: int = 0
 
-    def timelines_for(
-        self, account_ids: Sequence[int], *, from_us: int, until_us: int
-    ) -> tuple[TimelineSet, Int64]:
-        """(all timelines, index of each account's) covering [from, until) under the present epoch.
+    def prices_for(self, account_ids: Sequence[int], *, from_us: int, until_us: int) -> Prices:
+        """What accounts are priced by in [from, until), under the present epoch.
 
         Reads the epoch in the caller's transaction. Raises UnpricedAccount.
         """
         self._follow_epochs()
         if self._set is None or from_us < self._from_us or until_us > self._until_us:
-            self._forget_timelines(from_us, until_us)
-        self._load_chains([each for each in account_ids if each not in self._chains])
-        index = np.fromiter(
-            (self._timeline(*self._chains[each]) for each in account_ids), dtype=np.int64
-        )
+            self._forget_timelines()
+            self._from_us, self._until_us = from_us - _MARGIN_US, until_us + _MARGIN_US
+        self._load([each for each in account_ids if each not in self._position])
         if self._set is None:
             self._set = TimelineSet.of(self._timelines)
-        return self._set, index
+        return Prices(
+            timelines=self._set,
+            timeline_of_account=np.fromiter(
+                map(self._position.__getitem__, account_ids), dtype=np.int64
+            ),
+            terms={each: self._terms[each] for each in account_ids if each in self._terms}
+            if self._terms
+            else {},
+        )
+
+    def tariff(self, version_id: int) -> Tariff:
+        """The content of a version, read once."""
+        if version_id not in self._tariffs:
+            self._tariffs |= tariffs([version_id])
+        return self._tariffs[version_id]
 
     def _follow_epochs(self) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT property_id, epoch FROM tariff_epoch")
             epochs = {int(row[0]): int(row[1]) for row in cursor.fetchall()}
-        if epochs != self._epochs:
-            self._epochs = epochs
-            self._chains.clear()
+        if epochs == self._epochs:
+            return
+        self._epochs = epochs
+        self._terms.clear()
+        self._chains.clear()
+        self._position.clear()
+        # What was announced may have moved under chains that have not.
+        known, self._announced = self._announced, {}
+        if any(announced(*key) != events for key, events in known.items()):
+            self._forget_timelines()
 
-    def _forget_timelines(self, from_us: int, until_us: int) -> None:
+    def _forget_timelines(self) -> None:
+        self._position.clear()
         self._compiled.clear()
         self._timelines.clear()
         self._set = None
-        self._from_us, self._until_us = from_us - _MARGIN_US, until_us + _MARGIN_US
 
-    def _load_chains(self, account_ids: list[int]) -> None:
-        if not account_ids:
-            return
-        with connection.cursor() as cursor:
-            cursor.execute(_CHAINS, [account_ids])
-            rows = cursor.fetchall()
-        steps: dict[int, list[tuple[int, int]]] = {each: [] for each in account_ids}
-        places: dict[int, int] = {}
-        for account_id, property_id, from_us, version_id in rows:
-            steps[account_id].append((from_us, version_id))
-            places[account_id] = property_id
-        for account_id, chain in steps.items():
-            if not chain:
-                raise UnpricedAccount(f"account {account_id} has no tariff; assign one first")
-            self._chains[account_id] = (places[account_id], tuple(chain))
+    def _load(self, account_ids: list[int]) -> None:
+        """Find the timeline of accounts that were not asked for before in this epoch."""
+        unknown = [each for each in account_ids if each not in self._chains]
+        if unknown:
+            chains, terms = version_chains(unknown), terms_of(unknown)
+            for account_id in unknown:
+                if account_id not in chains:
+                    raise UnpricedAccount(f"account {account_id} has no tariff; assign one first")
+                own = chains[account_id]
+                self._chains[account_id] = own.property_id, _chain(own, terms.get(account_id, ()))
+            self._terms |= terms
+        for account_id in account_ids:
+            self._position[account_id] = self._timeline(*self._chains[account_id])
 
     def _timeline(self, property_id: int, chain: Chain) -> int:
         """The position of a chain's timeline, compiled on first use."""
@@ -103,53 +159,73 @@ class TariffBook:
         return len(self._timelines) - 1
 
     def _compile(self, property_id: int, chain: Chain) -> PriceTimeline:
+        calendar = self._calendar(property_id)
+        self._tariffs |= tariffs({each.version_id for each in chain} - self._tariffs.keys())
+        counts_from = self._counts_from(chain)
+        starts = [self._from_us, *(max(each.from_us, self._from_us) for each in chain[1:])]
+        return splice(
+            [
+                (
+                    begin,
+                    compile_timeline(
+                        self._tariffs[each.version_id],
+                        calendar,
+                        self._from_us,
+                        self._until_us,
+                        version_id=each.version_id,
+                        exempt=each.exempt,
+                        events=self._events(property_id, each.groups),
+                        counts_from_us=counts_from_us,
+                    ),
+                )
+                for begin, end, each, counts_from_us in zip(
+                    starts, [*starts[1:], self._until_us], chain, counts_from, strict=True
+                )
+                if begin < min(end, self._until_us)
+            ]
+        )
+
+    def _counts_from(self, chain: Chain) -> list[int]:
+        """For each stretch, from when on its steps are counted: where a version counts otherwise
+        than the one before, from its own start.
+        """
+        counts_from = [0]
+        for before, after in pairwise(chain):
+            goes_on = before.version_id == after.version_id or counts_go_on(
+                self._tariffs[before.version_id], self._tariffs[after.version_id]
+            )
+            counts_from.append(counts_from[-1] if goes_on else after.from_us)
+        return counts_from
+
+    def _events(self, property_id: int, groups: frozenset[str]) -> tuple[PriceEvent, ...]:
+        if not groups:
+            return ()
+        if (property_id, groups) not in self._announced:
+            self._announced[property_id, groups] = announced(property_id, groups)
+        return self._announced[property_id, groups]
+
+    def _calendar(self, property_id: int) -> LocalCalendar:
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT time_zone, holiday_calendar FROM property WHERE id = %s", [property_id]
             )
             zone, holidays = cursor.fetchone()
-            missing = [version for _, version in chain if version not in self._tariffs]
-            cursor.execute("SELECT id, content FROM tariff_version WHERE id = ANY(%s)", [missing])
-            for version_id, content in cursor.fetchall():
-                document = json.loads(content) if isinstance(content, str) else content
-                self._tariffs[version_id] = parse_tariff(document)
-        calendar = local_calendar(
+        return local_calendar(
             zone, holidays, utc_year(self._from_us) - 1, utc_year(self._until_us) + 1
         )
-        # The first version also holds before its own start: an account is priced from its opening.
-        starts = [self._from_us, *(max(at, self._from_us) for at, _ in chain[1:]), self._until_us]
-        parts = [
-            (
-                begin,
-                compile_timeline(
-                    self._tariffs[version_id],
-                    calendar,
-                    self._from_us,
-                    self._until_us,
-                    version_id=version_id,
-                ),
-            )
-            for begin, end, (_, version_id) in zip(starts, starts[1:], chain, strict=False)
-            if begin < min(end, self._until_us)
-        ]
-        return splice(parts)
 
 
-#: Each account's versions in force, oldest first: an assignment lasts until the next one, and
-#: within it each version until the next.
-_CHAINS = """
-WITH assigned AS (
-    SELECT account_id, property_id, tariff_id, valid_from,
-           lead(valid_from, 1, 'infinity') OVER (PARTITION BY account_id ORDER BY valid_from) AS until
-    FROM tariff_assignment WHERE account_id = ANY(%s)
-), versioned AS (
-    SELECT tariff_id, id, valid_from,
-           lead(valid_from, 1, 'infinity') OVER (PARTITION BY tariff_id ORDER BY valid_from) AS until
-    FROM tariff_version
-)
-SELECT a.account_id, a.property_id,
-       (extract(epoch FROM greatest(a.valid_from, v.valid_from)) * 1000000)::bigint, v.id
-FROM assigned a JOIN versioned v ON v.tariff_id = a.tariff_id
-WHERE v.valid_from < a.until AND v.until > a.valid_from
-ORDER BY 1, 3
-"""
+def _chain(own: VersionChain, terms: Sequence[Terms]) -> Chain:
+    """The versions of an account, cut where its exemptions or groups change."""
+    starts = [at for at, _ in own.versions]
+    edges = sorted({*starts, *(each.from_us for each in terms[1:])})
+    chain: list[Stretch] = []
+    for at in edges:
+        version_id = own.versions[max(sum(start <= at for start in starts) - 1, 0)][1]
+        then = terms_at(terms, at)
+        stretch = Stretch(at if chain else 0, version_id, then.exempt, then.groups)
+        if not chain or chain[-1] != Stretch(
+            chain[-1].from_us, version_id, then.exempt, then.groups
+        ):
+            chain.append(stretch)
+    return tuple(chain)

@@ -14,6 +14,7 @@ from django.db import connection
 
 from prewatt.access.models import Duty
 from prewatt.access.scope import Actor
+from prewatt.billing.carrying import carry_steps
 from prewatt.billing.ingestion import apply_readings
 from prewatt.billing.operations import post_usage
 from prewatt.core.civil_time import instant_us
@@ -128,7 +129,10 @@ def hand_over(
     at: datetime,
     now: datetime,
 ) -> None:
-    """The closing value of one account is the opening value of the next, in one transaction."""
+    """The closing value of one account is the opening value of the next, in one transaction.
+
+    A step count goes along where the tariff says that it stays with the unit.
+    """
     if not values:
         return
     close_registers(account_id=from_account_id, meter_ids=[each.meter_id for each in values], at=at)
@@ -140,3 +144,4 @@ def hand_over(
         openings=[Opening(to_account_id, each.meter_id, at, each.value_wh) for each in values],
         now=now,
     )
+    carry_steps(from_account_id=from_account_id, to_account_id=to_account_id, at=at)

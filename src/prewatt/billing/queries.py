@@ -1,0 +1,139 @@
+"""Reads of what prices are made of: chains of versions, terms, announced prices, tariff contents."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from django.db import connection
+
+from prewatt.core.tariff import Tariff, parse_tariff
+from prewatt.core.tariff.model import OverlayKind
+from prewatt.core.timelines import PriceEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """An account's terms from ``from_us`` on (µs); see ``models.AccountTerms``."""
+
+    from_us: int
+    members: int
+    contracted_w: int
+    exempt: frozenset[str]
+    groups: frozenset[str]
+
+
+#: An account that nobody wrote terms for: one person, no contracted power.
+PLAIN = Terms(0, 1, 0, frozenset(), frozenset())
+
+
+@dataclass(frozen=True, slots=True)
+class VersionChain:
+    """The tariff versions of an account, oldest first, as (from µs, version id)."""
+
+    property_id: int
+    versions: tuple[tuple[int, int], ...]
+
+
+def version_chains(account_ids: Sequence[int]) -> dict[int, VersionChain]:
+    """The whole price history of accounts; one without a tariff is missing from the answer."""
+    found: dict[int, tuple[int, list[tuple[int, int]]]] = {}
+    with connection.cursor() as cursor:
+        cursor.execute(_CHAINS, [list(account_ids)])
+        for account_id, property_id, from_us, version_id in cursor.fetchall():
+            found.setdefault(account_id, (property_id, []))[1].append((from_us, version_id))
+    return {each: VersionChain(place, tuple(steps)) for each, (place, steps) in found.items()}
+
+
+#: Each account's versions in force, oldest first: an assignment lasts until the next one, and
+#: within it each version until the next.
+_CHAINS = """
+WITH assigned AS (
+    SELECT account_id, property_id, tariff_id, valid_from,
+           lead(valid_from, 1, 'infinity') OVER (PARTITION BY account_id ORDER BY valid_from) AS until
+    FROM tariff_assignment WHERE account_id = ANY(%s)
+), versioned AS (
+    SELECT tariff_id, id, valid_from,
+           lead(valid_from, 1, 'infinity') OVER (PARTITION BY tariff_id ORDER BY valid_from) AS until
+    FROM tariff_version
+)
+SELECT a.account_id, a.property_id,
+       (extract(epoch FROM greatest(a.valid_from, v.valid_from)) * 1000000)::bigint, v.id
+FROM assigned a JOIN versioned v ON v.tariff_id = a.tariff_id
+WHERE v.valid_from < a.until AND v.until > a.valid_from
+ORDER BY 1, 3
+"""
+
+
+def terms_of(account_ids: Sequence[int]) -> dict[int, tuple[Terms, ...]]:
+    """The terms of accounts that have any, oldest first, one for each instant: the latest row's."""
+    found: dict[int, list[Terms]] = {}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT DISTINCT ON (account_id, valid_from) account_id,
+                      (extract(epoch FROM valid_from) * 1000000)::bigint, members, contracted_w,
+                      exempt, overlay_groups
+               FROM account_terms WHERE account_id = ANY(%s)
+               ORDER BY account_id, valid_from, id DESC""",
+            [list(account_ids)],
+        )
+        for account_id, from_us, members, contracted_w, exempt, groups in cursor.fetchall():
+            found.setdefault(account_id, []).append(
+                Terms(from_us, members, contracted_w, frozenset(exempt), frozenset(groups))
+            )
+    return {account_id: tuple(rows) for account_id, rows in found.items()}
+
+
+def terms_at(terms: Sequence[Terms], at_us: int) -> Terms:
+    """Those in force at an instant; the first also hold before their start."""
+    if not terms:
+        return PLAIN
+    return max((each for each in terms if each.from_us <= at_us), default=terms[0], key=_begin)
+
+
+def _begin(terms: Terms) -> int:
+    return terms.from_us
+
+
+def tariffs(version_ids: Iterable[int]) -> dict[int, Tariff]:
+    """The checked contents of versions."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT id, content FROM tariff_version WHERE id = ANY(%s)", [list(version_ids)]
+        )
+        return {int(each): parse_tariff(_document(content)) for each, content in cursor.fetchall()}
+
+
+def _document(content: str | Mapping[str, object]) -> Mapping[str, object]:
+    if isinstance(content, str):
+        document: Mapping[str, object] = json.loads(content)
+        return document
+    return content
+
+
+def announced(property_id: int, groups: Iterable[str]) -> tuple[PriceEvent, ...]:
+    """All prices ever announced to groups of a property: events less what was withdrawn, series."""
+    wanted = sorted(groups)
+    if not wanted:
+        return ()
+    with connection.cursor() as cursor:
+        cursor.execute(_ANNOUNCED, [property_id, wanted, property_id, wanted])
+        return tuple(
+            PriceEvent(OverlayKind(kind), group, from_us, until_us, price)
+            for kind, group, from_us, until_us, price in cursor.fetchall()
+        )
+
+
+_ANNOUNCED = """
+SELECT 'critical_peak', e.overlay_group, (extract(epoch FROM e.from_at) * 1000000)::bigint,
+       (extract(epoch FROM coalesce(w.until_at, e.until_at)) * 1000000)::bigint AS until, 0::bigint
+FROM price_event e LEFT JOIN price_event w ON w.withdraws_id = e.id
+WHERE e.property_id = %s AND e.overlay_group = ANY(%s) AND e.withdraws_id IS NULL
+  AND coalesce(w.until_at, e.until_at) > e.from_at
+UNION ALL
+SELECT 'real_time', overlay_group, (extract(epoch FROM from_at) * 1000000)::bigint,
+       (extract(epoch FROM until_at) * 1000000)::bigint, price_nano
+FROM price_series WHERE property_id = %s AND overlay_group = ANY(%s)
+ORDER BY 1, 2, 3
+"""

@@ -1,0 +1,321 @@
+"""What accounts are and what was announced to them: terms, critical peaks, real-time prices.
+
+All three are append-only and change the price of somebody, so each advances the property's tariff
+epoch and a running book follows it. An announced price is never taken back for what has been used:
+an event is announced before it begins, and a withdrawal ends it, it does not undo it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+
+from django.db import connection
+
+from prewatt.access.scope import Actor, require, scope
+from prewatt.audit.operations import record
+from prewatt.billing.models import AccountTerms, PriceEvent, PriceOfSeries
+from prewatt.billing.operations import advance_epoch
+from prewatt.billing.rerate_requests import PRICES, TERMS, request_rerating
+from prewatt.core.civil_time import LocalCalendar, instant_us
+from prewatt.core.tariff import MAX_PRICE_NANO
+from prewatt.ledger.operations import UnknownAccount
+
+MOST_MEMBERS = 10_000
+MOST_CONTRACTED_W = 10**12
+_MOST_WORD = 40
+
+
+class TermsRefused(ValueError):
+    """Terms cannot hold; ``reason`` is ``members``, ``contracted_w``, ``words`` or ``not_midnight``."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class EventRefused(ValueError):
+    """An event cannot be announced or withdrawn.
+
+    ``reason`` is ``empty``, ``begun``, ``overlaps``, ``words``, ``unknown``, ``withdrawn`` or ``over``.
+    """
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class PricesRefused(ValueError):
+    """A series does not go on like that; ``row`` is the first bad price's position in the call.
+
+    ``reason`` is ``empty``, ``order``, ``price`` or ``words``.
+    """
+
+    def __init__(self, reason: str, row: int, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+        self.row = row
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesPrice:
+    """A real-time price for [from_at, until_at), in nano-units per kWh; it may be negative."""
+
+    from_at: datetime
+    until_at: datetime
+    price_nano: int
+
+
+def set_terms(
+    *,
+    actor: Actor,
+    property_id: int,
+    account_id: int,
+    valid_from: datetime,
+    members: int,
+    contracted_w: int,
+    now: datetime,
+    exempt: Sequence[str] = (),
+    overlay_groups: Sequence[str] = (),
+) -> int:
+    """Write an account's terms from a local midnight on and return the row's id.
+
+    A step window keeps the members and the contracted power of its first instant. Terms that begin
+    in the past have the account rated anew. Raises TermsRefused, UnknownAccount, PermissionRefused.
+    """
+    require(actor, "billing.terms", property_id=property_id)
+    if not 1 <= members <= MOST_MEMBERS:
+        raise TermsRefused("members", f"a household has 1 to {MOST_MEMBERS} members")
+    if not 0 <= contracted_w <= MOST_CONTRACTED_W:
+        raise TermsRefused("contracted_w", f"contracted power is 0 to {MOST_CONTRACTED_W} W")
+    if not all(_is_word(each) for each in (*exempt, *overlay_groups)):
+        raise TermsRefused("words", "a tax code or group is a printable word of 1 to 40 characters")
+    with scope(actor):
+        _refuse_foreign(property_id, account_id)
+        if not _is_midnight(property_id, valid_from):
+            raise TermsRefused("not_midnight", f"{valid_from.isoformat()} begins no local day")
+        advance_epoch(property_id)
+        row = AccountTerms.objects.create(
+            property_id=property_id,
+            account_id=account_id,
+            valid_from=valid_from,
+            members=members,
+            contracted_w=contracted_w,
+            exempt=sorted(set(exempt)),
+            overlay_groups=sorted(set(overlay_groups)),
+            made_by=actor.code,
+            made_at=now,
+        )
+        request_rerating(from_at={account_id: valid_from}, reason=TERMS, now=now)
+        record(
+            actor=actor.code,
+            code="billing.terms.set",
+            property_id=property_id,
+            subject=f"account:{account_id}",
+            now=now,
+            valid_from=valid_from,
+            members=members,
+            contracted_w=contracted_w,
+            exempt=row.exempt,
+            overlay_groups=row.overlay_groups,
+        )
+    return int(row.pk)
+
+
+def announce_event(
+    *,
+    actor: Actor,
+    property_id: int,
+    overlay_group: str,
+    from_at: datetime,
+    until_at: datetime,
+    now: datetime,
+) -> int:
+    """Announce a critical peak to a group before it begins; returns the event's id.
+
+    What it costs stands in the approved tariffs of the group's accounts. Raises EventRefused,
+    PermissionRefused.
+    """
+    require(actor, "billing.announce", property_id=property_id)
+    if not _is_word(overlay_group):
+        raise EventRefused("words", "a group is a printable word of 1 to 40 characters")
+    if from_at >= until_at:
+        raise EventRefused("empty", "an event ends after it begins")
+    if from_at <= now:
+        raise EventRefused("begun", "an event is announced before it begins")
+    with scope(actor):
+        # First the epoch: its row keeps two announcements of a property apart.
+        advance_epoch(property_id)
+        if _held_event(property_id, overlay_group, from_at, until_at):
+            raise EventRefused("overlaps", f"group {overlay_group!r} has an event in that time")
+        event = PriceEvent.objects.create(
+            property_id=property_id,
+            overlay_group=overlay_group,
+            from_at=from_at,
+            until_at=until_at,
+            announced_at=now,
+            made_by=actor.code,
+        )
+        record(
+            actor=actor.code,
+            code="billing.event.announced",
+            property_id=property_id,
+            subject=f"price_event:{event.pk}",
+            now=now,
+            group=overlay_group,
+            from_at=from_at,
+            until_at=until_at,
+        )
+    return int(event.pk)
+
+
+def withdraw_event(*, actor: Actor, event_id: int, now: datetime) -> int:
+    """End an event now, or take it away before it begins; returns the withdrawing row's id.
+
+    What was used in it keeps its price. Raises EventRefused, PermissionRefused.
+    """
+    require(actor, "billing.announce")
+    with scope(actor):
+        event = PriceEvent.objects.filter(pk=event_id, withdraws__isnull=True).first()
+        if event is None:
+            raise EventRefused("unknown", f"there is no event {event_id}")
+        require(actor, "billing.announce", property_id=event.property_id)
+        advance_epoch(event.property_id)
+        if PriceEvent.objects.filter(withdraws=event).exists():
+            raise EventRefused("withdrawn", f"event {event_id} is withdrawn already")
+        if event.until_at <= now:
+            raise EventRefused("over", f"event {event_id} is over")
+        row = PriceEvent.objects.create(
+            property_id=event.property_id,
+            overlay_group=event.overlay_group,
+            from_at=event.from_at,
+            until_at=max(now, event.from_at),
+            announced_at=now,
+            made_by=actor.code,
+            withdraws=event,
+        )
+        record(
+            actor=actor.code,
+            code="billing.event.withdrawn",
+            property_id=event.property_id,
+            subject=f"price_event:{event_id}",
+            now=now,
+            until_at=row.until_at,
+        )
+    return int(row.pk)
+
+
+def append_prices(
+    *,
+    actor: Actor,
+    property_id: int,
+    overlay_group: str,
+    prices: Sequence[SeriesPrice],
+    now: datetime,
+) -> None:
+    """Go on with a group's real-time series, in the order of time.
+
+    Where the series has a gap the band's own price holds. Accounts that were rated in what was a
+    gap until now are rated anew. Raises PricesRefused, PermissionRefused.
+    """
+    require(actor, "billing.announce", property_id=property_id)
+    if not _is_word(overlay_group):
+        raise PricesRefused("words", 0, "a group is a printable word of 1 to 40 characters")
+    _refuse_bad_series(prices)
+    with scope(actor):
+        advance_epoch(property_id)
+        last = (
+            PriceOfSeries.objects.filter(property_id=property_id, overlay_group=overlay_group)
+            .order_by("-from_at")
+            .first()
+        )
+        if last is not None and prices[0].from_at < last.until_at:
+            raise PricesRefused(
+                "order", 0, f"the series is known until {last.until_at.isoformat()} already"
+            )
+        PriceOfSeries.objects.bulk_create(
+            PriceOfSeries(
+                property_id=property_id,
+                overlay_group=overlay_group,
+                from_at=each.from_at,
+                until_at=each.until_at,
+                price_nano=each.price_nano,
+                appended_at=now,
+                made_by=actor.code,
+            )
+            for each in prices
+        )
+        first = prices[0].from_at
+        followers = _followers(property_id, overlay_group)
+        request_rerating(from_at=dict.fromkeys(followers, first), reason=PRICES, now=now)
+        record(
+            actor=actor.code,
+            code="billing.prices.appended",
+            property_id=property_id,
+            subject=f"property:{property_id}",
+            now=now,
+            group=overlay_group,
+            prices=len(prices),
+            from_at=first,
+            until_at=prices[-1].until_at,
+        )
+
+
+def _is_word(text: str) -> bool:
+    return 1 <= len(text) <= _MOST_WORD and text.isprintable() and text == text.strip()
+
+
+def _refuse_foreign(property_id: int, account_id: int) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT 1 FROM account WHERE id = %s AND property_id = %s", [account_id, property_id]
+        )
+        if cursor.fetchone() is None:
+            raise UnknownAccount(f"property {property_id} has no account {account_id}")
+
+
+def _is_midnight(property_id: int, at: datetime) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT time_zone FROM property WHERE id = %s", [property_id])
+        (zone,) = cursor.fetchone()
+    calendar = LocalCalendar(zone)
+    return calendar.start_of_day(calendar.local_date(instant_us(at))) == instant_us(at)
+
+
+def _held_event(property_id: int, group: str, from_at: datetime, until_at: datetime) -> bool:
+    """Whether an event of the group that was not taken away shares an instant with [from, until)."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT 1 FROM price_event e LEFT JOIN price_event w ON w.withdraws_id = e.id
+               WHERE e.property_id = %s AND e.overlay_group = %s AND e.withdraws_id IS NULL
+                 AND e.from_at < %s AND coalesce(w.until_at, e.until_at) > %s
+                 AND coalesce(w.until_at, e.until_at) > e.from_at LIMIT 1""",
+            [property_id, group, until_at, from_at],
+        )
+        return cursor.fetchone() is not None
+
+
+def _refuse_bad_series(prices: Sequence[SeriesPrice]) -> None:
+    if not prices:
+        raise PricesRefused("empty", 0, "no prices were given")
+    for row, each in enumerate(prices):
+        if each.from_at >= each.until_at:
+            raise PricesRefused("order", row, f"price {row} ends before it begins")
+        if abs(each.price_nano) > MAX_PRICE_NANO:
+            raise PricesRefused("price", row, f"price {row} is out of bounds")
+    for row, (before, after) in enumerate(pairwise(prices)):
+        if after.from_at < before.until_at:
+            raise PricesRefused("order", row + 1, f"price {row + 1} overlaps the one before")
+
+
+def _followers(property_id: int, group: str) -> list[int]:
+    """Accounts that ever followed the group's prices."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT DISTINCT account_id FROM account_terms
+               WHERE property_id = %s AND overlay_groups @> ARRAY[%s]::varchar[]""",
+            [property_id, group],
+        )
+        return [int(row[0]) for row in cursor.fetchall()]
