@@ -146,6 +146,32 @@ def test_a_holiday_is_a_day_kind_of_its_own() -> None:
     assert calendar.day_kind(instants).tolist() == [2, HOLIDAY, HOLIDAY, 4]
 
 
+def test_a_date_may_count_as_another_weekday_even_on_a_holiday() -> None:
+    saturday, sunday, friday = date(2026, 2, 14), date(2026, 2, 15), date(2026, 2, 20)
+    calendar = LocalCalendar(
+        "Asia/Shanghai",
+        frozenset({sunday, friday}),
+        frozenset({(saturday, 0), (sunday, 4)}),
+    )
+    days = column(*(day_number(date(2026, 2, day)) for day in (13, 14, 15, 16, 20, 21)))
+    assert calendar.day_kind_of(days).tolist() == [4, 0, 4, 0, HOLIDAY, 5]
+    # Before the first and after the last of them the own weekday holds, whatever the order asked in.
+    assert calendar.day_kind_of(days[::-1] - 7).tolist() == [0, 4, 0, 6, 5, 4]
+
+
+@pytest.mark.parametrize(
+    ("workdays", "reason"),
+    [
+        ({(date(2026, 2, 14), 0), (date(2026, 2, 14), 1)}, "two weekdays"),
+        ({(date(2026, 2, 14), HOLIDAY)}, "numbered 0"),
+        ({(date(2026, 2, 14), -1)}, "numbered 0"),
+    ],
+)
+def test_a_workday_counts_as_one_weekday(workdays: set[tuple[date, int]], reason: str) -> None:
+    with pytest.raises(CivilTimeRefused, match=reason):
+        LocalCalendar("UTC", frozenset(), frozenset(workdays))
+
+
 @given(st.integers(0, 7 * 10**15))
 def test_instants_and_datetimes_convert_exactly(at_us: int) -> None:
     assert instant_us(utc_datetime(at_us)) == at_us

@@ -81,15 +81,22 @@ def day_date(number: int) -> date:
 class LocalCalendar:
     """The civil time of one place: an IANA zone name and the dates that count as holidays there.
 
+    `workdays` are dates that count as another weekday than their own, Monday = 0 … Sunday = 6, such
+    as a Saturday that is worked to make up for a bridge day; such a date is never a holiday.
     Hashable, so that compiled timelines can be cached by it. Raises `CivilTimeRefused` for a zone
-    that the tz database does not know.
+    that the tz database does not know, and for workdays that name a date twice or no weekday.
     """
 
     time_zone: str
     holidays: frozenset[date] = field(default=frozenset())
+    workdays: frozenset[tuple[date, int]] = field(default=frozenset())
 
     def __post_init__(self) -> None:
         _zone(self.time_zone)
+        if len({day for day, _ in self.workdays}) < len(self.workdays):
+            raise CivilTimeRefused("a date cannot count as two weekdays")
+        if any(not 0 <= weekday < HOLIDAY for _, weekday in self.workdays):
+            raise CivilTimeRefused("weekdays are numbered 0 (Monday) to 6 (Sunday)")
 
     def offset_us(self, at_us: Int64) -> Int64:
         """Wall minus UTC at each instant, same shape."""
@@ -146,16 +153,22 @@ class LocalCalendar:
         return int(self.first_instant_at_wall(wall_us)[0])
 
     def day_kind(self, at_us: Int64) -> Int64:
-        """Weekday by the wall clock, Monday = 0 … Sunday = 6, or `HOLIDAY` = 7 on a holiday."""
+        """Weekday by the wall clock, Monday = 0 … Sunday = 6, or `HOLIDAY` = 7 on a holiday; a
+        date among `workdays` is the weekday that it counts as.
+        """
         return self.day_kind_of(self.wall_us(at_us) // DAY_US)
 
     def day_kind_of(self, day: Int64) -> Int64:
         """The same for day numbers."""
         # 1970-01-01 was a Thursday.
-        weekday = (day + 3) % 7
-        if not self.holidays:
-            return weekday
-        return np.where(np.isin(day, _holiday_numbers(self.holidays)), HOLIDAY, weekday)
+        kind = (day + 3) % 7
+        if self.holidays:
+            kind = np.where(np.isin(day, _holiday_numbers(self.holidays)), HOLIDAY, kind)
+        if self.workdays:
+            days, weekdays = _workday_columns(self.workdays)
+            at = np.minimum(np.searchsorted(days, day), days.size - 1)
+            kind = np.where(days[at] == day, weekdays[at], kind)
+        return kind
 
     def next_local(self, after_us: int, minute_of_day: int) -> int:
         """The first instant after `after_us` (strictly) at which a local day reaches a wall-clock
@@ -227,6 +240,16 @@ def _zone(time_zone: str) -> ZoneInfo:
 @lru_cache(maxsize=256)
 def _holiday_numbers(holidays: frozenset[date]) -> Int64:
     return np.array(sorted(day_number(day) for day in holidays), dtype=np.int64)
+
+
+@lru_cache(maxsize=256)
+def _workday_columns(workdays: frozenset[tuple[date, int]]) -> tuple[Int64, Int64]:
+    """(sorted day numbers, the weekdays that they count as)."""
+    ordered = sorted((day_number(day), weekday) for day, weekday in workdays)
+    return (
+        np.array([number for number, _ in ordered], dtype=np.int64),
+        np.array([weekday for _, weekday in ordered], dtype=np.int64),
+    )
 
 
 @lru_cache(maxsize=512)
