@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
 
+from prewatt.core.rating import Component
 from prewatt.core.vocabulary import (
     BoardState,
     DeliveryState,
@@ -113,7 +114,6 @@ class UsageDay:
     day: date
     wh: dict[str, int]
     charge_micro: int
-    fixed_micro: int
     recharged_micro: int
     balance_micro: int
     estimated: bool = False
@@ -149,12 +149,20 @@ class EntryKind(StrEnum):
     WRITE_OFF = "write_off"
     OPENING = "opening"
     SUBSIDY = "subsidy"
+    CORRECTION = "correction"
+    DAILY = "daily"
+    DEPOSIT = "deposit"
     DEBT = "debt"
+    DEBT_RECOVERY = "debt_recovery"
     MOVE = "move"
     ORDER = "order"
     MESSAGE = "message"
     DECISION = "decision"
     HELD = "held"
+
+
+#: Entries that open into readings, prices and taxes (``reports.charge_query``).
+CHARGES = frozenset({EntryKind.USAGE, EntryKind.DAILY, EntryKind.CORRECTION})
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +171,7 @@ class Entry:
 
     ``key`` is unique on the page and grows with time within its kind. ``lines`` is the inclusive
     range of the account's transfer numbers, ``service`` the half-open range of service days.
+    ``parts`` is what each component adds to or takes from the wallet, where there are several.
     """
 
     key: str
@@ -173,8 +182,8 @@ class Entry:
     lines: tuple[int, int] | None = None
     service: tuple[date, date] | None = None
     wh: dict[str, int] = field(default_factory=dict)
-    fixed_micro: int = 0
-    tax_micro: int = 0
+    event_id: int | None = None
+    parts: tuple[tuple[Component, int], ...] = ()
     method: str = ""
     reference: str = ""
     by: str = ""
@@ -196,6 +205,11 @@ class Entry:
     def total_wh(self) -> int:
         """All bands together."""
         return sum(self.wh.values())
+
+    @property
+    def opens(self) -> bool:
+        """Whether the line opens into what it is made of."""
+        return self.kind in CHARGES and self.event_id is not None
 
     @property
     def line_text(self) -> str:

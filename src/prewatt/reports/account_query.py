@@ -16,6 +16,7 @@ from prewatt.core.rating import Component
 from prewatt.core.tariff import Tariff, parse_tariff
 from prewatt.core.vocabulary import DeliveryState, OrderState, Outcome
 from prewatt.reports.account import (
+    CHARGES,
     AccountPage,
     Balance,
     BalancePoint,
@@ -52,7 +53,6 @@ class _Hour:
     band: int
     wh: int
     charge_micro: int
-    standing_micro: int
     estimated: bool
 
 
@@ -85,7 +85,7 @@ def account_page(
         first = local_day(now, place.time_zone, back=DAYS_BACK)
         plans = _plans(account_id, now)
         hours = _hours(account_id, place, first.begins_at, now)
-        money = _money_since(account_id, first.begins_at)
+        money = _booked_since(account_id, first.begins_at)
         cut = cut_rules(place.property_id, now)
         standing = standing_of(account_id)
         gates: tuple[GateLine, ...] = ()
@@ -177,8 +177,8 @@ def _hours(account_id: int, place: Place, since: datetime, now: datetime) -> lis
                   (i.from_at AT TIME ZONE %(zone)s)::date AS day, i.tariff_version_id, i.band,
                   sum(i.energy_wh)::bigint,
                   sum(i.charge_energy + i.charge_standing + i.charge_tax + i.charge_fee
-                      + i.charge_demand)::bigint,
-                  sum(i.charge_standing)::bigint, bool_or(i.quality = %(estimated)s)
+                      + i.charge_demand + i.charge_subsidy)::bigint,
+                  bool_or(i.quality = %(estimated)s)
            FROM interval i
            WHERE i.account_id = %(account)s AND i.start_at >= %(since)s AND i.start_at < %(now)s
            GROUP BY hour, day, i.tariff_version_id, i.band ORDER BY hour""",
@@ -193,19 +193,38 @@ def _hours(account_id: int, place: Place, since: datetime, now: datetime) -> lis
     return [_Hour(*row) for row in found]
 
 
-def _money_since(account_id: int, since: datetime) -> list[tuple[datetime, int]]:
-    """(booked at, amount) of every transfer that is not usage."""
+@dataclass(frozen=True, slots=True)
+class _Booked:
+    """A transfer that is not made of intervals; ``charge``: for a day, and not a movement of money."""
+
+    at: datetime
+    amount_micro: int
+    charge: bool
+
+
+def _booked_since(account_id: int, since: datetime) -> list[_Booked]:
+    """What moved the wallet besides the intervals, which have usage and its corrections in them."""
     found = rows(
-        """SELECT booked_at, amount FROM transfer
-           WHERE account_id = %s AND booked_at >= %s AND kind <> %s ORDER BY seq""",
-        [account_id, since, int(TransferKind.USAGE)],
+        """SELECT t.booked_at, t.amount, t.kind = ANY(%(charges)s) FROM transfer t
+           WHERE t.account_id = %(account)s AND t.booked_at >= %(since)s AND t.kind <> %(usage)s
+             AND NOT (t.kind = %(correction)s AND EXISTS (
+                 SELECT FROM posting p WHERE p.account_id = t.account_id
+                     AND p.event_id = t.event_id AND p.cause = t.reason))
+           ORDER BY t.seq""",
+        {
+            "account": account_id,
+            "since": since,
+            "usage": int(TransferKind.USAGE),
+            "correction": int(TransferKind.CORRECTION),
+            "charges": [int(TransferKind.DAILY), int(TransferKind.CORRECTION)],
+        },
     )
-    return [(at, int(amount)) for at, amount in found]
+    return [_Booked(*row) for row in found]
 
 
 def _points(
     hours: Sequence[_Hour],
-    money: Sequence[tuple[datetime, int]],
+    money: Sequence[_Booked],
     available: int,
     now: datetime,
 ) -> tuple[BalancePoint, ...]:
@@ -213,7 +232,7 @@ def _points(
     steps: list[tuple[datetime, int]] = [
         (min(hour.begins_at + timedelta(hours=1), now), -hour.charge_micro) for hour in hours
     ]
-    steps += money
+    steps += [(each.at, each.amount_micro) for each in money]
     steps.sort(key=lambda step: step[0], reverse=True)
     balance = available
     points = [BalancePoint(now, balance)]
@@ -229,7 +248,7 @@ def _points(
 
 def _days(
     hours: Iterable[_Hour],
-    money: Sequence[tuple[datetime, int]],
+    money: Sequence[_Booked],
     plans: _Plans,
     place: Place,
     available: int,
@@ -239,26 +258,27 @@ def _days(
     today = now.astimezone(zone).date()
     wh: defaultdict[date, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
     charge: defaultdict[date, int] = defaultdict(int)
-    fixed: defaultdict[date, int] = defaultdict(int)
     came: defaultdict[date, int] = defaultdict(int)
     estimated: set[date] = set()
     for hour in hours:
         wh[hour.day][plans.code(hour.version_id, hour.band)] += hour.wh
         charge[hour.day] += hour.charge_micro
-        fixed[hour.day] += hour.standing_micro
         if hour.estimated:
             estimated.add(hour.day)
-    for at, amount in money:
-        came[at.astimezone(zone).date()] += amount
+    for each in money:
+        day = each.at.astimezone(zone).date()
+        if each.charge:
+            charge[day] -= each.amount_micro
+        else:
+            came[day] += each.amount_micro
     days: list[UsageDay] = []
     balance = available
-    seen = sorted({*wh, *came, today}, reverse=True)
+    seen = sorted({*wh, *came, *charge, today}, reverse=True)
     for number in range((today - min(seen)).days + 1):
         day = today - timedelta(days=number)
         days.append(
             UsageDay(
-                day, dict(wh[day]), charge[day], fixed[day], came[day], balance,
-                day in estimated, day != today,
+                day, dict(wh[day]), charge[day], came[day], balance, day in estimated, day != today,
             )
         )  # fmt: skip
         balance += charge[day] - came[day]
@@ -350,6 +370,11 @@ _KINDS = {
     TransferKind.WRITE_OFF: EntryKind.WRITE_OFF,
     TransferKind.REVERSAL: EntryKind.REVERSAL,
     TransferKind.MOVE: EntryKind.MOVE,
+    TransferKind.CORRECTION: EntryKind.CORRECTION,
+    TransferKind.DAILY: EntryKind.DAILY,
+    TransferKind.DEBT_RECOVERY: EntryKind.DEBT_RECOVERY,
+    TransferKind.DEPOSIT: EntryKind.DEPOSIT,
+    TransferKind.DEBT: EntryKind.DEBT,
 }
 
 
@@ -372,19 +397,26 @@ def _transfers(account_id: int, place: Place, plans: _Plans, limit: int) -> list
     """Transfers as people see them: one entry per event and service day."""
     found = rows(
         """WITH latest AS (
-               SELECT * FROM transfer WHERE account_id = %(account)s ORDER BY seq DESC
+               SELECT *, (service_from AT TIME ZONE %(zone)s)::date AS day
+               FROM transfer WHERE account_id = %(account)s ORDER BY seq DESC
                LIMIT %(limit)s * 4),
            lines AS (
-               SELECT event_id, kind, (service_from AT TIME ZONE %(zone)s)::date AS day,
-                      min(seq) AS first, max(seq) AS last, sum(amount)::bigint AS amount,
+               SELECT event_id, kind, day, min(seq) AS first, max(seq) AS last,
+                      sum(amount)::bigint AS amount,
                       (array_agg(posted_after ORDER BY seq DESC))[1] AS balance,
-                      CASE kind WHEN 3 THEN max(service_to) ELSE max(booked_at) END AS at,
-                      sum(amount) FILTER (WHERE component = %(standing)s)::bigint AS fixed,
-                      (array_agg(service_from ORDER BY seq))[1] AS since, max(reason) AS reason,
-                      jsonb_object_agg(band, energy_wh) FILTER (WHERE energy_wh <> 0) AS energy,
-                      max(actor) AS actor
+                      CASE kind WHEN %(usage)s THEN max(service_to) ELSE max(booked_at) END AS at,
+                      max(reason) AS reason
                FROM latest GROUP BY event_id, kind, day ORDER BY last DESC LIMIT %(limit)s)
-           SELECT l.*, coalesce(p.way, ''), coalesce(d.series || '-' || d.number, ''),
+           SELECT l.event_id, l.kind, l.day, l.first, l.last, l.amount, l.balance, l.at, l.reason,
+                  (SELECT jsonb_object_agg(b.band, b.wh) FROM (
+                       SELECT band, sum(energy_wh)::bigint AS wh FROM latest t
+                       WHERE (t.event_id, t.kind, t.day) = (l.event_id, l.kind, l.day)
+                       GROUP BY band HAVING sum(energy_wh) <> 0) b),
+                  (SELECT jsonb_object_agg(c.component, c.amount) FROM (
+                       SELECT component, sum(amount)::bigint AS amount FROM latest t
+                       WHERE (t.event_id, t.kind, t.day) = (l.event_id, l.kind, l.day)
+                       GROUP BY component) c),
+                  coalesce(p.way, ''), coalesce(d.series || '-' || d.number, ''),
                   coalesce(p.taken_by, '')
            FROM lines l LEFT JOIN payment p ON p.event_id = l.event_id
            LEFT JOIN document d ON d.event_id = l.event_id AND d.kind = 'receipt'
@@ -393,33 +425,34 @@ def _transfers(account_id: int, place: Place, plans: _Plans, limit: int) -> list
             "account": account_id,
             "zone": place.time_zone,
             "limit": limit,
-            "standing": int(Component.STANDING),
+            "usage": int(TransferKind.USAGE),
         },
     )
-    names = actor_names(row[15] for row in found)
+    names = actor_names(row[13] for row in found)
     return [_transfer(row, plans, names) for row in found]
 
 
 def _transfer(row: tuple[Any, ...], plans: _Plans, names: Mapping[str, str]) -> Entry:
-    (event, kind, day, first, last, amount, balance, at, fixed, _, reason, energy, _, way, receipt,
+    (event, kind, day, first, last, amount, balance, at, reason, energy, parts, way, receipt,
      taken_by) = row  # fmt: skip
     entry_kind = _KINDS[TransferKind(kind)]
     bands = _json(energy) if energy is not None else {}
-    usage = entry_kind is EntryKind.USAGE
+    charge = entry_kind in CHARGES
     return Entry(
-        key=f"t{event}-{day:%y%m%d}",
+        key=f"t{event}-{kind}-{day:%y%m%d}",
         kind=entry_kind,
         at=at,
         amount_micro=amount,
         balance_micro=balance,
         lines=(first, last),
-        service=(day, day + timedelta(days=1)) if usage else None,
-        wh=_named(bands, plans) if usage else {},
-        fixed_micro=-(fixed or 0),
+        service=(day, day + timedelta(days=1)) if charge else None,
+        wh=_named(bands, plans) if charge else {},
+        event_id=event,
+        parts=tuple(sorted((Component(int(each)), int(sum_)) for each, sum_ in _json(parts).items())),
         method=way,
         reference=receipt,
         by=names.get(taken_by, ""),
-        note="" if usage else str(reason),
+        note="" if charge else str(reason),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Final
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from prewatt.core.rating import Component
 from prewatt.core.vocabulary import (
     BoardState,
     DeliveryState,
@@ -140,14 +141,34 @@ MESSAGE: Final[Mapping[str, Text]] = {
 }
 
 ENTRY: Final[Mapping[str, Text]] = {
+    "usage": _("Usage"),
+    "daily": _("Charges by the day"),
+    "correction": _("Correction"),
+    "deposit": _("Deposit"),
+    "debt_recovery": _("Debt repaid out of a recharge"),
     "reversal": _("Reversal"),
     "refund": _("Refund"),
     "adjustment": _("Adjustment"),
     "write_off": _("Write-off"),
     "opening": _("Opening balance"),
     "subsidy": _("Subsidy"),
-    "debt": _("Debt share"),
+    "debt": _("Debt"),
     "move": _("Change of tenant"),
+}
+
+#: What a part of a charge is for.
+COMPONENT: Final[Mapping[Component, Text]] = {
+    Component.ENERGY: _("Energy"),
+    Component.STANDING: _("Standing charge"),
+    Component.TAX: _("Tax"),
+    Component.FEE: _("Fee"),
+    Component.DEMAND: _("Demand charge"),
+    Component.SUBSIDY: _("Subsidy"),
+    Component.DEBT: _("Debt"),
+    Component.MINIMUM: _("Minimum bill"),
+    Component.MAXIMUM: _("Maximum bill"),
+    Component.REBATE: _("Rebate"),
+    Component.DEPOSIT: _("Deposit"),
 }
 
 CHANNEL: Final[Mapping[str, Text]] = {
@@ -200,6 +221,16 @@ REFUSED: Final[Mapping[str, Text]] = {
     ),
     "vending.recharge.unknown_account": _("There is no such account that you may recharge."),
     "vending.recharge.paid_in_the_future": _("The time of payment lies in the future."),
+    "vending.recharge.period_closed": _(
+        "The books of that day are closed. Sell it again now. No money was taken."
+    ),
+    "vending.recharge.reference_malformed": _(
+        "The reference is too long or has signs that cannot be printed. No money was taken."
+    ),
+    "vending.recharge.key_malformed": _(
+        "This form cannot be used any more. Start again from the account. No money was taken."
+    ),
+    "vending.recharge.way_unknown": _("Choose how it is paid: cash, online or bank transfer."),
 }
 
 GATE_OPEN: Final[Mapping[Gate, Text]] = {

@@ -16,6 +16,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import get_language, gettext, ngettext
 
 from prewatt.core.money import format_price
+from prewatt.core.rating import Component
 from prewatt.core.vocabulary import BoardState, DeliveryState, OrderState
 from prewatt.reports.account import AccountPage, CutHours, GateLine
 from prewatt.reports.today import BoardUnit, House, Place, Today
@@ -333,6 +334,19 @@ def band_energy(wh: dict[str, int], labels: dict[str, str]) -> str:
         f"{labels.get(code, code).lower()} {fmt.energy_digits(used)}" for code, used in wh.items()
     ]
     return fmt.listed(parts, lang())
+
+
+@register.simple_tag(takes_context=True)
+def charge_parts(context: Context, parts: tuple[tuple[Component, int], ...]) -> str:
+    """`Energy −€2.07, tax −€0.39.`; nothing for a charge of energy alone, whose sum says it."""
+    if [component for component, _ in parts] == [Component.ENERGY]:
+        return ""
+    currency = _page(context)[0].currency
+    said_parts = [
+        f"{sentences.COMPONENT[component]} {fmt.money(micro, currency)}"
+        for component, micro in parts
+    ]
+    return fmt.listed(said_parts, lang()) + gettext(".")
 
 
 @register.filter
