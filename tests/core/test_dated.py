@@ -20,6 +20,7 @@ from prewatt.core.dated import (
     DATED_DENOMINATOR,
     DayParts,
     accrue_parts,
+    accrue_tax,
     maximum_due,
     minimum_due,
     owed_days,
@@ -144,6 +145,38 @@ def test_accounts_do_not_mix_and_days_given_back_leave_the_exact_rest(
         )
         assert int(charge[account == number].sum()) == floor(exact)
         assert Fraction(int(carry[number]), DATED_DENOMINATOR) == exact - floor(exact)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2), st.integers(-(10**12), 10**15), st.integers(0, 3 * 10**9)),
+        min_size=1,
+        max_size=30,
+    ),
+    st.lists(st.integers(0, 10**9 - 1), min_size=3, max_size=3),
+    st.integers(0, 30),
+)
+def test_tax_is_the_floor_of_the_exact_tax_whatever_the_batches(
+    rows: list[tuple[int, int, int]], carries: list[int], cut: int
+) -> None:
+    rows.sort(key=lambda each: each[0])
+    account, charge, share = (column(*each) for each in zip(*rows, strict=True))
+    carry, found = column(*carries), []
+    for batch in (np.s_[:cut], np.s_[cut:]):
+        tax, carry = accrue_tax(
+            account_index=account[batch],
+            charge_micro=charge[batch],
+            share_ppb=share[batch],
+            carry=carry,
+        )
+        found += tax.tolist()
+    for number, before in enumerate(carries):
+        exact = Fraction(before, 10**9) + sum(
+            Fraction(c * s, 10**9) for a, c, s in rows if a == number
+        )
+        got = sum(t for t, (a, _, _) in zip(found, rows, strict=True) if a == number)
+        assert got == floor(exact)
+        assert Fraction(int(carry[number]), 10**9) == exact - floor(exact)
 
 
 @given(st.data())

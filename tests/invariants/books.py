@@ -76,7 +76,8 @@ LEFT JOIN LATERAL (
       AND i.interval_no > p.interval_no_from AND i.interval_no <= p.interval_no_to) i ON true
 LEFT JOIN LATERAL (
     SELECT coalesce(-sum(t.amount), 0) AS amount FROM transfer t
-    WHERE t.account_id = p.account_id AND t.event_id = p.event_id) t ON true
+    WHERE t.account_id = p.account_id AND t.event_id = p.event_id
+      AND t.reason NOT LIKE 'daily.%%') t ON true
 CROSS JOIN LATERAL (VALUES
     (p.expected_from <> p.interval_no_from, 'its range does not touch the one before'),
     (p.expected_no <> p.posting_no, 'its number leaves a gap'),
@@ -136,7 +137,7 @@ _PAYMENTS = """
 SELECT 'payment ' || p.id || ': ' || what FROM payment p
 LEFT JOIN LATERAL (
     SELECT coalesce(sum(t.amount), 0) AS amount FROM transfer t
-    WHERE t.account_id = p.account_id AND t.event_id = p.event_id) t ON true
+    WHERE t.account_id = p.account_id AND t.event_id = p.event_id AND t.kind = 2) t ON true
 LEFT JOIN LATERAL (
     SELECT count(*) AS receipts FROM document d
     WHERE d.event_id = p.event_id AND d.kind = 'receipt' AND d.amount_micro = p.amount_micro) d ON true

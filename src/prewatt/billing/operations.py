@@ -16,6 +16,7 @@ from prewatt.billing.models import Tariff, TariffVersion
 from prewatt.billing.posting import MOVE, Posted, post_chunk
 from prewatt.core.tariff import parse_tariff, to_document
 from prewatt.ledger.operations import UnknownAccount
+from prewatt.supply.operations import look_again
 
 #: Accounts per posting transaction: bounds memory and how long a lock is held.
 POSTING_CHUNK = 5_000
@@ -127,6 +128,7 @@ def post_usage(
     until: datetime,
     cause: str,
     account_ids: Sequence[int] | None = None,
+    supply_looks: bool = False,
 ) -> Posted:
     """Post what was used up to ``until`` and what fell due by days: one event per account.
 
@@ -134,12 +136,16 @@ def post_usage(
     before the first that reaches beyond ``until``; later arrivals enter the next event under their
     own service day. Usage leaves the available money as it was; a day that begins lowers it. Chunked and resumable: every chunk is its
     own transaction, and a second run finds nothing left to post. ``account_ids`` None means all.
+    With ``supply_looks``, supply looks at each chunk's accounts in its transaction, so that nobody
+    whose balance fell is overlooked when the process ends in between.
     """
     require(actor, "billing.post")
     posted = Posted(0, 0)
     for chunk in _chunks(actor, account_ids, until, cause):
         with scope(actor):
             done = post_chunk(actor, chunk, now=now, until=until, cause=cause)
+            if supply_looks:
+                look_again(actor=actor, account_ids=chunk, now=now)
         posted = Posted(posted.accounts + done.accounts, posted.transfers + done.transfers)
     return posted
 

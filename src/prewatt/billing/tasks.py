@@ -8,17 +8,20 @@ from zoneinfo import ZoneInfo
 from django.db import connection
 
 from prewatt.access.scope import scope, system_actor
+from prewatt.billing.daily import due_accounts
 from prewatt.billing.operations import post_usage
-from prewatt.supply.operations import look_again
 
 #: Readings of a day may arrive this long after its end and still be in its posting.
 GRACE = timedelta(minutes=20)
 
 
 def post_finished_days(*, now: datetime) -> int:
-    """Post, in every property, what was used before its last local midnight but a grace ago.
+    """Post, in every property, what was used before its last local midnight but a grace ago, and
+    what fell due by days up to it.
 
-    Returns how many accounts were posted; a second run finds nothing.
+    Returns how many accounts were posted; a second run finds nothing. Supply looks at them in the
+    same transaction: a day that begins lowers the balance, and posting moves the average per day,
+    and with it the levels that count in days.
     """
     actor = system_actor("posting")
     with scope(actor), connection.cursor() as cursor:
@@ -28,15 +31,20 @@ def post_finished_days(*, now: datetime) -> int:
     for property_id, time_zone in places:
         local = (now - GRACE).astimezone(ZoneInfo(time_zone))
         midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
-        accounts = _unposted(property_id, midnight)
+        accounts = _due(property_id, midnight)
         if accounts:
             done = post_usage(
-                actor=actor, now=now, until=midnight, cause="posting.daily", account_ids=accounts
-            )
-            # Posting moves the average per day, and with it the levels that count in days.
-            look_again(actor=actor, account_ids=accounts, now=now)
+                actor=actor, now=now, until=midnight, cause="posting.daily", account_ids=accounts,
+                supply_looks=True,
+            )  # fmt: skip
             posted += done.accounts
     return posted
+
+
+def _due(property_id: int, until: datetime) -> list[int]:
+    """Accounts of a property with usage or days to post."""
+    by_days = due_accounts(actor=system_actor("posting"), until=until, property_id=property_id)
+    return sorted({*by_days, *_unposted(property_id, until)})
 
 
 def _unposted(property_id: int, until: datetime) -> list[int]:

@@ -20,9 +20,16 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from prewatt.core.bounds import INT64_MAX, Int64, OverflowRefused, magnitude
+from prewatt.core.bounds import (
+    INT64_MAX,
+    Int64,
+    OverflowRefused,
+    checked_multiply,
+    magnitude,
+)
 from prewatt.core.rating import floor_with_carry
 from prewatt.core.tariff.model import Per
+from prewatt.core.taxes import PPB
 
 _LCM: Final = 1_681_363_740
 """Least common multiple of the lengths of months and years: 28, 29, 30, 31, 365 and 366 days."""
@@ -30,9 +37,6 @@ _NANO_PER_MICRO: Final = 1_000
 
 DATED_DENOMINATOR: Final = _NANO_PER_MICRO * _LCM
 """What the carry of a standing charge or fixed fee counts: this fraction of a micro-unit."""
-
-PPB: Final = 1_000_000_000
-"""Parts of a share, and the denominator of the carry of a tax."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,29 @@ def accrue_parts(
         denominator=DATED_DENOMINATOR,
     )
     return charge + parts.micro, new_carry
+
+
+def accrue_tax(
+    *,
+    account_index: npt.NDArray[np.integer],
+    charge_micro: Int64,
+    share_ppb: Int64,
+    carry: Int64,
+) -> tuple[Int64, Int64]:
+    """(tax in micro-units per row, new carry per account) on net charges, rows as in `accrue_parts`.
+
+    `share_ppb` is `taxes.EffectiveTax.share_ppb` of each row, `carry` in [0, 10⁹). A charge that is
+    given back gives its tax back by the same floor. Raises `OverflowRefused`.
+    """
+    place = "the tax of daily charges"
+    if magnitude(share_ppb) > INT64_MAX // PPB:
+        raise OverflowRefused(place)
+    whole, rest = np.divmod(charge_micro, PPB)
+    more, numerator = np.divmod(rest * share_ppb, PPB)
+    tax, new_carry = floor_with_carry(
+        account_index=account_index, numerator=numerator, carry=carry, denominator=PPB
+    )
+    return tax + more + checked_multiply(whole, share_ppb, place=place), new_carry
 
 
 def sum_parts(*, group_index: npt.NDArray[np.integer], parts: DayParts, groups: int) -> Int64:

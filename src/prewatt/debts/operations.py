@@ -249,12 +249,14 @@ def _reduce(
     return answer
 
 
-def reopen_debts(*, codes: Mapping[int, Sequence[str]], now: datetime) -> None:
-    """Open again what a recharge paid that is being reversed; codes by account, locks held."""
+def reopen_debts(*, codes: Mapping[int, Sequence[str]]) -> None:
+    """Open again debts that get back what a recharge had paid of them; codes by account.
+
+    The caller holds the accounts' locks and books the transfers.
+    """
     for account_id, own in codes.items():
-        Debt.objects.filter(
-            account_id=account_id, code__in=own, ending=Debt.Ending.PAID, closed_at__lte=now
-        ).update(closed_at=None, ending=Debt.Ending.OPEN)
+        closed = Debt.objects.filter(account_id=account_id, code__in=own, closed_at__isnull=False)
+        closed.update(closed_at=None, ending=Debt.Ending.OPEN)
 
 
 def change_agreement(

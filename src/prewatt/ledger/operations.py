@@ -112,7 +112,7 @@ def append_events(*, actor_code: str, events: Sequence[Event], now: datetime) ->
         raise UnknownAccount("an account of the event does not exist or is out of scope")
     _refuse_closed_period([leg for _, leg in legs])
     with connection.cursor() as cursor:
-        cursor.execute(_APPEND, [*_columns(legs), now, now, actor_code])
+        cursor.execute(_APPEND, [*_columns(legs), int(TransferKind.RECHARGE), now, now, actor_code])
         written = cursor.rowcount
     if written != len(legs):
         raise AssertionError(f"{len(legs)} transfers meant, {written} written")
@@ -128,11 +128,13 @@ WITH leg AS MATERIALIZED (
         energy_wh, tax_rate_ppm, service_from, service_to, corrects_event_id, corrects_seq, reason,
         step, code, ord)
 ), total AS (
-    SELECT account_id, count(*) AS legs, sum(amount)::bigint AS amount FROM leg GROUP BY account_id
+    SELECT account_id, count(*) AS legs, sum(amount)::bigint AS amount,
+           count(*) FILTER (WHERE kind = %s) AS recharges
+    FROM leg GROUP BY account_id
 ), state AS (
     UPDATE account_state s
     SET transfer_seq = s.transfer_seq + t.legs, posted = s.posted + t.amount,
-        updated_at = greatest(s.updated_at, %s)
+        purchase_no = s.purchase_no + t.recharges, updated_at = greatest(s.updated_at, %s)
     FROM total t WHERE s.account_id = t.account_id
     RETURNING s.account_id, s.property_id, s.legal_entity_id, s.transfer_seq - t.legs AS seq_before,
               s.posted - t.amount AS posted_before

@@ -83,6 +83,7 @@ def move_out(
         vacancy_id = unit.vacancy_account_id or _open_vacancy(actor, unit, at, now)
         balance = _leave(actor, unit, closing, at, now)
         boundary.hand_over(unit.property_id, unit.tenant_account_id, vacancy_id, closing, at, now)
+        boundary.post(actor, unit.property_id, vacancy_id, at, now)
         _take_over_supply(unit.tenant_account_id, vacancy_id, closing, now)
         answer = MovedOut(unit_id, unit.tenant_account_id, vacancy_id, balance, at.isoformat())
         _conclude(
@@ -134,8 +135,9 @@ def move_in(
         boundary.refuse_overlap(unit, at)
         if unit.vacancy_account_id is not None and opening:
             boundary.charge_unit(unit, opening, at, now)
-            boundary.post(actor, unit.property_id, unit.vacancy_account_id, at, now)
         answer = _enter(actor, unit, unit.vacancy_account_id, tenant, opening, at, now)
+        if unit.vacancy_account_id is not None:
+            boundary.post(actor, unit.property_id, unit.vacancy_account_id, at, now)
         answer = _with_recharge(actor, answer, first_recharge, key, now)
         _conclude(
             actor,
@@ -311,10 +313,11 @@ def _leave(
     account_id = unit.tenant_account_id
     if closing:
         boundary.charge_unit(unit, closing, at, now)
-    boundary.post(actor, unit.property_id, account_id, at, now)
     estate.end_tenancy(tenancy_id=unit.tenancy_id, at=at)
     if not Tenancy.objects.filter(account_id=account_id, period__upper_inf=True).exists():
         estate.close_account(account_id=account_id, at=at)
+    # Closed first: what the account owes by days ends here, and what it paid ahead comes back.
+    boundary.post(actor, unit.property_id, account_id, at, now)
     return _available(account_id)
 
 

@@ -26,6 +26,7 @@ from prewatt.ledger.operations import (
 )
 from prewatt.notify.operations import enqueue
 from prewatt.supply.operations import decide_after_credit
+from prewatt.vending.deductions import plan_deductions
 from prewatt.vending.messages import receipts
 
 #: No single recharge is larger than this: a slip of the finger, not a sale.
@@ -55,7 +56,11 @@ class Recharge:
 
 @dataclass(frozen=True, slots=True)
 class Recharged:
-    """A recharge that stands: stored with its key, and given again to whoever repeats it."""
+    """A recharge that stands: stored with its key, and given again to whoever repeats it.
+
+    Of ``amount``, ``collected`` went to charges that the tariff collects with a recharge and
+    ``debt`` to agreed debts; ``queries.deducted_of`` has them line by line.
+    """
 
     key: str
     account_id: int
@@ -65,6 +70,8 @@ class Recharged:
     available_after: int
     accepted_at: str
     repeated: bool = False
+    collected: int = 0
+    debt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,19 +296,27 @@ def _book(
     if not wishes:
         return []
     events = new_event_ids(len(wishes))
+    taken = plan_deductions(recharges=[(wish.account_id, wish.amount) for wish in wishes], now=now)
     append_events(
         actor_code=actor.code,
         events=[
-            Event(event, (_leg(wish, now),)) for event, wish in zip(events, wishes, strict=True)
+            Event(event, (_leg(wish, now), *less.legs))
+            for event, wish, less in zip(events, wishes, taken.each, strict=True)
         ],
         now=now,
     )
+    taken.keep(now)
     numbers = _receipt_numbers(wishes, places)
     available = _available_after(wishes, events)
     done = [
-        Recharged(wish.key, wish.account_id, event, wish.amount, number, left, now.isoformat())
-        for wish, event, number, left in zip(wishes, events, numbers, available, strict=True)
-    ]
+        Recharged(
+            wish.key, wish.account_id, event, wish.amount, number, left, now.isoformat(),
+            collected=less.collected_micro, debt=less.debt_micro,
+        )
+        for wish, event, number, left, less in zip(
+            wishes, events, numbers, available, taken.each, strict=True
+        )
+    ]  # fmt: skip
     _write_payments(actor, wishes, done, places, now)
     _write_keys(actor, wishes, done, places, now)
     record_many(
@@ -363,10 +378,12 @@ def _available_after(wishes: Sequence[Recharge], events: Sequence[int]) -> list[
     """Available money right after each recharge, even of several for one account."""
     with connection.cursor() as cursor:
         cursor.execute(
-            """SELECT e.event_id, t.posted_after - (s.posted - s.available)
+            """SELECT DISTINCT ON (e.event_id) e.event_id,
+                      t.posted_after - (s.posted - s.available)
                FROM unnest(%s::bigint[], %s::bigint[]) AS e(account_id, event_id)
                JOIN transfer t USING (account_id, event_id)
-               JOIN account_state s USING (account_id)""",
+               JOIN account_state s USING (account_id)
+               ORDER BY e.event_id, t.seq DESC""",
             [[wish.account_id for wish in wishes], list(events)],
         )
         left = {int(row[0]): int(row[1]) for row in cursor.fetchall()}

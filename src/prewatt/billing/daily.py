@@ -1,0 +1,469 @@
+"""What falls due by days: standing charges and fees of days that begin, demand and bounds of days
+that end, with their taxes.
+
+``daily_legs`` is called by every posting with the accounts that it has locked, in its transaction:
+what it returns goes into the same event as the usage. It does what is due up to an instant and
+remembers in ``account_state.daily_through`` how far that was, so a run that was cut off goes on and
+a second one finds nothing. An account owes a day that begins in its life, at that day's first
+instant, whether its supply is on or not.
+
+A closed account is finished: its demand and bounds end with it, what was collected ahead of days it
+does not live is given back, and what a recharge has not collected yet is charged.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+import numpy as np
+from django.db import connection
+
+from prewatt.access.scope import Actor, scope
+from prewatt.billing.bounds import bound_lines, has_bound
+from prewatt.billing.day_legs import Line, legs_of, with_tax
+from prewatt.billing.days import (
+    NEVER_US,
+    DatedRows,
+    DayAccount,
+    DayPlan,
+    by_plan,
+    charges_by_days,
+    dated_rows,
+    load_accounts,
+    tariffs_where,
+)
+from prewatt.billing.peaks import Span, demand_lines, has_demand
+from prewatt.core.accounts import CounterAccount, TransferKind
+from prewatt.core.civil_time import instant_us, utc_datetime
+from prewatt.core.dated import DayParts, accrue_parts
+from prewatt.core.rating import Component
+from prewatt.core.tariff.model import Collect
+from prewatt.core.taxes import EffectiveTax
+from prewatt.ledger.operations import Leg
+
+SOURCE: Final = {Component.STANDING: "daily.standing", Component.FEE: "daily.fee"}
+#: Charges that a recharge collects for its whole month, and what is given back of them.
+COLLECTED: Final = "daily.collected"
+
+#: (account, from, to]: the intervals that a posting closes.
+Range = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """How far a run takes an account: days before ``begun_end`` have begun, before
+    ``finished_end`` ended; ``through`` is remembered.
+    """
+
+    begun_from: int
+    begun_end: int
+    finished_from: int
+    finished_end: int
+    through: int
+
+
+def due_accounts(
+    *,
+    actor: Actor,
+    until: datetime,
+    account_ids: Sequence[int] | None = None,
+    property_id: int | None = None,
+) -> list[int]:
+    """Accounts of which a day has begun by ``until`` that is not posted, or that have closed since.
+
+    All in scope, unless accounts or a property are named.
+    """
+    with scope(actor):
+        tariff_ids = tariffs_where(charges_by_days)
+        if not tariff_ids:
+            return []
+        with connection.cursor() as cursor:
+            cursor.execute(
+                _DUE,
+                {
+                    "until": until,
+                    "tariffs": tariff_ids,
+                    "accounts": None if account_ids is None else list(account_ids),
+                    "property": property_id,
+                },
+            )
+            return [int(row[0]) for row in cursor.fetchall()]
+
+
+_DUE = """
+SELECT s.account_id
+FROM account_state s
+JOIN account a ON a.id = s.account_id
+JOIN property p ON p.id = s.property_id
+WHERE (%(accounts)s::bigint[] IS NULL OR s.account_id = ANY(%(accounts)s))
+  AND (%(property)s::bigint IS NULL OR s.property_id = %(property)s)
+  AND a.opened_at <= %(until)s
+  AND s.daily_through < least(
+      (%(until)s AT TIME ZONE p.time_zone)::date - DATE '1970-01-01',
+      CASE WHEN a.closed_at <= %(until)s
+           THEN (a.closed_at AT TIME ZONE p.time_zone)::date - DATE '1970-01-01' + 1 END)
+  AND EXISTS (SELECT FROM tariff_assignment t
+              WHERE t.account_id = s.account_id AND t.tariff_id = ANY(%(tariffs)s))
+ORDER BY s.account_id
+"""
+
+
+def daily_legs(
+    *,
+    account_ids: Sequence[int],
+    ranges: Sequence[Range],
+    until: datetime,
+    lives_changed: bool = False,
+) -> dict[int, list[Leg]]:
+    """The transfers of what the accounts owe by days up to ``until``, by account.
+
+    The caller holds the accounts' locks and books the legs in this transaction. ``ranges`` are the
+    intervals that it posts along with them: their days' demand and bounds are looked at again.
+    ``lives_changed`` says that somebody came or left at ``until``, perhaps days ago: days posted
+    since then go to whom they belong.
+    """
+    tariff_ids = tariffs_where(charges_by_days)
+    accounts = load_accounts(account_ids, tariff_ids)
+    if not accounts:
+        return {}
+    until_us = instant_us(until)
+    accounts = [each for each in accounts if each.opened_us <= until_us]
+    for account in accounts:
+        if account.closed_us > until_us:
+            account.closed_us = NEVER_US
+    reach = {each.account_id: _reach(each, until_us) for each in accounts}
+    energy = _energy_by_day(
+        [each for each in accounts if has_demand(each) or has_bound(each)], ranges
+    )
+    spans = _spans(reach, energy)
+    taken_back: dict[int, list[Leg]] = {}
+    lines = []
+    if lives_changed:
+        taken_back, lines = _put_right(accounts, until_us)
+    lines += [
+        *_dated_lines(accounts, reach),
+        *_settled_collections(accounts, reach),
+        *demand_lines(accounts, spans),
+        *bound_lines(accounts, spans, energy),
+    ]
+    by_id = {each.account_id: each for each in accounts}
+    legs = legs_of(with_tax(lines, by_id), by_id)
+    for account_id, own in taken_back.items():
+        legs[account_id] = [*own, *legs.get(account_id, ())]
+    store_carries(accounts, [reach[each.account_id].through for each in accounts])
+    return legs
+
+
+def _reach(account: DayAccount, until_us: int) -> _Reach:
+    today = account.plan.day_at(until_us)
+    through, finished_end = today, today
+    if account.closed_us <= until_us:
+        finished_end = account.plan.day_at(account.closed_us) + 1
+        # One beyond its last day: nothing more falls due.
+        through = finished_end
+    before = account.daily_through
+    return _Reach(
+        begun_from=before + 1 if before else account.opening_day,
+        begun_end=through + 1,
+        finished_from=before or account.opening_day,
+        finished_end=finished_end,
+        through=max(through, before),
+    )
+
+
+def _spans(reach: Mapping[int, _Reach], energy: Mapping[tuple[int, int], int]) -> dict[int, Span]:
+    touched: defaultdict[int, set[int]] = defaultdict(set)
+    for account_id, day in energy:
+        touched[account_id].add(day)
+    return {
+        account_id: Span(each.finished_from, each.finished_end, frozenset(touched[account_id]))
+        for account_id, each in reach.items()
+    }
+
+
+def _energy_by_day(
+    accounts: Sequence[DayAccount], ranges: Sequence[Range]
+) -> dict[tuple[int, int], int]:
+    """Energy charges that are being posted, by (account, local day), zero ones included."""
+    asked = {each.account_id for each in accounts}
+    rows = [each for each in ranges if each[0] in asked]
+    if not rows:
+        return {}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT i.account_id,
+                      ((i.from_at AT TIME ZONE p.time_zone)::date - DATE '1970-01-01') AS day,
+                      sum(i.charge_energy)::bigint
+               FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS r(account_id, from_no, to_no)
+               JOIN interval i ON i.account_id = r.account_id
+                   AND i.interval_no > r.from_no AND i.interval_no <= r.to_no
+               JOIN property p ON p.id = i.property_id
+               GROUP BY 1, 2""",
+            [list(column) for column in zip(*rows, strict=True)],
+        )
+        return {(int(account), int(day)): int(micro) for account, day, micro in cursor.fetchall()}
+
+
+# --- dated charges ---
+
+
+def _dated_lines(accounts: Sequence[DayAccount], reach: Mapping[int, _Reach]) -> list[Line]:
+    """Standing charges and fees of the days that have begun; the accounts' carries go on."""
+    lines: list[Line] = []
+    for plan, group in by_plan(accounts):
+        wanted = [
+            (account, *days)
+            for account in group
+            for days in _begun(account, reach[account.account_id])
+        ]
+        if wanted:
+            first, end = min(each[1] for each in wanted), max(each[2] for each in wanted)
+            rows = dated_rows(plan, first, end, Collect.DAILY)
+            lines += dated_charges(rows, wanted, SOURCE)
+    return lines
+
+
+def _begun(account: DayAccount, reach: _Reach) -> list[tuple[int, int]]:
+    return account.owed_ranges(reach.begun_from, reach.begun_end)
+
+
+def dated_charges(
+    rows: DatedRows,
+    wanted: Sequence[tuple[DayAccount, int, int]],
+    source: Mapping[Component, str],
+    *,
+    sign: int = 1,
+) -> list[Line]:
+    """The lines of (account, first, end) ranges of days, ranges of one account in order.
+
+    Moves the accounts' carries. ``sign`` -1 gives the days back.
+    """
+    row, which = rows.of_days(
+        np.array([first for _, first, _ in wanted], dtype=np.int64),
+        np.array([end for _, _, end in wanted], dtype=np.int64),
+    )
+    if row.size == 0:
+        return []
+    owners = list({account.account_id: account for account, _, _ in wanted}.values())
+    position = {account.account_id: at for at, account in enumerate(owners)}
+    owner = np.array([position[account.account_id] for account, _, _ in wanted])[which]
+    entry = rows.entry[row]
+    component = np.array([int(each.component) for each in rows.entries])[entry]
+    micro = np.zeros(row.size, dtype=np.int64)
+    for each in (Component.STANDING, Component.FEE):
+        chosen = np.flatnonzero(component == each)
+        parts = rows.parts.take(row[chosen])
+        carry = np.array([_carry(account, each) for account in owners], dtype=np.int64)
+        micro[chosen], carry = accrue_parts(
+            account_index=owner[chosen],
+            parts=DayParts(sign * parts.micro, sign * parts.rest),
+            carry=carry,
+        )
+        for account, rest in zip(owners, carry.tolist(), strict=True):
+            _set_carry(account, each, rest)
+    return [
+        Line(
+            owners[who].account_id, day, day + 1, rows.entries[at].component,
+            rows.entries[at].code, amount, rows.entries[at].tax,
+            source[rows.entries[at].component],
+        )
+        for who, day, at, amount in zip(
+            owner.tolist(), rows.day[row].tolist(), entry.tolist(), micro.tolist(), strict=True
+        )
+        if amount
+    ]  # fmt: skip
+
+
+def _carry(account: DayAccount, component: Component) -> int:
+    return account.carry_standing if component is Component.STANDING else account.carry_fee
+
+
+def _set_carry(account: DayAccount, component: Component, rest: int) -> None:
+    if component is Component.STANDING:
+        account.carry_standing = rest
+    else:
+        account.carry_fee = rest
+
+
+# --- days that changed hands after they were posted ---
+
+
+def _put_right(
+    accounts: Sequence[DayAccount], since_us: int
+) -> tuple[dict[int, list[Leg]], list[Line]]:
+    """Take back posted days from ``since_us`` on that are not an account's, charge those missing.
+
+    A move is often written down days after it happened; by then the former payer was charged for
+    days that are the next one's.
+    """
+    legs: dict[int, list[Leg]] = {}
+    lines: list[Line] = []
+    for account in accounts:
+        first = max(account.plan.day_at(since_us), account.opening_day)
+        end = account.daily_through + 1
+        if first >= end:
+            continue
+        owed = {day for a, b in account.owed_ranges(first, end) for day in range(a, b)}
+        posted = _posted_days(account, first, end)
+        wrong = [leg for day, own in posted.items() if day not in owed for leg in own]
+        if wrong:
+            legs[account.account_id] = wrong
+        missing = [(account, day, day + 1) for day in sorted(owed - posted.keys())]
+        if missing:
+            rows = dated_rows(account.plan, first, end, Collect.DAILY)
+            lines += dated_charges(rows, missing, SOURCE)
+    return legs, lines
+
+
+def _posted_days(account: DayAccount, first: int, end: int) -> dict[int, list[Leg]]:
+    """What takes back each posted day of [first, end) that was not taken back before, by day."""
+    starts = account.plan.starts_us(first, end + 1)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _POSTED_DAYS,
+            [
+                account.account_id,
+                int(TransferKind.DAILY),
+                list(SOURCE.values()),
+                utc_datetime(int(starts[0])),
+            ],
+        )
+        rows = cursor.fetchall()
+    found: defaultdict[int, list[Leg]] = defaultdict(list)
+    for event, seq, component, counter, amount, begin, finish, code, rate, reason in rows:
+        day = account.plan.day_at(instant_us(finish) - 1)
+        if first <= day < end:
+            found[day].append(
+                Leg(
+                    account_id=account.account_id,
+                    kind=TransferKind.CORRECTION,
+                    component=component,
+                    counter_account=CounterAccount(counter),
+                    amount=-amount,
+                    service_from=max(begin, utc_datetime(account.books_us)),
+                    service_to=max(finish, utc_datetime(account.books_us)),
+                    reason=reason,
+                    tax_rate_ppm=rate,
+                    code=code,
+                    corrects_event_id=event,
+                    corrects_seq=seq,
+                )
+            )
+    return dict(found)
+
+
+_POSTED_DAYS = """
+SELECT t.event_id, t.seq, t.component, t.counter_account, t.amount, t.service_from, t.service_to,
+       t.code, t.tax_rate_ppm, t.reason
+FROM transfer t
+WHERE t.account_id = %s AND t.kind = %s AND t.reason = ANY(%s) AND t.service_to > %s
+  AND NOT EXISTS (SELECT FROM transfer c WHERE c.account_id = t.account_id
+                  AND c.corrects_event_id = t.event_id AND c.corrects_seq = t.seq)
+ORDER BY t.seq
+"""
+
+
+# --- charges that recharges collect ---
+
+
+def _settled_collections(accounts: Sequence[DayAccount], reach: Mapping[int, _Reach]) -> list[Line]:
+    """What closing, or a unit that was let, makes of charges that are collected by the month."""
+    lines: list[Line] = []
+    for plan, group in by_plan(accounts):
+        if not plan.collects_at_recharge:
+            continue
+        for account in group:
+            lines += _give_back(plan, account, reach[account.account_id])
+            if account.is_closed:
+                lines += _catch_up(plan, account)
+    return lines
+
+
+def _give_back(plan: DayPlan, account: DayAccount, reach: _Reach) -> list[Line]:
+    """Days that were collected and turn out not to be the account's: all of a closed account's,
+    otherwise those that have begun.
+    """
+    first = max(account.opening_day, reach.begun_from)
+    if account.is_closed:
+        first = max(account.opening_day, min(first, plan.day_at(account.closed_us)))
+    end = account.collected_through + 1
+    if not account.is_closed:
+        end = min(end, reach.begun_end)
+    if first >= end:
+        return []
+    free = _gaps(account.owed_ranges(first, end), first, end)
+    if not free:
+        return []
+    rows = dated_rows(plan, first, end, Collect.FIRST_RECHARGE)
+    wanted = [(account, *days) for days in free]
+    lines = dated_charges(rows, wanted, dict.fromkeys(SOURCE, COLLECTED), sign=-1)
+    if account.is_closed:
+        account.collected_through = min(account.collected_through, free[-1][0] - 1)
+    return _naming_collected(account, lines)
+
+
+def _gaps(owed: Sequence[tuple[int, int]], first: int, end: int) -> list[tuple[int, int]]:
+    """What is left of [first, end) beside ranges in order."""
+    edges = [first, *(edge for each in owed for edge in each), end]
+    return [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b]
+
+
+def _catch_up(plan: DayPlan, account: DayAccount) -> list[Line]:
+    """Days that a closed account lived and no recharge has collected."""
+    first = max(account.opening_day, account.collected_through + 1)
+    end = plan.day_at(account.closed_us) + 1
+    owed = account.owed_ranges(first, end)
+    if not owed:
+        return []
+    rows = dated_rows(plan, first, end, Collect.FIRST_RECHARGE)
+    lines = dated_charges(
+        rows, [(account, *days) for days in owed], dict.fromkeys(SOURCE, COLLECTED)
+    )
+    account.collected_through = owed[-1][1] - 1
+    return lines
+
+
+def _naming_collected(account: DayAccount, lines: Sequence[Line]) -> list[Line]:
+    """The lines as corrections of the latest transfer that collected the same charge."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT DISTINCT ON (code) code, event_id, seq FROM transfer
+               WHERE account_id = %s AND kind = %s AND reason = %s AND component <> %s
+               ORDER BY code, seq DESC""",
+            [account.account_id, int(TransferKind.DAILY), COLLECTED, int(Component.TAX)],
+        )
+        collected = {code: (event, seq) for code, event, seq in cursor.fetchall()}
+    summed: dict[tuple[str, EffectiveTax], Line] = {}
+    for line in lines:
+        key = line.code, line.tax
+        before = summed.get(key, line)
+        micro = line.micro if before is line else before.micro + line.micro
+        summed[key] = replace(line, day=before.day, micro=micro, corrects=collected.get(line.code))
+    return list(summed.values())
+
+
+def store_carries(accounts: Sequence[DayAccount], through: Sequence[int]) -> None:
+    """Write what days have moved of accounts; the caller holds their locks."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """UPDATE account_state s
+               SET daily_through = n.through, collected_through = n.collected,
+                   carry_standing = n.standing, daily_carry_fee = n.fee, daily_carry_tax = n.tax
+               FROM unnest(%s::bigint[], %s::integer[], %s::integer[], %s::bigint[], %s::bigint[],
+                   %s::bigint[]) AS n(account_id, through, collected, standing, fee, tax)
+               WHERE s.account_id = n.account_id""",
+            [
+                [each.account_id for each in accounts],
+                list(through),
+                [each.collected_through for each in accounts],
+                [each.carry_standing for each in accounts],
+                [each.carry_fee for each in accounts],
+                [each.carry_tax for each in accounts],
+            ],
+        )
+        if cursor.rowcount != len(accounts):
+            raise AssertionError(f"{len(accounts)} accounts meant, {cursor.rowcount} moved")
