@@ -135,7 +135,7 @@ def listens(dsn: str) -> bool:
             """SELECT count(*) FROM pg_stat_activity
                WHERE datname = current_database() AND query LIKE 'LISTEN %'"""
         ).fetchone()
-    return found == (2,)
+    return found == (3,)
 
 
 def test_a_loop_that_fails_ends_the_process_to_be_started_afresh(
@@ -152,7 +152,7 @@ def test_a_loop_that_fails_ends_the_process_to_be_started_afresh(
     assert Worker(dsn=database, clock=lambda: NOW).run(threading.Event()) == 1
 
 
-def test_both_loops_live_through_a_database_that_goes_away(database: str) -> None:
+def test_all_loops_live_through_a_database_that_goes_away(database: str) -> None:
     world, stopping, status = World(), threading.Event(), list[int]()
     run_sql("UPDATE customer SET email = ''")
     working = threading.Thread(

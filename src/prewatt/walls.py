@@ -38,6 +38,7 @@ APPEND_ONLY = (
     "price_event",
     "price_series",
     "carried_steps",
+    "resale_terms",
 )
 #: Business tables that change: estate, watermarks, states.
 MUTABLE = (
@@ -53,6 +54,8 @@ MUTABLE = (
     "account",
     "tenancy",
     "meter_assignment",
+    "holiday_list",
+    "calendar_day",
     "account_state",
     "demand_day",
     "bound_period",
@@ -116,6 +119,8 @@ _MOVING = (
     "account",
     "tenancy",
     "meter_assignment",
+    "holiday_list",
+    "calendar_day",
     "tariff_epoch",
     "temporary_let",
 )
@@ -148,6 +153,7 @@ WRITES: Mapping[str, tuple[str, ...]] = {
         "carried_steps",
         "tariff_draft",
         "tariff_trial",
+        "resale_terms",
     ),
     "app_auditor": ("audit_event",),
     "keeper": (),

@@ -1,10 +1,10 @@
 """`prewatt worker`: what is due by the clock or by a bell: decisions, messages, postings, partitions.
 
-Two loops, a thread each. The one looks after supply, postings and partitions and speaks to nobody
-but the database; the other delivers messages, so that a mail server that is slow or hangs holds up
-no cut, no order and no posting. NOTIFY is the bell that shortens the wait; the tables say what is
-due, so a missed bell costs a moment and no more. Each task has its own transaction, and one that
-fails is logged and tried again while the others go on.
+Three loops, a thread each. One looks after supply and nothing else; one delivers messages, so that
+a mail server that is slow or hangs holds up no cut and no order; one does the chores that take
+their time: postings, partitions, lets that end, drafts to try. NOTIFY is the bell that shortens the
+wait; the tables say what is due, so a missed bell costs a moment and no more. Each task has its own
+transaction, and one that fails is logged and tried again while the others go on.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from prewatt import wiring
 log = logging.getLogger(__name__)
 
 _TICK_S: Final = 0.5
-_SLOW_EVERY: Final = timedelta(minutes=1)
+_CHORES_EVERY: Final = timedelta(minutes=1)
 #: How long the end waits for a message that is being sent, well below the supervisor's patience.
 _LAST_SEND_S: Final = 3.0
 
@@ -47,7 +47,7 @@ def run(_arguments: argparse.Namespace) -> int:
 
 
 class Worker:
-    """Both loops and their tasks."""
+    """The loops and their tasks."""
 
     def __init__(self, *, dsn: str, clock: Callable[[], datetime]) -> None:
         from prewatt.access.scope import system_actor
@@ -58,43 +58,56 @@ class Worker:
         self._clock = clock
         self._supply = SupplyTask(system_actor("supply"))
         self._channels = channels_from(os.environ)
-        self._slow_at: datetime | None = None
-        self._delivery_failed = False
+        self._chores_at: datetime | None = None
+        self._thread_failed = False
 
     def run(self, stopping: threading.Event) -> int:
-        """Run both loops until `stopping`; returns the exit status, 1 when one has failed.
+        """Run the loops until `stopping`; returns the exit status, 1 when one has failed.
 
         Ends within a few seconds even while a mail server hangs: that one try is then taken up
         again by the next worker, as "outcome unknown".
         """
         from django.db import connection
 
-        deliveries = threading.Thread(
-            target=self._deliver, args=(stopping,), name="worker-deliveries", daemon=True
-        )
-        deliveries.start()
+        deliveries = self._aside("deliveries", ("message",), self._deliver_due, stopping)
+        chores = self._aside("chores", ("trial",), self._do_chores, stopping)
         try:
             self._listen(("supply_due",), self._tick, stopping)
         finally:
             stopping.set()
             connection.close()
             deliveries.join(_LAST_SEND_S)
+            chores.join(_LAST_SEND_S)
         if deliveries.is_alive():
             log.warning("ended while a channel had not answered; its message is tried again")
-        return 1 if self._delivery_failed else 0
+        if chores.is_alive():
+            log.warning("ended in the middle of a chore; its transaction is undone and done again")
+        return 1 if self._thread_failed else 0
 
-    def _deliver(self, stopping: threading.Event) -> None:
-        """The thread of the messages; should it fail, the process ends, to be started afresh."""
-        from django.db import connection
+    def _aside(
+        self,
+        name: str,
+        bells: Sequence[str],
+        turn: Callable[[threading.Event], None],
+        stopping: threading.Event,
+    ) -> threading.Thread:
+        """A loop in a thread of its own; should it fail, the process ends, to be started afresh."""
 
-        try:
-            self._listen(("message",), lambda _woken: self._deliver_due(stopping), stopping)
-        except Exception:
-            log.exception("the deliveries failed")
-            self._delivery_failed = True
-        finally:
-            connection.close()
-            stopping.set()
+        def loop() -> None:
+            from django.db import connection
+
+            try:
+                self._listen(bells, lambda _woken: turn(stopping), stopping)
+            except Exception:
+                log.exception("the %s failed", name)
+                self._thread_failed = True
+            finally:
+                connection.close()
+                stopping.set()
+
+        thread = threading.Thread(target=loop, name=f"worker-{name}", daemon=True)
+        thread.start()
+        return thread
 
     def _listen(
         self,
@@ -120,10 +133,20 @@ class Worker:
     def _tick(self, woken: Sequence[int]) -> None:
         now = self._clock()
         self._try("supply", lambda: self._supply.tick(now=now, woken=woken))
-        if self._slow_at is None or now - self._slow_at >= _SLOW_EVERY:
-            self._slow_at = now
+
+    def _do_chores(self, stopping: threading.Event) -> None:
+        """What takes its time: each minute what the clock asks for, and trials when one waits."""
+        from prewatt.billing.trials import run_next_trial
+        from prewatt.moves.lets import close_ended_lets
+
+        now = self._clock()
+        if self._chores_at is None or now - self._chores_at >= _CHORES_EVERY:
+            self._chores_at = now
             self._try("posting", lambda: self._post(now))
+            self._try("lets", lambda: close_ended_lets(now=now))
             self._try("partitions", lambda: self._make_partitions(now))
+        if not stopping.is_set():
+            self._try("trials", lambda: run_next_trial(now=now))
 
     def _deliver_due(self, stopping: threading.Event) -> None:
         from prewatt.notify.tasks import deliver_pass

@@ -30,6 +30,10 @@ def trials(draw: st.DrawFn) -> Days:
         credited=matrix(AMOUNTS),
         available=np.array(draw(column), dtype=np.int64),
         emergency=np.abs(np.array(draw(column), dtype=np.int64)),
+        first_day=np.array(
+            draw(st.lists(st.integers(-2, days), min_size=accounts, max_size=accounts)),
+            dtype=np.int64,
+        ),
     )
 
 
@@ -43,8 +47,9 @@ def test_a_trial_equals_a_walk_from_the_first_day(days: Days) -> None:
         for day in range(days.charged.shape[1]):
             actual += int(days.credited[row, day] - days.charged[row, day])
             drafted += int(days.credited[row, day] - days.drafted[row, day])
-            was_cut = was_cut or actual <= -days.emergency[row]
-            if drafted <= -days.emergency[row] and first == NEVER:
+            begun = day >= days.first_day[row]
+            was_cut = was_cut or (begun and actual <= -days.emergency[row])
+            if begun and drafted <= -days.emergency[row] and first == NEVER:
                 first = day
         assert trial.first_cut_day[row] == first
         assert trial.was_cut[row] == was_cut
@@ -64,6 +69,7 @@ def test_the_same_prices_change_nothing_and_cut_nobody() -> None:
             credited=np.zeros_like(charged),
             available=np.array([1, 0, -5], dtype=np.int64),
             emergency=np.zeros(3, dtype=np.int64),
+            first_day=np.zeros(3, dtype=np.int64),
         )
     )
     assert not trial.would_be_cut.any()
@@ -77,7 +83,14 @@ def test_a_bar_holds_its_lower_edge() -> None:
     charged = np.array([[1_000], [1_000], [1_000]], dtype=np.int64)
     drafted = np.array([[1_010], [1_009], [1_500]], dtype=np.int64)
     trial = compare(
-        Days(charged, drafted, np.zeros_like(charged), charged[:, 0] * 9, charged[:, 0] * 0)
+        Days(
+            charged,
+            drafted,
+            np.zeros_like(charged),
+            charged[:, 0] * 9,
+            charged[:, 0] * 0,
+            charged[:, 0] * 0,
+        )
     )
     counts = {each.from_ppm: each.accounts for each in histogram(trial)}
     assert counts[10_000] == 1
@@ -88,6 +101,6 @@ def test_a_bar_holds_its_lower_edge() -> None:
 def test_shapes_and_sizes_that_cannot_be_are_refused() -> None:
     one, zero = np.ones((1, 1), dtype=np.int64), np.zeros(1, dtype=np.int64)
     with pytest.raises(ValueError, match="one shape"):
-        compare(Days(one, np.ones((1, 2), dtype=np.int64), one, zero, zero))
+        compare(Days(one, np.ones((1, 2), dtype=np.int64), one, zero, zero, zero))
     with pytest.raises(OverflowRefused):
-        compare(Days(one * 2**62, one, one, zero, zero))
+        compare(Days(one * 2**62, one, one, zero, zero, zero))

@@ -37,6 +37,7 @@ PERMISSIONS: dict[str, frozenset[Duty]] = {
     "mdm.release": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "mdm.ingest": frozenset({Duty.SYSTEM}),
     "billing.tariff": frozenset({Duty.SYSTEM}),
+    "billing.resale": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "billing.draft": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "billing.post": frozenset({Duty.SYSTEM}),
     "billing.terms": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),

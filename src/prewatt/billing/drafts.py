@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.db import connection
+
 from prewatt.access.scope import Actor, require, scope
 from prewatt.audit.operations import record
 from prewatt.billing.models import TariffDraft, TariffTrial
@@ -121,4 +123,6 @@ def ask_trial(*, actor: Actor, draft_id: int, days: int, now: datetime) -> int:
             edition=draft.edition,
             days=days,
         )
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_notify('trial', %s)", [str(draft.property_id)])
     return int(trial.pk)

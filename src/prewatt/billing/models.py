@@ -248,3 +248,30 @@ class RerateRequest(models.Model):
                 name="one_open_rerate_request",
             )
         ]
+
+
+class ResaleTerms(models.Model):
+    """What the price rules of a place compare with, from an instant on; the later row holds.
+
+    ``rules`` names a pack of ``data/price_rules``. ``purchase_nano_per_kwh`` is what the property
+    pays on average for a kilowatt-hour, its standing charges included; ``direct`` is the plan that
+    a direct customer of the local supplier would have. Null: not known, and then not checked.
+    """
+
+    property_id = models.BigIntegerField()
+    valid_from = models.DateTimeField()
+    rules = models.CharField(max_length=40)
+    purchase_nano_per_kwh = models.BigIntegerField(null=True)
+    direct = models.JSONField(null=True)
+    made_by = models.CharField(max_length=80)
+    made_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "resale_terms"
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=models.Q(purchase_nano_per_kwh__isnull=True)
+                | models.Q(purchase_nano_per_kwh__gte=0),
+                name="bought_for_something",
+            )
+        ]

@@ -30,7 +30,8 @@ class Days:
     `charged` is what the days' energy and fixed parts cost, `drafted` the same under the draft,
     `credited` every other movement of the wallet (recharges, refunds; negative for what was taken
     out). `available` is each account's balance at the end of the last day, `emergency` how far
-    below zero it may go.
+    below zero it may go. `first_day` is the position of the day on which money first arrived: an
+    account that nobody has paid into yet is not cut, it has not begun.
     """
 
     charged: Int64
@@ -38,6 +39,7 @@ class Days:
     credited: Int64
     available: Int64
     emergency: Int64
+    first_day: Int64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,13 +105,14 @@ def compare(days: Days) -> Trial:
     actual = days.available[:, None] - later
     drafted = actual - np.cumsum(days.drafted - days.charged, axis=1)
     limit = -days.emergency[:, None]
-    beyond = drafted <= limit
+    begun = np.arange(shape[1]) >= days.first_day[:, None]
+    beyond = (drafted <= limit) & begun
     first = np.where(beyond.any(axis=1), beyond.argmax(axis=1), NEVER).astype(np.int64)
     return Trial(
         charged=days.charged.sum(axis=1),
         drafted=days.drafted.sum(axis=1),
         first_cut_day=first,
-        was_cut=(actual <= limit).any(axis=1),
+        was_cut=((actual <= limit) & begun).any(axis=1),
     )
 
 
