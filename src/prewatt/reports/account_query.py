@@ -448,12 +448,16 @@ def _transfer(row: tuple[Any, ...], plans: _Plans, names: Mapping[str, str]) -> 
         service=(day, day + timedelta(days=1)) if charge else None,
         wh=_named(bands, plans) if charge else {},
         event_id=event,
-        parts=tuple(sorted((Component(int(each)), int(sum_)) for each, sum_ in _json(parts).items())),
+        parts=_components(_json(parts)),
         method=way,
         reference=receipt,
         by=names.get(taken_by, ""),
         note="" if charge else str(reason),
     )
+
+
+def _components(amounts: Mapping[str, Any]) -> tuple[tuple[Component, int], ...]:
+    return tuple(sorted((Component(int(each)), int(amounts[each])) for each in amounts))
 
 
 def _named(bands: Mapping[str, Any], plans: _Plans) -> dict[str, int]:
