@@ -10,16 +10,19 @@ import subprocess
 import sys
 import tempfile
 import threading
+from argparse import Namespace
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 import psycopg
 import pytest
 
-from prewatt import walls
-from prewatt.demo import day_end, demo_start
+from prewatt import walls, wiring
+from prewatt.demo import _Demo, day_end, demo_start
 from prewatt.migrate import is_stamped, leave_stamp, stamp_of
+from prewatt.runtime.progress_page import Progress, ProgressPage
 from prewatt.runtime.state import CannotRunError
 from prewatt.serve import await_port
 
@@ -58,6 +61,22 @@ def test_the_kept_end_of_a_day_says_the_same_as_the_calendar() -> None:
         last_moment = ends.replace(minute=59, hour=ends.hour - 1)
         assert demo_start(last_moment, real) == last_moment
         assert demo_start(ends, real) > ends
+
+
+def test_the_clock_goes_on_after_all_that_happened_even_when_the_demo_is_killed(
+    tmp_path: Path,
+) -> None:
+    demo = _Demo(tmp_path, Namespace(), Progress(tmp_path), cast(ProgressPage, None))
+
+    def kept() -> datetime:
+        last_us = json.loads((tmp_path / "demo.json").read_text())["last_us"]
+        return datetime.fromtimestamp(last_us / 1e6, UTC)
+
+    demo._remember()
+    # It is noted again in two seconds, so until then it may be killed.
+    assert kept() > wiring.now() + timedelta(seconds=2)
+    demo._remember(stopped=True)
+    assert kept() <= wiring.now()
 
 
 def test_a_stamp_tells_whether_anything_that_makes_the_schema_has_changed(database: str) -> None:

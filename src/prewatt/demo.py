@@ -49,6 +49,7 @@ START_HOUR, START_MINUTE = 10, 12
 #: A demo that stopped before this hour goes on with the same day.
 END_HOUR = 14
 _READY_TIMEOUT_S = 90.0
+_REMEMBER_EVERY = timedelta(seconds=2)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SIGN_INS = (
     ("admin@fernmoor.example", "Ines Halvard", "administrator"),
@@ -137,10 +138,9 @@ class _Demo:
             self._start(supervisor, postgres, broker)
             self._announce(time.monotonic() - began)
             if not self.arguments.until_ready:
-                supervisor.run(self._remember, tick_s=2.0)
+                supervisor.run(self._remember, tick_s=_REMEMBER_EVERY.total_seconds())
             supervisor.stop()
-            # Last of all: nothing may have happened later than what the demo's clock goes on from.
-            self._remember()
+            self._remember(stopped=True)
         print("Stopped. Everything is kept; ./run demo goes on from here.")
         return 0
 
@@ -155,9 +155,14 @@ class _Demo:
             return {}
         return facts if isinstance(facts, dict) else {}
 
-    def _remember(self) -> None:
-        """Keep the demo's present, so that its time goes on from here after a restart."""
-        self._write(self._facts() | {"last_us": _us(wiring.now())})
+    def _remember(self, *, stopped: bool = False) -> None:
+        """Keep the demo's present, so that its time goes on from here after a restart.
+
+        Its clock never goes back: what is kept while it runs lies ahead of all that may happen
+        before the next time, should it be killed meanwhile.
+        """
+        ahead = timedelta(0) if stopped else 2 * _REMEMBER_EVERY
+        self._write(self._facts() | {"last_us": _us(wiring.now() + ahead)})
 
     def _write(self, facts: Mapping[str, Any]) -> None:
         draft = self._file.with_suffix(".new")
