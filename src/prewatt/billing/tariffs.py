@@ -34,7 +34,7 @@ from prewatt.core.timelines import (
     compile_timeline,
     splice,
 )
-from prewatt.estate.calendars import local_calendar
+from prewatt.estate.calendar_changes import property_calendar
 
 #: Timelines are compiled this far around the instants of a batch, so that few batches recompile.
 _MARGIN_US = 400 * 86_400_000_000
@@ -78,6 +78,7 @@ class TariffBook:
     _announced: dict[tuple[int, frozenset[str]], tuple[PriceEvent, ...]] = field(
         default_factory=dict
     )
+    _calendars: dict[int, LocalCalendar] = field(default_factory=dict)
     _compiled: dict[tuple[int, Chain], int] = field(default_factory=dict)
     _position: dict[int, int] = field(default_factory=dict)
     _timelines: list[PriceTimeline] = field(default_factory=list)
@@ -123,9 +124,12 @@ class TariffBook:
         self._terms.clear()
         self._chains.clear()
         self._position.clear()
-        # What was announced may have moved under chains that have not.
+        # What was announced, and what a day is, may have moved under chains that have not.
         known, self._announced = self._announced, {}
-        if any(announced(*key) != events for key, events in known.items()):
+        calendars, self._calendars = self._calendars, {}
+        if any(announced(*key) != events for key, events in known.items()) or any(
+            self._calendar(property_id) != calendar for property_id, calendar in calendars.items()
+        ):
             self._forget_timelines()
 
     def _forget_timelines(self) -> None:
@@ -205,14 +209,9 @@ class TariffBook:
         return self._announced[property_id, groups]
 
     def _calendar(self, property_id: int) -> LocalCalendar:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT time_zone, holiday_calendar FROM property WHERE id = %s", [property_id]
-            )
-            zone, holidays = cursor.fetchone()
-        return local_calendar(
-            zone, holidays, utc_year(self._from_us) - 1, utc_year(self._until_us) + 1
-        )
+        first, last = utc_year(self._from_us) - 1, utc_year(self._until_us) + 1
+        self._calendars[property_id] = property_calendar(property_id, first, last)
+        return self._calendars[property_id]
 
 
 def _chain(own: VersionChain, terms: Sequence[Terms]) -> Chain:

@@ -15,6 +15,8 @@ from django.contrib.postgres.fields import DateTimeRangeField, RangeOperators
 from django.db import models
 from django.db.models import F, Func, Q, Value
 
+from prewatt.estate.calendars import DayKind
+
 
 def no_overlap(name: str, column: str) -> ExclusionConstraint:
     """No two rows with the same ``column`` may have periods that share an instant."""
@@ -71,6 +73,44 @@ class Property(models.Model):
 
     class Meta:
         db_table = "property"
+
+
+class HolidayList(models.Model):
+    """Which public holidays a property follows from a day on, instead of `Property.holiday_calendar`;
+    ``observed``: with the days to which they shift from a weekend.
+    """
+
+    property = models.ForeignKey(Property, on_delete=models.PROTECT)
+    valid_from = models.DateField()
+    code = models.CharField(max_length=12, blank=True)
+    observed = models.BooleanField()
+
+    class Meta:
+        db_table = "holiday_list"
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["property", "valid_from"], name="one_list_from_a_day")
+        ]
+
+
+class CalendarDay(models.Model):
+    """What a property says of a day itself; a workday counts as a weekday, Monday 0."""
+
+    property = models.ForeignKey(Property, on_delete=models.PROTECT)
+    day = models.DateField()
+    kind = models.CharField(max_length=8, choices=[(each.value, each.value) for each in DayKind])
+    counts_as = models.PositiveSmallIntegerField(null=True)
+    note = models.CharField(max_length=120, blank=True)
+
+    class Meta:
+        db_table = "calendar_day"
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["property", "day"], name="one_word_on_a_day"),
+            models.CheckConstraint(
+                condition=Q(kind="workday", counts_as__range=(0, 6))
+                | (~Q(kind="workday") & Q(counts_as__isnull=True)),
+                name="workday_counts_as_a_weekday",
+            ),
+        ]
 
 
 class Building(models.Model):

@@ -54,14 +54,20 @@ class Rules:
 
 
 def compile_rules(
-    body: Mapping[str, Any], *, time_zone: str, holiday_calendar: str, currency: str, year: int
+    body: Mapping[str, Any],
+    *,
+    time_zone: str,
+    holiday_calendar: str,
+    currency: str,
+    year: int,
+    own_calendar: str = "",
 ) -> Rules:
     """Compile the stored rules for decisions in ``year``; raises `PolicyRefused`."""
     unknown = sorted(set(body) - _KEYS)
     if unknown:
         raise PolicyRefused(f"unknown supply rules: {', '.join(unknown)}")
     try:
-        calendar = local_calendar(time_zone, holiday_calendar, year - 1, year + 2)
+        calendar = local_calendar(time_zone, holiday_calendar, year - 1, year + 2, own_calendar)
         window = dict(body.get("window", {}))
         if "weekdays" in window:
             window["weekdays"] = frozenset(window["weekdays"])

@@ -105,7 +105,7 @@ def rules(property_ids: Sequence[int], now: datetime) -> dict[int, Rules]:
     with connection.cursor() as cursor:
         cursor.execute(
             """SELECT p.id, coalesce(s.body, '{}'::jsonb)::text, p.time_zone, p.holiday_calendar,
-                      p.currency
+                      own_calendar(p.id), p.currency
                FROM property p LEFT JOIN supply_policy s ON s.property_id = p.id
                WHERE p.id = ANY(%s)""",
             [list(property_ids)],
@@ -114,11 +114,14 @@ def rules(property_ids: Sequence[int], now: datetime) -> dict[int, Rules]:
 
 
 @lru_cache(maxsize=256)
-def _compiled(body: str, time_zone: str, calendar: str, currency: str, year: int) -> Rules:
+def _compiled(
+    body: str, time_zone: str, calendar: str, own_calendar: str, currency: str, year: int
+) -> Rules:
     return compile_rules(
         json.loads(body),
         time_zone=time_zone,
         holiday_calendar=calendar,
+        own_calendar=own_calendar,
         currency=currency,
         year=year,
     )
