@@ -23,8 +23,9 @@ from prewatt.core.usage import AccountTerms, Bool, UsageState
 
 Int16 = npt.NDArray[np.int16]
 
-_ALL_KINDS = (CountKind.GRADUATED_ALL, CountKind.WHOLE_ALL)
-_WHOLE_KINDS = (CountKind.WHOLE_ALL, CountKind.WHOLE_EACH)
+# By `CountKind`: whether all bands count together, whether a step reprices the whole window.
+_TOGETHER = np.isin(list(CountKind), [CountKind.GRADUATED_ALL, CountKind.WHOLE_ALL])
+_WHOLE_USAGE = np.isin(list(CountKind), [CountKind.WHOLE_ALL, CountKind.WHOLE_EACH])
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +189,7 @@ def count_steps(block: Block, terms: AccountTerms, state: UsageState) -> list[La
     limits = scaled_limits(countings, runs.counting, *terms.at(runs.account, key))
     counted = _Counted(runs, kind, before, before + energy, limits, columns)
     lanes = [_lane(block, counted, None)]
-    if not np.isin(kind, _ALL_KINDS).all():
+    if not _TOGETHER[kind].all():
         lanes += [_lane(block, counted, column) for column in range(len(columns))]
     return [lane for lane in lanes if len(lane.runs)]
 
@@ -361,7 +362,7 @@ def _count(
 
 
 def _lane(block: Block, counted: _Counted, column: int | None) -> Lane:
-    together = np.isin(counted.kind, _ALL_KINDS)
+    together = _TOGETHER[counted.kind]
     chosen = np.flatnonzero(together if column is None else ~together)
     runs, kind = counted.runs.at(chosen), counted.kind[chosen]
     before, after = counted.before[chosen], counted.after[chosen]
@@ -374,7 +375,7 @@ def _lane(block: Block, counted: _Counted, column: int | None) -> Lane:
     limits = counted.limits[chosen, of_lane]
     crossings = _crossings(block, runs, upto, count_before, count_after, limits)
     true_up = np.zeros(crossings.row.size, dtype=np.int64)
-    whole = np.flatnonzero(np.isin(kind, _WHOLE_KINDS)[crossings.run])
+    whole = np.flatnonzero(_WHOLE_USAGE[kind][crossings.run])
     if whole.size:
         counts = _counts_at(counted.columns, runs, before, crossings, whole)
         if column is not None:

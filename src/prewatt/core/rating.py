@@ -19,7 +19,7 @@ denominator 10⁹.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
@@ -120,6 +120,8 @@ _PPB: Final = 1_000_000_000
 _PPB_PER_PPM: Final = 1_000
 # Rows that are rated at once: what is worked out on the way stays in the processor's cache.
 _BLOCK_ROWS: Final = 32_768
+# One row in so many is expected to be divided.
+_CUTS_EXPECTED: Final = 64
 
 
 class IntervalRefused(ValueError):
@@ -258,7 +260,7 @@ def rate_usage(
     _refuse_bad_rows(rows, prices)
     _refuse_bad_state(rows, after)
     late = np.zeros(len(rows), dtype=np.bool_)
-    parts = []
+    output = _Output(len(rows))
     for begin in range(0, len(rows), _BLOCK_ROWS):
         these = rows.at(slice(begin, begin + _BLOCK_ROWS))
         block = _block(these, prices)
@@ -269,8 +271,8 @@ def rate_usage(
                 these = these.at(np.flatnonzero(~out))
                 block = _block(these, prices)
         if len(these):
-            parts.append(_rate_rows(these, block, prices, terms, after))
-    return _joined(parts, late, after)
+            output.add(_rate_rows(these, block, prices, terms, after))
+    return output.rated(late, after)
 
 
 def charge_segments(
@@ -412,8 +414,10 @@ def _block(rows: _Rows, prices: _Prices) -> Block | None:
     """The rows as they are counted, if anything is."""
     if not prices.counts or not len(rows):
         return None
-    # What is given back is nowhere counted (`_refuse_bad_rows`), and counts have to run upwards.
-    energy = np.maximum(rows.energy_wh, 0)
+    energy = rows.energy_wh
+    if int(energy.min()) < 0:
+        # What is given back is nowhere counted (`_refuse_bad_rows`), and counts run upwards.
+        energy = np.maximum(energy, 0)
     return Block.of(rows.account, rows.segment, energy, prices.timelines)
 
 
@@ -487,34 +491,66 @@ def _of(column: Int64, segment: Int64) -> Int64:
     return column if column.size == 1 else column[segment]
 
 
-def _joined(parts: list[_Part], late: Bool, state: UsageState) -> RatedUsage:
-    rows = sum(len(part.rows) for part in parts)
+class _Output:
+    """Collects the columns of blocks in arrays that are written once. A column whose values are
+    all 0 so far takes no room.
+    """
 
-    def column(name: Callable[[_Part], npt.NDArray[np.integer] | None], dtype: type) -> Any:
-        values = [name(part) for part in parts]
-        if all(each is None for each in values):
-            return np.broadcast_to(np.zeros((), dtype=dtype), rows)
-        result, at = np.empty(rows, dtype=dtype), 0
-        for part, value in zip(parts, values, strict=True):
-            result[at : at + len(part.rows)] = 0 if value is None else value
-            at += len(part.rows)
-        return result
+    def __init__(self, rows: int) -> None:
+        self._size = 0
+        self._capacity = rows + rows // _CUTS_EXPECTED + 64
+        self._columns: dict[str, npt.NDArray[np.integer]] = {}
 
-    return RatedUsage(
-        source_row=column(lambda part: part.rows.row, np.int64),
-        start_at_us=column(lambda part: part.rows.start_at_us, np.int64),
-        end_at_us=column(lambda part: part.rows.end_at_us, np.int64),
-        energy_wh=column(lambda part: part.rows.energy_wh, np.int64),
-        band=column(lambda part: part.band, np.int16),
-        step=column(lambda part: part.step, np.int16),
-        price_nano_per_kwh=column(lambda part: part.price, np.int64),
-        charge_energy=column(lambda part: part.energy, np.int64),
-        charge_fee=column(lambda part: part.fee, np.int64),
-        charge_tax=column(lambda part: part.tax, np.int64),
-        charge_subsidy=column(lambda part: part.subsidy, np.int64),
-        late=late,
-        state=state,
-    )
+    def add(self, part: _Part) -> None:
+        begin, self._size = self._size, self._size + len(part.rows)
+        if self._size > self._capacity:
+            self._grow()
+        for name, dtype, value in (
+            ("source_row", np.int64, part.rows.row),
+            ("start_at_us", np.int64, part.rows.start_at_us),
+            ("end_at_us", np.int64, part.rows.end_at_us),
+            ("energy_wh", np.int64, part.rows.energy_wh),
+            ("band", np.int16, part.band),
+            ("step", np.int16, part.step),
+            ("price_nano_per_kwh", np.int64, part.price),
+            ("charge_energy", np.int64, part.energy),
+            ("charge_fee", np.int64, part.fee),
+            ("charge_tax", np.int64, part.tax),
+            ("charge_subsidy", np.int64, part.subsidy),
+        ):
+            if value is not None:
+                if name not in self._columns:
+                    self._columns[name] = np.zeros(self._capacity, dtype=dtype)
+                self._columns[name][begin : self._size] = value
+
+    def rated(self, late: Bool, state: UsageState) -> RatedUsage:
+        return RatedUsage(
+            source_row=self._column("source_row"),
+            start_at_us=self._column("start_at_us"),
+            end_at_us=self._column("end_at_us"),
+            energy_wh=self._column("energy_wh"),
+            band=self._column("band").astype(np.int16, copy=False),
+            step=self._column("step").astype(np.int16, copy=False),
+            price_nano_per_kwh=self._column("price_nano_per_kwh"),
+            charge_energy=self._column("charge_energy"),
+            charge_fee=self._column("charge_fee"),
+            charge_tax=self._column("charge_tax"),
+            charge_subsidy=self._column("charge_subsidy"),
+            late=late,
+            state=state,
+        )
+
+    def _column(self, name: str) -> Any:
+        if name not in self._columns:
+            return np.zeros(self._size, dtype=np.int64)
+        return self._columns[name][: self._size]
+
+    def _grow(self) -> None:
+        self._capacity = self._size + self._size // 2
+        for name, column in self._columns.items():
+            self._columns[name] = np.concatenate(
+                [column, np.zeros(self._capacity - column.size, dtype=column.dtype)]
+            )
 
 
 def _refuse_bad_rows(rows: _Rows, prices: _Prices) -> None:

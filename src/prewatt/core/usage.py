@@ -84,7 +84,7 @@ class AccountTerms:
 
     A window keeps the terms that are in force at its first instant, an account's first window
     those of its opening; `dated` are later ones. `purchase_no` counts the recharges and names the
-    windows that begin with a purchase.
+    windows that begin with a purchase, which have the terms of these columns.
     """
 
     members: Int64
@@ -101,10 +101,9 @@ class AccountTerms:
     def at(self, account: Int64, at_us: Int64) -> tuple[Int64, Int64]:
         """(members, contracted W) of accounts at instants, columns of one length."""
         members, contracted_w = self.members[account], self.contracted_w[account]
-        if self.dated is None or account.size == 0:
+        dated, size = self.dated, 0 if self.dated is None else self.dated.from_us.size
+        if dated is None or size == 0:
             return members, contracted_w
-        dated = self.dated
-        size = dated.account_index.size
         order = np.lexsort(
             (
                 np.repeat([0, 1], [size, account.size]),
