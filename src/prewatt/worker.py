@@ -136,6 +136,7 @@ class Worker:
 
     def _do_chores(self, stopping: threading.Event) -> None:
         """What takes its time: each minute what the clock asks for, and trials when one waits."""
+        from prewatt.billing.tasks import rate_anew
         from prewatt.billing.trials import run_next_trial
         from prewatt.moves.lets import close_ended_lets
 
@@ -143,6 +144,7 @@ class Worker:
         if self._chores_at is None or now - self._chores_at >= _CHORES_EVERY:
             self._chores_at = now
             self._try("posting", lambda: self._post(now))
+            self._try("rerating", lambda: rate_anew(now=now))
             self._try("lets", lambda: close_ended_lets(now=now))
             self._try("partitions", lambda: self._make_partitions(now))
         if not stopping.is_set():

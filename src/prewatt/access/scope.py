@@ -40,6 +40,7 @@ PERMISSIONS: dict[str, frozenset[Duty]] = {
     "billing.resale": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "billing.draft": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "billing.post": frozenset({Duty.SYSTEM}),
+    "billing.correct": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "billing.terms": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "billing.announce": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "debts.manage": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),

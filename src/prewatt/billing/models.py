@@ -50,7 +50,10 @@ class TariffVersion(models.Model):
 
 
 class TariffAssignment(models.Model):
-    """The tariff of an account from an instant until the next assignment of the same account."""
+    """The tariff of an account from an instant until the next assignment of the same account.
+
+    Of two from one instant the later row holds: a wrong tariff is corrected, never overwritten.
+    """
 
     property_id = models.BigIntegerField()
     account_id = models.BigIntegerField()
@@ -59,10 +62,8 @@ class TariffAssignment(models.Model):
 
     class Meta:
         db_table = "tariff_assignment"
-        constraints: ClassVar = [
-            models.UniqueConstraint(
-                fields=["account_id", "valid_from"], name="one_tariff_at_an_instant"
-            )
+        indexes: ClassVar = [
+            models.Index(fields=["account_id", "valid_from", "id"], name="tariffs_of_account")
         ]
 
 

@@ -47,12 +47,16 @@ def version_chains(account_ids: Sequence[int]) -> dict[int, VersionChain]:
 
 
 #: Each account's versions in force, oldest first: an assignment lasts until the next one, and
-#: within it each version until the next.
+#: within it each version until the next. Of assignments from one instant the latest written holds.
 _CHAINS = """
-WITH assigned AS (
+WITH latest AS (
+    SELECT DISTINCT ON (account_id, valid_from) account_id, property_id, tariff_id, valid_from
+    FROM tariff_assignment WHERE account_id = ANY(%s)
+    ORDER BY account_id, valid_from, id DESC
+), assigned AS (
     SELECT account_id, property_id, tariff_id, valid_from,
            lead(valid_from, 1, 'infinity') OVER (PARTITION BY account_id ORDER BY valid_from) AS until
-    FROM tariff_assignment WHERE account_id = ANY(%s)
+    FROM latest
 ), versioned AS (
     SELECT tariff_id, id, valid_from,
            lead(valid_from, 1, 'infinity') OVER (PARTITION BY tariff_id ORDER BY valid_from) AS until

@@ -1,4 +1,4 @@
-"""What the worker does for billing: posting each finished day of every property."""
+"""What the worker does for billing: posting finished days, and rating anew what has to be."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from django.db import connection
 from prewatt.access.scope import scope, system_actor
 from prewatt.billing.daily import due_accounts
 from prewatt.billing.operations import post_usage
+from prewatt.billing.rerating import rerate_requested
 
 #: Readings of a day may arrive this long after its end and still be in its posting.
 GRACE = timedelta(minutes=20)
@@ -39,6 +40,11 @@ def post_finished_days(*, now: datetime) -> int:
             )  # fmt: skip
             posted += done.accounts
     return posted
+
+
+def rate_anew(*, now: datetime) -> int:
+    """Rate anew the accounts that wait for it; returns how many of them had been charged otherwise."""
+    return len(rerate_requested(actor=system_actor("rerating"), now=now))
 
 
 def _due(property_id: int, until: datetime) -> list[int]:

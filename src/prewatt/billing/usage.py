@@ -1,8 +1,8 @@
 """What accounts used, read back as columns: the intervals that stand, whole again.
 
 Segments of one interval are joined and superseded ones left out, so that the energy can be rated
-anew under any plan exactly as if it had just arrived. One COPY for a chunk of accounts, no Python
-object per row.
+anew under any plan exactly as if it had just arrived. One statement for a chunk of accounts, no
+Python object per row.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def read_usage(*, account_ids: Sequence[int], from_at: datetime, until_at: datet
             columns[each] for each in ("segment", "revision", "meter_id", "start_at", "account_id")
         )
     )
-    return _joined(_standing({name: values[order] for name, values in columns.items()}), accounts)
+    return _joined(standing({name: values[order] for name, values in columns.items()}), accounts)
 
 
 _KINDS = {
@@ -70,13 +70,14 @@ _KINDS = {
 _SEGMENTS = """
 SELECT account_id, meter_id, start_at, to_at, revision, segment, energy_wh,
        charge_energy + charge_standing + charge_tax + charge_fee + charge_demand + charge_subsidy
+           AS charged
 FROM interval
 WHERE account_id = ANY(%s) AND register_code = 1 AND start_at >= %s AND start_at < %s
 """
 
 
-def _standing(columns: dict[str, Int64]) -> dict[str, Int64]:
-    """Without the segments that a reversal took back, and without the reversals.
+def standing(columns: dict[str, Int64]) -> dict[str, Int64]:
+    """Segments as columns, without those that a reversal took back, and without the reversals.
 
     A reversal carries the revision after that of the segment it takes back.
     """

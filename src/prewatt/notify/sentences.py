@@ -8,7 +8,9 @@ whose fault it is.
 Figures a detail may carry (anything else is kept for the record and not said): ``level_kind``
 (core.vocabulary.LevelKind word), ``available_micro``, ``emergency_micro``, ``amount_micro`` in
 micro-units; ``days_left_h`` hours left at the usual use; ``earliest_cut_us``, ``at_us`` in µs since
-1970 UTC; ``receipt`` a document number. Each may be missing or null.
+1970 UTC; ``receipt`` a document number; of a correction ``charged_before_micro`` and
+``charged_after_micro``, and the difference as either ``returned_micro`` or ``added_micro``. Each may be
+missing or null.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ SUBJECT_MAX: Final = 200
 _NUMBERS: Final = (
     *("available_micro", "emergency_micro", "amount_micro"),
     *("days_left_h", "earliest_cut_us", "at_us"),
+    *("charged_before_micro", "charged_after_micro", "returned_micro", "added_micro"),
 )
 #: Below this many hours, time left is said in hours; from this many days on, by date.
 _HOURS_BELOW: Final = 72
@@ -189,6 +192,31 @@ _TEXTS: Final[dict[tuple[str, str], _Text]] = {
             "收据编号 {receipt}。",
         ),
     ),
+    ("billing.corrected", "en"): _Text(
+        (
+            "{returned} has come back to your account after a correction",
+            "A correction has added {added} to your charges",
+        ),
+        (
+            "What you used since {at} has been charged anew: {charged_before} before, {charged_after} now.",
+            "The difference of {returned} is back in your account.",
+            "The difference of {added} was taken from your account.",
+            "Your electricity balance is {balance}.",
+            "Your account lists the correction day by day.",
+            "If you have questions, please speak to the property office.",
+        ),
+    ),
+    ("billing.corrected", "zh"): _Text(
+        ("电费更正：已退回 {returned}", "电费更正：补收 {added}"),
+        (
+            "自{at} 起的电费已重新计算：原为 {charged_before}，现为 {charged_after}。",
+            "差额 {returned} 已退回您的账户。",
+            "差额 {added} 已从您的账户扣除。",
+            "当前电费余额 {balance}。",
+            "账户中按日列出了更正明细。",
+            "如有疑问，请联系物业服务处。",
+        ),
+    ),
 }
 _FRAME: Final = {
     "en": _Frame(
@@ -285,6 +313,10 @@ def _figures(
         else _about(left_h, created_at, now, setting.time_zone, lang),
         "cut_at": instant("earliest_cut_us"),
         "at": instant("at_us"),
+        "charged_before": money("charged_before_micro"),
+        "charged_after": money("charged_after_micro"),
+        "returned": money("returned_micro"),
+        "added": money("added_micro"),
         "receipt": _one_line(str(detail.get("receipt") or "")),
     }
 

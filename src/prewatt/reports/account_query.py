@@ -153,7 +153,7 @@ def _plans(account_id: int, now: datetime) -> _Plans:
         """SELECT v.id, v.number, t.name, v.content, v.valid_from <= %s AND t.id = (
                       SELECT a.tariff_id FROM tariff_assignment a
                       WHERE a.account_id = %s AND a.valid_from <= %s
-                      ORDER BY a.valid_from DESC LIMIT 1)
+                      ORDER BY a.valid_from DESC, a.id DESC LIMIT 1)
            FROM tariff_version v JOIN tariff t ON t.id = v.tariff_id
            WHERE t.id IN (SELECT tariff_id FROM tariff_assignment WHERE account_id = %s)
            ORDER BY v.valid_from""",

@@ -138,6 +138,7 @@ MESSAGE: Final[Mapping[str, Text]] = {
     "supply.cut": _("Supply was cut"),
     "supply.connected": _("Supply is on again"),
     "vending.recharged": _("Recharge received"),
+    "billing.corrected": _("Charges corrected"),
 }
 
 ENTRY: Final[Mapping[str, Text]] = {
