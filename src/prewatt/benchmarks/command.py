@@ -1,4 +1,4 @@
-"""`prewatt bench`: measure a running system and print the figures."""
+"""`prewatt bench`: measure, and print the figures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _HEAD = ("", "count", "first", "p50", "p95", "p99", "max")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the sub-command `supply`."""
+    """Add a sub-command for each thing to measure."""
     commands = parser.add_subparsers(dest="bench_command", required=True)
     supply = commands.add_parser(
         "supply", help="cuts and recharges in a running demo, up to the relay's read-back"
@@ -26,10 +26,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     supply.add_argument("--cuts", type=int, default=20, help="and as many recharges (default: 20)")
     supply.add_argument("--accounts", type=int, default=10, help="taken in turn (default: 10)")
     supply.add_argument("--format", choices=("text", "json"), default="text")
+    trial = commands.add_parser("trial", help="a draft tariff tried on many accounts' real days")
+    trial.add_argument("--accounts", type=int, default=10_000, help="(default: 10000)")
+    trial.add_argument("--days", type=int, default=30, help="(default: 30)")
+    trial.add_argument("--format", choices=("text", "json"), default="text")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print; returns the exit status."""
+    return _trial(arguments) if arguments.bench_command == "trial" else _supply(arguments)
+
+
+def _trial(arguments: argparse.Namespace) -> int:
+    from prewatt.benchmarks.trial import measure
+
+    figures = measure(accounts=arguments.accounts, days=arguments.days, tell=_tell)
+    if arguments.format == "json":
+        print(json.dumps(dataclasses.asdict(figures)))
+        return 0
+    print(
+        f"tried {figures.accounts:,} accounts × {figures.days} days ({figures.intervals:,} intervals) "
+        f"in {figures.trial_s:.1f} s: {figures.intervals_per_second:,} intervals/s\n"
+        f"PostgreSQL gathering the same columns alone: {figures.read_s:.1f} s, "
+        f"{figures.ceiling_per_second:,}/s; ratio {figures.ratio:.2f}"
+    )
+    return 0
+
+
+def _supply(arguments: argparse.Namespace) -> int:
     from prewatt.benchmarks.running_demo import join
 
     demo = join(arguments.state_dir)

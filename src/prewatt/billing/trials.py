@@ -1,6 +1,6 @@
 """A draft tried on the real days of every real account, before anybody may approve it.
 
-Each chunk of accounts is one COPY out of ``interval``, one pass of the rating engine, and a few
+Each chunk of accounts is one reading of ``interval``, one pass of the rating engine, and a few
 sums; nothing is written but the trial's own row. What is compared are the same intervals: those
 that begin on the days of the trial, each under the day it begins on.
 

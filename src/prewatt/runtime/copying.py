@@ -1,4 +1,4 @@
-"""Binary COPY from and to numpy columns: no Python object per row.
+"""Numpy columns into tables by binary COPY, and out of queries as arrays: no Python object per row.
 
 Format: PostgreSQL documentation, COPY, "Binary Format". Every column is fixed-width and NOT NULL,
 so a row is a fixed-size record and a whole batch is one structured array in network byte order.
@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import psycopg
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
+from psycopg.pq import Format
 
 from prewatt.core.civil_time import utc_datetime
 
@@ -86,29 +89,53 @@ def read_columns(
     parameters: Sequence[object],
     kinds: Mapping[str, str],
 ) -> dict[str, npt.NDArray[np.int64]]:
-    """The rows of a query as int64 columns, by COPY; `kinds` names them in the query's order.
+    """The rows of a query as int64 columns; `kinds` names them, with the types the query gives.
 
-    Every column must be NOT NULL and of one of the fixed widths; a ``timestamptz`` comes back in
-    µs since the Unix epoch. A row of another width is refused rather than read askew.
+    PostgreSQL gathers each column into one array and sends it in binary, so that no row becomes a
+    Python object; rows come in the query's order. A ``timestamptz`` comes back in µs since the
+    Unix epoch. Raises ValueError for a NULL or a type other than said.
     """
-    fields: list[tuple[str, str]] = [("n", ">i2")]
-    for name, kind in kinds.items():
-        fields += [(f"{name}.len", ">i4"), (name, f">i{_WIDTH[kind]}")]
-    layout = np.dtype(fields)
-    with (
-        connection.cursor() as cursor,
-        cursor.copy(f"COPY ({query}) TO STDOUT (FORMAT BINARY)", parameters) as copy,
-    ):
-        image = b"".join(bytes(part) for part in copy)
-    body = image[len(_SIGNATURE) : -len(_TRAILER)]
-    if len(body) % layout.itemsize:
-        raise ValueError("a row of the query has NULLs or columns of other widths")
-    rows = np.frombuffer(body, dtype=layout)
-    for name, kind in kinds.items():
-        if rows.size and not (rows[f"{name}.len"] == _WIDTH[kind]).all():
-            raise ValueError(f"column {name} of the query is NULL or not {kind}")
-    columns = {name: rows[name].astype(np.int64) for name in kinds}
-    for name, kind in kinds.items():
-        if kind == "timestamptz":
-            columns[name] += POSTGRES_EPOCH_US
-    return columns
+    gathered = ", ".join(f"array_agg({name})" for name in kinds)
+    # Django's cursors bind on the client, which has no binary results.
+    with psycopg.Cursor(connection) as cursor:
+        for oid in _ARRAY_OIDS.values():
+            cursor.adapters.register_loader(oid, _RawArray)
+        # Names of our own columns, never of a caller's.
+        cursor.execute(f"SELECT {gathered} FROM ({query}) AS rows", parameters, binary=True)  # noqa: S608
+        row = cursor.fetchone()
+    assert row is not None
+    return {
+        name: _elements(image, name, kind)
+        for (name, kind), image in zip(kinds.items(), row, strict=True)
+    }
+
+
+_ARRAY_OIDS = {"int8": 1016, "int4": 1007, "int2": 1005, "timestamptz": 1185}
+#: ndim, flags (1: has NULLs), element type, length, lower bound: ``array_send``'s header.
+_ARRAY_HEADER = np.dtype([("ndim", ">i4"), ("nulls", ">i4"), ("oid", ">u4"), ("n", ">i4"), ("low", ">i4")])  # fmt: skip
+_ELEMENT_OIDS = {"int8": 20, "int4": 23, "int2": 21, "timestamptz": 1184}
+
+
+class _RawArray(Loader):
+    """Leaves a binary array as it came."""
+
+    format = Format.BINARY
+
+    def load(self, data: Buffer) -> bytes:
+        """The bytes themselves."""
+        return bytes(data)
+
+
+def _elements(image: bytes | None, name: str, kind: str) -> npt.NDArray[np.int64]:
+    """The elements of a binary array as sent by PostgreSQL; None is an array of no rows."""
+    if image is None:
+        return np.zeros(0, dtype=np.int64)
+    if not isinstance(image, bytes):
+        raise ValueError(f"column {name} of the query is not {kind}")
+    header = np.frombuffer(image, dtype=_ARRAY_HEADER, count=1)[0]
+    if header["nulls"] or int(header["oid"]) != _ELEMENT_OIDS[kind]:
+        raise ValueError(f"column {name} of the query has NULLs or is not {kind}")
+    element = np.dtype([("len", ">i4"), ("value", f">i{_WIDTH[kind]}")])
+    values = np.frombuffer(image, dtype=element, offset=_ARRAY_HEADER.itemsize)["value"]
+    shift = POSTGRES_EPOCH_US if kind == "timestamptz" else 0
+    return values.astype(np.int64) + shift
