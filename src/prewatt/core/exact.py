@@ -31,7 +31,7 @@ class Exact:
         self.denominator = denominator
 
     @classmethod
-    def of(cls, values: Int64 | int, rows: int) -> Exact:
+    def of(cls, values: Int64 | Integers | int, rows: int) -> Exact:
         """Whole numbers: a column, or the same one in each of `rows` rows."""
         column = np.broadcast_to(np.asarray(values, dtype=object), (rows,))
         return cls(column, _ones(rows))
@@ -46,6 +46,10 @@ class Exact:
         mine, theirs = self.denominator, other.denominator
         if mine is theirs:
             return Exact(self.numerator + other.numerator, mine)
+        whole = _ones(len(self))
+        if mine is whole or theirs is whole:
+            left, right = (other, self) if mine is whole else (self, other)
+            return Exact(left.numerator + right.numerator * left.denominator, left.denominator)
         common = np.lcm(mine, theirs)
         left, right = self.numerator * (common // mine), other.numerator * (common // theirs)
         return Exact(left + right, common)
@@ -80,7 +84,7 @@ class Exact:
         whole = whole + up.astype(bool)
         if whole.size and max(abs(int(whole.max())), abs(int(whole.min()))) > INT64_MAX:
             raise OverflowRefused("an amount of a statement")
-        return whole.astype(np.int64)
+        return np.asarray(whole, dtype=np.int64)
 
 
 @lru_cache(maxsize=16)

@@ -5,7 +5,7 @@ Amounts are micro-units (10⁻⁶ of the currency), energy is Wh. Nothing is rou
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
@@ -78,11 +78,14 @@ class Month(Generic[A]):
     def amounts(self) -> dict[Part, A]:
         """Each part's sum."""
         return {
-            Part.ENERGY: self._sum((*self.energy, *self.usage_fees, *self.subsidies)),
-            Part.FIXED: self._sum(self.fixed),
-            Part.DEMAND: self._sum(self.demand),
+            Part.ENERGY: self._sum(
+                [each.amount for each in self.energy]
+                + [each.amount for each in (*self.usage_fees, *self.subsidies)]
+            ),
+            Part.FIXED: self._sum([each.amount for each in self.fixed]),
+            Part.DEMAND: self._sum([each.amount for each in self.demand]),
             Part.MINIMUM: self.minimum + self.maximum,
-            Part.TAX: self._sum(self.taxes),
+            Part.TAX: self._sum([each.amount for each in self.taxes]),
         }
 
     @property
@@ -90,8 +93,7 @@ class Month(Generic[A]):
         """What the month costs."""
         return reduce(add, self.amounts().values())
 
-    def _sum(self, lines: Iterable[EnergyLine[A] | Line[A]]) -> A:
-        amounts = [line.amount for line in lines]
+    def _sum(self, amounts: Sequence[A]) -> A:
         return reduce(add, amounts) if amounts else self.energy_wh * 0
 
 
