@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.exact_model import Announced, ExactCustomer, ExactPrices, ExactUsage
-from core.tariff_strategies import HOLIDAYS, MOMENTS, ZONES, full_tariff_documents
+from core.tariff_strategies import HOLIDAYS, MOMENTS, PRICES, ZONES, full_tariff_documents
 from prewatt.core.civil_time import DAY_US, HOUR_US, MINUTE_US, LocalCalendar
 from prewatt.core.rating import (
     CARRY_DENOMINATOR,
@@ -29,8 +30,10 @@ from prewatt.core.rating import (
     UsageState,
     compile_timeline,
     rate_usage,
+    splice,
     split_intervals,
 )
+from prewatt.core.steps import counts_go_on
 from prewatt.core.tariff import parse_tariff
 from prewatt.core.tariff.model import OverlayKind
 
@@ -266,3 +269,55 @@ def test_usage_costs_what_the_exact_model_says_whatever_the_batches(data: st.Dat
         assert +totals[position].energy_wh == used
         assert int(state.step_wh[position].sum()) == sum(exact.counts.values())
         assert int(state.allowance_wh[position]) == exact.allowance_wh
+
+
+@SOME
+@given(data=st.data())
+def test_a_count_goes_on_over_a_new_version_that_counts_alike_and_begins_anew_otherwise(
+    data: st.DataObject,
+) -> None:
+    zone, account = data.draw(st.sampled_from(ZONES)), data.draw(accounts(()))
+    first = data.draw(full_tariff_documents())
+    second = data.draw(
+        st.one_of(full_tariff_documents(), dearer(first), st.just(first | {"year_from": "06-18"}))
+    )
+    begin, end = account.intervals[0][0], account.intervals[-1][1]
+    change = data.draw(st.integers(begin + 1, end - 1))
+    tariffs = [parse_tariff(each) for each in (first, second)]
+    parts = [
+        (
+            at,
+            compile_timeline(
+                tariff,
+                LocalCalendar(zone, HOLIDAYS),
+                begin,
+                end,
+                version_id=version,
+                exempt=account.customer.exempt,
+                counts_from_us=0 if version == 0 or counts_go_on(*tariffs) else change,
+            ),
+        )
+        for version, (at, tariff) in enumerate(zip((begin, change), tariffs, strict=True))
+    ]
+    timelines = TimelineSet.of([splice(parts)])
+    cuts = data.draw(st.sets(st.integers(1, len(account.intervals)), max_size=4))
+    (totals,), _ = rate_in_batches([account], timelines, [cuts])
+    exact = ExactUsage(
+        ExactPrices(zone, [(0, first), (change, second)], HOLIDAYS), account.customer
+    )
+    for interval in account.intervals:
+        exact.use(*interval)
+    sums = (exact.energy, exact.fee, exact.tax, exact.subsidy)
+    assert totals.charged == [floor(each) for each in sums]
+
+
+@st.composite
+def dearer(draw: st.DrawFn, document: dict[str, Any]) -> dict[str, Any]:
+    """The same plan with other prices."""
+    again = copy.deepcopy(document)
+    for band in again["energy"]["bands"].values():
+        if "price" in band:
+            band["price"] = draw(PRICES)
+        else:
+            band["prices"] = [draw(PRICES) for _ in band["prices"]]
+    return again

@@ -139,8 +139,10 @@ def _sum_of(products: Sequence[Product], denominator: int) -> tuple[Int64 | None
 
 def _divided(quantity: Int64, factor: Int64, denominator: int) -> tuple[Int64, Int64]:
     """divmod(quantity × factor, denominator), neither factor being multiplied as a whole."""
-    quantity_over, quantity_rest = np.divmod(quantity, denominator)
-    factor_over, factor_rest = np.divmod(factor, denominator)
+    # Rests with the sign of what they are of: those of small negative numbers stay small.
+    quantity_rest, factor_rest = np.fmod(quantity, denominator), np.fmod(factor, denominator)
+    quantity_over = (quantity - quantity_rest) // denominator
+    factor_over = (factor - factor_rest) // denominator
     small = checked_multiply(quantity_rest, factor_rest, place=_PLACE)
     over, rest = np.divmod(small, denominator)
     for left, right in ((quantity, factor_over), (quantity_over, factor_rest)):
