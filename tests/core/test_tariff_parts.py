@@ -349,7 +349,7 @@ STEPS: tuple[tuple[Change, str, str], ...] = (
         "energy.bands.cold.prices",
         "2 prices for 3 steps",
     ),
-    (_members(included=-1), "energy.steps.members.included", "from 0 to 1000"),
+    (_members(included=-1), "energy.steps.members.included", "from 0 to 10000"),
     (_members(included=True), "energy.steps.members.included", "whole number"),
     (_members(add=["10"]), "energy.steps.members.add", "1 entries for 2 limits"),
     (_members(add=["20", "10"]), "energy.steps.members.add[1]", "at least the entry before it, 20"),
@@ -365,7 +365,7 @@ STEPS: tuple[tuple[Change, str, str], ...] = (
             d["energy"]["bands"].update(cold={"prices": ["0", "0"]}, warm={"prices": ["0", "0"]}),
         ),
         "energy.steps.limits",
-        "64 bits",
+        "at most 9223.372 for each contracted kW",
     ),
     (
         lambda d: (
@@ -373,7 +373,7 @@ STEPS: tuple[tuple[Change, str, str], ...] = (
             or _steps(limits={"summer": ["1", "9000000"], "winter": ["5"]}, scale="members")(d)
         ),
         "energy.steps.limits",
-        "at 9000000000 kWh would cost more than 64 bits hold",
+        "at 900000000 kWh would cost more than 64 bits hold",
     ),
 )
 

@@ -106,7 +106,7 @@ class CalendarDay(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["property", "day"], name="one_word_on_a_day"),
             models.CheckConstraint(
-                condition=Q(kind="workday", counts_as__range=(0, 6))
+                condition=Q(kind="workday", counts_as__isnull=False, counts_as__range=(0, 6))
                 | (~Q(kind="workday") & Q(counts_as__isnull=True)),
                 name="workday_counts_as_a_weekday",
             ),

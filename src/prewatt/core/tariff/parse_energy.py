@@ -45,15 +45,16 @@ from prewatt.core.tariff.words import (
     watt_hours,
 )
 
-MAX_MEMBERS: Final = 1_000
-"""Persons of a household, for the bound on what members can add to a limit."""
-MAX_CONTRACTED_KW: Final = 1_000_000
-_MOST_TIMES: Final = {
+MAX_MEMBERS: Final = 10_000
+MAX_CONTRACTED_W: Final = 10**12
+"""The most that an account's terms can say."""
+_COSTED_TIMES: Final = {
     Scale.NONE: 1,
     Scale.DAYS: 366,
-    Scale.MEMBERS: MAX_MEMBERS,
-    Scale.CONTRACTED_KW: MAX_CONTRACTED_KW,
+    Scale.MEMBERS: 100,
+    Scale.CONTRACTED_KW: 1_000_000,
 }
+"""At which scale what lies below the limits must have a price: a leap year, a hundred persons, a GW."""
 _WH_NANO_PER_MICRO: Final = 1_000_000
 _QUARTER_STARTS: Final = frozenset(MONTH_STARTS[::3])
 
@@ -288,16 +289,17 @@ def _check_windows(
 
 
 def _check_products(bands: Sequence[Band], steps: Steps) -> None:
-    """What the energy up to the last limit costs, at its largest scale, must fit into 64 bits."""
-    lists = [*steps.limits_wh, *(band.limits_wh for band in bands)]
-    most_wh = max(each[-1] for each in lists if each)
-    if steps.add_wh:
-        most_wh += steps.add_wh[-1] * MAX_MEMBERS
-    else:
-        most_wh *= _MOST_TIMES[steps.scale]
-    price = max(max(band.prices_nano_per_kwh) for band in bands)
+    """Limits at their largest scale, and what the energy below them costs, must fit into 64 bits."""
+    place = "energy.steps.limits"
+    limit_wh = max(each[-1] for each in (*steps.limits_wh, *(b.limits_wh for b in bands)) if each)
     # Contracted power is counted in W, so a limit is a thousand times larger before it is divided.
-    if most_wh * 1_000 > INT64_MAX or most_wh * price // _WH_NANO_PER_MICRO > INT64_MAX:
+    if steps.scale is Scale.CONTRACTED_KW and limit_wh * MAX_CONTRACTED_W > INT64_MAX:
+        most = kwh_text(INT64_MAX // MAX_CONTRACTED_W)
+        raise TariffRefused(place, f"must be at most {most} for each contracted kW")
+    times = _COSTED_TIMES[steps.scale]
+    costed_wh = limit_wh + steps.add_wh[-1] * times if steps.add_wh else limit_wh * times
+    price = max(max(band.prices_nano_per_kwh) for band in bands)
+    if costed_wh * price // _WH_NANO_PER_MICRO > INT64_MAX:
         raise TariffRefused(
-            "energy.steps.limits", f"at {kwh_text(most_wh)} kWh would cost more than 64 bits hold"
+            place, f"at {kwh_text(costed_wh)} kWh would cost more than 64 bits hold"
         )

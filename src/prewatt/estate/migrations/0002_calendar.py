@@ -36,7 +36,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'db_table': 'calendar_day',
-                'constraints': [models.UniqueConstraint(fields=('property', 'day'), name='one_word_on_a_day'), models.CheckConstraint(condition=models.Q(models.Q(('counts_as__range', (0, 6)), ('kind', 'workday')), models.Q(models.Q(('kind', 'workday'), _negated=True), ('counts_as__isnull', True)), _connector='OR'), name='workday_counts_as_a_weekday')],
+                'constraints': [models.UniqueConstraint(fields=('property', 'day'), name='one_word_on_a_day'), models.CheckConstraint(condition=models.Q(models.Q(('counts_as__isnull', False), ('counts_as__range', (0, 6)), ('kind', 'workday')), models.Q(models.Q(('kind', 'workday'), _negated=True), ('counts_as__isnull', True)), _connector='OR'), name='workday_counts_as_a_weekday')],
             },
         ),
         migrations.CreateModel(
