@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -11,6 +11,7 @@ from itertools import groupby
 from prewatt.access.scope import Actor, scope
 from prewatt.core.vocabulary import DeliveryState, OrderKind, RelayState
 from prewatt.notify.sentences import WARNINGS
+from prewatt.reports.day_usage import day_usage
 from prewatt.reports.place import LocalDay, local_day, place_of, rows
 from prewatt.reports.rules import cut_rules
 from prewatt.reports.today import (
@@ -43,7 +44,7 @@ def today(*, actor: Actor, now: datetime) -> Today:
         day = local_day(now, place.time_zone)
         units = units_now(property_id=place.property_id, now=now)
         money_in = _money_in(place.property_id, day)
-        energy_out, energy_wh = _energy_out(place.property_id, day)
+        usage = day_usage(place.property_id, day)
         warned = _warnings([unit for unit in units if unit.account_id is not None])
         window = cut_rules(place.property_id, now)
         needs = _needs(place.property_id, units, now)
@@ -59,8 +60,8 @@ def today(*, actor: Actor, now: datetime) -> Today:
         soon_warned=sum(_warned(unit, warned)[0] is Warned.DELIVERED for unit in soon),
         money_in_micro=sum(each.micro for each in money_in),
         recharges=sum(each.count for each in money_in),
-        energy_out_micro=sum(energy_out.values()),
-        energy_out_wh=energy_wh,
+        energy_out_micro=sum(usage.charges.values()),
+        energy_out_wh=usage.energy_wh,
     )
     return Today(
         place=place,
@@ -76,7 +77,7 @@ def today(*, actor: Actor, now: datetime) -> Today:
         houses=_houses(units, now),
         needs=needs,
         endings=_endings(soon, warned, now),
-        flow=_flow(money_in, energy_out, day, now),
+        flow=_flow(money_in, usage.charges, day, now),
         flow_hours=day.hours,
         now_hour_tenths=int((now - day.begins_at).total_seconds() // 360),
         methods=_by_way(money_in),
@@ -209,25 +210,8 @@ def _by_way(received: Sequence[_Received]) -> tuple[tuple[str, int], ...]:
     return tuple(sums.most_common())
 
 
-def _energy_out(property_id: int, day: LocalDay) -> tuple[dict[int, int], int]:
-    """Charges of the day's usage by elapsed hour, and its energy; through each account's own key."""
-    found = rows(
-        """SELECT date_bin('1 hour', i.from_at, %(begin)s) AS hour,
-                  sum(i.charge_energy + i.charge_standing + i.charge_tax + i.charge_fee
-                      + i.charge_demand)::bigint, sum(i.energy_wh)::bigint
-           FROM meter_state m
-           JOIN interval i ON i.account_id = m.account_id AND i.meter_id = m.meter_id
-               AND i.register_code = m.register_code
-           WHERE m.property_id = %(property)s AND m.closed_at > %(begin)s
-             AND i.start_at >= %(begin)s AND i.start_at < %(end)s
-           GROUP BY hour""",
-        {"begin": day.begins_at, "end": day.ends_at, "property": property_id},
-    )
-    return {day.hour_of(row[0]): int(row[1]) for row in found}, sum(int(row[2]) for row in found)
-
-
 def _flow(
-    money_in: Sequence[_Received], energy_out: dict[int, int], day: LocalDay, now: datetime
+    money_in: Sequence[_Received], energy_out: Mapping[int, int], day: LocalDay, now: datetime
 ) -> tuple[HourFlow, ...]:
     received: Counter[int] = Counter()
     for each in money_in:
