@@ -30,11 +30,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     trial.add_argument("--accounts", type=int, default=10_000, help="(default: 10000)")
     trial.add_argument("--days", type=int, default=30, help="(default: 30)")
     trial.add_argument("--format", choices=("text", "json"), default="text")
+    rate = commands.add_parser("rate", help="intervals rated under three bands of three steps")
+    rate.add_argument("--accounts", type=int, default=1_000, help="(default: 1000)")
+    rate.add_argument("--days", type=int, default=31, help="a batch each (default: 31)")
+    rate.add_argument("--rounds", type=int, default=9, help="(default: 9)")
+    rate.add_argument("--format", choices=("text", "json"), default="text")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print; returns the exit status."""
-    return _trial(arguments) if arguments.bench_command == "trial" else _supply(arguments)
+    measured = {"supply": _supply, "trial": _trial, "rate": _rate}
+    return measured[arguments.bench_command](arguments)
 
 
 def _trial(arguments: argparse.Namespace) -> int:
@@ -49,6 +55,25 @@ def _trial(arguments: argparse.Namespace) -> int:
         f"in {figures.trial_s:.1f} s: {figures.intervals_per_second:,} intervals/s\n"
         f"PostgreSQL gathering the same columns alone: {figures.read_s:.1f} s, "
         f"{figures.ceiling_per_second:,}/s; ratio {figures.ratio:.2f}"
+    )
+    return 0
+
+
+def _rate(arguments: argparse.Namespace) -> int:
+    from prewatt.benchmarks.rate import measure
+
+    figures = measure(accounts=arguments.accounts, days=arguments.days, rounds=arguments.rounds)
+    if arguments.format == "json":
+        load = {"load_average": [round(each, 2) for each in os.getloadavg()]}
+        print(json.dumps(dataclasses.asdict(figures) | load))
+        return 0
+    print(
+        f"rated {figures.intervals_per_second:,} intervals/s on one core (median of "
+        f"{figures.rounds} rounds; {figures.batch_intervals:,} intervals of {figures.accounts:,} "
+        f"accounts to a batch, p50 {figures.p50} ms, p99 {figures.p99} ms)\n"
+        f"with a fee, a tax and free energy as well: {figures.with_extras_per_second:,}/s\n"
+        f"numpy multiplying, adding up and dividing the same rows: {figures.ceiling_per_second:,}/s; "
+        f"ratio {figures.ratio:.3f}"
     )
     return 0
 
