@@ -79,8 +79,11 @@ class Month(Generic[A]):
         """Each part's sum."""
         return {
             Part.ENERGY: self._sum(
-                [each.amount for each in self.energy]
-                + [each.amount for each in (*self.usage_fees, *self.subsidies)]
+                [
+                    *[each.amount for each in self.energy],
+                    *[each.amount for each in self.usage_fees],
+                    *[each.amount for each in self.subsidies],
+                ]
             ),
             Part.FIXED: self._sum([each.amount for each in self.fixed]),
             Part.DEMAND: self._sum([each.amount for each in self.demand]),
