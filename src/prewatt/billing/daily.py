@@ -312,10 +312,12 @@ def _put_right(
         wrong = [leg for day, own in posted.items() if day not in owed for leg in own]
         if wrong:
             legs[account.account_id] = wrong
-        missing = [(account, day, day + 1) for day in sorted(owed - posted.keys())]
+        rows = dated_rows(account.plan, first, end, Collect.DAILY)
+        # A day of less than a micro-unit has no transfer to be missed by.
+        charged = set(rows.day[rows.parts.micro > 0].tolist())
+        missing = sorted((owed & charged) - posted.keys())
         if missing:
-            rows = dated_rows(account.plan, first, end, Collect.DAILY)
-            lines += dated_charges(rows, missing, SOURCE)
+            lines += dated_charges(rows, [(account, day, day + 1) for day in missing], SOURCE)
     return legs, lines
 
 
