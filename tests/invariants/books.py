@@ -24,12 +24,13 @@ class Cursor(Protocol):
 _SUMS = """
 SELECT 'account ' || s.account_id || ': ' || what FROM account_state s
 LEFT JOIN LATERAL (
-    SELECT coalesce(sum(amount), 0) AS total, count(*) AS rows, coalesce(max(seq), 0) AS last
+    SELECT coalesce(sum(amount), 0) AS total, count(*) AS rows, coalesce(max(seq), 0) AS last,
+           count(*) FILTER (WHERE kind = 2) AS recharges
     FROM transfer t WHERE t.account_id = s.account_id) t ON true
 LEFT JOIN LATERAL (
     SELECT coalesce(sum(charge_energy), 0) AS energy, coalesce(sum(charge_standing), 0) AS standing,
            coalesce(sum(charge_tax), 0) AS tax, coalesce(sum(charge_fee), 0) AS fee,
-           coalesce(sum(charge_demand), 0) AS demand
+           coalesce(sum(charge_demand), 0) AS demand, coalesce(sum(charge_subsidy), 0) AS subsidy
     FROM interval i WHERE i.account_id = s.account_id AND i.interval_no > s.posted_interval_no
 ) a ON true
 LEFT JOIN LATERAL (
@@ -40,10 +41,11 @@ CROSS JOIN LATERAL (VALUES
     (t.rows <> s.transfer_seq OR t.last <> s.transfer_seq, 'transfer.seq has a gap'),
     (n.rows <> s.interval_no OR n.last <> s.interval_no, 'interval_no has a gap'),
     (a.energy <> s.accrued_energy OR a.standing <> s.accrued_standing OR a.tax <> s.accrued_tax
-     OR a.fee <> s.accrued_fee OR a.demand <> s.accrued_demand,
+     OR a.fee <> s.accrued_fee OR a.demand <> s.accrued_demand OR a.subsidy <> s.accrued_subsidy,
      'accrued is not the sum of the intervals not yet posted'),
     (s.available <> s.posted - s.accrued_energy - s.accrued_standing - s.accrued_tax
-     - s.accrued_fee - s.accrued_demand, 'available is not posted less accrued')
+     - s.accrued_fee - s.accrued_demand - s.accrued_subsidy, 'available is not posted less accrued'),
+    (t.recharges <> s.purchase_no, 'purchase_no does not count its recharges')
 ) AS breach(holds, what)
 WHERE breach.holds AND s.property_id = ANY(%s)
 """
@@ -71,19 +73,30 @@ FROM (SELECT *, lag(interval_no_to, 1, 0::bigint) OVER w AS expected_from,
       FROM posting WHERE property_id = ANY(%s)
       WINDOW w AS (PARTITION BY account_id ORDER BY posting_no)) p
 LEFT JOIN LATERAL (
-    SELECT coalesce(sum(i.charge_energy), 0) AS charge, coalesce(sum(i.energy_wh), 0) AS energy
+    SELECT coalesce(sum(i.charge_energy), 0) AS charge, coalesce(sum(i.charge_fee), 0) AS fee,
+           coalesce(sum(i.charge_tax), 0) AS tax, coalesce(sum(i.charge_subsidy), 0) AS subsidy,
+           coalesce(sum(i.energy_wh), 0) AS energy
     FROM interval i WHERE i.account_id = p.account_id
       AND i.interval_no > p.interval_no_from AND i.interval_no <= p.interval_no_to) i ON true
 LEFT JOIN LATERAL (
-    SELECT coalesce(-sum(t.amount), 0) AS amount FROM transfer t
+    SELECT coalesce(-sum(t.amount), 0) AS amount,
+           coalesce(-sum(t.amount) FILTER (WHERE t.component = 1), 0) AS charge,
+           coalesce(-sum(t.amount) FILTER (WHERE t.component = 3), 0) AS tax,
+           coalesce(-sum(t.amount) FILTER (WHERE t.component = 4), 0) AS fee,
+           coalesce(-sum(t.amount) FILTER (WHERE t.component = 6), 0) AS subsidy,
+           bool_or(t.component IN (3, 4, 6) AND t.code = '') AS anonymous
+    FROM transfer t
     WHERE t.account_id = p.account_id AND t.event_id = p.event_id
       AND t.reason NOT LIKE 'daily.%%') t ON true
 CROSS JOIN LATERAL (VALUES
     (p.expected_from <> p.interval_no_from, 'its range does not touch the one before'),
     (p.expected_no <> p.posting_no, 'its number leaves a gap'),
-    (i.charge <> p.amount, 'its amount is not that of its intervals'),
+    (i.charge + i.fee + i.tax + i.subsidy <> p.amount, 'its amount is not that of its intervals'),
     (i.energy <> p.energy_wh, 'its energy is not that of its intervals'),
-    (t.amount <> p.amount, 'its transfers are not its amount')
+    (t.amount <> p.amount, 'its transfers are not its amount'),
+    ((t.charge, t.fee, t.tax, t.subsidy) <> (i.charge, i.fee, i.tax, i.subsidy),
+     'a component of its transfers is not that of its intervals'),
+    (t.anonymous, 'a fee, tax or subsidy names no code')
 ) AS breach(holds, what)
 WHERE breach.holds
 """
@@ -129,7 +142,43 @@ WHERE i.property_id = ANY(%s) AND i.segment < 10000 AND i.revision < (
     SELECT max(c.revision) FROM interval c WHERE c.account_id = i.account_id
       AND c.meter_id = i.meter_id AND c.register_code = i.register_code
       AND c.start_at = i.start_at AND c.segment < 10000)
-  AND (r.energy_wh IS NULL OR r.energy_wh <> -i.energy_wh)
+  AND (r.energy_wh IS NULL OR r.energy_wh <> -i.energy_wh
+       OR abs(r.charge_energy + i.charge_energy) > 1 OR abs(r.charge_fee + i.charge_fee) > 1
+       OR abs(r.charge_tax + i.charge_tax) > 1 OR abs(r.charge_subsidy + i.charge_subsidy) > 1)
+"""
+
+#: What an account has counted towards its steps and free energy is what it used in the window, or
+#: what came with its unit and what it used since. Looked at where every interval of the window is
+#: of a tariff that counts; a window is named by its first instant, or by the number of a purchase.
+_COUNTS = """
+SELECT 'account ' || s.account_id || ': ' || w.what || ' is not what was used in its window'
+FROM account_state s
+CROSS JOIN LATERAL (VALUES
+    ('step_wh', s.step_window, (SELECT coalesce(sum(c), 0) FROM unnest(s.step_wh) AS c),
+     '{energy,steps}'::text[]),
+    ('allowance_wh', s.allowance_window, s.allowance_wh::numeric, '{allowances}')
+) AS w(what, key, counted, part)
+LEFT JOIN LATERAL (
+    SELECT at, step_wh FROM carried_steps c
+    WHERE w.what = 'step_wh' AND c.account_id = s.account_id AND c.step_window = w.key
+    ORDER BY at DESC LIMIT 1
+) c ON true
+LEFT JOIN LATERAL (
+    SELECT service_from FROM transfer t WHERE t.account_id = s.account_id AND t.kind = 2
+    ORDER BY seq OFFSET greatest(w.key - 1, 0) LIMIT 1
+) p ON w.key BETWEEN 1 AND 999999999999
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(i.energy_wh), 0) + coalesce((SELECT sum(u) FROM unnest(c.step_wh) AS u), 0)
+               AS used,
+           coalesce(bool_and(v.content #> w.part IS NOT NULL), false) AS counts
+    FROM interval i JOIN tariff_version v ON v.id = i.tariff_version_id
+    WHERE i.account_id = s.account_id AND i.register_code = 1
+      AND CASE WHEN w.key > 999999999999 THEN i.from_at >= greatest(c.at,
+                   timestamptz 'epoch' + w.key / 1000000 * interval '1 second'
+                   + w.key %% 1000000 * interval '1 microsecond')
+               ELSE i.start_at >= coalesce(p.service_from, '-infinity') END
+) u
+WHERE s.property_id = ANY(%s) AND (w.key <> 0 OR w.counted <> 0) AND u.counts AND u.used <> w.counted
 """
 
 #: Invariant 4. A key, a payment, a receipt and an event are one to one.
@@ -160,7 +209,8 @@ WHERE rows <> last OR last <> (
 """
 
 CHECKS = (
-    _SUMS, _CHAIN, _CORRECTIONS, _POSTINGS, _ENERGY, _TILES, _REVERSALS, _PAYMENTS, _DOCUMENTS,
+    _SUMS, _CHAIN, _CORRECTIONS, _POSTINGS, _ENERGY, _TILES, _REVERSALS, _COUNTS, _PAYMENTS,
+    _DOCUMENTS,
 )  # fmt: skip
 
 

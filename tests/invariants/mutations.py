@@ -14,8 +14,9 @@ import pytest
 from django.db import connection
 from tests.invariants import checks
 
+import prewatt.billing.charging as charging
 import prewatt.billing.ingestion as ingestion
-import prewatt.billing.operations as billing
+import prewatt.billing.posting as posting
 import prewatt.core.credit as credit
 import prewatt.hes.ingest as ingest
 import prewatt.ledger.operations as ledger
@@ -86,18 +87,24 @@ def _a_leg_is_dropped(patch: Patch) -> None:
         cut = [replace(event, legs=event.legs[: max(1, len(event.legs) - 1)]) for event in events]
         ledger.append_events(events=cut, **rest)
 
-    patch.setattr(billing, "append_events", short)
+    patch.setattr(posting, "append_events", short)
 
 
 def the_carry_is_forgotten(patch: Patch) -> None:
     """Each batch starts with no remainder, so fractions of a micro-unit vanish at its borders."""
-    counters = ingestion._counters
+    _loaded_otherwise(patch, "carry_energy")
 
-    def forgetful(accounts: Any) -> Any:
-        carry, last_no = counters(accounts)
-        return carry * 0, last_no
 
-    patch.setattr(ingestion, "_counters", forgetful)
+def _loaded_otherwise(patch: Patch, *names: str) -> None:
+    """A batch does not see some columns of what the one before has left."""
+    load = charging.load_accounts
+
+    def forgetful(account_id: Any, counts: int) -> Any:
+        found = load(account_id, counts)
+        nothing = {name: getattr(found.usage, name) * 0 for name in names}
+        return replace(found, usage=replace(found.usage, **nothing))
+
+    patch.setattr(charging, "load_accounts", forgetful)
 
 
 def _seq_from_a_sequence(patch: Patch) -> None:
@@ -109,12 +116,12 @@ def _seq_from_a_sequence(patch: Patch) -> None:
 
 def _interval_numbers_skip(patch: Patch) -> None:
     """An account's counter is moved by one more than there are intervals."""
-    move = ingestion._move_accounts
+    move = charging.move_accounts
 
-    def further(accounts: Any, total: Any, carry: Any, count: Any, *rest: Any) -> Any:
-        return move(accounts, total, carry, count + 1, *rest)
+    def further(before: Any, moved: Any, now: Any) -> Any:
+        return move(before, replace(moved, intervals=moved.intervals + 1), now)
 
-    patch.setattr(ingestion, "_move_accounts", further)
+    patch.setattr(charging, "move_accounts", further)
 
 
 def _stored_keys_are_ignored(patch: Patch) -> None:
@@ -151,7 +158,7 @@ def _keys_are_per_account(patch: Patch) -> None:
 
 def nothing_is_taken_back(patch: Patch) -> None:
     """A revision adds its parts and leaves what it supersedes standing."""
-    patch.setattr(ingestion, "_with_reversals", lambda columns, replacement: columns)
+    patch.setattr(charging, "_with_reversals", lambda columns, batch, charges: columns)
 
 
 def _the_watermark_stays(patch: Patch) -> None:
@@ -194,7 +201,7 @@ def _late_readings_go_to_whoever_is_there(patch: Patch) -> None:
             dtype=np.int64,
         )
 
-    patch.setattr(ingestion, "_state_of_each", last_opened)
+    patch.setattr(ingestion, "state_of_each", last_opened)
 
 
 def _a_gate_is_always_open(gate: Gate, patch: Patch) -> None:

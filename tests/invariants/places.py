@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from itertools import count
@@ -56,14 +56,17 @@ PRICES: Final = ExactPrices("Europe/Berlin", [(0, TARIFF)])
 _places = count(1)
 
 
-def place(opened: str = "2026-11-01T00:00") -> World:
-    """A fresh import under a firm of its own; ``opened`` is local civil time of Berlin."""
+def place(opened: str = "2026-11-01T00:00", document: Mapping[str, Any] = TARIFF) -> World:
+    """A fresh import under a firm of its own; ``opened`` is local civil time of Berlin.
+
+    All its accounts are on the one tariff ``document``.
+    """
     tag = f"-{next(_places)}"
     made = tables()
     made["property"][0]["code"] += tag
     made["property"][0]["organisation"] += tag
     made["property"][0]["legal_entity"] += tag
-    made["tariffs"][0]["document"] = json.dumps(TARIFF)
+    made["tariffs"][0]["document"] = json.dumps(document)
     made["tenancies"][0]["begins_at"] = "2026-01-01"
     for meter in made["meters"]:
         meter["serial"] += tag

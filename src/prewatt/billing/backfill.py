@@ -38,6 +38,11 @@ _OLD_COLUMNS = (
     "tariff_version_id",
     "band",
     "price_nano",
+    "step",
+    "charge_energy",
+    "charge_fee",
+    "charge_tax",
+    "charge_subsidy",
 )
 
 
@@ -211,7 +216,8 @@ SELECT b.at, i.meter_id, (date_part('epoch', i.start_at) * 1000000)::bigint, i.r
        (date_part('epoch', i.from_at) * 1000000)::bigint,
        (date_part('epoch', i.to_at) * 1000000)::bigint,
        i.start_value_wh, i.end_value_wh, i.energy_wh, i.quality, i.source,
-       (date_part('epoch', i.received_at) * 1000000)::bigint, i.tariff_version_id, i.band, i.price_nano
+       (date_part('epoch', i.received_at) * 1000000)::bigint, i.tariff_version_id, i.band, i.price_nano,
+       i.step, i.charge_energy, i.charge_fee, i.charge_tax, i.charge_subsidy
 FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::smallint[], %s::timestamptz[])
     AS b(at, account_id, meter_id, register_code, read_at)
 CROSS JOIN LATERAL (
