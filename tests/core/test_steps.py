@@ -132,6 +132,8 @@ def test_usage_equal_to_a_limit_lies_in_the_lower_step() -> None:
     at = noon(2025, 5, 1)
     rated = rate(plan(), (at, 1000), (at + HOUR_US, 0), (at + 2 * HOUR_US, 1))
     assert [step for _, step, _, _ in lines(rated)] == [0, 0, 1]
+    full = rate(plan(), (at, 1000)).state
+    assert [step for _, step, _, _ in lines(rate(plan(), (at + HOUR_US, 0), state=full))] == [0]
 
 
 def test_a_count_begins_anew_with_its_window() -> None:
@@ -332,6 +334,8 @@ def test_a_longer_window_of_a_later_version_goes_on_with_the_count_and_is_not_la
     rated = rate(by_year, (at + HOUR_US, 200), state=state)
     assert [line[:2] for line in lines(rated)] == [(100, 0), (100, 1)]
     assert not counts_go_on(by_month, by_year)
+    at_the_very_start = rate(by_year, (BERLIN.start_of_day(date(2025, 5, 1)), 200), state=state)
+    assert not at_the_very_start.late.any()
     anew = rate(by_year, (at + HOUR_US, 200), state=state, counts_from_us=at + HOUR_US)
     assert [line[:2] for line in lines(anew)] == [(200, 0)]
 

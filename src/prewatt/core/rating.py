@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -376,6 +377,7 @@ class _Prices:
     rebate_per_kwh: Int64
 
     @classmethod
+    @lru_cache(maxsize=8)
     def of(cls, timelines: TimelineSet) -> _Prices:
         rules, countings = timelines.rules, timelines.countings
 
@@ -491,66 +493,66 @@ def _of(column: Int64, segment: Int64) -> Int64:
     return column if column.size == 1 else column[segment]
 
 
+_OUTPUT: Final[Mapping[str, type[np.integer]]] = MappingProxyType(
+    {
+        "source_row": np.int64,
+        "start_at_us": np.int64,
+        "end_at_us": np.int64,
+        "energy_wh": np.int64,
+        "band": np.int16,
+        "step": np.int16,
+        "price_nano_per_kwh": np.int64,
+        "charge_energy": np.int64,
+        "charge_fee": np.int64,
+        "charge_tax": np.int64,
+        "charge_subsidy": np.int64,
+    }
+)
+
+
 class _Output:
-    """Collects the columns of blocks in arrays that are written once. A column whose values are
-    all 0 so far takes no room.
+    """Collects the columns of blocks in arrays that are written once. A column of nothing but
+    zeros takes no room.
     """
 
     def __init__(self, rows: int) -> None:
         self._size = 0
         self._capacity = rows + rows // _CUTS_EXPECTED + 64
-        self._columns: dict[str, npt.NDArray[np.integer]] = {}
+        self._columns: dict[str, npt.NDArray[Any]] = {}
 
     def add(self, part: _Part) -> None:
         begin, self._size = self._size, self._size + len(part.rows)
         if self._size > self._capacity:
             self._grow()
-        for name, dtype, value in (
-            ("source_row", np.int64, part.rows.row),
-            ("start_at_us", np.int64, part.rows.start_at_us),
-            ("end_at_us", np.int64, part.rows.end_at_us),
-            ("energy_wh", np.int64, part.rows.energy_wh),
-            ("band", np.int16, part.band),
-            ("step", np.int16, part.step),
-            ("price_nano_per_kwh", np.int64, part.price),
-            ("charge_energy", np.int64, part.energy),
-            ("charge_fee", np.int64, part.fee),
-            ("charge_tax", np.int64, part.tax),
-            ("charge_subsidy", np.int64, part.subsidy),
-        ):
+        rows = part.rows
+        values = (
+            *(rows.row, rows.start_at_us, rows.end_at_us, rows.energy_wh),
+            *(part.band, part.step, part.price),
+            *(part.energy, part.fee, part.tax, part.subsidy),
+        )
+        for (name, dtype), value in zip(_OUTPUT.items(), values, strict=True):
             if value is not None:
                 if name not in self._columns:
-                    self._columns[name] = np.zeros(self._capacity, dtype=dtype)
+                    self._columns[name] = np.empty(self._capacity, dtype=dtype)
+                    self._columns[name][:begin] = 0
                 self._columns[name][begin : self._size] = value
+            elif name in self._columns:
+                self._columns[name][begin : self._size] = 0
 
     def rated(self, late: Bool, state: UsageState) -> RatedUsage:
-        return RatedUsage(
-            source_row=self._column("source_row"),
-            start_at_us=self._column("start_at_us"),
-            end_at_us=self._column("end_at_us"),
-            energy_wh=self._column("energy_wh"),
-            band=self._column("band").astype(np.int16, copy=False),
-            step=self._column("step").astype(np.int16, copy=False),
-            price_nano_per_kwh=self._column("price_nano_per_kwh"),
-            charge_energy=self._column("charge_energy"),
-            charge_fee=self._column("charge_fee"),
-            charge_tax=self._column("charge_tax"),
-            charge_subsidy=self._column("charge_subsidy"),
-            late=late,
-            state=state,
-        )
-
-    def _column(self, name: str) -> Any:
-        if name not in self._columns:
-            return np.zeros(self._size, dtype=np.int64)
-        return self._columns[name][: self._size]
+        columns = {
+            name: self._columns[name][: self._size]
+            if name in self._columns
+            else np.broadcast_to(np.zeros((), dtype=dtype), self._size)
+            for name, dtype in _OUTPUT.items()
+        }
+        return RatedUsage(**columns, late=late, state=state)
 
     def _grow(self) -> None:
         self._capacity = self._size + self._size // 2
         for name, column in self._columns.items():
-            self._columns[name] = np.concatenate(
-                [column, np.zeros(self._capacity - column.size, dtype=column.dtype)]
-            )
+            self._columns[name] = np.empty(self._capacity, dtype=column.dtype)
+            self._columns[name][: column.size] = column
 
 
 def _refuse_bad_rows(rows: _Rows, prices: _Prices) -> None:

@@ -69,7 +69,22 @@ class AccountRows:
             whole = over if whole is None else checked_add(whole, over, place=_PLACE)
             if denominator * numerator.size > room:
                 raise OverflowRefused(_PLACE)
+        charge = self._cut_off(numerator, carry, denominator)
+        if whole is None:
+            return charge
+        charge = checked_add(charge, whole, place=_PLACE)
+        if magnitude(charge) * charge.size > INT64_MAX:
+            raise OverflowRefused(_PLACE)
+        return charge
+
+    def _cut_off(self, numerator: Int64, carry: Int64, denominator: int) -> Int64:
+        """Whole micro-units of numerators that are small enough to be added up; takes both over."""
         brought = carry[self.accounts]
+        if self.heads.size == numerator.size:
+            numerator += brought
+            charge = numerator // denominator
+            carry[self.accounts] = numerator - charge * denominator
+            return charge
         left = (brought + np.add.reduceat(numerator, self.heads)) % denominator
         # One running sum goes through all accounts: taking out at each first row what the account
         # before left over makes it begin on a whole micro-unit.
@@ -81,11 +96,6 @@ class AccountRows:
         charge[0] = floor[0]
         np.subtract(floor[1:], floor[:-1], out=charge[1:])
         carry[self.accounts] = left
-        if whole is None:
-            return charge
-        charge = checked_add(charge, whole, place=_PLACE)
-        if magnitude(charge) * charge.size > INT64_MAX:
-            raise OverflowRefused(_PLACE)
         return charge
 
 

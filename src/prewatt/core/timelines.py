@@ -198,18 +198,20 @@ def splice(parts: Sequence[tuple[int, PriceTimeline]]) -> PriceTimeline:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class TimelineSet:
     """The timelines of one batch, joined; a row's `timeline_index` is a position in the sequence
     given to `of`. Build it once per tariff epoch and reuse it: it is immutable.
 
     `segment_*` are the joined columns, with the end of each segment; `bucket_*` the look-up
-    tables. `columns` is how many step counts an account needs at most.
+    tables. `price_nano_per_kwh` is each segment's net price at the first step, `columns` how many
+    step counts an account needs at most.
     """
 
     segment_start_us: Int64
     segment_end_us: Int64
     band: Int16
+    price_nano_per_kwh: Int64
     local_day: Int32
     version_id: Int64
     rule: Int64
@@ -244,6 +246,7 @@ class TimelineSet:
                 np.append(each.edge_at_us[1:], each.until_at_us) for each in timelines
             ),
             band=_joined(each.band for each in timelines),
+            price_nano_per_kwh=_joined(each.price_nano_per_kwh for each in timelines),
             local_day=_joined(each.local_day for each in timelines),
             version_id=_joined(each.version_id for each in timelines),
             rule=_joined(each.rule + base for each, base in zip(timelines, rule_base, strict=True)),
@@ -259,11 +262,6 @@ class TimelineSet:
             bucket_segment=_joined(buckets).astype(np.int64),
             extra_steps=max(steps),
         )
-
-    @property
-    def price_nano_per_kwh(self) -> Int64:
-        """The net price of each segment's first step."""
-        return self.rules.price_nano_per_kwh[:, 0][self.rule]
 
     def segment_at(self, at_us: Int64, timeline_index: Index) -> Int64:
         """The joined segment that contains each instant; instants must lie inside their

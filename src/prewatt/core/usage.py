@@ -127,7 +127,7 @@ class AccountTerms:
 @dataclass(frozen=True, slots=True)
 class RatedUsage:
     """Charged parts of segments in the order of the segments; columns of one length but for
-    `late`.
+    `late`, not to be written to.
 
     `source_row` is the index of the segment, of which there can be several parts: one for each
     step, and for what is free. `price_nano_per_kwh` is net of inclusive taxes. Charges are
