@@ -39,7 +39,7 @@ from prewatt.core.timelines import PriceTimeline, TimelineSet, compile_timeline
 from prewatt.core.trial import NEVER, Days, Trial, compare, histogram, totals
 from prewatt.core.usage import AccountTerms, UsageState
 from prewatt.core.windows import windows_of
-from prewatt.estate.calendars import local_calendar
+from prewatt.estate.calendar_changes import property_calendar
 
 log = logging.getLogger(__name__)
 
@@ -244,11 +244,8 @@ def _place(
     actor: Actor, property_id: int, days: int, now: datetime
 ) -> tuple[_Place, Resale | None]:
     with scope(actor), connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT currency, time_zone, holiday_calendar FROM property WHERE id = %s",
-            [property_id],
-        )
-        currency, zone, holidays = cursor.fetchone()
+        cursor.execute("SELECT currency, time_zone FROM property WHERE id = %s", [property_id])
+        currency, zone = cursor.fetchone()
         plain = LocalCalendar(str(zone))
         now_us = int(now.timestamp()) * 1_000_000
         today = int(plain.local_day(np.array([now_us], dtype=np.int64))[0])
@@ -264,10 +261,8 @@ def _place(
         )
         account_ids = tuple(int(row[0]) for row in cursor.fetchall())
         resale = resale_at(property_id=property_id, at=now)
-    # A year window of the draft may begin up to a year before the trial.
-    calendar = local_calendar(
-        str(zone), str(holidays), utc_year(from_us) - 2, utc_year(until_us) + 1
-    )
+        # A year window of the draft may begin up to a year before the trial.
+        calendar = property_calendar(property_id, utc_year(from_us) - 2, utc_year(until_us) + 1)
     place = _Place(
         property_id, str(currency), str(zone), calendar, first_day, days, from_us, until_us,
         account_ids,
