@@ -110,7 +110,7 @@ def mutated_documents(draw: st.DrawFn) -> dict[str, Any]:
     return plan
 
 
-@settings(max_examples=1_500, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(mutated_documents())
 def test_what_the_schema_refuses_the_parser_refuses(plan: dict[str, Any]) -> None:
     if not VALIDATOR.is_valid(plan):
