@@ -37,7 +37,7 @@ from prewatt.core.steps import counts_go_on
 from prewatt.core.tariff import parse_tariff
 from prewatt.core.tariff.model import OverlayKind
 
-CASES = int(os.environ.get("PREWATT_RATING_CASES", "150"))
+CASES = int(os.environ.get("PREWATT_RATING_CASES", "100"))
 QUARTER = 15 * MINUTE_US
 SOME = settings(
     max_examples=CASES,
@@ -114,27 +114,30 @@ def announcements(draw: st.DrawFn) -> tuple[Announced, ...]:
     return tuple(events)
 
 
-def timelines_of(zone: str, document: dict[str, Any], customers: list[Account]) -> TimelineSet:
-    """One timeline for each account: they may be exempt from different taxes."""
+def timelines_of(
+    zone: str, document: dict[str, Any], customers: list[Account]
+) -> tuple[TimelineSet, list[int]]:
+    """(timelines, that of each account): one for all that are exempt from the same taxes."""
     tariff, calendar = parse_tariff(document), LocalCalendar(zone, HOLIDAYS)
     from_us = min(each.intervals[0][0] for each in customers)
     until_us = max(each.intervals[-1][1] for each in customers)
-    return TimelineSet.of(
-        [
-            compile_timeline(
-                tariff,
-                calendar,
-                from_us,
-                until_us,
-                exempt=each.customer.exempt,
-                events=[
-                    PriceEvent(OverlayKind(a.kind), a.group, a.from_us, a.until_us, a.price_nano)
-                    for a in each.customer.announced
-                ],
-            )
-            for each in customers
-        ]
-    )
+    exemptions = list({each.customer.exempt: each for each in customers})
+    announced = customers[0].customer.announced
+    timelines = [
+        compile_timeline(
+            tariff,
+            calendar,
+            from_us,
+            until_us,
+            exempt=exempt,
+            events=[
+                PriceEvent(OverlayKind(a.kind), a.group, a.from_us, a.until_us, a.price_nano)
+                for a in announced
+            ],
+        )
+        for exempt in exemptions
+    ]
+    return TimelineSet.of(timelines), [exemptions.index(each.customer.exempt) for each in customers]
 
 
 def terms_of(customers: list[Account], purchase_no: list[int]) -> AccountTerms:
@@ -162,7 +165,10 @@ class Totals:
 
 
 def rate_in_batches(
-    customers: list[Account], timelines: TimelineSet, cuts: list[set[int]]
+    customers: list[Account],
+    timelines: TimelineSet,
+    timeline_of: list[int],
+    cuts: list[set[int]],
 ) -> tuple[list[Totals], UsageState]:
     """Each account's intervals in batches that end after the positions in its `cuts`, and before
     the first interval after a recharge.
@@ -192,7 +198,7 @@ def rate_in_batches(
             start_at_us=start,
             end_at_us=end,
             energy_wh=energy,
-            timeline_index=index,
+            timeline_index=np.array(timeline_of, dtype=np.int64)[index],
             timelines=timelines,
         )
         account_index = index[segments.source_row]
@@ -245,11 +251,11 @@ def test_usage_costs_what_the_exact_model_says_whatever_the_batches(data: st.Dat
     document = data.draw(full_tariff_documents())
     announced = data.draw(announcements()) if "overlays" in document else ()
     customers = data.draw(st.lists(accounts(announced), min_size=1, max_size=3))
-    timelines = timelines_of(zone, document, customers)
+    timelines, timeline_of = timelines_of(zone, document, customers)
     cuts = [
         data.draw(st.sets(st.integers(1, len(each.intervals)), max_size=4)) for each in customers
     ]
-    totals, state = rate_in_batches(customers, timelines, cuts)
+    totals, state = rate_in_batches(customers, timelines, timeline_of, cuts)
     names = [band.name for band in parse_tariff(document).bands]
     prices = ExactPrices(zone, [(0, document)], HOLIDAYS)
     for position, account in enumerate(customers):
@@ -301,7 +307,7 @@ def test_a_count_goes_on_over_a_new_version_that_counts_alike_and_begins_anew_ot
     ]
     timelines = TimelineSet.of([splice(parts)])
     cuts = data.draw(st.sets(st.integers(1, len(account.intervals)), max_size=4))
-    (totals,), _ = rate_in_batches([account], timelines, [cuts])
+    (totals,), _ = rate_in_batches([account], timelines, [0], [cuts])
     exact = ExactUsage(
         ExactPrices(zone, [(0, first), (change, second)], HOLIDAYS), account.customer
     )
