@@ -535,7 +535,7 @@ _KINDS: Final = {
 #: The segments that begin at or after an instant. The interval that is then under way began before
 #: it, and its begin bounds the partitions and keys that are looked at.
 _STORED: Final = """
-SELECT q.n::integer, i.meter_id, i.start_at, i.revision, i.segment, i.from_at, i.energy_wh
+SELECT q.n::integer AS account, i.meter_id, i.start_at, i.revision, i.segment, i.from_at, i.energy_wh
 FROM unnest(%s::integer[], %s::bigint[], %s::timestamptz[]) AS q(n, account_id, since)
 CROSS JOIN LATERAL (
     SELECT least(q.since, min(u.start_at)) AS begin
