@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from random import Random
 from typing import Any
 
 import pytest
 from django.db import connection
-from tests.core.exact_model import ExactPrices, exact_charges
+from tests.core.exact_model import ExactCustomer, ExactPrices, ExactUsage, exact_charges
 from tests.invariants.books import check_books
 from tests.invariants.places import (
     CLERK,
     NOW,
     OPENED,
     PRICES,
+    TARIFF,
     World,
     at,
     one,
@@ -26,8 +30,11 @@ from tests.invariants.places import (
 
 from prewatt.billing.operations import SelfApproval, create_tariff_version
 from prewatt.billing.rerating import Corrected, CorrectionRefused, correct_tariff, rerate
+from prewatt.billing.tasks import rate_anew
+from prewatt.billing.terms import set_terms
 from prewatt.core.accounts import TransferKind
 from prewatt.core.civil_time import instant_us
+from prewatt.core.vee import HELD_VERDICTS
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -43,7 +50,7 @@ def tariff(here: World, code: str, document: dict[str, Any]) -> None:
     """An approved tariff that has held for ever."""
     create_tariff_version(
         actor=CLERK, property_id=here.property_id, code=code, name=code, document=document,
-        valid_from=OPENED, approved_by="user:2", now=NOW,
+        valid_from=datetime(2026, 1, 1, tzinfo=UTC), approved_by="user:2", now=NOW,
     )  # fmt: skip
 
 
@@ -187,4 +194,163 @@ def test_a_correction_is_refused_before_anything_is_written() -> None:
         with pytest.raises(CorrectionRefused) as refused:
             correct(here, "right", instant, account_ids=accounts)
         assert refused.value.reason == reason
+    assert rows_written(here) == grown
+
+
+# --- steps, fees, taxes and allowances: the truth as it is known at last ---
+
+BANDS = {
+    "day": {"prices": ["0.2123457", "0.2976543", "0.4"]},
+    "night": {"prices": ["0.1111111", "0.1777777", "0.3"]},
+}
+SCHEDULE = TARIFF["energy"]["schedule"]
+EXTRAS = {
+    "taxes": [{"code": "vat", "label": "VAT", "rate": "19", "on": ["energy", "fee"]}],
+    "allowances": [{"code": "free", "label": "Free energy", "free_kwh": "7", "window": "month"}],
+}
+
+
+def stepped(random: Random, *, extras: bool) -> dict[str, Any]:
+    """A plan whose steps are reached within days."""
+    steps = {
+        "kind": random.choice(["graduated", "whole_usage"]),
+        "window": random.choice(["day", "month", "month", "quarter", "year"]),
+        "scope": random.choice(["all", "each"]),
+        "limits": random.choice([["20", "60"], ["3.5", "150"], ["0.1", "0.2"]]),
+        "scale": random.choice(["none", "members"]),
+    }
+    document = {
+        "format": "prewatt-tariff/1",
+        "name": "Stepped",
+        "currency": "EUR",
+        "energy": {"unit": "kWh", "bands": BANDS, "schedule": SCHEDULE, "steps": steps},
+    }
+    return (
+        document | {"taxes": EXTRAS["taxes"], "allowances": EXTRAS["allowances"]}
+        if extras
+        else document
+    )
+
+
+AUTUMN = datetime(2026, 10, 22, 22, 0, tzinfo=UTC)
+"""Midnight of 23 October in Berlin: two days before the clock goes back, nine before a new month."""
+
+
+Reading = tuple[str, datetime, int]
+
+
+@dataclass
+class Life:
+    """The tenant's readings as the meter counted them, and the plans and terms that held at last."""
+
+    known: dict[int, int]
+    versions: list[tuple[int, dict[str, Any]]]
+    terms: list[tuple[int, int, int]]
+
+    def exact(self) -> ExactUsage:
+        """What all of it costs, in order of time."""
+        customer = ExactCustomer(terms=sorted(self.terms) or [(0, 1, 0)])
+        usage = ExactUsage(ExactPrices("Europe/Berlin", self.versions), customer)
+        for (start, before), (end, after) in pairwise(sorted(self.known.items())):
+            usage.use(start, end, after - before)
+        return usage
+
+
+def _set_members(here: World, life: Life, day: datetime, members: int) -> None:
+    life.terms = [each for each in life.terms if each[0] != instant_us(day)]
+    life.terms.append((instant_us(day), members, 0))
+    set_terms(
+        actor=here.administrator, property_id=here.property_id, account_id=here.accounts["1001"],
+        valid_from=day, members=members, contracted_w=0, now=NOW,
+    )  # fmt: skip
+
+
+def _correct_to(here: World, life: Life, document: dict[str, Any], begin: datetime) -> None:
+    code = f"p{one('SELECT count(*) FROM tariff')}"
+    tariff(here, code, document)
+    life.versions = [each for each in life.versions if each[0] != instant_us(begin)]
+    life.versions.append((instant_us(begin), document))
+    correct(here, code, begin)
+
+
+def _delivered(
+    random: Random, readings: list[Reading], *, interleaved: bool
+) -> Iterator[list[Reading]]:
+    """Batches with late readings: all along, or in the first half only."""
+    half = len(readings) if interleaved else len(readings) // 2
+    late = sorted(
+        readings[:half], key=lambda each: each[1] + timedelta(hours=random.random() * 200)
+    )
+    left = late + readings[half:]
+    while left:
+        size = random.randrange(1, 12)
+        if not interleaved and len(left) > len(readings) - half:
+            size = min(size, len(left) - (len(readings) - half))
+        yield left[:size]
+        left = left[size:]
+
+
+def live(seed: int, *, extras: bool, interleaved: bool = False) -> tuple[World, Life]:
+    """A life full of late readings, changed terms and plans that were wrong; everything is known."""
+    random = Random(seed)
+    here = place("2026-10-23T00:00")
+    life = Life({instant_us(AUTUMN): 1_000}, [(0, TARIFF)], [])
+    readings, when, count = [], AUTUMN, 1_000
+    for _ in range(random.randrange(5, 60)):
+        step = random.choice([900, 3_600, 3_600, 17_777, 86_400])
+        when += timedelta(seconds=step)
+        # At most what 21 kW can do, and often nothing at all.
+        count += random.choice([0, 1, random.randrange(min(step * 6, 20_000))])
+        if when < NOW - timedelta(hours=1):
+            readings.append(("M-101", when, count))
+    life.known |= {instant_us(at): value for _, at, value in readings}
+    for batch in _delivered(random, readings, interleaved=interleaved):
+        assert not HELD_VERDICTS & set(send(here, batch)), "every one of these readings is true"
+        what = random.randrange(6)
+        if what == 0:
+            post(here, until=random.choice([NOW, AUTUMN + timedelta(days=8)]))
+        elif what > 0 and not interleaved and batch[0][1] < readings[len(readings) // 2][1]:
+            continue
+        elif what in (1, 2):
+            _set_members(
+                here, life, AUTUMN + timedelta(days=random.randrange(2)), random.randrange(1, 5)
+            )
+        elif what == 3:
+            rate_anew(now=NOW)
+        elif what == 4:
+            begin = AUTUMN + timedelta(seconds=random.choice([0, 86_400 * 9, 99_999, 500_000]))
+            _correct_to(here, life, stepped(random, extras=extras), begin)
+    life.versions.sort(key=lambda each: each[0])
+    return here, life
+
+
+CHARGES = ("energy", "fee", "tax", "subsidy")
+
+
+def compare(here: World, life: Life) -> None:
+    exact = life.exact()
+    sums = {name: charged(here, f"charge_{name}") for name in CHARGES}
+    assert charged(here, "energy_wh") == max(life.known.values()) - 1_000
+    off = {name: sums[name] - getattr(exact, name) for name in CHARGES}
+    assert abs(off["energy"]) <= 1, (sums, off)
+    assert all(abs(off[name]) <= 2 for name in CHARGES), (sums, off)
+    books_hold(here)
+
+
+@pytest.mark.parametrize("extras", [False, True])
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize("seed", range(5))
+def test_any_life_ends_in_the_exact_models_cents_once_it_is_rated_anew(
+    seed: int, interleaved: bool, extras: bool
+) -> None:
+    here, life = live(seed, extras=extras, interleaved=interleaved)
+    rate_anew(now=NOW)
+    before = available(here)
+    post(here)
+    assert available(here) == before
+    corrected = again(here, AUTUMN)
+    assert before - available(here) == sum(each.difference for each in corrected)
+    compare(here, life)
+    grown = rows_written(here)
+    assert again(here, AUTUMN) == again(here, AUTUMN + timedelta(days=4)) == []
     assert rows_written(here) == grown

@@ -704,7 +704,9 @@ def _compare(ground: _Ground, history: _History, rated: _Rated) -> _Correction:
         correction.charges[name] = _put_right(
             rated.columns[name][correction.new],
             account[correction.new],
-            np.flatnonzero(~rated.kept[correction.new]),
+            np.flatnonzero(
+                ~rated.kept[correction.new] & (rated.columns[name][correction.new] != 0)
+            ),
             rated.owed_micro[:, number] + _left_standing(ground, history, rated, name, differs),
         )
     return correction
@@ -725,7 +727,9 @@ def _left_standing(
 
 
 def _put_right(charges: Int64, account: Int64, open_rows: Int64, owed: Int64) -> Int64:
-    """The charges with what is owed added, a micro-unit to a row; rows are sorted by account."""
+    """The charges with what is owed added, a micro-unit to each of the open rows, which are those
+    that cost something; rows are sorted by account.
+    """
     charges = charges.copy()
     of_row = account[open_rows]
     place = np.arange(open_rows.size) - np.searchsorted(of_row, of_row, side="left")
