@@ -40,6 +40,7 @@ COMMANDS = (
     Command("bench", "prewatt.benchmarks.command", "measure a running demo"),
     Command("migrate", "prewatt.migrate_command", "bring the database's schema up to date"),
     Command("import", "prewatt.import_command", "make a property from its tables (CSV or XLSX)"),
+    Command("bill", "prewatt.bill_command", "say what a load would cost under a price plan"),
     Command("tariff", "prewatt.tariff_command", "check a price plan, or print its JSON Schema"),
 )
 

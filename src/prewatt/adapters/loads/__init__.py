@@ -1,0 +1,1 @@
+"""Loads that other systems hold: usage of one meter over time."""
