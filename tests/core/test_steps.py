@@ -278,6 +278,26 @@ def test_real_time_prices_hold_where_the_series_has_one_and_may_be_negative() ->
     ]
 
 
+def test_of_prices_announced_for_the_same_time_the_last_holds() -> None:
+    at = noon(2025, 5, 1)
+    whole, later = (
+        PriceEvent(OverlayKind.REAL_TIME, "market", at + begin, at + HOUR_US, price)
+        for begin, price in ((-DAY_US, 10_000_000), (HOUR_US // 2, 20_000_000))
+    )
+    tariff = plan(overlays=[{"kind": "real_time", "group": "market"}])
+    for events, prices in (
+        ([whole, later], [10_000_000, 20_000_000]),
+        ([later, whole], [10_000_000]),
+    ):
+        rated = rate(tariff, (at, 900), events=events)
+        assert rated.price_nano_per_kwh.tolist() == prices
+    peak = PriceEvent(OverlayKind.CRITICAL_PEAK, "all", at, at + HOUR_US)
+    above = {"kind": "critical_peak", "group": "all", "adder": "1"}
+    both = plan(overlays=[above, {"kind": "real_time", "group": "market"}])
+    rated = rate(both, (at, 900), events=[peak, whole])
+    assert rated.price_nano_per_kwh.tolist() == [1_010_000_000]
+
+
 def test_a_tax_changes_at_the_local_midnight_of_its_date() -> None:
     taxes = [
         {"code": "vat", "rate": "19", "until": "2025-05-02"},
