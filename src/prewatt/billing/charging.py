@@ -275,7 +275,7 @@ def _rate_present(batch: _Batch, rows: Int64, state: UsageState) -> _Present:
         state = rated.state
         parts.append((chosen[rated.source_row], rated))
         late.append(chosen[rated.late])
-    return _Present(parts, state, np.concatenate(late))
+    return _Present(parts, state, np.concatenate([rows[:0], *late]))
 
 
 def _columns(batch: _Batch, parts: list[tuple[Int64, RatedUsage]]) -> dict[str, Int64]:
