@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from prewatt.benchmarks.pysam import PysamFigures
     from prewatt.benchmarks.supply import SupplyFigures
 
+_ITEMS = Path(__file__).parents[3] / "tests" / "data" / "urdb"
 _HEAD = ("", "count", "first", "p50", "p95", "p99", "max")
 
 
@@ -34,6 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rate.add_argument("--accounts", type=int, default=1_000, help="(default: 1000)")
     rate.add_argument("--days", type=int, default=31, help="a batch each (default: 31)")
     rate.add_argument("--rounds", type=int, default=9, help="(default: 9)")
+    rate.add_argument(
+        "--items",
+        type=Path,
+        default=_ITEMS,
+        help="URDB items and a load to bill beside PySAM, where that is installed (default: the "
+        "checkout's)",
+    )
     rate.add_argument("--format", choices=("text", "json"), default="text")
 
 
@@ -63,9 +72,11 @@ def _rate(arguments: argparse.Namespace) -> int:
     from prewatt.benchmarks.rate import measure
 
     figures = measure(accounts=arguments.accounts, days=arguments.days, rounds=arguments.rounds)
+    beside = _beside_pysam(arguments.items)
     if arguments.format == "json":
         load = {"load_average": [round(each, 2) for each in os.getloadavg()]}
-        print(json.dumps(dataclasses.asdict(figures) | load))
+        pysam = {"pysam": dataclasses.asdict(beside) if beside else None}
+        print(json.dumps(dataclasses.asdict(figures) | pysam | load))
         return 0
     print(
         f"rated {figures.intervals_per_second:,} intervals/s on one core (median of "
@@ -75,7 +86,29 @@ def _rate(arguments: argparse.Namespace) -> int:
         f"numpy multiplying, adding up and dividing the same rows: {figures.ceiling_per_second:,}/s; "
         f"ratio {figures.ratio:.3f}"
     )
+    print(
+        pysam_text(beside)
+        if beside
+        else "statements beside PySAM: none, it is not installed or --items is no folder"
+    )
     return 0
+
+
+def _beside_pysam(items: Path) -> PysamFigures | None:
+    """Statements beside PySAM's, or None where there is no PySAM or nothing to bill."""
+    from prewatt.benchmarks import pysam
+
+    return pysam.measure(items) if pysam.is_installed() and items.is_dir() else None
+
+
+def pysam_text(figures: PysamFigures) -> str:
+    """The figures in a line."""
+    return (
+        f"statements of {figures.loads:,} meters at once under {figures.tariffs} plans: "
+        f"{figures.prewatt_us:.0f} µs for a meter's year, PySAM {figures.pysam_us:.0f} µs; "
+        f"{figures.ratio:.1f} times as fast (at least {figures.least_ratio:.1f}), largest "
+        f"difference {figures.worst_difference:.1e}"
+    )
 
 
 def _supply(arguments: argparse.Namespace) -> int:
