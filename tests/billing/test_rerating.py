@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from random import Random
 from typing import Any
 
 import pytest
 from django.db import connection
+from tests.conftest import role_dsn
 from tests.core.exact_model import ExactCustomer, ExactPrices, ExactUsage, exact_charges
 from tests.invariants.books import check_books
 from tests.invariants.places import (
@@ -26,15 +29,18 @@ from tests.invariants.places import (
     post,
     rows,
     send,
+    signed_in,
 )
 
-from prewatt.billing.operations import SelfApproval, create_tariff_version
+from prewatt.billing.operations import SelfApproval, advance_epoch, create_tariff_version
+from prewatt.billing.rerate_requests import request_rerating
 from prewatt.billing.rerating import Corrected, CorrectionRefused, correct_tariff, rerate
 from prewatt.billing.tasks import rate_anew
 from prewatt.billing.terms import set_terms
 from prewatt.core.accounts import TransferKind
 from prewatt.core.civil_time import instant_us
 from prewatt.core.vee import HELD_VERDICTS
+from prewatt.ledger.operations import close_period
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -354,3 +360,106 @@ def test_any_life_ends_in_the_exact_models_cents_once_it_is_rated_anew(
     grown = rows_written(here)
     assert again(here, AUTUMN) == again(here, AUTUMN + timedelta(days=4)) == []
     assert rows_written(here) == grown
+
+
+# --- closed books, messages, requests, and readings that come meanwhile ---
+
+
+def test_a_closed_day_is_corrected_on_the_first_open_instant() -> None:
+    here = place()
+    tariff(here, "right", FLAT)
+    known = used(here, READINGS)
+    post(here)
+    close_period(
+        actor=here.administrator, property_id=here.property_id, open_from=date(2026, 11, 5), now=NOW
+    )
+    (corrected,) = correct(here, "right", OPENED)
+    event = one("SELECT max(event_id) FROM transfer WHERE account_id = %s", corrected.account_id)
+    booked, total = rows(
+        "SELECT min(service_from), sum(amount) FROM transfer WHERE account_id = %s AND event_id = %s",
+        corrected.account_id, event,
+    )[0]  # fmt: skip
+    assert booked == at(4 * 24), "midnight of 5 November"
+    assert total == -corrected.difference
+    assert abs(charged(here) - exact_charges(known, ExactPrices("Europe/Berlin", [(0, FLAT)]))) <= 1
+    books_hold(here)
+
+
+def test_the_customer_is_told_the_difference_once() -> None:
+    here = place()
+    tariff(here, "right", FLAT)
+    used(here, READINGS)
+    (corrected,) = correct(here, "right", at(30))
+    again(here, OPENED)
+    ((detail,),) = rows(
+        "SELECT detail FROM message WHERE account_id = %s AND code = 'billing.corrected'",
+        corrected.account_id,
+    )
+    told = json.loads(detail) if isinstance(detail, str) else detail
+    assert told["charged_after_micro"] - told["charged_before_micro"] == corrected.difference
+    assert told["returned_micro"] == -corrected.difference and told["added_micro"] is None
+    assert told["available_micro"] == available(here)
+
+
+def test_a_request_is_answered_by_whoever_rates_the_account_anew() -> None:
+    here = place()
+    account = here.accounts["1001"]
+    used(here, READINGS)
+    request_rerating(from_at={account: at(10)}, reason="late_reading", now=NOW)
+    assert rate_anew(now=NOW) == 0, "nothing had been charged otherwise"
+    assert one("SELECT count(*) FROM rerate_request WHERE done_at IS NULL") == 0
+    tariff(here, "right", FLAT)
+    correct(here, "right", at(60))
+    assert one("SELECT count(*) FROM rerate_request WHERE done_at IS NULL") == 0
+
+
+def test_readings_that_arrive_meanwhile_wait_and_are_rated_by_the_right_tariff(
+    database: str,
+) -> None:
+    here = place()
+    tariff(here, "right", FLAT)
+    known = used(here, READINGS[:15])
+    failed: list[Exception] = []
+
+    def ingest() -> None:
+        try:
+            for hours, value in READINGS[15:]:
+                send(here, [("M-101", at(hours), value)])
+        except Exception as error:
+            failed.append(error)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=ingest)
+    thread.start()
+    correct(here, "right", at(30))
+    thread.join()
+    assert failed == []
+    # A batch that had read its prices before the change is put right by the next run.
+    again(here, OPENED)
+    known += [(instant_us(at(h)), value) for h, value in READINGS[15:]]
+    prices = ExactPrices("Europe/Berlin", [(0, TARIFF), (instant_us(at(30)), FLAT)])
+    assert abs(charged(here) - exact_charges(known, prices)) <= 1
+    books_hold(here)
+
+
+def test_the_logins_of_the_web_and_the_worker_may_do_their_part(database: str) -> None:
+    here = place()
+    account = here.accounts["1001"]
+    tariff(here, "right", FLAT)
+    known = used(here, READINGS)
+    with signed_in(role_dsn(database, "web"), database):
+        correct(here, "right", at(30))
+    tariff(here, "later", FLAT | {"name": "Later"})
+    rows(
+        """INSERT INTO tariff_assignment (property_id, account_id, tariff_id, valid_from)
+           SELECT property_id, %s, id, %s FROM tariff WHERE code = 'later'""",
+        account, at(50),
+    )  # fmt: skip
+    advance_epoch(here.property_id)
+    request_rerating(from_at={account: at(50)}, reason="terms", now=NOW)
+    with signed_in(role_dsn(database, "clerk"), database):
+        assert rate_anew(now=NOW) == 1
+    prices = ExactPrices("Europe/Berlin", [(0, TARIFF), (instant_us(at(30)), FLAT)])
+    assert abs(charged(here) - exact_charges(known, prices)) <= 1
+    books_hold(here)
