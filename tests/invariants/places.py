@@ -67,7 +67,7 @@ def place(opened: str = "2026-11-01T00:00", document: Mapping[str, Any] = TARIFF
     made["property"][0]["organisation"] += tag
     made["property"][0]["legal_entity"] += tag
     made["tariffs"][0]["document"] = json.dumps(document)
-    made["tenancies"][0]["begins_at"] = "2026-01-01"
+    made["tenancies"][0]["begins_at"] = "2025-12-01"
     for meter in made["meters"]:
         meter["serial"] += tag
         meter["installed_at"] = opened
