@@ -209,6 +209,13 @@ def test_whole_usage_limits_may_differ_by_season_where_no_window_spans_two() -> 
         parse_tariff(plan)
     plan["billing_day"] = 1
     assert parse_tariff(plan).steps is not None
+    # On the fifteenth with the billing months; winter only goes on over the new year.
+    plan["billing_day"] = 15
+    plan["energy"]["seasons"] = {
+        "summer": [{"from": "06-15", "until": "09-15"}],
+        "winter": [{"from": "09-15", "until": "06-15"}],
+    }
+    assert parse_tariff(plan).steps is not None
 
 
 def test_the_order_of_a_list_says_nothing_except_for_taxes() -> None:
