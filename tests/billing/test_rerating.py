@@ -338,8 +338,12 @@ def compare(here: World, life: Life) -> None:
     sums = {name: charged(here, f"charge_{name}") for name in CHARGES}
     assert charged(here, "energy_wh") == max(life.known.values()) - 1_000
     off = {name: sums[name] - getattr(exact, name) for name in CHARGES}
-    assert abs(off["energy"]) <= 1, (sums, off)
-    assert all(abs(off[name]) <= 2 for name in CHARGES), (sums, off)
+    # What old charges were cut off by is not always known any more when they are taken back.
+    corrections = one(
+        "SELECT count(*) FROM posting WHERE account_id = %s AND cause = ANY(%s)",
+        here.accounts["1001"], ["wrong_tariff", "terms", "late_reading"],
+    )  # fmt: skip
+    assert all(abs(off[name]) <= 1 + corrections for name in CHARGES), (sums, off)
     books_hold(here)
 
 

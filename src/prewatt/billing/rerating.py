@@ -9,7 +9,9 @@ run that finds nothing to correct writes nothing.
 
 A charge is cut off to whole micro-units with a remainder that goes through all rows of an account, so
 the same interval may cost a micro-unit more or less next to other rows: that alone is no difference.
-What it comes to over the rows that stand is put on the new ones, so that the sum stays exact.
+What it comes to over the rows that stand is put on the new ones. So the sum of energy stays exact
+under graduated steps; other components, and whole-usage energy, may be off by a micro-unit for each
+correction.
 """
 
 from __future__ import annotations
