@@ -13,13 +13,13 @@ respected: where it leaves no room, the measurement waits for its window to pass
 from __future__ import annotations
 
 import json
-import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from time import monotonic, sleep
 from typing import Any, Final
 
 from django.db import connection
@@ -92,7 +92,7 @@ def measure(demo: RunningDemo, *, cuts: int, accounts: int, tell: Tell) -> Suppl
         stack.callback(demo.switch, [each.serial for each in subjects], "heater", 0)
         while done < cuts:
             size = bench.await_room(min(cuts - done, len(subjects)))
-            bench.round(subjects[:size], last=done + size >= cuts)
+            bench.round(subjects[:size])
             done += size
             subjects = subjects[size:] + subjects[:size]
             tell(f"{done} of {cuts} cuts and recharges")
@@ -139,21 +139,21 @@ class _Bench:
                 return min(wanted, room)
             wait = max((free_at - wiring.now()).total_seconds(), 1.0)
             self.tell(f"the mass-cut brake leaves no room; waiting {wait:.0f} s")
-            time.sleep(wait)
+            sleep(wait)
 
-    def round(self, subjects: Sequence[_Subject], *, last: bool) -> None:
+    def round(self, subjects: Sequence[_Subject]) -> None:
         """Cut these and connect them again."""
         ids, began = [each.account_id for each in subjects], wiring.now()
         self.demo.switch([each.serial for each in subjects], "heater", LOAD_W)
         for each in subjects:
             each.taken_micro += self._take(each.account_id)
         self._await_orders(ids, OrderKind.DISCONNECT, began, _CUT_WITHIN_S)
-        if last:
-            self.demo.switch([each.serial for each in subjects], "heater", 0)
+        # Off before the recharge, or it would soon be used up and cause a cut that nobody counted.
+        self.demo.switch([each.serial for each in subjects], "heater", 0)
         began = wiring.now()
         for each in subjects:
             self._recharge(each.account_id)
-            time.sleep(_BETWEEN_RECHARGES_S)
+            sleep(_BETWEEN_RECHARGES_S)
         self._await_orders(ids, OrderKind.CONNECT, began, _CONNECT_WITHIN_S)
 
     def put_back(self, subjects: Sequence[_Subject]) -> None:
@@ -195,7 +195,7 @@ class _Bench:
             return list(cursor.fetchall())
 
     def _room(self, now: datetime) -> tuple[int, datetime]:
-        """How many cuts the brake leaves, and when the oldest that it counts no longer does."""
+        """How many cuts the brake leaves to us, and from when on it leaves one."""
         place = self.demo.property_id
         with scope(self.actor):
             rules = queries.rules([place], now)[place]
@@ -221,15 +221,21 @@ class _Bench:
         )
         cuts_us = [instant_us(row[0]) for row in recent]
         reading = decide_brake(cuts_us, connected + len(cuts_us), rules.brake, instant_us(now))
-        free_at = recent[0][0] + window if recent else now
-        return reading.room - ROOM_FOR_OTHERS, free_at
+        ours = reading.limit - ROOM_FOR_OTHERS
+        if ours < 1:
+            raise CannotRunError(
+                f"the mass-cut brake lets {reading.limit} cuts pass, too few to measure beside the "
+                "demo's own; start the demo with --brake-cuts"
+            )
+        free_at = recent[-ours][0] + window if len(recent) >= ours else now
+        return ours - len(recent), free_at
 
     def _take(self, account_id: int) -> int:
         """Take all but a few cents out of a wallet; returns how much."""
         with scope(self.actor):
             lock_accounts([account_id])
             amount = self._above_line(account_id) - LEFT_MICRO
-            if amount <= 0:
+            if amount <= _CENT:
                 return 0
             self._adjust(account_id, -amount)
         return amount
@@ -286,7 +292,7 @@ class _Bench:
         self, account_ids: Sequence[int], kind: OrderKind, since: datetime, within_s: float
     ) -> None:
         """Wait until each account has a verified order of this kind decided since an instant."""
-        deadline = time.monotonic() + within_s
+        deadline = monotonic() + within_s
         while True:
             ((done,),) = self._rows(
                 """SELECT count(DISTINCT account_id) FROM supply_order
@@ -295,12 +301,12 @@ class _Bench:
             )
             if done == len(account_ids):
                 return
-            if time.monotonic() > deadline:
+            if monotonic() > deadline:
                 raise CannotRunError(
                     f"only {done} of {len(account_ids)} {kind.word} orders were verified "
                     f"within {within_s:.0f} s; see Supply and Messages"
                 )
-            time.sleep(_POLL_S)
+            sleep(_POLL_S)
 
 
 def last_gate(gates: Sequence[Mapping[str, Any]]) -> tuple[str, datetime]:
