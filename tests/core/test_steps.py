@@ -143,6 +143,19 @@ def test_a_count_begins_anew_with_its_window() -> None:
     assert rated.state.step_wh.tolist() == [[500]]
 
 
+def test_accounts_that_meet_in_one_window_are_counted_apart() -> None:
+    may, june = noon(2025, 5, 31), noon(2025, 6, 1)
+    timelines = TimelineSet.of([compile_timeline(plan(), BERLIN, may, june + 2 * HOUR_US)])
+    rated = rate_on(
+        timelines,
+        np.array([may, june, june, june + HOUR_US], dtype=np.int64),
+        np.array([400, 900, 800, 100], dtype=np.int64),
+        account_index=np.array([0, 0, 1, 1], dtype=np.int64),
+    )
+    assert [line[:2] for line in lines(rated)] == [(400, 0), (900, 0), (800, 0), (100, 0)]
+    assert rated.state.step_wh.tolist() == [[900], [900]]
+
+
 WHOLE = {
     "bands": {
         "day": {"prices": ["0.30", "0.50"]},
