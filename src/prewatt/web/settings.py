@@ -25,7 +25,12 @@ TEMPLATES = [
         "DIRS": [TEMPLATE_FOLDER],
         "APP_DIRS": False,
         "OPTIONS": {
-            "builtins": ["django.templatetags.i18n", "prewatt.web.ui.tags"],
+            "builtins": [
+                "django.templatetags.i18n",
+                "prewatt.web.ui.tags",
+                "prewatt.web.ui.plan_tags",
+                "prewatt.web.ui.form_tags",
+            ],
             "context_processors": ["prewatt.web.session.page_context"],
         },
     }
@@ -46,6 +51,7 @@ LANGUAGE_COOKIE_SAMESITE = "Lax"
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
-#: No form here is larger than a name, a number and a reason.
-DATA_UPLOAD_MAX_MEMORY_SIZE = 64 * 1024
-DATA_UPLOAD_MAX_NUMBER_FIELDS = 64
+#: The largest form is a price plan: some tens of fields, and hundreds where every band, season and kind
+#: of day has its own.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 4_000

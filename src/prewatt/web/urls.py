@@ -6,7 +6,7 @@ from django.urls import path
 from django.views.decorators.http import require_safe
 
 from prewatt.web import session
-from prewatt.web.console import recharge, views
+from prewatt.web.console import builder, recharge, tariffs, views
 from prewatt.web.live import live_view
 from prewatt.web.ui import assets
 
@@ -20,6 +20,11 @@ urlpatterns = [
     path("recharges/<int:event_id>", require_safe(recharge.result_view)),
     path("supply", require_safe(views.supply_view)),
     path("meters", require_safe(views.meters_view)),
+    path("tariffs", require_safe(tariffs.tariffs_view)),
+    path("tariffs.csv", require_safe(tariffs.tariffs_csv)),
+    path("tariffs/new", builder.new_view),
+    path("tariffs/drafts/<str:code>", builder.draft_view),
+    path("tariffs/<str:code>", require_safe(tariffs.tariff_view)),
     path("money", require_safe(views.money_view)),
     path("messages", require_safe(views.messages_view)),
     path("live", live_view),

@@ -8,6 +8,7 @@ from django.utils.translation import gettext as _
 
 from prewatt.core.money import MICRO
 from prewatt.reports.lists import AccountList
+from prewatt.reports.tariff_pages import TariffList
 from prewatt.web.ui import sentences
 
 _DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n", "\N{MINUS SIGN}")
@@ -53,5 +54,30 @@ def accounts(writer: Writer, found: AccountList, lang: str) -> None:
                 str(sentences.STATE[row.state]),
                 decimal(row.balance_micro),
                 runs_out,
+            ]
+        )
+
+
+def tariffs(writer: Writer, found: TariffList) -> None:
+    """Write the tariffs of a selection, one row each, under a head row."""
+    head = (
+        *(_("Code"), _("Tariff"), _("Version"), _("In force from"), _("Accounts")),
+        *(_("Next version"), _("From"), _("Draft"), _("Made by"), _("Changed")),
+    )
+    writer.writerow(list(head))
+    for row in found.rows:
+        draft = row.draft
+        writer.writerow(
+            [
+                guarded(row.code),
+                guarded(row.name),
+                "" if row.number is None else str(row.number),
+                "" if row.since is None else row.since.isoformat(timespec="minutes"),
+                str(row.accounts),
+                "" if row.next_number is None else str(row.next_number),
+                "" if row.next_from is None else row.next_from.isoformat(timespec="minutes"),
+                "" if draft is None else str(draft.edition),
+                "" if draft is None else guarded(draft.made_by),
+                "" if draft is None else draft.changed_at.isoformat(timespec="minutes"),
             ]
         )

@@ -79,13 +79,8 @@ def account_context(page: Any, *, seen: str) -> dict[str, Any]:
 
 
 def band_labels(bands: Any) -> dict[str, str]:
-    """Band code → its name: ours in the page's language when the code is a common one."""
-    return {
-        band.code: sentences.said(sentences.BAND, band.code)
-        if band.code in sentences.BAND
-        else band.label
-        for band in bands
-    }
+    """Band code → its name: ours in the page's language when its label is the code's common word."""
+    return {band.code: sentences.band_name(band.code, band.label) for band in bands}
 
 
 def accounts_view(request: HttpRequest) -> HttpResponse:

@@ -20,24 +20,28 @@ from prewatt.reports.today import Today
 from prewatt.web.ui import format as fmt
 
 
-def _rect(css: str, x: float, y: float, w: float, h: float, rx: str = "") -> str:
+def rect(css: str, x: float, y: float, w: float, h: float, rx: str = "") -> str:
+    """A rectangle, its corners rounded by ``rx``."""
     rounded = f' rx="{rx}"' if rx else ""
     return (
         f'<rect class="{css}" x="{x:.1f}" y="{y:.1f}" width="{w:.1f}" height="{h:.1f}"{rounded}/>'
     )
 
 
-def _line(css: str, x1: float, y1: float, x2: float, y2: float) -> str:
+def line(css: str, x1: float, y1: float, x2: float, y2: float) -> str:
+    """A straight line."""
     return f'<line class="{css}" x1="{x1:.1f}" x2="{x2:.1f}" y1="{y1:.1f}" y2="{y2:.1f}"/>'
 
 
-def _text(css: str, x: float, y: float, text: object) -> str:
-    return f'<text class="{css}" x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>'
+def text(css: str, x: float, y: float, said: object) -> str:
+    """A text, escaped, its baseline at ``y``."""
+    return f'<text class="{css}" x="{x:.1f}" y="{y:.1f}">{escape(said)}</text>'
 
 
-def _figure(
+def figure(
     marks: Sequence[str], *, name: str, width: int, height: int, title: str, desc: str
 ) -> SafeString:
+    """The SVG of these marks; ``name`` is unlike that of every other chart of the page."""
     return format_html(
         '<svg class="chart" viewBox="0 0 {} {}" role="img" aria-labelledby="{}-t {}-d">'
         '<title id="{}-t">{}</title><desc id="{}-d">{}</desc>{}</svg>',
@@ -68,24 +72,24 @@ def flow_chart(today: Today, lang: str) -> SafeString:
         x = flow.hour * step + 1
         if flow.in_micro > 0:
             size = max(1.5, up * flow.in_micro / top_in)
-            marks.append(_rect("fill-in", x, axis - 1 - size, step - 2, size, "1.5"))
+            marks.append(rect("fill-in", x, axis - 1 - size, step - 2, size, "1.5"))
         if flow.out_micro > 0:
             size = max(1.5, down * flow.out_micro / top_out)
-            marks.append(_rect("fill-out", x, axis + 1, step - 2, size, "1.5"))
-    marks.append(_line("axis", 0, axis, width, axis))
+            marks.append(rect("fill-out", x, axis + 1, step - 2, size, "1.5"))
+    marks.append(line("axis", 0, axis, width, axis))
     now_x = today.now_hour_tenths / 10 * step
     clock = fmt.clock(today.now, today.place.time_zone)
     late = now_x > width * 0.8
-    marks.append(_line("now", now_x, 8, now_x, 150))
-    marks.append(_text("em end" if late else "em", now_x + (-6 if late else 6), 16, clock))
+    marks.append(line("now", now_x, 8, now_x, 150))
+    marks.append(text("em end" if late else "em", now_x + (-6 if late else 6), 16, clock))
     for hour in (0, 6, 12, 18, 24):
         css = "" if hour == 0 else "end" if hour == 24 else "mid"
-        marks.append(_text(css, hour * width / 24, 166, f"{hour:02d}:00"))
+        marks.append(text(css, hour * width / 24, 166, f"{hour:02d}:00"))
     money = {
         "money": fmt.money(today.figures.money_in_micro, today.place.currency),
         "usage": fmt.money(today.figures.energy_out_micro, today.place.currency),
     }
-    return _figure(
+    return figure(
         marks,
         name="flow",
         width=width,
@@ -144,7 +148,7 @@ def balance_chart(page: AccountPage, lang: str) -> SafeString:
     marks += _balance_line(page, scale)
     marks += _outlook(page, scale, lang)
     marks += _usage_bars(page, scale)
-    marks.append(_line("axis", _LEFT, _BASE, _RIGHT, _BASE))
+    marks.append(line("axis", _LEFT, _BASE, _RIGHT, _BASE))
     currency, zone = page.place.currency, page.place.time_zone
     desc = _("The balance is %(balance)s now.") % {
         "balance": fmt.money(page.balance.available_micro, currency)
@@ -153,7 +157,7 @@ def balance_chart(page: AccountPage, lang: str) -> SafeString:
         desc += " " + _("Expected to reach zero %(when)s.") % {
             "when": fmt.about(page.outlook.runs_out_at, page.now, zone, lang, long=True)
         }
-    return _figure(
+    return figure(
         marks,
         name="balance",
         width=780,
@@ -178,19 +182,19 @@ def _ground(page: AccountPage, scale: _BalanceScale, lang: str) -> list[str]:
         day = scale.first + timedelta(days=number)
         x = _LEFT + number * scale.step
         if day.weekday() >= 5:
-            marks.append(_rect("rest", x, 14, scale.step, _BASE - 14))
+            marks.append(rect("rest", x, 14, scale.step, _BASE - 14))
         name = fmt.day_name(day, lang)
         label = f"{name[:2]} {day.day}" if not fmt.is_chinese(lang) else f"{name[1]} {day.day}"
         if scale.step >= DAY_NAME_WIDTH or number % 2 == 0:
-            marks.append(_text("mid", x + scale.step / 2, 294, label))
+            marks.append(text("mid", x + scale.step / 2, 294, label))
     for part in range(4):
         amount = scale.top * part // 3
         y = scale.y(amount)
-        marks.append(_line("grid" if part else "axis", _LEFT, y, _RIGHT, y))
+        marks.append(line("grid" if part else "axis", _LEFT, y, _RIGHT, y))
         sign = fmt.money_parts(amount, page.place.currency).currency
-        marks.append(_text("end", _LEFT - 8, y + 4, f"{sign}{amount // MICRO:,}"))
-    marks.append(_text("end", _LEFT - 8, _BAR_TOP + 10, fmt.energy_digits(scale.top_wh)))
-    marks.append(_text("end", _LEFT - 8, _BASE, "度" if fmt.is_chinese(lang) else "kWh"))
+        marks.append(text("end", _LEFT - 8, y + 4, f"{sign}{amount // MICRO:,}"))
+    marks.append(text("end", _LEFT - 8, _BAR_TOP + 10, fmt.energy_digits(scale.top_wh)))
+    marks.append(text("end", _LEFT - 8, _BASE, "度" if fmt.is_chinese(lang) else "kWh"))
     return marks
 
 
@@ -220,7 +224,7 @@ def _balance_line(page: AccountPage, scale: _BalanceScale) -> list[str]:
             y = max(scale.y(after.micro) - 4, _TOP + 8)
             before_now = scale.x(page.now) - x < NAMES_APART
             marks.append(
-                _text("em end" if before_now else "em", x + (-8 if before_now else 8), y, label)
+                text("em end" if before_now else "em", x + (-8 if before_now else 8), y, label)
             )
     return marks
 
@@ -228,8 +232,8 @@ def _balance_line(page: AccountPage, scale: _BalanceScale) -> list[str]:
 def _outlook(page: AccountPage, scale: _BalanceScale, lang: str) -> list[str]:
     x_now, y_now = scale.x(page.now), scale.y(page.balance.available_micro)
     marks = [
-        _line("now", x_now, 14, x_now, _BASE),
-        _text("em mid", x_now, 10, _("now")),
+        line("now", x_now, 14, x_now, _BASE),
+        text("em mid", x_now, 10, _("now")),
     ]
     look, zone = page.outlook, page.place.time_zone
     if look.runs_out_at is not None and look.runs_out_at > page.now:
@@ -255,13 +259,13 @@ def _outlook(page: AccountPage, scale: _BalanceScale, lang: str) -> list[str]:
             right = x_end > _RIGHT - 110
             css, dx = ("end", -8) if right else ("", 8)
             when = fmt.about(look.runs_out_at, page.now, zone, lang)
-            marks.append(_text(f"em {css}".strip(), x_end + dx, scale.zero - 38, when))
+            marks.append(text(f"em {css}".strip(), x_end + dx, scale.zero - 38, when))
             if look.runs_out_early_at and look.runs_out_late_at:
                 half = (look.runs_out_late_at - look.runs_out_early_at).total_seconds() / 2
-                marks.append(_text(css, x_end + dx, scale.zero - 22, fmt.spread(int(half), lang)))
+                marks.append(text(css, x_end + dx, scale.zero - 22, fmt.spread(int(half), lang)))
         if inside and look.emergency_ends_at is not None:
             x_spare = scale.x(look.emergency_ends_at)
-            marks.append(_rect("spare", x_end, scale.zero + 1, max(x_spare - x_end, 2), 9))
+            marks.append(rect("spare", x_end, scale.zero + 1, max(x_spare - x_end, 2), 9))
     marks.append(f'<circle class="dot" cx="{x_now:.1f}" cy="{y_now:.1f}" r="4"/>')
     return marks
 
@@ -285,7 +289,7 @@ def _usage_bars(page: AccountPage, scale: _BalanceScale) -> list[str]:
             if size >= 0.3:
                 y -= size
                 css = f"b{min(3, order.get(code, 1))}"
-                marks.append(_rect(css, x, y, scale.step * 0.72, max(size - 0.6, 0.3)))
+                marks.append(rect(css, x, y, scale.step * 0.72, max(size - 0.6, 0.3)))
     return marks
 
 

@@ -68,6 +68,24 @@ def energy_digits(wh: int) -> str:
     return f"{sign}{tenths // 10:,}.{tenths % 10}"
 
 
+def energy_exact(wh: int, lang: str) -> str:
+    """`2,760 kWh`, `13.5 kWh`: every decimal that it has, for limits and allowances."""
+    whole, part = divmod(wh, 1000)
+    decimals = f".{part:03d}".rstrip("0") if part else ""
+    return f"{whole:,}{decimals} {'度' if is_chinese(lang) else 'kWh'}"
+
+
+def percent(ppm: int, *, signed: bool = False) -> str:
+    """`8.1 %`; with a sign and one decimal for a change: `+2.5 %`, `−4.1 %`."""
+    size = abs(ppm)
+    if signed:
+        tenths = (size + 500) // 1000
+        sign = "" if tenths == 0 else MINUS if ppm < 0 else "+"
+        return f"{sign}{tenths // 10:,}.{tenths % 10} %"
+    text = f"{size // 10_000:,}.{size % 10_000:04d}".rstrip("0").rstrip(".")
+    return f"{MINUS if ppm < 0 else ''}{text} %"
+
+
 def register(wh: int) -> str:
     """A register as its display shows it: kWh with three decimals, a space at the thousands."""
     return f"{wh // 1000:,}.{wh % 1000:03d}".replace(",", "\N{NARROW NO-BREAK SPACE}")
@@ -204,6 +222,44 @@ def weekdays(days: Iterable[int], lang: str) -> str:
     if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[-1] + 1)):
         return f"{names[0]}{'至' if is_chinese(lang) else ' to '}{names[-1]}"
     return listed(names, lang)
+
+
+def day_kinds(kinds: Iterable[int], lang: str) -> str:
+    """Days of the week, and 7 for holidays: `every day`, `Mon to Fri`, `Sat, Sun, holidays`."""
+    numbers = sorted(kinds)
+    days = [day for day in numbers if day < 7]
+    zh = is_chinese(lang)
+    if len(days) == 7:
+        return "每天" if zh else "every day"
+    named = [weekdays(days, lang)] if days else []
+    if 7 in numbers:
+        named.append("节假日" if zh else "holidays")
+    return listed(named, lang)
+
+
+def minutes_of_day(from_minute: int, until_minute: int) -> str:
+    """`06:00–17:30`."""
+    return "–".join(f"{each // 60:02d}:{each % 60:02d}" for each in (from_minute, until_minute))
+
+
+def grid_day(position: int, lang: str) -> str:
+    """A day of any year, by its position in one that has a 29 February: `1 Jun`, `6月1日`."""
+    return date_text(date(2024, 1, 1) + timedelta(days=position % 366), lang)
+
+
+def grid_days(ranges: Iterable[tuple[int, int]], lang: str) -> str:
+    """Half-open ranges of such days by their first and last: `1 Jun – 31 Aug`, over new year as one."""
+    parts = sorted(ranges)
+    if len(parts) > 1 and parts[0][0] == 0 and parts[-1][1] == 366:
+        parts = [*parts[1:-1], (parts[-1][0], parts[0][1])]
+    shown = []
+    for begin, end in parts:
+        first, last = grid_day(begin, lang), grid_day(end - 1, lang)
+        if (end - begin) % 366 == 0:
+            shown.append("全年" if is_chinese(lang) else "the whole year")
+        else:
+            shown.append(first if first == last else f"{first} – {last}")
+    return listed(shown, lang)
 
 
 def minutes_ago(at: datetime, now: datetime, lang: str) -> str:

@@ -209,6 +209,191 @@ BAND: Final[Mapping[str, Text]] = {
     "energy": _("Single price"),
 }
 
+#: What a season is called, where it has one of the common words for a code.
+SEASON: Final[Mapping[str, Text]] = {
+    "all_year": _("All year"),
+    "spring": _("Spring"),
+    "summer": _("Summer"),
+    "autumn": _("Autumn"),
+    "winter": _("Winter"),
+    "rest": _("Rest of the year"),
+}
+
+#: The stretch in which steps or free energy are counted, as in "the first 50 kWh of …".
+WINDOW_OF: Final[Mapping[str, Text]] = {
+    "day": _("a day"),
+    "month": _("a calendar month"),
+    "billing_month": _("a billing month"),
+    "quarter": _("a quarter of the year"),
+    "season": _("a season"),
+    "year": _("a year"),
+    "purchase": _("a recharge"),
+}
+
+#: The same stretch as a choice.
+WINDOW: Final[Mapping[str, Text]] = {
+    "day": _("Each day"),
+    "month": _("Each calendar month"),
+    "billing_month": _("Each billing month"),
+    "quarter": _("Each quarter"),
+    "season": _("Each season"),
+    "year": _("Each year"),
+    "purchase": _("From recharge to recharge"),
+}
+
+STEP_KIND: Final[Mapping[str, Text]] = {
+    "graduated": _("Each step's price for what lies in it"),
+    "whole_usage": _("The reached step's price for everything"),
+}
+
+STEP_SCOPE: Final[Mapping[str, Text]] = {
+    "all": _("All bands together"),
+    "each": _("Each band by itself"),
+}
+
+SCALE: Final[Mapping[str, Text]] = {
+    "none": _("As written"),
+    "days": _("Times the days of the window"),
+    "members": _("By persons of the household"),
+    "contracted_kw": _("Times the contracted kW"),
+}
+
+TENANT_CHANGE: Final[Mapping[str, Text]] = {
+    "reset": _("A new tenant starts at zero"),
+    "carry": _("A new tenant goes on with the unit's count"),
+}
+
+COLLECT: Final[Mapping[str, Text]] = {
+    "daily": _("Day by day"),
+    "first_recharge": _("With the first recharge of a month"),
+}
+
+TAXABLE: Final[Mapping[str, Text]] = {
+    "energy": _("Energy"),
+    "standing": _("Standing charges"),
+    "fee": _("Fees"),
+    "demand": _("Demand charges"),
+    "minimum": _("What a minimum adds"),
+}
+
+#: In lower case, inside a sentence.
+TAXABLE_SAID: Final[Mapping[str, Text]] = {
+    "energy": _("energy"),
+    "standing": _("standing charges"),
+    "fee": _("fees"),
+    "demand": _("demand"),
+    "minimum": _("what a minimum adds"),
+}
+
+TAX_FORM: Final[Mapping[str, Text]] = {
+    "inclusive": _("in the prices"),
+    "exclusive": _("on top"),
+    "inclusive_compound": _("in the prices, also on the taxes before it"),
+    "exclusive_compound": _("on top, also on the taxes before it"),
+}
+
+PER: Final[Mapping[str, Text]] = {
+    "day": _("a day"),
+    "month": _("a month"),
+    "year": _("a year"),
+    "hour": _("an hour"),
+}
+
+#: The choices of a plan's form that are not parts of a plan's own vocabulary.
+LIMITS_FOR: Final[Mapping[str, Text]] = {
+    "all": _("The same all year"),
+    "season": _("Own limits in each season"),
+    "band": _("Own limits of each band"),
+}
+
+DATED_FORM: Final[Mapping[str, Text]] = {
+    "per_day": _("A day"),
+    "per_month": _("A month"),
+    "per_year": _("A year"),
+}
+
+FEE_FORM: Final[Mapping[str, Text]] = {
+    "per_kwh": _("Each kWh"),
+    "share": _("Per cent of the energy charge"),
+    **DATED_FORM,
+}
+
+BOUND_FORM: Final[Mapping[str, Text]] = {
+    "per_month": _("A month"),
+    "per_year": _("A year"),
+}
+
+ALLOWANCE_FORM: Final[Mapping[str, Text]] = {
+    "free_kwh": _("Free energy"),
+    "per_kwh": _("Rebate on every kWh"),
+}
+
+#: A recharge cannot bring free energy.
+ALLOWANCE_WINDOW: Final[Mapping[str, Text]] = {
+    key: text for key, text in WINDOW.items() if key != "purchase"
+}
+
+OVERLAY_KIND: Final[Mapping[str, Text]] = {
+    "critical_peak": _("Peaks, a day ahead"),
+    "real_time": _("A price for every hour"),
+}
+
+LET_UNIT: Final[Mapping[str, Text]] = {
+    "hour": _("Hour"),
+    "day": _("Day"),
+}
+
+DEMAND_MINUTES: Final[Mapping[str, Text]] = {
+    minutes: minutes for minutes in ("5", "10", "15", "30", "60")
+}
+
+#: What has changed between two versions of a tariff.
+PART: Final[Mapping[str, Text]] = {
+    "name": _("Name of the plan"),
+    "price": _("Price"),
+    "band_label": _("Name of a band"),
+    "hours": _("Hours"),
+    "season": _("Days of the season"),
+    "step_kind": _("How steps count"),
+    "step_window": _("Steps begin again"),
+    "step_scope": _("Steps and bands"),
+    "step_limits": _("Step limits"),
+    "step_scale": _("Size of the steps"),
+    "step_members": _("Larger households"),
+    "step_tenant": _("Steps when the tenant changes"),
+    "standing": _("Standing charge"),
+    "fee": _("Fee"),
+    "collect": _("Collected"),
+    "minimum": _("Minimum bill"),
+    "maximum": _("Maximum bill"),
+    "demand": _("Demand charge"),
+    "demand_interval": _("Demand is measured over"),
+    "demand_bands": _("Demand counts in"),
+    "demand_ratchet": _("Demand is at least"),
+    "power_factor": _("Least power factor"),
+    "tax": _("Tax"),
+    "tax_on": _("Tax is on"),
+    "tax_form": _("Tax is"),
+    "tax_days": _("Tax holds"),
+    "allowance": _("Free energy"),
+    "allowance_window": _("Free energy begins again"),
+    "rebate": _("Rebate"),
+    "event_price": _("Price in an announced peak"),
+    "event_adder": _("On top in an announced peak"),
+    "event_rebate": _("Given back in an announced peak"),
+    "series_share": _("Share of the announced price"),
+    "series_adder": _("On top of the announced price"),
+    "debt_share": _("Share of a recharge for an agreed debt"),
+    "debt_cap": _("At most for a debt in a week"),
+    "let_fee": _("Rent of the place"),
+    "let_deposit": _("Deposit"),
+    "let_season": _("The plan holds"),
+    "billing_day": _("Billing months begin on day"),
+    "year_from": _("Years begin on"),
+    "note": _("Note"),
+    "source": _("Source"),
+}
+
 REFUSED: Final[Mapping[str, Text]] = {
     "malformed": _("Write the amount with digits and a point, such as 25 or 25.50."),
     "too_many_decimals": _("Write at most two decimals."),
@@ -252,6 +437,22 @@ GATE_CLOSED: Final[Mapping[Gate, Text]] = {
     Gate.NOT_PROTECTED: _("Protected: never cut"),
     Gate.NO_PAYMENT_IN_FLIGHT: _("A payment is on its way"),
     Gate.BRAKE_OFF: _("Mass-cut brake on"),
+}
+
+
+def band_name(code: str, label: str) -> str:
+    """What a band is called: in the page's language when its label is only the code's common word."""
+    plain = label.casefold().replace("-", "").replace(" ", "")
+    common = {code.casefold().replace("-", ""), "allday", *_PLAIN_LABELS.get(code, ())}
+    return said(BAND, code) if code in BAND and plain in common else label
+
+
+#: How the common codes are labelled where nobody thought of another name.
+_PLAIN_LABELS: Final[Mapping[str, tuple[str, ...]]] = {
+    "flat": ("singleprice",),
+    "all": ("singleprice", "energy"),
+    "energy": ("singleprice",),
+    "off-peak": ("offpeak",),
 }
 
 

@@ -45,9 +45,13 @@ function nearest(from, [dx, dy]) {
 /* A live update never moves a row under the pointer or the focus: such a part waits until it is left. */
 const rows = (node) => [...node.querySelectorAll("[data-row]")].map((row) => row.dataset.row).join();
 if (window.Idiomorph) {
+  /* What somebody is typing is newer than any answer. */
+  Idiomorph.defaults.ignoreActiveValue = true;
   Idiomorph.defaults.callbacks.beforeNodeMorphed = (old, fresh) => {
     if (!(old instanceof Element) || !(fresh instanceof Element)) return true;
     if (old.tagName === "DETAILS" && old.open) fresh.setAttribute("open", "");
+    /* A part of a form that somebody closed stays closed, unless a field in it is refused. */
+    if (old.tagName === "DETAILS" && !old.open && old.closest("#builder") && !fresh.querySelector("[aria-invalid]")) fresh.removeAttribute("open");
     const held = "steady" in old.dataset && old.matches(":hover, :focus-within") && rows(old) !== rows(fresh);
     if (held) old.dataset.waiting = "";
     return !held;
@@ -67,7 +71,7 @@ document.addEventListener("htmx:sseOpen", () => document.documentElement.removeA
 
 /* A chart wider than the screen begins at its end: now, and what comes next. */
 document.addEventListener("DOMContentLoaded", () => {
-  for (const chart of document.querySelectorAll(".chart-wide")) chart.scrollLeft = chart.scrollWidth;
+  for (const chart of document.querySelectorAll(".chart-wide:not(.from-start)")) chart.scrollLeft = chart.scrollWidth;
 });
 
 /* A click elsewhere closes the menu. */

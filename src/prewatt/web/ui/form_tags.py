@@ -1,0 +1,222 @@
+"""Template tags for the form of a plan: fields by path, each with its own refusal beside it.
+
+The context has ``form`` (`console.plan_state`) and ``refusal`` (`console.plan_fields`), None where the
+form is a plan. Built in to every template, as ``tags`` is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django import template
+from django.template.context import Context
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from prewatt.web.ui import refusals, sentences
+
+register = template.Library()
+
+
+@register.simple_tag(takes_context=True)
+def field(
+    context: Context,
+    path: str,
+    label: str,
+    hint: str = "",
+    kind: str = "text",
+    *,
+    bare: bool = False,
+) -> SafeString:
+    """An input with its label, hint and refusal; ``bare`` inside a table, whose head is the label."""
+    value = _value(context, path)
+    control = format_html(
+        '<input class="input" id="{}" name="{}" value="{}" autocomplete="off"{}{}>',
+        field_id(path),
+        path,
+        value,
+        SafeString(' inputmode="decimal"') if kind == "number" else "",
+        _described(context, path, label if bare else "", bool(hint)),
+    )
+    return _framed(context, path, "" if bare else label, control, hint)
+
+
+@register.simple_tag(takes_context=True)
+def area(context: Context, path: str, label: str, hint: str = "", rows: int = 2) -> SafeString:
+    """A text of several lines; a plan's own texts are one line each, breaks become spaces."""
+    control = format_html(
+        '<textarea class="input" id="{}" name="{}" rows="{}"{}>{}</textarea>',
+        field_id(path),
+        path,
+        rows,
+        _described(context, path, "", bool(hint)),
+        _value(context, path),
+    )
+    return _framed(context, path, label, control, hint)
+
+
+@register.simple_tag(takes_context=True)
+def choose(
+    context: Context, path: str, label: str, options: Any, hint: str = "", *, bare: bool = False
+) -> SafeString:
+    """A choice among (value, text) pairs, or the codes of a table of sentences by its name."""
+    value = _value(context, path)
+    pairs = getattr(sentences, options).items() if isinstance(options, str) else options
+    control = format_html(
+        '<select class="input" id="{}" name="{}"{}>{}</select>',
+        field_id(path),
+        path,
+        _described(context, path, label if bare else "", bool(hint)),
+        _options(pairs, value),
+    )
+    return _framed(context, path, "" if bare else label, control, hint)
+
+
+@register.simple_tag(takes_context=True)
+def tick(context: Context, path: str, label: str) -> SafeString:
+    """A box to tick; unticked it says nothing."""
+    return format_html(
+        '<label class="tick" for="{0}"><input type="checkbox" id="{0}" name="{1}" value="1"{2}{3}>{4}'
+        "</label>{5}",
+        field_id(path),
+        path,
+        SafeString(" checked") if _value(context, path) else "",
+        _described(context, path, "", hint=False),
+        label,
+        fault(context, path),
+    )
+
+
+@register.simple_tag(takes_context=True)
+def ticks(context: Context, path: str, label: str, options: Any) -> SafeString:
+    """Boxes of which any number is ticked, sent together under one name."""
+    chosen = _found(context, path)
+    chosen = chosen if isinstance(chosen, list) else []
+    pairs = getattr(sentences, options).items() if isinstance(options, str) else options
+    boxes = format_html_join(
+        "",
+        '<label class="tick"><input type="checkbox" name="{}[]" value="{}"{}>{}</label>',
+        (
+            (path, value, SafeString(" checked") if value in chosen else "", text)
+            for value, text in pairs
+        ),
+    )
+    return format_html(
+        '<fieldset class="field" id="{}"><legend>{}</legend><div class="row ticks">{}</div>{}</fieldset>',
+        field_id(path),
+        label,
+        boxes,
+        fault(context, path),
+    )
+
+
+@register.simple_tag(takes_context=True)
+def radio(context: Context, path: str, value: str, label: str) -> SafeString:
+    """One radio button of a table; its name is its row and column."""
+    return format_html(
+        '<input type="radio" name="{}" value="{}" aria-label="{}"{}>',
+        path,
+        value,
+        label,
+        SafeString(" checked") if _value(context, path) == str(value) else "",
+    )
+
+
+@register.simple_tag(takes_context=True)
+def fault(context: Context, path: str) -> SafeString:
+    """The refusal of this very field or part, if it is the one that is refused."""
+    refusal = context.get("refusal")
+    if refusal is None or refusal.path != path:
+        return SafeString("")
+    value = _found(context, path)
+    said = refusals.sentence(refusal.reason, value if isinstance(value, str) else None)
+    return format_html(
+        '<p class="error" id="{}-why">{} <span class="mono place">{}</span></p>',
+        field_id(path),
+        said,
+        refusal.place,
+    )
+
+
+@register.filter
+def field_id(path: str) -> str:
+    """The id of a field, by its path."""
+    return f"f-{path.replace('.', '-')}"
+
+
+@register.filter
+def within(refusal: Any, parts: str) -> bool:
+    """Whether a refusal lies in one of these parts (``"fees standing"``): such a part is open."""
+    return refusal is not None and refusal.path.split(".")[0] in parts.split()
+
+
+@register.filter
+def refusal_text(refusal: Any) -> str:
+    """A refusal in words."""
+    return refusals.sentence(refusal.reason)
+
+
+@register.simple_tag
+def join(*parts: object) -> str:
+    """A path of its parts: ``{% join "bands" forloop.counter0 "label" as path %}``."""
+    return ".".join(str(part) for part in parts)
+
+
+@register.filter
+def at(rows: Any, key: Any) -> Any:
+    """An entry of a list or mapping."""
+    return rows[key]
+
+
+def _options(pairs: Iterable[tuple[Any, Any]], value: str) -> SafeString:
+    return format_html_join(
+        "",
+        '<option value="{}"{}>{}</option>',
+        (
+            (each, SafeString(" selected") if str(each) == value else "", text)
+            for each, text in pairs
+        ),
+    )
+
+
+def _found(context: Context, path: str) -> Any:
+    found: Any = context.get("form")
+    for part in path.split("."):
+        if isinstance(found, list):
+            found = found[int(part)] if part.isdigit() and int(part) < len(found) else ""
+        elif isinstance(found, Mapping):
+            found = found.get(part, "")
+        else:
+            return ""
+    return found
+
+
+def _value(context: Context, path: str) -> str:
+    found = _found(context, path)
+    return found if isinstance(found, str) else ""
+
+
+def _described(context: Context, path: str, label: str, hint: bool) -> SafeString:
+    """The attributes that tie a control to its name, hint and refusal."""
+    refusal = context.get("refusal")
+    wrong = refusal is not None and refusal.path == path
+    name = field_id(path)
+    tied = " ".join([*([f"{name}-hint"] if hint else ()), *([f"{name}-why"] if wrong else ())])
+    return format_html(
+        "{}{}{}",
+        format_html(' aria-label="{}"', label) if label else "",
+        format_html(' aria-describedby="{}"', tied) if tied else "",
+        SafeString(' aria-invalid="true"') if wrong else "",
+    )
+
+
+def _framed(context: Context, path: str, label: str, control: SafeString, hint: str) -> SafeString:
+    name = field_id(path)
+    return format_html(
+        '<div class="field">{}{}{}{}</div>',
+        format_html('<label for="{}">{}</label>', name, label) if label else "",
+        control,
+        format_html('<p class="hint" id="{}-hint">{}</p>', name, hint) if hint else "",
+        fault(context, path),
+    )

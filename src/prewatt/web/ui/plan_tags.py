@@ -1,0 +1,186 @@
+"""Template tags for tariffs: the plan in words, its pictures, its differences.
+
+Built in to every template, as ``tags`` is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from django import template
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext, ngettext
+
+from prewatt.core.money import format_price
+from prewatt.core.tariff import Tariff
+from prewatt.core.trial import Bin
+from prewatt.reports.tariff_changes import Change
+from prewatt.reports.tariff_picture import BandTone, SeasonStairs, SeasonWeek, stairs_of, weeks_of
+from prewatt.web.ui import differences, plan, plan_charts
+from prewatt.web.ui import format as fmt
+from prewatt.web.ui.tags import lang
+
+register = template.Library()
+
+
+@register.filter
+def plan_sections(tariff: Tariff) -> tuple[plan.Section, ...]:
+    """The plan in sentences."""
+    return plan.sections(tariff, lang())
+
+
+@register.filter
+def plan_weeks(tariff: Tariff) -> list[dict[str, Any]]:
+    """Each season's week with its title, its bands and whether it is worth a picture."""
+    weeks = weeks_of(tariff)
+    return [
+        {
+            "week": week,
+            "name": str(week.season),
+            "title": plan.season_title(tariff, week.season, lang()) if len(weeks) > 1 else "",
+            "bands": [_band(tariff, week, tone) for tone in week.bands],
+        }
+        for week in weeks
+    ]
+
+
+@register.filter
+def has_week(tariff: Tariff) -> bool:
+    """Whether prices differ by time at all; a week of one colour says less than a sentence."""
+    return len(tariff.bands) > 1
+
+
+def _band(tariff: Tariff, week: SeasonWeek, tone: BandTone) -> dict[str, Any]:
+    band = tariff.bands[tone.band]
+    prices = [format_price(each, currency=tariff.currency) for each in band.prices_nano_per_kwh]
+    return {
+        "swatch": plan_charts.swatch(tone),
+        "name": plan.band_names(tariff)[tone.band],
+        "prices": prices,
+        "hours": plan.hours_text(tariff, week.season, tone.band, lang()),
+    }
+
+
+@register.simple_tag
+def week_chart(
+    tariff: Tariff, week: SeasonWeek, before: Tariff | str = "", name: str = ""
+) -> SafeString:
+    """A season's week as a heat map; what differs from ``before`` is outlined."""
+    changed: tuple[plan_charts.Changed, ...] = ()
+    if isinstance(before, Tariff):
+        changed = plan_charts.changed_hours(before, tariff, week.season)
+    return plan_charts.week_chart(tariff, week, lang(), name or str(week.season), changed)
+
+
+@register.filter
+def plan_stairs(tariff: Tariff) -> list[dict[str, Any]]:
+    """The steps as stairs, with the seasons that they hold in, and as a table."""
+    found = stairs_of(tariff)
+    return [
+        {
+            "stairs": each,
+            "name": str(number),
+            "title": fmt.listed(
+                (plan.season_title(tariff, season, lang()) for season in each.seasons), lang()
+            )
+            if len(found) > 1
+            else "",
+            "table": _stair_table(tariff, each),
+        }
+        for number, each in enumerate(found)
+    ]
+
+
+def _stair_table(tariff: Tariff, stairs: SeasonStairs) -> list[dict[str, Any]]:
+    """A row for each band: its name and, for each step, until where at which price."""
+    names = plan.band_names(tariff)
+    return [
+        {
+            "swatch": plan_charts.swatch(stair.tone),
+            "name": names[stair.tone.band],
+            "treads": [
+                {
+                    "until": ""
+                    if tread.until_wh is None
+                    else fmt.energy_exact(tread.until_wh, lang()),
+                    "price": format_price(tread.price_nano_per_kwh, currency=tariff.currency),
+                }
+                for tread in stair.treads
+            ],
+        }
+        for stair in stairs.stairs
+    ]
+
+
+@register.filter
+def plan_counting(tariff: Tariff) -> str:
+    """From when steps count and what their limits are multiplied by."""
+    return plan.counting(tariff, lang())
+
+
+@register.simple_tag
+def stairs_chart(tariff: Tariff, stairs: SeasonStairs, name: str) -> SafeString:
+    """The steps of some seasons as a picture."""
+    return plan_charts.stairs_chart(tariff, stairs, lang(), name)
+
+
+@register.simple_tag
+def effect_chart(bins: tuple[Bin, ...]) -> SafeString:
+    """Accounts by how much their charge changes."""
+    return plan_charts.effect_chart(bins, lang())
+
+
+@register.filter
+def bin_name(each: Bin) -> str:
+    """A column of the effect chart."""
+    return plan_charts.bin_name(each)
+
+
+@register.simple_tag
+def difference_lines(changes: tuple[Change, ...], currency: str) -> list[differences.Line]:
+    """What changes, as rows."""
+    return differences.lines(changes, currency, lang())
+
+
+@register.filter
+def plan_traits(tariff: Tariff) -> str:
+    """What a plan has, in a few words: `2 seasons, 4 bands, 3 steps, tax`."""
+    steps = max(len(band.prices_nano_per_kwh) for band in tariff.bands)
+    counted = (
+        (len(tariff.seasons), ngettext("%(n)s season", "%(n)s seasons", len(tariff.seasons))),
+        (len(tariff.bands), ngettext("%(n)s band", "%(n)s bands", len(tariff.bands))),
+        (steps, ngettext("%(n)s step", "%(n)s steps", steps)),
+    )
+    traits = [text % {"n": n} for n, text in counted if n > 1]
+    parts = (
+        (tariff.dated, gettext("standing charge")),
+        (tariff.usage_fees, gettext("fee")),
+        (tariff.minimum, gettext("minimum")),
+        (tariff.demand, gettext("demand")),
+        (tariff.taxes, gettext("tax")),
+        (tariff.allowances, gettext("free energy or rebate")),
+        (tariff.overlays, gettext("announced prices")),
+        (tariff.debt, gettext("debt recovery")),
+        (tariff.temporary, gettext("ends by itself")),
+    )
+    traits += [text for part, text in parts if part]
+    return fmt.listed(traits or [gettext("one price")], lang())
+
+
+@register.filter
+def code_path(code: str) -> str:
+    """A tariff's code as a part of an address."""
+    return quote(code, safe="")
+
+
+@register.filter
+def percent(ppm: int) -> str:
+    """A share."""
+    return fmt.percent(ppm)
+
+
+@register.filter
+def change_percent(ppm: int | None) -> str:
+    """A change, with its sign."""
+    return "" if ppm is None else fmt.percent(ppm, signed=True)
