@@ -186,6 +186,15 @@ def test_whole_usage_reprices_what_every_band_used_in_the_window_when_a_step_is_
     assert rated.state.step_wh.tolist() == [[4000, 1000]]
 
 
+def test_two_limits_that_scaling_makes_equal_are_both_reached_at_once() -> None:
+    steps = {"window": "month", "kind": "whole_usage", "limits": ["0.004", "0.005"]}
+    tariff = plan({"steps": steps | {"scale": "contracted_kw"}})
+    # 1.2 and 1.5 Wh, cut off.
+    terms = AccountTerms(*(np.array([each]) for each in (1, 300, 0)))
+    rated = rate(tariff, (noon(2025, 5, 1), 2), terms=terms)
+    assert lines(rated) == [(1, 0, 100_000_000, 100), (1, 2, 400_000_000, 400 + 300)]
+
+
 def test_where_each_band_counts_by_itself_only_its_own_usage_reaches_its_step() -> None:
     steps = WHOLE["steps"] | {"scope": "each"}
     at = noon(2025, 5, 1)
