@@ -342,6 +342,26 @@ def test_steps_are_shared_out_over_the_bands_or_taken_in_the_order_of_time() -> 
     assert _total(in_order) == 400_000 + 200_000 + 3_000_000
 
 
+@pytest.mark.parametrize(
+    ("used_wh", "step", "total"), [(10_000, 0, 1_000_000), (10_001, 1, 3_000_300)]
+)
+@pytest.mark.parametrize("allocation", list(Allocation))
+def test_whole_usage_is_at_the_step_that_it_reaches(
+    allocation: Allocation, used_wh: int, step: int, total: int
+) -> None:
+    energy = {
+        "unit": "kWh",
+        "bands": {"any": {"prices": ["0.10", "0.30"]}},
+        "steps": {"window": "month", "limits": ["10"], "kind": "whole_usage"},
+    }
+    load = _hours("UTC", date(2025, 6, 2), [4_000, used_wh - 4_000])
+    (month,) = bill_intervals(
+        _plan(energy), LocalCalendar("UTC"), load, allocation=allocation
+    ).months
+    assert month.total == total
+    assert month.energy[-1].step == step
+
+
 @pytest.mark.parametrize(("day", "hours"), [(date(2025, 10, 26), 25), (date(2025, 3, 30), 23)])
 def test_a_day_of_25_hours_bills_25_hours_and_one_standing_charge(day: date, hours: int) -> None:
     plan = _plan(FLAT, standing={"per_day": "0.50"})
