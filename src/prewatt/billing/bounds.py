@@ -90,6 +90,93 @@ def bound_lines(
     return _settle(asked, due, kept)
 
 
+def rebuilt_bound_lines(accounts: Sequence[DayAccount], spans: Mapping[int, Span]) -> list[Line]:
+    """What is due to bounds once everything they count is counted anew, since the touched days.
+
+    For plans that have changed behind what was posted: energy is added up again from the posted
+    intervals, and a period that the plan no longer knows gives back what it was settled with.
+    """
+    asked = {
+        account.account_id: account for account in accounts if spans[account.account_id].touched
+    }
+    if not asked:
+        return []
+    first_day = {key: min(spans[key].touched) for key in asked}
+    known = _known_periods(first_day)
+    wanted = known | {
+        period
+        for key, account in asked.items()
+        for day in sorted(spans[key].touched)
+        for period in _periods_on(account.plan, key, day)
+    }
+    _count_anew(asked, wanted)
+    kept = _kept(sorted(wanted, key=_order))
+    due = [
+        period
+        for period in sorted(wanted, key=_order)
+        if kept[period].is_settled
+        or period.until <= spans[period.account_id].finished_end
+        or asked[period.account_id].is_closed
+    ]
+    return _settle(asked, due, kept)
+
+
+def _order(period: Period) -> tuple[int, int, Component]:
+    return period.account_id, period.first, period.component
+
+
+def _known_periods(first_day: Mapping[int, int]) -> set[Period]:
+    """The periods that the accounts have rows of and that reach beyond a day."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT b.account_id, b.component, b.first_day, b.until_day
+               FROM unnest(%s::bigint[], %s::integer[]) AS n(account_id, first_day)
+               JOIN bound_period b ON b.account_id = n.account_id AND b.until_day > n.first_day""",
+            [list(first_day), list(first_day.values())],
+        )
+        return {
+            Period(account_id, Component(component), first, until)
+            for account_id, component, first, until in cursor.fetchall()
+        }
+
+
+def _count_anew(accounts: Mapping[int, DayAccount], periods: set[Period]) -> None:
+    """Add the energy of periods up again, from what was posted of it."""
+    if not periods:
+        return
+    energy: defaultdict[Period, int] = defaultdict(int, dict.fromkeys(periods, 0))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT i.account_id,
+                      ((i.from_at AT TIME ZONE p.time_zone)::date - DATE '1970-01-01') AS day,
+                      sum(i.charge_energy)::bigint
+               FROM account_state s JOIN property p ON p.id = s.property_id
+               JOIN interval i ON i.account_id = s.account_id
+                   AND i.interval_no <= s.posted_interval_no
+               WHERE s.account_id = ANY(%s) GROUP BY 1, 2""",
+            [sorted({period.account_id for period in periods})],
+        )
+        first = min(period.first for period in periods)
+        for account_id, day, micro in cursor.fetchall():
+            if day >= first:
+                for period in _periods_on(accounts[account_id].plan, account_id, day):
+                    if period in energy:
+                        energy[period] += micro
+        cursor.execute(
+            """INSERT INTO bound_period AS b (account_id, component, first_day, until_day,
+                   property_id, energy)
+               SELECT * FROM unnest(%s::bigint[], %s::smallint[], %s::integer[], %s::integer[],
+                   %s::bigint[], %s::bigint[])
+               ON CONFLICT (account_id, component, first_day, until_day)
+               DO UPDATE SET energy = excluded.energy""",
+            [
+                *_keys(list(energy)),
+                [accounts[each.account_id].property_id for each in energy],
+                list(energy.values()),
+            ],
+        )
+
+
 def _bounds(tariff: Tariff) -> list[tuple[Component, Bound]]:
     found = ((Component.MINIMUM, tariff.minimum), (Component.MAXIMUM, tariff.maximum))
     return [(component, bound) for component, bound in found if bound is not None]

@@ -19,15 +19,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-import numpy as np
 from django.db import connection
 
 from prewatt.access.scope import Actor, scope
 from prewatt.billing.bounds import bound_lines, has_bound
+from prewatt.billing.day_charges import SOURCE, dated_charges, store_carries
+from prewatt.billing.day_corrections import put_right
 from prewatt.billing.day_legs import Line, legs_of, with_tax
 from prewatt.billing.days import (
     NEVER_US,
-    DatedRows,
     DayAccount,
     DayPlan,
     by_plan,
@@ -37,15 +37,13 @@ from prewatt.billing.days import (
     tariffs_where,
 )
 from prewatt.billing.peaks import Span, demand_lines, has_demand
-from prewatt.core.accounts import CounterAccount, TransferKind
-from prewatt.core.civil_time import instant_us, utc_datetime
-from prewatt.core.dated import DayParts, accrue_parts
+from prewatt.core.accounts import TransferKind
+from prewatt.core.civil_time import instant_us
 from prewatt.core.rating import Component
 from prewatt.core.tariff.model import Collect
 from prewatt.core.taxes import EffectiveTax
 from prewatt.ledger.operations import Leg
 
-SOURCE: Final = {Component.STANDING: "daily.standing", Component.FEE: "daily.fee"}
 #: Charges that a recharge collects for its whole month, and what is given back of them.
 COLLECTED: Final = "daily.collected"
 
@@ -140,19 +138,17 @@ def daily_legs(
         [each for each in accounts if has_demand(each) or has_bound(each)], ranges
     )
     spans = _spans(reach, energy)
-    taken_back: dict[int, list[Leg]] = {}
-    lines = []
-    if lives_changed:
-        taken_back, lines = _put_right(accounts, until_us)
-    lines += [
+    by_id = {each.account_id: each for each in accounts}
+    # Before the new days: their remainders follow those of the days that were put right.
+    right = put_right(accounts, dict.fromkeys(by_id, until_us)) if lives_changed else {}
+    lines = [
         *_dated_lines(accounts, reach),
         *_settled_collections(accounts, reach),
         *demand_lines(accounts, spans),
         *bound_lines(accounts, spans, energy),
     ]
-    by_id = {each.account_id: each for each in accounts}
     legs = legs_of(with_tax(lines, by_id), by_id)
-    for account_id, own in taken_back.items():
+    for account_id, own in right.items():
         legs[account_id] = [*own, *legs.get(account_id, ())]
     store_carries(accounts, [reach[each.account_id].through for each in accounts])
     return legs
@@ -229,144 +225,6 @@ def _dated_lines(accounts: Sequence[DayAccount], reach: Mapping[int, _Reach]) ->
 
 def _begun(account: DayAccount, reach: _Reach) -> list[tuple[int, int]]:
     return account.owed_ranges(reach.begun_from, reach.begun_end)
-
-
-def dated_charges(
-    rows: DatedRows,
-    wanted: Sequence[tuple[DayAccount, int, int]],
-    source: Mapping[Component, str],
-    *,
-    sign: int = 1,
-) -> list[Line]:
-    """The lines of (account, first, end) ranges of days, ranges of one account in order.
-
-    Moves the accounts' carries. ``sign`` -1 gives the days back.
-    """
-    row, which = rows.of_days(
-        np.array([first for _, first, _ in wanted], dtype=np.int64),
-        np.array([end for _, _, end in wanted], dtype=np.int64),
-    )
-    if row.size == 0:
-        return []
-    owners = list({account.account_id: account for account, _, _ in wanted}.values())
-    position = {account.account_id: at for at, account in enumerate(owners)}
-    owner = np.array([position[account.account_id] for account, _, _ in wanted])[which]
-    entry = rows.entry[row]
-    component = np.array([int(each.component) for each in rows.entries])[entry]
-    micro = np.zeros(row.size, dtype=np.int64)
-    for each in (Component.STANDING, Component.FEE):
-        chosen = np.flatnonzero(component == each)
-        parts = rows.parts.take(row[chosen])
-        carry = np.array([_carry(account, each) for account in owners], dtype=np.int64)
-        micro[chosen], carry = accrue_parts(
-            account_index=owner[chosen],
-            parts=DayParts(sign * parts.micro, sign * parts.rest),
-            carry=carry,
-        )
-        for account, rest in zip(owners, carry.tolist(), strict=True):
-            _set_carry(account, each, rest)
-    return [
-        Line(
-            owners[who].account_id, day, day + 1, rows.entries[at].component,
-            rows.entries[at].code, amount, rows.entries[at].tax,
-            source[rows.entries[at].component],
-        )
-        for who, day, at, amount in zip(
-            owner.tolist(), rows.day[row].tolist(), entry.tolist(), micro.tolist(), strict=True
-        )
-        if amount
-    ]  # fmt: skip
-
-
-def _carry(account: DayAccount, component: Component) -> int:
-    return account.carry_standing if component is Component.STANDING else account.carry_fee
-
-
-def _set_carry(account: DayAccount, component: Component, rest: int) -> None:
-    if component is Component.STANDING:
-        account.carry_standing = rest
-    else:
-        account.carry_fee = rest
-
-
-# --- days that changed hands after they were posted ---
-
-
-def _put_right(
-    accounts: Sequence[DayAccount], since_us: int
-) -> tuple[dict[int, list[Leg]], list[Line]]:
-    """Take back posted days from ``since_us`` on that are not an account's, charge those missing.
-
-    A move is often written down days after it happened; by then the former payer was charged for
-    days that are the next one's.
-    """
-    legs: dict[int, list[Leg]] = {}
-    lines: list[Line] = []
-    for account in accounts:
-        first = max(account.plan.day_at(since_us), account.opening_day)
-        end = account.daily_through + 1
-        if first >= end:
-            continue
-        owed = {day for a, b in account.owed_ranges(first, end) for day in range(a, b)}
-        posted = _posted_days(account, first, end)
-        wrong = [leg for day, own in posted.items() if day not in owed for leg in own]
-        if wrong:
-            legs[account.account_id] = wrong
-        rows = dated_rows(account.plan, first, end, Collect.DAILY)
-        # A day of less than a micro-unit has no transfer to be missed by.
-        charged = set(rows.day[rows.parts.micro > 0].tolist())
-        missing = sorted((owed & charged) - posted.keys())
-        if missing:
-            lines += dated_charges(rows, [(account, day, day + 1) for day in missing], SOURCE)
-    return legs, lines
-
-
-def _posted_days(account: DayAccount, first: int, end: int) -> dict[int, list[Leg]]:
-    """What takes back each posted day of [first, end) that was not taken back before, by day."""
-    starts = account.plan.starts_us(first, end + 1)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            _POSTED_DAYS,
-            [
-                account.account_id,
-                int(TransferKind.DAILY),
-                list(SOURCE.values()),
-                utc_datetime(int(starts[0])),
-            ],
-        )
-        rows = cursor.fetchall()
-    found: defaultdict[int, list[Leg]] = defaultdict(list)
-    for event, seq, component, counter, amount, begin, finish, code, rate, reason in rows:
-        day = account.plan.day_at(instant_us(finish) - 1)
-        if first <= day < end:
-            found[day].append(
-                Leg(
-                    account_id=account.account_id,
-                    kind=TransferKind.CORRECTION,
-                    component=component,
-                    counter_account=CounterAccount(counter),
-                    amount=-amount,
-                    service_from=max(begin, utc_datetime(account.books_us)),
-                    service_to=max(finish, utc_datetime(account.books_us)),
-                    reason=reason,
-                    tax_rate_ppm=rate,
-                    code=code,
-                    corrects_event_id=event,
-                    corrects_seq=seq,
-                )
-            )
-    return dict(found)
-
-
-_POSTED_DAYS = """
-SELECT t.event_id, t.seq, t.component, t.counter_account, t.amount, t.service_from, t.service_to,
-       t.code, t.tax_rate_ppm, t.reason
-FROM transfer t
-WHERE t.account_id = %s AND t.kind = %s AND t.reason = ANY(%s) AND t.service_to > %s
-  AND NOT EXISTS (SELECT FROM transfer c WHERE c.account_id = t.account_id
-                  AND c.corrects_event_id = t.event_id AND c.corrects_seq = t.seq)
-ORDER BY t.seq
-"""
 
 
 # --- charges that recharges collect ---
@@ -446,26 +304,3 @@ def _naming_collected(account: DayAccount, lines: Sequence[Line]) -> list[Line]:
         micro = line.micro if before is line else before.micro + line.micro
         summed[key] = replace(line, day=before.day, micro=micro, corrects=collected.get(line.code))
     return list(summed.values())
-
-
-def store_carries(accounts: Sequence[DayAccount], through: Sequence[int]) -> None:
-    """Write what days have moved of accounts; the caller holds their locks."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """UPDATE account_state s
-               SET daily_through = n.through, collected_through = n.collected,
-                   carry_standing = n.standing, daily_carry_fee = n.fee, daily_carry_tax = n.tax
-               FROM unnest(%s::bigint[], %s::integer[], %s::integer[], %s::bigint[], %s::bigint[],
-                   %s::bigint[]) AS n(account_id, through, collected, standing, fee, tax)
-               WHERE s.account_id = n.account_id""",
-            [
-                [each.account_id for each in accounts],
-                list(through),
-                [each.collected_through for each in accounts],
-                [each.carry_standing for each in accounts],
-                [each.carry_fee for each in accounts],
-                [each.carry_tax for each in accounts],
-            ],
-        )
-        if cursor.rowcount != len(accounts):
-            raise AssertionError(f"{len(accounts)} accounts meant, {cursor.rowcount} moved")

@@ -92,6 +92,46 @@ def demand_lines(accounts: Sequence[DayAccount], spans: Mapping[int, Span]) -> l
     return _accrue(cells)
 
 
+def orphaned_demand_lines(accounts: Sequence[DayAccount], spans: Mapping[int, Span]) -> list[Line]:
+    """What gives back charges of touched days that no version of the plan has on them any more."""
+    lines = []
+    for account in accounts:
+        touched = spans[account.account_id].touched
+        if not touched:
+            continue
+        first, end = min(touched), max(touched) + 1
+        terms = _demands_by_day(account.plan.stretches(first, end))
+        for (month, code), days in _posted_by_month(account, first, end).items():
+            kept = {day for day in days if any(each.code == code for each in terms[day])}
+            gone = sum(posted for day, posted in days.items() if day not in kept)
+            if gone and not kept:
+                day = min(month[1], end) - 1
+                tax = account.plan.stretch_at(day).tax(Taxable.DEMAND)
+                lines.append(
+                    Line(
+                        account.account_id, day, day + 1, Component.DEMAND, code, -gone, tax, SOURCE
+                    )
+                )  # fmt: skip
+    _store_posted(lines, {account.account_id: account for account in accounts})
+    return lines
+
+
+def _posted_by_month(
+    account: DayAccount, first: int, end: int
+) -> dict[tuple[tuple[int, int], str], dict[int, int]]:
+    """What was posted under the days [first, end), by (month, code) and day."""
+    found: defaultdict[tuple[tuple[int, int], str], dict[int, int]] = defaultdict(dict)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT local_day, code, posted FROM demand_day
+               WHERE account_id = %s AND local_day >= %s AND local_day < %s""",
+            [account.account_id, first, end],
+        )
+        for day, code, posted in cursor.fetchall():
+            found[month_of(day), code][day] = posted
+    return dict(found)
+
+
 # --- measuring ---
 
 

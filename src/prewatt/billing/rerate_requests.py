@@ -17,7 +17,8 @@ def request_rerating(*, from_at: Mapping[int, datetime], reason: str, now: datet
     """Ask for accounts to be rated anew, each from its own instant on.
 
     An account that waits already keeps its reason and goes back to the earlier instant. One that
-    has no interval that ends after its instant has nothing to rate anew and is left out.
+    has no interval that ends after its instant, nor a day that was charged since, has nothing to
+    rate anew and is left out.
     """
     if not from_at:
         return
@@ -28,7 +29,8 @@ def request_rerating(*, from_at: Mapping[int, datetime], reason: str, now: datet
                SELECT s.property_id, s.account_id, v.from_at, %s, %s
                FROM unnest(%s::bigint[], %s::timestamptz[]) AS v(account_id, from_at)
                JOIN account_state s USING (account_id)
-               WHERE s.last_interval_at > v.from_at
+               WHERE (s.last_interval_at > v.from_at
+                      OR s.daily_through >= floor(extract(epoch FROM v.from_at) / 86400))
                ON CONFLICT (account_id) WHERE done_at IS NULL
                DO UPDATE SET from_at = least(rerate_request.from_at, excluded.from_at)""",
             [reason, now, accounts, [from_at[each] for each in accounts]],

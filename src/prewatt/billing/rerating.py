@@ -27,6 +27,7 @@ from django.db import connection
 
 from prewatt.access.scope import Actor, require, scope, system_actor
 from prewatt.audit.operations import record
+from prewatt.billing.day_corrections import correct_days
 from prewatt.billing.models import Tariff
 from prewatt.billing.operations import SelfApproval, advance_epoch
 from prewatt.billing.posting import post_chunk
@@ -208,11 +209,14 @@ def _rerate_chunk(
         if corrected:
             _post_and_write(actor, ground, history, correction, corrected, reason, now)
         _store_counts(ground, history, rated.state)
+    # Days that a wrong tariff, an exemption or a bound made cost something else.
+    by_days = correct_days(actor_code=actor.code, from_at=asked, now=now)
     _close_requests(asked, now)
-    if corrected:
-        changed = [each.account_id for each in corrected]
+    changed = sorted({*by_days, *(each.account_id for each in corrected)})
+    if changed:
         # Supply decides as the system does, whoever asked: all its gates hold for a correction too.
         look_again(actor=system_actor("rerating", actor.property_ids), account_ids=changed, now=now)
+    if corrected:
         _tell(corrected, now)
     return corrected
 

@@ -1,0 +1,224 @@
+"""Days that were posted and turn out otherwise: the wrong payer, the wrong tariff, an exemption.
+
+A day whose transfers are not what it owes now is taken back, each transfer named by the one that
+takes it back, and charged anew. Days of closed books stay as they are. Demand is measured and billed
+again for every month since, bounds are settled again, and the difference names the last transfer of
+the same charge and month.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from fractions import Fraction
+from typing import Any, Final
+
+from django.db import connection
+
+from prewatt.billing.bounds import rebuilt_bound_lines
+from prewatt.billing.day_charges import SOURCE, dated_charges, store_carries
+from prewatt.billing.day_legs import Line, legs_of, with_tax
+from prewatt.billing.days import (
+    DatedRows,
+    DayAccount,
+    charges_by_days,
+    dated_rows,
+    load_accounts,
+    tariffs_where,
+)
+from prewatt.billing.peaks import Span, demand_lines, month_of, orphaned_demand_lines
+from prewatt.core.accounts import CounterAccount, TransferKind
+from prewatt.core.civil_time import instant_us, utc_datetime
+from prewatt.core.dated import DATED_DENOMINATOR
+from prewatt.core.rating import Component
+from prewatt.core.tariff.model import Collect
+from prewatt.ledger.operations import Event, Leg, append_events, new_event_ids
+
+#: The tax on a line is cut off twice: over the lines of an account, and over its codes.
+_TAX_CUT: Final = 2
+
+
+def correct_days(
+    *, actor_code: str, from_at: Mapping[int, datetime], now: datetime
+) -> tuple[int, ...]:
+    """Post what the accounts' days since an instant cost otherwise now; returns whose changed.
+
+    One event for each account, in the caller's transaction and under the locks that it holds.
+    """
+    accounts = load_accounts(sorted(from_at), tariffs_where(charges_by_days))
+    since = {each.account_id: instant_us(from_at[each.account_id]) for each in accounts}
+    by_id = {each.account_id: each for each in accounts}
+    legs = put_right(accounts, since)
+    spans = {account_id: _span(by_id[account_id], at) for account_id, at in since.items()}
+    lines = [
+        *demand_lines(accounts, spans),
+        *orphaned_demand_lines(accounts, spans),
+        *rebuilt_bound_lines(accounts, spans),
+    ]
+    for account_id, own in legs_of(with_tax(_named(lines, by_id), by_id), by_id).items():
+        legs[account_id] = [*legs.get(account_id, ()), *own]
+    store_carries(accounts, [each.daily_through for each in accounts])
+    if legs:
+        append_events(
+            actor_code=actor_code,
+            events=[
+                Event(event, tuple(own))
+                for event, own in zip(new_event_ids(len(legs)), legs.values(), strict=True)
+            ],
+            now=now,
+        )
+    return tuple(sorted(legs))
+
+
+def _span(account: DayAccount, since_us: int) -> Span:
+    """All finished days since an instant, none of them new."""
+    end = account.daily_through
+    first = max(account.plan.day_at(max(since_us, account.books_us)), account.opening_day)
+    return Span(end, end, frozenset(range(first, end)))
+
+
+def put_right(accounts: Sequence[DayAccount], since_us: Mapping[int, int]) -> dict[int, list[Leg]]:
+    """Transfers that make posted days what they owe: standing charges, fees and their taxes.
+
+    Moves the accounts' carries; the caller stores them and books the transfers.
+    """
+    legs: dict[int, list[Leg]] = {}
+    for account in accounts:
+        begin_us = max(since_us[account.account_id], account.books_us)
+        first = max(account.plan.day_at(begin_us), account.opening_day)
+        end = account.daily_through + 1
+        if first < end:
+            own = _put_right(account, first, end)
+            if own:
+                legs[account.account_id] = own
+    return legs
+
+
+def _put_right(account: DayAccount, first: int, end: int) -> list[Leg]:
+    rows = dated_rows(account.plan, first, end, Collect.DAILY)
+    owed = {day for a, b in account.owed_ranges(first, end) for day in range(a, b)}
+    posted = _posted_days(account, first, end)
+    wrong = [
+        day
+        for day in range(first, end)
+        if not _is_right(rows, day, posted.get(day, ()), owed=day in owed)
+    ]
+    if not wrong:
+        return []
+    again = [(account, day, day + 1) for day in wrong if day in owed]
+    lines = dated_charges(rows, again, SOURCE) if again else []
+    by_id = {account.account_id: account}
+    charged = legs_of(with_tax(lines, by_id), by_id).get(account.account_id, [])
+    return [*(leg for day in wrong for leg in posted.get(day, ())), *charged]
+
+
+def _is_right(rows: DatedRows, day: int, posted: Sequence[Leg], *, owed: bool) -> bool:
+    """Whether a day's transfers are what it owes, but for the fractions that are cut off.
+
+    ``posted`` are the legs that would take the transfers back, so their amounts are charges.
+    """
+    found: defaultdict[tuple[int, str], int] = defaultdict(int)
+    for leg in posted:
+        found[leg.component, leg.code] += leg.amount
+    exact: defaultdict[tuple[int, str], Fraction] = defaultdict(Fraction)
+    if owed:
+        begin, end = rows.offset[day - rows.first], rows.offset[day - rows.first + 1]
+        for row in range(int(begin), int(end)):
+            entry = rows.entries[rows.entry[row]]
+            micro, rest = int(rows.parts.micro[row]), int(rows.parts.rest[row])
+            amount = micro + Fraction(rest, DATED_DENOMINATOR)
+            exact[int(entry.component), entry.code] += amount
+            for part in entry.tax.parts:
+                exact[int(Component.TAX), part.code] += part.share * amount
+    lines = sum(1 for component, _ in exact if component != Component.TAX)
+    return all(
+        abs(found[key] - exact[key]) <= (_TAX_CUT * lines if key[0] == Component.TAX else 1)
+        for key in found.keys() | exact.keys()
+    )
+
+
+def _posted_days(account: DayAccount, first: int, end: int) -> dict[int, list[Leg]]:
+    """What takes back each posted day of [first, end) that was not taken back before, by day."""
+    starts = account.plan.starts_us(first, end + 1)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _POSTED_DAYS,
+            [
+                account.account_id,
+                int(TransferKind.DAILY),
+                list(SOURCE.values()),
+                utc_datetime(int(starts[0])),
+            ],
+        )
+        rows = cursor.fetchall()
+    found: defaultdict[int, list[Leg]] = defaultdict(list)
+    for row in rows:
+        day = account.plan.day_at(instant_us(row[6]) - 1)
+        if first <= day < end:
+            found[day].append(_taking_back(account.account_id, row))
+    return dict(found)
+
+
+def _taking_back(account_id: int, row: tuple[Any, ...]) -> Leg:
+    event, seq, component, counter, amount, begin, finish, code, rate, reason = row
+    return Leg(
+        account_id=account_id,
+        kind=TransferKind.CORRECTION,
+        component=component,
+        counter_account=CounterAccount(counter),
+        amount=-amount,
+        service_from=begin,
+        service_to=finish,
+        reason=reason,
+        tax_rate_ppm=rate,
+        code=code,
+        corrects_event_id=event,
+        corrects_seq=seq,
+    )
+
+
+#: A day's transfers end with it, which tells the day; those of closed books end where the books open.
+_POSTED_DAYS = """
+SELECT t.event_id, t.seq, t.component, t.counter_account, t.amount, t.service_from, t.service_to,
+       t.code, t.tax_rate_ppm, t.reason
+FROM transfer t
+WHERE t.account_id = %s AND t.kind = %s AND t.reason = ANY(%s) AND t.service_to > %s
+  AND NOT EXISTS (SELECT FROM transfer c WHERE c.account_id = t.account_id
+                  AND c.corrects_event_id = t.event_id AND c.corrects_seq = t.seq)
+ORDER BY t.seq
+"""
+
+
+def _named(lines: Sequence[Line], accounts: Mapping[int, DayAccount]) -> list[Line]:
+    """The lines as corrections of the last transfer of the same charge in the same month."""
+    if not lines:
+        return []
+    starts = []
+    for line in lines:
+        begin, end = month_of(line.day)
+        plan = accounts[line.account_id].plan
+        starts.append(
+            (int(plan.starts_us(begin, begin + 1)[0]), int(plan.starts_us(end, end + 1)[0]))
+        )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT DISTINCT ON (n.at) n.at, t.event_id, t.seq
+               FROM unnest(%s::integer[], %s::bigint[], %s::text[], %s::timestamptz[],
+                   %s::timestamptz[]) AS n(at, account_id, code, begin_at, end_at)
+               JOIN transfer t ON t.account_id = n.account_id AND t.code = n.code
+                   AND t.component <> %s AND t.service_from >= n.begin_at
+                   AND t.service_from < n.end_at
+               ORDER BY n.at, t.seq DESC""",
+            [
+                list(range(len(lines))),
+                [line.account_id for line in lines],
+                [line.code for line in lines],
+                [utc_datetime(begin) for begin, _ in starts],
+                [utc_datetime(end) for _, end in starts],
+                int(Component.TAX),
+            ],
+        )
+        named = {at: (event, seq) for at, event, seq in cursor.fetchall()}
+    return [replace(line, corrects=named.get(at)) for at, line in enumerate(lines)]
