@@ -186,6 +186,35 @@ def test_whole_usage_reprices_what_every_band_used_in_the_window_when_a_step_is_
     assert rated.state.step_wh.tolist() == [[4000, 1000]]
 
 
+def test_limits_of_the_season_in_force_hold_for_a_count_that_goes_on() -> None:
+    seasons = {
+        "cold": [{"from": "06-01", "until": "05-01"}],
+        "warm": [{"from": "05-01", "until": "06-01"}],
+    }
+    limits = {"cold": ["2", "9"], "warm": ["1", "3"]}
+    tariff = plan({"seasons": seasons, "steps": {"window": "year", "limits": limits}})
+    rated = rate(tariff, (noon(2025, 4, 30), 1500), (noon(2025, 5, 1), 1000), (noon(2025, 6, 1), 9))
+    assert [line[:2] for line in lines(rated)] == [(1500, 0), (1000, 1), (9, 1)]
+    assert rated.state.step_wh.tolist() == [[2509]]
+
+
+def test_no_step_reprices_energy_at_an_announced_price_of_its_own() -> None:
+    at = noon(2025, 5, 1)
+    peak = PriceEvent(OverlayKind.CRITICAL_PEAK, "all", at, at + HOUR_US)
+    tariff = plan(WHOLE, overlays=[{"kind": "critical_peak", "group": "all", "price": "1"}])
+    rated = rate(tariff, (at, 2000), (at + HOUR_US, 2000), events=[peak])
+    assert lines(rated) == [
+        (2000, 0, 1_000_000_000, 2_000_000),
+        (1000, 0, 300_000_000, 300_000),
+        # Only the 1 kWh by day was too cheap, by 0.20.
+        (1000, 1, 500_000_000, 500_000 + 200_000),
+    ]
+    assert rated.state.step_wh.tolist() == [[2000, 0, 2000]]
+    each = WHOLE | {"steps": WHOLE["steps"] | {"scope": "each"}}
+    alone = rate(replace(tariff, steps=plan(each).steps), (at, 5000), events=[peak])
+    assert lines(alone) == [(5000, 0, 1_000_000_000, 5_000_000)]
+
+
 def test_two_limits_that_scaling_makes_equal_are_both_reached_at_once() -> None:
     steps = {"window": "month", "kind": "whole_usage", "limits": ["0.004", "0.005"]}
     tariff = plan({"steps": steps | {"scale": "contracted_kw"}})
@@ -388,6 +417,13 @@ def test_counts_go_on_between_versions_that_count_the_same() -> None:
     assert not counts_go_on(first, plan({"steps": {"window": "quarter", "limits": ["1", "3"]}}))
     assert not counts_go_on(plan(WHOLE), first)
     assert counts_go_on(plan(WHOLE), plan(WHOLE, billing_day=7))
+    for window, moved in (("billing_month", {"billing_day": 7}), ("year", {"year_from": "07-01"})):
+        counted = {"steps": {"window": window, "limits": ["1", "3"]}}
+        assert counts_go_on(plan(counted), plan(counted))
+        assert not counts_go_on(plan(counted), plan(counted, **moved))
+    peak = {"kind": "critical_peak", "group": "all"}
+    assert counts_go_on(plan(WHOLE), plan(WHOLE, overlays=[peak | {"adder": "1"}]))
+    assert not counts_go_on(plan(WHOLE), plan(WHOLE, overlays=[peak | {"price": "1"}]))
     assert not counts_go_on(first, replace(first, steps=None))
 
 
