@@ -78,13 +78,9 @@ class Month(Generic[A]):
     def amounts(self) -> dict[Part, A]:
         """Each part's sum."""
         return {
-            Part.ENERGY: self._sum(
-                [
-                    *[each.amount for each in self.energy],
-                    *[each.amount for each in self.usage_fees],
-                    *[each.amount for each in self.subsidies],
-                ]
-            ),
+            Part.ENERGY: self._sum([each.amount for each in self.energy])
+            + self._sum([each.amount for each in self.usage_fees])
+            + self._sum([each.amount for each in self.subsidies]),
             Part.FIXED: self._sum([each.amount for each in self.fixed]),
             Part.DEMAND: self._sum([each.amount for each in self.demand]),
             Part.MINIMUM: self.minimum + self.maximum,
