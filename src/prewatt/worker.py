@@ -14,6 +14,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
@@ -76,8 +77,9 @@ class Worker:
         finally:
             stopping.set()
             connection.close()
-            deliveries.join(_LAST_SEND_S)
-            chores.join(_LAST_SEND_S)
+            patience_ends = time.monotonic() + _LAST_SEND_S
+            for thread in (deliveries, chores):
+                thread.join(max(patience_ends - time.monotonic(), 0.0))
         if deliveries.is_alive():
             log.warning("ended while a channel had not answered; its message is tried again")
         if chores.is_alive():
@@ -141,14 +143,20 @@ class Worker:
         from prewatt.moves.lets import close_ended_lets
 
         now = self._clock()
+        chores: list[tuple[str, Callable[[], object]]] = [
+            ("trials", lambda: run_next_trial(now=now))
+        ]
         if self._chores_at is None or now - self._chores_at >= _CHORES_EVERY:
             self._chores_at = now
-            self._try("posting", lambda: self._post(now))
-            self._try("rerating", lambda: rate_anew(now=now))
-            self._try("lets", lambda: close_ended_lets(now=now))
-            self._try("partitions", lambda: self._make_partitions(now))
-        if not stopping.is_set():
-            self._try("trials", lambda: run_next_trial(now=now))
+            chores += [
+                ("posting", lambda: self._post(now)),
+                ("rerating", lambda: rate_anew(now=now)),
+                ("lets", lambda: close_ended_lets(now=now)),
+                ("partitions", lambda: self._make_partitions(now)),
+            ]
+        for name, chore in chores:
+            if not stopping.is_set():
+                self._try(name, chore)
 
     def _deliver_due(self, stopping: threading.Event) -> None:
         from prewatt.notify.tasks import deliver_pass
