@@ -143,8 +143,10 @@ WHERE i.property_id = ANY(%s) AND i.segment < 10000 AND i.revision < (
       AND c.meter_id = i.meter_id AND c.register_code = i.register_code
       AND c.start_at = i.start_at AND c.segment < 10000)
   AND (r.energy_wh IS NULL OR r.energy_wh <> -i.energy_wh
-       OR abs(r.charge_energy + i.charge_energy) > 1 OR abs(r.charge_fee + i.charge_fee) > 1
-       OR abs(r.charge_tax + i.charge_tax) > 1 OR abs(r.charge_subsidy + i.charge_subsidy) > 1)
+       OR abs(r.charge_energy + i.charge_energy) > 1
+       -- Shares of what was cut off an energy charge: even of several taxes they are a few millionths.
+       OR abs(r.charge_fee + i.charge_fee) > 9 OR abs(r.charge_tax + i.charge_tax) > 9
+       OR abs(r.charge_subsidy + i.charge_subsidy) > 9)
 """
 
 #: What an account has counted towards its steps and free energy is what it used in the window, or

@@ -11,7 +11,12 @@ from psycopg.conninfo import make_conninfo
 from tests.conftest import _use_database
 
 # Checks live outside test files and still explain what they found.
-pytest.register_assert_rewrite("tests.invariants.checks", "tests.invariants.places")
+pytest.register_assert_rewrite(
+    "tests.invariants.checks",
+    "tests.invariants.full_checks",
+    "tests.invariants.places",
+    "tests.invariants.stories",
+)
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,16 @@ from typing import Any, Final
 
 import pytest
 from django.db import connection
-from tests.invariants import checks
+from tests.invariants import checks, full_checks
 
+import prewatt.billing.accounts as accounts
 import prewatt.billing.charging as charging
 import prewatt.billing.ingestion as ingestion
+import prewatt.billing.late as late
+import prewatt.billing.legs as legs
 import prewatt.billing.posting as posting
 import prewatt.core.credit as credit
+import prewatt.core.steps as steps
 import prewatt.hes.ingest as ingest
 import prewatt.ledger.operations as ledger
 import prewatt.moves.operations as moves
@@ -25,6 +29,7 @@ import prewatt.supply.operations as supply
 import prewatt.vending.operations as vending
 from prewatt import walls
 from prewatt.core.credit import GateReading
+from prewatt.core.tariff.model import Window
 from prewatt.core.vocabulary import Gate, GateResult
 
 Patch = pytest.MonkeyPatch
@@ -93,6 +98,11 @@ def _a_leg_is_dropped(patch: Patch) -> None:
 def the_carry_is_forgotten(patch: Patch) -> None:
     """Each batch starts with no remainder, so fractions of a micro-unit vanish at its borders."""
     _loaded_otherwise(patch, "carry_energy")
+
+
+def _the_tax_carry_is_lost(patch: Patch) -> None:
+    """The same for the fractions of taxes alone."""
+    _loaded_otherwise(patch, "carry_tax")
 
 
 def _loaded_otherwise(patch: Patch, *names: str) -> None:
@@ -292,6 +302,77 @@ def _closed_periods_are_open(patch: Patch) -> None:
     patch.setattr(ledger, "_refuse_closed_period", lambda legs: None)
 
 
+def _steps_never_begin_anew(patch: Patch) -> None:
+    """The count of a month goes on in the next one."""
+    windows_of = steps.windows_of
+
+    def yearly(window: Window, *given: Any) -> Any:
+        return windows_of(Window.YEAR if window is Window.MONTH else window, *given)
+
+    patch.setattr(steps, "windows_of", yearly)
+
+
+def _counts_are_not_stored(patch: Patch) -> None:
+    """A batch counts towards steps, and the next one does not know."""
+    changes = accounts._changes
+
+    def forgetful(before: Any, moved: Any) -> Any:
+        added, stored = changes(before, moved)
+        return added, {name: each for name, each in stored.items() if name != "step_wh"}
+
+    patch.setattr(accounts, "_changes", forgetful)
+
+
+def _subsidies_are_charged(patch: Patch) -> None:
+    """What somebody else pays is taken from the wallet besides."""
+    move = charging.move_accounts
+
+    def wrongly(before: Any, moved: Any, now: Any) -> Any:
+        return move(before, replace(moved, subsidy=-moved.subsidy), now)
+
+    patch.setattr(charging, "move_accounts", wrongly)
+
+
+def _what_moves_steps_is_not_flagged(patch: Patch) -> None:
+    """Nobody is told that later usage would have had other steps."""
+    patch.setattr(charging, "request_rerating", lambda **given: None)
+
+
+def _everything_that_is_late_is_flagged(patch: Patch) -> None:
+    """Every reading that fills a gap has its account rated anew."""
+    patch.setattr(late, "_lane_moves", lambda *given, **more: True)
+
+
+def _late_usage_counts_as_of_now(patch: Patch) -> None:
+    """What is filled in continues the present count, not that of its own instant."""
+    enter = late._Book.counts
+
+    def present(self: Any, block: Any, state: Any) -> Any:
+        counts = enter(self, block, state)
+        return replace(counts, steps=state.step_wh[block.account].copy())
+
+    patch.setattr(late._Book, "counts", present)
+
+
+def _superseded_usage_stays_counted(patch: Patch) -> None:
+    """Charges are taken back, and the count that they were made by is not."""
+    patch.setattr(late, "_enter_reversals", lambda *given: None)
+
+
+def _every_interval_is_of_the_last_purchase(patch: Patch) -> None:
+    """A recharge begins a new count at once, also for what was used before it."""
+    patch.setattr(
+        charging,
+        "number_purchases",
+        lambda found, account, start_at_us, *, asked: found.purchase_no[account],
+    )
+
+
+def _what_is_cut_off_goes_to_nobody(patch: Patch) -> None:
+    """Each code of a fee or tax is posted what it comes to, and the rest is dropped."""
+    patch.setattr(legs, "divide", lambda total, exact: [round(each) for each in exact])
+
+
 def _of_gate(gate: Gate) -> Mutation:
     if gate is Gate.BALANCE_EXHAUSTED:
         change: Callable[[Patch], None] = _emergency_credit_is_not_counted
@@ -328,6 +409,33 @@ MUTATIONS: Final = (
     Mutation(7, "a_held_cut_is_forgotten", _a_held_cut_is_forgotten, _held),
     Mutation(9, "acknowledged_first", _acknowledged_first, checks.invariant_9),
     Mutation(9, "watermarks_first", _watermarks_first, checks.invariant_9),
+    Mutation(2, "steps_never_begin_anew", _steps_never_begin_anew, full_checks.full_usage),
+    Mutation(2, "counts_are_not_stored", _counts_are_not_stored, full_checks.full_usage),
+    Mutation(2, "the_tax_carry_is_lost", _the_tax_carry_is_lost, full_checks.full_usage),
+    Mutation(2, "subsidies_are_charged", _subsidies_are_charged, full_checks.full_usage),
+    Mutation(
+        2, "what_is_cut_off_goes_to_nobody", _what_is_cut_off_goes_to_nobody,
+        full_checks.full_usage,
+    ),
+    Mutation(
+        5, "what_moves_steps_is_not_flagged", _what_moves_steps_is_not_flagged,
+        full_checks.full_late,
+    ),
+    Mutation(
+        5, "everything_late_is_flagged", _everything_that_is_late_is_flagged,
+        full_checks.full_late,
+    ),
+    Mutation(
+        5, "late_usage_counts_as_of_now", _late_usage_counts_as_of_now, full_checks.full_late
+    ),
+    Mutation(
+        5, "superseded_usage_stays_counted", _superseded_usage_stays_counted,
+        full_checks.full_late,
+    ),
+    Mutation(
+        5, "every_interval_is_of_the_last_purchase", _every_interval_is_of_the_last_purchase,
+        full_checks.full_purchases,
+    ),
     Mutation(10, "documents_from_a_sequence", _documents_from_a_sequence, checks.invariant_10),
     Mutation(10, "documents_by_counting", _documents_by_counting, checks.invariant_10),
     Mutation(10, "closed_periods_are_open", _closed_periods_are_open, checks.invariant_10),

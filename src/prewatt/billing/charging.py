@@ -158,10 +158,7 @@ def _purchases(
     reversals: Reversals,
 ) -> tuple[Int64, Int64]:
     """The purchases of the intervals and of the reversals, where a timeline counts by purchase."""
-    countings = prices.timelines.countings
-    by_purchase = (countings.step_window == PURCHASE_KEY) | (
-        countings.allowance_window == PURCHASE_KEY
-    )
+    by_purchase = prices.timelines.countings.step_window == PURCHASE_KEY
     if not by_purchase.any():
         return accounts.purchase_no[account], accounts.purchase_no[reversals.account]
     everyone = np.concatenate([account, reversals.account])
@@ -212,13 +209,10 @@ def _is_behind(batch: _Batch, state: UsageState) -> npt.NDArray[np.bool_]:
     counting = batch.prices.timelines.counting[counted.segments.segment]
     is_counted = (countings.kind[counting] != CountKind.NONE) | (countings.free_wh[counting] > 0)
     behind: npt.NDArray[np.bool_] = is_counted & batch.lines.is_again[counted.segments.source_row]
-    for windows, present in (
-        (countings.step_window, state.step_window),
-        (countings.allowance_window, state.allowance_window),
-    ):
-        bought = windows[counting] == PURCHASE_KEY
-        if bought.any():
-            behind |= bought & (counted.purchase < current_purchase(present)[counted.account])
+    bought = countings.step_window[counting] == PURCHASE_KEY
+    if bought.any():
+        present = current_purchase(state.step_window)
+        behind |= bought & (counted.purchase < present[counted.account])
     return behind
 
 

@@ -109,6 +109,7 @@ def rate_late(
     blocks = _blocks(bench, usage, state)
     books = _open_books(bench, blocks, timelines)
     _enter_reversals(books, reversals, reversed_purchase, timelines, state)
+    blocks = [part for block in blocks for part in books[block.account].divided(block, usage)]
     parts: list[tuple[Int64, RatedUsage]] = []
     rerate_from: dict[int, int] = {}
     for turn in _turns(blocks):
@@ -155,7 +156,10 @@ class _Window:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Block:
-    """Segments of one account in one step window and one allowance window, in the order of time."""
+    """Segments of one account in one step window and one allowance window, in the order of time.
+
+    They are rated on from one count, so nothing else is used between them (``_Book.divided``).
+    """
 
     account: int
     rows: Int64
@@ -239,6 +243,17 @@ class _Book:
     def strike(self, identity: Int64) -> None:
         """Let stored rows no longer stand."""
         self.stored.stands[_among(self.identity, identity)] = False
+
+    def divided(self, block: _Block, usage: Counted) -> list[_Block]:
+        """The block in parts between which nothing was used that is stored already."""
+        start_us = usage.segments.start_at_us[block.rows]
+        used = self.stored.take(self.stored.stands & (self.stored.energy_wh > 0))
+        before = np.searchsorted(np.sort(used.from_us), start_us, side="left")
+        breaks = np.flatnonzero(before[1:] != before[:-1]) + 1
+        return [
+            replace(block, rows=rows, as_of_us=int(usage.segments.start_at_us[rows[0]]))
+            for rows in np.split(block.rows, breaks)
+        ]
 
     def counts(self, block: _Block, state: UsageState) -> _Counts:
         """What had been counted before a block; ``state`` holds the present counts."""
@@ -394,8 +409,7 @@ def _blocks(bench: Bench, usage: Counted, state: UsageState) -> list[_Block]:
 def _recharges(bench: Bench, usage: Counted) -> Mapping[int, Sequence[int]]:
     countings = usage.segments.timelines.countings
     counting = usage.segments.timelines.counting[usage.segments.segment]
-    bought = (countings.step_window == PURCHASE_KEY) | (countings.allowance_window == PURCHASE_KEY)
-    accounts = np.unique(usage.account[bought[counting]])
+    accounts = np.unique(usage.account[countings.step_window[counting] == PURCHASE_KEY])
     return recharge_instants(bench.account_id[accounts].tolist()) if accounts.size else {}
 
 

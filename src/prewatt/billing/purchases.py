@@ -33,10 +33,7 @@ def number_purchases(
     recharge, and those from before what is charged already.
     """
     number = accounts.purchase_no[account]
-    usage = accounts.usage
-    known = (usage.step_window == accounts.purchase_no) | (
-        usage.allowance_window == accounts.purchase_no
-    )
+    known = accounts.usage.step_window == accounts.purchase_no
     own = account[asked]
     doubtful = asked[
         (accounts.purchase_no[own] > 0)

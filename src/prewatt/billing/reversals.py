@@ -9,8 +9,10 @@ where exemptions changed since; then the charge itself is taken back, a micro-un
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from prewatt.core.bounds import Int64
 from prewatt.core.rating import CARRY_DENOMINATOR, Component, TimelineSet, UsageState
@@ -44,54 +46,74 @@ class Reversals:
 
 
 def take_back(rows: Reversals, timelines: TimelineSet, state: UsageState) -> dict[str, Int64]:
-    """The charges of the reversals, by column; the carries of ``state`` move in place."""
-    taken = {name: -rows.old[name] for name in CHARGES}
-    if len(rows) == 0:
-        return taken
-    carries = {
-        "charge_energy": (state.carry_energy, CARRY_DENOMINATOR[Component.ENERGY]),
-        "charge_fee": (state.carry_fee, CARRY_DENOMINATOR[Component.FEE]),
-        "charge_tax": (state.carry_tax, CARRY_DENOMINATOR[Component.TAX]),
-        "charge_subsidy": (state.carry_subsidy, CARRY_DENOMINATOR[Component.SUBSIDY]),
-    }
-    for at, row in enumerate(_rows(rows, timelines)):
-        account = int(rows.account[at])
-        for name, (carry, denominator) in carries.items():
-            charged = int(rows.old[name][at])
-            for exact in row[name]:
-                if abs(charged * denominator - exact) < denominator:
-                    whole, rest = divmod(int(carry[account]) - exact, denominator)
-                    taken[name][at], carry[account] = whole, rest
-                    break
-    return taken
-
-
-def _rows(rows: Reversals, timelines: TimelineSet) -> Iterator[dict[str, tuple[int, ...]]]:
-    """For each row and charge, what it can have been exactly, in the charge's denominator.
+    """The charges of the reversals, by column; the carries of ``state`` move in place.
 
     Python's integers, because a product of a high price overflows 64 bits; there are few rows.
     """
-    rules = timelines.rules
-    rule = timelines.rule[rows.segment]
-    columns = zip(
-        rows.old["energy_wh"].tolist(),
-        rows.old["price_nano"].tolist(),
-        rows.old["charge_energy"].tolist(),
-        rows.old["charge_fee"].tolist(),
-        (rules.fee_nano_per_kwh * _PPB_PER_PPM)[rule].tolist(),
-        rules.fee_share_ppb[rule].tolist(),
-        rules.energy_tax_ppb[rule].tolist(),
-        rules.fee_tax_ppb[rule].tolist(),
-        (rules.rebate_nano_per_kwh * _PPB_PER_PPM)[rule].tolist(),
-        strict=True,
+    taken: dict[str, list[int]] = {name: [] for name in CHARGES}
+    carries = (
+        (state.carry_energy, CARRY_DENOMINATOR[Component.ENERGY]),
+        (state.carry_fee, CARRY_DENOMINATOR[Component.FEE]),
+        (state.carry_tax, CARRY_DENOMINATOR[Component.TAX]),
+        (state.carry_subsidy, CARRY_DENOMINATOR[Component.SUBSIDY]),
     )
-    for wh, price, energy, fee, fee_per_kwh, fee_share, energy_tax, fee_tax, rebate in columns:
-        yield {
-            "charge_energy": (wh * price,),
-            "charge_fee": (wh * fee_per_kwh + energy * fee_share,),
-            "charge_tax": (energy * energy_tax + fee * fee_tax,),
-            "charge_subsidy": (
-                -wh * rebate,
-                -wh * rebate - energy * (energy_tax + _PPB),
-            ),
-        }
+    rates = _rates(rows, timelines)
+    charged = zip(*(rows.old[name].tolist() for name in CHARGES), strict=True)
+    usage = zip(rows.old["energy_wh"].tolist(), rows.old["price_nano"].tolist(), strict=True)
+    for account, (wh, price), was, rate in zip(
+        rows.account.tolist(), usage, charged, rates, strict=True
+    ):
+        back: tuple[int, ...] = ()
+        for name, (carry, denominator) in zip(CHARGES, carries, strict=True):
+            amount = -was[len(back)]
+            # Shares are of what is charged, so what is given back of them is of what is taken back.
+            for exact, given in zip(
+                rate.exact(name, wh, price, was), rate.exact(name, -wh, price, back), strict=True
+            ):
+                if abs(was[len(back)] * denominator - exact) < denominator:
+                    amount, carry[account] = divmod(int(carry[account]) + given, denominator)
+                    break
+            back = (*back, amount)
+            taken[name].append(amount)
+    return {name: np.array(values, dtype=np.int64) for name, values in taken.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Rates:
+    """The rates of a row's timeline segment, in parts per billion or of a nano-unit."""
+
+    fee_per_kwh: int
+    fee_share: int
+    energy_tax: int
+    fee_tax: int
+    rebate_per_kwh: int
+
+    def exact(self, name: str, wh: int, price: int, charged: Sequence[int]) -> tuple[int, ...]:
+        """What a charge can have been exactly, in its denominator; ``charged`` are the micro-units
+        of energy and fee that it is a share of, as far as they are known. A subsidy depends on
+        whether the energy was free.
+        """
+        match name:
+            case "charge_energy":
+                return (wh * price,)
+            case "charge_fee":
+                return (wh * self.fee_per_kwh + charged[0] * self.fee_share,)
+            case "charge_tax":
+                return (charged[0] * self.energy_tax + charged[1] * self.fee_tax,)
+            case _:
+                rebate = -wh * self.rebate_per_kwh
+                return rebate, rebate - charged[0] * (self.energy_tax + _PPB)
+
+
+def _rates(rows: Reversals, timelines: TimelineSet) -> list[_Rates]:
+    rules, rule = timelines.rules, timelines.rule[rows.segment]
+    columns = (
+        rules.fee_nano_per_kwh * _PPB_PER_PPM,
+        rules.fee_share_ppb,
+        rules.energy_tax_ppb,
+        rules.fee_tax_ppb,
+        rules.rebate_nano_per_kwh * _PPB_PER_PPM,
+    )
+    return [
+        _Rates(*each) for each in zip(*(column[rule].tolist() for column in columns), strict=True)
+    ]
