@@ -231,18 +231,25 @@ def reactive(here: World, at: datetime, varh: int) -> None:
     )
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_a_power_factor_is_held_against_nobody_who_was_not_measured(known: bool) -> None:
+@pytest.mark.parametrize("known", ["all", "one of two", "none"])
+def test_a_power_factor_is_held_against_nobody_who_was_not_measured(known: str) -> None:
     here = place(plan(demand=[{**DEMAND, "power_factor": "0.9"}]))
     account = here.accounts["1001"]
     quarter(here, local("2026-11-02T00:00"), 3_000)
     quarter(here, local("2026-11-03T00:00"), 3_000)
-    if known:
+    if known != "none":
         reactive(here, local("2026-11-02T00:00"), 70_000)
         reactive(here, local("2026-11-03T00:00"), 74_000)
+    if known == "one of two":
+        # The account has another meter, which does not count reactive energy.
+        rows(
+            """INSERT INTO meter_state SELECT (jsonb_populate_record(s,
+                   jsonb_build_object('account_id', %s))).* FROM meter_state s WHERE meter_id = %s""",
+            account, here.meters["M-102"],
+        )  # fmt: skip
     night("2026-11-04")
     # 3 kWh beside 4 kvarh is a power factor of 0.6, so 12 kW are billed as 12 × 0.9 ÷ 0.6.
-    assert total(account, Component.DEMAND) == month(18_000 if known else 12_000, 3)
+    assert total(account, Component.DEMAND) == month(18_000 if known == "all" else 12_000, 3)
 
 
 def test_tax_follows_demand_and_its_corrections() -> None:

@@ -13,6 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from fernmoor import NOW, Fernmoor
 from prewatt.access.models import Duty
 from prewatt.access.scope import Actor, scope
+from prewatt.core.rating import Component
 from prewatt.core.vocabulary import BoardState, Gate
 from prewatt.reports.account import EntryKind
 from prewatt.reports.account_query import account_page
@@ -22,6 +23,7 @@ from prewatt.reports.recharge_query import effect_of, recharge_form
 from prewatt.reports.today import NeedKind, Warned
 from prewatt.reports.today_query import today
 from prewatt.reports.units import ends_at, unit_name
+from prewatt.vending.queries import Deducted, RechargePreview
 
 
 def administrator(place: Fernmoor, property_id: int | None = None) -> Actor:
@@ -171,11 +173,20 @@ def test_money_repays_emergency_credit_before_it_is_balance(fernmoor: Fernmoor) 
     form = recharge_form(
         actor=administrator(fernmoor), account_id=fernmoor.accounts["N-404"], now=NOW
     )
-    effect = effect_of(form, 20_000_000)
-    assert (effect.fee_micro, effect.debt_micro, effect.emergency_micro) == (0, 0, 5_100_000)
+    effect = effect_of(form, RechargePreview(20_000_000, ()))
+    assert (effect.charges, effect.debts, effect.emergency_micro) == ((), (), 5_100_000)
+    assert (form.debts, form.debt_micro, form.is_whole) == ((), 0, True)
     assert effect.credit_micro + effect.emergency_micro == effect.amount_micro
     assert effect.balance_after_micro == 14_900_000 and effect.reconnects
-    assert not effect_of(form, 50_000).reconnects
+    assert not effect_of(form, RechargePreview(50_000, ())).reconnects
+    taken = (
+        Deducted(Component.STANDING, "standing", 9_000_000),
+        Deducted(Component.DEBT, "D-1", 500_000),
+    )
+    less = effect_of(form, RechargePreview(20_000_000, taken))
+    assert (less.charges, less.debts) == (taken[:1], taken[1:])
+    assert less.balance_after_micro == 14_900_000 - 9_500_000
+    assert less.emergency_micro + less.credit_micro == 10_500_000
 
 
 def test_names_and_days_at_their_edges() -> None:

@@ -8,7 +8,11 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from fernmoor import Fernmoor
+from fernmoor import NOW, Fernmoor
+from prewatt.access.models import Duty
+from prewatt.access.scope import Actor
+from prewatt.debts.models import Debt
+from prewatt.debts.operations import open_debt
 from prewatt.web.console.export import decimal, guarded
 
 
@@ -60,6 +64,29 @@ def test_pressing_twice_takes_money_once(fernmoor: Fernmoor, sign_in: Callable[.
     assert "€25.96" in client.get(f"/accounts/{account}").content.decode().replace(
         "<small>€</small>", "€"
     )
+
+
+def test_what_a_debt_takes_is_shown_before_paying_and_on_the_receipt(
+    fernmoor: Fernmoor, sign_in: Callable[..., Any]
+) -> None:
+    account = fernmoor.accounts["N-305"]
+    where, client = f"/accounts/{account}/recharge", sign_in(fernmoor, "operator")
+    before = client.get(where).content.decode()
+    assert "No fee. Nothing is taken" in before and "D-1" not in before
+    open_debt(
+        actor=Actor("user:5", Duty.ADMINISTRATOR, (fernmoor.property_id,)), account_id=account, amount_micro=30_000_000,
+        reason=Debt.Reason.AGREED, note="", share_ppm=250_000, weekly_cap_micro=0, key="d",
+        now=NOW,
+    )  # fmt: skip
+    form = client.get(where).content.decode()
+    assert "D-1" in form and "€30.00" in form and "No fee" not in form
+    page = client.get(f"{where}?amount=20").content.decode()
+    for said in ("Debt repaid", "D-1", "€5.00", "€15.00"):
+        assert said in page, said
+    paid = client.post(where, {"amount": "20", "way": "cash", "key": _key(page)})
+    receipt = client.get(paid["Location"]).content.decode()
+    for said in ("Debt repaid", "D-1", "€5.00", "€15.00"):
+        assert said in receipt, said
 
 
 def test_a_form_without_its_token_is_refused(fernmoor: Fernmoor) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from prewatt.core.rating import Component
 from prewatt.core.vocabulary import BoardState, OrderState, RelayState
+from prewatt.debts.words import DebtView
 from prewatt.reports.today import Place
+from prewatt.vending.queries import Deducted
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +17,8 @@ class RechargeForm:
     """The account before the money: enough to read unit and name aloud, and to look ahead.
 
     ``micro_per_day`` is the average charge of a day over the last two weeks, 0 when nothing was
-    used. ``last_recharge_at`` is None for an account that never had one.
+    used. ``last_recharge_at`` is None for an account that never had one. ``debts`` are open ones;
+    ``is_whole`` says that nothing would be taken of any recharge now, be it for debts or charges.
     """
 
     place: Place
@@ -31,20 +35,36 @@ class RechargeForm:
     limit_micro: int
     last_recharge_at: datetime | None
     last_recharge_micro: int
+    debts: tuple[DebtView, ...]
+    is_whole: bool
+
+    @property
+    def debt_micro(self) -> int:
+        """What is left of all debts."""
+        return sum(each.left_micro for each in self.debts)
 
 
 @dataclass(frozen=True, slots=True)
 class RechargeEffect:
-    """What an amount will do, line by line, zero lines included."""
+    """What an amount will do, line by line. ``deducted`` is what does not reach the balance."""
 
     amount_micro: int
-    fee_micro: int
-    debt_micro: int
+    deducted: tuple[Deducted, ...]
     emergency_micro: int
     credit_micro: int
     balance_after_micro: int
     lasts_until: datetime | None
     reconnects: bool
+
+    @property
+    def charges(self) -> tuple[Deducted, ...]:
+        """What is collected with the recharge."""
+        return tuple(each for each in self.deducted if each.component is not Component.DEBT)
+
+    @property
+    def debts(self) -> tuple[Deducted, ...]:
+        """What debts have of it."""
+        return tuple(each for each in self.deducted if each.component is Component.DEBT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,13 @@ from datetime import datetime, timedelta
 
 from prewatt.access.scope import Actor, require, scope
 from prewatt.core.vocabulary import OrderKind, OrderState
+from prewatt.debts.queries import debts_of
 from prewatt.reports.lists_query import actor_names
 from prewatt.reports.place import NoSuchThing, place_of, rows
 from prewatt.reports.recharge import RechargeEffect, RechargeForm, RechargeResult
 from prewatt.reports.units import ends_at, units_now
 from prewatt.vending.operations import LIMIT_MICRO
+from prewatt.vending.queries import RechargePreview, deducted_of, preview_recharge
 
 
 def recharge_form(*, actor: Actor, account_id: int, now: datetime) -> RechargeForm:
@@ -25,6 +27,10 @@ def recharge_form(*, actor: Actor, account_id: int, now: datetime) -> RechargeFo
             """SELECT accepted_at, amount_micro FROM payment WHERE account_id = %s
                ORDER BY paid_at DESC LIMIT 1""",
             [account_id],
+        )
+        debts = debts_of(actor=actor, account_id=account_id)
+        most = preview_recharge(
+            actor=actor, account_id=account_id, amount_micro=LIMIT_MICRO, now=now
         )
     unit = units[0]
     return RechargeForm(
@@ -42,19 +48,21 @@ def recharge_form(*, actor: Actor, account_id: int, now: datetime) -> RechargeFo
         limit_micro=LIMIT_MICRO,
         last_recharge_at=last[0][0] if last else None,
         last_recharge_micro=last[0][1] if last else 0,
+        debts=tuple(debts),
+        is_whole=not most.lines,
     )
 
 
-def effect_of(form: RechargeForm, amount_micro: int) -> RechargeEffect:
-    """What an amount will do: no fee, no debt, emergency credit first, the rest is balance."""
-    after = form.balance_micro + amount_micro
-    repaid = min(amount_micro, max(0, -form.balance_micro))
+def effect_of(form: RechargeForm, shown: RechargePreview) -> RechargeEffect:
+    """What an amount will do: first what is taken of it, then emergency credit, the rest is balance."""
+    credit = shown.credit_micro
+    after = form.balance_micro + credit
+    repaid = min(credit, max(0, -form.balance_micro))
     return RechargeEffect(
-        amount_micro=amount_micro,
-        fee_micro=0,
-        debt_micro=0,
+        amount_micro=shown.amount_micro,
+        deducted=shown.lines,
         emergency_micro=repaid,
-        credit_micro=amount_micro - repaid,
+        credit_micro=credit - repaid,
         balance_after_micro=after,
         lasts_until=ends_at(form.now, max(0, after), form.micro_per_day),
         reconnects=after > -form.emergency_limit_micro,
@@ -104,14 +112,16 @@ def recharge_result(*, actor: Actor, event_id: int, now: datetime) -> RechargeRe
             ],
         )
         names = actor_names([taken_by])
+        deducted = deducted_of(actor=actor, account_id=account, event_id=event_id)
     unit = units[0]
     state = OrderState(order[0][0]) if order else None
     # Usage goes on after the payment; what was unposted then is taken as what is unposted now.
     after = posted_after - used
-    before = after - amount
-    repaid = min(amount, max(0, -before))
+    credit = amount - sum(each.micro for each in deducted)
+    before = after - credit
+    repaid = min(credit, max(0, -before))
     effect = RechargeEffect(
-        amount, 0, 0, repaid, amount - repaid, after, None, reconnects=bool(order)
+        amount, deducted, repaid, credit - repaid, after, None, reconnects=bool(order)
     )
     return RechargeResult(
         place=place,

@@ -17,6 +17,7 @@ from prewatt.reports.recharge import RechargeForm
 from prewatt.reports.recharge_query import effect_of, recharge_form, recharge_result
 from prewatt.vending.operations import Recharge, RechargeRefused
 from prewatt.vending.operations import recharge as recharge_accounts
+from prewatt.vending.queries import RechargePreview, preview_recharge
 from prewatt.web import clock
 from prewatt.web.console.views import is_partial
 from prewatt.web.session import actor_of
@@ -33,7 +34,8 @@ def recharge_view(request: HttpRequest, account_id: int) -> HttpResponse:
     """Ask for an amount, show what it will do, and on confirmation do it."""
     if request.method == "POST":
         return _recharge(request, account_id)
-    form = recharge_form(actor=actor_of(request), account_id=account_id, now=clock.now())
+    actor = actor_of(request)
+    form = recharge_form(actor=actor, account_id=account_id, now=clock.now())
     text = request.GET.get("amount", "").strip()[:20]
     way = _way(request.GET.get("way", ""))
     if not text:
@@ -43,7 +45,8 @@ def recharge_view(request: HttpRequest, account_id: int) -> HttpResponse:
     except AmountRefused as refused:
         why = sentences.said(sentences.REFUSED, refused.reason)
         return _show(request, form, way=way, text=text, amount_problem=why, status=422)
-    return _show(request, form, way=way, text=text, amount=amount)
+    shown = preview_recharge(actor=actor, account_id=account_id, amount_micro=amount, now=form.now)
+    return _show(request, form, way=way, text=text, shown=shown)
 
 
 def _recharge(request: HttpRequest, account_id: int) -> HttpResponse:
@@ -98,7 +101,7 @@ def _show(
     *,
     way: str,
     text: str = "",
-    amount: int = 0,
+    shown: RechargePreview | None = None,
     amount_problem: str = "",
     problem: str = "",
     status: int = 200,
@@ -117,7 +120,7 @@ def _show(
             "amount_text": text,
             "amount_problem": amount_problem,
             "problem": problem,
-            "effect": effect_of(form, amount) if amount else None,
+            "effect": effect_of(form, shown) if shown else None,
             "key": secrets.token_urlsafe(24),
             "sums": [
                 {"text": f"{each}", "label": f"{sign}{each}"}
