@@ -6,7 +6,7 @@ from django.urls import path
 from django.views.decorators.http import require_safe
 
 from prewatt.web import session
-from prewatt.web.console import builder, recharge, tariffs, views
+from prewatt.web.console import builder, charges, recharge, tariffs, trials, views
 from prewatt.web.live import live_view
 from prewatt.web.ui import assets
 
@@ -17,6 +17,10 @@ urlpatterns = [
     path("accounts.csv", require_safe(views.accounts_csv)),
     path("accounts/<int:account_id>", require_safe(views.account_view)),
     path("accounts/<int:account_id>/recharge", recharge.recharge_view),
+    path(
+        "accounts/<int:account_id>/charges/<int:event_id>/<str:kind>/<str:day>",
+        require_safe(charges.charge_view),
+    ),
     path("recharges/<int:event_id>", require_safe(recharge.result_view)),
     path("supply", require_safe(views.supply_view)),
     path("meters", require_safe(views.meters_view)),
@@ -24,6 +28,8 @@ urlpatterns = [
     path("tariffs.csv", require_safe(tariffs.tariffs_csv)),
     path("tariffs/new", builder.new_view),
     path("tariffs/drafts/<str:code>", builder.draft_view),
+    path("tariffs/drafts/<str:code>/trial", trials.trial_view),
+    path("tariffs/drafts/<str:code>/trial.csv", require_safe(trials.trial_csv)),
     path("tariffs/<str:code>", require_safe(tariffs.tariff_view)),
     path("money", require_safe(views.money_view)),
     path("messages", require_safe(views.messages_view)),

@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 from prewatt.core.money import MICRO
 from prewatt.reports.lists import AccountList
 from prewatt.reports.tariff_pages import TariffList
+from prewatt.reports.tariff_trial import TrialPage
 from prewatt.web.ui import sentences
 
 _DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n", "\N{MINUS SIGN}")
@@ -79,5 +80,24 @@ def tariffs(writer: Writer, found: TariffList) -> None:
                 "" if draft is None else str(draft.edition),
                 "" if draft is None else guarded(draft.made_by),
                 "" if draft is None else draft.changed_at.isoformat(timespec="minutes"),
+            ]
+        )
+
+
+def trial(writer: Writer, page: TrialPage) -> None:
+    """Write the accounts of a trial's selection, with exact amounts; nothing before there is a result."""
+    currency = page.place.currency
+    head = (_("Account"), _("Unit"), _("Customer"), _("Energy kWh"))
+    sums = (f"{each} {currency}" for each in (_("Before"), _("After"), _("Change")))
+    writer.writerow([*head, *sums, _("Change in per cent"), _("Would be cut on")])
+    for row in page.result.rows if page.result else ():
+        ppm = row.change_ppm
+        writer.writerow(
+            [
+                *(guarded(word) for word in (row.number, row.unit, row.customer)),
+                f"{row.energy_wh // 1000}.{row.energy_wh % 1000:03d}",
+                *(decimal(each) for each in (row.before_micro, row.after_micro, row.change_micro)),
+                "" if ppm is None else decimal(ppm * 100),
+                row.first_cut_day.isoformat() if row.first_cut_day and row.would_be_cut else "",
             ]
         )

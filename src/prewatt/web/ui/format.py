@@ -75,6 +75,12 @@ def energy_exact(wh: int, lang: str) -> str:
     return f"{whole:,}{decimals} {'度' if is_chinese(lang) else 'kWh'}"
 
 
+def energy_wh(wh: int, lang: str) -> str:
+    """`0.482 kWh`: to the watt-hour, as registers count."""
+    sign, size = (MINUS, -wh) if wh < 0 else ("", wh)
+    return f"{sign}{size // 1000:,}.{size % 1000:03d} {'度' if is_chinese(lang) else 'kWh'}"
+
+
 def percent(ppm: int, *, signed: bool = False) -> str:
     """`8.1 %`; with a sign and one decimal for a change: `+2.5 %`, `−4.1 %`."""
     size = abs(ppm)

@@ -84,6 +84,27 @@ def counting(tariff: Tariff, lang: str) -> str:
     return ("" if fmt.is_chinese(lang) else " ").join(_Words(tariff, lang).counting(tariff.steps))
 
 
+def allowance_text(tariff: Tariff, code: str, lang: str) -> str:
+    """What an allowance of the plan gives, by its code; empty where it has none of that code."""
+    words = _Words(tariff, lang)
+    found = [words.allowance(each) for each in tariff.allowances if each.code == code]
+    return found[0] if found else ""
+
+
+def dated_text(tariff: Tariff, code: str, lang: str) -> str:
+    """What a charge by time of the plan costs, by its code; empty where it has none of that code."""
+    words = _Words(tariff, lang)
+    found = [words.dated_charge(each) for each in tariff.dated if each.code == code]
+    return found[0] if found else ""
+
+
+def usage_fee_text(tariff: Tariff, code: str, lang: str) -> str:
+    """What a fee on use costs, by its code; empty where the plan has none of that code."""
+    words = _Words(tariff, lang)
+    found = [words.usage_fee(each) for each in tariff.usage_fees if each.code == code]
+    return found[0] if found else ""
+
+
 def band_names(tariff: Tariff) -> tuple[str, ...]:
     """The bands' names in the page's language, by position."""
     return tuple(sentences.band_name(band.name, band.label) for band in tariff.bands)
@@ -254,11 +275,12 @@ class _Words:
 
     def dated(self) -> Iterator[str]:
         for charge in self.tariff.dated:
-            yield self._dated(charge)
+            yield self.dated_charge(charge)
         if self.tariff.dated:
             yield _("It is due whether supply is on or not, for every day of the tenancy.")
 
-    def _dated(self, charge: DatedCharge) -> str:
+    def dated_charge(self, charge: DatedCharge) -> str:
+        """An amount by time."""
         said = {
             "name": self._label(charge.code, charge.label),
             "amount": amount_per(charge.amount_nano, charge.per.value, self.tariff.currency),
@@ -277,9 +299,10 @@ class _Words:
 
     def usage_fees(self) -> Iterator[str]:
         for fee in self.tariff.usage_fees:
-            yield self._usage_fee(fee)
+            yield self.usage_fee(fee)
 
-    def _usage_fee(self, fee: UsageFee) -> str:
+    def usage_fee(self, fee: UsageFee) -> str:
+        """A fee on use."""
         if fee.share_ppm:
             return _("%(name)s: %(share)s of what the energy costs.") % {
                 "name": fee.label,
@@ -290,9 +313,10 @@ class _Words:
 
     def allowances(self) -> Iterator[str]:
         for allowance in self.tariff.allowances:
-            yield self._allowance(allowance)
+            yield self.allowance(allowance)
 
-    def _allowance(self, allowance: Allowance) -> str:
+    def allowance(self, allowance: Allowance) -> str:
+        """Free energy or a rebate."""
         if allowance.free_wh:
             return _(
                 "%(name)s: the first %(energy)s of %(window)s are free; what is left at its end expires."

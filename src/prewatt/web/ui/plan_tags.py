@@ -5,21 +5,26 @@ Built in to every template, as ``tags`` is.
 
 from __future__ import annotations
 
+from datetime import date, timedelta
 from typing import Any
 from urllib.parse import quote
 
 from django import template
+from django.template.context import Context
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 
-from prewatt.core.money import format_price
+from prewatt.core.money import format_amount, format_price
+from prewatt.core.price_rules import Outcome, Severity
 from prewatt.core.tariff import Tariff
 from prewatt.core.trial import Bin
+from prewatt.reports.charge_page import ChargeLine, ChargePage, Corrected, Run
 from prewatt.reports.tariff_changes import Change
 from prewatt.reports.tariff_picture import BandTone, SeasonStairs, SeasonWeek, stairs_of, weeks_of
-from prewatt.web.ui import differences, plan, plan_charts
+from prewatt.reports.tariff_trial import RuleLine
+from prewatt.web.ui import charge_words, differences, plan, plan_charts, sentences
 from prewatt.web.ui import format as fmt
-from prewatt.web.ui.tags import lang
+from prewatt.web.ui.tags import lang, tile
 
 register = template.Library()
 
@@ -184,3 +189,90 @@ def percent(ppm: int) -> str:
 def change_percent(ppm: int | None) -> str:
     """A change, with its sign."""
     return "" if ppm is None else fmt.percent(ppm, signed=True)
+
+
+@register.filter
+def rule_text(rule: RuleLine) -> str:
+    """What a rule of the place asks: in the page's language, or as its pack says it."""
+    return str(sentences.RULE.get(rule.code, rule.text))
+
+
+@register.simple_tag(takes_context=True)
+def rule_tile(context: Context, rule: RuleLine) -> SafeString:
+    """How a draft stands to a rule, as a glyph."""
+    if rule.outcome is None:
+        return tile(context, "check", "on")
+    if rule.outcome is Outcome.UNKNOWN:
+        return tile(context, "offline", "offline")
+    return tile(context, "tamper", "tamper" if rule.severity is Severity.REFUSE else "low")
+
+
+@register.simple_tag(takes_context=True)
+def rule_state(context: Context, rule: RuleLine) -> str:
+    """How a draft stands to a rule, in words with its figure."""
+    if rule.outcome is None:
+        return str(sentences.RULE_STATE["holds"])
+    if rule.outcome is Outcome.UNKNOWN:
+        return str(sentences.RULE_STATE["unknown"])
+    said = str(sentences.RULE_STATE[f"broken_{rule.severity.value}"])
+    if rule.measured_ppm is None:
+        return said
+    return gettext("%(said)s, at worst %(measured)s where %(limit)s is allowed") % {
+        "said": said,
+        "measured": fmt.percent(round(rule.measured_ppm, -3)),
+        "limit": fmt.percent(rule.at_most_ppm),
+    }
+
+
+@register.filter
+def left_out(parts: tuple[str, ...]) -> str:
+    """Parts of the plan that a trial does not look at."""
+    return fmt.listed((sentences.said(sentences.LEFT_OUT, part) for part in parts), lang())
+
+
+@register.filter
+def long_day(day: date | None) -> str:
+    """A local day with its year."""
+    return "" if day is None else fmt.full_date(day, lang())
+
+
+@register.filter
+def last_day(until: date) -> str:
+    """The last day before a half-open end, with its year."""
+    return fmt.full_date(until - timedelta(days=1), lang())
+
+
+@register.simple_tag(takes_context=True)
+def charge_line(context: Context, line: ChargeLine) -> str:
+    """A line of a charge in words."""
+    return charge_words.line_text(line, context["place"].currency, lang())
+
+
+@register.simple_tag(takes_context=True)
+def run_text(context: Context, run: Run, page: ChargePage) -> str:
+    """Band, step and price of some readings."""
+    tariff = page.tariffs.get(run.version_id)
+    return charge_words.run_text(run, tariff, context["place"].currency, lang())
+
+
+@register.simple_tag(takes_context=True)
+def exact_money(context: Context, micro: int, sign: bool = False) -> str:
+    """An amount with every decimal that it has, so that lines add up by eye."""
+    currency = context["place"].currency
+    digits = next(d for d in (2, 3, 4, 5, 6) if micro % 10 ** (6 - d) == 0)
+    plus = "+" if sign and micro > 0 else ""
+    return plus + format_amount(micro, currency=currency, digits=digits)
+
+
+@register.simple_tag(takes_context=True)
+def run_hours(context: Context, run: Run) -> str:
+    """`06:00–17:00`; the end of a day is 24:00."""
+    zone = context["place"].time_zone
+    ends = fmt.clock(run.until_at, zone)
+    return f"{fmt.clock(run.from_at, zone)}–{'24:00' if ends == '00:00' else ends}"
+
+
+@register.filter
+def corrected_text(line: Corrected) -> str:
+    """What a correction is about."""
+    return charge_words.corrected_text(line, lang())

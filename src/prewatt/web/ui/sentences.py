@@ -347,6 +347,54 @@ DEMAND_MINUTES: Final[Mapping[str, Text]] = {
     minutes: minutes for minutes in ("5", "10", "15", "30", "60")
 }
 
+#: What the rules of a place ask, by the code of the rule; a rule without a sentence has its own text.
+RULE: Final[Mapping[str, Text]] = {
+    "purchase_cap": _(
+        "Nobody pays more than the property paid for the energy, as far as the law allows."
+    ),
+    "direct_cap": _("Nobody pays more than a direct customer of the supplier would."),
+    "basic_supply_cap": _("Nobody pays more than the permitted share of the basic supply tariff."),
+    "no_fees": _("No fees of the property's own on top of the energy."),
+    "loss_share": _("Losses of the property's own network stay within the limit."),
+}
+
+#: A rule that was checked, or could not be.
+RULE_STATE: Final[Mapping[str, Text]] = {
+    "holds": _("Holds"),
+    "broken_refuse": _("Broken: an approval is refused"),
+    "broken_warn": _("Broken: a warning to whoever approves"),
+    "unknown": _("Could not be checked"),
+}
+
+#: Parts of a plan that a trial does not look at.
+LEFT_OUT: Final[Mapping[str, Text]] = {
+    "minimum": _("the minimum bill"),
+    "maximum": _("the maximum bill"),
+    "demand": _("demand charges"),
+}
+
+TRIAL_STATE: Final[Mapping[str, Text]] = {
+    "queued": _("Waiting"),
+    "running": _("Running"),
+    "done": _("Done"),
+    "failed": _("Failed"),
+}
+
+TRIAL_SHOW: Final[Mapping[str, Text]] = {
+    "more": _("Pay more"),
+    "less": _("Pay less"),
+    "same": _("Pay the same"),
+    "cut": _("Would be cut"),
+    "all": _("All accounts"),
+}
+
+TRIAL_SORT: Final[Mapping[str, Text]] = {
+    "change": _("Change in money"),
+    "share": _("Change in per cent"),
+    "before": _("What they paid"),
+    "unit": _("Unit"),
+}
+
 #: What has changed between two versions of a tariff.
 PART: Final[Mapping[str, Text]] = {
     "name": _("Name of the plan"),
@@ -445,6 +493,11 @@ def band_name(code: str, label: str) -> str:
     plain = label.casefold().replace("-", "").replace(" ", "")
     common = {code.casefold().replace("-", ""), "allday", *_PLAIN_LABELS.get(code, ())}
     return said(BAND, code) if code in BAND and plain in common else label
+
+
+def in_a_sentence(band: str) -> str:
+    """A band's name in the middle of a sentence: our own words in lower case, others as written."""
+    return band.lower() if band in {str(text) for text in BAND.values()} else band
 
 
 #: How the common codes are labelled where nobody thought of another name.

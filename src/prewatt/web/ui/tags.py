@@ -18,7 +18,7 @@ from django.utils.translation import get_language, gettext, ngettext
 from prewatt.core.money import format_price
 from prewatt.core.rating import Component
 from prewatt.core.vocabulary import BoardState, DeliveryState, OrderState
-from prewatt.reports.account import AccountPage, CutHours, GateLine
+from prewatt.reports.account import AccountPage, CutHours, Entry, GateLine
 from prewatt.reports.today import BoardUnit, House, Place, Today
 from prewatt.web.ui import assets, charts, icons, sentences
 from prewatt.web.ui import format as fmt
@@ -347,6 +347,19 @@ def charge_parts(context: Context, parts: tuple[tuple[Component, int], ...]) -> 
         for component, micro in parts
     ]
     return fmt.listed(said_parts, lang()) + gettext(".")
+
+
+@register.simple_tag
+def charge_url(account_id: int, entry: Entry) -> str:
+    """Where a charge opens into its lines."""
+    day = entry.service[0].isoformat() if entry.service else ""
+    return f"/accounts/{account_id}/charges/{entry.event_id}/{entry.kind.value}/{day}"
+
+
+@register.filter
+def kwh_exact(wh: int) -> str:
+    """Energy to the watt-hour, with its unit."""
+    return fmt.energy_wh(wh, lang())
 
 
 @register.filter

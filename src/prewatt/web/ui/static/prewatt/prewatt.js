@@ -49,6 +49,8 @@ if (window.Idiomorph) {
   Idiomorph.defaults.ignoreActiveValue = true;
   Idiomorph.defaults.callbacks.beforeNodeMorphed = (old, fresh) => {
     if (!(old instanceof Element) || !(fresh instanceof Element)) return true;
+    /* What was fetched into a page is not in the page's own answer: it stays. */
+    if ("kept" in old.dataset) return false;
     if (old.tagName === "DETAILS" && old.open) fresh.setAttribute("open", "");
     /* A part of a form that somebody closed stays closed, unless a field in it is refused. */
     if (old.tagName === "DETAILS" && !old.open && old.closest("#builder") && !fresh.querySelector("[aria-invalid]")) fresh.removeAttribute("open");
