@@ -477,6 +477,21 @@ def test_rows_out_of_time_and_states_out_of_range_are_refused() -> None:
             energy,
             account_index=np.array([1, 0], dtype=np.int64),
         )
+    other = TimelineSet.of([compile_timeline(tariff, BERLIN, at, at + DAY_US)])
+    with pytest.raises(ValueError, match="other timelines"):
+        rate_usage(
+            segments=split_intervals(
+                start_at_us=np.array([at]),
+                end_at_us=np.array([at + 1]),
+                energy_wh=energy[:1],
+                timeline_index=np.zeros(1, dtype=np.int64),
+                timelines=other,
+            ),
+            account_index=np.zeros(1, dtype=np.int64),
+            timelines=timelines,
+            terms=AccountTerms.plain(1),
+            state=UsageState.empty(1),
+        )
     with pytest.raises(ValueError, match="carry"):
         rate(tariff, (at, 1), state=replace(UsageState.empty(1), carry_tax=np.array([10**9])))
     with pytest.raises(OverflowRefused):

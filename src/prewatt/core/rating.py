@@ -253,8 +253,11 @@ def rate_usage(
     Segments of a window before the account's current one are flagged `late` and left out: the
     caller rates that window again. Energy that is negative is refused (`IntervalRefused`, reason
     `negative`) where it would be counted. Raises `OverflowRefused` instead of wrapping, and
-    `ValueError` for rows out of order or a carry out of range.
+    `ValueError` for rows out of order, a carry out of range, or timelines that the segments were
+    not cut by.
     """
+    if segments.timelines is not timelines:
+        raise ValueError("the segments were cut by other timelines")
     rows = _Rows.of(segments, account_index)
     prices = _Prices.of(timelines)
     after = state.copied(timelines.columns)
