@@ -291,6 +291,18 @@ def test_free_energy_costs_the_customer_neither_energy_nor_the_tax_on_it() -> No
     assert june.charge_subsidy.tolist() == [-(10_000 + 2_000) - 2_000]
 
 
+def test_a_tax_that_fees_contain_is_taken_out_of_them() -> None:
+    tariff = plan(
+        fees=[{"code": "care", "per_kwh": "0.012"}, {"code": "share", "share": "60"}],
+        taxes=[{"code": "vat", "rate": "20", "inclusive": True, "on": ["fee"]}],
+    )
+    rated = rate(tariff, (noon(2025, 5, 1), 1000))
+    assert rated.charge_energy.tolist() == [100_000]
+    # A cent and a half of the energy, net; with the tax 0.012 and 60 %.
+    assert rated.charge_fee.tolist() == [10_000 + 50_000]
+    assert rated.charge_tax.tolist() == [12_000]
+
+
 def test_an_announced_price_replaces_or_raises_the_bands_own() -> None:
     at = noon(2025, 5, 1)
     peak = PriceEvent(OverlayKind.CRITICAL_PEAK, "all", at + 30 * MINUTE_US, at + HOUR_US)
