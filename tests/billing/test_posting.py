@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from datetime import timedelta
+from fractions import Fraction
 
 import pytest
 from django.db import DatabaseError, transaction
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.invariants.full_checks import LADDER
 from tests.invariants.places import CLERK, NOW, TARIFF, at, one, place, post, rows, send
 
+from prewatt.billing.legs import divide
 from prewatt.billing.operations import SelfApproval, create_tariff_version, post_usage
 from prewatt.billing.tariffs import TariffBook, UnpricedAccount
+from prewatt.core.accounts import TransferKind
+from prewatt.core.rating import Component
 from prewatt.core.tariff import TariffRefused
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -159,3 +166,63 @@ def test_a_day_in_grace_is_left_for_later() -> None:
     assert post_finished_days(now=midnight + GRACE - timedelta(seconds=1)) == 0
     assert post_finished_days(now=midnight + GRACE) == 1
     assert post_finished_days(now=midnight + GRACE) == 0
+
+
+def test_a_correction_of_posted_usage_names_the_transfer_that_it_corrects() -> None:
+    here = place(document=LADDER)
+    account = here.accounts["1001"]
+    send(here, [("M-101", at(1), 1_100), ("M-101", at(20), 21_000)])
+    post(here)
+    before = one("SELECT available FROM account_state WHERE account_id = %s", account)
+    # Most of it was used by night, and what is left by day reaches no other step.
+    send(here, [("M-101", at(5), 16_000)])
+    corrected = one("SELECT available FROM account_state WHERE account_id = %s", account) - before
+    post(here)
+    legs = rows(
+        """SELECT t.component, t.code, t.band, t.step, t.amount, c.kind, c.component, c.code,
+                  c.event_id = t.corrects_event_id
+           FROM transfer t JOIN transfer c ON c.account_id = t.account_id AND c.seq = t.corrects_seq
+           WHERE t.account_id = %s AND t.kind = %s""",
+        account, int(TransferKind.CORRECTION),
+    )  # fmt: skip
+    assert sum(leg[4] for leg in legs) == corrected != 0
+    assert {leg[0] for leg in legs} >= {Component.ENERGY, Component.TAX, Component.FEE}
+    for component, code, _, _, _, kind, its_component, its_code, is_its_event in legs:
+        assert (kind, is_its_event) == (int(TransferKind.USAGE), True)
+        assert (component, code) == (its_component, its_code)
+    usage = one(
+        "SELECT count(*) FROM transfer WHERE account_id = %s AND kind = %s AND booked_at = %s",
+        account, int(TransferKind.USAGE), NOW,
+    )  # fmt: skip
+    assert usage == one(
+        """SELECT count(*) FROM transfer t JOIN posting p USING (account_id, event_id)
+           WHERE account_id = %s AND posting_no = 1 AND kind = %s""",
+        account, int(TransferKind.USAGE),
+    ), "the second posting has corrections alone"  # fmt: skip
+
+
+def test_what_is_corrected_before_it_is_posted_is_plain_usage() -> None:
+    here = place(document=LADDER)
+    account = here.accounts["1001"]
+    send(here, [("M-101", at(1), 1_100), ("M-101", at(20), 21_000)])
+    send(here, [("M-101", at(5), 16_000)])
+    post(here)
+    assert one(
+        "SELECT count(*) FROM transfer WHERE account_id = %s AND kind = %s",
+        account, int(TransferKind.CORRECTION),
+    ) == 0  # fmt: skip
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    total=st.integers(-(10**9), 10**9),
+    exact=st.lists(st.fractions(-(10**9), 10**9), min_size=1, max_size=5),
+)
+def test_a_divided_amount_sums_to_its_total_and_the_largest_takes_the_rest(
+    total: int, exact: list[Fraction]
+) -> None:
+    parts = divide(total, exact)
+    assert sum(parts) == total
+    largest = max(range(len(exact)), key=lambda at: abs(exact[at]))
+    for at_, part in enumerate(parts):
+        assert at_ == largest or abs(part - exact[at_]) <= Fraction(1, 2)

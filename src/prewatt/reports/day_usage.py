@@ -27,7 +27,7 @@ _KEPT_MAX: Final = 64
 _SUMS = """
     max(i.interval_no), date_bin('1 hour', i.from_at, %(begin)s) AS hour,
     sum(i.charge_energy + i.charge_standing + i.charge_tax + i.charge_fee
-        + i.charge_demand)::bigint,
+        + i.charge_demand + i.charge_subsidy)::bigint,
     sum(i.energy_wh)::bigint
 """
 
