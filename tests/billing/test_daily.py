@@ -34,6 +34,7 @@ from tests.moves.world import World, tenant
 import prewatt.billing.operations as billing
 import prewatt.moves.operations as moves
 from prewatt.access.scope import system_actor
+from prewatt.billing.daily import due_accounts
 from prewatt.billing.operations import post_usage
 from prewatt.billing.terms import set_terms
 from prewatt.core.accounts import CounterAccount, TransferKind
@@ -124,6 +125,8 @@ def test_a_unit_has_one_payer_for_each_day() -> None:
         closing=here.register("M-101", 1_000), key="out", now=local("2026-11-05T15:00"),
     )  # fmt: skip
     vacancy = out.vacancy_account_id
+    former = here.accounts["1001"]
+    assert due_accounts(actor=CLERK, until=local("2026-11-06T00:00"), account_ids=[former]) == []
     night("2026-11-08")
     moved = moves.move_in(
         actor=here.administrator, unit_id=here.units["101"], tenant=tenant(),

@@ -386,6 +386,37 @@ def test_a_part_of_a_month_owes_its_days_and_its_part_of_the_minimum() -> None:
     assert month.minimum == 4_000_000 - 2_000_000 - 250_000
 
 
+def test_a_minimum_is_held_against_energy_and_standing_charges_and_no_fee() -> None:
+    plan = _plan(
+        FLAT,
+        standing={"per_month": "6"},
+        fees=[{"code": "lift", "per_month": "3"}, {"code": "use", "per_kwh": "0.10"}],
+        minimum={"per_month": "30"},
+    )
+    load = _hours("UTC", date(2025, 6, 1), [10_000, *([0] * (30 * 24 - 1))])
+    (month,) = bill_intervals(
+        plan, LocalCalendar("UTC"), load, allocation=Allocation.PRO_RATA
+    ).months
+    assert month.amounts()[Part.FIXED] == 9_000_000
+    assert month.minimum == 30_000_000 - 6_000_000 - 2_500_000
+
+
+def test_a_tax_that_changes_within_a_month_is_on_the_days_that_it_holds() -> None:
+    plan = _plan(
+        FLAT,
+        standing={"per_day": "1"},
+        taxes=[
+            {"code": "vat", "rate": "10", "until": "2025-06-11"},
+            {"code": "vat", "rate": "20", "from": "2025-06-11"},
+        ],
+    )
+    load = _hours("UTC", date(2025, 6, 1), [1_000] * (30 * 24))
+    for allocation in Allocation:
+        (month,) = bill_intervals(plan, LocalCalendar("UTC"), load, allocation=allocation).months
+        energy, standing = 24 * 250_000, 1_000_000
+        assert month.amounts()[Part.TAX] == (energy + standing) * (10 * 10 + 20 * 20) // 100
+
+
 def test_taxes_and_fees_are_told_apart_by_code() -> None:
     plan = _plan(
         FLAT,

@@ -30,6 +30,16 @@ PAGES = (
     "/supply?show=would_have",
     "/meters",
     "/meters?show=silent",
+    "/tariffs",
+    "/tariffs?sort=accounts&show=next",
+    "/tariffs/R",
+    "/tariffs/R?version=6",
+    "/tariffs/new",
+    "/tariffs/new?start=blank",
+    "/tariffs/new?start=tariff:R",
+    "/tariffs/new?start=example:cn-ladder-four-bands",
+    "/tariffs/new?start=example:us-pge-e-tou-c",
+    "/accounts/{N-305}/charges/100/usage/2026-11-04",
     "/money",
     "/money?days=30",
     "/messages",
@@ -99,7 +109,15 @@ def test_strangers_are_sent_to_the_sign_in(fernmoor: Fernmoor) -> None:
     from django.test import Client
 
     client = Client(headers={"host": "localhost"})
-    for page in ("/", "/accounts", "/accounts.csv", "/live", "/recharges/1"):
+    for page in (
+        "/",
+        "/accounts",
+        "/accounts.csv",
+        "/live",
+        "/recharges/1",
+        "/tariffs",
+        "/tariffs/new",
+    ):
         response = client.get(page)
         assert response.status_code == 302 and response["Location"].startswith("/sign-in"), page
 
@@ -156,7 +174,7 @@ def test_an_empty_property_says_what_would_be_here(
 ) -> None:
     place = Fernmoor(empty=True)
     client = sign_in(place)
-    for page in ("/", "/accounts", "/supply", "/meters", "/money", "/messages"):
+    for page in ("/", "/accounts", "/supply", "/meters", "/tariffs", "/money", "/messages"):
         assert client.get(page).status_code == 200, page
     assert "Nothing needs you." in client.get("/").content.decode()
 

@@ -91,12 +91,18 @@ class DayPlan:
         return LocalCalendar(self.time_zone)
 
     def starts_us(self, first: int, end: int) -> Int64:
-        """The first instants of the local days [first, end)."""
-        return self.calendar.first_instant_at_wall(np.arange(first, end, dtype=np.int64) * DAY_US)
+        """The first instants of the local days [first, end); not to be written to."""
+        if (first, end) not in self._starts:
+            walls = np.arange(first, end, dtype=np.int64) * DAY_US
+            self._starts[first, end] = self.calendar.first_instant_at_wall(walls)
+        return self._starts[first, end]
 
     def day_at(self, at_us: int) -> int:
         """The local day that contains an instant."""
-        return int(self.calendar.local_day(np.array([at_us], dtype=np.int64))[0])
+        if at_us not in self._days:
+            day = self.calendar.local_day(np.array([at_us], dtype=np.int64))
+            self._days[at_us] = int(day[0])
+        return self._days[at_us]
 
     def stretches(self, first: int, end: int) -> list[Stretch]:
         """The days [first, end), cut where the version in force at a day's begin, the exemptions
@@ -138,8 +144,17 @@ class DayPlan:
             for charge in self.contents[version].dated
         )
 
+    # Accounts of a plan ask for the same few days; the plan lives as long as one run's chunk.
     @cached_property
     def _of_day(self) -> dict[int, Stretch]:
+        return {}
+
+    @cached_property
+    def _starts(self) -> dict[tuple[int, int], Int64]:
+        return {}
+
+    @cached_property
+    def _days(self) -> dict[int, int]:
         return {}
 
 

@@ -151,10 +151,12 @@ def within(refusal: Any, parts: str) -> bool:
     return refusal is not None and refusal.path.split(".")[0] in parts.split()
 
 
-@register.filter
-def refusal_text(refusal: Any) -> str:
-    """A refusal in words."""
-    return refusals.sentence(refusal.reason)
+@register.simple_tag(takes_context=True)
+def refusal_text(context: Context) -> str:
+    """The refusal of the form in words, as its field says it too."""
+    refusal = context["refusal"]
+    value = None if refusal.path == "json" else _found(context, refusal.path)
+    return refusals.sentence(refusal.reason, value if isinstance(value, str) else None)
 
 
 @register.simple_tag

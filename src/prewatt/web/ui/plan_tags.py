@@ -180,6 +180,13 @@ def code_path(code: str) -> str:
 
 
 @register.filter
+def person(name: str) -> str:
+    """Who did something; a technical actor such as `system:demo` as `demo (system)`."""
+    kind, colon, own = name.partition(":")
+    return f"{own.replace('-', ' ')} ({kind})" if colon else name
+
+
+@register.filter
 def percent(ppm: int) -> str:
     """A share."""
     return fmt.percent(ppm)
