@@ -92,6 +92,8 @@ def ask_trial(*, actor: Actor, draft_id: int, days: int, now: datetime) -> int:
     least, most = TRIAL_DAYS
     if not least <= days <= most:
         raise DraftRefused("days", f"a trial looks back over {least} to {most} days")
+    # Before the row is locked: who may not draft may not even lock it.
+    require(actor, "billing.draft")
     with scope(actor):
         draft = TariffDraft.objects.select_for_update().filter(pk=draft_id).first()
         if draft is None:
