@@ -190,7 +190,9 @@ def count_steps(block: Block, terms: AccountTerms, state: UsageState) -> list[La
     counted = _Counted(runs, kind, before, before + energy, limits, columns)
     lanes = [_lane(block, counted, None)]
     if not _TOGETHER[kind].all():
-        lanes += [_lane(block, counted, column) for column in range(len(columns))]
+        # Counts beyond those that have limits belong to plans that count all bands together.
+        own = min(len(columns), limits.shape[1])
+        lanes += [_lane(block, counted, column) for column in range(own)]
     return [lane for lane in lanes if len(lane.runs)]
 
 
