@@ -144,6 +144,18 @@ def test_a_cap_holds_for_any_seven_days() -> None:
     books_hold(here)
 
 
+def test_recharges_of_one_set_follow_one_another_under_the_cap() -> None:
+    here = place(plan())
+    owed(here, share_ppm=1_000_000, weekly_cap_micro=4 * EURO)
+    wishes = [
+        Recharge(f"{here.property_id}:{n}", here.accounts["1001"], 3 * EURO, "cash", "", NOW)
+        for n in range(3)
+    ]
+    answers = recharge(actor=here.operator, recharges=wishes, now=NOW)
+    assert [each.debt for each in answers if isinstance(each, Recharged)] == [3 * EURO, EURO, 0]
+    books_hold(here)
+
+
 def test_a_tariff_limits_all_debts_together() -> None:
     here = place(plan(debt_recovery={"share": "30", "weekly_cap": "7"}))
     owed(here, 30 * EURO)
