@@ -139,6 +139,18 @@ def test_debts_get_back_what_the_recharge_had_paid_of_them_and_are_open_again() 
     books_hold(here)
 
 
+def test_what_debts_give_back_is_not_missing() -> None:
+    here = place(plan())
+    owed(here, 5 * EURO, share_ppm=1_000_000)
+    done = buy(here, 20 * EURO, "a")
+    use(here, 33 * EURO)
+    back = reverse(here, done.event_id)
+    assert (back.used_micro, available(here)) == (7_500_000, 0)
+    assert left_of(done.account_id, "D-1") == 5 * EURO
+    assert left_of(done.account_id, back.debt_code) == 7_500_000
+    books_hold(here)
+
+
 def test_charges_that_were_collected_stay_collected() -> None:
     here = place(plan(standing={"per_month": "9", "collect": "first_recharge"}))
     done = buy(here, 20 * EURO, "a")
