@@ -102,6 +102,7 @@ class Fernmoor:
         )
         self.accounts: dict[str, int] = {}
         self.meters: dict[str, int] = {}
+        self.units: dict[str, int] = {}
         self.users = {duty: self._user(duty) for duty in ("administrator", "operator", "auditor")}
         from prewatt.supply.models import SupplyPolicy
 
@@ -132,6 +133,24 @@ class Fernmoor:
             NOW,
         )
         return user
+
+    def another(self, name: str) -> int:
+        """Another property, without anybody's duty."""
+        return _one(
+            """INSERT INTO property (organisation_id, legal_entity_id, code, name, currency,
+                   minor_digits, time_zone, holiday_calendar, language)
+               SELECT organisation_id, legal_entity_id, %s, %s, currency, minor_digits, time_zone,
+                   holiday_calendar, language
+               FROM property WHERE id = %s RETURNING id""",
+            name[:24], name, self.property_id,
+        )  # fmt: skip
+
+    def grant(self, who: str, property_id: int, duty: str) -> None:
+        """Give one of the users a duty at another property."""
+        _run(
+            "INSERT INTO duty_grant (user_id, property_id, duty, granted_at) VALUES (%s, %s, %s, %s)",
+            self.users[who], property_id, duty, NOW,
+        )  # fmt: skip
 
     def _tariff(self) -> None:
         self.tariff = _one(
@@ -218,7 +237,7 @@ class Fernmoor:
         serial = f"4410{len(self.meters) + 2001:04d}"
         account = self._account(unit, name, vacant=bool(special.get("vacant")))
         meter = self._meter(unit, name, serial, account, special)
-        self.accounts[name], self.meters[name] = account, meter
+        self.accounts[name], self.meters[name], self.units[name] = account, meter, unit
         pace = 2_650_000 + len(name) * 70_000 + position * 110_000
         available = special.get("available", pace * (3 + (len(self.meters) * 7) % 11))
         _run(

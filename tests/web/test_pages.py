@@ -43,12 +43,21 @@ PAGES = (
     "/money",
     "/money?days=30",
     "/messages",
+    "/units",
+    "/units?q=305&kind=flat&vacant=1",
+    "/units/{unit N-305}",
+    "/property",
 )
 
 
 def address(place: Fernmoor, page: str) -> str:
     """The page with the ids of its units filled in."""
-    return re.sub(r"{([^}]+)}", lambda match: str(place.accounts[match[1]]), page)
+
+    def filled(match: re.Match[str]) -> str:
+        kind, _, name = match[1].rpartition(" ")
+        return str((place.units if kind == "unit" else place.accounts)[name])
+
+    return re.sub(r"{([^}]+)}", filled, page)
 
 
 class _Inline(HTMLParser):
@@ -205,3 +214,53 @@ def test_every_reason_that_an_order_can_have_has_its_sentence() -> None:
 
     told = {*Refusal, *orders.OVERDUE.values(), orders.NOT_AS_WANTED}
     assert told == FAILURE.keys()
+
+
+def test_the_bar_leads_to_every_section_and_pages_of_one_stand_beside_each_other() -> None:
+    from prewatt.access.models import Duty
+    from prewatt.access.scope import Actor
+    from prewatt.web.ui import navigation
+
+    tabs = [page.tab for section in navigation.SECTIONS for page in section.pages]
+    assert len(tabs) == len(set(tabs))
+    operator = Actor("user:1", Duty.OPERATOR, (1,))
+    for section in navigation.SECTIONS:
+        for page in section.pages:
+            assert sum(link.within for link in navigation.bar(page.tab)) == 1
+            shown = {link.address for link in navigation.beside(page.tab, operator)}
+            if not navigation.may(operator, page.permission):
+                assert page.address not in shown
+
+
+def test_a_person_goes_on_at_another_property_of_their_own_only(
+    fernmoor: Fernmoor, sign_in: Callable[..., Any], as_owner: Callable[..., Any]
+) -> None:
+    with as_owner(fernmoor):
+        own, foreign = fernmoor.another("Second Court"), fernmoor.another("Elsewhere")
+        fernmoor.grant("administrator", own, "auditor")
+    client = sign_in(fernmoor)
+    menu = client.get("/").content.decode()
+    assert "Second Court" in menu and "Elsewhere" not in menu
+    assert client.post("/property/switch", {"property": foreign}).status_code == 403
+    assert client.post("/property/switch", {"property": "9" * 30}).status_code == 403
+    assert "<h1>Fernmoor Court</h1>" in client.get("/property").content.decode()
+    assert client.post("/property/switch", {"property": own}).status_code == 302
+    assert "<h1>Second Court</h1>" in client.get("/property").content.decode()
+    assert client.get(address(fernmoor, "/units/{unit N-305}")).status_code == 404
+
+
+def test_units_are_found_and_exported(fernmoor: Fernmoor, sign_in: Callable[..., Any]) -> None:
+    client = sign_in(fernmoor, "operator")
+    found = client.get("/units?q=fenwick").content.decode()
+    assert "N-305" in found and "N-306" not in found
+    lines = client.get("/units.csv?kind=flat&q=N-305").content.decode("utf-8-sig").splitlines()
+    assert lines[0].startswith("Unit,Building") and lines[1].startswith("N-305,")
+    assert len(lines) == 2
+    assert "No unit matches" in client.get("/units?q=zzz").content.decode()
+
+
+def test_an_id_that_no_database_holds_is_no_address(
+    fernmoor: Fernmoor, sign_in: Callable[..., Any]
+) -> None:
+    for page in ("/units/", "/accounts/", "/recharges/"):
+        assert sign_in(fernmoor).get(page + "9" * 30).status_code == 404

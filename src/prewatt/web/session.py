@@ -25,6 +25,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from prewatt.access.models import DutyGrant, User
 from prewatt.access.scope import Actor, PermissionRefused, actor_for
 from prewatt.reports.place import NoSuchThing
+from prewatt.reports.properties import own_properties
 from prewatt.web import errors
 
 THEMES = ("system", "light", "dark")
@@ -88,13 +89,16 @@ def page_context(request: HttpRequest) -> dict[str, Any]:
     """What the frame of every page needs."""
     theme = request.COOKIES.get(THEME_COOKIE, "system")
     language = get_language() or "en"
+    actor = getattr(request, "actor", None)
     return {
         "symbols_used": {},
         "theme": theme if theme in THEMES else "system",
         "language": language,
         "html_lang": "zh-Hans" if language.startswith("zh") else "en",
         "demo": getattr(settings, "DEMO", False),
-        "actor": getattr(request, "actor", None),
+        "actor": actor,
+        # Called by the menu alone, where it is shown.
+        "own_properties": (lambda: own_properties(actor)) if actor else (),
         "here": request.get_full_path(),
     }
 
@@ -142,6 +146,18 @@ def sign_out(request: HttpRequest) -> HttpResponse:
     """End the session."""
     logout(request)
     return redirect("/sign-in")
+
+
+@require_POST
+def switch_property(request: HttpRequest) -> HttpResponse:
+    """Go on at another property of one's own; another's is refused and changes nothing."""
+    wanted = request.POST.get("property", "")
+    number = int(wanted) if wanted.isascii() and wanted.isdigit() and len(wanted) < 19 else 0
+    user = request.user
+    assert isinstance(user, User), "SignedIn lets nobody else come here"
+    actor_for(user, property_id=number)
+    request.session["property_id"] = number
+    return redirect("/")
 
 
 @require_POST

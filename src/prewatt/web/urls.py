@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
-from django.urls import path
+from django.urls import path, register_converter
 from django.views.decorators.http import require_safe
 
 from prewatt.web import session
-from prewatt.web.console import builder, charges, recharge, tariffs, trials, views
+from prewatt.web.console import builder, charges, estate, recharge, tariffs, trials, views
 from prewatt.web.live import live_view
 from prewatt.web.ui import assets
+
+
+class _Id:
+    """An id of the database in an address: what no bigint holds is no address of ours."""
+
+    regex = "[0-9]{1,18}"
+
+    def to_python(self, value: str) -> int:
+        return int(value)
+
+    def to_url(self, value: int) -> str:
+        return str(value)
+
+
+register_converter(_Id, "id")
 
 urlpatterns = [
     path("", require_safe(views.today_view)),
     path("today", require_safe(views.today_view)),
     path("accounts", require_safe(views.accounts_view)),
     path("accounts.csv", require_safe(views.accounts_csv)),
-    path("accounts/<int:account_id>", require_safe(views.account_view)),
-    path("accounts/<int:account_id>/recharge", recharge.recharge_view),
+    path("accounts/<id:account_id>", require_safe(views.account_view)),
+    path("accounts/<id:account_id>/recharge", recharge.recharge_view),
     path(
-        "accounts/<int:account_id>/charges/<int:event_id>/<str:kind>/<str:day>",
+        "accounts/<id:account_id>/charges/<id:event_id>/<str:kind>/<str:day>",
         require_safe(charges.charge_view),
     ),
-    path("recharges/<int:event_id>", require_safe(recharge.result_view)),
+    path("recharges/<id:event_id>", require_safe(recharge.result_view)),
+    path("units", require_safe(estate.units_view)),
+    path("units.csv", require_safe(estate.units_csv)),
+    path("units/<id:unit_id>", require_safe(estate.unit_view)),
+    path("property", require_safe(estate.property_view)),
     path("supply", require_safe(views.supply_view)),
     path("meters", require_safe(views.meters_view)),
     path("tariffs", require_safe(tariffs.tariffs_view)),
@@ -33,6 +52,7 @@ urlpatterns = [
     path("tariffs/<str:code>", require_safe(tariffs.tariff_view)),
     path("money", require_safe(views.money_view)),
     path("messages", require_safe(views.messages_view)),
+    path("property/switch", session.switch_property),
     path("live", live_view),
     path("sign-in", session.sign_in),
     path("sign-out", session.sign_out),

@@ -7,6 +7,7 @@ from typing import Protocol
 from django.utils.translation import gettext as _
 
 from prewatt.core.money import MICRO
+from prewatt.reports.estate import UnitList
 from prewatt.reports.lists import AccountList
 from prewatt.reports.tariff_pages import TariffList
 from prewatt.reports.tariff_trial import TrialPage
@@ -57,6 +58,24 @@ def accounts(writer: Writer, found: AccountList, lang: str) -> None:
                 runs_out,
             ]
         )
+
+
+def units(writer: Writer, found: UnitList) -> None:
+    """Write the units of a selection, one row each, under a head row."""
+    head = (_("Unit"), _("Building"), _("Kind"), _("Floor"), _("Tenant"), _("Meter"), _("State"))
+    writer.writerow(list(head))
+    for building in found.buildings:
+        for row in building.rows:
+            words = (row.name, building.name, str(sentences.UNIT_KIND_COUNT[row.kind][0]))
+            writer.writerow(
+                [
+                    *(guarded(word) for word in words),
+                    str(row.floor),
+                    guarded(row.customer),
+                    guarded(row.serial),
+                    str(sentences.STATE[row.state]),
+                ]
+            )
 
 
 def tariffs(writer: Writer, found: TariffList) -> None:

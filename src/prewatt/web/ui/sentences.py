@@ -191,6 +191,27 @@ UNIT_KIND_COUNT: Final[Mapping[str, tuple[Text, Text]]] = {
     "plant": (_("plant room"), _("plant rooms")),
 }
 
+UNIT_KIND: Final[Mapping[str, Text]] = {
+    "flat": _("Flat"),
+    "office": _("Office"),
+    "shop": _("Shop"),
+    "booth": _("Booth"),
+    "plant": _("Plant room"),
+}
+
+POINT_ROLE: Final[Mapping[str, Text]] = {
+    "supply": _("supply"),
+    "feeder": _("feeder"),
+    "common": _("common area"),
+    "sub": _("sub-meter"),
+}
+
+POINT_SOURCE: Final[Mapping[str, Text]] = {
+    "grid": _("grid"),
+    "generator": _("generator"),
+    "other": _("other source"),
+}
+
 DUTY: Final[Mapping[str, Text]] = {
     "operator": _("Operator"),
     "administrator": _("Administrator"),

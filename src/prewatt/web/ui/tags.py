@@ -20,7 +20,7 @@ from prewatt.core.rating import Component
 from prewatt.core.vocabulary import BoardState, DeliveryState, OrderState
 from prewatt.reports.account import AccountPage, CutHours, Entry, GateLine
 from prewatt.reports.today import BoardUnit, House, Place, Today
-from prewatt.web.ui import assets, charts, icons, sentences
+from prewatt.web.ui import assets, charts, icons, navigation, sentences
 from prewatt.web.ui import format as fmt
 
 register = template.Library()
@@ -58,6 +58,32 @@ def sprite(context: Context) -> SafeString:
 def asset(name: str) -> str:
     """The address of a static file, with its digest, so that it may be cached for ever."""
     return assets.url(name)
+
+
+@register.simple_tag(takes_context=True)
+def sections(context: Context) -> list[navigation.Link]:
+    """The entries of the bar."""
+    return navigation.bar(str(context.get("tab", "")))
+
+
+@register.simple_tag(takes_context=True)
+def beside(context: Context) -> list[navigation.Link]:
+    """The pages beside this one in its section."""
+    actor = context.get("actor")
+    return navigation.beside(str(context.get("tab", "")), actor) if actor is not None else []
+
+
+@register.simple_tag(takes_context=True)
+def section_name(context: Context) -> str:
+    """The name of the section that this page is in."""
+    return navigation.section_of(str(context.get("tab", "")))
+
+
+@register.simple_tag(takes_context=True)
+def may(context: Context, permission: str) -> bool:
+    """Whether the signed-in duty holds a permission: ``{% may "moves.tenant" as may_move %}``."""
+    actor = context.get("actor")
+    return actor is not None and navigation.may(actor, permission)
 
 
 @register.simple_tag(takes_context=True)
@@ -319,6 +345,7 @@ def people_count(count: int, what: str) -> str:
         "recharges": ngettext("%(n)s recharge", "%(n)s recharges", count),
         "open": gettext("%(n)s open"),
         "meters": ngettext("%(n)s meter", "%(n)s meters", count),
+        "units": ngettext("%(n)s unit", "%(n)s units", count),
         "accounts": ngettext("%(n)s account", "%(n)s accounts", count),
         "orders": ngettext("%(n)s order", "%(n)s orders", count),
         "messages": ngettext("%(n)s message", "%(n)s messages", count),

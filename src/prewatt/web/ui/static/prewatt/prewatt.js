@@ -76,6 +76,14 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const chart of document.querySelectorAll(".chart-wide:not(.from-start)")) chart.scrollLeft = chart.scrollWidth;
 });
 
+/* On a narrow screen the bar is wider than the page: show where one is. */
+document.addEventListener("DOMContentLoaded", () => {
+  for (const here of document.querySelectorAll("nav [aria-current]")) {
+    const bar = here.closest("nav");
+    bar.scrollLeft = here.getBoundingClientRect().left - bar.getBoundingClientRect().left - bar.clientWidth / 3;
+  }
+});
+
 /* A click elsewhere closes the menu. */
 document.addEventListener("click", (event) => {
   const menu = document.querySelector("details.menu[open]");

@@ -1,0 +1,81 @@
+"""The estate: the property, the tree of its buildings and units, one unit with its past."""
+
+from __future__ import annotations
+
+import csv
+from urllib.parse import urlencode
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from prewatt.reports.estate import UnitList
+from prewatt.reports.estate_query import KINDS, property_page, unit_list, unit_page
+from prewatt.web import clock
+from prewatt.web.console import export
+from prewatt.web.session import actor_of
+
+
+def units_view(request: HttpRequest) -> HttpResponse:
+    """All units by building, found and filtered."""
+    found, chosen = _units(request)
+    return render(
+        request,
+        "prewatt/pages/units.html",
+        {
+            "list": found,
+            "place": found.place,
+            "now": found.now,
+            "tab": "units",
+            "kinds_known": KINDS,
+            "filters": urlencode(chosen),
+            "text": chosen["q"],
+            **chosen,
+        },
+    )
+
+
+def units_csv(request: HttpRequest) -> HttpResponse:
+    """The same selection as a file for a spreadsheet."""
+    found, _chosen = _units(request)
+    response = HttpResponse(content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = 'attachment; filename="units.csv"'
+    response.write("\ufeff")
+    export.units(csv.writer(response), found)
+    return response
+
+
+def _units(request: HttpRequest) -> tuple[UnitList, dict[str, str]]:
+    kind = request.GET.get("kind", "")
+    chosen = {
+        "q": request.GET.get("q", "").replace("\0", "").strip()[:80],
+        "kind": kind if kind in KINDS else "",
+        "vacant": "1" if request.GET.get("vacant") == "1" else "",
+    }
+    found = unit_list(
+        actor=actor_of(request),
+        now=clock.now(),
+        query=chosen["q"],
+        kind=chosen["kind"],
+        vacant=bool(chosen["vacant"]),
+    )
+    return found, chosen
+
+
+def unit_view(request: HttpRequest, unit_id: int) -> HttpResponse:
+    """One unit: its metering points and meters, its tenants, and what can be done there."""
+    page = unit_page(actor=actor_of(request), unit_id=unit_id, now=clock.now())
+    return render(
+        request,
+        "prewatt/pages/unit.html",
+        {"page": page, "place": page.place, "now": page.now, "tab": "units"},
+    )
+
+
+def property_view(request: HttpRequest) -> HttpResponse:
+    """The property: whose it is, by which money, time and days it lives, and what it holds."""
+    page = property_page(actor=actor_of(request), now=clock.now())
+    return render(
+        request,
+        "prewatt/pages/property.html",
+        {"page": page, "place": page.place, "now": page.now, "tab": "property"},
+    )

@@ -1,0 +1,91 @@
+"""Where the console leads: its sections, and the pages that each of them holds.
+
+A view says by `tab` which page it is. The bar shows the sections; a section with several pages has
+them in a row beneath. A page that needs a permission is not offered to a duty that lacks it: whether
+it opens is decided below, by the operation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from prewatt.access.scope import PERMISSIONS, Actor
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a section; ``permission`` is what an operation asks for, empty for everybody."""
+
+    tab: str
+    address: str
+    name: str | Promise
+    permission: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """An entry of the bar. Its first page is where it leads."""
+
+    name: str | Promise
+    pages: tuple[Page, ...]
+
+
+SECTIONS: Final = (
+    Section(_("Today"), (Page("today", "/", _("Today")),)),
+    Section(_("Units"), (Page("units", "/units", _("Units")),)),
+    Section(_("Accounts"), (Page("accounts", "/accounts", _("Accounts")),)),
+    Section(_("Tariffs"), (Page("tariffs", "/tariffs", _("Tariffs")),)),
+    Section(_("Money"), (Page("money", "/money", _("Recharges")),)),
+    Section(_("Meters"), (Page("meters", "/meters", _("Meters")),)),
+    Section(_("Supply"), (Page("supply", "/supply", _("Supply")),)),
+    Section(_("Messages"), (Page("messages", "/messages", _("Messages")),)),
+    Section(_("Property"), (Page("property", "/property", _("Property")),)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link as it is shown: ``here`` is the page itself, ``within`` a section around it."""
+
+    address: str
+    name: str
+    here: bool
+    within: bool = False
+
+
+def may(actor: Actor, permission: str) -> bool:
+    """Whether a duty holds a permission: buttons are shown by it, the operation decides."""
+    return not permission or actor.duty in PERMISSIONS.get(permission, frozenset())
+
+
+def bar(tab: str) -> list[Link]:
+    """The sections, with the one that holds the page."""
+    return [
+        Link(
+            section.pages[0].address,
+            str(section.name),
+            here=section.pages[0].tab == tab,
+            within=any(page.tab == tab for page in section.pages),
+        )
+        for section in SECTIONS
+    ]
+
+
+def beside(tab: str, actor: Actor) -> list[Link]:
+    """The pages of the same section that the actor may open; none where the page stands alone."""
+    for section in SECTIONS:
+        if any(page.tab == tab for page in section.pages):
+            open_ = [page for page in section.pages if may(actor, page.permission)]
+            links = [Link(each.address, str(each.name), here=each.tab == tab) for each in open_]
+            return links if len(links) > 1 else []
+    return []
+
+
+def section_of(tab: str) -> str:
+    """The name of the section that holds a page."""
+    found = [each.name for each in SECTIONS if any(page.tab == tab for page in each.pages)]
+    return str(found[0]) if found else ""
