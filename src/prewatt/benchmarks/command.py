@@ -44,11 +44,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "checkout's)",
     )
     rate.add_argument("--format", choices=("text", "json"), default="text")
+    ingest = commands.add_parser("ingest", help="readings a second, from decoded columns to commit")
+    ingest.add_argument("--accounts", type=int, default=100_000, help="(default: 100000)")
+    ingest.add_argument("--batch", type=int, default=10_000, help="readings (default: 10000)")
+    ingest.add_argument("--writers", type=int, default=2, help="processes (default: 2)")
+    ingest.add_argument("--seconds", type=float, default=60, help="to measure (default: 60)")
+    ingest.add_argument(
+        "--dsn", help="the owner's, of an empty database (default: a throw-away one)"
+    )
+    ingest.add_argument("--format", choices=("text", "json"), default="text")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print; returns the exit status."""
-    measured = {"supply": _supply, "trial": _trial, "rate": _rate}
+    measured = {"supply": _supply, "trial": _trial, "rate": _rate, "ingest": _ingest}
     return measured[arguments.bench_command](arguments)
 
 
@@ -91,6 +100,24 @@ def _rate(arguments: argparse.Namespace) -> int:
         if beside
         else "statements beside PySAM: none, it is not installed or --items is no folder"
     )
+    return 0
+
+
+def _ingest(arguments: argparse.Namespace) -> int:
+    from prewatt.benchmarks.ingest import as_text, measure
+
+    figures = measure(
+        accounts=arguments.accounts,
+        batch=arguments.batch,
+        writers=arguments.writers,
+        seconds=arguments.seconds,
+        dsn=arguments.dsn,
+        tell=_tell,
+    )
+    if arguments.format == "json":
+        print(json.dumps(dataclasses.asdict(figures)))
+    else:
+        print(as_text(figures))
     return 0
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import psycopg
 from psycopg.abc import Buffer
-from psycopg.adapt import Loader
+from psycopg.adapt import Dumper, Loader
 from psycopg.pq import Format
 
 from prewatt.core.civil_time import utc_datetime
@@ -83,6 +83,46 @@ def _insert_rows(cursor: psycopg.Cursor[Any], table: str, columns: Mapping[str, 
     return cursor.rowcount
 
 
+class ArrayOf:
+    """A column of integers as one array parameter of a statement, sent in binary.
+
+    ``kind`` is the elements' type; a ``timestamptz`` column is given in µs since the Unix epoch.
+    Only cursors of :func:`column_cursor` know it.
+    """
+
+    def __init__(self, kind: str, values: npt.NDArray[np.integer[Any]]) -> None:
+        self.kind = kind
+        self.values = values
+
+    def image(self) -> bytes:
+        """What ``array_recv`` takes."""
+        header = np.zeros(1, dtype=_ARRAY_HEADER)
+        header["ndim"], header["oid"] = 1, _ELEMENT_OIDS[self.kind]
+        header["n"], header["low"] = self.values.size, 1
+        elements = np.empty(self.values.size, dtype=_element(self.kind))
+        elements["len"] = _WIDTH[self.kind]
+        shift = POSTGRES_EPOCH_US if self.kind == "timestamptz" else 0
+        np.subtract(self.values, shift, out=elements["value"], casting="unsafe")
+        return header.tobytes() + elements.tobytes()
+
+
+def column_cursor(connection: psycopg.Connection[Any]) -> psycopg.Cursor[Any]:
+    """A cursor that binds on the server and takes :class:`ArrayOf`; Django's bind on the client."""
+    cursor = psycopg.Cursor(connection)
+    cursor.adapters.register_dumper(ArrayOf, _ArrayDumper)
+    return cursor
+
+
+class _ArrayDumper(Dumper):
+    """Hands an array over as it is; PostgreSQL knows its type by the statement's cast."""
+
+    format = Format.BINARY
+
+    def dump(self, obj: ArrayOf) -> bytes:
+        """The array's image."""
+        return obj.image()
+
+
 def read_columns(
     connection: psycopg.Connection[Any],
     query: str,
@@ -135,7 +175,10 @@ def _elements(image: bytes | None, name: str, kind: str) -> npt.NDArray[np.int64
     header = np.frombuffer(image, dtype=_ARRAY_HEADER, count=1)[0]
     if header["nulls"] or int(header["oid"]) != _ELEMENT_OIDS[kind]:
         raise ValueError(f"column {name} of the query has NULLs or is not {kind}")
-    element = np.dtype([("len", ">i4"), ("value", f">i{_WIDTH[kind]}")])
-    values = np.frombuffer(image, dtype=element, offset=_ARRAY_HEADER.itemsize)["value"]
+    values = np.frombuffer(image, dtype=_element(kind), offset=_ARRAY_HEADER.itemsize)["value"]
     shift = POSTGRES_EPOCH_US if kind == "timestamptz" else 0
     return values.astype(np.int64) + shift
+
+
+def _element(kind: str) -> np.dtype[Any]:
+    return np.dtype([("len", ">i4"), ("value", f">i{_WIDTH[kind]}")])
