@@ -21,6 +21,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from brokers import amqtt, broker, broker_folder, mosquitto  # noqa: F401 - fixtures for all
+from databases import TestDatabases
 
 os.environ.setdefault("PREWATT_SECRET_KEY", "test-key-of-no-value")
 os.environ["DJANGO_SETTINGS_MODULE"] = "prewatt.settings"
@@ -74,19 +75,22 @@ def template_database(postgres_dsn: str) -> str:
     return name
 
 
+@pytest.fixture(scope="session")
+def test_databases(postgres_dsn: str, template_database: str) -> TestDatabases:
+    """Where each test gets its database from."""
+    return TestDatabases(postgres_dsn, template_database)
+
+
 @pytest.fixture
-def database(postgres_dsn: str, template_database: str) -> Iterator[str]:
-    """A fresh migrated database for this test; yields its owner DSN, Django already uses it."""
+def database(test_databases: TestDatabases) -> Iterator[str]:
+    """A migrated database without rows; yields its owner's DSN, Django already uses it."""
     from django.db import connections
 
-    name = f"test_{secrets.token_hex(4)}"
-    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template_database}")
-        dsn = make_conninfo(postgres_dsn, dbname=name)
-        _use_database(dsn)
-        yield dsn
-        connections.close_all()
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    dsn = test_databases.take()
+    _use_database(dsn)
+    yield dsn
+    connections.close_all()
+    test_databases.give_back(dsn)
 
 
 def role_dsn(owner_dsn: str, role: str) -> str:

@@ -19,6 +19,8 @@ import pytest
 from django.db import connection
 from psycopg.conninfo import make_conninfo
 
+from databases import TestDatabases, keep_rows
+
 NOW = datetime(2026, 11, 17, 13, 30, tzinfo=UTC)
 PASSWORD = "quiet-window-42"
 TARIFF: dict[str, Any] = {
@@ -535,24 +537,26 @@ class Fernmoor:
 
 
 @pytest.fixture(scope="session")
-def laid_out(postgres_dsn: str, template_database: str) -> tuple[str, Fernmoor]:
-    """A database with the property in it, to be copied for each test, and its ids."""
+def laid_out(postgres_dsn: str, template_database: str) -> tuple[TestDatabases, Fernmoor]:
+    """Databases with the property in it, and its ids."""
     from django.db import connections, transaction
 
     name = f"fernmoor_{secrets.token_hex(4)}"
     with psycopg.connect(postgres_dsn, autocommit=True) as server:
         server.execute(f"CREATE DATABASE {name} TEMPLATE {template_database}")
-    use_database(make_conninfo(postgres_dsn, dbname=name))
+    dsn = make_conninfo(postgres_dsn, dbname=name)
+    use_database(dsn)
     with transaction.atomic():
         place = Fernmoor()
     with connections["default"].cursor() as cursor:
         cursor.execute("ANALYZE")
     connections.close_all()
-    return name, place
+    keep_rows(dsn)
+    return TestDatabases(postgres_dsn, name), place
 
 
 @pytest.fixture
-def fernmoor(postgres_dsn: str, laid_out: tuple[str, Fernmoor]) -> Iterator[Fernmoor]:
+def fernmoor(laid_out: tuple[TestDatabases, Fernmoor]) -> Iterator[Fernmoor]:
     """The property in a database of this test's own, with the web's clock at half past two."""
     from django.db import connections
 
@@ -561,16 +565,14 @@ def fernmoor(postgres_dsn: str, laid_out: tuple[str, Fernmoor]) -> Iterator[Fern
 
     messages.compile_all()
     clock.use(lambda: NOW)
-    name = f"test_{secrets.token_hex(4)}"
-    with psycopg.connect(postgres_dsn, autocommit=True) as server:
-        server.execute(f"CREATE DATABASE {name} TEMPLATE {laid_out[0]}")
-        place = copy.copy(laid_out[1])
-        place.dsn = make_conninfo(postgres_dsn, dbname=name)
-        # As in production: outside a scope the web's login sees no business row at all.
-        use_database(web_login(place.dsn))
-        yield place
-        connections.close_all()
-        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    databases, laid = laid_out
+    place = copy.copy(laid)
+    place.dsn = databases.take()
+    # As in production: outside a scope the web's login sees no business row at all.
+    use_database(web_login(place.dsn))
+    yield place
+    connections.close_all()
+    databases.give_back(place.dsn)
 
 
 @pytest.fixture

@@ -224,14 +224,11 @@ def test_an_operators_server_must_be_durable_too(state_dir: Path) -> None:
         running_postgres(state_dir, {"PREWATT_DSN": hasty}).__enter__()
 
 
-def test_a_throwaway_server_starts_soon_and_leaves_nothing(state_dir: Path) -> None:
-    begun = time.monotonic()
+def test_a_throwaway_server_leaves_nothing(state_dir: Path) -> None:
     with throwaway_postgres(state_dir, fsync=False) as dsn:
-        took_s = time.monotonic() - begun
         assert _setting(dsn, "fsync") == "off"
     assert not (state_dir / "postgres").exists()
     assert not (state_dir / "secrets/roles/owner").exists()
-    assert took_s < 10
 
 
 def test_create_database_tells_whether_it_was_new(server: EmbeddedPostgres) -> None:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from fernmoor import Fernmoor, as_owner, fernmoor, laid_out
 
 __all__ = ["as_owner", "fernmoor", "laid_out", "sign_in"]
+
+
+@pytest.fixture(autouse=True)
+def _in_english() -> Iterator[None]:
+    """Let no test speak the language of the one before: a request leaves its own behind."""
+    from django.utils import translation
+
+    with translation.override("en"):
+        yield
 
 
 @pytest.fixture

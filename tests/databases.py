@@ -1,0 +1,188 @@
+"""Test databases: copied from a template once, brought back to it after each test, used by the next.
+
+To copy a template costs ten times what most tests do, since PostgreSQL writes some four hundred files
+for it. So a database in which a test has only written rows gets its rows back and is kept. One whose
+schema, grants, policies or settings differ afterwards is dropped, whoever changed them and why: what
+`_FACTS` does not see a test must not change.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+#: What migrations wrote; a test that writes there gets a database of its own, too.
+_SEEDED = ("auth_permission", "django_content_type", "django_migrations")
+
+#: Everything but rows that a test can change in its database.
+_FACTS = """
+SELECT md5(string_agg(fact, chr(10) ORDER BY fact)) FROM (
+    SELECT concat_ws('|', 'class', oid, relname, relkind, relrowsecurity, relforcerowsecurity,
+                     relowner, relacl, reloptions, relfilenode)
+    FROM pg_class WHERE relnamespace = 'public'::regnamespace
+    UNION ALL
+    SELECT concat_ws('|', 'column', attrelid, attname, atttypid, attnotnull, attacl)
+    FROM pg_attribute JOIN pg_class c ON c.oid = attrelid
+    WHERE relnamespace = 'public'::regnamespace AND attnum > 0
+    UNION ALL
+    SELECT concat_ws('|', 'function', oid, proname, proowner, prosecdef, proacl, proconfig, prosrc)
+    FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+    UNION ALL
+    SELECT concat_ws('|', 'constraint', oid, conname, convalidated, conbin)
+    FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+    UNION ALL
+    SELECT concat_ws('|', 'policy', oid, polname, polroles, polqual, polwithcheck) FROM pg_policy
+    UNION ALL
+    SELECT concat_ws('|', 'trigger', oid, tgname, tgenabled) FROM pg_trigger
+    UNION ALL
+    SELECT concat_ws('|', 'schema', nspname, nspacl) FROM pg_namespace WHERE nspname !~ '^pg_'
+    UNION ALL
+    SELECT concat_ws('|', 'setting', setdatabase, setrole, setconfig) FROM pg_db_role_setting
+    UNION ALL
+    SELECT concat_ws('|', 'seed', seed) FROM (
+        SELECT auth_permission::text FROM auth_permission
+        UNION ALL SELECT django_content_type::text FROM django_content_type
+        UNION ALL SELECT django_migrations::text FROM django_migrations) AS rows(seed)
+) AS facts(fact)
+"""
+
+#: Rows written to each table since the database was made, rolled back or not.
+_COUNTS = "SELECT relname, n_tup_ins + n_tup_upd + n_tup_del FROM pg_stat_user_tables WHERE schemaname = 'public'"
+
+_COLUMNS = """
+SELECT attname FROM pg_attribute
+WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+ORDER BY attnum
+"""
+
+_SEQUENCES = """
+SELECT format('%I.%I', schemaname, sequencename), coalesce(last_value, start_value),
+       last_value IS NOT NULL
+FROM pg_sequences WHERE schemaname = 'public'
+"""
+
+
+def keep_rows(dsn: str) -> None:
+    """Copy every table of a template that has rows, so that its databases can be brought back to it."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA kept")
+        for name in _tables_with_rows(connection):
+            connection.execute(
+                sql.SQL("CREATE TABLE kept.{0} AS TABLE public.{0}").format(sql.Identifier(name))
+            )
+
+
+def _tables_with_rows(connection: psycopg.Connection) -> list[str]:
+    rows = connection.execute(
+        """SELECT relname FROM pg_class
+           WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+             AND relname <> ALL (%s) AND pg_relation_size(oid) > 0 ORDER BY relname""",
+        [list(_SEEDED)],
+    )
+    return [row[0] for row in rows]
+
+
+class TestDatabases:
+    """The databases of one test session on one server; one test has one at a time."""
+
+    __test__ = False
+
+    def __init__(self, server_dsn: str, template: str) -> None:
+        self._server_dsn = server_dsn
+        self._template = template
+        self._spare: str | None = None
+        self._facts = ""
+        self._sequences: dict[str, tuple[int, bool]] = {}
+        self._counts: dict[str, int] = {}
+
+    def take(self) -> str:
+        """The owner's DSN of a database as the template is."""
+        if self._spare is not None:
+            name, self._spare = self._spare, None
+            return self._dsn(name)
+        name = f"test_{secrets.token_hex(4)}"
+        self._command(sql.SQL("CREATE DATABASE {} TEMPLATE {}"), name, self._template)
+        with psycopg.connect(self._dsn(name), autocommit=True) as connection:
+            self._counts = _counts(connection)
+            if not self._facts:
+                self._facts = _facts(connection)
+                self._sequences = _sequences(connection)
+        return self._dsn(name)
+
+    def give_back(self, dsn: str) -> None:
+        """Make the database what it was for the next test; drop it if more than rows was changed."""
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            name = connection.info.dbname
+            _end_other_sessions(connection)
+            is_as_before = _facts(connection) == self._facts
+            if is_as_before:
+                self._bring_back_rows(connection)
+        if is_as_before:
+            self._spare = name
+        else:
+            self._command(sql.SQL("DROP DATABASE {} WITH (FORCE)"), name)
+
+    def _bring_back_rows(self, connection: psycopg.Connection) -> None:
+        """Put back the rows of every table that was written to, and every sequence.
+
+        DELETE and not TRUNCATE, which makes a new file for each table and index. Vacuumed, a table
+        is as short as before.
+        """
+        counts = _counts(connection)
+        written = [name for name, count in counts.items() if count != self._counts.get(name, 0)]
+        connection.execute("SET session_replication_role = replica")
+        with connection.transaction():
+            for name in written:
+                _bring_back_table(connection, name)
+            for name, (value, is_called) in self._sequences.items():
+                connection.execute("SELECT setval(%s::regclass, %s, %s)", [name, value, is_called])
+        if written:
+            names = sql.SQL(", ").join(map(sql.Identifier, written))
+            connection.execute(sql.SQL("VACUUM {}").format(names))
+        self._counts = _counts(connection)
+
+    def _dsn(self, name: str) -> str:
+        return make_conninfo(self._server_dsn, dbname=name)
+
+    def _command(self, command: sql.SQL, *names: str) -> None:
+        with psycopg.connect(self._server_dsn, autocommit=True) as connection:
+            connection.execute(command.format(*(sql.Identifier(name) for name in names)))
+
+
+def _facts(connection: psycopg.Connection) -> str:
+    row = connection.execute(_FACTS).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def _counts(connection: psycopg.Connection) -> dict[str, int]:
+    connection.execute("SELECT pg_stat_force_next_flush()")
+    return {row[0]: row[1] for row in connection.execute(_COUNTS)}
+
+
+def _sequences(connection: psycopg.Connection) -> dict[str, tuple[int, bool]]:
+    return {row[0]: (row[1], row[2]) for row in connection.execute(_SEQUENCES)}
+
+
+def _end_other_sessions(connection: psycopg.Connection) -> None:
+    """End what a test's threads and processes left behind, and wait until it is gone."""
+    connection.execute(
+        """SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+           WHERE datname = current_database() AND pid <> pg_backend_pid()"""
+    )
+
+
+def _bring_back_table(connection: psycopg.Connection, name: str) -> None:
+    table = sql.Identifier(name)
+    connection.execute(sql.SQL("DELETE FROM {}").format(table))
+    kept = connection.execute("SELECT to_regclass(%s)", [f"kept.{name}"]).fetchone()
+    if kept is not None and kept[0] is not None:
+        columns = [row[0] for row in connection.execute(_COLUMNS, [f"public.{name}"])]
+        connection.execute(
+            sql.SQL(
+                "INSERT INTO {0} ({1}) OVERRIDING SYSTEM VALUE SELECT {1} FROM kept.{0}"
+            ).format(table, sql.SQL(", ").join(map(sql.Identifier, columns)))
+        )
