@@ -162,7 +162,7 @@ def _filled(statements: Sequence[str], city: City) -> list[str]:
     return [
         statement.format(
             accounts=city.accounts,
-            n=f"FROM generate_series(1, {city.accounts}) AS n",
+            n=f"FROM generate_series(1::bigint, {city.accounts}) AS n",
             property=f"((n - 1) / {ACCOUNTS_OF_PROPERTY} + 1)",
             of_property=ACCOUNTS_OF_PROPERTY,
             meter=FIRST_METER - 1,
@@ -286,15 +286,15 @@ _TABLES: Final[tuple[tuple[str, ...], ...]] = (
                 modulus_wh, max_power_w, expected_period_s, opened_at, opened_value_wh, last_at,
                 last_value_wh, received_at)
             SELECT n, {meter} + n, 1, {property}, 1, 1000000000, 25000, 900, {opened},
-                   1000000 + n * 7919::bigint % 40000000, {opened},
-                   1000000 + n * 7919::bigint % 40000000, {opened} {n}""",
+                   1000000 + n * 7919 % 40000000, {opened},
+                   1000000 + n * 7919 % 40000000, {opened} {n}""",
         """INSERT INTO meter (id, property_id, serial, model, driver, multiplier, modulus_wh,
                 max_power_w, has_relay, expected_period_s)
             SELECT {meter} + n, {property}, 'C' || n, 'city', 'mqtt_senml', 1, 1000000000, 25000,
                    true, 900 {n}""",
         """INSERT INTO meter_assignment (property_id, meter_id, account_id, period, start_value_wh)
             SELECT {property}, {meter} + n, n, tstzrange({opened}, NULL),
-                   1000000 + n * 7919::bigint % 40000000 {n}""",
+                   1000000 + n * 7919 % 40000000 {n}""",
         """INSERT INTO tariff_assignment (property_id, account_id, tariff_id, valid_from)
             SELECT t.property_id, n, t.id, {opened} - interval '30 days'
             {n} JOIN tariff t ON t.property_id = {property}""",
@@ -308,7 +308,7 @@ _TABLES: Final[tuple[tuple[str, ...], ...]] = (
             SELECT n, {property}, 'A' || n, 'customer', n, {opened} {n}""",
         """INSERT INTO building (id, property_id, code, name, position)
             SELECT n, (n - 1) / ({of_property} / 100) + 1, 'B' || n, 'House ' || n, n % 100
-            FROM generate_series(1, ({accounts} + 99) / 100) AS n""",
+            FROM generate_series(1::bigint, ({accounts} + 99) / 100) AS n""",
         """INSERT INTO unit (id, property_id, building_id, code, floor, position, kind)
             SELECT n, {property}, (n - 1) / 100 + 1, n::text, n % 100 / 10, n % 10, 'flat' {n}""",
     ),
@@ -317,7 +317,7 @@ _TABLES: Final[tuple[tuple[str, ...], ...]] = (
             SELECT n, {property}, n, 'P' || n, 'sub', 'grid' {n}""",
         """INSERT INTO installation (property_id, meter_id, metering_point_id, period, start_value_wh)
             SELECT {property}, {meter} + n, n, tstzrange({opened}, NULL),
-                   1000000 + n * 7919::bigint % 40000000 {n}""",
+                   1000000 + n * 7919 % 40000000 {n}""",
         """INSERT INTO tenancy (property_id, unit_id, customer_id, account_id, period)
             SELECT {property}, n, n, n, tstzrange({opened}, NULL) {n}""",
         """INSERT INTO supply_policy (property_id, version, body, changed_at, brake_release_asked_by)
