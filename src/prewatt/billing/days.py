@@ -135,6 +135,13 @@ class DayPlan:
             self._of_day[day] = self.stretches(day, day + 1)[0]
         return self._of_day[day]
 
+    def net_nano(self, on: Taxable, day: int, nano: int) -> int:
+        """A price as written without the taxes that it contains on a day."""
+        key = on, day
+        if key not in self._taxes:
+            self._taxes[key] = self.stretch_at(day).tax(on)
+        return self._taxes[key].net_nano(nano)
+
     @cached_property
     def collects_at_recharge(self) -> bool:
         """Whether any version has charges that recharges collect."""
@@ -155,6 +162,10 @@ class DayPlan:
 
     @cached_property
     def _days(self) -> dict[int, int]:
+        return {}
+
+    @cached_property
+    def _taxes(self) -> dict[tuple[Taxable, int], EffectiveTax]:
         return {}
 
 

@@ -483,7 +483,9 @@ def _through(cell: _Cell) -> list[tuple[int, tuple[int, ...]]]:
     highest = price_sum = 0
     for day, demand in sorted(cell.terms.items()):
         highest = max(highest, cell.peaks.get(day, 0))
-        price_sum += demand.price_nano_per_kw if day in owed else 0
+        if day in owed:
+            # A price as written contains inclusive taxes; what is charged is net, as of the day.
+            price_sum += account.plan.net_nano(Taxable.DEMAND, day, demand.price_nano_per_kw)
         if day in wanted:
             found.append(
                 (
