@@ -15,7 +15,7 @@ from tests.invariants.places import CLERK, NOW, TARIFF, at, one, place, post, ro
 
 from prewatt.billing.legs import divide
 from prewatt.billing.operations import SelfApproval, create_tariff_version, post_usage
-from prewatt.billing.tariffs import TariffBook, UnpricedAccount
+from prewatt.billing.tariffs import TariffBook
 from prewatt.core.accounts import TransferKind
 from prewatt.core.rating import Component
 from prewatt.core.tariff import TariffRefused
@@ -124,18 +124,6 @@ def test_a_tariff_needs_another_person_and_sense() -> None:
         create({**TARIFF, "energy": {"unit": "kWh", "bands": {}}}, "user:2")
     assert one("SELECT count(*) FROM tariff WHERE code = 'new'") == 0
     assert create(TARIFF, "user:2") > 0
-
-
-def test_an_account_without_a_price_charges_nothing_and_loses_nothing() -> None:
-    here = place()
-    meter = here.meters["M-101"]
-    rows("DELETE FROM tariff_assignment WHERE account_id = %s", here.accounts["1001"])
-    before = rows("SELECT read_at, value_wh FROM register_reading WHERE meter_id = %s", meter)
-    with pytest.raises(UnpricedAccount):
-        send(here, [("M-101", at(1), 2_000)])
-    after = rows("SELECT read_at, value_wh FROM register_reading WHERE meter_id = %s", meter)
-    assert after == before, "refused whole, so that it comes again"
-    assert one("SELECT last_value_wh FROM meter_state WHERE meter_id = %s", meter) == 1_000
 
 
 def test_the_database_itself_refuses_overlapping_ranges_and_impossible_rows() -> None:

@@ -291,7 +291,10 @@ class DayAccount:
 
 
 def load_accounts(account_ids: Sequence[int], tariff_ids: Sequence[int]) -> list[DayAccount]:
-    """Those of the accounts that were ever on one of the tariffs, in order of their id."""
+    """Those of the accounts that were ever on one of the tariffs, in order of their id.
+
+    One that was only on a tariff that had no version then owes nothing by days.
+    """
     if not tariff_ids or not account_ids:
         return []
     with connection.cursor() as cursor:
@@ -303,7 +306,9 @@ def load_accounts(account_ids: Sequence[int], tariff_ids: Sequence[int]) -> list
         for account_id, from_us, until_us in cursor.fetchall():
             lives[account_id].append((from_us, until_us))
     plan_of = _plans({row[0]: row[2] for row in facts})
-    return [_account(row, plan_of[row[0]], tuple(lives[row[0]])) for row in facts]
+    return [
+        _account(row, plan_of[row[0]], tuple(lives[row[0]])) for row in facts if row[0] in plan_of
+    ]
 
 
 def _account(row: tuple[Any, ...], plan: DayPlan, lives: tuple[tuple[int, int], ...]) -> DayAccount:
@@ -327,12 +332,14 @@ def _account(row: tuple[Any, ...], plan: DayPlan, lives: tuple[tuple[int, int], 
 
 
 def _plans(zones: Mapping[int, str]) -> dict[int, DayPlan]:
-    """The plan of each account, one object for all accounts that share it."""
+    """The plan of each account that has one, one object for all accounts that share it."""
     chains, terms = version_chains(list(zones)), terms_of(list(zones))
     contents = tariffs({version for chain in chains.values() for _, version in chain.versions})
     shared: dict[tuple[object, ...], DayPlan] = {}
     plans = {}
     for account_id, zone in zones.items():
+        if account_id not in chains:
+            continue
         versions = chains[account_id].versions
         exempt = tuple((each.from_us, each.exempt) for each in terms.get(account_id, ()))
         key = (zone, versions, exempt)

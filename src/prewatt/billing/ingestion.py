@@ -19,6 +19,7 @@ from prewatt.billing.backfill import Replacement, replace_intervals
 from prewatt.billing.charging import Lines, charge_lines
 from prewatt.billing.states import States, lock_states, state_of_each
 from prewatt.billing.tariffs import TariffBook
+from prewatt.billing.unpriced import close_cases, held_readings, hold_unpriced
 from prewatt.core.bounds import Int64
 from prewatt.core.civil_time import instant_us, utc_datetime
 from prewatt.core.readings import ACTIVE_IMPORT, Quality, ReadingBatch
@@ -74,6 +75,13 @@ def apply_readings(
             limits=LIMITS,
         )
         verdict = validated.verdict.copy()
+        book = book or TariffBook()
+        unpriced = book.unpriced(np.unique(states.account_id[row]).tolist())
+        if unpriced:
+            hold_unpriced(
+                verdict, batch=arranged, account_id=states.account_id[row[order]],
+                unpriced=unpriced, now=now,
+            )  # fmt: skip
         replacement = replace_intervals(
             batch=arranged,
             row=row[order],
@@ -86,6 +94,20 @@ def apply_readings(
         in_given_order[order] = verdict
     accounts = tuple(np.unique(states.account_id[row]).tolist())
     return Applied(in_given_order, accounts, crossed)
+
+
+def apply_held(*, now: datetime) -> int:
+    """Rate the readings that were held for want of a tariff where there is one now; how many.
+
+    They are judged as if they came now: their order in time is kept, and what has been rated
+    beyond them meanwhile is divided by them and not charged again.
+    """
+    with transaction.atomic():
+        cases, batch = held_readings()
+        if cases:
+            apply_readings(batch=batch, now=now)
+            close_cases(cases, now=now)
+    return len(cases)
 
 
 def _arranged(batch: ReadingBatch, order: Int64) -> ReadingBatch:
@@ -107,7 +129,7 @@ def _write(
     verdict: npt.NDArray[np.int8],
     replacement: Replacement,
     now: datetime,
-    book: TariffBook | None,
+    book: TariffBook,
 ) -> tuple[int, ...]:
     """Everything a judged batch changes; returns the accounts whose balance crossed its watch level."""
     kept = np.isin(verdict, [Verdict.ACCEPTED, Verdict.BACKFILL])
@@ -117,7 +139,7 @@ def _write(
     lines = _lines(batch, row, states, validated, verdict, replacement)
     if lines.row.size == 0:
         return ()
-    return charge_lines(lines, states, now=now, book=book or TariffBook())
+    return charge_lines(lines, states, now=now, book=book)
 
 
 def _copy_readings(

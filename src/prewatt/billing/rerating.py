@@ -34,6 +34,7 @@ from prewatt.billing.posting import post_chunk
 from prewatt.billing.queries import PLAIN, Terms
 from prewatt.billing.rerate_requests import request_rerating
 from prewatt.billing.tariffs import Prices, TariffBook
+from prewatt.billing.unpriced import leave_out
 from prewatt.billing.usage import standing
 from prewatt.core.accounts import TransferKind
 from prewatt.core.bounds import Int64
@@ -103,7 +104,7 @@ def rerate(
 
     ``reason`` is a stable word, stored with the transfers. One transaction for each chunk of
     accounts, under their locks; what was done stays done if a later chunk fails, and a second run
-    changes nothing. Raises PermissionRefused, and UnpricedAccount for an account without a tariff.
+    changes nothing. An account without a tariff is left out, with an alert. Raises PermissionRefused.
     """
     require(actor, "billing.correct")
     return _rerate(actor, dict.fromkeys(account_ids, from_at), reason, now)
@@ -196,7 +197,9 @@ def _rerate_chunk(
 ) -> list[Corrected]:
     """Rate a chunk anew in the caller's transaction; the locks are taken here."""
     locked = lock_accounts(list(wanted))
-    asked = _with_requests({each: wanted[each] for each in locked})
+    # One without a tariff is left out with an alert; its request stays open until it has one.
+    unpriced = leave_out(locked, now=now)
+    asked = _with_requests({each: wanted[each] for each in locked if each not in unpriced})
     if not asked:
         return []
     ground = _ground(asked)

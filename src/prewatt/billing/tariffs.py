@@ -108,6 +108,13 @@ class TariffBook:
             else {},
         )
 
+    def unpriced(self, account_ids: Sequence[int]) -> frozenset[int]:
+        """Those of the accounts that have no tariff at all, under the present epoch."""
+        self._follow_epochs()
+        unknown = [each for each in account_ids if each not in self._chains]
+        self._learn(unknown)
+        return frozenset(each for each in unknown if each not in self._chains)
+
     def tariff(self, version_id: int) -> Tariff:
         """The content of a version, read once."""
         if version_id not in self._tariffs:
@@ -140,17 +147,20 @@ class TariffBook:
 
     def _load(self, account_ids: list[int]) -> None:
         """Find the timeline of accounts that were not asked for before in this epoch."""
-        unknown = [each for each in account_ids if each not in self._chains]
-        if unknown:
-            chains, terms = version_chains(unknown), terms_of(unknown)
-            for account_id in unknown:
-                if account_id not in chains:
-                    raise UnpricedAccount(f"account {account_id} has no tariff; assign one first")
-                own = chains[account_id]
-                self._chains[account_id] = own.property_id, _chain(own, terms.get(account_id, ()))
-            self._terms |= terms
+        self._learn([each for each in account_ids if each not in self._chains])
         for account_id in account_ids:
+            if account_id not in self._chains:
+                raise UnpricedAccount(f"account {account_id} has no tariff; assign one first")
             self._position[account_id] = self._timeline(*self._chains[account_id])
+
+    def _learn(self, account_ids: list[int]) -> None:
+        """Read the chains and terms of accounts; one without a tariff stays unknown."""
+        if not account_ids:
+            return
+        chains, terms = version_chains(account_ids), terms_of(account_ids)
+        for account_id, own in chains.items():
+            self._chains[account_id] = own.property_id, _chain(own, terms.get(account_id, ()))
+        self._terms |= {each: own for each, own in terms.items() if each in chains}
 
     def _timeline(self, property_id: int, chain: Chain) -> int:
         """The position of a chain's timeline, compiled on first use."""

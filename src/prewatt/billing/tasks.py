@@ -9,6 +9,7 @@ from django.db import connection
 
 from prewatt.access.scope import scope, system_actor
 from prewatt.billing.daily import due_accounts
+from prewatt.billing.ingestion import apply_held
 from prewatt.billing.operations import post_usage
 from prewatt.billing.rerating import rerate_requested
 
@@ -45,6 +46,12 @@ def post_finished_days(*, now: datetime) -> int:
 def rate_anew(*, now: datetime) -> int:
     """Rate anew the accounts that wait for it; returns how many of them had been charged otherwise."""
     return len(rerate_requested(actor=system_actor("rerating"), now=now))
+
+
+def rate_held_readings(*, now: datetime) -> int:
+    """Rate readings that were held because their account had no tariff, where it has one now."""
+    with scope(system_actor("readings")):
+        return apply_held(now=now)
 
 
 def _due(property_id: int, until: datetime) -> list[int]:

@@ -50,7 +50,8 @@ class Verdict(IntEnum):
     same instant as one of these with another value. BACKFILL: earlier than the watermark, inside
     what has been charged; the caller looks the instant up, where the same value is a repeat,
     another value a conflict, and a new instant re-splits without changing the total. BACKWARDS:
-    lower than the watermark and not a rollover. ACCEPTED: everything else.
+    lower than the watermark and not a rollover. ACCEPTED: everything else. UNPRICED is not found
+    here: the caller holds a good reading so whose account has no tariff.
     """
 
     ACCEPTED = 0
@@ -63,6 +64,7 @@ class Verdict(IntEnum):
     BEFORE_OPENING = 7
     AFTER_CLOSING = 8
     NEGATIVE = 9
+    UNPRICED = 10
 
 
 VERDICT_NAMES: Final = {verdict: f"mdm.vee.{verdict.name.lower()}" for verdict in Verdict}
