@@ -72,7 +72,8 @@ def _trial(arguments: argparse.Namespace) -> int:
         f"tried {figures.accounts:,} accounts × {figures.days} days ({figures.intervals:,} intervals) "
         f"in {figures.trial_s:.1f} s: {figures.intervals_per_second:,} intervals/s\n"
         f"PostgreSQL gathering the same columns alone: {figures.read_s:.1f} s, "
-        f"{figures.ceiling_per_second:,}/s; ratio {figures.ratio:.2f}"
+        f"{figures.ceiling_per_second:,}/s; ratio {figures.ratio:.2f}; load average "
+        f"{', '.join(map(str, figures.load_average))}"
     )
     return 0
 

@@ -1,8 +1,9 @@
 """How long a draft takes to be tried on many accounts, and how long PostgreSQL takes for the rows.
 
 A throw-away server of the settings that production has, filled set-based with accounts and their
-quarter-hours under a property's present price; then `billing.trials` as the worker runs it, and as
-a ceiling the bare gathering of the very same columns inside PostgreSQL.
+quarter-hours under a property's present price, quarter by quarter as batches of readings lay them
+down; then `billing.trials` as the worker runs it, and as a ceiling the bare gathering of the very
+same columns in PostgreSQL.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ class TrialFigures:
     intervals_per_second: int
     ceiling_per_second: int
     ratio: float
+    load_average: tuple[float, ...]
 
 
 def measure(*, accounts: int, days: int, tell: Callable[[str], None]) -> TrialFigures:
@@ -112,7 +114,8 @@ def _measured(
         now=_NOW,
         progress=progress,
     )
-    read_s, rows = _read_alone()
+    load = os.getloadavg()
+    read_s, rows = _read_alone(accounts, days)
     return TrialFigures(
         accounts=accounts,
         days=days,
@@ -123,34 +126,27 @@ def _measured(
         intervals_per_second=int(rows / report.seconds),
         ceiling_per_second=int(rows / read_s),
         ratio=round(read_s / report.seconds, 3),
+        load_average=tuple(round(each, 2) for each in load),
     )
 
 
-def _read_alone() -> tuple[float, int]:
-    """PostgreSQL's own time to gather and send the columns that a trial reads, thrown away here."""
-    from django.db import connection
+def _read_alone(accounts: int, days: int) -> tuple[float, int]:
+    """PostgreSQL's own time to gather and send what a trial reads, which nobody unpacks here."""
+    import psycopg
+    from django.db import connection, transaction
 
     from prewatt.billing.trials import CHUNK
+    from prewatt.billing.usage import PLANNING, SEGMENTS
 
-    began, rows = time.monotonic(), 0
     with connection.cursor() as cursor:
         cursor.execute("SELECT id FROM account ORDER BY id")
         ids = [row[0] for row in cursor.fetchall()]
-        for at in range(0, len(ids), CHUNK):
-            cursor.execute(_COLUMNS, [ids[at : at + CHUNK]])
-            rows += int(cursor.fetchone()[0])
-    return time.monotonic() - began, rows
-
-
-#: The digest of what is gathered, so that everything is read and packed and nothing is unpacked.
-_COLUMNS = """
-SELECT count(*), octet_length(array_send(array_agg(account_id))),
-       octet_length(array_send(array_agg(meter_id))), octet_length(array_send(array_agg(start_at))),
-       octet_length(array_send(array_agg(to_at))), octet_length(array_send(array_agg(revision))),
-       octet_length(array_send(array_agg(segment))), octet_length(array_send(array_agg(energy_wh))),
-       octet_length(array_send(array_agg(charge_energy)))
-FROM interval WHERE account_id = ANY(%s)
-"""
+    began, since = time.monotonic(), _NOW - timedelta(days=days + 1)
+    for at in range(0, len(ids), CHUNK):
+        with transaction.atomic(), psycopg.Cursor(connection.connection) as cursor:
+            cursor.execute(PLANNING)
+            cursor.execute(SEGMENTS, [ids[at : at + CHUNK], since, _NOW], binary=True)
+    return time.monotonic() - began, accounts * (days + 1) * _PER_DAY
 
 
 def _fill(accounts: int, days: int, tell: Callable[[str], None]) -> int:
@@ -159,6 +155,7 @@ def _fill(accounts: int, days: int, tell: Callable[[str], None]) -> int:
 
     begin = _NOW - timedelta(days=days + 1)
     with connection.cursor() as cursor:
+        cursor.execute("SET work_mem = '1GB'")
         cursor.execute(_PLACE)
         cursor.execute("SELECT id, legal_entity_id FROM property WHERE code = 'bench'")
         property_id, entity_id = cursor.fetchone()
@@ -179,7 +176,7 @@ def _fill(accounts: int, days: int, tell: Callable[[str], None]) -> int:
                 },
             )
             tell(f"filled {last + 1:,} of {accounts:,} accounts")
-        cursor.execute("ANALYZE interval")
+        cursor.execute("RESET work_mem; ANALYZE interval")
     return int(property_id)
 
 
@@ -215,4 +212,5 @@ FROM generate_series(%(first)s, %(last)s) AS a,
      LATERAL (SELECT %(from)s::timestamptz + q * interval '15 minutes' AS t,
                      20 + (a * 7919 + q * 104729) %% 90
                      + CASE WHEN q %% 96 BETWEEN 68 AND 84 THEN 120 ELSE 0 END AS wh) AS x
+ORDER BY q, a
 """

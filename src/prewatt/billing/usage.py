@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 import numpy as np
 from django.db import connection
 
 from prewatt.core.bounds import Int64
-from prewatt.core.readings import REVERSED_SEGMENT
-from prewatt.runtime.copying import read_columns
+from prewatt.core.readings import ACTIVE_IMPORT, REVERSED_SEGMENT
+from prewatt.runtime.copying import read_groups
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,40 +43,51 @@ def read_usage(*, account_ids: Sequence[int], from_at: datetime, until_at: datet
     """The intervals of accounts (sorted ids) that begin in [from, until), in the caller's scope."""
     accounts = np.array(account_ids, dtype=np.int64)
     if accounts.size == 0:
-        return _joined({name: np.zeros(0, dtype=np.int64) for name in _KINDS}, accounts)
+        return _joined({name: np.zeros(0, dtype=np.int64) for name in _COLUMNS}, accounts)
     if (np.diff(accounts) <= 0).any():
         raise ValueError("account ids must be sorted and distinct")
     with connection.cursor() as cursor:
-        # Arrays gathered by parallel workers are copied once more; one process is quicker.
-        cursor.execute("SET LOCAL max_parallel_workers_per_gather = 0")
-    columns = read_columns(
-        connection.connection, _SEGMENTS, [accounts.tolist(), from_at, until_at], _KINDS
+        cursor.execute(PLANNING)
+    columns = read_groups(
+        connection.connection,
+        SEGMENTS,
+        [accounts.tolist(), from_at, until_at],
+        ("account_id", "meter_id"),
+        _GATHERED,
     )
-    order = np.lexsort(
-        tuple(
-            columns[each] for each in ("segment", "revision", "meter_id", "start_at", "account_id")
-        )
-    )
+    place = columns.pop("place")
+    columns |= {"revision": place >> _SEGMENT_BITS, "segment": place & (2**_SEGMENT_BITS - 1)}
+    order = np.lexsort((place, columns["meter_id"], columns["start_at"], columns["account_id"]))
     return _joined(standing({name: values[order] for name, values in columns.items()}), accounts)
 
 
-_KINDS = {
-    "account_id": "int8",
-    "meter_id": "int8",
+_SEGMENT_BITS: Final = 16
+_GATHERED: Final = {
     "start_at": "timestamptz",
     "to_at": "timestamptz",
-    "revision": "int2",
-    "segment": "int2",
     "energy_wh": "int8",
     "charged": "int8",
+    "place": "int4",
 }
-_SEGMENTS = """
-SELECT account_id, meter_id, start_at, to_at, revision, segment, energy_wh,
-       charge_energy + charge_standing + charge_tax + charge_fee + charge_demand + charge_subsidy
-           AS charged
-FROM interval
-WHERE account_id = ANY(%s) AND register_code = 1 AND start_at >= %s AND start_at < %s
+_COLUMNS: Final = ("account_id", "meter_id", "revision", "segment", *_GATHERED)
+#: For the transaction. Rows of an account lie wherever a batch of readings was written, one in a
+#: page, so a chunk is read page by page; and there is memory for the arrays of all its groups, so
+#: that nothing is sorted. Parallel workers would only copy the arrays once more.
+PLANNING: Final = """
+SET LOCAL enable_indexscan = off; SET LOCAL enable_sort = off; SET LOCAL work_mem = '256MB';
+SET LOCAL max_parallel_workers_per_gather = 0
 """
+#: The segments of accounts that begin in [from, until), a row for each account and meter; ``place``
+#: is the revision and the segment in one number.
+SEGMENTS: Final = f"""
+SELECT account_id, meter_id, array_agg(start_at), array_agg(to_at), array_agg(energy_wh),
+       array_agg(charge_energy + charge_standing + charge_tax + charge_fee + charge_demand
+                 + charge_subsidy),
+       array_agg((revision::integer << {_SEGMENT_BITS}) + segment)
+FROM interval
+WHERE account_id = ANY(%s) AND register_code = {ACTIVE_IMPORT} AND start_at >= %s AND start_at < %s
+GROUP BY account_id, meter_id
+"""  # noqa: S608 - our own numbers
 
 
 def standing(columns: dict[str, Int64]) -> dict[str, Int64]:
