@@ -278,4 +278,4 @@ def test_names_and_codes_are_stable() -> None:
         9: "mdm.vee.negative",
         10: "mdm.vee.unpriced",
     }
-    assert {verdict.value for verdict in HELD_VERDICTS} == {3, 4, 5, 6, 7, 8, 9}
+    assert {verdict.value for verdict in HELD_VERDICTS} == {3, 4, 5, 6, 7, 8, 9, 10}
