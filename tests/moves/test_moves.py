@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import pytest
 from django.db import IntegrityError
@@ -29,10 +29,12 @@ from prewatt.core.vee import Verdict
 from prewatt.estate.imports import EMERGENCY_LIMIT_MICRO
 from prewatt.ledger.operations import KeyReused, PeriodClosed, close_period
 from prewatt.moves import operations as moves
+from prewatt.moves.foresight import foresee
 from prewatt.moves.words import (
     EmergencyRefused,
     FirstRecharge,
     InFuture,
+    MeterSilent,
     MovedIn,
     MovedOut,
     NameTaken,
@@ -435,3 +437,79 @@ def test_every_move_is_on_record(here: World) -> None:
         ("moves.tenant.out", "user:5"),
         ("moves.tenant.in", "user:5"),
     ]
+
+
+def test_a_move_is_foreseen_to_the_micro_unit_and_nothing_is_left_of_looking(here: World) -> None:
+    here.read("M-101", hours(1), 2_000)
+    before, register = snapshot(), here.register("M-101", 5_000)
+
+    def out(key: str) -> MovedOut:
+        return moves.move_out(
+            actor=here.administrator, unit_id=here.units["101"], at=hours(10), key=key, now=NOW,
+            closing=register, book_refund=True,
+        )  # fmt: skip
+
+    seen = foresee(
+        actor=here.administrator, unit_id=here.units["101"], deed=out,
+        at_of=lambda each: each.effective_at,
+    )  # fmt: skip
+    assert snapshot() == before
+    former = seen.accounts[here.accounts["1001"]]
+    assert former.energy_wh == 3_000
+    assert former.charged_micro == -3_000 * PRICE_MICRO_PER_WH
+    assert former.before_micro + former.charged_micro == former.after_micro
+    assert [(each.serial, each.last_wh, each.boundary_wh) for each in seen.registers] == [
+        ("M-101", 2_000, 5_000)
+    ]
+    done = out("out")
+    assert replace(done, vacancy_account_id=0) == replace(seen.answer, vacancy_account_id=0)
+    assert done.refund_micro == former.after_micro and done.balance_left_micro == 0
+    assert available(done.account_id) == 0
+    assert out("out") == replace(done, repeated=True)
+    assert rows("SELECT amount_micro, state, reason FROM refund") == [
+        (done.refund_micro, "due", "moved_out")
+    ]
+
+
+def test_what_would_be_refused_is_refused_at_the_look(here: World) -> None:
+    with pytest.raises(UnitVacant):
+        foresee(
+            actor=here.administrator, unit_id=here.units["102"],
+            deed=lambda key: _out(here, 5_000, 10, key=key, unit="102"),
+            at_of=lambda each: each.effective_at,
+        )  # fmt: skip
+
+
+def test_a_boundary_is_where_the_meters_stand_or_somebody_reads_a_silent_one(here: World) -> None:
+    here.read("M-101", hours(10), 2_500)
+
+    def out(now: datetime, key: str = "out") -> MovedOut:
+        return moves.move_out(
+            actor=here.administrator, unit_id=here.units["101"], at=None, closing=None, key=key,
+            now=now,
+        )  # fmt: skip
+
+    with pytest.raises(MeterSilent) as silent:
+        out(hours(10) + timedelta(seconds=1801))
+    assert (silent.value.serial, silent.value.last_at) == ("M-101", hours(10))
+    moved = out(hours(10) + timedelta(seconds=1800))
+    assert moved.effective_at == hours(10).isoformat()
+    assert rows(
+        "SELECT end_value_wh FROM meter_assignment WHERE account_id = %s", moved.account_id
+    ) == [(2_500,)]
+    # The meters have gone on; the answer under the same key is the same.
+    here.read("M-101", hours(11), 2_600)
+    assert out(hours(11)) == replace(moved, repeated=True)
+
+
+def test_a_refund_is_not_booked_while_the_account_pays_for_another_unit(here: World) -> None:
+    rows(
+        """INSERT INTO tenancy (property_id, unit_id, customer_id, account_id, period)
+           SELECT property_id, %s, customer_id, account_id, period FROM tenancy WHERE unit_id = %s""",
+        here.units["102"], here.units["101"],
+    )  # fmt: skip
+    moved = moves.move_out(
+        actor=here.administrator, unit_id=here.units["101"], at=hours(10), key="o", now=NOW,
+        closing=here.register("M-101", 2_000), book_refund=True,
+    )  # fmt: skip
+    assert moved.refund_micro == 0 and rows("SELECT count(*) FROM refund") == [(0,)]

@@ -110,3 +110,20 @@ def scope(actor: Actor) -> Iterator[None]:
                 cursor.execute(f"SET LOCAL ROLE {role}")
             cursor.execute("SELECT set_config('prewatt.properties', %s, true)", [properties])
         yield
+
+
+@contextmanager
+def rehearsal() -> Iterator[None]:
+    """Take back everything that is done inside, so that a look shows the very deed.
+
+    What a person sees before they confirm is then what the operation itself makes of it, refusals
+    and all. Numbers of documents, messages and bells go back with the transaction.
+    """
+    with transaction.atomic():
+        yield
+        transaction.set_rollback(True)
+
+
+def may(actor: Actor | None, permission: str) -> bool:
+    """Whether a duty holds a permission: for what is offered. The operation itself decides."""
+    return actor is not None and actor.duty in PERMISSIONS.get(permission, frozenset())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Final
 
 import numpy as np
 from django.db import connection
@@ -26,7 +27,10 @@ from prewatt.estate.operations import RegisterValue
 from prewatt.ledger.operations import PeriodClosed
 from prewatt.moves.places import MeterAt, UnitAt
 from prewatt.moves.registers import Opening, close_registers, open_registers
-from prewatt.moves.words import InFuture, RegisterRefused, TooEarly
+from prewatt.moves.words import InFuture, MeterSilent, RegisterRefused, TooEarly
+
+#: As on the board: a meter is silent when it was not heard for this many of its periods.
+SILENT_AFTER_PERIODS: Final = 2
 
 
 def refuse_instant(
@@ -55,6 +59,23 @@ def _earliest(meter: MeterAt) -> datetime | None:
     if meter.last_at is None or meter.opened_at is None:
         return None
     return max(meter.last_at, meter.opened_at + timedelta(microseconds=1))
+
+
+def as_reported(meters: Sequence[MeterAt], now: datetime) -> tuple[list[RegisterValue], datetime]:
+    """The registers that the meters reported last, and the instant of the latest of these reports.
+
+    A meter that is silent for longer than two of its periods has to be read by a person: raises
+    MeterSilent. Without a meter the instant is now.
+    """
+    values, instants = [], []
+    for each in meters:
+        if each.last_at is None or each.last_value_wh is None:
+            raise MeterSilent(each.serial, None)
+        if now - each.last_at > SILENT_AFTER_PERIODS * timedelta(seconds=each.expected_period_s):
+            raise MeterSilent(each.serial, each.last_at)
+        values.append(RegisterValue(each.meter_id, each.last_value_wh))
+        instants.append(each.last_at)
+    return values, max(instants, default=now)
 
 
 def refuse_overlap(unit: UnitAt, at: datetime) -> None:

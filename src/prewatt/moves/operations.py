@@ -21,7 +21,7 @@ from prewatt.core.readings import ReadingSource
 from prewatt.core.vee import HELD_VERDICTS, VERDICT_NAMES
 from prewatt.estate import operations as estate
 from prewatt.estate.imports import EMERGENCY_LIMIT_MICRO, vacancy_number
-from prewatt.estate.models import Customer, Meter, Tenancy
+from prewatt.estate.models import Account, Customer, Meter, Tenancy
 from prewatt.estate.operations import NewCustomer, NewMeter, RegisterValue
 from prewatt.ledger.idempotency import store_answer, stored_answer
 from prewatt.ledger.operations import open_accounts
@@ -54,30 +54,35 @@ from prewatt.moves.words import (
 from prewatt.supply import handover
 from prewatt.supply import operations as supply
 from prewatt.vending.operations import Recharge, RechargeRefused, recharge
+from prewatt.vending.refunds import refund_balance
 
 
 def move_out(
     *,
     actor: Actor,
     unit_id: int,
-    closing: Sequence[RegisterValue],
-    at: datetime,
+    closing: Sequence[RegisterValue] | None,
+    at: datetime | None,
     key: str,
     now: datetime,
+    book_refund: bool = False,
 ) -> MovedOut:
     """End the tenancy of a unit; from ``at`` on the owner's vacancy account pays.
 
-    ``closing`` has one register for each meter of the unit. Usage up to ``at`` is posted, the
-    account takes no more recharges, and what is left on it stays there for the former tenant.
+    ``closing`` has one register for each meter of the unit; with ``at`` and ``closing`` None the
+    boundary is where the meters stand now (`boundary.as_reported`). Usage up to ``at`` is posted,
+    the account takes no more recharges, and what is left on it stays there for the former tenant,
+    or becomes a refund due with ``book_refund``.
     Idempotent by ``key``. Raises MoveRefused, PermissionRefused, PeriodClosed, KeyReused.
     """
     require(actor, "moves.tenant")
     body = {"op": "out", "unit": unit_id, "at": at, "closing": _plain(closing)}
+    body |= {"refund": True} if book_refund else {}
     with scope(actor):
         before = stored_answer(actor=actor, key=key, body=body)
         if before is not None:
             return MovedOut(**_again(before))
-        unit = _unit_at(actor, unit_id, closing, at, now)
+        unit, closing, at = _unit_at(actor, unit_id, closing, at, now)
         if unit.tenancy_id is None or unit.tenant_account_id is None:
             raise UnitVacant(f"nobody lives in {unit.building} {unit.code}")
         vacancy_id = unit.vacancy_account_id or _open_vacancy(actor, unit, at, now)
@@ -85,7 +90,10 @@ def move_out(
         boundary.hand_over(unit.property_id, unit.tenant_account_id, vacancy_id, closing, at, now)
         boundary.post(actor, unit.property_id, vacancy_id, at, now)
         _take_over_supply(unit.tenant_account_id, vacancy_id, closing, now)
-        answer = MovedOut(unit_id, unit.tenant_account_id, vacancy_id, balance, at.isoformat())
+        refund = _refund(actor, unit.tenant_account_id, now) if book_refund else 0
+        answer = MovedOut(
+            unit_id, unit.tenant_account_id, vacancy_id, balance - refund, at.isoformat(), refund
+        )
         _conclude(
             actor,
             key,
@@ -104,16 +112,16 @@ def move_in(
     actor: Actor,
     unit_id: int,
     tenant: NewTenant,
-    opening: Sequence[RegisterValue],
-    at: datetime,
+    opening: Sequence[RegisterValue] | None,
+    at: datetime | None,
     key: str,
     now: datetime,
     first_recharge: FirstRecharge | None = None,
 ) -> MovedIn:
     """Begin a tenancy in a vacant unit on a new account that starts at zero.
 
-    ``opening`` has one register for each meter of the unit; what the meters counted before it is
-    the vacancy account's. Idempotent by ``key``. Raises as ``move_out``, and UnitOccupied,
+    ``opening`` has one register for each meter of the unit, or is None with ``at`` as in
+    ``move_out``; what the meters counted before it is the vacancy account's. Idempotent by ``key``. Raises as ``move_out``, and UnitOccupied,
     NameTaken, EmergencyRefused, RechargeFailed.
     """
     require(actor, "moves.tenant")
@@ -129,7 +137,7 @@ def move_in(
         before = stored_answer(actor=actor, key=key, body=body)
         if before is not None:
             return MovedIn(**_again(before))
-        unit = _unit_at(actor, unit_id, opening, at, now)
+        unit, opening, at = _unit_at(actor, unit_id, opening, at, now)
         if unit.tenancy_id is not None:
             raise UnitOccupied(f"somebody lives in {unit.building} {unit.code}")
         boundary.refuse_overlap(unit, at)
@@ -157,15 +165,16 @@ def tenant_change(
     actor: Actor,
     unit_id: int,
     tenant: NewTenant,
-    registers: Sequence[RegisterValue],
-    at: datetime,
+    registers: Sequence[RegisterValue] | None,
+    at: datetime | None,
     key: str,
     now: datetime,
     first_recharge: FirstRecharge | None = None,
+    book_refund: bool = False,
 ) -> TenantChanged:
     """One tenant out and the next in at one instant, with one register for both.
 
-    Idempotent by ``key``. Raises as ``move_out`` and ``move_in``.
+    ``registers`` and ``at`` are None together, as in ``move_out``. Idempotent by ``key``. Raises as ``move_out`` and ``move_in``.
     """
     require(actor, "moves.tenant")
     body = {
@@ -176,26 +185,29 @@ def tenant_change(
         "tenant": asdict(tenant),
         "recharge": first_recharge and asdict(first_recharge),
     }
+    body |= {"refund": True} if book_refund else {}
     with scope(actor):
         before = stored_answer(actor=actor, key=key, body=body)
         if before is not None:
             return TenantChanged(**_again(before))
-        unit = _unit_at(actor, unit_id, registers, at, now)
+        unit, registers, at = _unit_at(actor, unit_id, registers, at, now)
         former = unit.tenant_account_id
         if unit.tenancy_id is None or former is None:
             raise UnitVacant(f"nobody lives in {unit.building} {unit.code}")
         balance = _leave(actor, unit, registers, at, now)
         entered = _enter(actor, unit, former, tenant, registers, at, now)
         entered = _with_recharge(actor, entered, first_recharge, key, now)
+        refund = _refund(actor, former, now) if book_refund else 0
         answer = TenantChanged(
             unit_id,
             former,
-            balance,
+            balance - refund,
             entered.customer_id,
             entered.account_id,
             entered.account_number,
             entered.available_micro,
             at.isoformat(),
+            refund,
         )
         _conclude(
             actor,
@@ -260,11 +272,19 @@ def exchange_meter(
 
 
 def manual_reading(
-    *, actor: Actor, meter_id: int, value_wh: int, read_at: datetime, now: datetime
+    *,
+    actor: Actor,
+    meter_id: int,
+    value_wh: int,
+    read_at: datetime,
+    now: datetime,
+    reason: str = "",
+    reference: str = "",
 ) -> ReadingEntered:
     """Enter a register read by a person; it goes through validation like any other.
 
-    A repeat changes nothing, so it needs no key. Raises UnknownPlace, PermissionRefused.
+    ``reason`` and ``reference`` (the number of a photo, say) go into the audit event. A repeat
+    changes nothing, so it needs no key. Raises UnknownPlace, PermissionRefused.
     """
     require(actor, "mdm.read_manually")
     with scope(actor):
@@ -283,24 +303,40 @@ def manual_reading(
             value_wh=value_wh,
             read_at=read_at,
             verdict=answer.verdict,
+            reason=reason,
+            reference=reference,
         )
         _tell(meter.property_id)
     return answer
 
 
 def _unit_at(
-    actor: Actor, unit_id: int, registers: Sequence[RegisterValue], at: datetime, now: datetime
-) -> UnitAt:
-    """The unit with its accounts locked, once everything that can be refused has been."""
+    actor: Actor,
+    unit_id: int,
+    registers: Sequence[RegisterValue] | None,
+    at: datetime | None,
+    now: datetime,
+) -> tuple[UnitAt, Sequence[RegisterValue], datetime]:
+    """The unit with its accounts locked, and the boundary, once all that can be refused has been."""
     unit = locked_unit(unit_id)
     if unit is None:
         raise UnknownPlace(f"there is no unit {unit_id} at your properties")
     require(actor, "moves.tenant", property_id=unit.property_id)
+    if registers is None or at is None:
+        registers, at = boundary.as_reported(unit.meters, now)
     given = [each.meter_id for each in registers]
     if sorted(given) != [each.meter_id for each in unit.meters]:
         raise RegisterMissing([each.serial for each in unit.meters])
     boundary.refuse_instant(unit.property_id, unit.meters, at, now)
-    return unit
+    return unit, registers, at
+
+
+def _refund(actor: Actor, account_id: int, now: datetime) -> int:
+    """Book what is left as a refund due; nothing while the account pays for another unit still."""
+    if not Account.objects.filter(pk=account_id, closed_at__isnull=False).exists():
+        return 0
+    due = refund_balance(actor=actor, account_id=account_id, reason="moved_out", now=now)
+    return 0 if due is None else due.amount
 
 
 def _leave(
@@ -553,8 +589,8 @@ def _tell(property_id: int) -> None:
         cursor.execute("SELECT pg_notify('changed', %s)", [str(property_id)])
 
 
-def _plain(values: Sequence[RegisterValue]) -> list[tuple[int, int]]:
-    return sorted((each.meter_id, each.value_wh) for each in values)
+def _plain(values: Sequence[RegisterValue] | None) -> list[tuple[int, int]] | None:
+    return None if values is None else sorted((each.meter_id, each.value_wh) for each in values)
 
 
 def _again(answer: Mapping[str, Any]) -> dict[str, Any]:

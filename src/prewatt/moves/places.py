@@ -25,6 +25,7 @@ class MeterAt:
     opened_at: datetime | None
     last_at: datetime | None
     last_value_wh: int | None
+    expected_period_s: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ def _meters(*, unit_id: int | None = None, meter_id: int | None = None) -> list[
     with connection.cursor() as cursor:
         cursor.execute(
             """SELECT m.id, m.serial, m.modulus_wh, n.id, m.property_id, a.account_id, s.opened_at,
-                      s.last_at, s.last_value_wh
+                      s.last_at, s.last_value_wh, m.expected_period_s
                FROM meter m
                JOIN installation i ON i.meter_id = m.id AND upper_inf(i.period)
                JOIN metering_point n ON n.id = i.metering_point_id

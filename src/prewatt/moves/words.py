@@ -52,6 +52,18 @@ class RegisterMissing(MoveRefused):
         self.serials = tuple(serials)
 
 
+class MeterSilent(MoveRefused):
+    """The register shall be the meter's own, and the meter has not reported lately. ``last_at``."""
+
+    def __init__(self, serial: str, last_at: datetime | None) -> None:
+        heard = "never" if last_at is None else f"last at {last_at:%Y-%m-%d %H:%M:%S} UTC"
+        super().__init__(
+            f"meter {serial} has reported {heard}; read its register and write it down"
+        )
+        self.serial = serial
+        self.last_at = last_at
+
+
 class RegisterRefused(MoveRefused):
     """Validation would hold the closing register. ``verdict`` is its stable name."""
 
@@ -107,13 +119,16 @@ class FirstRecharge:
 
 @dataclass(frozen=True, slots=True)
 class MovedOut:
-    """``balance_left_micro`` stays on the closed account for its former tenant."""
+    """``balance_left_micro`` stays on the closed account for its former tenant, unless it is booked
+    as a refund due: then ``refund_micro`` is what is owed, and nothing stays.
+    """
 
     unit_id: int
     account_id: int
     vacancy_account_id: int
     balance_left_micro: int
     effective_at: str
+    refund_micro: int = 0
     repeated: bool = False
 
 
@@ -143,6 +158,7 @@ class TenantChanged:
     account_number: str
     available_micro: int
     effective_at: str
+    refund_micro: int = 0
     repeated: bool = False
 
 

@@ -1,7 +1,8 @@
 """Template tags for the form of a plan: fields by path, each with its own refusal beside it.
 
 The context has ``form`` (`console.plan_state`) and ``refusal`` (`console.plan_fields`), None where the
-form is a plan. Built in to every template, as ``tags`` is.
+form is a plan. Built in to every template, as ``tags`` is. Forms of one question each have ``faults`` instead, a sentence
+for each field (`console.asked`).
 """
 
 from __future__ import annotations
@@ -36,10 +37,20 @@ def field(
         field_id(path),
         path,
         value,
-        SafeString(' inputmode="decimal"') if kind == "number" else "",
+        _KINDS[kind],
         _described(context, path, label if bare else "", bool(hint)),
     )
     return _framed(context, path, "" if bare else label, control, hint)
+
+
+#: What a field is for the keyboard and the browser's own help.
+_KINDS: Mapping[str, SafeString] = {
+    "text": SafeString(""),
+    "number": SafeString(' inputmode="decimal"'),
+    "date": SafeString(' type="date"'),
+    "time": SafeString(' type="datetime-local"'),
+    "password": SafeString(' type="password"'),
+}
 
 
 @register.simple_tag(takes_context=True)
@@ -127,6 +138,9 @@ def radio(context: Context, path: str, value: str, label: str) -> SafeString:
 def fault(context: Context, path: str) -> SafeString:
     """The refusal of this very field or part, if it is the one that is refused."""
     refusal = context.get("refusal")
+    said_here = _fault_text(context, path)
+    if said_here:
+        return format_html('<p class="error" id="{}-why">{}</p>', field_id(path), said_here)
     if refusal is None or refusal.path != path:
         return SafeString("")
     value = _found(context, path)
@@ -182,6 +196,12 @@ def _options(pairs: Iterable[tuple[Any, Any]], value: str) -> SafeString:
     )
 
 
+def _fault_text(context: Context, path: str) -> str:
+    """What is wrong with a field of a form that names all its faults at once (``console.asked``)."""
+    faults = context.get("faults")
+    return str(faults.get(path, "")) if isinstance(faults, Mapping) else ""
+
+
 def _found(context: Context, path: str) -> Any:
     found: Any = context.get("form")
     for part in path.split("."):
@@ -202,7 +222,7 @@ def _value(context: Context, path: str) -> str:
 def _described(context: Context, path: str, label: str, hint: bool) -> SafeString:
     """The attributes that tie a control to its name, hint and refusal."""
     refusal = context.get("refusal")
-    wrong = refusal is not None and refusal.path == path
+    wrong = (refusal is not None and refusal.path == path) or bool(_fault_text(context, path))
     name = field_id(path)
     tied = " ".join([*([f"{name}-hint"] if hint else ()), *([f"{name}-why"] if wrong else ())])
     return format_html(

@@ -13,7 +13,7 @@ from typing import Final
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from prewatt.access.scope import PERMISSIONS, Actor
+from prewatt.access.scope import Actor, may
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +57,6 @@ class Link:
     within: bool = False
 
 
-def may(actor: Actor, permission: str) -> bool:
-    """Whether a duty holds a permission: buttons are shown by it, the operation decides."""
-    return not permission or actor.duty in PERMISSIONS.get(permission, frozenset())
-
-
 def bar(tab: str) -> list[Link]:
     """The sections, with the one that holds the page."""
     return [
@@ -79,7 +74,9 @@ def beside(tab: str, actor: Actor) -> list[Link]:
     """The pages of the same section that the actor may open; none where the page stands alone."""
     for section in SECTIONS:
         if any(page.tab == tab for page in section.pages):
-            open_ = [page for page in section.pages if may(actor, page.permission)]
+            open_ = [
+                page for page in section.pages if not page.permission or may(actor, page.permission)
+            ]
             links = [Link(each.address, str(each.name), here=each.tab == tab) for each in open_]
             return links if len(links) > 1 else []
     return []

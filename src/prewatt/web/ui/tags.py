@@ -15,6 +15,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import get_language, gettext, ngettext
 
+from prewatt.access.scope import Actor, may
 from prewatt.core.money import format_price
 from prewatt.core.rating import Component
 from prewatt.core.vocabulary import BoardState, DeliveryState, OrderState
@@ -77,13 +78,6 @@ def beside(context: Context) -> list[navigation.Link]:
 def section_name(context: Context) -> str:
     """The name of the section that this page is in."""
     return navigation.section_of(str(context.get("tab", "")))
-
-
-@register.simple_tag(takes_context=True)
-def may(context: Context, permission: str) -> bool:
-    """Whether the signed-in duty holds a permission: ``{% may "moves.tenant" as may_move %}``."""
-    actor = context.get("actor")
-    return actor is not None and navigation.may(actor, permission)
 
 
 @register.simple_tag(takes_context=True)
@@ -257,6 +251,12 @@ def said(code: Any, table: str) -> str:
     if isinstance(code, str):
         return sentences.said(texts, code)
     return str(texts[code])
+
+
+@register.filter(name="may")
+def may_do(actor: Actor | None, permission: str) -> bool:
+    """Whether something is offered: ``{% if actor|may:"vending.take_back" %}``; operations decide."""
+    return may(actor, permission)
 
 
 @register.filter

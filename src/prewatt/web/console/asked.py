@@ -1,0 +1,185 @@
+"""What a form asked for, read field by field: each value, or its refusal kept for beside its field.
+
+A view reads every field first and then looks at ``faults``, so a person sees all that is wrong at
+once. Nothing here decides anything: bounds that matter are the operation's.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Collection
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from django.http import HttpRequest, QueryDict
+from django.utils.translation import gettext as _
+
+from prewatt.core.money import MICRO, NANO_PER_MICRO, AmountRefused, parse_amount
+from prewatt.web.ui import sentences
+
+_TEXT_MAX: Final = 4_000
+_NANO: Final = MICRO * NANO_PER_MICRO
+_PRICE: Final = re.compile(r"(-?)([0-9]{1,6})(?:\.([0-9]{1,9}))?")
+_PERCENT: Final = re.compile(r"([0-9]{1,3})(?:\.([0-9]{1,4}))?")
+_KWH: Final = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,3}))?")
+
+
+class Asked:
+    """The fields of a form as text, and what is wrong with them, by their names."""
+
+    def __init__(self, data: QueryDict) -> None:
+        self.data = data
+        self.faults: dict[str, str] = {}
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Every field's text, for the form to be shown again."""
+        return {name: self.text(name) for name in self.data}
+
+    def text(self, name: str, most: int = _TEXT_MAX) -> str:
+        """A field's text without spaces around it."""
+        return self.data.get(name, "").replace("\x00", "").strip()[:most]
+
+    def line(self, name: str, *, most: int, needed: bool = False) -> str:
+        """A text of one line."""
+        found = " ".join(self.text(name).split())
+        if needed and not found:
+            self.faults[name] = _("Still to be filled in.")
+        elif len(found) > most or not found.isprintable():
+            self.faults[name] = _("Write a text on one line, at most %(n)s characters long.") % {
+                "n": most
+            }
+        return found
+
+    def several(self, name: str) -> list[str]:
+        """The boxes that are ticked under one name."""
+        return [each[:80] for each in self.data.getlist(name)][:100]
+
+    def amount(self, name: str, *, limit_micro: int, allow_zero: bool = False) -> int:
+        """An amount of money in micro-units."""
+        try:
+            return parse_amount(self.text(name), limit_micro=limit_micro, allow_zero=allow_zero)
+        except AmountRefused as refused:
+            self.faults[name] = sentences.said(sentences.REFUSED, refused.reason)
+            return 0
+
+    def percent(self, name: str) -> int:
+        """Per cent of at most 100 as parts per million."""
+        match = _PERCENT.fullmatch(self.text(name).removesuffix("%").strip())
+        ppm = -1 if match is None else int(match[1]) * 10_000 + int((match[2] or "").ljust(4, "0"))
+        if not 0 <= ppm <= MICRO:
+            self.faults[name] = _("Write per cent from 0 to 100, such as 25.")
+            return 0
+        return ppm
+
+    def price(self, name: str) -> int | None:
+        """A price of a kWh in nano-units; None where nothing is written."""
+        written = self.text(name)
+        if not written:
+            return None
+        found = price_nano(written)
+        if found is None:
+            self.faults[name] = _("Write a number with digits and a point, such as 0.2480.")
+        return found
+
+    def whole(self, name: str, *, least: int, most: int) -> int:
+        """A whole number within bounds."""
+        written = self.text(name)
+        found = int(written) if re.fullmatch(r"[0-9]{1,15}", written) else least - 1
+        if not least <= found <= most:
+            self.faults[name] = _("Write a whole number from %(least)s to %(most)s.") % {
+                "least": least,
+                "most": most,
+            }
+            return least
+        return found
+
+    def thousandths(self, name: str) -> int | None:
+        """A figure of at most three decimals in thousandths (kWh → Wh, kW → W); None where empty."""
+        written = self.text(name)
+        if not written:
+            return None
+        match = _KWH.fullmatch(written)
+        if match is None:
+            self.faults[name] = _("Write digits and a point, with at most three decimals.")
+            return None
+        return int(match[1]) * 1000 + int((match[2] or "").ljust(3, "0"))
+
+    def choice(self, name: str, of: Collection[str]) -> str:
+        """One of the values that were offered."""
+        found = self.text(name)
+        if found not in of:
+            self.faults[name] = _("Choose one of these.")
+            return ""
+        return found
+
+    def day(self, name: str, zone: str) -> datetime | None:
+        """The first instant of a local day, UTC."""
+        try:
+            day = date.fromisoformat(self.text(name))
+            return day_begins(day, zone)
+        except (ValueError, OverflowError):
+            self.faults[name] = _("Write a date such as 2027-01-01.")
+            return None
+
+    def instant(self, name: str, zone: str) -> datetime | None:
+        """A local date and time as an instant, UTC; None where nothing is written."""
+        written = self.text(name)
+        if not written:
+            return None
+        found = local_instant(written, zone)
+        if found is None:
+            self.faults[name] = _("Write date and time such as 2027-01-01 08:00.")
+        return found
+
+
+def price_nano(text: str) -> int | None:
+    """A price of a kWh as nano-units, None where it is none."""
+    match = _PRICE.fullmatch(text)
+    if match is None:
+        return None
+    nano = int(match[2]) * _NANO + int((match[3] or "").ljust(9, "0"))
+    return -nano if match[1] else nano
+
+
+def day_begins(day: date, zone: str) -> datetime:
+    """The first instant of a local day, UTC; midnight does not exist on every day everywhere."""
+    local = datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone))
+    return local.astimezone(UTC)
+
+
+def local_instant(written: str, zone: str) -> datetime | None:
+    """A local civil time as an instant, UTC; None for what is none, or does not exist there.
+
+    Of an hour that comes twice, the first is meant.
+    """
+    try:
+        local = datetime.fromisoformat(written.replace(" ", "T"))
+        if local.tzinfo is not None:
+            return local.astimezone(UTC)
+        at = local.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return at if at.astimezone(ZoneInfo(zone)).replace(tzinfo=None) == local else None
+
+
+def written_local(at: datetime, zone: str) -> str:
+    """An instant as a form's field of date and time shows it."""
+    return f"{at.astimezone(ZoneInfo(zone)):%Y-%m-%dT%H:%M}"
+
+
+def written_day(at: datetime, zone: str, *, ahead: int = 0) -> str:
+    """The local day of an instant, or one after it, as a form's field of a date shows it."""
+    return (at.astimezone(ZoneInfo(zone)).date() + timedelta(days=ahead)).isoformat()
+
+
+def key_of(request: HttpRequest) -> str:
+    """The idempotency key that a form carries, or a fresh one for a form that is shown first."""
+    return request.POST.get("key", "").strip()[:100] or secrets.token_urlsafe(24)
+
+
+def wants(request: HttpRequest) -> bool:
+    """Whether a form was confirmed; before, it is only looked at."""
+    return request.POST.get("do") == "confirm"
