@@ -147,6 +147,30 @@ class Fernmoor:
             name[:24], name, self.property_id,
         )  # fmt: skip
 
+    def another_unit(self, property_id: int) -> int:
+        """A unit of another property."""
+        building = _one(
+            """INSERT INTO building (property_id, code, name, position) VALUES (%s, 'E', 'East', 0)
+               RETURNING id""",
+            property_id,
+        )
+        return _one(
+            """INSERT INTO unit (property_id, building_id, code, floor, position, kind)
+               VALUES (%s, %s, '1', 0, 0, 'flat') RETURNING id""",
+            property_id, building,
+        )  # fmt: skip
+
+    def settle(self, name: str) -> None:
+        """Make an account's figures agree, so that real operations can go on from them."""
+        account = self.accounts[name]
+
+        _run(
+            """UPDATE account_state SET posted = available, accrued_energy = 0,
+                   posted_interval_no = interval_no
+                   WHERE account_id = %s""",
+            account,
+        )
+
     def grant(self, who: str, property_id: int, duty: str) -> None:
         """Give one of the users a duty at another property."""
         _run(

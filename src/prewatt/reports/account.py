@@ -37,6 +37,9 @@ class Holder:
     meters: tuple[str, ...]
     tariff: str
     tariff_version: int
+    unit_id: int = 0
+    #: When the account closed: it takes no more recharges, and nobody is supplied by it.
+    closed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

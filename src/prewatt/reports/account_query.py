@@ -88,12 +88,12 @@ def account_page(
         money = _booked_since(account_id, first.begins_at)
         cut = cut_rules(place.property_id, now)
         standing = standing_of(account_id)
+        holder = _holder(unit, plans, account_id)
         gates: tuple[GateLine, ...] = ()
-        if standing is not None and not unit.vacant:
+        if standing is not None and not unit.vacant and holder.closed_at is None:
             gates = gates_now(standing, cut, relay=unit.relay, now=now)
         found, more = _entries(account_id, place, plans, max(1, min(entries, ENTRIES_MAX)))
         orders = orders_of(account_id=account_id, limit=ORDERS_MAX)
-        holder = _holder(unit, plans, account_id, now)
         balance = _balance(account_id, unit)
         last_line = _last_line(account_id)
     days = _days(hours, money, plans, place, unit.available_micro, now)
@@ -121,17 +121,18 @@ def account_page(
 
 
 def _unit(place: Place, account_id: int, now: datetime) -> UnitNow:
-    found = units_now(property_id=place.property_id, now=now, account_id=account_id)
+    found = units_now(property_id=place.property_id, now=now, account_id=account_id, former=True)
     if not found:
         raise NoSuchThing(f"no account {account_id} in scope")
     return found[0]
 
 
-def _holder(unit: UnitNow, plans: _Plans, account_id: int, now: datetime) -> Holder:
+def _holder(unit: UnitNow, plans: _Plans, account_id: int) -> Holder:
     since = rows(
-        "SELECT lower(period) FROM tenancy WHERE account_id = %s AND period @> %s::timestamptz",
-        [account_id, now],
+        "SELECT lower(period) FROM tenancy WHERE account_id = %s ORDER BY lower(period) DESC LIMIT 1",
+        [account_id],
     )
+    closed = rows("SELECT closed_at FROM account WHERE id = %s", [account_id])
     return Holder(
         account_id=account_id,
         number=unit.number,
@@ -144,6 +145,8 @@ def _holder(unit: UnitNow, plans: _Plans, account_id: int, now: datetime) -> Hol
         meters=(unit.serial,) if unit.serial else (),
         tariff=plans.name,
         tariff_version=plans.number,
+        unit_id=unit.unit_id,
+        closed_at=closed[0][0] if closed else None,
     )
 
 

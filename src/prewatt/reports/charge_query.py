@@ -57,7 +57,7 @@ def charge_page(
     """
     with scope(actor):
         place = place_of(actor)
-        unit = units_now(property_id=place.property_id, now=now, account_id=account_id)
+        unit = units_now(property_id=place.property_id, now=now, account_id=account_id, former=True)
         legs = _legs(account_id, event_id, kind, day, place)
         if not unit or not legs:
             raise NoSuchThing(f"account {account_id} has no such charge in event {event_id}")

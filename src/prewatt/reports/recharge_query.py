@@ -97,7 +97,7 @@ def recharge_result(*, actor: Actor, event_id: int, now: datetime) -> RechargeRe
             receipt,
             used,
         ) = found[0]
-        units = units_now(property_id=place.property_id, now=now, account_id=account)
+        units = units_now(property_id=place.property_id, now=now, account_id=account, former=True)
         if not units:
             raise NoSuchThing(f"account {account} has no unit in scope")
         order = rows(

@@ -41,6 +41,13 @@ WHERE u.property_id = %(property)s AND (%(account)s::bigint IS NULL OR a.id = %(
 ORDER BY b.position, b.id, u.floor DESC, u.position, u.code
 """
 
+#: The same of an account that pays for no unit now: without the meter, which is another's.
+_FORMER = _UNITS.replace(
+    "t.period @> %(now)s\nLEFT JOIN account v",
+    "t.account_id = %(account)s\nLEFT JOIN account v",
+).replace("WHERE e.unit_id = u.id ORDER BY", "WHERE false ORDER BY")
+assert _FORMER.count("t.account_id = %(account)s") == _FORMER.count("WHERE false") == 1
+
 
 @dataclass(frozen=True, slots=True)
 class UnitNow:
@@ -134,10 +141,16 @@ def ends_at(now: datetime, money_micro: int, per_day_micro: int) -> datetime | N
 
 
 def units_now(
-    *, property_id: int, now: datetime, account_id: int | None = None
+    *, property_id: int, now: datetime, account_id: int | None = None, former: bool = False
 ) -> tuple[UnitNow, ...]:
-    """Every unit of a property, or of one account, in the order of the façade."""
-    found = rows(_UNITS, {"now": now, "property": property_id, "account": account_id})
+    """Every unit of a property, or of one account, in the order of the façade.
+
+    With ``former``, an account that pays for no unit now has its last one, without the meter.
+    """
+    given = {"now": now, "property": property_id, "account": account_id}
+    found = rows(_UNITS, given)
+    if former and account_id is not None and not found:
+        found = rows(_FORMER, given)[:1]
     return tuple(_unit(row) for row in found)
 
 

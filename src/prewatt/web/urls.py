@@ -6,7 +6,7 @@ from django.urls import path, register_converter
 from django.views.decorators.http import require_safe
 
 from prewatt.web import session
-from prewatt.web.console import builder, charges, estate, recharge, tariffs, trials, views
+from prewatt.web.console import builder, charges, estate, moves, recharge, tariffs, trials, views
 from prewatt.web.live import live_view
 from prewatt.web.ui import assets
 
@@ -40,6 +40,8 @@ urlpatterns = [
     path("units", require_safe(estate.units_view)),
     path("units.csv", require_safe(estate.units_csv)),
     path("units/<id:unit_id>", require_safe(estate.unit_view)),
+    path("units/<id:unit_id>/move/<str:deed>", moves.move_view),
+    path("units/<id:unit_id>/hand-over", require_safe(moves.hand_over_view)),
     path("property", require_safe(estate.property_view)),
     path("supply", require_safe(views.supply_view)),
     path("meters", require_safe(views.meters_view)),

@@ -54,7 +54,8 @@ def account_view(request: HttpRequest, account_id: int) -> HttpResponse:
     context = account_context(page, seen=seen if is_partial(request) else "")
     context |= {
         "next_entries": min(400, entries * 4),
-        "may_recharge": actor_of(request).duty in ("operator", "administrator"),
+        "may_recharge": page.holder.closed_at is None
+        and actor_of(request).duty in ("operator", "administrator"),
     }
     part = (
         "prewatt/parts/account_live.html" if is_partial(request) else "prewatt/pages/account.html"

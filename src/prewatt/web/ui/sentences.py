@@ -488,6 +488,35 @@ REFUSED: Final[Mapping[str, Text]] = {
     "vending.recharge.way_unknown": _("Choose how it is paid: cash, online or bank transfer."),
 }
 
+#: What validation says of a register reading, to whoever wrote it down or has to decide.
+VERDICT: Final[Mapping[str, Text]] = {
+    "mdm.vee.accepted": _("Accepted."),
+    "mdm.vee.duplicate": _("This reading is known already; it changes nothing."),
+    "mdm.vee.backfill": _("Accepted: it splits usage that is charged already."),
+    "mdm.vee.conflict": _("There is another value of the same instant already."),
+    "mdm.vee.backwards": _("This is lower than the last register that was accepted."),
+    "mdm.vee.implausible": _("This is more than the meter can have counted."),
+    "mdm.vee.future": _("The reading lies in the future."),
+    "mdm.vee.before_opening": _("The reading lies before the time of who pays by this meter."),
+    "mdm.vee.after_closing": _("The reading lies after the time of who paid by this meter."),
+    "mdm.vee.negative": _("A register is never below zero."),
+}
+
+MOVE: Final[Mapping[str, Text]] = {
+    "out": _("Tenant out"),
+    "in": _("Tenant in"),
+    "change": _("Change of tenant"),
+}
+
+PROTECTION: Final[Mapping[str, Text]] = {
+    "none": _("Not protected"),
+    "medical": _("Medical device"),
+    "fire": _("Fire protection"),
+    "lift": _("Lift"),
+    "cold_store": _("Cold store"),
+    "other": _("Another reason"),
+}
+
 GATE_OPEN: Final[Mapping[Gate, Text]] = {
     Gate.BALANCE_EXHAUSTED: _("Credit used up: yes, %(amount)s"),
     Gate.READING_FRESH: _("Reading fresh: %(at)s"),

@@ -16,6 +16,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import get_language, gettext, ngettext
 
 from prewatt.access.scope import Actor, may
+from prewatt.core.civil_time import instant_us
 from prewatt.core.money import format_price
 from prewatt.core.rating import Component
 from prewatt.core.vocabulary import BoardState, DeliveryState, OrderState
@@ -236,6 +237,12 @@ def day_range(context: Context, span: tuple[date, date]) -> str:
     """A half-open range of service days."""
     place, now = _page(context)
     return fmt.day_range(span[0], span[1], now, place.time_zone, lang())
+
+
+@register.filter
+def at_us(at: datetime) -> int:
+    """An instant as an address writes it: microseconds since 1970, UTC."""
+    return instant_us(at)
 
 
 @register.filter

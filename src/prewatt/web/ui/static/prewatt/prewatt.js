@@ -84,6 +84,15 @@ document.addEventListener("DOMContentLoaded", () => {
   }
 });
 
+/* A deed is sent once: its key makes a second sending harmless, and this makes it needless. */
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (!form.matches("[data-once]") || event.submitter?.value !== "confirm") return;
+  if (form.dataset.sent) { event.preventDefault(); return; }
+  form.dataset.sent = "1";
+});
+window.addEventListener("pageshow", () => { for (const form of document.querySelectorAll("[data-sent]")) delete form.dataset.sent; });
+
 /* A click elsewhere closes the menu. */
 document.addEventListener("click", (event) => {
   const menu = document.querySelector("details.menu[open]");
