@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from prewatt.access.scope import Actor, require, scope
 from prewatt.core.accounts import CounterAccount
@@ -72,7 +73,7 @@ def move_form(*, actor: Actor, unit_id: int, now: datetime) -> MoveForm:
     tariff = current[0][0] if current and current[0][0] in known else ""
     return MoveForm(
         unit=unit,
-        charged_meters=tuple(_meter(*row, now) for row in meters),
+        charged_meters=tuple(_meter(row, now) for row in meters),
         tariffs=codes,
         customers=tuple(Choice(*row) for row in customers),
         tariff=tariff,
@@ -82,14 +83,8 @@ def move_form(*, actor: Actor, unit_id: int, now: datetime) -> MoveForm:
     )
 
 
-def _meter(
-    meter_id: int,
-    serial: str,
-    last_at: datetime | None,
-    last_wh: int | None,
-    period_s: int,
-    now: datetime,
-) -> FormMeter:
+def _meter(row: tuple[Any, ...], now: datetime) -> FormMeter:
+    meter_id, serial, last_at, last_wh, period_s = row
     longest = timedelta(seconds=period_s * SILENT_AFTER_PERIODS)
     return FormMeter(meter_id, serial, last_at, last_wh, last_at is None or now - last_at > longest)
 
