@@ -307,7 +307,7 @@ def test_tampering_is_kept_alarmed_and_only_then_acknowledged(meter: Device) -> 
     desk.desk.turn(NOW)
     assert desk.transport.happened == [
         AckToken(1, 3),
-        Watermark("PW-1", EVENT_LOG, NOW_US - 5),
+        Watermark("PW-1", EVENT_LOG, NOW_US - 5, NOW_US - 5),
     ]
     assert desk.alerts == [(meter.meter_id, "cover_open")]
     assert one("SELECT tamper_since FROM meter_link") == (NOW,)

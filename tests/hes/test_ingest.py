@@ -17,9 +17,11 @@ from tests.moves.world import tenant
 
 import prewatt.hes.ingest as ingest
 import prewatt.moves.operations as moves
-from prewatt.core.civil_time import instant_us
+from prewatt.core.civil_time import SECOND_US, instant_us, utc_datetime
 from prewatt.core.vee import VERDICT_NAMES, Verdict
 from prewatt.estate.operations import NewMeter, RegisterValue
+from prewatt.hes.drivers.mqtt_senml import codec
+from prewatt.hes.drivers.mqtt_senml.topics import Uplink
 from prewatt.hes.frames import (
     ACTIVE_EXPORT,
     ACTIVE_IMPORT,
@@ -30,6 +32,8 @@ from prewatt.hes.frames import (
     Watermark,
 )
 from prewatt.mdm.operations import NoPayer, keep_readings
+from prewatt.sim.loads import load_profile
+from prewatt.sim.meter import MeterConfig, Outgoing, SimulatedMeter
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -409,3 +413,88 @@ def test_other_registers_leave_the_watermark_of_the_rated_one_alone() -> None:
     take(frame(here, "M-101", (ACTIVE_EXPORT, at(9), 900_000_000)))
     assert send(here, [("M-101", at(1), 1_100)]) == [Verdict.ACCEPTED]
     assert one("SELECT sum(energy_wh) FROM interval") == 100
+
+
+# --- what a meter may forget ---
+
+
+def spans(*frames: ReadingsFrame) -> list[tuple[str, int, datetime, datetime]]:
+    return [
+        (each.serial, each.register_code, utc_datetime(each.from_us or 0), utc_datetime(each.read_at_us))
+        for each in ingest._watermarks(frames)
+    ]  # fmt: skip
+
+
+def test_a_frame_vouches_for_its_own_span_and_for_nothing_before_it() -> None:
+    here = place()
+    name = one("SELECT serial FROM meter WHERE id = %s", here.meters["M-101"])
+    day = timedelta(days=1)
+    quarter_hours = [(ACTIVE_IMPORT, at(hours / 4), 1_000 + hours) for hours in (7, 5, 6, 8)]
+    daily = [(ACTIVE_EXPORT, at(1) + number * day, 5) for number in range(3)]
+    assert spans(frame(here, "M-101", *quarter_hours, *daily)) == [
+        (name, ACTIVE_IMPORT, at(1.25), at(2)),
+        (name, ACTIVE_EXPORT, at(1), at(1) + 2 * day),
+    ]
+    # One frame for itself each: what may lie between them was perhaps lost.
+    apart = [frame(here, "M-101", (ACTIVE_IMPORT, at(hour), 1_000)) for hour in (1, 3)]
+    assert spans(*apart) == [(name, ACTIVE_IMPORT, at(hour), at(hour)) for hour in (1, 3)]
+
+
+def test_an_instant_of_a_clock_that_leaps_stands_for_itself_alone() -> None:
+    here = place()
+    name = one("SELECT serial FROM meter WHERE id = %s", here.meters["M-101"])
+    year, minute = timedelta(days=365), timedelta(minutes=1)
+    readings = [
+        (ACTIVE_IMPORT, when, 1_000)
+        for when in (NOW - minute, NOW + minute, NOW + year, NOW, NOW + year + minute, NOW - year)
+    ]
+    assert spans(frame(here, "M-101", *readings)) == [
+        (name, ACTIVE_IMPORT, NOW - year, NOW - year),
+        (name, ACTIVE_IMPORT, NOW - minute, NOW + minute),
+        (name, ACTIVE_IMPORT, NOW + year, NOW + year),
+        (name, ACTIVE_IMPORT, NOW + year + minute, NOW + year + minute),
+    ]
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=2), timedelta(days=400), timedelta(hours=-40)])
+def test_a_meter_whose_clock_leapt_forgets_nothing_that_the_broker_lost(ahead: timedelta) -> None:
+    """A held reading is committed and let go; those of the right clock before it stay until they came."""
+    here = place()
+    name = one("SELECT serial FROM meter WHERE id = %s", here.meters["M-101"])
+    begins_us, period_us = instant_us(NOW) - 900 * SECOND_US, 4 * SECOND_US
+    meter = SimulatedMeter(MeterConfig(name, load_profile("G2-A"), 1, 2_000, begins_us, period_us))
+
+    def commit(messages: Sequence[Outgoing], now_us: int) -> None:
+        for channel, payload in messages:
+            if channel is not Uplink.READINGS:
+                continue
+            heard = Meters()
+            given = codec.decode_readings(
+                name, payload, received_at_us=now_us, token=AckToken(1, 1)
+            )
+            loop = ingest.IngestLoop(heard, clock=lambda: utc_datetime(now_us))
+            loop._apply_until_done([given])
+            for mark in codec.watermark_payloads(heard.marks):
+                meter.receive_watermarks(mark, now_us)
+
+    commit(meter.connected(begins_us), begins_us)
+    assert meter.backlog == 0
+    now_us = begins_us
+    for step in range(1, 8):
+        now_us = begins_us + step * period_us
+        meter.set_fault("clock_drift", int(ahead.total_seconds()) if step == 4 else 0, now_us)
+        leaving = meter.tick(now_us)
+        # Of seven readings only the one with the wrong clock, and the last, come through.
+        if step in (4, 7):
+            commit(leaving, now_us)
+    assert meter.backlog == 5, "the lost ones wait for their own watermark"
+    now_us += 40 * SECOND_US
+    commit(meter.tick(now_us), now_us)
+    assert meter.backlog == 0
+    read_at = rows(
+        "SELECT read_at FROM register_reading WHERE meter_id = %s ORDER BY 1", here.meters["M-101"]
+    )
+    right = [utc_datetime(begins_us + step * period_us) for step in (0, 1, 2, 3, 5, 6, 7)]
+    assert {(each,) for each in right} <= set(read_at)
+    if ahead > timedelta(0):
+        assert [(each[1], each[3]) for each in cases()] == [(right[3] + timedelta(seconds=4) + ahead, Verdict.FUTURE)]  # fmt: skip

@@ -108,6 +108,9 @@ def test_readings_stay_until_the_watermark_has_passed_them() -> None:
     assert meter.backlog == 2
     meter.receive_watermarks(b"noise", T)
     assert meter.backlog == 2
+    last = Watermark("PW-1", 1, T + 3 * PERIOD, T + 3 * PERIOD)
+    meter.receive_watermarks(codec.encode_watermarks([last]), T + 3 * PERIOD)
+    assert meter.backlog == 1, "nothing was said of the one before"
 
 
 def test_without_a_watermark_everything_is_sent_again() -> None:

@@ -457,7 +457,5 @@ def _refused(frame: SupplyFrame, reason: str) -> MalformedSample:
 
 
 def _event_watermarks(events: Sequence[EventFrame]) -> list[Watermark]:
-    latest: dict[str, int] = {}
-    for event in events:
-        latest[event.serial] = max(event.at_us, latest.get(event.serial, 0))
-    return [Watermark(serial, EVENT_LOG, at_us) for serial, at_us in latest.items()]
+    """Each event for itself: an earlier one may have been lost on the way, and its meter keeps it."""
+    return [Watermark(each.serial, EVENT_LOG, each.at_us, each.at_us) for each in events]

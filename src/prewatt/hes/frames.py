@@ -125,11 +125,13 @@ class MalformedSample:
 
 @dataclass(frozen=True, slots=True)
 class Watermark:
-    """Every reading of this register up to and including `read_at_us` is committed.
+    """Of this register every reading from `from_us` to `read_at_us`, both included, is committed.
 
-    With `register_code` `EVENT_LOG` it says the same of the meter's events.
+    Nothing is said of readings before `from_us`: they may never have come (None: all up to
+    `read_at_us`). With `register_code` `EVENT_LOG` it says the same of the meter's events.
     """
 
     serial: str
     register_code: int
     read_at_us: int
+    from_us: int | None = None

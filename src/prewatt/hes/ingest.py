@@ -24,6 +24,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 
 from prewatt.billing.ingestion import apply_readings
 from prewatt.billing.tariffs import TariffBook
+from prewatt.core.bounds import Int64
 from prewatt.core.civil_time import utc_datetime
 from prewatt.core.readings import ReadingBatch, ReadingSource
 from prewatt.hes.frames import ACTIVE_IMPORT, AckToken, MalformedSample, ReadingsFrame, Watermark
@@ -36,7 +37,7 @@ from prewatt.hes.links import (
     reject,
     relay_code,
 )
-from prewatt.mdm.operations import keep_readings
+from prewatt.mdm.operations import LIMITS, keep_readings
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,8 @@ BATCH_WAIT_S: Final = 0.05
 QUEUE_FRAMES_MAX: Final = 5_000
 _RETRY_S: Final = 0.5
 _US_PER_S: Final = 1_000_000
+#: Two readings of a frame farther apart are not next to each other: a daily report on a long day is.
+_SPAN_GAP_US: Final = 25 * 3_600 * _US_PER_S
 UNPLACED = "no_account"
 """``rejected_frame.reason`` of readings whose meter nobody is assigned to."""
 
@@ -196,13 +199,31 @@ def _batch(frames: Sequence[ReadingsFrame], devices: dict[str, Device]) -> Readi
 
 
 def _watermarks(frames: Sequence[ReadingsFrame]) -> list[Watermark]:
-    """How far each meter's registers are committed by these frames."""
-    latest: dict[tuple[str, int], int] = {}
-    for frame in frames:
-        for code in np.unique(frame.register_code).tolist():
-            at = int(frame.read_at_us[frame.register_code == code].max())
-            latest[frame.serial, code] = max(at, latest.get((frame.serial, code), at))
-    return [Watermark(serial, code, at) for (serial, code), at in latest.items()]
+    """What these frames commit, rated, kept or held: of each frame and register its own spans.
+
+    Never more: what lies before a frame may have been lost on the way, and its meter must keep it.
+    """
+    return [
+        Watermark(frame.serial, code, until_us, from_us)
+        for frame in frames
+        for code in np.unique(frame.register_code).tolist()
+        for from_us, until_us in _spans(
+            frame.read_at_us[frame.register_code == code],
+            frame.received_at_us + LIMITS.clock_tolerance_us,
+        )
+    ]
+
+
+def _spans(read_at_us: Int64, ahead_us: int) -> list[tuple[int, int]]:
+    """The instants as spans without a leap of the meter's clock inside, in which others might lie.
+
+    An instant after `ahead_us` is of a clock that stands ahead, and vouches for nothing but itself.
+    """
+    at_us = np.unique(read_at_us)
+    leaps = (np.diff(at_us) > _SPAN_GAP_US) | (at_us[1:] > ahead_us)
+    first = np.concatenate([[0], np.flatnonzero(leaps) + 1])
+    last = np.concatenate([first[1:], [at_us.size]]) - 1
+    return list(zip(at_us[first].tolist(), at_us[last].tolist(), strict=True))
 
 
 def _sighting(frame: ReadingsFrame, device: Device) -> Sighting:

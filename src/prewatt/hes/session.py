@@ -180,7 +180,8 @@ class MqttSession:
         by_serial = sorted(marks, key=lambda mark: mark.serial)
         for serial, own in groupby(by_serial, key=lambda mark: mark.serial):
             topic = downlink_topic(serial, Downlink.ACK)
-            self._client.publish(topic, codec.encode_watermarks(own), qos=0)
+            for payload in codec.watermark_payloads(own):
+                self._client.publish(topic, payload, qos=0)
 
     def send_command(self, serial: str, command: codec.Command) -> bool:
         """Hand a command to the broker; False when there is no connection, and nothing was sent."""

@@ -33,6 +33,7 @@ from prewatt.hes.frames import (
     AnswerResult,
     MalformedFrame,
     RelayState,
+    Watermark,
 )
 from prewatt.sim.loads import Profile, cumulative_wh
 
@@ -170,9 +171,9 @@ class SimulatedMeter:
             return
         for mark in marks:
             if mark.register_code == ACTIVE_IMPORT:
-                self._drop_readings(mark.read_at_us, now_us)
+                self._drop_readings(mark, now_us)
             elif mark.register_code == EVENT_LOG:
-                self._drop_events(mark.read_at_us)
+                self._drop_events(mark)
 
     def receive_command(self, payload: bytes, now_us: int) -> list[Outgoing]:
         """Do as told and answer; a known id gets the stored answer and nothing is done twice."""
@@ -289,17 +290,17 @@ class SimulatedMeter:
             self._backlog = self._backlog[:half:2] + self._backlog[half:]
             self._sent = 0
 
-    def _drop_readings(self, committed_us: int, now_us: int) -> None:
+    def _drop_readings(self, mark: Watermark, now_us: int) -> None:
         # A row that was not sent cannot be committed, whatever its time says: the clock may have been set
         # back.
-        kept = [row for row in self._backlog[: self._sent] if row[0] > committed_us]
+        kept = [row for row in self._backlog[: self._sent] if not _is_committed(row[0], mark)]
         if len(kept) < self._sent:
             self._progress_at_us = now_us
         self._backlog = kept + self._backlog[self._sent :]
         self._sent = len(kept)
 
-    def _drop_events(self, committed_us: int) -> None:
-        kept = [row for row in self._events[: self._events_sent] if row[0] > committed_us]
+    def _drop_events(self, mark: Watermark) -> None:
+        kept = [row for row in self._events[: self._events_sent] if not _is_committed(row[0], mark)]
         self._events = kept + self._events[self._events_sent :]
         self._events_sent = len(kept)
         self._event_retry_us = _RETRY_US
@@ -347,3 +348,7 @@ class SimulatedMeter:
             return leaving
         leaving, self._held_back = self._held_back + leaving, []
         return leaving
+
+
+def _is_committed(at_us: int, mark: Watermark) -> bool:
+    return at_us <= mark.read_at_us and (mark.from_us is None or at_us >= mark.from_us)

@@ -223,8 +223,29 @@ def test_commands_and_watermarks_reach_the_meter_unchanged() -> None:
     payload = codec.encode_watermarks(marks)
     assert payload == b'{"committed":{"1.8.0":1764000000,"events":1764000000.000001}}'
     assert codec.decode_watermarks("PW-1", payload) == marks
-    with pytest.raises(MalformedFrame):
-        codec.decode_watermarks("PW-1", b'{"committed":{"9.9.9":1764000000}}')
+    for wrong in (
+        b'{"committed":{"9.9.9":1764000000}}',
+        b'{"committed":{"1.8.0":1764000000},"from":{"2.8.0":1764000000}}',
+        b'{"committed":{"1.8.0":1764000000},"from":3}',
+        b'{"committed":{"1.8.0":1764000000},"from":{"1.8.0":"then"}}',
+    ):
+        with pytest.raises(MalformedFrame):
+            codec.decode_watermarks("PW-1", wrong)
+
+
+def test_a_watermark_says_from_when_on_and_one_payload_has_a_register_once() -> None:
+    first = Watermark("PW-1", 1, T, T - 60_000_000)
+    second = Watermark("PW-1", 1, T + 5_000_000, T + 5_000_000)
+    event = Watermark("PW-1", EVENT_LOG, T)
+    payloads = codec.watermark_payloads([first, second, event])
+    assert payloads[0] == (
+        b'{"committed":{"1.8.0":1764000000,"events":1764000000},"from":{"1.8.0":1763999940}}'
+    )
+    assert [codec.decode_watermarks("PW-1", each) for each in payloads] == [
+        [first, event],
+        [second],
+    ]
+    assert codec.watermark_payloads([]) == []
 
 
 def test_an_event_without_detail_is_an_event() -> None:

@@ -8,6 +8,7 @@ energy. And a key that appears twice refuses the message, since two readers coul
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -149,13 +150,31 @@ def encode_command(command: Command) -> bytes:
     ).encode()
 
 
-def encode_watermarks(marks: Iterable[Watermark]) -> bytes:
-    """The payload of `down/ack` for marks of one meter: register name to seconds since 1970 UTC."""
-    pairs = ",".join(
-        f'"{_OBIS_OF.get(mark.register_code, "events")}":{_seconds(mark.read_at_us)}'
+def watermark_payloads(marks: Iterable[Watermark]) -> list[bytes]:
+    """The payloads of `down/ack` for marks of one meter, as few as can be: one has each register once."""
+    rounds: list[list[Watermark]] = []
+    said: Counter[int] = Counter()
+    for mark in marks:
+        if said[mark.register_code] == len(rounds):
+            rounds.append([])
+        rounds[said[mark.register_code]].append(mark)
+        said[mark.register_code] += 1
+    return [encode_watermarks(each) for each in rounds]
+
+
+def encode_watermarks(marks: Sequence[Watermark]) -> bytes:
+    """One payload of `down/ack`, no register twice: up to when and from when, seconds since 1970 UTC."""
+    until = ",".join(f'"{_mark_name(mark)}":{_seconds(mark.read_at_us)}' for mark in marks)
+    since = ",".join(
+        f'"{_mark_name(mark)}":{_seconds(mark.from_us)}'
         for mark in marks
+        if mark.from_us is not None
     )
-    return f'{{"committed":{{{pairs}}}}}'.encode()
+    return f'{{"committed":{{{until}}}{f""","from":{{{since}}}""" if since else ""}}}'.encode()
+
+
+def _mark_name(mark: Watermark) -> str:
+    return _OBIS_OF.get(mark.register_code, "events")
 
 
 # --- what a meter reads and writes -------------------------------------------------------------------
@@ -224,15 +243,19 @@ def decode_command(payload: bytes) -> Command:
 
 def decode_watermarks(serial: str, payload: bytes) -> list[Watermark]:
     """Decode a `down/ack`, or raise `MalformedFrame`."""
-    committed = _parse_object(payload).get("committed")
-    if not isinstance(committed, dict):
-        raise MalformedFrame("type", "committed is not an object")
+    fields = _parse_object(payload)
+    committed, since = fields.get("committed"), fields.get("from", {})
+    if not isinstance(committed, dict) or not isinstance(since, dict):
+        raise MalformedFrame("type", "committed or from is not an object")
+    if not since.keys() <= committed.keys():
+        raise MalformedFrame("value", "a beginning without an end")
     marks = []
     for name in committed:
         code = EVENT_LOG if name == "events" else OBIS.get(name)
         if code is None:
             raise MalformedFrame("value", f"no such register: {name[:60]!r}")
-        marks.append(Watermark(serial, code, _instant_us(committed, name)))
+        from_us = _instant_us(since, name) if name in since else None
+        marks.append(Watermark(serial, code, _instant_us(committed, name), from_us))
     return marks
 
 
