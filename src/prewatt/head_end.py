@@ -12,7 +12,7 @@ from prewatt import wiring
 from prewatt.runtime.state import CannotRunError
 
 if TYPE_CHECKING:
-    from prewatt.hes.frames import EventFrame
+    from prewatt.hes.frames import AnswerFrame, EventFrame
     from prewatt.hes.links import Device
     from prewatt.hes.session import MqttConfig
 
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
             dsn=os.environ["PREWATT_DSN"],
             clock=wiring.now,
             orders=OrderBook(system_actor("head_end")),
-            raise_alert=raise_tamper_alert,
+            raise_alert=raise_device_alert,
             make_ingest=lambda session: IngestLoop(session, clock=wiring.now),
         ),
         rehearse=_rehearse,
@@ -68,22 +68,28 @@ def _rehearse() -> None:
         connection.close()
 
 
-def raise_tamper_alert(device: Device, event: EventFrame, now: datetime) -> None:
-    """Call a person to a meter that was tampered with; the same meter is one alert while it is open."""
+def raise_device_alert(device: Device, frame: EventFrame | AnswerFrame, now: datetime) -> None:
+    """Call a person to a meter that was tampered with, or that answered what it was never asked.
+
+    Either is one alert for a meter while it is open. That of a strange answer keeps its first one: who
+    sends thousands shall not make the pages flicker.
+    """
     from prewatt.access.scope import scope, system_actor
+    from prewatt.hes.frames import EventFrame
     from prewatt.notify.operations import raise_alert
 
+    if isinstance(frame, EventFrame):
+        code, what, at_us = "meter.tamper", {"event": frame.code}, frame.at_us
+    else:
+        code, what, at_us = "meter.foreign_answer", {"command": frame.command_id}, frame.at_us
     with scope(system_actor("head_end", (device.property_id,))):
         raise_alert(
             property_id=device.property_id,
-            code="meter.tamper",
+            code=code,
             subject=f"meter:{device.meter_id}",
-            detail={
-                "event": event.code,
-                "at_us": event.at_us,
-                "received_at_us": event.received_at_us,
-            },
+            detail={**what, "at_us": at_us, "received_at_us": frame.received_at_us},
             now=now,
+            refresh=code == "meter.tamper",
         )
 
 

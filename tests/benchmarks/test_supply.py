@@ -70,7 +70,9 @@ class Life:
         states = {OrderKind.CONNECT: RelayState.CLOSED, OrderKind.DISCONNECT: RelayState.OPEN}
         for each in due:
             self.world.relay(states[each.kind], meter=self.world.meter_ids.index(each.meter_id))
-        read = [ReadBack(d.order_id, d.meter_id, states[d.kind], self.now) for d in due]
+        read = [
+            ReadBack(d.order_id, d.attempts + 1, d.meter_id, states[d.kind], self.now) for d in due
+        ]
         self.book.mark_read_back(read_backs=read, now=self.now)
 
     def _use_up(self) -> None:

@@ -9,17 +9,20 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import psycopg
 import pytest
 
 from prewatt.core import orders as core_orders
-from prewatt.core.civil_time import instant_us
-from prewatt.core.orders import Order, OrderPolicy, Refusal
+from prewatt.core.civil_time import instant_us, utc_datetime
+from prewatt.core.orders import Fit, Order, OrderPolicy, Refusal
 from prewatt.core.vocabulary import OrderKind, OrderState, RelayState
 from prewatt.hes.commands import (
+    Answer,
     CommandDesk,
     CommandLoop,
     ReadBack,
+    Refused,
     command_id,
     parse_command_id,
 )
@@ -36,13 +39,21 @@ from prewatt.hes.frames import (
     Watermark,
 )
 from prewatt.hes.frames import RelayState as WireRelay
-from prewatt.hes.links import Device, Directory, Sighting, record_event, record_sightings, reject
+from prewatt.hes.links import (
+    Device,
+    Directory,
+    Sighting,
+    record_event,
+    record_sightings,
+    reject,
+    relay_seen_us,
+)
 from prewatt.hes.main import HeadEnd, mqtt_config
 from prewatt.hes.session import MqttSession, probe_protocol
 from prewatt.runtime.broker import Broker
 from prewatt.sim.command import switch_fault
 from prewatt.sim.process import SimConfig, SimMeter, SimProcess
-from prewatt.supply.queries import DueOrder
+from prewatt.supply.queries import DueOrder, KnownOrder
 
 NOW = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
 NOW_US = instant_us(NOW)
@@ -85,16 +96,41 @@ class MemoryOrders:
     def mark_sent(self, *, order_ids: Sequence[int], now: datetime) -> None:
         self._move(order_ids, lambda o: core_orders.mark_sent(o, instant_us(now), POLICY))
 
-    def mark_acknowledged(self, *, order_ids: Sequence[int], now: datetime) -> None:
-        self._move(order_ids, core_orders.acknowledge)
+    def known(self, *, order_ids: Sequence[int]) -> Mapping[int, KnownOrder]:
+        return {
+            order_id: KnownOrder(
+                self.meters[order_id][0],
+                order.attempts,
+                None if order.sent_at_us is None else utc_datetime(order.sent_at_us),
+                not order.is_final,
+            )
+            for order_id, order in self.orders.items()
+            if order_id in order_ids
+        }
 
-    def mark_refused(self, *, refusals: Mapping[int, Refusal], now: datetime) -> None:
-        self.refusals.append(dict(refusals))
-        for order_id, refusal in refusals.items():
-            self._move([order_id], partial(core_orders.refuse, refusal=refusal, policy=POLICY))
+    def _counts(self, answer: Answer, *, is_accepted: bool = False) -> bool:
+        known = self.known(order_ids=[answer.order_id]).get(answer.order_id)
+        return known is not None and Fit.COUNTS is core_orders.fit_of(
+            is_own=known.meter_id == answer.meter_id,
+            is_live=known.is_live,
+            attempts=known.attempts,
+            attempt=answer.attempt,
+            is_accepted=is_accepted,
+        )
+
+    def mark_acknowledged(self, *, answers: Sequence[Answer], now: datetime) -> None:
+        counting = [each.order_id for each in answers if self._counts(each, is_accepted=True)]
+        self._move(counting, core_orders.acknowledge)
+
+    def mark_refused(self, *, refusals: Sequence[Refused], now: datetime) -> None:
+        self.refusals.append({each.order_id: each.why for each in refusals})
+        for each in filter(self._counts, refusals):
+            self._move(
+                [each.order_id], partial(core_orders.refuse, refusal=each.why, policy=POLICY)
+            )
 
     def mark_read_back(self, *, read_backs: Sequence[ReadBack], now: datetime) -> None:
-        for back in read_backs:
+        for back in filter(self._counts, read_backs):
             step = partial(
                 core_orders.read_back,
                 relay=back.relay,
@@ -164,8 +200,8 @@ class Desk:
             orders=self.orders,
             transport=self.transport,
             directory=Directory(),
-            raise_alert=lambda device, event, now: self.alerts.append(
-                (device.meter_id, event.code)
+            raise_alert=lambda device, frame, now: self.alerts.append(
+                (device.meter_id, frame.code if isinstance(frame, EventFrame) else frame.command_id)
             ),
         )
 
@@ -224,8 +260,8 @@ def test_a_stuck_relay_is_tried_again_and_then_failed(meter: Device) -> None:
         desk.desk.turn(now)
         assert desk.transport.commands() == [("PW-1", f"9.{attempt}.relay", "open")]
         now += timedelta(seconds=1)
-        desk.answer(f"9.{attempt}.relay", "closed", at=now)
-        desk.answer(f"9.{attempt}.read", "closed", at=now)
+        desk.answer(f"9.{attempt}.relay", "closed", at=now, clock=timedelta())
+        desk.answer(f"9.{attempt}.read", "closed", at=now, clock=timedelta())
         desk.desk.turn(now)
         desk.transport.commands()
         now += timedelta(seconds=1)
@@ -244,6 +280,7 @@ def test_a_refused_command_never_verifies(meter: Device) -> None:
     desk.answer("nonsense", "closed")
     desk.desk.turn(NOW)
     assert desk.orders.state(9) is OrderState.SENT
+    assert desk.alerts == [(meter.meter_id, "nonsense")], "once a turn, whatever came"
 
 
 @pytest.mark.parametrize(
@@ -323,8 +360,11 @@ def test_a_frame_that_cannot_be_stored_does_not_stop_the_others(meter: Device) -
     desk.desk.turn(NOW)
     refuse = desk.orders.mark_refused
 
-    def fail(*, refusals: Mapping[int, Refusal], now: datetime) -> None:
-        if 13 in refusals:
+    desk.orders.add(13, meter.meter_id, "PW-1", OrderKind.DISCONNECT)
+    desk.desk.turn(NOW)
+
+    def fail(*, refusals: Sequence[Refused], now: datetime) -> None:
+        if any(each.order_id == 13 for each in refusals):
             raise LookupError("no order 13")
         refuse(refusals=refusals, now=now)
 
@@ -436,8 +476,8 @@ def test_recharge_bell_to_relay_verified_takes_less_than_a_second(
     time.sleep(0.3)
     waits: list[float] = []
     with psycopg.connect(database, autocommit=True) as ringer:
-        for number in range(20):
-            kind = OrderKind.DISCONNECT if number % 2 == 0 else OrderKind.CONNECT
+        for number in range(1, 21):
+            kind = OrderKind.DISCONNECT if number % 2 else OrderKind.CONNECT
             orders.add(number, meter.meter_id, "PW-1", kind, now())
             began = time.monotonic()
             ringer.execute("SELECT pg_notify('supply_order', '1')")
@@ -497,3 +537,212 @@ def test_a_failing_turn_ends_the_loop_and_is_reported(database: str) -> None:
     while loop.failure is None and time.monotonic() < deadline:
         time.sleep(0.05)
     assert isinstance(loop.failure, TypeError)
+
+
+# --- answers that do not belong ---
+
+
+def rejected(serial: str = "PW-1") -> dict[object, object]:
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT reason, count FROM rejected_frame WHERE serial = %s", [serial])
+        return dict(cursor.fetchall())
+
+
+def second_meter(meter: Device) -> Device:
+    from prewatt.estate.models import Meter
+
+    other = Meter.objects.create(property_id=meter.property_id, serial="PW-2")
+    return Device(other.pk, meter.property_id)
+
+
+def test_a_read_of_an_earlier_order_told_again_ends_no_later_one(meter: Device) -> None:
+    desk = Desk()
+    desk.orders.add(8, meter.meter_id, "PW-1", OrderKind.CONNECT)
+    desk.desk.turn(NOW)
+    desk.answer("8.1.relay", "closed")
+    desk.answer("8.1.read", "closed", at=NOW + timedelta(seconds=1))
+    desk.desk.turn(NOW)
+    assert desk.orders.state(8) is OrderState.VERIFIED
+    desk.orders.add(9, meter.meter_id, "PW-1", OrderKind.DISCONNECT)
+    desk.desk.turn(NOW)
+    desk.answer("9.1.relay", "open", at=NOW + timedelta(seconds=2))
+    desk.desk.turn(NOW)
+    desk.orders.add(10, meter.meter_id, "PW-1", OrderKind.CONNECT)
+    desk.desk.turn(NOW)
+    later = NOW + timedelta(seconds=9)
+    desk.answer("8.1.read", "closed", at=later, clock=timedelta())
+    desk.desk.turn(later)
+    assert desk.orders.state(10) is OrderState.SENT
+    assert one("SELECT relay, last_seen_at FROM meter_link") == (2, NOW + timedelta(seconds=2))
+    assert rejected() == {"late_answer": 1} and desk.alerts == []
+
+
+def test_one_meters_answer_moves_no_other_meters_order(meter: Device) -> None:
+    other = second_meter(meter)
+    desk = Desk()
+    desk.orders.add(9, meter.meter_id, "PW-1", OrderKind.DISCONNECT)
+    desk.orders.add(10, other.meter_id, "PW-2", OrderKind.DISCONNECT)
+    desk.desk.turn(NOW)
+    for _ in range(2):
+        for op in ("relay", "read"):
+            desk.answer(f"9.1.{op}", "open", serial="PW-2")
+        desk.answer("9.1.relay", "open", result="unsupported", serial="PW-2")
+        desk.desk.turn(NOW)
+    assert [desk.orders.state(each) for each in (9, 10)] == [OrderState.SENT] * 2
+    assert rejected("PW-2") == {"foreign_answer": 6}
+    assert one("SELECT count(*) FROM meter_link") == (0,), "nothing of it is believed"
+    assert {meter_id for meter_id, _ in desk.alerts} == {other.meter_id}
+    assert len(desk.alerts) == 2, "once a turn; the alert itself is one while it is open"
+    assert AckToken(1, 5) in desk.transport.happened, "or it would come for ever"
+
+
+@pytest.mark.parametrize("ahead_of_us", ["9.2.read", "9.2.relay", "9.0.read", "77.1.read", "gate"])
+def test_an_answer_to_a_command_that_was_never_sent_is_foreign(
+    meter: Device, ahead_of_us: str
+) -> None:
+    desk = Desk()
+    desk.orders.add(9, meter.meter_id, "PW-1", OrderKind.DISCONNECT)
+    desk.desk.turn(NOW)
+    desk.answer(ahead_of_us, "open")
+    desk.desk.turn(NOW)
+    assert desk.orders.state(9) is OrderState.SENT
+    assert rejected() == {"foreign_answer": 1}
+    assert desk.alerts == [(meter.meter_id, ahead_of_us)]
+
+
+def test_a_read_back_counts_only_of_the_latest_attempt_and_a_yes_of_any(meter: Device) -> None:
+    desk = Desk()
+    desk.orders.add(9, meter.meter_id, "PW-1", OrderKind.DISCONNECT)
+    desk.desk.turn(NOW)
+    later = NOW + timedelta(seconds=3)
+    desk.desk.turn(later)
+    desk.transport.commands()
+    desk.answer("9.1.read", "open", at=later, clock=timedelta())
+    desk.answer("9.1.relay", "open", result="failed", at=later, clock=timedelta())
+    desk.desk.turn(later)
+    assert desk.orders.state(9) is OrderState.SENT
+    desk.answer("9.1.relay", "open", at=later, clock=timedelta())
+    desk.desk.turn(later)
+    assert desk.orders.state(9) is OrderState.ACKNOWLEDGED
+    assert desk.transport.commands() == [], "its latest command is under way and will be read"
+    desk.answer("9.2.read", "open", at=later, clock=timedelta())
+    desk.desk.turn(later)
+    assert desk.orders.state(9) is OrderState.VERIFIED
+    assert desk.alerts == []
+
+
+def test_what_the_broker_delivers_again_is_no_attack(meter: Device) -> None:
+    """After a crash before the PUBACK, and from a meter that says everything twice."""
+    desk = Desk()
+    desk.orders.add(9, meter.meter_id, "PW-1", OrderKind.DISCONNECT)
+    desk.desk.turn(NOW)
+    desk.transport.commands()
+    for _ in range(3):
+        desk.answer("9.1.relay", "open")
+        desk.answer("9.1.relay", "open")
+        desk.desk.turn(NOW)
+    assert desk.transport.commands() == [("PW-1", "9.1.read", None)]
+    for seconds in range(3):
+        desk.answer("9.1.read", "open", at=NOW + timedelta(seconds=seconds), clock=-timedelta(seconds=seconds))  # fmt: skip
+        desk.desk.turn(NOW)
+    assert desk.orders.state(9) is OrderState.VERIFIED
+    assert rejected() == {} and desk.alerts == []
+    # A head-end that has started afresh does not remember it, and calls nobody for it.
+    anew = Desk()
+    anew.orders = desk.orders
+    anew.desk._orders = desk.orders
+    anew.answer("9.1.read", "open")
+    anew.desk.turn(NOW)
+    assert rejected() == {"late_answer": 1} and anew.alerts == []
+
+
+# --- how a relay state is dated ---
+
+
+@pytest.mark.parametrize(
+    ("made", "seen"),
+    [(0, 5), (30, 30), (60, 60), (90, 60), (-50, 5), (-1_000, 60), (1_000, 60)],
+)
+def test_a_read_back_is_dated_by_the_meter_within_what_can_be(
+    meter: Device, made: int, seen: int
+) -> None:
+    """Sent at 5 s, received at 60 s: seconds of the meter's clock, and of what is believed."""
+    desk = Desk()
+    backs: list[ReadBack] = []
+    real = desk.orders.mark_read_back
+
+    def watch(*, read_backs: Sequence[ReadBack], now: datetime) -> None:
+        backs.extend(read_backs)
+        real(read_backs=read_backs, now=now)
+
+    desk.orders.mark_read_back = watch  # type: ignore[method-assign]  # to see what is handed over
+    desk.orders.add(9, meter.meter_id, "PW-1", OrderKind.DISCONNECT)
+    desk.desk.turn(NOW + timedelta(seconds=5))
+    received = NOW + timedelta(seconds=60)
+    desk.answer("9.1.read", "open", at=received, clock=timedelta(seconds=made - 60))
+    desk.desk.turn(NOW + timedelta(seconds=5))
+    assert [each.seen_at for each in backs] == [NOW + timedelta(seconds=seen)]
+    assert one("SELECT relay_read_at, clock_drift_s FROM meter_link") == (
+        NOW + timedelta(seconds=seen),
+        made - 60,
+    )
+
+
+def test_a_replayed_hello_or_reading_tells_no_relay_and_the_meter_is_asked(meter: Device) -> None:
+    desk = Desk()
+    record_sightings([Sighting(meter, NOW, RelayState.OPEN)])
+    old = NOW_US - 86_400 * 10**6
+    desk.desk.submit(HelloFrame("PW-1", NOW_US, AckToken(1, 1), old, "closed", "fw"))
+    desk.desk.turn(NOW)
+    assert one("SELECT relay, clock_drift_s FROM meter_link") == (2, -86_400)
+    (asked,) = desk.transport.commands()
+    assert asked == ("PW-1", f"0.{NOW_US}.read", None)
+    for _ in range(3):
+        desk.desk.submit(HelloFrame("PW-1", NOW_US, AckToken(1, 2), old, "closed", "fw"))
+    desk.desk.turn(NOW + timedelta(seconds=30))
+    assert desk.transport.commands() == [], "a meter is asked once a minute at most"
+    later = NOW + timedelta(seconds=31)
+    desk.answer("0.1.read", "closed", at=later, clock=timedelta(days=-1))
+    desk.desk.turn(later)
+    assert one("SELECT relay FROM meter_link") == (2,), "an answer to no question of ours"
+    desk.answer(asked[1], "closed", at=later, clock=timedelta(days=-1))
+    desk.desk.turn(later)
+    assert one("SELECT relay, relay_read_at FROM meter_link") == (1, later)
+    assert desk.alerts == []
+
+
+@pytest.mark.parametrize(
+    ("clock_s", "newest_s", "expected"),
+    [(0, -7_200, 0), (-60, -9, -60), (60, 0, 0), (None, -9, -9), (None, -7_200, None), (-7_200, 0, None)],
+)  # fmt: skip
+def test_a_relay_state_of_readings_is_dated_by_the_clock_or_by_the_newest_reading(
+    clock_s: int | None, newest_s: int, expected: int | None
+) -> None:
+    frame = ReadingsFrame(
+        "PW-1",
+        NOW_US,
+        AckToken(1, 1),
+        np.array([NOW_US - 86_400 * 10**6, NOW_US + newest_s * 10**6]),
+        np.array([1, 1], dtype=np.int16),
+        np.array([1, 2]),
+        None if clock_s is None else NOW_US + clock_s * 10**6,
+        "open",
+    )
+    seen = relay_seen_us(frame)
+    assert seen == (None if expected is None else NOW_US + expected * 10**6)
+
+
+def test_of_two_messages_in_one_set_each_fact_is_the_newest(meter: Device) -> None:
+    second = timedelta(seconds=1)
+    record_sightings(
+        [
+            Sighting(meter, NOW, RelayState.OPEN, 4, "fw 1", relay_at=NOW),
+            Sighting(meter, NOW + second, RelayState.CLOSED, relay_at=NOW - second),
+            Sighting(meter, NOW - second, None, 7),
+        ]
+    )
+    assert one(
+        "SELECT relay, relay_read_at, clock_drift_s, firmware, last_seen_at FROM meter_link"
+    ) == (2, NOW, 7, "fw 1", NOW + second)

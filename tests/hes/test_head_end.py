@@ -14,7 +14,7 @@ from psycopg.conninfo import make_conninfo
 from prewatt import walls
 from prewatt.core.civil_time import instant_us
 from prewatt.core.vocabulary import OrderKind, OrderState
-from prewatt.head_end import raise_tamper_alert
+from prewatt.head_end import raise_device_alert
 from prewatt.hes.frames import ReadingsFrame
 from prewatt.hes.main import HeadEnd, mqtt_config, run
 from prewatt.hes.session import MqttSession
@@ -122,7 +122,7 @@ def test_an_order_in_the_database_becomes_a_relay_read_back(
         dsn=head_end_dsn,
         clock=now,
         orders=OrderBook(system_actor("head_end")),
-        raise_alert=raise_tamper_alert,
+        raise_alert=raise_device_alert,
         make_ingest=NoIngest,
     )
     process = SimProcess(

@@ -26,6 +26,7 @@ EMERGENCY = 5 * EUR
 @dataclass(frozen=True)
 class Seen:
     order_id: int
+    attempt: int
     meter_id: int
     relay: RelayState
     seen_at: datetime
@@ -97,7 +98,7 @@ class Walk:
             if obeys:
                 wanted = {OrderKind.CONNECT: RelayState.CLOSED}.get(each.kind, RelayState.OPEN)
                 self.world.relay(wanted, meter=self.world.meter_ids.index(each.meter_id))
-                seen.append(Seen(each.order_id, each.meter_id, wanted, self.now))
+                seen.append(Seen(each.order_id, each.attempts + 1, each.meter_id, wanted, self.now))
         self.book.mark_read_back(read_backs=seen, now=self.now)
 
     def hold(self, account: int) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from django.db import IntegrityError
@@ -13,6 +14,7 @@ from prewatt.core.orders import Refusal
 from prewatt.core.vocabulary import OrderKind, OrderState, Outcome, RelayState
 from prewatt.notify.models import Alert
 from prewatt.supply.orders import OrderBook
+from prewatt.supply.queries import KnownOrder
 from prewatt.supply.tasks import SupplyTask
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -20,13 +22,15 @@ SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hou
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A relay state as the head-end hands it over."""
+class Said:
+    """An answer as the head-end hands it over: a yes, a no or a relay state."""
 
     order_id: int
+    attempt: int
     meter_id: int
-    relay: RelayState
-    seen_at: datetime
+    why: Refusal = Refusal.FAILED
+    relay: RelayState = RelayState.UNKNOWN
+    seen_at: datetime = NOW
 
 
 @pytest.fixture
@@ -35,9 +39,17 @@ def book() -> OrderBook:
 
 
 def see(world: World, book: OrderBook, relay: RelayState, now: datetime) -> None:
+    """The meter answers the latest command of its order, which goes out first if none has."""
+    if not world.orders()[-1]["attempts"]:
+        book.mark_sent(order_ids=[world.orders()[-1]["id"]], now=now)
     world.relay(relay)
-    seen = Seen(0, world.meter_ids[0], relay, now)
-    book.mark_read_back(read_backs=[seen], now=now)
+    book.mark_read_back(read_backs=[said(world, relay=relay, seen_at=now)], now=now)
+
+
+def said(world: World, **what: Any) -> Said:
+    """An answer to the last order's latest command."""
+    order = world.orders()[-1]
+    return replace(Said(order["id"], order["attempts"], order["meter_id"]), **what)
 
 
 def test_from_decided_to_verified_and_only_then_is_the_customer_told(book: OrderBook) -> None:
@@ -47,7 +59,7 @@ def test_from_decided_to_verified_and_only_then_is_the_customer_told(book: Order
     assert (due.serial, due.kind, due.attempts) == ("M000", OrderKind.DISCONNECT, 0)
     book.mark_sent(order_ids=[due.order_id], now=NOW)
     assert book.due(now=NOW + SECOND, limit=10) == []
-    book.mark_acknowledged(order_ids=[due.order_id], now=NOW + SECOND)
+    book.mark_acknowledged(answers=[said(world)], now=NOW + SECOND)
     assert world.orders()[0]["state"] == OrderState.ACKNOWLEDGED
     assert [each["code"] for each in world.messages()] == ["supply.warning"]
     see(world, book, RelayState.OPEN, NOW + 2 * SECOND)
@@ -85,7 +97,7 @@ def test_a_stuck_relay_fails_its_disconnect_and_calls_a_person(book: OrderBook) 
     for attempt in range(1, 3):
         now = NOW + attempt * MINUTE
         book.mark_sent(order_ids=[due.order_id], now=now)
-        book.mark_acknowledged(order_ids=[due.order_id], now=now)
+        book.mark_acknowledged(answers=[said(world)], now=now)
         see(world, book, RelayState.CLOSED, now + 2 * SECOND)
     order = world.orders()[0]
     assert order["state"] == OrderState.FAILED and order["failure"] == "relay_not_as_wanted"
@@ -96,7 +108,7 @@ def refused(world: World, book: OrderBook, refusal: Refusal, *, now: datetime) -
     """One attempt that the meter says no to; returns the order."""
     order = world.orders()[-1]
     book.mark_sent(order_ids=[order["id"]], now=now)
-    book.mark_refused(refusals={order["id"]: refusal}, now=now + SECOND)
+    book.mark_refused(refusals=[said(world, why=refusal)], now=now + SECOND)
     return world.orders()[-1]
 
 
@@ -126,7 +138,7 @@ def test_a_wrong_clock_is_named_at_once_and_forgotten_when_the_relay_does_as_tol
     assert order["state"] == OrderState.SENT and len(alerts()) == 1, "whoever paid is not given up"
     book.mark_sent(order_ids=[order["id"]], now=NOW + HOUR)
     assert world.orders()[-1]["failure"] == "meter_clock_ahead", "until the meter says yes"
-    book.mark_acknowledged(order_ids=[order["id"]], now=NOW + HOUR)
+    book.mark_acknowledged(answers=[said(world)], now=NOW + HOUR)
     assert world.orders()[-1]["failure"] == ""
     see(world, book, RelayState.CLOSED, NOW + HOUR + SECOND)
     assert world.orders()[-1]["state"] == OrderState.VERIFIED and alerts() == []
@@ -163,9 +175,9 @@ def test_an_order_that_grows_old_says_how_far_it_came(book: OrderBook, reached: 
     if reached != "not_sent":
         book.mark_sent(order_ids=ids, now=NOW)
     if reached == "not_read_back":
-        book.mark_acknowledged(order_ids=ids, now=NOW)
+        book.mark_acknowledged(answers=[said(world)], now=NOW)
     if reached == "meter_failed":
-        book.mark_refused(refusals={ids[0]: Refusal.FAILED}, now=NOW)
+        book.mark_refused(refusals=[said(world)], now=NOW)
     book.expire(now=NOW + 4 * HOUR)
     order = world.orders()[0]
     assert (order["state"], order["failure"]) == (OrderState.EXPIRED, reached)
@@ -189,13 +201,43 @@ def test_a_late_answer_to_a_superseded_order_is_ignored(book: OrderBook) -> None
     world.cut()
     (cut,) = book.due(now=NOW, limit=10)
     book.mark_sent(order_ids=[cut.order_id], now=NOW)
+    late = said(world, relay=RelayState.OPEN, seen_at=NOW + SECOND)
     world.pay(EUR)
-    book.mark_acknowledged(order_ids=[cut.order_id], now=NOW + SECOND)
-    book.mark_refused(refusals={cut.order_id: Refusal.FAILED}, now=NOW + SECOND)
+    book.mark_acknowledged(answers=[late], now=NOW + SECOND)
+    book.mark_refused(refusals=[late], now=NOW + SECOND)
+    book.mark_read_back(read_backs=[late], now=NOW + SECOND)
     assert [each["state"] for each in world.orders()] == [
         OrderState.SUPERSEDED,
         OrderState.DECIDED,
     ]
+
+
+def test_an_answer_moves_an_order_only_if_it_fits_it_under_its_lock(book: OrderBook) -> None:
+    world = World(2, brake={"share_bp": 10_000})
+    world.cut()
+    first, second = book.due(now=NOW, limit=10)
+    for attempt in (1, 2):
+        book.mark_sent(order_ids=[first.order_id, second.order_id], now=NOW + attempt * SECOND)
+    known = book.known(order_ids=[first.order_id, 999])
+    assert known == {first.order_id: KnownOrder(first.meter_id, 2, NOW + 2 * SECOND, True)}
+    before = world.orders()
+    for wrong in (
+        Said(first.order_id, 2, second.meter_id),
+        Said(first.order_id, 1, first.meter_id),
+        Said(first.order_id, 3, first.meter_id),
+        Said(first.order_id, 0, first.meter_id),
+    ):
+        seen = replace(wrong, relay=RelayState.OPEN, seen_at=NOW + MINUTE)
+        book.mark_read_back(read_backs=[seen], now=NOW + MINUTE)
+        book.mark_refused(refusals=[wrong], now=NOW + MINUTE)
+        if wrong.attempt != 1:
+            book.mark_acknowledged(answers=[wrong], now=NOW + MINUTE)
+    assert world.orders() == before
+    # Of several answers to one order those that fit count, wherever they stand.
+    own = Said(first.order_id, 2, first.meter_id, relay=RelayState.OPEN, seen_at=NOW + 3 * SECOND)
+    other = replace(own, meter_id=second.meter_id, seen_at=NOW + MINUTE)
+    book.mark_read_back(read_backs=[other, own], now=NOW + MINUTE)
+    assert [each["state"] for each in world.orders()] == [OrderState.VERIFIED, OrderState.SENT]
 
 
 def test_an_expired_disconnect_is_decided_again_through_all_gates(book: OrderBook) -> None:

@@ -11,7 +11,7 @@ All functions are pure: an order and an instant in, a new order out; instants ar
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Final
 
 from prewatt.core.vocabulary import OrderKind, OrderState, RelayState
@@ -78,6 +78,17 @@ class Refusal(StrEnum):
 
 #: Trying again changes nothing about these; somebody has to see to the meter.
 _LASTING: Final = frozenset({Refusal.CLOCK_AHEAD, Refusal.UNSUPPORTED})
+
+
+class Fit(Enum):
+    """How an answer stands to the order that its command names."""
+
+    #: It may move the order.
+    COUNTS = 1
+    #: Of this meter's own order, and too late: the order has ended or has gone on to another attempt.
+    LATE = 2
+    #: To a command that this meter was never sent.
+    FOREIGN = 3
 
 
 class NoReadBack(Exception):
@@ -177,6 +188,20 @@ def is_due(order: Order, now_us: int) -> bool:
 def has_expired(order: Order, now_us: int) -> bool:
     """Say whether an order is past its expiry and still unfinished."""
     return not order.is_final and order.expires_at_us is not None and now_us >= order.expires_at_us
+
+
+def fit_of(
+    *, is_own: bool, is_live: bool, attempts: int, attempt: int, is_accepted: bool = False
+) -> Fit:
+    """Say whether an answer to command number ``attempt`` counts for an order.
+
+    ``is_own`` says that the order is of the meter that answers, ``attempts`` how many commands it was
+    sent. A yes (``is_accepted``) to an earlier one is a yes to the same; a no or a relay state counts
+    only of the latest, since what came before says nothing about what it did.
+    """
+    if not is_own or not 1 <= attempt <= attempts:
+        return Fit.FOREIGN
+    return Fit.COUNTS if is_live and (is_accepted or attempt == attempts) else Fit.LATE
 
 
 def mark_sent(order: Order, now_us: int, policy: OrderPolicy) -> Order:

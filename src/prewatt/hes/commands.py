@@ -2,7 +2,8 @@
 
 An order leaves as a `relay` command. The meter's `ok` acknowledges it and no more: a `read` command follows at once,
 and only the relay state that it brings back can verify the order (or, against the order long enough, fail
-it). How an order moves, when it is tried again and when it grows old is `core.orders`' business behind the
+it). An answer counts only for the order that its command was for, from the meter that the command was sent to; one that is late changes
+nothing, and one to a command that its meter was never sent is a reason to look. How an order moves, when it is tried again and when it grows old is `core.orders`' business behind the
 `Orders` port; this module moves messages.
 
 One thread owns everything. It sleeps until PostgreSQL rings (`supply_order`), a meter speaks, or a second has
@@ -17,9 +18,9 @@ import logging
 import os
 import select
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal, Protocol
 
@@ -27,7 +28,7 @@ import psycopg
 from django.db import InterfaceError, OperationalError, connection
 
 from prewatt.core.civil_time import instant_us, utc_datetime
-from prewatt.core.orders import Refusal
+from prewatt.core.orders import Fit, Refusal, fit_of
 from prewatt.core.vocabulary import OrderKind, RelayState
 from prewatt.hes.drivers.mqtt_senml.codec import Command
 from prewatt.hes.frames import (
@@ -48,8 +49,9 @@ from prewatt.hes.links import (
     record_sightings,
     reject,
     relay_code,
+    relay_instant_us,
 )
-from prewatt.supply.queries import DueOrder
+from prewatt.supply.queries import DueOrder, KnownOrder
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +61,13 @@ _POLL_S: Final = 1.0
 _FRAMES_PER_TURN: Final = 1_000
 _INBOX_MAX: Final = 20_000
 _ORDERS_PER_TURN: Final = 500
+#: A meter whose relay states cannot be dated is asked for its relay at most so often.
+_ASK_AGAIN: Final = timedelta(minutes=1)
+_ASKED_MAX: Final = 100_000
+#: In place of an order in the id of a `read` that no order asks for; the attempt is then its instant.
+_NO_ORDER: Final = 0
+#: Answers remembered, so that one which the broker delivers again is known for that.
+_ANSWERS_KEPT: Final = 10_000
 _FIRMWARE_CHARS_MAX: Final = 60
 #: By the meter's own clock, which may be some minutes off; a later attempt is a new command.
 _COMMAND_LIFE: Final = timedelta(minutes=15)
@@ -78,14 +87,66 @@ DATABASE_AWAY: Final = (OperationalError, InterfaceError, psycopg.OperationalErr
 SupplyFrame = HelloFrame | AnswerFrame | EventFrame
 
 
+LATE_ANSWER: Final = "late_answer"
+"""`rejected_frame.reason` of an answer to an order that has ended or has gone on to another attempt."""
+FOREIGN_ANSWER: Final = "foreign_answer"
+"""`rejected_frame.reason` of an answer to a command that its meter was never sent."""
+
+
 @dataclass(frozen=True, slots=True)
-class ReadBack:
-    """The relay state a meter gave in answer to a `read`; order and instant of receipt."""
+class Answer:
+    """A meter's answer to command number `attempt` of an order."""
 
     order_id: int
+    attempt: int
     meter_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused(Answer):
+    """The meter said no, and why."""
+
+    why: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBack(Answer):
+    """The relay state a meter gave in answer to a `read`, and when its relay was so."""
+
     relay: RelayState
     seen_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """An answer that counts: of which device, and when what it tells of the relay was so."""
+
+    frame: AnswerFrame
+    device: Device
+    order_id: int
+    attempt: int
+    op: str
+    seen_at: datetime
+    is_latest: bool
+
+    @property
+    def sighting(self) -> Sighting:
+        return Sighting(
+            device=self.device,
+            seen_at=utc_datetime(self.frame.received_at_us),
+            relay=relay_code(self.frame.relay),
+            relay_at=self.seen_at,
+            clock_drift_s=_drift_s(self.frame.at_us, self.frame.received_at_us),
+        )
+
+
+@dataclass(slots=True)
+class _Answers:
+    """The answers of a set, by what they are worth."""
+
+    taken: list[_Taken]
+    late: list[AnswerFrame]
+    foreign: list[AnswerFrame]
 
 
 class Orders(Protocol):
@@ -97,11 +158,14 @@ class Orders(Protocol):
     def mark_sent(self, *, order_ids: Sequence[int], now: datetime) -> None:
         """A command is about to go out."""
 
-    def mark_acknowledged(self, *, order_ids: Sequence[int], now: datetime) -> None:
+    def known(self, *, order_ids: Sequence[int]) -> Mapping[int, KnownOrder]:
+        """What answers to these orders must fit."""
+
+    def mark_acknowledged(self, *, answers: Sequence[Answer], now: datetime) -> None:
         """The meter said yes."""
 
-    def mark_refused(self, *, refusals: Mapping[int, Refusal], now: datetime) -> None:
-        """The meter said no, by order, and why."""
+    def mark_refused(self, *, refusals: Sequence[Refused], now: datetime) -> None:
+        """The meter said no, and why."""
 
     def mark_read_back(self, *, read_backs: Sequence[ReadBack], now: datetime) -> None:
         """The meter said what its relay is."""
@@ -148,7 +212,8 @@ def parse_command_id(text: str) -> tuple[int, int, str] | None:
 class CommandDesk:
     """The work of one turn, without thread or socket of its own. Not thread-safe but for `submit`, `saw`.
 
-    `raise_alert(device, event, now)` is called for an event that is tampering.
+    `raise_alert(device, frame, now)` is called for an event that is tampering, and for an answer to a
+    command that its meter was never sent, at most once a turn for each meter.
     """
 
     def __init__(
@@ -157,7 +222,7 @@ class CommandDesk:
         orders: Orders,
         transport: Transport,
         directory: Directory,
-        raise_alert: Callable[[Device, EventFrame, datetime], None],
+        raise_alert: Callable[[Device, EventFrame | AnswerFrame, datetime], None],
     ) -> None:
         self._orders = orders
         self._transport = transport
@@ -168,6 +233,10 @@ class CommandDesk:
         self._returned: set[str] = set()
         # Serial to instant of the last unanswered relay command; read by the delivery thread.
         self._waiting: dict[str, datetime] = {}
+        self._doubted: set[str] = set()
+        # Serial to instant (µs) of the last `read` that no order asked for, the oldest first.
+        self._asked: OrderedDict[str, int] = OrderedDict()
+        self._answered: OrderedDict[AnswerFrame, None] = OrderedDict()
 
     # --- called from the delivery thread ---
 
@@ -190,6 +259,10 @@ class CommandDesk:
         self._returned.add(serial)
         return True
 
+    def doubt(self, serial: str) -> None:
+        """A meter told a relay state that cannot be dated: it is to be asked."""
+        self._doubted.add(serial)
+
     # --- called from the command thread ---
 
     def turn(self, now: datetime) -> None:
@@ -203,6 +276,7 @@ class CommandDesk:
         self._wake_returned(now)
         self._orders.expire(now=now)
         self._send_due(now)
+        self._ask_doubted(now)
 
     def _store_until_done(self, frames: Sequence[SupplyFrame], now: datetime) -> None:
         """Store frames; what cannot be stored is found by taking the set apart, and kept as a sample."""
@@ -223,64 +297,101 @@ class CommandDesk:
     def _store(self, frames: Sequence[SupplyFrame], now: datetime) -> None:
         devices = self._directory.resolve({frame.serial for frame in frames})
         known = [frame for frame in frames if frame.serial in devices]
+        answers = self._judged([each for each in known if isinstance(each, AnswerFrame)], devices)
+        hellos = [frame for frame in known if isinstance(frame, HelloFrame)]
         record_sightings(
             [
-                _sighting(frame, devices[frame.serial])
-                for frame in known
-                if not isinstance(frame, EventFrame)
+                *(_sighting(frame, devices[frame.serial]) for frame in hellos),
+                *(each.sighting for each in answers.taken),
             ]
         )
         events = [frame for frame in known if isinstance(frame, EventFrame)]
         for event in events:
             if record_event(devices[event.serial], event):
                 self._raise_alert(devices[event.serial], event, now)
-        reject([_refused(frame, UNKNOWN_METER) for frame in frames if frame.serial not in devices])
-        hellos = [frame for frame in known if isinstance(frame, HelloFrame)]
+        reject(
+            [
+                *(_refused(each, UNKNOWN_METER) for each in frames if each.serial not in devices),
+                *(_refused(each, LATE_ANSWER) for each in answers.late),
+                *(_refused(each, FOREIGN_ANSWER) for each in answers.foreign),
+            ]
+        )
+        for serial, frame in {each.serial: each for each in answers.foreign}.items():
+            self._raise_alert(devices[serial], frame, now)
         if hellos:
             meter_ids = sorted({devices[frame.serial].meter_id for frame in hellos})
             self._orders.wake(meter_ids=meter_ids, now=now)
-        answers = [frame for frame in known if isinstance(frame, AnswerFrame)]
-        accepted = self._store_answers(answers, devices, now)
+        self._move_orders(answers.taken, now)
         # Committed: only now may broker and meters forget (invariant 9).
         self._transport.ack([frame.token for frame in frames])
         self._transport.publish_watermarks(_event_watermarks(events))
-        for frame, order_id, attempt in accepted:
-            self._send_read(frame.serial, order_id, attempt, now)
+        self._remember(answers)
+        self._doubted.update(each.serial for each in hellos if _hello_relay_us(each) is None)
+        for serial, order_id, attempt in _to_read_back(answers.taken):
+            self._send_read(serial, order_id, attempt, now)
 
-    def _store_answers(
-        self, answers: Sequence[AnswerFrame], devices: dict[str, Device], now: datetime
-    ) -> list[tuple[AnswerFrame, int, int]]:
-        """Move the orders; returns the accepted relay commands, whose relay is to be read back."""
-        accepted: list[tuple[AnswerFrame, int, int]] = []
-        refused: dict[int, Refusal] = {}
-        read_backs: list[ReadBack] = []
-        for frame in answers:
-            ours = parse_command_id(frame.command_id)
+    def _judged(self, frames: Sequence[AnswerFrame], devices: Mapping[str, Device]) -> _Answers:
+        """Say of each answer whether it counts, but for those that have come before."""
+        fresh = [each for each in frames if _as_told(each) not in self._answered]
+        named = [(each, parse_command_id(each.command_id)) for each in fresh]
+        ids = sorted({ours[0] for _, ours in named if ours is not None and ours[0] != _NO_ORDER})
+        known = self._orders.known(order_ids=ids) if ids else {}
+        answers = _Answers([], [], [])
+        for frame, ours in named:
             if ours is None:
+                # Somebody else commands this meter.
+                answers.foreign.append(frame)
                 continue
             order_id, attempt, op = ours
-            self._waiting.pop(frame.serial, None)
-            if frame.result != "ok":
-                refused[order_id] = _refusal(frame)
-            elif op == "relay":
-                accepted.append((frame, order_id, attempt))
+            device = devices[frame.serial]
+            if order_id == _NO_ORDER:
+                fit, sent_us = self._fit_of_asked(frame, attempt, op), attempt
             else:
-                read_backs.append(
-                    ReadBack(
-                        order_id,
-                        devices[frame.serial].meter_id,
-                        relay_code(frame.relay),
-                        utc_datetime(frame.received_at_us),
-                    )
+                fit, sent_us = _fit(known.get(order_id), device.meter_id, attempt, op, frame.result)
+            if fit is Fit.COUNTS:
+                seen_at = utc_datetime(_seen_us(frame, sent_us))
+                is_latest = order_id != _NO_ORDER and known[order_id].attempts == attempt
+                answers.taken.append(
+                    _Taken(frame, device, order_id, attempt, op, seen_at, is_latest)
                 )
+            else:
+                (answers.late if fit is Fit.LATE else answers.foreign).append(frame)
+        return answers
+
+    def _fit_of_asked(self, frame: AnswerFrame, asked_us: int, op: str) -> Fit:
+        """An answer to a `read` that no order asked for counts if it was the last of its meter."""
+        is_last = self._asked.get(frame.serial) == asked_us
+        # What was asked before a restart is not remembered: late, not foreign.
+        return Fit.COUNTS if is_last and op == "read" and frame.result == "ok" else Fit.LATE
+
+    def _move_orders(self, taken: Sequence[_Taken], now: datetime) -> None:
+        accepted: list[Answer] = []
+        refused: list[Refused] = []
+        read_backs: list[ReadBack] = []
+        for each in taken:
+            self._waiting.pop(each.frame.serial, None)
+            whose = (each.order_id, each.attempt, each.device.meter_id)
+            if each.order_id == _NO_ORDER:
+                continue
+            if each.frame.result != "ok":
+                refused.append(Refused(*whose, _refusal(each.frame)))
+            elif each.op == "relay":
+                accepted.append(Answer(*whose))
+            else:
+                read_backs.append(ReadBack(*whose, relay_code(each.frame.relay), each.seen_at))
         if accepted:
-            order_ids = sorted({order_id for _, order_id, _ in accepted})
-            self._orders.mark_acknowledged(order_ids=order_ids, now=now)
+            self._orders.mark_acknowledged(answers=accepted, now=now)
         if refused:
             self._orders.mark_refused(refusals=refused, now=now)
         if read_backs:
             self._orders.mark_read_back(read_backs=read_backs, now=now)
-        return accepted
+
+    def _remember(self, answers: _Answers) -> None:
+        """What comes once more, as after a lost PUBACK, is then neither late nor foreign."""
+        for each in (*(taken.frame for taken in answers.taken), *answers.late):
+            self._answered[_as_told(each)] = None
+        while len(self._answered) > _ANSWERS_KEPT:
+            self._answered.popitem(last=False)
 
     def _store_rejected(self) -> None:
         samples = []
@@ -321,6 +432,22 @@ class CommandDesk:
                     expires_at_us=instant_us(expires_at),
                 ),
             )
+
+    def _ask_doubted(self, now: datetime) -> None:
+        """Ask meters for their relay whose word on it cannot be dated: an answer to this is of now."""
+        if not self._transport.is_connected:
+            return
+        now_us = instant_us(now)
+        again_us = now_us - _ASK_AGAIN // timedelta(microseconds=1)
+        for _ in range(min(len(self._doubted), _ORDERS_PER_TURN)):
+            serial = self._doubted.pop()
+            if self._asked.get(serial, 0) > again_us:
+                continue
+            self._asked[serial] = now_us
+            self._asked.move_to_end(serial)
+            self._send_read(serial, _NO_ORDER, now_us, now)
+        while len(self._asked) > _ASKED_MAX:
+            self._asked.popitem(last=False)
 
     def _send_read(self, serial: str, order_id: int, attempt: int, now: datetime) -> None:
         self._transport.send_command(
@@ -377,6 +504,10 @@ class CommandLoop:
         if self._desk.saw(serial, received_at_us):
             self.ring()
 
+    def doubt(self, serial: str) -> None:
+        """A relay state of this meter cannot be dated."""
+        self._desk.doubt(serial)
+
     def _run(self) -> None:
         listener: psycopg.Connection | None = None
         try:
@@ -420,18 +551,62 @@ class CommandLoop:
                 pass
 
 
-def _sighting(frame: HelloFrame | AnswerFrame, device: Device) -> Sighting:
-    if isinstance(frame, HelloFrame):
-        clock_us, firmware = frame.meter_clock_us, frame.firmware[:_FIRMWARE_CHARS_MAX]
-    else:
-        clock_us, firmware = frame.at_us, None
+def _sighting(frame: HelloFrame, device: Device) -> Sighting:
+    relay_us = _hello_relay_us(frame)
     return Sighting(
         device=device,
         seen_at=utc_datetime(frame.received_at_us),
-        relay=relay_code(frame.relay),
-        clock_drift_s=_drift_s(clock_us, frame.received_at_us),
-        firmware=firmware,
+        relay=None if relay_us is None else relay_code(frame.relay),
+        relay_at=None if relay_us is None else utc_datetime(relay_us),
+        clock_drift_s=_drift_s(frame.meter_clock_us, frame.received_at_us),
+        firmware=frame.firmware[:_FIRMWARE_CHARS_MAX],
     )
+
+
+def _hello_relay_us(frame: HelloFrame) -> int | None:
+    return relay_instant_us(frame.meter_clock_us, frame.received_at_us)
+
+
+def _as_told(frame: AnswerFrame) -> AnswerFrame:
+    """The answer without how it came, which differs from one delivery to the next."""
+    return replace(frame, received_at_us=0, token=AckToken(0, 0))
+
+
+def _fit(
+    order: KnownOrder | None, meter_id: int, attempt: int, op: str, result: str
+) -> tuple[Fit, int]:
+    """What an answer is worth to its order, and when (µs) the order's last command was sent."""
+    if order is None:
+        return Fit.FOREIGN, 0
+    fit = fit_of(
+        is_own=order.meter_id == meter_id,
+        is_live=order.is_live,
+        attempts=order.attempts,
+        attempt=attempt,
+        is_accepted=op == "relay" and result == "ok",
+    )
+    return fit, 0 if order.sent_at is None else instant_us(order.sent_at)
+
+
+def _seen_us(frame: AnswerFrame, sent_us: int) -> int:
+    """When a relay that was asked for was so: by the meter's clock, where that can be believed.
+
+    Whatever the clock says, an answer is not older than its command and not newer than its receipt.
+    """
+    told_us = relay_instant_us(frame.at_us, frame.received_at_us)
+    if told_us is None:
+        return frame.received_at_us
+    return min(max(told_us, sent_us), frame.received_at_us)
+
+
+def _to_read_back(taken: Sequence[_Taken]) -> list[tuple[str, int, int]]:
+    """Whose relay is to be read, once: who said yes to an earlier command has another under way."""
+    accepted = {
+        (each.frame.serial, each.order_id, each.attempt): None
+        for each in taken
+        if each.is_latest and each.op == "relay" and each.frame.result == "ok"
+    }
+    return list(accepted)
 
 
 def _refusal(frame: AnswerFrame) -> Refusal:

@@ -36,6 +36,7 @@ from prewatt.hes.links import (
     record_sightings,
     reject,
     relay_code,
+    relay_seen_us,
 )
 from prewatt.mdm.operations import LIMITS, keep_readings
 
@@ -230,10 +231,12 @@ def _sighting(frame: ReadingsFrame, device: Device) -> Sighting:
     drift = None
     if frame.meter_clock_us is not None:
         drift = round((frame.meter_clock_us - frame.received_at_us) / _US_PER_S)
+    relay_us = None if frame.relay is None else relay_seen_us(frame)
     return Sighting(
         device=device,
         seen_at=utc_datetime(frame.received_at_us),
-        relay=None if frame.relay is None else relay_code(frame.relay),
+        relay=None if frame.relay is None or relay_us is None else relay_code(frame.relay),
+        relay_at=None if relay_us is None else utc_datetime(relay_us),
         clock_drift_s=drift,
     )
 

@@ -9,15 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from django.db import connection, transaction
 
 from prewatt.core.civil_time import utc_datetime
 from prewatt.core.vocabulary import RelayState as RelayCode
-from prewatt.hes.frames import EventFrame, MalformedSample, RelayState
+from prewatt.hes.frames import EventFrame, MalformedSample, ReadingsFrame, RelayState
+from prewatt.mdm.operations import LIMITS
 
 UNKNOWN_METER = "unknown_meter"
 """The `rejected_frame.reason` of a message from a serial number that no property has."""
+
+DRIFT_ALLOWED_US: Final = LIMITS.clock_tolerance_us
+"""How far a meter's clock may be off for what it says of times to be believed."""
 
 _TAMPER = frozenset({"cover_open", "terminal_cover_open", "magnetic_field"})
 _TAMPER_ENDS = frozenset({"cover_closed", "terminal_cover_closed", "magnetic_field_gone"})
@@ -35,18 +40,39 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """That a device was heard; None where the message did not say."""
+    """That a device was heard, and what it said; None where the message did not say."""
 
     device: Device
     seen_at: datetime
     relay: RelayCode | None = None
     clock_drift_s: int | None = None
     firmware: str | None = None
+    #: When the relay was so, by `relay_instant_us`; None is `seen_at`.
+    relay_at: datetime | None = None
 
 
 def relay_code(relay: RelayState) -> RelayCode:
     """The database's word for a relay state on the wire."""
     return RelayCode.CLOSED if relay == "closed" else RelayCode.OPEN
+
+
+def relay_instant_us(made_us: int, received_at_us: int) -> int | None:
+    """When a relay state was so that came unasked, by the clock of its meter when it sent.
+
+    None if that clock and the receipt are farther apart than a clock may be: the message was made long
+    ago, or by a clock that says nothing. Such a state is not taken; its meter has to be asked.
+    """
+    if abs(made_us - received_at_us) > DRIFT_ALLOWED_US:
+        return None
+    return min(made_us, received_at_us)
+
+
+def relay_seen_us(frame: ReadingsFrame) -> int | None:
+    """When the relay state of readings was so; where the meter does not tell its clock, by the newest."""
+    made_us = frame.meter_clock_us
+    if made_us is None:
+        made_us = int(frame.read_at_us.max())
+    return relay_instant_us(made_us, frame.received_at_us)
 
 
 class Directory:
@@ -70,34 +96,62 @@ class Directory:
 
 
 def record_sightings(sightings: Sequence[Sighting]) -> None:
-    """Update `meter_link`, one transaction; of several sightings of one device the last wins."""
-    last = {sighting.device.meter_id: sighting for sighting in sightings}
-    if not last:
+    """Update `meter_link`, one transaction; each fact of a device by the newest that told it.
+
+    A relay that changed rings for supply, which looks whether it is what it should be.
+    """
+    if not sightings:
         return
-    rows = [last[meter_id] for meter_id in sorted(last)]
+    merged: dict[int, Sighting] = {}
+    for each in sightings:
+        before = merged.get(each.device.meter_id)
+        merged[each.device.meter_id] = each if before is None else _merged(before, each)
+    rows = [merged[meter_id] for meter_id in sorted(merged)]
     with transaction.atomic(), connection.cursor() as cursor:
-        _lock_links(cursor, [row.device for row in rows], rows[0].seen_at)
+        was = _lock_links(cursor, [row.device for row in rows], rows[0].seen_at)
         cursor.execute(
             """UPDATE meter_link AS link SET
                    last_seen_at = greatest(link.last_seen_at, seen.at),
-                   relay = CASE WHEN seen.relay IS NOT NULL AND seen.at >= link.relay_read_at
+                   relay = CASE WHEN seen.relay_at >= link.relay_read_at
                                 THEN seen.relay ELSE link.relay END,
-                   relay_read_at = CASE WHEN seen.relay IS NULL THEN link.relay_read_at
-                                        ELSE greatest(link.relay_read_at, seen.at) END,
+                   relay_read_at = greatest(link.relay_read_at, seen.relay_at),
                    clock_drift_s = coalesce(seen.drift_s, link.clock_drift_s),
                    firmware = coalesce(seen.firmware, link.firmware)
-               FROM unnest(%s::bigint[], %s::timestamptz[], %s::smallint[], %s::integer[],
-                           %s::text[]) AS seen(meter_id, at, relay, drift_s, firmware)
-               WHERE link.meter_id = seen.meter_id""",
+               FROM unnest(%s::bigint[], %s::timestamptz[], %s::smallint[], %s::timestamptz[],
+                           %s::integer[], %s::text[])
+                    AS seen(meter_id, at, relay, relay_at, drift_s, firmware)
+               WHERE link.meter_id = seen.meter_id
+               RETURNING link.meter_id, link.property_id, link.relay""",
             [
                 [row.device.meter_id for row in rows],
                 [row.seen_at for row in rows],
                 [None if row.relay is None else int(row.relay) for row in rows],
+                [_relay_at(row) for row in rows],
                 [row.clock_drift_s for row in rows],
                 [row.firmware for row in rows],
             ],
         )
+        turned = {place for meter_id, place, relay in cursor.fetchall() if relay != was[meter_id]}
         _ring(cursor, {row.device.property_id for row in rows})
+        _ring(cursor, turned, "supply_due")
+
+
+def _relay_at(sighting: Sighting) -> datetime | None:
+    return None if sighting.relay is None else sighting.relay_at or sighting.seen_at
+
+
+def _merged(before: Sighting, after: Sighting) -> Sighting:
+    """Two messages of one device as one; of two relay states the later, of two at once the second."""
+    one, other = _relay_at(before), _relay_at(after)
+    newest = after if one is None or (other is not None and other >= one) else before
+    return Sighting(
+        device=after.device,
+        seen_at=max(before.seen_at, after.seen_at),
+        relay=newest.relay,
+        relay_at=_relay_at(newest),
+        clock_drift_s=before.clock_drift_s if after.clock_drift_s is None else after.clock_drift_s,
+        firmware=before.firmware if after.firmware is None else after.firmware,
+    )
 
 
 def record_event(device: Device, event: EventFrame) -> bool:
@@ -145,8 +199,8 @@ def reject(samples: Sequence[MalformedSample]) -> None:
             )
 
 
-def _lock_links(cursor: object, devices: Sequence[Device], at: datetime) -> None:
-    """Make the rows that are missing, then lock all of them in `meter_id` order."""
+def _lock_links(cursor: object, devices: Sequence[Device], at: datetime) -> dict[int, int]:
+    """Make the rows that are missing, lock all of them in `meter_id` order; returns their relays."""
     ordered = sorted({(device.meter_id, device.property_id) for device in devices})
     meter_ids = [meter_id for meter_id, _ in ordered]
     execute = cursor.execute  # type: ignore[attr-defined]  # Django's cursor wrapper has no public type
@@ -157,13 +211,14 @@ def _lock_links(cursor: object, devices: Sequence[Device], at: datetime) -> None
         [at, meter_ids, [property_id for _, property_id in ordered]],
     )
     execute(
-        """SELECT meter_id FROM meter_link WHERE meter_id = ANY(%s)
+        """SELECT meter_id, relay FROM meter_link WHERE meter_id = ANY(%s)
            ORDER BY meter_id FOR NO KEY UPDATE""",
         [meter_ids],
     )
+    return dict(cursor.fetchall())  # type: ignore[attr-defined]  # see above
 
 
-def _ring(cursor: object, property_ids: Iterable[int]) -> None:
+def _ring(cursor: object, property_ids: Iterable[int], channel: str = "changed") -> None:
     execute = cursor.execute  # type: ignore[attr-defined]  # see above
     for property_id in sorted(property_ids):
-        execute("SELECT pg_notify('changed', %s)", [str(property_id)])
+        execute("SELECT pg_notify(%s, %s)", [channel, str(property_id)])

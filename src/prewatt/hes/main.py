@@ -16,8 +16,8 @@ from typing import Final, Protocol
 
 from prewatt.core.civil_time import instant_us
 from prewatt.hes.commands import CommandDesk, CommandLoop, Orders
-from prewatt.hes.frames import EventFrame, Frame, ReadingsFrame
-from prewatt.hes.links import Device, Directory
+from prewatt.hes.frames import AnswerFrame, EventFrame, Frame, ReadingsFrame
+from prewatt.hes.links import Device, Directory, relay_seen_us
 from prewatt.hes.session import MqttConfig, MqttSession, probe_protocol
 from prewatt.runtime.readiness import say_ready
 
@@ -57,7 +57,7 @@ class HeadEnd:
         dsn: str,
         clock: Callable[[], datetime],
         orders: Orders,
-        raise_alert: Callable[[Device, EventFrame, datetime], None],
+        raise_alert: Callable[[Device, EventFrame | AnswerFrame, datetime], None],
         make_ingest: Callable[[MqttSession], Ingest],
     ) -> None:
         self._session = MqttSession(
@@ -101,6 +101,8 @@ class HeadEnd:
     def _dispatch(self, frame: Frame) -> None:
         if isinstance(frame, ReadingsFrame):
             self._commands.saw(frame.serial, frame.received_at_us)
+            if frame.relay is not None and relay_seen_us(frame) is None:
+                self._commands.doubt(frame.serial)
             self._ingest.submit(frame)
         else:
             self._commands.submit(frame)

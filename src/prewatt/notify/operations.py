@@ -272,9 +272,15 @@ def restate(*, messages: Sequence[WaitingMessage]) -> int:
 
 
 def raise_alert(
-    *, property_id: int, code: str, subject: str, detail: Mapping[str, object], now: datetime
+    *,
+    property_id: int,
+    code: str,
+    subject: str,
+    detail: Mapping[str, object],
+    now: datetime,
+    refresh: bool = True,
 ) -> bool:
-    """Open an alert, or refresh the detail of the open one; True when it is new.
+    """Open an alert, or refresh the detail of the open one (if ``refresh``); True when it is new.
 
     Runs inside the caller's transaction. The same code and subject (``meter:4410``) are one alert.
     """
@@ -283,9 +289,10 @@ def raise_alert(
             """INSERT INTO alert (property_id, code, subject, detail, opened_at)
                VALUES (%s, %s, %s, %s::jsonb, %s)
                ON CONFLICT (property_id, code, subject) WHERE closed_at IS NULL
-               DO UPDATE SET detail = EXCLUDED.detail WHERE alert.detail <> EXCLUDED.detail
+               DO UPDATE SET detail = EXCLUDED.detail
+               WHERE alert.detail <> EXCLUDED.detail AND %s
                RETURNING xmax = 0""",
-            [property_id, code, subject, json.dumps(dict(detail), default=str), now],
+            [property_id, code, subject, json.dumps(dict(detail), default=str), now, refresh],
         )
         row = cursor.fetchone()
     if row is not None:

@@ -1,7 +1,8 @@
 """The order book: what the head-end asks of supply while it carries orders to meters.
 
-Each method is one transaction and takes sets of ids; the state machine is ``core.orders``. An id
-whose order is final by now is ignored: a meter's late answer to a superseded order is no error.
+Each method is one transaction and takes sets; the state machine is ``core.orders``. An answer moves
+an order only if the order is live, of the meter that answers and, but for a yes, at the attempt that
+was answered; all of it is looked at under the order's lock. Any other answer changes nothing.
 Only the order rows are locked, in id order; no account is, so an answering meter never waits for a
 balance. Ending an expired order does lock accounts, and does so first, as every writer.
 """
@@ -12,28 +13,48 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from django.db import connection
 
 from prewatt.access.scope import Actor, require, scope
 from prewatt.core import orders as core
 from prewatt.core.civil_time import instant_us, utc_datetime
-from prewatt.core.orders import IllegalTransition, Order, Refusal
+from prewatt.core.orders import Fit, IllegalTransition, Order, Refusal
 from prewatt.core.vocabulary import OrderKind, OrderState, RelayState
 from prewatt.ledger.operations import lock_accounts
 from prewatt.notify.operations import NewMessage, close_alert, enqueue, raise_alert
 from prewatt.supply import operations, queries
 from prewatt.supply.policy import Rules
-from prewatt.supply.queries import DueOrder
+from prewatt.supply.queries import DueOrder, KnownOrder
 
 
-class ReadBack(Protocol):
-    """A relay state that a meter gave: which order asked, which meter, what, and when received."""
+class Answer(Protocol):
+    """What a meter answered to: which order, which of its commands; and which meter did."""
+
+    @property
+    def order_id(self) -> int:
+        """The order that the command was for."""
+
+    @property
+    def attempt(self) -> int:
+        """The number of the command, from 1."""
 
     @property
     def meter_id(self) -> int:
         """The meter that answered."""
+
+
+class Refused(Answer, Protocol):
+    """A meter's no."""
+
+    @property
+    def why(self) -> Refusal:
+        """What it gave as the reason."""
+
+
+class ReadBack(Answer, Protocol):
+    """A relay state that a meter gave when it was asked for it."""
 
     @property
     def relay(self) -> RelayState:
@@ -41,7 +62,10 @@ class ReadBack(Protocol):
 
     @property
     def seen_at(self) -> datetime:
-        """When the answer was received."""
+        """When it was so: not before the command went out, not after the answer came in."""
+
+
+AnyAnswer = TypeVar("AnyAnswer", bound=Answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,34 +113,49 @@ class OrderBook:
             step=lambda row, policy: core.mark_sent(row.order, instant_us(now), policy),
         )
 
-    def mark_acknowledged(self, *, order_ids: Sequence[int], now: datetime) -> None:
-        """The meter said yes; the order is not done before its relay is read back."""
-        self._move(
-            order_ids=order_ids, now=now, step=lambda row, _policy: core.acknowledge(row.order)
-        )
+    def known(self, *, order_ids: Sequence[int]) -> Mapping[int, KnownOrder]:
+        """What answers to these orders must fit; an order that never was is left out."""
+        with scope(self._actor):
+            return queries.known_orders(order_ids)
 
-    def mark_refused(self, *, refusals: Mapping[int, Refusal], now: datetime) -> None:
-        """The meter said no, by order; a disconnect fails after its last attempt, a connect stands.
+    def mark_acknowledged(self, *, answers: Sequence[Answer], now: datetime) -> None:
+        """The meter said yes; the order is not done before its relay is read back."""
+        by_order = _by_order(answers)
+
+        def step(row: _Row, _policy: core.OrderPolicy) -> Order:
+            own = _last_that_counts(row, by_order[row.order_id], is_accepted=True)
+            return row.order if own is None else core.acknowledge(row.order)
+
+        self._move(order_ids=list(by_order), now=now, step=step)
+
+    def mark_refused(self, *, refusals: Sequence[Refused], now: datetime) -> None:
+        """The meter said no; a disconnect fails after its last attempt, a connect stands.
 
         Why is kept with the order, until its meter says yes.
         """
-        self._move(
-            order_ids=list(refusals),
-            now=now,
-            step=lambda row, policy: core.refuse(row.order, refusals[row.order_id], policy),
-            refusals=refusals,
-        )
+        by_order = _by_order(refusals)
 
-    def mark_read_back(self, *, read_backs: Sequence[ReadBack], now: datetime) -> None:
-        """Take relay states; they end the live order of their meter, whoever asked for them."""
-        # Of two states of one meter the later counts.
-        latest = {each.meter_id: each for each in sorted(read_backs, key=lambda each: each.seen_at)}
+        def why(row: _Row) -> Refusal | None:
+            own = _last_that_counts(row, by_order[row.order_id])
+            return None if own is None else own.why
 
         def step(row: _Row, policy: core.OrderPolicy) -> Order:
-            seen = latest[row.meter_id]
+            refusal = why(row)
+            return row.order if refusal is None else core.refuse(row.order, refusal, policy)
+
+        self._move(order_ids=list(by_order), now=now, step=step, refusal_of=why)
+
+    def mark_read_back(self, *, read_backs: Sequence[ReadBack], now: datetime) -> None:
+        """Take the relay states that orders asked for; of two of one order the later counts."""
+        by_order = _by_order(sorted(read_backs, key=lambda each: each.seen_at))
+
+        def step(row: _Row, policy: core.OrderPolicy) -> Order:
+            seen = _last_that_counts(row, by_order[row.order_id])
+            if seen is None:
+                return row.order
             return core.read_back(row.order, seen.relay, instant_us(seen.seen_at), policy)
 
-        self._move(meter_ids=list(latest), now=now, step=step)
+        self._move(order_ids=list(by_order), now=now, step=step)
 
     def wake(self, *, meter_ids: Sequence[int], now: datetime) -> None:
         """These meters have come back: their unfinished orders are due at once."""
@@ -149,7 +188,7 @@ class OrderBook:
         step: Callable[[_Row, core.OrderPolicy], Order],
         order_ids: Sequence[int] = (),
         meter_ids: Sequence[int] = (),
-        refusals: Mapping[int, Refusal] | None = None,
+        refusal_of: Callable[[_Row], Refusal | None] = lambda _row: None,
     ) -> None:
         """Lock live orders, take one step with each, write what changed, tell whom it concerns."""
         with scope(self._actor):
@@ -160,12 +199,36 @@ class OrderBook:
                 # A late answer that no longer fits its order changes nothing.
                 with suppress(IllegalTransition):
                     after = step(row, rules[row.property_id].order)
-                    refusal = None if refusals is None else refusals[row.order_id]
+                    refusal = refusal_of(row)
                     failure = _failure(row, after, refusal)
                     if (after, failure) != (row.order, row.failure) or refusal:
                         moved.append(_Move(row, after, failure, refusal))
             _write(moved, now)
             _tell(moved, rules, now)
+
+
+def _by_order(answers: Iterable[AnyAnswer]) -> dict[int, list[AnyAnswer]]:
+    by_order: dict[int, list[AnyAnswer]] = {}
+    for each in answers:
+        by_order.setdefault(each.order_id, []).append(each)
+    return by_order
+
+
+def _last_that_counts(
+    row: _Row, answers: Sequence[AnyAnswer], *, is_accepted: bool = False
+) -> AnyAnswer | None:
+    """The last answer that fits the order as it stands under its lock; None if none does."""
+    for each in reversed(answers):
+        fit = core.fit_of(
+            is_own=each.meter_id == row.meter_id,
+            is_live=not row.order.is_final,
+            attempts=row.order.attempts,
+            attempt=each.attempt,
+            is_accepted=is_accepted,
+        )
+        if fit is Fit.COUNTS:
+            return each
+    return None
 
 
 def _locked(order_ids: Sequence[int], meter_ids: Sequence[int]) -> list[_Row]:

@@ -73,6 +73,27 @@ class DueOrder:
     expires_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class KnownOrder:
+    """What an answer must fit: whose order it is, how many commands went out, the last of them when."""
+
+    meter_id: int
+    attempts: int
+    sent_at: datetime | None
+    is_live: bool
+
+
+def known_orders(order_ids: Sequence[int]) -> dict[int, KnownOrder]:
+    """Return those of the orders that there are, live or ended."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT id, meter_id, attempts, sent_at, state IN (1, 2, 3)
+               FROM supply_order WHERE id = ANY(%s)""",
+            [list(order_ids)],
+        )
+        return {row[0]: KnownOrder(*row[1:]) for row in cursor.fetchall()}
+
+
 def lock_standings(account_ids: Sequence[int]) -> list[Standing]:
     """Lock and return the supply standing of each account that has one, in account order."""
     with connection.cursor() as cursor:
