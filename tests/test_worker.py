@@ -139,7 +139,7 @@ def test_a_loop_that_fails_ends_the_process_to_be_started_afresh(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(
-        self: Worker, bells: tuple[str, ...], _turn: object, stopping: threading.Event
+        self: Worker, _name: str, bells: tuple[str, ...], _turn: object, stopping: threading.Event
     ) -> None:
         if "message" in bells:
             raise RuntimeError("the deliveries are broken")

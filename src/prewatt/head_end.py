@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from prewatt import wiring
 from prewatt.runtime.state import CannotRunError
+from prewatt.vital_signs import start_probes
 
 if TYPE_CHECKING:
     from prewatt.hes.frames import AnswerFrame, EventFrame
@@ -35,24 +36,23 @@ def run(arguments: argparse.Namespace) -> int:
     """Run until told to stop; returns the exit status, 1 when a part has failed."""
     if not arguments.mqtt:
         raise CannotRunError(f"{MQTT_VARIABLE} is not set: say where the MQTT broker is")
-    wiring.start_django()
+    wiring.start_django("hes")
     from prewatt.access.scope import system_actor
     from prewatt.hes.ingest import IngestLoop
     from prewatt.hes.main import HeadEnd
     from prewatt.hes.main import run as run_head_end
     from prewatt.supply.orders import OrderBook
 
-    return run_head_end(
-        HeadEnd(
-            config=_broker(arguments.mqtt),
-            dsn=os.environ["PREWATT_DSN"],
-            clock=wiring.now,
-            orders=OrderBook(system_actor("head_end")),
-            raise_alert=raise_device_alert,
-            make_ingest=lambda session: IngestLoop(session, clock=wiring.now),
-        ),
-        rehearse=_rehearse,
+    head_end = HeadEnd(
+        config=_broker(arguments.mqtt),
+        dsn=os.environ["PREWATT_DSN"],
+        clock=wiring.now,
+        orders=OrderBook(system_actor("head_end")),
+        raise_alert=raise_device_alert,
+        make_ingest=lambda session: IngestLoop(session, clock=wiring.now),
     )
+    start_probes({"broker": lambda: "" if head_end.session.is_connected else "is not connected"})
+    return run_head_end(head_end, rehearse=_rehearse)
 
 
 def _rehearse() -> None:

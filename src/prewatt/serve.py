@@ -36,8 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def application() -> Callable[..., Any]:
     """Make the application inside a worker: Django set up, on this process's clock."""
     from prewatt import wiring
+    from prewatt.vital_signs import start_probes
 
-    wiring.start_django()
+    wiring.start_django("web")
+    start_probes()
     from django.core.asgi import get_asgi_application
     from django.db import connections
 
@@ -98,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
     from prewatt import wiring
     from prewatt.web.ui import messages
 
-    wiring.start_django()
+    wiring.start_django("web")
     messages.compile_all()
     load_pages()
     say_ready()

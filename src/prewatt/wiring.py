@@ -6,13 +6,13 @@ needs: the clock as an argument, the outside through ports.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from prewatt.runtime.state import CannotRunError, role_password, secret_text
+from prewatt.telemetry import logs
 
 OFFSET_VARIABLE = "PREWATT_CLOCK_OFFSET_US"
 
@@ -30,8 +30,8 @@ def now() -> datetime:
     return datetime.now(UTC) + _OFFSET
 
 
-def start_django() -> None:
-    """Set Django up for this process; refuses to run without a database and a secret key."""
+def start_django(process: str = "prewatt") -> None:
+    """Set Django and the log up for this process; refuses without a database and a secret key."""
     if not os.environ.get("PREWATT_DSN"):
         raise CannotRunError(
             "PREWATT_DSN is not set: say which PostgreSQL this process signs in to"
@@ -39,7 +39,10 @@ def start_django() -> None:
     if not os.environ.get("PREWATT_SECRET_KEY"):
         raise CannotRunError("PREWATT_SECRET_KEY is not set: it signs the sessions of this server")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "prewatt.settings")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        logs.configure(process)
+    except ValueError as error:
+        raise CannotRunError(str(error)) from None
     import django
 
     django.setup()

@@ -20,10 +20,16 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from prewatt import wiring
+from prewatt.telemetry.metrics import timed_task
+from prewatt.telemetry.pulse import PULSE
+from prewatt.vital_signs import start_probes, watch_vitals
 
 log = logging.getLogger(__name__)
 
 _TICK_S: Final = 0.5
+#: How long one turn may take before the process counts as stuck: a day of a million accounts is
+#: posted in one turn of the chores, and a mail server may take its time for each message.
+_LONGEST_TURN_S: Final = {"supply": 120.0, "deliveries": 600.0, "chores": 3600.0}
 _CHORES_EVERY: Final = timedelta(minutes=1)
 #: How long the end waits for a message that is being sent, well below the supervisor's patience.
 _LAST_SEND_S: Final = 3.0
@@ -36,9 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(_arguments: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT, or until a loop fails; returns the exit status."""
-    wiring.start_django()
+    wiring.start_django("worker")
     from prewatt.access.scope import system_actor
     from prewatt.supply.rehearsal import rehearse
+
+    start_probes()
+    watch_vitals(wiring.now)
 
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -73,7 +82,7 @@ class Worker:
         deliveries = self._aside("deliveries", ("message",), self._deliver_due, stopping)
         chores = self._aside("chores", ("trial",), self._do_chores, stopping)
         try:
-            self._listen(("supply_due",), self._tick, stopping)
+            self._listen("supply", ("supply_due",), self._tick, stopping)
         finally:
             stopping.set()
             connection.close()
@@ -99,7 +108,7 @@ class Worker:
             from django.db import connection
 
             try:
-                self._listen(bells, lambda _woken: turn(stopping), stopping)
+                self._listen(name, bells, lambda _woken: turn(stopping), stopping)
             except Exception:
                 log.exception("the %s failed", name)
                 self._thread_failed = True
@@ -113,6 +122,7 @@ class Worker:
 
     def _listen(
         self,
+        name: str,
         bells: Sequence[str],
         turn: Callable[[Sequence[int]], None],
         stopping: threading.Event,
@@ -126,10 +136,12 @@ class Worker:
                     for bell in bells:
                         listener.execute(f"LISTEN {bell}")
                     while not stopping.is_set():
+                        PULSE.beat(name, longest_s=_LONGEST_TURN_S[name])
                         rung = listener.notifies(timeout=_TICK_S, stop_after=1)
                         turn(sorted({int(each.payload) for each in rung if each.payload}))
             except psycopg.OperationalError:
                 log.warning("the database is away; trying again", exc_info=True)
+                PULSE.beat(name, longest_s=_LONGEST_TURN_S[name])
                 stopping.wait(1.0)
 
     def _tick(self, woken: Sequence[int]) -> None:
@@ -174,7 +186,8 @@ class Worker:
         from django.db import connection
 
         try:
-            task()
+            with timed_task(name):
+                task()
         except Exception:
             log.exception("task %s failed; it is tried again", name)
             connection.close()

@@ -51,6 +51,7 @@ PERMISSIONS: dict[str, frozenset[Duty]] = {
     "supply.payment_hold": frozenset({Duty.OPERATOR, Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "supply.protect": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "supply.release_brake": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
+    "vitals.read": frozenset({Duty.SYSTEM}),
     "notify.send": frozenset({Duty.SYSTEM}),
     "notify.policy": frozenset({Duty.SYSTEM}),
 }

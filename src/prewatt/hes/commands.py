@@ -52,6 +52,7 @@ from prewatt.hes.links import (
     relay_instant_us,
 )
 from prewatt.supply.queries import DueOrder, KnownOrder
+from prewatt.telemetry.pulse import PULSE
 
 log = logging.getLogger(__name__)
 
@@ -512,6 +513,7 @@ class CommandLoop:
         listener: psycopg.Connection | None = None
         try:
             while True:
+                PULSE.beat("commands")
                 is_last = self._stopping.is_set()
                 try:
                     listener = listener or self._listen()

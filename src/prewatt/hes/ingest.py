@@ -19,6 +19,7 @@ from datetime import datetime
 from typing import Final, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import psycopg
 from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 
@@ -27,6 +28,7 @@ from prewatt.billing.tariffs import TariffBook
 from prewatt.core.bounds import Int64
 from prewatt.core.civil_time import utc_datetime
 from prewatt.core.readings import ReadingBatch, ReadingSource
+from prewatt.core.vee import VERDICT_NAMES, Verdict
 from prewatt.hes.frames import ACTIVE_IMPORT, AckToken, MalformedSample, ReadingsFrame, Watermark
 from prewatt.hes.links import (
     UNKNOWN_METER,
@@ -39,6 +41,8 @@ from prewatt.hes.links import (
     relay_seen_us,
 )
 from prewatt.mdm.operations import LIMITS, keep_readings
+from prewatt.telemetry.metrics import BATCH_SECONDS, READINGS, WAITING_FRAMES
+from prewatt.telemetry.pulse import PULSE
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +101,7 @@ class IngestLoop:
     def _run(self) -> None:
         try:
             while not (self._stopping.is_set() and self._queue.empty()):
+                PULSE.beat("ingest")
                 frames = self._gather()
                 if frames:
                     self._apply_until_done(frames)
@@ -113,6 +118,7 @@ class IngestLoop:
         except queue.Empty:
             return []
         readings = len(frames[0])
+        WAITING_FRAMES.set(self._queue.qsize())
         until = time.monotonic() + BATCH_WAIT_S
         while readings < BATCH_READINGS_MAX:
             try:
@@ -125,8 +131,10 @@ class IngestLoop:
     def _apply_until_done(self, frames: list[ReadingsFrame]) -> None:
         """Apply a batch; wait out a lost database, take a refused batch apart."""
         while True:
+            PULSE.beat("ingest")
             try:
-                self._apply(frames)
+                with BATCH_SECONDS.time():
+                    self._apply(frames)
             except (OperationalError, InterfaceError, psycopg.OperationalError):
                 log.warning("the database is away; nothing is acknowledged", exc_info=True)
                 connection.close()
@@ -154,7 +162,8 @@ class IngestLoop:
             with transaction.atomic():
                 # First what needs no account, so that accounts are locked no longer for it.
                 keep_readings(batch=batch.take(~is_rated), now=now)
-                apply_readings(batch=batch.take(is_rated), now=now, book=self._book)
+                applied = apply_readings(batch=batch.take(is_rated), now=now, book=self._book)
+            count_verdicts(applied.verdict)
         record_sightings(
             [_sighting(each, devices[each.serial]) for each in frames if each.serial in devices]
         )
@@ -181,6 +190,12 @@ class IngestLoop:
         """Keep a sample of each and acknowledge it, or it would come for ever."""
         reject([_sample(frame, reason) for frame in frames])
         self._transport.ack([frame.token for frame in frames])
+
+
+def count_verdicts(verdict: npt.NDArray[np.int8]) -> None:
+    """Count what became of the readings of a committed batch."""
+    for code, count in zip(*np.unique(verdict, return_counts=True), strict=True):
+        READINGS.labels(VERDICT_NAMES[Verdict(int(code))]).inc(int(count))
 
 
 def _batch(frames: Sequence[ReadingsFrame], devices: dict[str, Device]) -> ReadingBatch:

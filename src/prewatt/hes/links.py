@@ -17,6 +17,7 @@ from prewatt.core.civil_time import utc_datetime
 from prewatt.core.vocabulary import RelayState as RelayCode
 from prewatt.hes.frames import EventFrame, MalformedSample, ReadingsFrame, RelayState
 from prewatt.mdm.operations import LIMITS
+from prewatt.telemetry.metrics import REJECTED_FRAMES
 
 UNKNOWN_METER = "unknown_meter"
 """The `rejected_frame.reason` of a message from a serial number that no property has."""
@@ -197,6 +198,7 @@ def reject(samples: Sequence[MalformedSample]) -> None:
                     at,
                 ],
             )
+    REJECTED_FRAMES.inc(len(samples))
 
 
 def _lock_links(cursor: object, devices: Sequence[Device], at: datetime) -> dict[int, int]:

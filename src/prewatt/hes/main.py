@@ -20,6 +20,7 @@ from prewatt.hes.frames import AnswerFrame, EventFrame, Frame, ReadingsFrame
 from prewatt.hes.links import Device, Directory, relay_seen_us
 from prewatt.hes.session import MqttConfig, MqttSession, probe_protocol
 from prewatt.runtime.readiness import say_ready
+from prewatt.telemetry.pulse import PULSE
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +124,7 @@ def run(head_end: HeadEnd, *, rehearse: Callable[[], object]) -> int:
         say_ready()
     rehearse()
     while head_end.failure is None:
+        PULSE.beat("head-end")
         if head_end.session.is_connected:
             say_ready()
         if stopping.wait(_WATCH_S):

@@ -26,6 +26,7 @@ from prewatt.ledger.operations import (
 )
 from prewatt.notify.operations import enqueue
 from prewatt.supply.operations import decide_after_credit
+from prewatt.telemetry.metrics import RECHARGES
 from prewatt.vending.deductions import plan_deductions
 from prewatt.vending.messages import receipts
 
@@ -103,7 +104,9 @@ def recharge(
     while True:
         try:
             with scope(actor):
-                return _recharge(actor, recharges, taken, now, announce)
+                answers = _recharge(actor, recharges, taken, now, announce)
+            _count(answers)
+            return answers
         except _KeysTaken as known:
             # Undone and once more without them: a key is never free again, so this ends.
             taken |= known.keys
@@ -112,6 +115,17 @@ def recharge(
             if closed_meanwhile:
                 raise
             closed_meanwhile = True
+
+
+def _count(answers: Sequence[Answer]) -> None:
+    for answer in answers:
+        match answer:
+            case Recharged(repeated=True):
+                RECHARGES.labels("repeated").inc()
+            case Recharged():
+                RECHARGES.labels("posted").inc()
+            case RechargeRefused():
+                RECHARGES.labels("refused").inc()
 
 
 class _KeysTaken(Exception):

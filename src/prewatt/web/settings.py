@@ -10,6 +10,7 @@ ROOT_URLCONF = "prewatt.web.urls"
 ASGI_APPLICATION = "prewatt.web.asgi.application"
 
 MIDDLEWARE = [
+    "prewatt.web.measure.Measured",
     "django.middleware.security.SecurityMiddleware",
     "prewatt.web.headers.SecurityHeaders",
     "django.contrib.sessions.middleware.SessionMiddleware",
