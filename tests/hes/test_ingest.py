@@ -314,10 +314,11 @@ def test_both_parts_of_a_batch_stand_or_fall_together_and_wait_for_the_database(
     real, calls = getattr(ingest, part), []
 
     def fails_once(**given: Any) -> Any:
-        real(**given)
+        done = real(**given)
         calls.append(1)
         if len(calls) == 1:
             raise OperationalError("the server closed the connection")
+        return done
 
     monkeypatch.setattr(ingest, part, fails_once)
     monkeypatch.setattr(ingest, "_RETRY_S", 0)
