@@ -8,7 +8,8 @@ bypass the parent's policy.
 Roles: ``web`` signs in and becomes ``app_operator``, ``app_admin`` or ``app_auditor`` by duty;
 ``head_end`` writes the data plane (BYPASSRLS, because PostgreSQL refuses COPY into a table with
 row-level security); ``clerk`` posts, decides, notifies and closes what ends by itself; ``keeper`` makes partitions; ``witness``
-reads the ledger.
+reads the ledger. ``ledger_pen`` signs in nowhere: it owns the one function that writes transfers and
+moves posted money (``ledger/sql/0005_pen.sql``), and sees what the caller of that function sees.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from psycopg import sql
 LOGINS = ("web", "head_end", "clerk", "keeper", "witness")
 DUTIES = ("app_operator", "app_admin", "app_auditor")
 BYPASS = frozenset({"head_end"})
+#: Owns the ledger's pen; who may execute it.
+PEN, PEN_HOLDERS = "ledger_pen", ("app_operator", "app_admin", "clerk")
 
 #: Append-only: INSERT and SELECT are the most that anybody gets.
 APPEND_ONLY = (
@@ -32,6 +35,7 @@ APPEND_ONLY = (
     "register_reading",
     "interval",
     "document",
+    "payment",
     "tariff_version",
     "tariff_assignment",
     "account_terms",
@@ -70,7 +74,6 @@ MUTABLE = (
     "rerate_request",
     "tariff_draft",
     "tariff_trial",
-    "payment",
     "debt",
     "debt_policy",
     "refund",
@@ -87,28 +90,23 @@ MUTABLE = (
 SIGN_IN = ("app_user", "duty_grant", "django_session", "django_content_type", "django_migrations")
 UNUSED = ("auth_group", "auth_group_permissions", "auth_permission")
 
-_READ = "SELECT"
-_APPEND = "SELECT, INSERT"
-_WRITE = "SELECT, INSERT, UPDATE"
-
-#: What each duty and process may write. Everything else it sees, it sees read-only.
+#: What each duty and process may write. Everything else it sees, it sees read-only. Nobody is listed
+#: for ``transfer``: that is the pen's.
 _DATA_PLANE = ("register_reading", "interval", "audit_event", "supply_decision")
 _DATA_STATE = (
     "account_state",
     "meter_state",
-    "meter_link",
     "vee_case",
-    "rejected_frame",
     "supply_state",
     "supply_order",
     "supply_policy",
     "message",
-    "message_attempt",
     "alert",
     "rerate_request",
 )
+_AT_METERS = ("meter_link", "rejected_frame")
 _BY_DAYS = ("demand_day", "bound_period")
-_SELLING = ("transfer", "idempotency", "document", "payment", "debt", "refund", "posting")
+_SELLING = ("idempotency", "document", "document_series", "payment", "debt", "refund")
 _MOVING = (
     "building",
     "unit",
@@ -119,32 +117,34 @@ _MOVING = (
     "account",
     "tenancy",
     "meter_assignment",
+    "meter_link",
     "holiday_list",
     "calendar_day",
     "tariff_epoch",
     "temporary_let",
+    "posting",
 )
 WRITES: Mapping[str, tuple[str, ...]] = {
-    "head_end": (*_DATA_PLANE, *_DATA_STATE),
+    "head_end": (*_DATA_PLANE, *_DATA_STATE, *_AT_METERS),
     "clerk": (
         *_DATA_PLANE,
         *_DATA_STATE,
+        *_AT_METERS,
         *_SELLING,
         *_BY_DAYS,
         *_MOVING,
-        "document_series",
+        "message_attempt",
         "tariff_trial",
         "notify_policy",
         "debt_policy",
     ),
-    "app_operator": (*_DATA_PLANE, *_DATA_STATE, *_SELLING, "document_series"),
+    "app_operator": (*_DATA_PLANE, *_DATA_STATE, *_SELLING),
     "app_admin": (
         *_DATA_PLANE,
         *_DATA_STATE,
         *_SELLING,
         *_BY_DAYS,
         *_MOVING,
-        "document_series",
         "ledger_period",
         "tariff_assignment",
         "account_terms",
@@ -160,9 +160,7 @@ WRITES: Mapping[str, tuple[str, ...]] = {
     "witness": (),
 }
 
-#: What the head-end changes of an account: the charges as they accrue, where they stand, and the level
-#: that supply watches. A column that ingest shall move is one more line here; what is posted, the
-#: numbers of transfers and postings and whose account it is are nobody's business at the meters.
+#: The charges of an account as they accrue, where they stand, and the level that supply watches.
 _ACCRUING = (
     "accrued_energy",
     "accrued_standing",
@@ -185,8 +183,125 @@ _ACCRUING = (
     "watch_below",
     "updated_at",
 )
-#: Tables of which a role changes these columns only, and to which it adds no row.
-COLUMNS: Mapping[tuple[str, str], tuple[str, ...]] = {("head_end", "account_state"): _ACCRUING}
+_COLLECTING = ("daily_through", "collected_through", "daily_carry_fee", "daily_carry_tax")
+_POSTING = ("posted_interval_no", "posting_no", "spend_per_day")
+_REGISTER = ("last_at", "last_value_wh", "received_at")
+_BRAKE = ("brake_since", "brake_release_asked_by", "brake_release_asked_at")
+_STANDING = (
+    "desired",
+    "fired_mask",
+    "would_mask",
+    "level",
+    "level_fired_at",
+    "outcome",
+    "reason",
+    "closed_gates",
+    "held",
+    "reconsider_at",
+)
+#: The columns of a table that change after its row was written; all others stay as they were born. A
+#: column that an operation shall change is one more word here. What is posted, the numbers of transfers
+#: and whose account it is are in no list: only the pen moves them.
+CHANGES: Mapping[str, tuple[str, ...]] = {
+    "building": (),
+    "unit": (),
+    "metering_point": (),
+    "meter": (),
+    "installation": ("period", "end_value_wh"),
+    "customer": (),
+    "account": ("closed_at",),
+    "tenancy": ("period",),
+    "meter_assignment": ("period", "end_value_wh"),
+    "holiday_list": ("code", "observed"),
+    "calendar_day": ("kind", "counts_as", "note"),
+    "account_state": (*_ACCRUING, *_COLLECTING, *_POSTING),
+    "demand_day": ("peak_w", "posted"),
+    "bound_period": ("energy", "posted", "is_settled"),
+    "meter_state": (
+        *_REGISTER,
+        "opened_at",
+        "opened_value_wh",
+        "closed_at",
+        "multiplier",
+        "modulus_wh",
+        "max_power_w",
+        "expected_period_s",
+    ),
+    "meter_link": (
+        "last_seen_at",
+        "relay",
+        "relay_read_at",
+        "clock_drift_s",
+        "firmware",
+        "tamper_since",
+    ),
+    "vee_case": (),
+    "rejected_frame": ("count", "sample", "last_at"),
+    "document_series": ("last_number",),
+    "ledger_period": ("open_from",),
+    "tariff_epoch": ("epoch",),
+    "rerate_request": ("from_at", "done_at"),
+    "tariff_draft": ("name", "content", "reason", "made_by", "changed_at", "edition"),
+    "tariff_trial": ("state", "accounts_done", "accounts_total", "result", "failure", "finished_at"),
+    "debt": ("closed_at", "ending", "share_ppm", "weekly_cap_micro"),
+    "debt_policy": (
+        "reversed_payment",
+        "moved_credit",
+        "share_ppm",
+        "weekly_cap_micro",
+        "changed_at",
+    ),
+    "refund": ("state", "paid_way", "paid_reference", "paid_by", "paid_at"),
+    "temporary_let": ("closed_at", "closed_by", "close_reason", "refund_id"),
+    "supply_policy": (*_BRAKE, "brake_released_at"),
+    "supply_state": (*_STANDING, "payment_hold_until", "protection"),
+    "supply_order": (
+        "state",
+        "attempts",
+        "sent_at",
+        "next_try_at",
+        "acknowledged_at",
+        "finished_at",
+        "failure",
+    ),
+    "notify_policy": ("version", "quiet_starts_min", "quiet_ends_min", "changed_at"),
+    "message": ("detail", "due_at", "claim_no", "state", "all_tried_at", "finished_at"),
+    "message_attempt": ("state", "error", "next_try_at"),
+    "alert": ("detail", "closed_at"),
+}
+#: Where one role changes less than others do, or more.
+COLUMNS: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("head_end", "account_state"): _ACCRUING,
+    ("app_operator", "account_state"): (*_ACCRUING, *_COLLECTING),
+    ("head_end", "meter_state"): _REGISTER,
+    ("app_operator", "meter_state"): _REGISTER,
+    ("head_end", "supply_policy"): _BRAKE,
+    ("app_operator", "supply_policy"): _BRAKE,
+    ("clerk", "supply_policy"): (*_BRAKE, "brake_released_at", "version", "body", "changed_at"),
+    ("head_end", "supply_state"): _STANDING,
+    ("app_operator", "supply_state"): (*_STANDING, "payment_hold_until"),
+    ("app_admin", "tariff_trial"): (),
+    ("app_operator", "debt"): ("closed_at", "ending"),
+}
+#: Tables to which a role adds no row, although it changes some.
+ADDS_NOTHING = frozenset(
+    (role, table)
+    for role in ("head_end", "app_operator")
+    for table in ("account_state", "meter_state", "supply_policy", "supply_state", "debt", "refund")
+)
+#: What the first row may say where the rest has to begin at its default: an account begins at zero.
+BORN_WITH: Mapping[str, tuple[str, ...]] = {
+    "account_state": ("account_id", "property_id", "legal_entity_id", "updated_at")
+}
+#: What the pen sees, and what it changes: nothing that is not the ledger's.
+_PEN_RIGHTS: Mapping[str, str] = {
+    "account_state": "SELECT, UPDATE (posted, transfer_seq, purchase_no, updated_at)",
+    "transfer": "INSERT",
+    "property": "SELECT (id, currency, time_zone)",
+    "ledger_period": "SELECT",
+}
+#: Whose names the pages show; a digest of a password is read by the sign-in alone.
+_NAMES = "id, email, name, language, is_active, created_at"
 
 #: A setting that was local to a transaction is empty afterwards, not absent: both mean no property.
 _SCOPE = "property_id = ANY (nullif(current_setting('prewatt.properties', true), '')::bigint[])"
@@ -218,31 +333,40 @@ def apply(cursor: Cursor, *, passwords: Mapping[str, str]) -> None:
     _refuse_unlisted_tables(cursor)
     _make_roles(cursor, passwords)
     cursor.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
-    for role in (*LOGINS, *DUTIES):
+    for role in (*LOGINS, *DUTIES, PEN):
         cursor.execute(f"GRANT USAGE ON SCHEMA public TO {role}")
         cursor.execute(f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {role}")
     for role in WRITES:
         for table in (*APPEND_ONLY, *MUTABLE):
             cursor.execute(f"GRANT {_rights(role, table)} ON {table} TO {role}")
-        cursor.execute(f"GRANT SELECT ON app_user, duty_grant TO {role}")
+        cursor.execute(f"GRANT SELECT ({_NAMES}) ON app_user TO {role}")
+        cursor.execute(f"GRANT SELECT ON duty_grant TO {role}")
         cursor.execute(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}")
     cursor.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON django_session TO web")
-    cursor.execute("GRANT SELECT, UPDATE ON app_user TO web")
+    cursor.execute("GRANT SELECT, UPDATE (last_login) ON app_user TO web")
     cursor.execute("GRANT SELECT ON duty_grant, django_content_type TO web")
     for role in ("keeper", "clerk"):
         cursor.execute(f"GRANT EXECUTE ON FUNCTION make_month_partitions(date, date) TO {role}")
     for table in (*APPEND_ONLY, *MUTABLE):
         _raise_policy(cursor, table)
+    _keep_brake(cursor)
+    _hand_out_pen(cursor)
     _close_books(cursor)
 
 
 def _rights(role: str, table: str) -> str:
-    if table not in WRITES[role]:
-        return _READ
-    columns = COLUMNS.get((role, table))
-    if columns is not None:
-        return f"SELECT, UPDATE ({', '.join(columns)})"
-    return _APPEND if table in APPEND_ONLY else _WRITE
+    rights = ["SELECT"]
+    if table in WRITES[role]:
+        if (role, table) not in ADDS_NOTHING:
+            rights.append(_of("INSERT", BORN_WITH.get(table)))
+        if table not in APPEND_ONLY:
+            changes = COLUMNS.get((role, table), CHANGES[table])
+            rights += [_of("UPDATE", changes)] if changes else []
+    return ", ".join(rights)
+
+
+def _of(right: str, columns: tuple[str, ...] | None) -> str:
+    return right if columns is None else f"{right} ({', '.join(columns)})"
 
 
 def _refuse_unlisted_tables(cursor: Cursor) -> None:
@@ -271,6 +395,10 @@ def _make_roles(cursor: Cursor, passwords: Mapping[str, str]) -> None:
         )
     for duty in DUTIES:
         cursor.execute(f"GRANT {duty} TO web")
+    verb = "ALTER" if PEN in known else "CREATE"
+    cursor.execute(
+        f"{verb} ROLE {PEN} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT NOBYPASSRLS"
+    )
 
 
 def _raise_policy(cursor: Cursor, table: str) -> None:
@@ -288,12 +416,43 @@ def _raise_policy(cursor: Cursor, table: str) -> None:
     )
 
 
+def _keep_brake(cursor: Cursor) -> None:
+    """An operator's deeds may put the mass-cut brake on, or leave it; releasing takes two others."""
+    cursor.execute("DROP POLICY IF EXISTS brake_stays ON supply_policy")
+    cursor.execute(
+        """CREATE POLICY brake_stays ON supply_policy AS RESTRICTIVE FOR UPDATE TO app_operator
+           USING (true) WITH CHECK (brake_since IS NOT NULL AND brake_release_asked_by = '')"""
+    )
+
+
+def _hand_out_pen(cursor: Cursor) -> None:
+    """Give ``append_transfers`` to its owner and its holders, and let it see the caller's scope.
+
+    Its policies go by the login: a process of ours that serves every property sees every account,
+    the web's duties see what ``access.scope`` has set, and whoever comes later sees nothing.
+    """
+    cursor.execute(f"ALTER FUNCTION append_transfers OWNER TO {PEN}")
+    cursor.execute("REVOKE ALL ON FUNCTION append_transfers FROM PUBLIC")
+    for role in (*LOGINS, *DUTIES):
+        verb, way = ("GRANT", "TO") if role in PEN_HOLDERS else ("REVOKE", "FROM")
+        cursor.execute(f"{verb} EXECUTE ON FUNCTION append_transfers {way} {role}")
+    cursor.execute("SELECT quote_literal(current_user)")
+    ((owner,),) = cursor.fetchall()
+    for table, rights in _PEN_RIGHTS.items():
+        scope = f"session_user IN ('clerk', {owner}) OR {_SCOPE_OF.get(table, _SCOPE)}"
+        cursor.execute(f"GRANT {rights} ON {table} TO {PEN}")
+        cursor.execute(f"DROP POLICY IF EXISTS by_pen ON {table}")
+        cursor.execute(
+            f"CREATE POLICY by_pen ON {table} TO {PEN} USING ({scope}) WITH CHECK ({scope})"
+        )
+
+
 def _close_books(cursor: Cursor) -> None:
     """Invariant 10 in the database: no transfer with a service date before the open period."""
     cursor.execute("DROP POLICY IF EXISTS closed_period ON transfer")
     cursor.execute(
         """CREATE POLICY closed_period ON transfer AS RESTRICTIVE FOR INSERT
-           TO app_operator, app_admin, clerk
+           TO app_operator, app_admin, clerk, ledger_pen
            WITH CHECK (service_from >= coalesce(
                (SELECT p.open_from::timestamp AT TIME ZONE e.time_zone
                 FROM ledger_period p JOIN property e ON e.id = p.property_id

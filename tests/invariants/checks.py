@@ -710,7 +710,7 @@ def _closed_stays_closed(dsn: str, here: World) -> None:
 
 
 def _policy_refuses(dsn: str, account: int, first_open: Any) -> None:
-    """The database refuses by itself, whatever the code of a process would let through."""
+    """The table refuses by itself, whatever the pen would let through."""
     insert = """INSERT INTO transfer (account_id, seq, property_id, legal_entity_id, event_id, kind,
             component, counter_account, amount, posted_after, currency, service_from, service_to,
             booked_at, actor, reason)
@@ -718,7 +718,8 @@ def _policy_refuses(dsn: str, account: int, first_open: Any) -> None:
             posted + 1, 'EUR', %s, %s, %s, 'test', 'test'
         FROM account_state WHERE account_id = %s"""
     for when, expected in ((first_open - timedelta(seconds=1), False), (first_open, True)):
-        with psycopg.connect(role_dsn(dsn, "clerk")) as session:
+        with psycopg.connect(dsn) as session:
+            session.execute(f"SET ROLE {walls.PEN}")
             try:
                 session.execute(insert, [when, when, NOW, account])
                 accepted = True

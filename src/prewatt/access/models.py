@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.auth.hashers import check_password
 from django.db import models
 
 
@@ -42,6 +43,14 @@ class User(AbstractBaseUser):
 
     def __str__(self) -> str:
         return self.name
+
+    def check_password(self, raw_password: str) -> bool:
+        """Whether this is the password. Never renews its digest, as Django would do here.
+
+        The web's login may not write a digest: who takes the web over cannot take a person's sign-in
+        over for good. A digest is renewed when its owner's password is set anew.
+        """
+        return check_password(raw_password, self.password)
 
 
 class Duty(models.TextChoices):

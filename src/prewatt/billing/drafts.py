@@ -70,7 +70,7 @@ def save_draft(
         draft.content = to_document(tariff)
         draft.made_by, draft.changed_at = actor.code, now
         draft.edition += 1
-        draft.save()
+        draft.save(update_fields=None if draft.pk is None else _CHANGES)
         record(
             actor=actor.code,
             code="billing.draft.saved",
@@ -81,6 +81,10 @@ def save_draft(
             digest=digest(tariff).hex(),
         )
     return Draft(int(draft.pk), draft.edition)
+
+
+#: What a further edition changes of a draft; whose it is never does.
+_CHANGES = ("name", "content", "reason", "made_by", "changed_at", "edition")
 
 
 def ask_trial(*, actor: Actor, draft_id: int, days: int, now: datetime) -> int:

@@ -7,7 +7,6 @@ set-based; callers bring columns, not rows.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -101,66 +100,41 @@ def append_events(*, actor_code: str, events: Sequence[Event], now: datetime) ->
     """Append the legs of all events and move the posted balances with them, in one statement.
 
     Sequence numbers come from each account's own counter under its lock, so they are gapless
-    (invariant 3), and ``posted_after`` chains each row to the one before (invariant 2).
+    (invariant 3), and ``posted_after`` chains each row to the one before (invariant 2). The database
+    does it in ``append_transfers`` and lets nobody do it otherwise.
     Raises UnknownAccount if any account has no hot row in scope, PeriodClosed for a back-dated leg.
     """
     legs = [(event.event_id, leg) for event in events for leg in event.legs]
     if not legs:
         return
-    accounts = Counter(leg.account_id for _, leg in legs)
-    if len(lock_accounts(list(accounts))) != len(accounts):
-        raise UnknownAccount("an account of the event does not exist or is out of scope")
-    _refuse_closed_period([leg for _, leg in legs])
     with connection.cursor() as cursor:
-        cursor.execute(_APPEND, [*_columns(legs), int(TransferKind.RECHARGE), now, now, actor_code])
-        written = cursor.rowcount
+        cursor.execute(_APPEND, [*_columns(legs), now, actor_code])
+        row = cursor.fetchone()
+    assert row is not None
+    refusal, account_id, service_from, open_from, written = row
+    if refusal == "unknown_account":
+        raise UnknownAccount("an account of the event does not exist or is out of scope")
+    if refusal == "period_closed":
+        raise PeriodClosed(
+            f"account {account_id}: service date {service_from:%Y-%m-%d} is closed; "
+            f"the books are open from {open_from:%Y-%m-%d}"
+        )
     if written != len(legs):
         raise AssertionError(f"{len(legs)} transfers meant, {written} written")
 
 
+#: The ledger's pen (``sql/0005_pen.sql``) takes the locks, looks at the period and writes.
 _APPEND = """
-WITH leg AS MATERIALIZED (
-    SELECT * FROM unnest(
-        %s::bigint[], %s::bigint[], %s::smallint[], %s::smallint[], %s::smallint[], %s::smallint[],
-        %s::bigint[], %s::bigint[], %s::integer[], %s::timestamptz[], %s::timestamptz[],
-        %s::bigint[], %s::bigint[], %s::text[], %s::smallint[], %s::text[]
-    ) WITH ORDINALITY AS t(event_id, account_id, kind, component, band, counter_account, amount,
-        energy_wh, tax_rate_ppm, service_from, service_to, corrects_event_id, corrects_seq, reason,
-        step, code, ord)
-), total AS (
-    SELECT account_id, count(*) AS legs, sum(amount)::bigint AS amount,
-           count(*) FILTER (WHERE kind = %s) AS recharges
-    FROM leg GROUP BY account_id
-), state AS (
-    UPDATE account_state s
-    SET transfer_seq = s.transfer_seq + t.legs, posted = s.posted + t.amount,
-        purchase_no = s.purchase_no + t.recharges, updated_at = greatest(s.updated_at, %s)
-    FROM total t WHERE s.account_id = t.account_id
-    RETURNING s.account_id, s.property_id, s.legal_entity_id, s.transfer_seq - t.legs AS seq_before,
-              s.posted - t.amount AS posted_before
-)
-INSERT INTO transfer (account_id, seq, property_id, legal_entity_id, event_id, kind, component, band,
-    counter_account, amount, posted_after, currency, energy_wh, tax_rate_ppm, service_from,
-    service_to, booked_at, corrects_event_id, corrects_seq, actor, reason,
-    step, code)
-SELECT l.account_id,
-       s.seq_before + row_number() OVER w,
-       s.property_id, s.legal_entity_id, l.event_id, l.kind, l.component, l.band, l.counter_account,
-       l.amount,
-       s.posted_before + sum(l.amount) OVER w,
-       p.currency, l.energy_wh, l.tax_rate_ppm, l.service_from, l.service_to, s.booked_at,
-       l.corrects_event_id, l.corrects_seq, s.actor, l.reason,
-       l.step, l.code
-FROM leg l
-JOIN (SELECT state.*, %s::timestamptz AS booked_at, %s::text AS actor FROM state) s USING (account_id)
-JOIN property p ON p.id = s.property_id
-WINDOW w AS (PARTITION BY l.account_id ORDER BY l.ord)
-ORDER BY l.account_id, l.ord
+SELECT refusal, refused_account, refused_from, books_open_from, written
+FROM append_transfers(
+    %s::bigint[], %s::bigint[], %s::smallint[], %s::smallint[], %s::smallint[], %s::smallint[],
+    %s::bigint[], %s::bigint[], %s::integer[], %s::timestamptz[], %s::timestamptz[],
+    %s::bigint[], %s::bigint[], %s::text[], %s::smallint[], %s::text[], %s, %s)
 """
 
 
 def _columns(legs: Sequence[tuple[int, Leg]]) -> list[list[Any]]:
-    """The legs as columns for ``unnest``, in the order that ``_APPEND`` unpacks them."""
+    """The legs as columns for ``unnest``, in the order that ``append_transfers`` takes them."""
     return [
         [event_id for event_id, _ in legs],
         [leg.account_id for _, leg in legs],
@@ -181,49 +155,6 @@ def _columns(legs: Sequence[tuple[int, Leg]]) -> list[list[Any]]:
     ]
 
 
-def _lock_periods(property_ids: Sequence[int], *, exclusive: bool) -> None:
-    """Keep a closing and the entries of one property apart until the transaction ends.
-
-    An advisory lock, because FOR SHARE would ask for the right to UPDATE the period.
-    """
-    function = "pg_advisory_xact_lock" if exclusive else "pg_advisory_xact_lock_shared"
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT {function}(%s, p::integer) FROM unnest(%s::bigint[]) AS p",  # noqa: S608 - our own two names
-            [_PERIOD_LOCK, sorted(property_ids)],
-        )
-
-
-#: The first key of the advisory locks on ledger periods; the second is the property.
-_PERIOD_LOCK = 0x5057
-
-
-def _refuse_closed_period(legs: Sequence[Leg]) -> None:
-    """Hold the period against a concurrent closing, and refuse what is dated before it."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT DISTINCT property_id FROM account_state WHERE account_id = ANY(%s)",
-            [sorted({leg.account_id for leg in legs})],
-        )
-        _lock_periods([int(row[0]) for row in cursor.fetchall()], exclusive=False)
-        cursor.execute(
-            """SELECT l.account_id, l.service_from, p.open_from
-               FROM unnest(%s::bigint[], %s::timestamptz[]) AS l(account_id, service_from)
-               JOIN account_state s USING (account_id)
-               JOIN ledger_period p ON p.property_id = s.property_id
-               JOIN property e ON e.id = p.property_id
-               WHERE l.service_from < p.open_from::timestamp AT TIME ZONE e.time_zone
-               LIMIT 1""",
-            [[leg.account_id for leg in legs], [leg.service_from for leg in legs]],
-        )
-        refused = cursor.fetchone()
-    if refused is not None:
-        raise PeriodClosed(
-            f"account {refused[0]}: service date {refused[1]:%Y-%m-%d} is closed; "
-            f"the books are open from {refused[2]:%Y-%m-%d}"
-        )
-
-
 def next_document_number(*, legal_entity_id: int, series: str, count: int = 1) -> int:
     """Take ``count`` numbers of a series and return the first; gapless under the series' row lock."""
     with connection.cursor() as cursor:
@@ -240,6 +171,11 @@ def next_document_number(*, legal_entity_id: int, series: str, count: int = 1) -
     return int(row[0]) - count + 1
 
 
+#: The first key of the advisory locks on ledger periods, as ``append_transfers`` has it; the second is
+#: the property.
+_PERIOD_LOCK = 20567
+
+
 def close_period(*, actor: Actor, property_id: int, open_from: date, now: datetime) -> None:
     """Close the books before ``open_from``; closing never moves backwards.
 
@@ -247,8 +183,11 @@ def close_period(*, actor: Actor, property_id: int, open_from: date, now: dateti
     """
     require(actor, "ledger.close_period", property_id=property_id)
     with scope(actor):
-        _lock_periods([property_id], exclusive=True)
         with connection.cursor() as cursor:
+            # Alone with the property's books: every entry shares this lock until it commits.
+            cursor.execute(
+                "SELECT pg_advisory_xact_lock(%s, %s::integer)", [_PERIOD_LOCK, property_id]
+            )
             cursor.execute(
                 """INSERT INTO ledger_period (property_id, open_from) VALUES (%s, %s)
                    ON CONFLICT (property_id) DO UPDATE SET open_from = excluded.open_from

@@ -176,7 +176,7 @@ def close_let(
         )  # fmt: skip
         let.closed_at, let.closed_by, let.close_reason = at, actor.code, reason
         let.refund_id = refund.refund_id if refund else None
-        let.save()
+        let.save(update_fields=["closed_at", "closed_by", "close_reason", "refund_id"])
         answer = LetClosed(
             let_id, let.account_id, reason, fee_back, let.deposit_micro,
             refund.amount if refund else 0, _available(let.account_id),

@@ -1,0 +1,15 @@
+"""Names where partitions are looked for, from ``sql/0003_search_path.sql``."""
+
+from pathlib import Path
+from typing import ClassVar
+
+from django.db import migrations
+
+SQL = Path(__file__).resolve().parent.parent / "sql" / "0003_search_path.sql"
+
+
+class Migration(migrations.Migration):
+    """Plain SQL."""
+
+    dependencies: ClassVar = [("mdm", "0002_full_tariffs")]
+    operations: ClassVar = [migrations.RunSQL(SQL.read_text(encoding="utf-8"), elidable=False)]

@@ -1,0 +1,314 @@
+"""An adversary with the password of each login, straight at the database: no money is made there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from tests.access.test_walls import all_of, columns_of, duty, refused, two
+from tests.conftest import role_dsn
+from tests.invariants.conftest import books
+from tests.invariants.places import NOW, World
+
+from prewatt import walls
+
+__all__ = ["books", "two"]
+
+Session = psycopg.Connection[Any]
+#: (login, duty): every way into the database that a process of ours has.
+WAYS = (
+    *((login, "") for login in walls.LOGINS),
+    *(("web", each) for each in walls.DUTIES),
+)
+#: What stays as it was born, whoever asks: money, whose it is, prices, approvals, reasons.
+NEVER = {
+    "account_state": "account_id property_id legal_entity_id posted transfer_seq purchase_no",
+    "transfer": "amount posted_after seq account_id reason service_from corrects_seq",
+    "payment": "amount_micro account_id event_id way reference paid_at taken_by property_id",
+    "document": "number amount_micro account_id",
+    "posting": "amount interval_hash interval_no_to",
+    "debt": "principal_micro account_id code origin_event_id reason opened_by property_id",
+    "refund": "amount_micro account_id event_id number made_by property_id",
+    "temporary_let": "fee_micro deposit_micro account_id unit_id property_id made_by",
+    "tariff": "code name property_id",
+    "tariff_version": "content digest approved_by approved_at valid_from made_by",
+    "tariff_assignment": "tariff_id account_id valid_from",
+    "account_terms": "exempt contracted_w members",
+    "price_series": "price_nano",
+    "tariff_draft": "property_id code",
+    "tariff_trial": "property_id content days asked_by",
+    "supply_decision": "outcome reason gates available_micro",
+    "supply_order": "reason kind meter_id account_id property_id decided_at expires_at",
+    "supply_state": "account_id property_id emergency_micro",
+    "audit_event": "actor code subject detail happened_at",
+    "idempotency": "answer body_hash key caller",
+    "register_reading": "value_wh read_at account_id",
+    "interval": "charge_energy energy_wh account_id end_value_wh",
+    "meter": "serial multiplier modulus_wh property_id max_power_w",
+    "meter_assignment": "meter_id account_id start_value_wh property_id",
+    "account": "number kind customer_id property_id opened_at",
+    "property": "code currency time_zone legal_entity_id",
+    "customer": "name property_id email phone",
+    "message": "account_id customer_id code would_have property_id",
+    "message_attempt": "address body subject channel",
+    "app_user": "password email is_active name",
+    "duty_grant": "duty user_id property_id",
+}  # fmt: skip
+
+
+@pytest.fixture
+def owner(books: str) -> Iterator[Session]:
+    with psycopg.connect(books, autocommit=True) as session:
+        yield session
+
+
+@pytest.fixture(params=WAYS, ids=lambda way: way[1] or way[0])
+def thief(
+    request: pytest.FixtureRequest, books: str, two: tuple[World, World]
+) -> Iterator[Session]:
+    """A session of each login and duty, with the first property in scope."""
+    login, role = request.param
+    with psycopg.connect(role_dsn(books, login), autocommit=True) as session:
+        if role:
+            duty(session, role, two[0].property_id)
+        yield session
+
+
+def test_no_login_changes_what_was_born(thief: Session, owner: Session) -> None:
+    for table, columns in NEVER.items():
+        known = columns_of(owner, table)
+        for column in columns.split():
+            assert column in known, f"{table}.{column} is no column"
+            assert refused(thief, f"UPDATE {table} SET {column} = {column}"), (table, column)
+        assert refused(thief, f"DELETE FROM {table}"), table
+        assert refused(thief, f"TRUNCATE {table}"), table
+
+
+def test_no_login_writes_a_transfer_or_a_rich_account(
+    thief: Session, owner: Session, two: tuple[World, World]
+) -> None:
+    account = two[0].accounts["1001"]
+    before = all_of(owner, "SELECT posted FROM account_state ORDER BY account_id")
+    for statement in (
+        "INSERT INTO transfer SELECT * FROM transfer LIMIT 1",
+        f"UPDATE account_state SET posted = posted + 1000000 WHERE account_id = {account}",
+        f"UPDATE account_state SET updated_at = now(), transfer_seq = 0 WHERE account_id = {account}",
+        """INSERT INTO account_state (account_id, property_id, legal_entity_id, updated_at, posted)
+           VALUES (77, 1, 1, now(), 1000000)""",
+        "MERGE INTO account_state s USING (VALUES (1)) v(a) ON true WHEN MATCHED THEN UPDATE SET posted = 0",
+        "COPY transfer FROM STDIN",
+        "SET ROLE ledger_pen",
+        "SET SESSION AUTHORIZATION owner",
+        "CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "ALTER FUNCTION append_transfers OWNER TO CURRENT_USER",
+        "CREATE POLICY mine ON transfer USING (true)",
+        "ALTER TABLE account_state DISABLE ROW LEVEL SECURITY",
+        "SELECT password FROM app_user",
+    ):
+        if "password" in statement and _login_of(thief) == "web":
+            continue
+        assert refused(thief, statement), statement
+    assert all_of(owner, "SELECT posted FROM account_state ORDER BY account_id") == before
+
+
+def _login_of(session: Session) -> str:
+    row = session.execute("SELECT current_user").fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def test_no_login_reaches_round_a_partition(thief: Session, owner: Session) -> None:
+    partition = all_of(
+        owner,
+        """SELECT relname::text FROM pg_class
+           WHERE relispartition AND relkind = 'r' ORDER BY relname""",
+    )
+    assert len(partition) > 4
+    for each in partition:
+        for statement in (f"SELECT FROM {each}", f"DELETE FROM {each}", f"TRUNCATE {each}",
+                          f"UPDATE {each} SET property_id = property_id",
+                          f"INSERT INTO {each} SELECT * FROM {each}",
+                          f"DROP TABLE {each}"):  # fmt: skip
+            assert refused(thief, statement), statement
+
+
+@pytest.mark.parametrize("role", walls.DUTIES)
+def test_the_next_property_is_out_of_reach_of_every_update(
+    books: str, owner: Session, two: tuple[World, World], role: str
+) -> None:
+    """Whatever a duty may change at all, it changes at its own property only, and keeps there."""
+    here, there = (each.property_id for each in two)
+    with psycopg.connect(role_dsn(books, "web"), autocommit=True) as session:
+        duty(session, role, here)
+        for table in walls.MUTABLE:
+            if "property_id" not in columns_of(owner, table):
+                continue
+            columns = walls.CHANGES.get(table, ()) if table in walls.WRITES[role] else ()
+            for column in walls.COLUMNS.get((role, table), columns):
+                done = session.execute(
+                    f"UPDATE {table} SET {column} = {column} WHERE property_id = {there}"
+                )
+                assert done.rowcount == 0, (table, column)
+
+
+def test_what_a_role_changes_is_what_the_walls_say(owner: Session) -> None:
+    for role in walls.WRITES:
+        for table in (*walls.APPEND_ONLY, *walls.MUTABLE):
+            may = set(
+                all_of(
+                    owner,
+                    """SELECT attname::text FROM pg_attribute WHERE attrelid = %s::regclass
+                       AND attnum > 0 AND NOT attisdropped
+                       AND has_column_privilege(%s, attrelid, attnum, 'UPDATE')""",
+                    table,
+                    role,
+                )
+            )
+            mine = table in walls.WRITES[role] and table in walls.MUTABLE
+            said = walls.COLUMNS.get((role, table), walls.CHANGES[table]) if mine else ()
+            assert may == set(said), (role, table)
+
+
+def test_the_sign_in_notes_the_time_and_nothing_else(books: str) -> None:
+    with psycopg.connect(role_dsn(books, "web"), autocommit=True) as session:
+        session.execute("UPDATE app_user SET last_login = now() WHERE false")
+        for column in ("password", "email", "is_active", "name", "id"):
+            assert refused(session, f"UPDATE app_user SET {column} = {column}"), column
+        assert refused(session, "INSERT INTO app_user (email, name) VALUES ('a', 'b')")
+        assert refused(session, "INSERT INTO duty_grant SELECT * FROM duty_grant")
+
+
+def test_an_operator_never_takes_the_brake_off(
+    books: str, owner: Session, two: tuple[World, World]
+) -> None:
+    here = two[0].property_id
+    off = "UPDATE supply_policy SET brake_since = NULL"
+    asked = "UPDATE supply_policy SET brake_since = now(), brake_release_asked_by = 'user:2'"
+    with psycopg.connect(role_dsn(books, "web"), autocommit=True) as session:
+        duty(session, "app_operator", here)
+        session.execute("UPDATE supply_policy SET brake_since = now()")
+        assert refused(session, off) and refused(session, asked)
+        assert refused(session, "UPDATE supply_policy SET body = '{}'")
+        session.execute("RESET ROLE")
+        duty(session, "app_admin", here)
+        session.execute(off)
+
+
+# --- the pen ---
+
+_CALL = """SELECT refusal, written FROM append_transfers(ARRAY[%(event)s]::bigint[],
+    ARRAY[%(account)s]::bigint[], ARRAY[%(kind)s]::smallint[], '{1}', '{0}', '{1}',
+    ARRAY[%(amount)s]::bigint[], '{0}', '{0}', ARRAY[%(at)s]::timestamptz[],
+    ARRAY[%(at)s]::timestamptz[], '{null}', '{null}', '{test}', '{0}', '{""}', %(at)s, 'user:1')"""
+
+
+def write(session: Session, account: int, *, kind: int = 2, amount: int = 1_000_000) -> Any:
+    """Ask the pen for one transfer; it is undone again."""
+    with session.transaction(force_rollback=True):
+        return session.execute(
+            _CALL,
+            {"event": 10**9, "account": account, "kind": kind, "amount": amount, "at": NOW},
+        ).fetchone()
+
+
+def test_the_pen_is_for_those_who_sell_and_sees_what_they_see(
+    books: str, two: tuple[World, World]
+) -> None:
+    mine, theirs = (each.accounts["1001"] for each in two)
+    for login in walls.LOGINS:
+        with psycopg.connect(role_dsn(books, login), autocommit=True) as session:
+            if login == "clerk":
+                assert write(session, mine) == write(session, theirs) == (None, 1)
+            else:
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    write(session, mine)
+    with psycopg.connect(role_dsn(books, "web"), autocommit=True) as session:
+        for role in ("app_operator", "app_admin"):
+            session.execute(f"SET ROLE {role}")
+            session.execute("RESET prewatt.properties")
+            assert write(session, mine) == ("unknown_account", None), "unset scope sees nothing"
+            duty(session, role, two[0].property_id)
+            assert write(session, mine) == (None, 1)
+            assert write(session, theirs) == ("unknown_account", None)
+            session.execute("RESET ROLE")
+        duty(session, "app_auditor", two[0].property_id)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            write(session, mine)
+
+
+def test_the_pen_books_no_more_than_a_duty_may(books: str, two: tuple[World, World]) -> None:
+    account = two[0].accounts["1001"]
+    with psycopg.connect(role_dsn(books, "web"), autocommit=True) as session:
+        duty(session, "app_operator", two[0].property_id)
+        for kind in (1, 3, 4, 5, 6, 7, 8, 9, 12, 13):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                write(session, account, kind=kind)
+        for amount in (0, -1):
+            with pytest.raises(psycopg.errors.CheckViolation):
+                write(session, account, amount=amount)
+        with pytest.raises(psycopg.errors.NumericValueOutOfRange):
+            write(session, account, amount=2**63 - 1)
+        session.execute("RESET ROLE")
+        duty(session, "app_admin", two[0].property_id)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            write(session, account, kind=1)
+        assert write(session, account, kind=5, amount=-1) == (None, 1)
+
+
+def test_the_pen_takes_columns_of_one_length(books: str, two: tuple[World, World]) -> None:
+    account = two[0].accounts["1001"]
+    with psycopg.connect(role_dsn(books, "clerk"), autocommit=True) as session:
+        for given, torn in (
+            ("'{1}', '{0}', '{1}'", "'{1,1}', '{0}', '{1}'"),
+            ("'{test}'", "'{}'"),
+            ("ARRAY[%(kind)s]", "ARRAY[%(kind)s, 5]"),
+        ):
+            assert given in _CALL
+            with pytest.raises(psycopg.errors.IntegrityError), session.transaction():
+                session.execute(
+                    _CALL.replace(given, torn),
+                    {"event": 1, "account": account, "kind": 5, "amount": 5, "at": NOW},
+                )
+
+
+def test_no_table_can_be_slipped_under_the_pen(
+    books: str, owner: Session, two: tuple[World, World]
+) -> None:
+    """Temporary tables of the same names, and a search path of the caller's choice."""
+    account = two[0].accounts["1001"]
+    with psycopg.connect(role_dsn(books, "web"), autocommit=True) as session:
+        duty(session, "app_operator", two[0].property_id)
+        for table in ("account_state", "transfer", "property", "ledger_period"):
+            session.execute(f"CREATE TEMP TABLE {table} (LIKE public.{table})")
+        session.execute(
+            "CREATE FUNCTION pg_temp.coalesce_(text) RETURNS text LANGUAGE sql AS 'SELECT $1'"
+        )
+        session.execute("SET search_path = pg_temp, public")
+        assert write(session, account) == (None, 1)
+        assert write(session, two[1].accounts["1001"]) == ("unknown_account", None)
+    with psycopg.connect(role_dsn(books, "keeper"), autocommit=True) as session:
+        session.execute("CREATE TEMP TABLE interval (start_at timestamptz) PARTITION BY RANGE (start_at)")
+        session.execute("SELECT make_month_partitions('2032-01-01', '2032-01-31')")
+    assert all_of(owner, "SELECT count(*) FROM pg_inherits WHERE inhrelid = 'interval_203201'::regclass") == [1]  # fmt: skip
+
+
+def test_every_function_with_its_owners_rights_is_closed(owner: Session) -> None:
+    found = owner.execute(
+        """SELECT proname, proconfig::text, has_function_privilege('public', oid, 'EXECUTE')
+           FROM pg_proc WHERE prosecdef AND pronamespace = 'public'::regnamespace"""
+    ).fetchall()
+    assert {name for name, _, _ in found} >= {"append_transfers", "make_month_partitions"}
+    for name, settings, is_public in found:
+        assert settings is not None and 'pg_temp"}' in settings, f"{name} has no fixed search path"
+        assert not is_public, f"anybody may execute {name}"
+
+
+def test_the_pen_belongs_to_a_role_that_nobody_can_become(owner: Session) -> None:
+    row = owner.execute(
+        """SELECT r.rolname, r.rolcanlogin OR r.rolsuper OR r.rolbypassrls OR r.rolcreaterole,
+                  (SELECT count(*) FROM pg_auth_members WHERE roleid = r.oid)
+           FROM pg_proc p JOIN pg_roles r ON r.oid = p.proowner WHERE proname = 'append_transfers'"""
+    ).fetchone()
+    assert row == (walls.PEN, False, 0)
