@@ -242,7 +242,14 @@ CHANGES: Mapping[str, tuple[str, ...]] = {
     "tariff_epoch": ("epoch",),
     "rerate_request": ("from_at", "done_at"),
     "tariff_draft": ("name", "content", "reason", "made_by", "changed_at", "edition"),
-    "tariff_trial": ("state", "accounts_done", "accounts_total", "result", "failure", "finished_at"),
+    "tariff_trial": (
+        "state",
+        "accounts_done",
+        "accounts_total",
+        "result",
+        "failure",
+        "finished_at",
+    ),
     "debt": ("closed_at", "ending", "share_ppm", "weekly_cap_micro"),
     "debt_policy": (
         "reversed_payment",

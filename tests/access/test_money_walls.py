@@ -289,7 +289,9 @@ def test_no_table_can_be_slipped_under_the_pen(
         assert write(session, account) == (None, 1)
         assert write(session, two[1].accounts["1001"]) == ("unknown_account", None)
     with psycopg.connect(role_dsn(books, "keeper"), autocommit=True) as session:
-        session.execute("CREATE TEMP TABLE interval (start_at timestamptz) PARTITION BY RANGE (start_at)")
+        session.execute(
+            "CREATE TEMP TABLE interval (start_at timestamptz) PARTITION BY RANGE (start_at)"
+        )
         session.execute("SELECT make_month_partitions('2032-01-01', '2032-01-31')")
     assert all_of(owner, "SELECT count(*) FROM pg_inherits WHERE inhrelid = 'interval_203201'::regclass") == [1]  # fmt: skip
 

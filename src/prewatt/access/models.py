@@ -44,7 +44,7 @@ class User(AbstractBaseUser):
     def __str__(self) -> str:
         return self.name
 
-    def check_password(self, raw_password: str) -> bool:
+    def check_password(self, raw_password: str | None) -> bool:
         """Whether this is the password. Never renews its digest, as Django would do here.
 
         The web's login may not write a digest: who takes the web over cannot take a person's sign-in

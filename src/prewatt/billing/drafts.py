@@ -70,7 +70,7 @@ def save_draft(
         draft.content = to_document(tariff)
         draft.made_by, draft.changed_at = actor.code, now
         draft.edition += 1
-        draft.save(update_fields=None if draft.pk is None else _CHANGES)
+        draft.save(update_fields=_CHANGES if draft.edition > 1 else None)
         record(
             actor=actor.code,
             code="billing.draft.saved",

@@ -111,9 +111,7 @@ def pay_refund(*, actor: Actor, refund_id: int, way: str, reference: str, now: d
             raise RefundRefused("paid", f"refund {refund.number} was paid out already")
         refund.state, refund.paid_way, refund.paid_reference = Refund.State.PAID, way, reference
         refund.paid_by, refund.paid_at = actor.code, now
-        refund.save(
-            update_fields=["state", "paid_way", "paid_reference", "paid_by", "paid_at"]
-        )
+        refund.save(update_fields=["state", "paid_way", "paid_reference", "paid_by", "paid_at"])
         record(
             actor=actor.code,
             code="vending.refund.paid",

@@ -20,6 +20,13 @@ DECLARE
     named bigint[];
     locked bigint;
 BEGIN
+    IF NOT cardinality(account_ids) = ALL (ARRAY[cardinality(event_ids), cardinality(kinds),
+        cardinality(components), cardinality(bands), cardinality(counter_accounts), cardinality(amounts),
+        cardinality(energies_wh), cardinality(tax_rates_ppm), cardinality(services_from),
+        cardinality(services_to), cardinality(corrected_event_ids), cardinality(corrected_seqs),
+        cardinality(reasons), cardinality(steps), cardinality(codes)]) THEN
+        RAISE check_violation USING MESSAGE = 'the columns of the legs differ in length';
+    END IF;
     IF duty = 'app_operator' AND NOT kinds <@ '{2,10,11}'::smallint[] THEN
         RAISE insufficient_privilege USING MESSAGE = 'an operator books recharges and what they take';
     END IF;
