@@ -261,9 +261,10 @@ def test_an_operators_recharge_connects_under_the_operators_own_role() -> None:
     world = World()
     world.cut()
     key = world.account_ids[0]
+    # Money comes in by the ledger's pen; here its owner has it in the account at once.
+    run_sql("UPDATE account_state SET posted = %s WHERE account_id = %s", EUR, key)
     with scope(Actor("user:9", Duty.OPERATOR, (world.property_id,))):
         lock_accounts([key])
-        run_sql("UPDATE account_state SET posted = %s WHERE account_id = %s", EUR, key)
         operations.decide_after_credit(account_ids=[key], now=NOW)
     assert world.decisions()[-1]["outcome"] == Outcome.CONNECT
     assert world.orders()[-1]["kind"] == OrderKind.CONNECT
