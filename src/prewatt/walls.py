@@ -235,7 +235,7 @@ CHANGES: Mapping[str, tuple[str, ...]] = {
         "firmware",
         "tamper_since",
     ),
-    "vee_case": (),
+    "vee_case": ("state", "closed_at", "closed_by", "close_reason"),
     "rejected_frame": ("count", "sample", "last_at"),
     "document_series": ("last_number",),
     "ledger_period": ("open_from",),
@@ -287,6 +287,7 @@ COLUMNS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("clerk", "supply_policy"): (*_BRAKE, "brake_released_at", "version", "body", "changed_at"),
     ("head_end", "supply_state"): _STANDING,
     ("app_operator", "supply_state"): (*_STANDING, "payment_hold_until"),
+    ("app_operator", "vee_case"): (),
     ("app_admin", "tariff_trial"): (),
     ("app_operator", "debt"): ("closed_at", "ending"),
 }
