@@ -171,6 +171,29 @@ class Fernmoor:
             account,
         )
 
+    def _as_owner(self, statement: str, *params: Any) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.dsn) as owner:
+            return list(owner.execute(statement, params).fetchall())
+
+    def register(self, name: str) -> int:
+        """The last accepted register of a unit's first meter, in Wh."""
+        found = self._as_owner(
+            "SELECT max(last_value_wh) FROM meter_state WHERE meter_id = %s", self.meters[name]
+        )
+        return int(found[0][0])
+
+    def audited(self, code: str) -> list[tuple[Any, ...]]:
+        """(reason, reference) of every audit event of a code."""
+        return self._as_owner(
+            "SELECT detail ->> 'reason', detail ->> 'reference' FROM audit_event WHERE code = %s",
+            code,
+        )
+
+    def held_case(self) -> int:
+        """One of the held readings."""
+        found = self._as_owner("SELECT min(case_id) FROM vee_case WHERE state = 'held'")
+        return int(found[0][0])
+
     def grant(self, who: str, property_id: int, duty: str) -> None:
         """Give one of the users a duty at another property."""
         _run(

@@ -47,6 +47,13 @@ PAGES = (
     "/units?q=305&kind=flat&vacant=1",
     "/units/{unit N-305}",
     "/property",
+    "/units/{unit N-305}/move/out",
+    "/units/{unit N-305}/move/change",
+    "/units/{unit N-305}/move/in",
+    "/meters/held",
+    "/meters/held?show=closed&q=305&sort=meter",
+    "/meters/{meter N-305}/read",
+    "/meters/{meter N-305}/exchange",
 )
 
 
@@ -55,7 +62,8 @@ def address(place: Fernmoor, page: str) -> str:
 
     def filled(match: re.Match[str]) -> str:
         kind, _, name = match[1].rpartition(" ")
-        return str((place.units if kind == "unit" else place.accounts)[name])
+        found = {"unit": place.units, "meter": place.meters}.get(kind, place.accounts)
+        return str(found[name])
 
     return re.sub(r"{([^}]+)}", filled, page)
 

@@ -8,7 +8,7 @@ the transaction has committed and not before (invariant 9).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -25,6 +25,7 @@ from prewatt.core.civil_time import instant_us, utc_datetime
 from prewatt.core.readings import ACTIVE_IMPORT, Quality, ReadingBatch
 from prewatt.core.vee import (
     HELD_VERDICTS,
+    MAX_POWER_W,
     VERDICT_NAMES,
     Validated,
     VeeLimits,
@@ -51,13 +52,18 @@ class Applied:
 
 
 def apply_readings(
-    *, batch: ReadingBatch, now: datetime, book: TariffBook | None = None
+    *,
+    batch: ReadingBatch,
+    now: datetime,
+    book: TariffBook | None = None,
+    believed: bool = False,
 ) -> Applied:
     """Apply a batch in one transaction (a savepoint inside an outer one).
 
     Every meter of the batch must have a ``meter_state`` row; the head-end refuses unknown meters
     before. ``now`` judges future timestamps and freshness. A long-lived caller passes its own
     ``book``; the default is read afresh, which is right inside an operation that may roll back.
+    ``believed``: a person vouches that the meters can have counted so much; all other rules stay.
     """
     if len(batch) == 0:
         return Applied(np.zeros(0, dtype=np.int8), (), ())
@@ -65,6 +71,8 @@ def apply_readings(
         states = lock_states(np.unique(batch.meter_id).tolist())
         row = state_of_each(batch, states)
         order = np.lexsort((batch.read_at_us, row))
+        if believed:
+            states = _without_power_bound(states, row, batch.value_wh)
         arranged = _arranged(batch, order)
         validated = validate_readings(
             meter_index=row[order],
@@ -108,6 +116,15 @@ def apply_held(*, now: datetime) -> int:
             apply_readings(batch=batch, now=now)
             close_cases(cases, now=now)
     return len(cases)
+
+
+def _without_power_bound(states: States, row: Int64, value: Int64) -> States:
+    """Lift the bound where registers only go forward: without it, every fall would be a rollover."""
+    marks = states.watermarks
+    bound = np.full_like(marks.max_power_w, MAX_POWER_W)
+    falls = np.unique(row[value < marks.last_value[row]])
+    bound[falls] = marks.max_power_w[falls]
+    return replace(states, watermarks=replace(marks, max_power_w=bound))
 
 
 def _arranged(batch: ReadingBatch, order: Int64) -> ReadingBatch:

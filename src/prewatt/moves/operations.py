@@ -226,15 +226,16 @@ def exchange_meter(
     *,
     actor: Actor,
     meter_id: int,
-    closing_wh: int,
+    closing_wh: int | None,
     new_meter: NewMeter,
     opening_wh: int,
-    at: datetime,
+    at: datetime | None,
     key: str,
     now: datetime,
 ) -> MeterExchanged:
     """Take one device away and put another in its place; the account goes on.
 
+    With ``at`` and ``closing_wh`` None the old device ends where it stands, as in ``move_out``.
     Idempotent by ``key``. Raises MoveRefused, PermissionRefused, PeriodClosed, KeyReused.
     """
     require(actor, "estate.write")
@@ -254,6 +255,9 @@ def exchange_meter(
         if old is None:
             raise UnknownPlace(f"no meter {meter_id} is installed at your properties")
         require(actor, "estate.write", property_id=old.property_id)
+        if closing_wh is None or at is None:
+            values, at = boundary.as_reported([old], now)
+            closing_wh = values[0].value_wh
         boundary.refuse_instant(old.property_id, [old], at, now)
         boundary.refuse_register(new_meter.serial, opening_wh, new_meter.modulus_wh)
         new_id = _exchange(actor, old, new_meter, closing_wh, opening_wh, at, now)

@@ -6,7 +6,17 @@ from django.urls import path, register_converter
 from django.views.decorators.http import require_safe
 
 from prewatt.web import session
-from prewatt.web.console import builder, charges, estate, moves, recharge, tariffs, trials, views
+from prewatt.web.console import (
+    builder,
+    charges,
+    estate,
+    moves,
+    readings,
+    recharge,
+    tariffs,
+    trials,
+    views,
+)
 from prewatt.web.live import live_view
 from prewatt.web.ui import assets
 
@@ -45,6 +55,11 @@ urlpatterns = [
     path("property", require_safe(estate.property_view)),
     path("supply", require_safe(views.supply_view)),
     path("meters", require_safe(views.meters_view)),
+    path("meters/held", require_safe(readings.held_view)),
+    path("meters/held.csv", require_safe(readings.held_csv)),
+    path("meters/held/<id:case_id>", readings.case_view),
+    path("meters/<id:meter_id>/read", readings.read_view),
+    path("meters/<id:meter_id>/exchange", readings.exchange_view),
     path("tariffs", require_safe(tariffs.tariffs_view)),
     path("tariffs.csv", require_safe(tariffs.tariffs_csv)),
     path("tariffs/new", builder.new_view),

@@ -64,10 +64,17 @@ def _units(request: HttpRequest) -> tuple[UnitList, dict[str, str]]:
 def unit_view(request: HttpRequest, unit_id: int) -> HttpResponse:
     """One unit: its metering points and meters, its tenants, and what can be done there."""
     page = unit_page(actor=actor_of(request), unit_id=unit_id, now=clock.now())
+    fresh = request.GET.get("exchanged", "")
     return render(
         request,
         "prewatt/pages/unit.html",
-        {"page": page, "place": page.place, "now": page.now, "tab": "units"},
+        {
+            "page": page,
+            "place": page.place,
+            "now": page.now,
+            "tab": "units",
+            "exchanged": next((each for each in page.meters if str(each.meter_id) == fresh), None),
+        },
     )
 
 

@@ -8,7 +8,8 @@ from django.utils.translation import gettext as _
 
 from prewatt.core.money import MICRO
 from prewatt.reports.estate import UnitList
-from prewatt.reports.lists import AccountList
+from prewatt.reports.held import HeldRow
+from prewatt.reports.lists import AccountList, Listing
 from prewatt.reports.tariff_pages import TariffList
 from prewatt.reports.tariff_trial import TrialPage
 from prewatt.web.ui import sentences
@@ -76,6 +77,36 @@ def units(writer: Writer, found: UnitList) -> None:
                     str(sentences.STATE[row.state]),
                 ]
             )
+
+
+def held(writer: Writer, found: Listing[HeldRow]) -> None:
+    """Write held readings, one row each, under a head row; registers in kWh."""
+    head = (
+        *(_("Meter"), _("Unit"), _("Customer"), _("Read"), _("Register, kWh")),
+        *(
+            _("Last register, kWh"),
+            _("Reason"),
+            _("Received"),
+            _("State"),
+            _("Decided by"),
+            _("Why"),
+        ),
+    )
+    writer.writerow(list(head))
+    for row in found.rows:
+        writer.writerow(
+            [
+                *(guarded(word) for word in (row.serial, row.unit, row.customer)),
+                row.read_at.isoformat(timespec="seconds"),
+                f"{row.value_wh // 1000}.{row.value_wh % 1000:03d}",
+                f"{row.watermark_wh // 1000}.{row.watermark_wh % 1000:03d}",
+                str(sentences.said(sentences.VERDICT, row.verdict)),
+                row.received_at.isoformat(timespec="seconds"),
+                str(sentences.said(sentences.HELD_STATE, row.state)),
+                guarded(row.closed_by),
+                guarded(row.close_reason),
+            ]
+        )
 
 
 def tariffs(writer: Writer, found: TariffList) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -229,10 +229,7 @@ def _said(asked: Asked, form: MoveForm, refused: Exception) -> str:
         UnknownPlace: ("tariff", _("This is not there any more. Choose another.")),
     }
     if isinstance(refused, TooEarly):
-        earliest = fmt.local(refused.earliest, zone)
-        asked.faults["at"] = _("Energy is charged up to %(at)s already; that is the earliest.") % {
-            "at": f"{earliest:%Y-%m-%d %H:%M:%S}"
-        }
+        asked.faults["at"] = said_earliest(refused, zone)
         return ""
     if isinstance(refused, RegisterRefused):
         meters = [each for each in form.charged_meters if each.serial == refused.serial]
@@ -261,6 +258,14 @@ def _said(asked: Asked, form: MoveForm, refused: Exception) -> str:
         KeyReused: _("This form was already used. Look at the unit before you do it again."),
     }
     return whole.get(type(refused), str(refused))
+
+
+def said_earliest(refused: TooEarly, zone: str) -> str:
+    """The first instant at which a boundary can lie."""
+    earliest = fmt.local(refused.earliest + timedelta(microseconds=999_999), zone)
+    return _("Energy is charged up to %(at)s already; that is the earliest.") % {
+        "at": f"{earliest:%Y-%m-%d %H:%M:%S}"
+    }
 
 
 def _show(

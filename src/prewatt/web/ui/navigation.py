@@ -40,7 +40,10 @@ SECTIONS: Final = (
     Section(_("Accounts"), (Page("accounts", "/accounts", _("Accounts")),)),
     Section(_("Tariffs"), (Page("tariffs", "/tariffs", _("Tariffs")),)),
     Section(_("Money"), (Page("money", "/money", _("Recharges")),)),
-    Section(_("Meters"), (Page("meters", "/meters", _("Meters")),)),
+    Section(
+        _("Meters"),
+        (Page("meters", "/meters", _("Meters")), Page("held", "/meters/held", _("Held readings"))),
+    ),
     Section(_("Supply"), (Page("supply", "/supply", _("Supply")),)),
     Section(_("Messages"), (Page("messages", "/messages", _("Messages")),)),
     Section(_("Property"), (Page("property", "/property", _("Property")),)),

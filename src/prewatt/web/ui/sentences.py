@@ -500,6 +500,13 @@ VERDICT: Final[Mapping[str, Text]] = {
     "mdm.vee.before_opening": _("The reading lies before the time of who pays by this meter."),
     "mdm.vee.after_closing": _("The reading lies after the time of who paid by this meter."),
     "mdm.vee.negative": _("A register is never below zero."),
+    "mdm.vee.unpriced": _("The account has no tariff, so nothing can be charged yet."),
+}
+
+HELD_STATE: Final[Mapping[str, Text]] = {
+    "held": _("Waits for a decision"),
+    "released": _("Released"),
+    "discarded": _("Discarded"),
 }
 
 MOVE: Final[Mapping[str, Text]] = {

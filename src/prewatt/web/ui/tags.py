@@ -21,9 +21,11 @@ from prewatt.core.money import format_price
 from prewatt.core.rating import Component
 from prewatt.core.vocabulary import BoardState, DeliveryState, OrderState
 from prewatt.reports.account import AccountPage, CutHours, Entry, GateLine
+from prewatt.reports.held import HeldPage
 from prewatt.reports.today import BoardUnit, House, Place, Today
 from prewatt.web.ui import assets, charts, icons, navigation, sentences
 from prewatt.web.ui import format as fmt
+from prewatt.web.ui.reading_chart import reading_chart
 
 register = template.Library()
 
@@ -149,6 +151,14 @@ def sentence_gap() -> str:
 def kwh(wh: int | None) -> str:
     """Energy with its unit."""
     return "" if wh is None else fmt.energy(wh, lang())
+
+
+@register.filter
+def kilowatts(watts: int) -> str:
+    """Power: `25 kW`, `0.35 kW`."""
+    whole, part = divmod(watts, 1000)
+    digits = f"{whole:,}.{part:03d}".rstrip("0").rstrip(".")
+    return f"{digits} kW"
 
 
 @register.filter
@@ -319,6 +329,12 @@ def flow_chart(context: Context, today: Today) -> SafeString:
 def balance_chart(context: Context, page: AccountPage) -> SafeString:
     """The chart of balance and usage."""
     return charts.balance_chart(page, lang())
+
+
+@register.simple_tag
+def reading_picture(page: HeldPage) -> SafeString:
+    """The chart of a held reading."""
+    return reading_chart(page, lang())
 
 
 @register.simple_tag(takes_context=True)

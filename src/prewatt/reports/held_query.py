@@ -1,0 +1,177 @@
+"""Reads held readings with their evidence, and one meter before somebody reads it or takes it away."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from prewatt.access.scope import Actor, scope
+from prewatt.core.vocabulary import RelayState
+from prewatt.moves.boundary import SILENT_AFTER_PERIODS
+from prewatt.reports.held import HeldPage, HeldRow, MeterPage, ReadingPoint
+from prewatt.reports.lists import Listing
+from prewatt.reports.lists_query import PAGE, actor_names
+from prewatt.reports.place import NoSuchThing, place_of, rows
+from prewatt.reports.units import unit_name
+
+SHOWS = ("held", "closed")
+#: What a list can be sorted by, and how.
+SORTS = {
+    "received": "v.received_at DESC, v.case_id DESC",
+    "read": "v.read_at DESC, v.case_id DESC",
+    "meter": "m.serial, v.read_at",
+    "reason": "v.reason, v.read_at DESC",
+}
+#: The chart shows so much before and after, with at most so many readings.
+AROUND, POINTS_MAX = timedelta(days=3), 400
+
+_HELD = """
+SELECT v.case_id, v.meter_id, m.serial, u.id, coalesce(b.code, ''), coalesce(u.code, ''),
+       coalesce(c.name, ''), v.account_id, v.read_at, v.value_wh, v.register_code, v.received_at,
+       v.reason, v.watermark_at, v.watermark_wh, v.state, v.closed_at, coalesce(v.closed_by, ''),
+       coalesce(v.close_reason, ''), count(*) OVER (), m.max_power_w, m.multiplier
+FROM vee_case v
+JOIN meter m ON m.id = v.meter_id
+JOIN account a ON a.id = v.account_id
+LEFT JOIN customer c ON c.id = a.customer_id
+LEFT JOIN LATERAL (SELECT e.unit_id FROM installation i
+    JOIN metering_point e ON e.id = i.metering_point_id
+    WHERE i.meter_id = m.id ORDER BY lower(i.period) DESC LIMIT 1) h ON true
+LEFT JOIN unit u ON u.id = h.unit_id
+LEFT JOIN building b ON b.id = u.building_id
+WHERE v.property_id = %(property)s
+"""
+
+
+def held_list(
+    *,
+    actor: Actor,
+    now: datetime,
+    show: str = SHOWS[0],
+    query: str = "",
+    sort: str = "received",
+    limit: int = PAGE,
+) -> Listing[HeldRow]:
+    """Readings that wait for a decision, or those that were decided."""
+    with scope(actor):
+        place = place_of(actor)
+        found = rows(
+            _HELD
+            + """ AND (v.state = 'held') = %(held)s
+                  AND concat_ws(' ', m.serial, b.code || '-' || u.code, c.name)
+                      ILIKE ALL (%(words)s)
+                  ORDER BY """
+            + SORTS[sort]
+            + " LIMIT %(limit)s",
+            {
+                "property": place.property_id,
+                "held": show == SHOWS[0],
+                "words": [f"%{_escaped(word)}%" for word in query.split()] or ["%"],
+                "limit": limit,
+            },
+        )
+        names = actor_names(row[17] for row in found)
+    return Listing(
+        place, now, tuple(_row(row, names) for row in found), int(found[0][19]) if found else 0
+    )
+
+
+def _escaped(word: str) -> str:
+    return word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def _row(row: tuple[Any, ...], names: dict[str, str]) -> HeldRow:
+    unit = unit_name(row[4], row[5]) if row[5] else ""
+    by = names.get(row[17], row[17])
+    return HeldRow(
+        row[0], row[1], row[2], row[3], unit, row[6], row[7], row[8], row[9], row[10], row[11],
+        row[12], row[13], row[14], row[15], row[16], by, row[18],
+    )  # fmt: skip
+
+
+def held_page(*, actor: Actor, case_id: int, now: datetime) -> HeldPage:
+    """One held reading. Raises NoSuchThing."""
+    with scope(actor):
+        place = place_of(actor)
+        found = rows(
+            _HELD + " AND v.case_id = %(case)s", {"property": place.property_id, "case": case_id}
+        )
+        if not found:
+            raise NoSuchThing(f"no held reading {case_id} in scope")
+        case = _row(found[0], actor_names([found[0][17]]))
+        begins = min(case.watermark_at, case.read_at) - AROUND
+        ends = max(case.watermark_at, case.read_at) + AROUND
+        points = rows(
+            """SELECT * FROM (
+                   SELECT read_at, value_wh, false FROM register_reading
+                   WHERE meter_id = %(meter)s AND register_code = %(register)s
+                     AND read_at BETWEEN %(begins)s AND %(ends)s
+                   ORDER BY abs(extract(epoch FROM read_at - %(at)s)) LIMIT %(most)s) near
+               UNION ALL
+               SELECT read_at, value_wh, true FROM vee_case
+               WHERE meter_id = %(meter)s AND register_code = %(register)s AND state = 'held'
+                 AND case_id = %(case)s
+               ORDER BY 1""",
+            {
+                "meter": case.meter_id,
+                "register": case.register_code,
+                "begins": begins,
+                "ends": ends,
+                "at": case.read_at,
+                "case": case_id,
+                "most": POINTS_MAX,
+            },
+        )
+        others = rows(
+            """SELECT count(*) FROM vee_case WHERE meter_id = %s AND state = 'held'
+                   AND case_id <> %s""",
+            [case.meter_id, case_id],
+        )[0][0]
+    return HeldPage(
+        place,
+        now,
+        case,
+        max_power_w=found[0][20],
+        multiplier=found[0][21],
+        points=tuple(ReadingPoint(*row) for row in points),
+        others=others,
+    )
+
+
+def meter_page(*, actor: Actor, meter_id: int, now: datetime) -> MeterPage:
+    """A meter where it is, or was last. Raises NoSuchThing for one that is not of the property."""
+    with scope(actor):
+        place = place_of(actor)
+        found = rows(
+            """SELECT m.id, m.serial, m.model, m.driver, m.multiplier, m.modulus_wh, m.max_power_w,
+                      m.has_relay, m.expected_period_s, e.code, u.id, coalesce(b.code, ''),
+                      coalesce(u.code, ''), a.id, coalesce(a.number, ''), coalesce(c.name, ''),
+                      coalesce(s.available, 0), w.last_at, w.last_value_wh, coalesce(l.relay, 0),
+                      upper(i.period)
+               FROM meter m
+               JOIN LATERAL (SELECT * FROM installation x WHERE x.meter_id = m.id
+                   ORDER BY lower(x.period) DESC LIMIT 1) i ON true
+               JOIN metering_point e ON e.id = i.metering_point_id
+               LEFT JOIN unit u ON u.id = e.unit_id
+               LEFT JOIN building b ON b.id = u.building_id
+               LEFT JOIN meter_assignment g ON g.meter_id = m.id AND upper_inf(g.period)
+               LEFT JOIN account a ON a.id = g.account_id
+               LEFT JOIN customer c ON c.id = a.customer_id
+               LEFT JOIN account_state s ON s.account_id = a.id
+               LEFT JOIN meter_state w ON w.meter_id = m.id AND w.account_id = a.id
+                   AND w.register_code = 1
+               LEFT JOIN meter_link l ON l.meter_id = m.id
+               WHERE m.id = %s AND m.property_id = %s""",
+            [meter_id, place.property_id],
+        )
+        if not found:
+            raise NoSuchThing(f"no meter {meter_id} in scope")
+    (meter, serial, model, driver, multiplier, modulus, power, has_relay, period_s, point, unit_id,
+     building, unit, account_id, number, customer, available, last_at, last_wh, relay, removed_at) = found[0]  # fmt: skip
+    longest = timedelta(seconds=period_s * SILENT_AFTER_PERIODS)
+    return MeterPage(
+        place, now, meter, serial, model, driver, multiplier, modulus, power, has_relay, period_s,
+        point, unit_id, unit_name(building, unit) if unit else "", account_id, number, customer,
+        available, last_at, last_wh, RelayState(relay),
+        silent=last_at is None or now - last_at > longest, removed_at=removed_at,
+    )  # fmt: skip

@@ -1,0 +1,351 @@
+"""Readings and devices: a register read by a person, held readings decided, a meter exchanged."""
+
+from __future__ import annotations
+
+import csv
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods
+
+from prewatt.access.scope import Actor, may, rehearsal, require
+from prewatt.estate.operations import NewMeter
+from prewatt.ledger.operations import KeyReused, PeriodClosed
+from prewatt.moves import operations as moves
+from prewatt.moves.held import (
+    REASON_MAX,
+    HeldRefused,
+    Released,
+    discard_reading,
+    rehearse_release,
+    release_reading,
+)
+from prewatt.moves.words import (
+    InFuture,
+    MeterSilent,
+    MoveRefused,
+    NameTaken,
+    ReadingEntered,
+    RegisterRefused,
+    TooEarly,
+    UnknownPlace,
+)
+from prewatt.reports.held import HeldPage, HeldRow, MeterPage
+from prewatt.reports.held_query import SHOWS, SORTS, held_list, held_page, meter_page
+from prewatt.reports.lists import Listing
+from prewatt.reports.lists_query import PAGE, PAGE_MAX
+from prewatt.web import clock
+from prewatt.web.console import export
+from prewatt.web.console.asked import Asked, key_of, written_local
+from prewatt.web.console.moves import register_of, said_earliest
+from prewatt.web.console.views import number
+from prewatt.web.session import actor_of
+from prewatt.web.ui import sentences
+
+DRIVERS: Final = ("mqtt_senml",)
+WHY_MAX: Final = 200
+REFERENCE_MAX: Final = 80
+
+
+def held_view(request: HttpRequest) -> HttpResponse:
+    """Readings that wait for a decision, and those that were decided."""
+    found, chosen = _held(request, number(request.GET.get("limit", ""), PAGE, PAGE_MAX))
+    more_url = ""
+    if found.total > len(found.rows):
+        further = {"limit": str(min(len(found.rows) * 4, PAGE_MAX))}
+        more_url = f"/meters/held?{urlencode(chosen | further)}"
+    return render(
+        request,
+        "prewatt/pages/held.html",
+        {
+            "list": found, "place": found.place, "now": found.now, "tab": "held",
+            "filters": urlencode(chosen), "text": chosen["q"], "more_url": more_url, **chosen,
+        },
+    )  # fmt: skip
+
+
+def held_csv(request: HttpRequest) -> HttpResponse:
+    """The same selection as a file for a spreadsheet."""
+    found, _chosen = _held(request, PAGE_MAX)
+    response = HttpResponse(content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = 'attachment; filename="held-readings.csv"'
+    response.write("\ufeff")
+    export.held(csv.writer(response), found)
+    return response
+
+
+def _held(request: HttpRequest, limit: int) -> tuple[Listing[HeldRow], dict[str, str]]:
+    show, sort = request.GET.get("show", ""), request.GET.get("sort", "")
+    chosen = {
+        "q": request.GET.get("q", "").replace("\0", "").strip()[:80],
+        "show": show if show in SHOWS else SHOWS[0],
+        "sort": sort if sort in SORTS else "received",
+    }
+    found = held_list(
+        actor=actor_of(request), now=clock.now(), show=chosen["show"], query=chosen["q"],
+        sort=chosen["sort"], limit=limit,
+    )  # fmt: skip
+    return found, chosen
+
+
+@require_http_methods(["GET", "POST"])
+def case_view(request: HttpRequest, case_id: int) -> HttpResponse:
+    """One held reading: its evidence, what a release would charge, and the decision."""
+    actor, now = actor_of(request), clock.now()
+    page = held_page(actor=actor, case_id=case_id, now=now)
+    if request.method == "GET":
+        return _show_case(request, page, None)
+    require(actor, "mdm.release")
+    asked = Asked(request.POST)
+    reason = asked.line("reason", most=REASON_MAX, needed=True)
+    do = asked.choice("do", ("release", "discard"))
+    if asked.faults:
+        return _show_case(request, page, asked, status=422)
+    decide = release_reading if do == "release" else discard_reading
+    try:
+        decide(actor=actor, case_id=case_id, reason=reason, now=now)
+    except HeldRefused as refused:
+        problem = _held_said(refused)
+        return _show_case(request, page, asked, problem=problem, status=422)
+    return redirect(f"/meters/held/{case_id}")
+
+
+def _held_said(refused: HeldRefused) -> str:
+    if refused.reason == "closed":
+        return _("Somebody has decided about this reading already.")
+    return str(sentences.said(sentences.VERDICT, refused.reason))
+
+
+def _show_case(
+    request: HttpRequest,
+    page: HeldPage,
+    asked: Asked | None,
+    *,
+    problem: str = "",
+    status: int = 200,
+) -> HttpResponse:
+    seen, cannot = _rehearsed(actor_of(request), page)
+    return render(
+        request,
+        "prewatt/pages/held_case.html",
+        {
+            "page": page, "case": page.case, "place": page.place, "now": page.now, "tab": "held",
+            "seen": seen, "cannot": cannot, "problem": problem,
+            "form": asked.values if asked else {}, "faults": asked.faults if asked else {},
+        },
+        status=status,
+    )  # fmt: skip
+
+
+def _rehearsed(actor: Actor, page: HeldPage) -> tuple[Released | None, str]:
+    """What a release would do, or why it cannot; nothing for who may not release."""
+    if page.case.state != "held" or not may(actor, "mdm.release"):
+        return None, ""
+    try:
+        return rehearse_release(actor=actor, case_id=page.case.case_id, now=page.now), ""
+    except HeldRefused as refused:
+        return None, _held_said(refused)
+
+
+@require_http_methods(["GET", "POST"])
+def read_view(request: HttpRequest, meter_id: int) -> HttpResponse:
+    """A register read by a person: what it will charge, then the reading itself."""
+    actor = actor_of(request)
+    require(actor, "mdm.read_manually")
+    page = meter_page(actor=actor, meter_id=meter_id, now=clock.now())
+    if request.method == "GET" or request.POST.get("do") == "edit":
+        asked = Asked(request.POST) if request.method == "POST" else None
+        return _show_read(request, page, asked)
+    asked = Asked(request.POST)
+    at = asked.instant("at", page.place.time_zone)
+    if at is None:
+        asked.faults.setdefault("at", _("Still to be filled in."))
+    value = register_of(asked, "register")
+    reason = asked.line("reason", most=WHY_MAX, needed=True)
+    reference = asked.line("reference", most=REFERENCE_MAX)
+    if asked.faults or at is None:
+        return _show_read(request, page, asked, status=422)
+
+    def enter() -> ReadingEntered:
+        return moves.manual_reading(
+            actor=actor, meter_id=meter_id, value_wh=value, read_at=at, now=page.now,
+            reason=reason, reference=reference,
+        )  # fmt: skip
+
+    try:
+        if request.POST.get("do") == "confirm":
+            entered = enter()
+            after = meter_page(actor=actor, meter_id=meter_id, now=page.now)
+        else:
+            with rehearsal():
+                entered = enter()
+                after = meter_page(actor=actor, meter_id=meter_id, now=page.now)
+    except MoveRefused:
+        problem = _("Nobody pays by this meter, so nothing can be charged.")
+        return _show_read(request, page, asked, problem=problem, status=422)
+    done = request.POST.get("do") == "confirm"
+    return _show_read(request, page, asked, entered=entered, after=after, done=done, value=value)
+
+
+def _show_read(
+    request: HttpRequest,
+    page: MeterPage,
+    asked: Asked | None,
+    *,
+    entered: ReadingEntered | None = None,
+    after: MeterPage | None = None,
+    done: bool = False,
+    value: int = 0,
+    problem: str = "",
+    status: int = 200,
+) -> HttpResponse:
+    defaults = {"at": written_local(page.now, page.place.time_zone)}
+    values = defaults | (asked.values if asked else {})
+    charged = page.available_micro - after.available_micro if after else 0
+    return render(
+        request,
+        "prewatt/pages/read.html",
+        {
+            "page": page, "place": page.place, "now": page.now, "tab": "meters",
+            "form": values, "faults": asked.faults if asked else {}, "problem": problem,
+            "sent": _kept(values), "entered": entered, "after": after, "done": done,
+            "charged_micro": -charged, "value": value,
+        },
+        status=status,
+    )  # fmt: skip
+
+
+@require_http_methods(["GET", "POST"])
+def exchange_view(request: HttpRequest, meter_id: int) -> HttpResponse:
+    """One device away, another in its place; the account goes on."""
+    actor = actor_of(request)
+    require(actor, "estate.write")
+    page = meter_page(actor=actor, meter_id=meter_id, now=clock.now())
+    if request.method == "GET" or request.POST.get("do") == "edit":
+        asked = Asked(request.POST) if request.method == "POST" else None
+        return _show_exchange(request, page, asked)
+    asked = Asked(request.POST)
+    at = closing = None
+    if asked.choice("how", ("meter", "typed")) != "meter":
+        at = asked.instant("at", page.place.time_zone)
+        if at is None:
+            asked.faults.setdefault("at", _("Still to be filled in."))
+        closing = register_of(asked, "closing")
+    new = _new_meter(asked)
+    opening = register_of(asked, "opening")
+    if asked.faults:
+        return _show_exchange(request, page, asked, status=422)
+    key, sure = key_of(request), request.POST.get("do") == "confirm"
+
+    def exchange(under: str) -> MeterPage:
+        done = moves.exchange_meter(
+            actor=actor, meter_id=meter_id, closing_wh=closing, new_meter=new, opening_wh=opening,
+            at=at, key=under, now=page.now,
+        )  # fmt: skip
+        return meter_page(actor=actor, meter_id=done.new_meter_id, now=page.now)
+
+    try:
+        if sure:
+            after = exchange(key)
+            return redirect(f"/units/{after.unit_id}?exchanged={after.meter_id}")
+        with rehearsal():
+            after = exchange(f"look:{key}")
+    except (MoveRefused, PeriodClosed, KeyReused) as refused:
+        problem = _exchange_said(asked, page, refused)
+        return _show_exchange(request, page, asked, problem=problem, status=422)
+    return _show_exchange(request, page, asked, after=after, closing=closing, opening=opening)
+
+
+def _new_meter(asked: Asked) -> NewMeter:
+    power = asked.thousandths("max_power")
+    if power is None:
+        asked.faults.setdefault("max_power", _("Still to be filled in."))
+    elif power == 0:
+        asked.faults["max_power"] = _("This must be more than zero.")
+    return NewMeter(
+        serial=asked.line("serial", most=32, needed=True),
+        model=asked.line("model", most=60),
+        driver=asked.choice("driver", DRIVERS),
+        multiplier=asked.whole("multiplier", least=1, most=100_000),
+        max_power_w=power or 1,
+        has_relay=bool(asked.text("has_relay")),
+        expected_period_s=asked.whole("period", least=1, most=1_440) * 60,
+    )
+
+
+def _exchange_said(asked: Asked, page: MeterPage, refused: Exception) -> str:
+    """Put a refusal beside its field, or return what the form as a whole is told."""
+    if isinstance(refused, TooEarly):
+        asked.faults["at"] = said_earliest(refused, page.place.time_zone)
+    elif isinstance(refused, InFuture):
+        asked.faults["at"] = _("That has not come yet. Write it down when it has happened.")
+    elif isinstance(refused, PeriodClosed):
+        asked.faults["at"] = _("The books of that day are closed.")
+    elif isinstance(refused, NameTaken):
+        asked.faults["serial"] = _("There is a meter with this serial already.")
+    elif isinstance(refused, RegisterRefused):
+        field = "closing" if refused.serial == page.serial else "opening"
+        asked.faults[field] = str(sentences.said(sentences.VERDICT, refused.verdict))
+    elif isinstance(refused, MeterSilent):
+        asked.faults["how"] = _("The old meter is silent. Read its register and write it down.")
+    elif isinstance(refused, UnknownPlace):
+        return _("This meter has been taken away already.")
+    elif isinstance(refused, KeyReused):
+        return _("This form was already used. Look at the unit before you do it again.")
+    else:
+        return str(refused)
+    return ""
+
+
+def _show_exchange(
+    request: HttpRequest,
+    page: MeterPage,
+    asked: Asked | None,
+    *,
+    after: MeterPage | None = None,
+    closing: int | None = None,
+    opening: int = 0,
+    problem: str = "",
+    status: int = 200,
+) -> HttpResponse:
+    defaults = {
+        "how": "typed" if page.silent else "meter",
+        "at": written_local(page.now, page.place.time_zone),
+        "driver": page.driver,
+        "model": page.model,
+        "multiplier": str(page.multiplier),
+        "max_power": _kilowatts(page.max_power_w),
+        "period": str(max(page.expected_period_s // 60, 1)),
+        "has_relay": "1" if page.has_relay and asked is None else "",
+        "opening": "0",
+    }
+    values = defaults | (asked.values if asked else {})
+    return render(
+        request,
+        "prewatt/pages/exchange.html",
+        {
+            "page": page, "place": page.place, "now": page.now, "tab": "meters",
+            "form": values, "faults": asked.faults if asked else {}, "problem": problem,
+            "sent": _kept(values), "after": after, "key": key_of(request),
+            "closing": page.last_wh if closing is None else closing, "opening": opening,
+            "drivers": [(each, each) for each in DRIVERS],
+        },
+        status=status,
+    )  # fmt: skip
+
+
+def _kilowatts(watts: int) -> str:
+    whole, part = divmod(watts, 1000)
+    return f"{whole}.{part:03d}".rstrip("0").rstrip(".")
+
+
+def _kept(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a look hands on to its confirmation."""
+    return sorted(
+        (name, text)
+        for name, text in values.items()
+        if name not in ("csrfmiddlewaretoken", "do", "key")
+    )

@@ -1,0 +1,80 @@
+"""Held readings: released into the books on a person's word, or discarded, and never in by the back door."""
+
+from __future__ import annotations
+
+import pytest
+from tests.estate.tables import NOW
+from tests.moves.world import PRICE_MICRO_PER_WH, World, charged_wh, hours, rows, snapshot, world
+
+from prewatt.access.models import Duty
+from prewatt.access.scope import Actor, PermissionRefused
+from prewatt.core.vee import Verdict
+from prewatt.moves.held import HeldRefused, discard_reading, rehearse_release, release_reading
+
+
+@pytest.fixture
+def here(database: str) -> World:
+    return world()
+
+
+def _case() -> int:
+    return int(rows("SELECT max(case_id) FROM vee_case WHERE state = 'held'")[0][0])
+
+
+def test_what_a_meter_can_hardly_have_counted_is_charged_on_a_persons_word_only(
+    here: World,
+) -> None:
+    assert here.read("M-101", hours(1), 900_000) is Verdict.IMPLAUSIBLE
+    case, account = _case(), here.accounts["1001"]
+    before = snapshot()
+    seen = rehearse_release(actor=here.administrator, case_id=case, now=NOW)
+    assert snapshot() == before and charged_wh(account) == 0
+    done = release_reading(actor=here.administrator, case_id=case, reason="Load test", now=NOW)
+    assert done == seen and done.charged_micro == 899_000 * PRICE_MICRO_PER_WH
+    assert charged_wh(account) == 899_000
+    assert rows("SELECT state, closed_by, close_reason FROM vee_case") == [
+        ("released", here.administrator.code, "Load test")
+    ]
+    # The watermark has moved: the next reading goes on from there.
+    assert here.read("M-101", hours(2), 900_500) is Verdict.ACCEPTED
+    with pytest.raises(HeldRefused) as twice:
+        release_reading(actor=here.administrator, case_id=case, reason="Again", now=NOW)
+    assert twice.value.reason == "closed"
+    assert charged_wh(account) == 899_500
+
+
+def test_a_register_that_runs_backwards_is_never_released(here: World) -> None:
+    here.read("M-101", hours(1), 2_000)
+    assert here.read("M-101", hours(2), 1_500) is Verdict.BACKWARDS
+    case, before = _case(), snapshot()
+    with pytest.raises(HeldRefused) as refused:
+        release_reading(actor=here.administrator, case_id=case, reason="I say so", now=NOW)
+    assert refused.value.reason == "mdm.vee.backwards" and snapshot() == before
+    discard_reading(actor=here.administrator, case_id=case, reason="Misread", now=NOW)
+    assert rows("SELECT state, close_reason FROM vee_case") == [("discarded", "Misread")]
+    assert charged_wh(here.accounts["1001"]) == 1_000
+
+
+def test_a_reason_is_needed_and_printable(here: World) -> None:
+    here.read("M-101", hours(1), 900_000)
+    for reason in ("", "   ", "x" * 201, "a\nb"):
+        for decide in (release_reading, discard_reading):
+            with pytest.raises(HeldRefused) as refused:
+                decide(actor=here.administrator, case_id=_case(), reason=reason, now=NOW)
+            assert refused.value.reason == "no_reason"
+
+
+@pytest.mark.parametrize("duty", [Duty.OPERATOR, Duty.AUDITOR])
+def test_only_an_administrator_decides_and_at_their_own_property(here: World, duty: Duty) -> None:
+    here.read("M-101", hours(1), 900_000)
+    case, before = _case(), snapshot()
+    outsider = Actor("user:9", Duty.ADMINISTRATOR, (here.property_id + 1,))
+    for decide in (release_reading, discard_reading):
+        with pytest.raises(PermissionRefused):
+            decide(
+                actor=Actor("user:8", duty, (here.property_id,)), case_id=case, reason="r", now=NOW
+            )
+        with pytest.raises(HeldRefused) as refused:
+            decide(actor=outsider, case_id=case, reason="r", now=NOW)
+        assert refused.value.reason == "unknown"
+    assert snapshot() == before

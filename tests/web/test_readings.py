@@ -1,0 +1,153 @@
+"""Readings and devices by the pages: what it charges is seen before, and who may not is not offered it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.utils.html import escape
+
+from fernmoor import Fernmoor
+
+METER = {
+    "how": "meter", "serial": "NEW-1", "opening": "12.5", "model": "S2", "driver": "mqtt_senml",
+    "multiplier": "1", "max_power": "25", "period": "15", "has_relay": "1", "key": "x",
+}  # fmt: skip
+
+
+@pytest.fixture
+def settled(fernmoor: Fernmoor, as_owner: Callable[..., Any]) -> Fernmoor:
+    """The property with one account whose figures agree."""
+    with as_owner(fernmoor):
+        fernmoor.settle("N-305")
+    return fernmoor
+
+
+def _plain(response: Any) -> str:
+    """The words of a page without its tags."""
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", response.content.decode()))
+
+
+def _read(place: Fernmoor, kwh: str, **more: str) -> dict[str, str]:
+    return {"register": kwh, "at": "2026-11-17T14:30", "reason": "Display is dark"} | more
+
+
+def test_a_reading_is_seen_then_in_the_books(
+    settled: Fernmoor, sign_in: Callable[..., Any]
+) -> None:
+    client, meter = sign_in(settled, "operator"), settled.meters["N-305"]
+    last, where = settled.register("N-305"), f"/meters/{meter}/read"
+    wish = _read(settled, f"{(last + 300) / 1000:.3f}", reference="IMG-7")
+    look = _plain(client.post(where, wish | {"do": "look"}))
+    assert "Accepted." in look and "−€" in look and "Enter" in look
+    assert settled.register("N-305") == last
+    done = _plain(client.post(where, wish | {"do": "confirm"}))
+    assert "is in the books" in done and settled.register("N-305") == last + 300
+    assert settled.audited("mdm.reading.entered") == [("Display is dark", "IMG-7")]
+    for wrong, beside in (
+        ({"register": "-1"}, "Write the register in kWh"),
+        ({"register": ""}, "Still to be filled in."),
+        ({"reason": " "}, "Still to be filled in."),
+        ({"at": "yesterday"}, "Write date and time"),
+    ):
+        refused = client.post(where, wish | wrong | {"do": "confirm"})
+        assert refused.status_code == 422 and escape(beside) in refused.content.decode(), wrong
+    assert client.get(f"/meters/{meter}/exchange").status_code == 403
+    assert sign_in(settled, "auditor").get(where).status_code == 403
+
+
+def test_an_unbelievable_reading_is_held_then_released_or_discarded_with_a_reason(
+    settled: Fernmoor, sign_in: Callable[..., Any]
+) -> None:
+    client, meter = sign_in(settled), settled.meters["N-305"]
+    where, last = f"/meters/{meter}/read", settled.register("N-305")
+    before = client.get("/meters/held.csv").content.decode("utf-8-sig").count("\n")
+    for kwh in (f"{last // 1000 + 900}", f"{last // 1000 - 5}"):
+        held = _plain(client.post(where, _read(settled, kwh) | {"do": "confirm"}))
+        assert "is held" in held and "until an administrator decides" in held
+    listed = client.get("/meters/held?sort=reason").content.decode()
+    cases = re.findall(r'data-row="(\d+)"', listed)
+    lines = list(
+        csv.reader(io.StringIO(client.get("/meters/held.csv").content.decode("utf-8-sig")))
+    )
+    assert len(lines) == before + 2
+    much, less = (
+        next(each for each in cases if said in _plain(client.get(f"/meters/held/{each}")))
+        for said in ("more than the meter can have counted", "lower than the last register")
+    )
+    page = _plain(client.get(f"/meters/held/{much}"))
+    assert "Most that the meter can carry 25 kW" in page and "Release 4410" in page
+    assert "It cannot be released." in _plain(client.get(f"/meters/held/{less}"))
+    for do in ("release", "discard"):
+        silent = client.post(f"/meters/held/{much}", {"do": do, "reason": ""})
+        assert silent.status_code == 422 and "Still to be filled in." in silent.content.decode()
+    refused = client.post(f"/meters/held/{less}", {"do": "release", "reason": "I say so"})
+    assert refused.status_code == 422 and "Nothing was decided." in refused.content.decode()
+    for case, do, said in ((much, "release", "Released"), (less, "discard", "Discarded")):
+        done = client.post(f"/meters/held/{case}", {"do": do, "reason": "Checked on site"})
+        assert done.status_code == 302
+        assert f"{said} By Ines Halvard" in _plain(client.get(done["Location"]))
+        again = client.post(f"/meters/held/{case}", {"do": "discard", "reason": "Again"})
+        assert again.status_code == 422 and "already" in again.content.decode()
+    assert settled.register("N-305") == (last // 1000 + 900) * 1000
+    assert "Checked on site" in client.get("/meters/held.csv?show=closed").content.decode()
+
+
+def test_a_meter_is_exchanged_and_the_balance_goes_on(
+    settled: Fernmoor, sign_in: Callable[..., Any]
+) -> None:
+    client, meter = sign_in(settled), settled.meters["N-305"]
+    where, unit = f"/meters/{meter}/exchange", settled.units["N-305"]
+    look = _plain(client.post(where, METER | {"do": "look"}))
+    assert "put NEW-1 in its place?" in look and look.count("€5.96") == 3
+    assert "NEW-1" not in client.get(f"/units/{unit}").content.decode()
+    for wrong, beside in (
+        ({"serial": ""}, "Still to be filled in."),
+        ({"serial": "44102001"}, "There is a meter with this serial already."),
+        ({"opening": "9999999"}, "more than the meter can have counted"),
+        ({"multiplier": "0"}, "Write a whole number from 1"),
+        ({"max_power": "0"}, "This must be more than zero."),
+        ({"driver": "carrier pigeon"}, "Choose one of these."),
+        ({"how": "typed", "at": "2026-11-02T10:00", "closing": "1"}, "Energy is charged up to"),
+        ({"how": "typed", "at": "2026-11-18T10:00", "closing": "1"}, "That has not come yet."),
+        ({"how": "typed", "at": "2026-11-17T14:30", "closing": "1"}, "lower than the last"),
+    ):
+        for do in ("look", "confirm"):
+            refused = client.post(where, METER | wrong | {"do": do})
+            assert refused.status_code == 422, wrong
+            assert escape(beside) in refused.content.decode(), wrong
+            assert "Nothing was exchanged." in refused.content.decode()
+    done = client.post(where, METER | {"do": "confirm"})
+    assert done.status_code == 302
+    page = _plain(client.get(done["Location"]))
+    assert "Meter NEW-1 counts here since" in page and "taken away" in page
+    # The same form again is the same exchange; another one finds the device gone.
+    assert client.post(where, METER | {"do": "confirm"})["Location"] == done["Location"]
+    gone = client.post(where, METER | {"do": "confirm", "key": "y", "serial": "NEW-2"})
+    assert gone.status_code == 422 and "taken away already" in gone.content.decode()
+    assert "was taken away" in client.get(where).content.decode()
+
+
+def test_anothers_meters_and_readings_do_not_exist(
+    settled: Fernmoor, sign_in: Callable[..., Any], as_owner: Callable[..., Any]
+) -> None:
+    with as_owner(settled):
+        away = settled.another("Elsewhere")
+        settled.grant("auditor", away, "administrator")
+    meter = settled.meters["N-305"]
+    sign_in(settled).post(f"/meters/{meter}/read", _read(settled, "9") | {"do": "confirm"})
+    client = sign_in(settled, "auditor")
+    client.post("/property/switch", {"property": away})
+    case = settled.held_case()
+    for page in (f"/meters/{meter}/read", f"/meters/{meter}/exchange", f"/meters/held/{case}"):
+        assert client.get(page).status_code == 404, page
+    assert client.post(f"/meters/held/{case}", {"do": "discard", "reason": "r"}).status_code == 404
+    for duty in ("operator", "auditor"):
+        held = sign_in(settled, duty)
+        assert "Discard" not in held.get(f"/meters/held/{case}").content.decode()
+        sent = held.post(f"/meters/held/{case}", {"do": "discard", "reason": "r"})
+        assert sent.status_code == 403
