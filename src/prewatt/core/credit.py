@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from prewatt.core.cut_window import CutWindow, is_open, next_open_at_us
@@ -217,6 +217,24 @@ def decide_connection(state: SupplyState, policy: SupplyPolicy) -> Decision:
     elif shortfall > 0:
         outcome, reason = Outcome.STAY_CUT, Reason.BALANCE_BELOW_RECONNECT
     return Decision(outcome, reason, (), False, None, shortfall)
+
+
+def decide_departed(
+    state: SupplyState, wanted: RelayState, policy: SupplyPolicy, now_us: int
+) -> Decision:
+    """Decide about a relay that stands otherwise than was decided, whoever or whatever moved it.
+
+    One that is closed and should be open is decided like any supply: it is cut again only through
+    all gates. One that is open and should be closed is closed at once, whatever the balance, unless a
+    cut is due by all gates anyway: nobody decided that these people should be in the dark.
+    """
+    if wanted is RelayState.OPEN:
+        return decide_supply(state, policy, now_us)
+    supplied = replace(state, relay=RelayState.CLOSED, standing_order=None)
+    due = decide_supply(supplied, policy, now_us)
+    if due.outcome is Outcome.CUT:
+        return due
+    return replace(due, outcome=Outcome.CONNECT, reason=Reason.RELAY_DEPARTED, would_have=False)
 
 
 def connect_shortfall_micro(state: SupplyState, policy: SupplyPolicy) -> int:

@@ -178,6 +178,22 @@ def retry_delay_s(attempts: int, policy: OrderPolicy) -> int:
     return min(policy.first_retry_s << doublings, policy.longest_retry_s)
 
 
+#: A cut that does not last is not worth a storm: it is made again at most so often.
+_LONGEST_CUT_WAIT_S: Final = 3_600
+
+
+def departure_wait_s(kind: OrderKind, times: int, policy: OrderPolicy) -> int:
+    """Return how long after the last order a relay that departed again is left alone.
+
+    ``times`` counts the orders that put it right within a day. The first is made at once.
+    """
+    if times == 0:
+        return 0
+    wait_s = policy.first_retry_s << min(2 * (times - 1), 32)
+    is_cut = kind is OrderKind.DISCONNECT
+    return min(wait_s, _LONGEST_CUT_WAIT_S if is_cut else policy.longest_retry_s)
+
+
 def is_due(order: Order, now_us: int) -> bool:
     """Say whether a command for this order should go out now."""
     if order.is_final or order.next_try_at_us is None or has_expired(order, now_us):

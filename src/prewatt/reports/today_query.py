@@ -237,6 +237,7 @@ def _needs(property_id: int, units: Sequence[UnitNow], now: datetime) -> tuple[N
             for unit in units
             if unit.tamper_since is not None
         ),
+        *_meter_alerts(property_id, units),
         *_held_readings(property_id, names),
         *_not_delivered(property_id, names),
         *_brake(property_id),
@@ -285,6 +286,30 @@ def _silent(units: Sequence[UnitNow], now: datetime) -> list[Need]:
             )
         )
     return needs[:3]
+
+
+def _meter_alerts(property_id: int, units: Sequence[UnitNow]) -> list[Need]:
+    """Relays that stand otherwise than was decided, people in the dark first; then strange answers."""
+    found = rows(
+        """SELECT substr(subject, 7)::bigint, opened_at,
+                  CASE WHEN code = 'meter.foreign_answer' THEN %s
+                       WHEN detail ->> 'wanted' = 'closed' THEN %s ELSE %s END
+           FROM alert WHERE property_id = %s AND closed_at IS NULL
+             AND code IN ('supply.relay_departed', 'meter.foreign_answer')""",
+        [
+            NeedKind.FOREIGN_ANSWER.value, NeedKind.RELAY_OPEN.value, NeedKind.RELAY_CLOSED.value,
+            property_id,
+        ],
+    )  # fmt: skip
+    by_meter = {unit.meter_id: unit for unit in units}
+    kinds = list(NeedKind)
+    return [
+        Need(f"{kind}-{meter}", NeedKind(kind), at, unit.name, unit.account_id)
+        for meter, at, kind in sorted(
+            found, key=lambda row: (kinds.index(NeedKind(row[2])), row[1])
+        )
+        if (unit := by_meter.get(meter)) is not None
+    ]
 
 
 def _held_readings(property_id: int, names: dict[int, str]) -> list[Need]:

@@ -26,7 +26,7 @@ from prewatt.core.credit import (
     SupplyState,
     Warnings,
     decide_brake,
-    decide_disconnection,
+    decide_departed,
     decide_supply,
 )
 from prewatt.core.levels import (
@@ -36,7 +36,7 @@ from prewatt.core.levels import (
     next_watch_below_micro,
     rearm_after_credit,
 )
-from prewatt.core.orders import new_order
+from prewatt.core.orders import departure_wait_s, new_order
 from prewatt.core.vocabulary import (
     Gate,
     LevelKind,
@@ -189,6 +189,76 @@ def decide_after_expiry(*, account_ids: Sequence[int], now: datetime) -> None:
     _decide(account_ids, now, trigger="expiry", is_live=True)
 
 
+def put_right_departed(
+    *, actor: Actor, now: datetime, woken: Sequence[int] = (), everything: bool = False
+) -> dict[int, datetime]:
+    """Decide again about relays that read otherwise than is wanted, and call a person to each.
+
+    ``woken`` are properties where a relay turned; ``everything`` looks at all, lest a bell be missed.
+    A relay is left alone while an order of its meter is under way, for a moment after one has ended,
+    and the longer the more often it was put right within a day. Returns, by property, when a relay
+    that was left alone is to be looked at.
+    """
+    require(actor, "supply.decide")
+    places = None if everything else woken
+    with scope(actor):
+        for property_id, subject in queries.departures_ended(property_ids=places):
+            close_alert(property_id=property_id, code=_DEPARTED, subject=subject, now=now)
+        found = queries.departed(now=now, property_ids=places, limit=CHUNK)
+    if not found:
+        return {}
+    accounts = sorted({each.account_id for each in found})
+    later: dict[int, datetime] = {}
+    with scope(actor):
+        lock_accounts(accounts)
+        # Once more under the locks: a recharge may have changed what is wanted.
+        found = queries.departed(now=now, account_ids=accounts, limit=CHUNK)
+        rules = queries.rules(sorted({each.property_id for each in found}), now)
+        ready = []
+        for each in found:
+            at = _to_put_right_at(each, rules[each.property_id], now)
+            if at <= now:
+                ready.append(each)
+            elif not each.is_held:
+                later[each.property_id] = min(at, later.get(each.property_id, at))
+        _tell_departed(ready, now)
+        open_case = [each for each in ready if not each.is_held]
+        _decide(
+            sorted({each.account_id for each in open_case}),
+            now,
+            trigger="relay",
+            is_live=True,
+            meter_ids=[each.meter_id for each in open_case],
+        )
+    return later
+
+
+_DEPARTED: Final = "supply.relay_departed"
+
+
+def _to_put_right_at(each: queries.Departed, rules: Rules, now: datetime) -> datetime:
+    kind = OrderKind.CONNECT if each.wanted is RelayState.CLOSED else OrderKind.DISCONNECT
+    at = now
+    if each.finished_at is not None:
+        at = max(at, each.finished_at + timedelta(seconds=rules.order.settle_s))
+    if each.tried_at is not None:
+        wait_s = departure_wait_s(kind, each.times, rules.order)
+        at = max(at, each.tried_at + timedelta(seconds=wait_s))
+    return at
+
+
+def _tell_departed(found: Sequence[queries.Departed], now: datetime) -> None:
+    for each in found:
+        raise_alert(
+            property_id=each.property_id,
+            code=_DEPARTED,
+            subject=f"meter:{each.meter_id}",
+            detail={"wanted": each.wanted.word, "read_at_us": instant_us(each.read_at)},
+            now=now,
+            refresh=False,
+        )
+
+
 def look_again(*, actor: Actor, account_ids: Sequence[int], now: datetime) -> None:
     """Look at accounts whose levels in days may have moved, for instance after posting."""
     require(actor, "supply.decide")
@@ -198,11 +268,17 @@ def look_again(*, actor: Actor, account_ids: Sequence[int], now: datetime) -> No
 
 
 def _decide(
-    account_ids: Sequence[int], now: datetime, *, trigger: str, is_live: bool
+    account_ids: Sequence[int],
+    now: datetime,
+    *,
+    trigger: str,
+    is_live: bool,
+    meter_ids: Sequence[int] | None = None,
 ) -> list[Case]:
+    """Decide accounts; with ``meter_ids`` about these of their relays only."""
     assert connection.in_atomic_block, "a decision belongs to the transaction that caused it"
     cases = _cases(account_ids, now, trigger=trigger, is_live=is_live)
-    decided = _decisions(cases, now, trigger)
+    decided = _decisions(cases, now, trigger, meter_ids)
     stored = {
         case.standing.account_id: (case, decided[case.standing.account_id])
         for case in cases
@@ -236,7 +312,9 @@ def _case(standing: Standing, rules: Rules, now: datetime, *, trigger: str, is_l
     if read_us is not None:
         age_us = instant_us(now) - read_us
         is_live = is_live and age_us <= rules.supply.freshness_s * 1_000_000
-    as_of = now if is_live or read_us is None else utc_datetime(read_us)
+    # Of a relay that departed it is asked now, however old the readings are.
+    is_now = is_live or read_us is None or trigger == "relay"
+    as_of = now if is_now or read_us is None else utc_datetime(read_us)
     real, would = standing.fired_mask, standing.would_mask
     result = evaluate_levels(*case.amounts, rules.levels, real if is_live else real | would)
     mask = result.fired_mask
@@ -274,14 +352,14 @@ def _case_after_credit(case: Case, now: datetime) -> Case:
 
 
 def _decisions(
-    cases: Sequence[Case], now: datetime, trigger: str
+    cases: Sequence[Case], now: datetime, trigger: str, meter_ids: Sequence[int] | None
 ) -> dict[int, tuple[Decision, Wiring]]:
     """Decide every account whose supply is in question; the rest only had a level to look at."""
     asked = [case for case in cases if _is_in_question(case, trigger)]
     if not asked:
         return {}
     ids = [case.standing.account_id for case in asked]
-    wirings = queries.wirings(ids, now)
+    wirings = queries.wirings(ids, now, meter_ids)
     since = {
         case.standing.account_id: case.low_since
         for case in asked
@@ -302,17 +380,24 @@ def _decisions(
             _warnings_of(case, delivery),
             Brake(on=brakes.get(case.standing.property_id) is not None),
         )
-        decision = decide_supply(states[key], case.rules.supply, instant_us(now))
-        decided[key] = (decision, wirings[key])
+        decided[key] = (_judged(case, states[key], now, trigger), wirings[key])
     for key in _beyond_brake(by_id, decided, now):
         braked = replace(states[key], brake=Brake(on=True, room=0))
-        decision = decide_disconnection(braked, by_id[key].rules.supply, instant_us(now))
-        decided[key] = (decision, wirings[key])
+        decided[key] = (_judged(by_id[key], braked, now, trigger), wirings[key])
     return decided
+
+
+def _judged(case: Case, state: SupplyState, now: datetime, trigger: str) -> Decision:
+    if trigger == "relay":
+        wanted = case.standing.desired
+        return decide_departed(state, wanted, case.rules.supply, instant_us(now))
+    return decide_supply(state, case.rules.supply, instant_us(now))
 
 
 def _is_in_question(case: Case, trigger: str) -> bool:
     standing = case.standing
+    if trigger == "relay":
+        return True
     if not case.is_live and standing.held and standing.closed_gates == 1 << Gate.READING_FRESH:
         # Only the age of its readings stands between it and a cut: the would-have order has been
         # stored, and more old readings can say nothing new.
@@ -376,7 +461,7 @@ def _beyond_brake(
         wanted = sorted(
             cuts[property_id], key=lambda key: (cases[key].standing.available_micro, key)
         )
-        room = _room_for_cuts(property_id, cases[wanted[0]].rules, now)
+        room = _room_for_cuts(property_id, wanted, cases[wanted[0]].rules, now)
         if len(wanted) <= room:
             continue
         stopped += wanted[room:]
@@ -384,7 +469,10 @@ def _beyond_brake(
     return stopped
 
 
-def _room_for_cuts(property_id: int, rules: Rules, now: datetime) -> int:
+def _room_for_cuts(property_id: int, wanted: Sequence[int], rules: Rules, now: datetime) -> int:
+    """How many accounts may be cut now. One that is cut again is still one: a relay that somebody turns
+    back shall not stop the cuts of a whole property.
+    """
     since = now - timedelta(seconds=rules.brake.window_s)
     with connection.cursor() as cursor:
         cursor.execute(
@@ -398,10 +486,11 @@ def _room_for_cuts(property_id: int, rules: Rules, now: datetime) -> int:
             # No policy row, no way to put a brake on: such a property cuts nobody.
             return 0
         cursor.execute(
-            """SELECT (extract(epoch FROM decided_at) * 1000000)::bigint FROM supply_decision
+            """SELECT (extract(epoch FROM max(decided_at)) * 1000000)::bigint FROM supply_decision
                WHERE property_id = %s AND decided_at > %s AND outcome = %s AND NOT would_have
-               ORDER BY decided_at""",
-            [property_id, row[1], Outcome.CUT.value],
+                 AND account_id <> ALL(%s)
+               GROUP BY account_id ORDER BY 1""",
+            [property_id, row[1], Outcome.CUT.value, list(wanted)],
         )
         recent = [each[0] for each in cursor.fetchall()]
         cursor.execute(
@@ -528,7 +617,9 @@ def _standing_row(case: Case, decision: Decision | None) -> tuple[Any, ...]:
     desired, last = before.desired, (before.outcome, before.reason, before.closed_gates)
     held, reconsider_at = before.held and case.is_exhausted, None
     if decision is not None:
-        held = decision.outcome is Outcome.HOLD
+        # Who is connected without money, because nobody decided the cut, waits for one like any other.
+        is_owed = decision.outcome is Outcome.CONNECT and case.is_exhausted
+        held = decision.outcome is Outcome.HOLD or is_owed
         reconsider_at = _moment(decision.reconsider_at_us) if held else None
         last = (decision.outcome.value, decision.reason.value, _closed_mask(decision))
         if decision.outcome is Outcome.CUT:

@@ -148,8 +148,94 @@ def _compiled(
     )
 
 
-def wirings(account_ids: Sequence[int], now: datetime) -> dict[int, Wiring]:
+@dataclass(frozen=True, slots=True)
+class Departed:
+    """A relay that reads otherwise than is wanted while no order of its meter is under way.
+
+    ``finished_at`` is when the last order of a day ended, ``times`` how many of those were made to put
+    the relay right, ``tried_at`` when the last of them was decided. ``is_held`` says that it is closed
+    and its cut is held: that is decided again by itself.
+    """
+
+    account_id: int
+    property_id: int
+    meter_id: int
+    wanted: RelayState
+    read_at: datetime
+    finished_at: datetime | None
+    times: int
+    tried_at: datetime | None
+    is_held: bool
+
+
+def departed(
+    *,
+    now: datetime,
+    property_ids: Sequence[int] | None = None,
+    account_ids: Sequence[int] | None = None,
+    limit: int,
+) -> list[Departed]:
+    """Return relays that departed, in account order; None asks for every property, every account."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT s.account_id, s.property_id, l.meter_id, s.desired, l.relay_read_at,
+                      recent.finished_at, recent.times, recent.tried_at, s.held AND l.relay = 1
+               FROM meter_link l
+               JOIN meter m ON m.id = l.meter_id AND m.has_relay
+               JOIN meter_assignment ma
+                 ON ma.meter_id = l.meter_id AND ma.period @> %(now)s::timestamptz
+               JOIN supply_state s ON s.account_id = ma.account_id
+               CROSS JOIN LATERAL (
+                   SELECT max(o.finished_at) AS finished_at,
+                          count(*) FILTER (WHERE d.trigger = 'relay') AS times,
+                          max(o.decided_at) FILTER (WHERE d.trigger = 'relay') AS tried_at
+                   FROM supply_order o JOIN supply_decision d ON d.id = o.decision_id
+                   WHERE o.account_id = s.account_id AND o.meter_id = l.meter_id
+                     AND NOT d.would_have AND o.decided_at > %(now)s - interval '1 day') recent
+               WHERE l.relay IN (1, 2) AND l.relay <> s.desired
+                 AND (%(places)s::bigint[] IS NULL OR l.property_id = ANY(%(places)s))
+                 AND (%(accounts)s::bigint[] IS NULL OR s.account_id = ANY(%(accounts)s))
+                 AND NOT EXISTS (SELECT FROM supply_order o
+                                 WHERE o.meter_id = l.meter_id AND o.state IN (1, 2, 3))
+               ORDER BY s.account_id, l.meter_id LIMIT %(limit)s""",
+            {
+                "now": now,
+                "places": None if property_ids is None else list(property_ids),
+                "accounts": None if account_ids is None else list(account_ids),
+                "limit": limit,
+            },
+        )
+        return [
+            Departed(row[0], row[1], row[2], RelayState(row[3]), *row[4:])
+            for row in cursor.fetchall()
+        ]
+
+
+def departures_ended(*, property_ids: Sequence[int] | None) -> list[tuple[int, str]]:
+    """Return property and subject of open alerts about relays that read as wanted again."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT a.property_id, a.subject FROM alert a
+               WHERE a.code = 'supply.relay_departed' AND a.closed_at IS NULL
+                 AND (%(places)s::bigint[] IS NULL OR a.property_id = ANY(%(places)s))
+                 AND NOT EXISTS (
+                     SELECT FROM meter_link l
+                     JOIN meter_assignment ma ON ma.meter_id = l.meter_id AND upper_inf(ma.period)
+                     JOIN supply_state s ON s.account_id = ma.account_id
+                     WHERE a.subject = 'meter:' || l.meter_id
+                       AND l.relay IN (1, 2) AND l.relay <> s.desired)
+               ORDER BY a.property_id, a.subject""",
+            {"places": None if property_ids is None else list(property_ids)},
+        )
+        return [(row[0], row[1]) for row in cursor.fetchall()]
+
+
+def wirings(
+    account_ids: Sequence[int], now: datetime, meter_ids: Sequence[int] | None = None
+) -> dict[int, Wiring]:
     """Return relays and live orders of accounts; an account without a relay is left out.
+
+    With ``meter_ids`` only these meters are looked at.
 
     Several meters count as open only when all are, so that a cut that is half done is still due;
     and a live disconnect among them wins, so that a recharge always takes it back.
@@ -166,8 +252,9 @@ def wirings(account_ids: Sequence[int], now: datetime) -> dict[int, Wiring]:
                LEFT JOIN supply_order o ON o.meter_id = ma.meter_id
                     AND o.state IN (1, 2, 3) AND o.kind IN (1, 2)
                WHERE ma.account_id = ANY(%s) AND ma.period @> %s::timestamptz
+                 AND (%s::bigint[] IS NULL OR ma.meter_id = ANY(%s))
                GROUP BY ma.account_id""",
-            [list(account_ids), now],
+            [list(account_ids), now, *[None if meter_ids is None else list(meter_ids)] * 2],
         )
         return {
             row[0]: Wiring(

@@ -1,8 +1,8 @@
-"""What the worker does for supply: held cuts whose gate opened, orders that grew old.
+"""What the worker does for supply: held cuts whose gate opened, orders that grew old, relays that departed.
 
 The worker calls `tick` whenever ``supply_due`` rings (with the properties that rang), and at least
 once a second, since a gate of time opens without a bell. `SWEEP` apart, it also looks at everything
-that is held, so that a bell missed while it was down costs a minute and no more.
+that is held and at every relay, so that a bell missed while it was down costs a minute and no more.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from prewatt.access.scope import Actor
-from prewatt.supply.operations import reconsider_due
+from prewatt.supply.operations import put_right_departed, reconsider_due
 from prewatt.supply.orders import OrderBook
 
 #: The database channels after which `tick` should run at once.
@@ -28,6 +28,8 @@ class SupplyTask:
         self._actor = actor
         self._orders = OrderBook(actor)
         self._swept_at: datetime | None = None
+        #: By property, when a relay that departed and was left alone for now is to be looked at.
+        self._look_at: dict[int, datetime] = {}
 
     def tick(self, *, now: datetime, woken: Sequence[int] = ()) -> int:
         """Expire orders, decide held accounts again; returns how many accounts were looked at."""
@@ -35,4 +37,16 @@ class SupplyTask:
         sweep = self._swept_at is None or now - self._swept_at >= SWEEP
         if sweep:
             self._swept_at = now
-        return reconsider_due(actor=self._actor, now=now, woken=woken, everything=sweep)
+        looked = reconsider_due(actor=self._actor, now=now, woken=woken, everything=sweep)
+        self._put_right(now, woken, everything=sweep)
+        return looked
+
+    def _put_right(self, now: datetime, woken: Sequence[int], *, everything: bool) -> None:
+        waited = {place for place, at in self._look_at.items() if at <= now}
+        if not (everything or woken or waited):
+            return
+        later = put_right_departed(
+            actor=self._actor, now=now, woken=sorted({*woken, *waited}), everything=everything
+        )
+        looked = set(self._look_at) if everything else {*woken, *waited}
+        self._look_at = {k: at for k, at in self._look_at.items() if k not in looked} | later

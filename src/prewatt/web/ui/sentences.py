@@ -108,6 +108,7 @@ REASON: Final[Mapping[str, Text]] = {
     "balance_below_reconnect": _("Supply stays cut: the balance does not yet allow it."),
     "already_connected": _("Supply is on; nothing had to be done."),
     "order_stands": _("An order for this already stands."),
+    "relay_departed": _("The relay was open though nobody had decided a cut."),
     "held_reading_stale": _("Cut on hold: the last reading is too old."),
     "held_warning_not_delivered": _("Cut on hold: no warning has been delivered yet."),
     "held_window_closed": _("Cut on hold: outside the hours in which supply may be cut."),
