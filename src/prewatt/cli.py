@@ -39,6 +39,12 @@ COMMANDS = (
     Command("broker", "prewatt.runtime.broker_command", "run the demo's MQTT broker"),
     Command("bench", "prewatt.benchmarks.command", "measure a running demo"),
     Command("migrate", "prewatt.migrate_command", "bring the database's schema up to date"),
+    Command("backup", "prewatt.backup_command", "copy the database, or restore it to any instant"),
+    Command(
+        "books",
+        "prewatt.books_command",
+        "recompute the books from their rows and say what is wrong",
+    ),
     Command("import", "prewatt.import_command", "make a property from its tables (CSV or XLSX)"),
     Command("bill", "prewatt.bill_command", "say what a load would cost under a price plan"),
     Command("tariff", "prewatt.tariff_command", "check a price plan, or print its JSON Schema"),

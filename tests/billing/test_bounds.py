@@ -9,12 +9,12 @@ from math import floor
 import pytest
 from django.db import connection
 from tests.billing.days_world import charged, legs, local, night, place, plan, total, version
-from tests.invariants.books import check_books
 from tests.invariants.places import one, rows, send
 from tests.moves.world import World
 
 import prewatt.moves.operations as moves
 from prewatt.core.rating import Component
+from prewatt.reports.books import check_books
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -13,13 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.billing.days_world import BERLIN, charged, local, night, place, plan, total, version
 from tests.conftest import role_dsn
-from tests.invariants.books import check_books
 from tests.invariants.places import one, rows, signed_in
 from tests.moves.world import World, snapshot
 
 import prewatt.moves.operations as moves
 from prewatt.core.accounts import TransferKind
 from prewatt.core.rating import Component
+from prewatt.reports.books import check_books
 from prewatt.vending.operations import Recharge, Recharged, recharge
 from prewatt.vending.queries import deducted_of, preview_recharge
 

@@ -27,7 +27,6 @@ from tests.billing.days_world import (
 )
 from tests.conftest import role_dsn
 from tests.core.day_model import DayModel
-from tests.invariants.books import check_books
 from tests.invariants.places import one, pay, rows, send, signed_in
 from tests.moves.world import World, tenant
 
@@ -41,6 +40,7 @@ from prewatt.core.accounts import CounterAccount, TransferKind
 from prewatt.core.rating import Component
 from prewatt.estate.operations import RegisterValue
 from prewatt.ledger.operations import close_period
+from prewatt.reports.books import check_books
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from tests.billing.days_world import CLERK, charged, legs, local, night, place, plan, states, total
 from tests.billing.test_daily import documents
 from tests.core.day_model import DayModel
-from tests.invariants.books import check_books
 from tests.invariants.places import one, send
 from tests.moves.world import World
 
@@ -26,6 +25,7 @@ from prewatt.billing.terms import set_terms
 from prewatt.core.accounts import TransferKind
 from prewatt.core.rating import Component
 from prewatt.ledger.operations import close_period
+from prewatt.reports.books import check_books
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -27,7 +27,6 @@ from tests.billing.days_world import (
     total,
     version,
 )
-from tests.invariants.books import check_books
 from tests.invariants.places import rows, send
 from tests.moves.world import World
 
@@ -36,6 +35,7 @@ from prewatt.core.civil_time import instant_us
 from prewatt.core.rating import Component
 from prewatt.core.readings import ReadingBatch
 from prewatt.mdm.operations import keep_readings
+from prewatt.reports.books import check_books
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -6,13 +6,13 @@ import pytest
 from django.db import ProgrammingError
 from tests.conftest import role_dsn
 from tests.estate.tables import NOW
-from tests.invariants.books import check_books
 from tests.invariants.places import at, pay, place, post, rows, send, signed_in
 
 from prewatt.access.models import Duty
 from prewatt.access.scope import Actor, PermissionRefused
 from prewatt.billing.operations import post_usage
 from prewatt.core.vee import Verdict
+from prewatt.reports.books import check_books
 from prewatt.vending.operations import Recharged, RechargeRefused
 
 

@@ -15,7 +15,6 @@ import pytest
 from django.db import connection
 from tests.conftest import role_dsn
 from tests.core.exact_model import ExactCustomer, ExactPrices, ExactUsage, exact_charges
-from tests.invariants.books import check_books
 from tests.invariants.places import (
     CLERK,
     NOW,
@@ -41,6 +40,7 @@ from prewatt.core.accounts import TransferKind
 from prewatt.core.civil_time import instant_us
 from prewatt.core.vee import HELD_VERDICTS
 from prewatt.ledger.operations import close_period
+from prewatt.reports.books import check_books
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from django.db import connection
-from tests.invariants.books import check_books
 from tests.invariants.places import NOW, World, at, one, place, post, rows, send
 
 from prewatt.access.scope import system_actor
@@ -17,6 +16,7 @@ from prewatt.billing.rerating import rerate
 from prewatt.billing.tariffs import TariffBook
 from prewatt.billing.tasks import post_finished_days, rate_anew, rate_held_readings
 from prewatt.core.vee import Verdict
+from prewatt.reports.books import check_books
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -14,7 +14,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.billing.days_world import local, place, plan
 from tests.conftest import role_dsn
-from tests.invariants.books import check_books
 from tests.invariants.places import NOW, one, rows, signed_in
 from tests.moves.world import World, snapshot
 
@@ -36,6 +35,7 @@ from prewatt.debts.queries import debts_of
 from prewatt.debts.words import AgreementRefused, AmountRefused, DebtOpened, Policy, UnknownDebt
 from prewatt.ledger.idempotency import KEY_MAX
 from prewatt.ledger.operations import KeyReused
+from prewatt.reports.books import check_books
 from prewatt.vending.operations import Recharge, Recharged, recharge
 from prewatt.vending.queries import deducted_of, preview_recharge
 

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from django.db import DatabaseError, OperationalError, connection
 from tests.conftest import role_dsn
-from tests.invariants.books import check_books
 from tests.invariants.places import NOW, World, at, one, place, post, rows, send, signed_in
 from tests.moves.world import tenant
 
@@ -32,6 +31,7 @@ from prewatt.hes.frames import (
     Watermark,
 )
 from prewatt.mdm.operations import NoPayer, keep_readings
+from prewatt.reports.books import check_books
 from prewatt.sim.loads import load_profile
 from prewatt.sim.meter import MeterConfig, Outgoing, SimulatedMeter
 

@@ -20,7 +20,6 @@ import pytest
 from django.db import DatabaseError, OperationalError, connection, transaction
 from tests.conftest import role_dsn
 from tests.core.exact_model import exact_charges
-from tests.invariants.books import check_books
 from tests.invariants.places import (
     MINUTE,
     NOW,
@@ -57,6 +56,7 @@ from prewatt.ledger.operations import (
     close_period,
     new_event_ids,
 )
+from prewatt.reports.books import check_books
 from prewatt.supply import operations as supply
 from prewatt.vending.operations import Recharge, Recharged, RechargeRefused, recharge
 

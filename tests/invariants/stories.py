@@ -13,7 +13,6 @@ from zoneinfo import ZoneInfo
 
 from django.db import connection
 from tests.core.exact_model import Announced, ExactCustomer, ExactPrices, ExactUsage
-from tests.invariants.books import check_books
 from tests.invariants.places import NOW, World, place, post, rows, send, wish
 
 from prewatt.access.scope import system_actor
@@ -21,6 +20,7 @@ from prewatt.billing.tariffs import TariffBook
 from prewatt.billing.terms import SeriesPrice, announce_event, append_prices, set_terms
 from prewatt.core.civil_time import instant_us, utc_datetime
 from prewatt.core.vee import HELD_VERDICTS
+from prewatt.reports.books import check_books
 from prewatt.vending.operations import Recharged, recharge
 
 BERLIN: Final = ZoneInfo("Europe/Berlin")

@@ -21,7 +21,6 @@ from django.db import connection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.core.exact_model import exact_charges
-from tests.invariants.books import check_books
 from tests.invariants.mutations import nothing_is_taken_back, the_carry_is_forgotten
 from tests.invariants.places import NOW, OPENING_MICRO, PRICES, World, pay, place, post, rows, send
 from tests.moves.world import tenant
@@ -30,6 +29,7 @@ import prewatt.moves.operations as moves
 from prewatt.billing.tariffs import TariffBook
 from prewatt.core.civil_time import instant_us
 from prewatt.core.vee import HELD_VERDICTS
+from prewatt.reports.books import check_books
 from prewatt.vending.operations import Recharged
 
 pytestmark = pytest.mark.usefixtures("books")

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 from django.db import connection
-from tests.invariants.books import check_books
 from tests.invariants.full_checks import LADDER
 from tests.invariants.places import NOW, World, at, one, place, post, rows, send
 from tests.moves.world import tenant
 
 import prewatt.moves.operations as moves
+from prewatt.reports.books import check_books
 
 pytestmark = pytest.mark.usefixtures("database")
 

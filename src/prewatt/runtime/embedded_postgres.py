@@ -74,6 +74,7 @@ _SETTINGS: Mapping[str, str] = {
 _ACCESS_RULES = """\
 # Written at every start. Nobody gets in without a password.
 local all all scram-sha-256
+local replication all scram-sha-256
 """
 
 
@@ -341,8 +342,10 @@ class EmbeddedPostgres:
     def _check_settings(self) -> None:
         check_durable(self.dsn())
 
-    def _run_program(self, name: str, *arguments: str) -> str:
+    def _run_program(self, name: str, *arguments: str, given: str = "") -> str:
         """Run one of PostgreSQL's programs as the server's user and return what it printed.
+
+        `given` is its standard input.
 
         Raises `PostgresError` with its complaint if it fails.
         """
@@ -350,7 +353,7 @@ class EmbeddedPostgres:
         try:
             result = subprocess.run(
                 [program_directory() / name, *arguments],
-                stdin=subprocess.DEVNULL,
+                input=given,
                 capture_output=True,
                 text=True,
                 check=False,

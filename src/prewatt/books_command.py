@@ -1,0 +1,48 @@
+"""`prewatt books`: recomputes the books from their own rows and says every place that does not hold.
+
+Works with any login that may read all rows: the owner's, or the witness's. It reads one state of the
+database, however long it takes, and writes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import psycopg
+
+from prewatt.reports.books import check_books
+from prewatt.runtime.embedded_postgres import running_postgres
+from prewatt.runtime.state import own_directory, state_directory
+
+BROKEN = 1
+"""Exit status when something does not hold."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the place of the embedded database, and the form of the answer."""
+    parser.add_argument(
+        "--state-dir",
+        type=Path,
+        help="whose embedded database (default: the checkout's); PREWATT_DSN goes before it",
+    )
+    parser.add_argument("--format", choices=("text", "json"), default="text")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Look; returns 1 when something does not hold, each named on its own line."""
+    given = arguments.state_dir
+    state_dir = state_directory() if given is None else own_directory(given.absolute())
+    with running_postgres(state_dir) as dsn, psycopg.connect(dsn) as session:
+        session.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        session.read_only = True
+        breaches = check_books(session.cursor())
+    if arguments.format == "json":
+        print(json.dumps({"ok": not breaches, "breaches": breaches}))
+    else:
+        for breach in breaches:
+            print(breach, file=sys.stderr)
+        print(f"{len(breaches)} places do not hold." if breaches else "The books hold.")
+    return BROKEN if breaches else 0
