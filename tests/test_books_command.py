@@ -38,7 +38,9 @@ def test_books_that_hold_and_books_that_do_not(
     assert json.loads(capsys.readouterr().out) == {"ok": True, "breaches": []}
     account = here.accounts["1001"]
     with psycopg.connect(database, autocommit=True) as owner:
-        owner.execute("UPDATE account_state SET posted = posted + 1 WHERE account_id = %s", [account])
+        owner.execute(
+            "UPDATE account_state SET posted = posted + 1 WHERE account_id = %s", [account]
+        )
     assert look(dsn, monkeypatch, tmp_path) == 1
     assert json.loads(capsys.readouterr().out)["breaches"] == [
         f"account {account}: posted is not the sum of its transfers"
