@@ -154,6 +154,7 @@ WRITES: Mapping[str, tuple[str, ...]] = {
         "tariff_draft",
         "tariff_trial",
         "resale_terms",
+        "debt_policy",
     ),
     "app_auditor": ("audit_event",),
     "keeper": (),

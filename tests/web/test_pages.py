@@ -144,7 +144,7 @@ def test_an_auditor_reads_but_may_not_recharge(
 ) -> None:
     client = sign_in(fernmoor, "auditor")
     account = client.get(address(fernmoor, "/accounts/{N-305}")).content.decode()
-    assert "/recharge" not in account
+    assert '/recharge"' not in account
     refused = client.get(address(fernmoor, "/accounts/{N-305}/recharge"))
     assert refused.status_code == 403
     assert "That is not open to you" in refused.content.decode()

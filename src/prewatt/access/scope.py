@@ -44,7 +44,7 @@ PERMISSIONS: dict[str, frozenset[Duty]] = {
     "billing.terms": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "billing.announce": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "debts.manage": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
-    "debts.policy": frozenset({Duty.SYSTEM}),
+    "debts.policy": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "ledger.close_period": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "supply.policy": frozenset({Duty.SYSTEM}),
     "supply.decide": frozenset({Duty.SYSTEM}),

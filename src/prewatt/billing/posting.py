@@ -116,9 +116,7 @@ SELECT i.account_id, {corrects} AS corrects, (i.from_at AT TIME ZONE p.time_zone
        min(i.from_at), max(i.to_at),
        greatest(min(i.from_at), max(l.open_from)::timestamp AT TIME ZONE max(p.time_zone)),
        bool_or(i.segment >= 10000)
-FROM r
-JOIN interval i ON i.account_id = r.account_id
-    AND i.interval_no > r.from_no AND i.interval_no <= r.to_no
+FROM {source}
 JOIN property p ON p.id = i.property_id
 LEFT JOIN ledger_period l ON l.property_id = i.property_id
 GROUP BY i.account_id, corrects, day, i.tariff_version_id, i.band, i.step
@@ -128,8 +126,11 @@ _RANGE = """
 WITH r AS (
     SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS t(account_id, from_no, to_no)
 )"""
-_USAGE = _RANGE + _SUMS.format(corrects="false")
-#: Rows inside an interval of which the range takes back a part that is in the ledger correct it.
+_IN_RANGE = """r JOIN interval i ON i.account_id = r.account_id
+    AND i.interval_no > r.from_no AND i.interval_no <= r.to_no"""
+_USAGE = _RANGE + _SUMS.format(corrects="false", source=_IN_RANGE)
+#: Rows inside an interval of which the range takes back a part that is in the ledger correct it. How
+#: far such intervals reach is carried along in the order of time: one pass, however many there are.
 _SUPERSEDED = """, superseded AS (
     SELECT o.account_id, o.meter_id, o.register_code, o.start_at, max(o.to_at) AS end_at
     FROM r
@@ -141,10 +142,24 @@ _SUPERSEDED = """, superseded AS (
         AND o.interval_no <= r.from_no
     GROUP BY o.account_id, o.meter_id, o.register_code, o.start_at
 )"""
-_IS_INSIDE = """EXISTS (
-    SELECT FROM superseded s WHERE s.account_id = i.account_id AND s.meter_id = i.meter_id
-        AND s.register_code = i.register_code AND i.start_at >= s.start_at AND i.to_at <= s.end_at)"""
-_USAGE_WITH_CORRECTIONS = _RANGE + _SUPERSEDED + _SUMS.format(corrects=_IS_INSIDE)
+_COLUMNS = """tariff_version_id, band, step, energy_wh, charge_energy, charge_fee, charge_tax,
+    charge_subsidy, from_at, to_at, segment, property_id"""
+_MARKED = f"""(
+    SELECT m.*, max(m.end_at) OVER (
+        PARTITION BY m.account_id, m.meter_id, m.register_code ORDER BY m.start_at) AS reaches
+    FROM (SELECT i.account_id, i.meter_id, i.register_code, i.start_at, NULL::timestamptz AS end_at,
+                 {", ".join(f"i.{each.strip()}" for each in _COLUMNS.split(","))}
+          FROM {_IN_RANGE}
+          UNION ALL
+          SELECT account_id, meter_id, register_code, start_at, end_at,
+                 {", ".join("NULL" for _ in _COLUMNS.split(","))}
+          FROM superseded) m) i"""  # noqa: S608 - only our own constants are put in
+_USAGE_WITH_CORRECTIONS = (
+    _RANGE
+    + _SUPERSEDED
+    # What marks an interval has no property and drops out with the join to it.
+    + _SUMS.format(corrects="coalesce(i.to_at <= i.reaches, false)", source=_MARKED)
+)
 
 
 def _legs(sums: Sequence[UsageSum], cause: str) -> dict[int, list[Leg]]:

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from django.db import connection
 
-from prewatt.access.scope import Actor, require, scope, system_actor
+from prewatt.access.scope import Actor, rehearsal, require, scope, system_actor
 from prewatt.audit.operations import record
 from prewatt.billing.day_corrections import correct_days
 from prewatt.billing.models import Tariff
@@ -161,6 +161,57 @@ def correct_tariff(
             approved_by=approved_by,
         )
     return _rerate(actor, dict.fromkeys(accounts, from_at), WRONG_TARIFF, now)
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectionPreview:
+    """What a correction would do to one account: its charges and what it has, before and after."""
+
+    charged_before: int
+    charged_after: int
+    available_before: int
+    available_after: int
+
+    @property
+    def by_days(self) -> int:
+        """What charges by the day add or give back besides the energy's difference."""
+        moved = self.available_after - self.available_before
+        return moved - (self.charged_before - self.charged_after)
+
+
+def rehearse_correction(
+    *, actor: Actor, property_id: int, account_id: int, tariff_code: str, from_at: datetime,
+    now: datetime,
+) -> CorrectionPreview:  # fmt: skip
+    """What ``correct_tariff`` would do to an account, found by doing it and taking it back.
+
+    Raises as it does.
+    """
+    require(actor, "billing.correct", property_id=property_id)
+    with rehearsal():
+        # The account first, as a batch of readings does: all of it is one transaction here.
+        before = _available_of(actor, account_id)
+        done = correct_tariff(
+            actor=actor, property_id=property_id, account_ids=[account_id],
+            tariff_code=tariff_code, from_at=from_at, reason="", approved_by="rehearsal", now=now,
+        )  # fmt: skip
+        after = _available_of(actor, account_id)
+    return CorrectionPreview(
+        sum(each.charged_before for each in done),
+        sum(each.charged_after for each in done),
+        before,
+        after,
+    )
+
+
+def _available_of(actor: Actor, account_id: int) -> int:
+    with scope(actor), connection.cursor() as cursor:
+        lock_accounts([account_id])
+        cursor.execute("SELECT available FROM account_state WHERE account_id = %s", [account_id])
+        row = cursor.fetchone()
+    if row is None:
+        raise UnknownAccount(f"there is no account {account_id} at your properties")
+    return int(row[0])
 
 
 def rerate_requested(*, actor: Actor, now: datetime) -> list[Corrected]:

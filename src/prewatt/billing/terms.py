@@ -1,4 +1,4 @@
-"""What accounts are and what was announced to them: terms, critical peaks, real-time prices.
+"""What accounts are and what was announced to them: terms, tariffs to come, peaks, real-time prices.
 
 All three are append-only and change the price of somebody, so each advances the property's tariff
 epoch and a running book follows it. An announced price is never taken back for what has been used:
@@ -16,11 +16,11 @@ from django.db import connection
 
 from prewatt.access.scope import Actor, require, scope
 from prewatt.audit.operations import record
-from prewatt.billing.models import AccountTerms, PriceEvent, PriceOfSeries
-from prewatt.billing.operations import advance_epoch
+from prewatt.billing.models import AccountTerms, PriceEvent, PriceOfSeries, Tariff
+from prewatt.billing.operations import advance_epoch, assign_tariff
 from prewatt.billing.rerate_requests import PRICES, TERMS, request_rerating
 from prewatt.core.civil_time import LocalCalendar, instant_us
-from prewatt.core.tariff import MAX_PRICE_NANO
+from prewatt.core.tariff import MAX_PRICE_NANO, parse_tariff
 from prewatt.ledger.operations import UnknownAccount
 
 MOST_MEMBERS = 10_000
@@ -30,6 +30,16 @@ _MOST_WORD = 40
 
 class TermsRefused(ValueError):
     """Terms cannot hold; ``reason`` is ``members``, ``contracted_w``, ``words`` or ``not_midnight``."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class ChangeRefused(ValueError):
+    """An account cannot go on with that tariff; ``reason`` is ``past``, ``not_midnight``,
+    ``unknown``, ``temporary``, ``not_in_force`` or ``closed``.
+    """
 
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
@@ -122,6 +132,49 @@ def set_terms(
             overlay_groups=row.overlay_groups,
         )
     return int(row.pk)
+
+
+def change_tariff(
+    *,
+    actor: Actor,
+    property_id: int,
+    account_id: int,
+    tariff_code: str,
+    valid_from: datetime,
+    now: datetime,
+) -> None:
+    """Put an account on another tariff from a local midnight to come.
+
+    What has begun was priced; a day that has passed is put right by ``rerating.correct_tariff``. The
+    tariff must have a version in force by then: an account without a price stops its neighbours.
+    Raises ChangeRefused, UnknownAccount, PermissionRefused.
+    """
+    require(actor, "estate.write", property_id=property_id)
+    with scope(actor):
+        _refuse_foreign(property_id, account_id)
+        if valid_from <= now:
+            raise ChangeRefused("past", "a tariff changes from a day to come")
+        if not _is_midnight(property_id, valid_from):
+            raise ChangeRefused("not_midnight", f"{valid_from.isoformat()} begins no local day")
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT closed_at FROM account WHERE id = %s", [account_id])
+            (closed_at,) = cursor.fetchone()
+        if closed_at is not None:
+            raise ChangeRefused("closed", "the account is closed")
+        tariff = Tariff.objects.filter(property_id=property_id, code=tariff_code).first()
+        if tariff is None:
+            raise ChangeRefused("unknown", f"there is no tariff {tariff_code!r} at this property")
+        version = tariff.versions.filter(valid_from__lte=valid_from).order_by("-valid_from").first()
+        if version is None:
+            raise ChangeRefused("not_in_force", f"{tariff_code!r} has no version in force by then")
+        if parse_tariff(version.content).temporary is not None:
+            raise ChangeRefused(
+                "temporary", f"{tariff_code!r} is for places that are let for a time"
+            )
+        assign_tariff(
+            actor=actor, property_id=property_id, account_ids=[account_id],
+            tariff_code=tariff_code, valid_from=valid_from, now=now,
+        )  # fmt: skip
 
 
 def announce_event(

@@ -16,7 +16,7 @@ from typing import Final
 
 from django.db import connection, transaction
 
-from prewatt.access.scope import Actor, require, scope, system_actor
+from prewatt.access.scope import Actor, rehearsal, require, scope, system_actor
 from prewatt.audit.operations import record
 from prewatt.billing.models import TariffVersion
 from prewatt.core.accounts import CounterAccount, TransferKind
@@ -102,30 +102,34 @@ def let_unit(
     actor: Actor,
     unit_id: int,
     tenant: NewTenant,
-    opening: Sequence[RegisterValue],
-    at: datetime,
+    opening: Sequence[RegisterValue] | None,
+    at: datetime | None,
     until: datetime | None,
     payment: FirstRecharge,
     key: str,
     now: datetime,
 ) -> LetBegun:
-    """Let a vacant unit from ``at`` until ``until`` (None: the end of the plan's season).
+    """Let a vacant unit from ``at`` (None: now) until ``until`` (None: the end of the plan's season).
 
     ``tenant.tariff_code`` names a temporary plan; ``payment`` is at least fee and deposit, and what
-    it has above them is prepaid energy. Idempotent by ``key``. Raises as ``moves.move_in``, and
-    NotTemporary, PaidTooLittle, ``core.temporary.LetRefused``.
+    it has above them is prepaid energy. ``opening`` None takes the registers as the meters last
+    reported them. Idempotent by ``key``. Raises as ``moves.move_in``, and NotTemporary,
+    PaidTooLittle, ``core.temporary.LetRefused``.
     """
     require(actor, "moves.tenant")
     body = {
         "op": "let", "unit": unit_id, "tenant": asdict(tenant), "at": at, "until": until,
-        "opening": sorted((each.meter_id, each.value_wh) for each in opening),
+        "opening": opening and sorted((each.meter_id, each.value_wh) for each in opening),
         "payment": asdict(payment),
     }  # fmt: skip
     with scope(actor):
         before = stored_answer(actor=actor, key=key, body=body)
         if before is not None:
             return LetBegun(**{**before, "repeated": True})  # type: ignore[arg-type]  # our own JSON
+        at = now if at is None else at
         terms = _terms_of(actor, unit_id, tenant.tariff_code, at, until)
+        if opening is None:
+            opening = _as_reported(terms.unit)
         if payment.amount < terms.fee + terms.deposit:
             raise PaidTooLittle(terms.fee + terms.deposit)
         entered = move_in(
@@ -148,13 +152,25 @@ def let_unit(
     return answer
 
 
-def close_let(
-    *, actor: Actor, let_id: int, closing: Sequence[RegisterValue], at: datetime, now: datetime,
-    reason: str = "left",
-) -> LetClosed:  # fmt: skip
-    """End a let at an instant with its registers, and refund what comes back.
+def rehearse_let(
+    *, actor: Actor, unit_id: int, tenant: NewTenant, opening: Sequence[RegisterValue] | None,
+    until: datetime | None, payment: FirstRecharge, key: str, now: datetime,
+) -> LetBegun:  # fmt: skip
+    """What ``let_unit`` would do now, found by doing it and taking all of it back. Raises as it does."""
+    with rehearsal():
+        return let_unit(
+            actor=actor, unit_id=unit_id, tenant=tenant, opening=opening, at=None, until=until,
+            payment=payment, key=key, now=now,
+        )  # fmt: skip
 
-    A let that is closed already answers as it did (``repeated``). Raises as ``moves.move_out``.
+
+def close_let(
+    *, actor: Actor, let_id: int, closing: Sequence[RegisterValue] | None, at: datetime | None,
+    now: datetime, reason: str = "left",
+) -> LetClosed:  # fmt: skip
+    """End a let at an instant (None: now) with its registers, and refund what comes back.
+
+    ``closing`` None takes the registers as the meters last reported them. A let that is closed already answers as it did (``repeated``). Raises as ``moves.move_out``.
     """
     require(actor, "moves.tenant")
     with scope(actor):
@@ -164,6 +180,10 @@ def close_let(
         require(actor, "moves.tenant", property_id=let.property_id)
         if let.closed_at is not None:
             return _closed_before(let)
+        at = now if at is None else at
+        if closing is None:
+            unit = locked_unit(let.unit_id)
+            closing = [] if unit is None else _as_reported(unit)
         move_out(
             actor=actor, unit_id=let.unit_id, closing=closing, at=at, key=f"let:{let_id}:out",
             now=now,
@@ -183,6 +203,14 @@ def close_let(
         )  # fmt: skip
         _audit(actor, "moves.let.closed", let.property_id, asdict(answer), now)
     return answer
+
+
+def rehearse_closing(
+    *, actor: Actor, let_id: int, closing: Sequence[RegisterValue] | None, now: datetime
+) -> LetClosed:
+    """What ``close_let`` would do now, found by doing it and taking all of it back. Raises as it does."""
+    with rehearsal():
+        return close_let(actor=actor, let_id=let_id, closing=closing, at=None, now=now)
 
 
 def close_ended_lets(*, now: datetime) -> int:
@@ -395,6 +423,15 @@ def _deposit_leg(account_id: int, amount: int, at: datetime, reason: str) -> Leg
         reason=reason,
         code=FEE_CODE,
     )
+
+
+def _as_reported(unit: UnitAt) -> list[RegisterValue]:
+    """The registers that the unit's meters reported last; one that never did is missing."""
+    return [
+        RegisterValue(each.meter_id, each.last_value_wh)
+        for each in unit.meters
+        if each.last_value_wh is not None
+    ]
 
 
 def _boundary(

@@ -19,6 +19,7 @@ from prewatt.core.vocabulary import (
     Outcome,
     RelayState,
 )
+from prewatt.reports.owed import DebtRow
 from prewatt.reports.today import Place
 
 
@@ -174,7 +175,7 @@ class Entry:
 
     ``key`` is unique on the page and grows with time within its kind. ``lines`` is the inclusive
     range of the account's transfer numbers, ``service`` the half-open range of service days.
-    ``parts`` is what each component adds to or takes from the wallet, where there are several.
+    ``corrects_id`` is the recharge that a reversal or a move takes back. ``parts`` is what each component adds to or takes from the wallet, where there are several.
     """
 
     key: str
@@ -203,6 +204,7 @@ class Entry:
     confirmed_at: datetime | None = None
     note: str = ""
     would_have: bool = False
+    corrects_id: int | None = None
 
     @property
     def total_wh(self) -> int:
@@ -274,6 +276,7 @@ class AccountPage:
     reading: LastReading | None
     more_entries: bool
     last_line: int
+    debts: tuple[DebtRow, ...] = ()
 
     @property
     def closed_gates(self) -> tuple[GateLine, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from prewatt.access.scope import Actor, scope
-from prewatt.core.accounts import TransferKind
+from prewatt.core.accounts import CounterAccount, TransferKind
 from prewatt.core.rating import Component
 from prewatt.core.tariff import Tariff, parse_tariff
 from prewatt.core.vocabulary import DeliveryState, OrderState, Outcome
@@ -29,6 +29,7 @@ from prewatt.reports.account import (
     PriceBand,
     UsageDay,
 )
+from prewatt.reports.debts import open_debts_of
 from prewatt.reports.lists_query import actor_names, orders_of
 from prewatt.reports.place import NoSuchThing, local_day, place_of, rows
 from prewatt.reports.rules import CutRules, cut_rules, gates_now, standing_of
@@ -96,6 +97,7 @@ def account_page(
         orders = orders_of(account_id=account_id, limit=ORDERS_MAX)
         balance = _balance(account_id, unit)
         last_line = _last_line(account_id)
+        debts = open_debts_of(place, account_id)
     days = _days(hours, money, plans, place, unit.available_micro, now)
     return AccountPage(
         place=place,
@@ -117,6 +119,7 @@ def account_page(
         else LastReading(unit.reading_at, unit.register_wh),
         more_entries=more,
         last_line=last_line,
+        debts=debts,
     )
 
 
@@ -420,7 +423,11 @@ def _transfers(account_id: int, place: Place, plans: _Plans, limit: int) -> list
                        WHERE (t.event_id, t.kind, t.day) = (l.event_id, l.kind, l.day)
                        GROUP BY component) c),
                   coalesce(p.way, ''), coalesce(d.series || '-' || d.number, ''),
-                  coalesce(p.taken_by, '')
+                  coalesce(p.taken_by, ''),
+                  (SELECT r.corrects_event_id FROM transfer r
+                   WHERE r.account_id = %(account)s AND r.event_id = l.event_id
+                     AND l.kind IN (%(reversal)s, %(move)s)
+                     AND r.kind = l.kind AND r.counter_account <> %(debts)s LIMIT 1)
            FROM lines l LEFT JOIN payment p ON p.event_id = l.event_id
            LEFT JOIN document d ON d.event_id = l.event_id AND d.kind = 'receipt'
            ORDER BY l.last DESC""",
@@ -429,6 +436,9 @@ def _transfers(account_id: int, place: Place, plans: _Plans, limit: int) -> list
             "zone": place.time_zone,
             "limit": limit,
             "usage": int(TransferKind.USAGE),
+            "reversal": int(TransferKind.REVERSAL),
+            "move": int(TransferKind.MOVE),
+            "debts": int(CounterAccount.DEBTS),
         },
     )
     names = actor_names(row[13] for row in found)
@@ -437,7 +447,7 @@ def _transfers(account_id: int, place: Place, plans: _Plans, limit: int) -> list
 
 def _transfer(row: tuple[Any, ...], plans: _Plans, names: Mapping[str, str]) -> Entry:
     (event, kind, day, first, last, amount, balance, at, reason, energy, parts, way, receipt,
-     taken_by) = row  # fmt: skip
+     taken_by, corrects) = row  # fmt: skip
     entry_kind = _KINDS[TransferKind(kind)]
     bands = _json(energy) if energy is not None else {}
     charge = entry_kind in CHARGES
@@ -456,6 +466,7 @@ def _transfer(row: tuple[Any, ...], plans: _Plans, names: Mapping[str, str]) -> 
         reference=receipt,
         by=names.get(taken_by, ""),
         note="" if charge else str(reason),
+        corrects_id=corrects,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -46,6 +47,11 @@ def rows(statement: str, params: Sequence[Any] | dict[str, Any]) -> list[tuple[A
     with connection.cursor() as cursor:
         cursor.execute(statement, params)
         return list(cursor.fetchall())
+
+
+def json_of(value: Any) -> Any:
+    """A JSON column as a raw cursor gives it: text, or already read."""
+    return json.loads(value) if isinstance(value, str) else value
 
 
 def place_of(actor: Actor) -> Place:

@@ -97,6 +97,7 @@ class RechargeResult:
     sent_at: datetime | None
     verified_at: datetime | None
     meter_fresh: bool
+    taken_back_at: datetime | None = None
 
     @property
     def done(self) -> bool:

@@ -10,6 +10,7 @@ from prewatt.debts.queries import debts_of
 from prewatt.reports.lists_query import actor_names
 from prewatt.reports.place import NoSuchThing, place_of, rows
 from prewatt.reports.recharge import RechargeEffect, RechargeForm, RechargeResult
+from prewatt.reports.taking_back import taken_back
 from prewatt.reports.units import ends_at, units_now
 from prewatt.vending.operations import LIMIT_MICRO
 from prewatt.vending.queries import RechargePreview, deducted_of, preview_recharge
@@ -112,6 +113,7 @@ def recharge_result(*, actor: Actor, event_id: int, now: datetime) -> RechargeRe
             ],
         )
         names = actor_names([taken_by])
+        taken = taken_back(actor, account, event_id)
         deducted = deducted_of(actor=actor, account_id=account, event_id=event_id)
     unit = units[0]
     state = OrderState(order[0][0]) if order else None
@@ -146,4 +148,5 @@ def recharge_result(*, actor: Actor, event_id: int, now: datetime) -> RechargeRe
         sent_at=order[0][1] if order else None,
         verified_at=order[0][2] if order and state is OrderState.VERIFIED else None,
         meter_fresh=not unit.is_silent(now),
+        taken_back_at=None if taken is None else taken.at,
     )

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from django.db import connection
 
-from prewatt.access.scope import Actor, require, scope
+from prewatt.access.scope import Actor, rehearsal, require, scope
 from prewatt.audit.operations import record
 from prewatt.core.accounts import CounterAccount, TransferKind
 from prewatt.core.debts import missing_micro
@@ -117,6 +117,50 @@ def move_credit(
     """
     body = {"op": "recharge.move", "event": event_id, "to": to_account_id, "why": why}
     return _take_back(actor, event_id, to_account_id, body, why, key, now)
+
+
+@dataclass(frozen=True, slots=True)
+class TakingBack:
+    """What taking a recharge back would do, with the transfers it would write, in their order.
+
+    Each is (account, kind, counter-account, amount, balance after, debt's code).
+    """
+
+    answer: TakenBack
+    transfers: tuple[tuple[int, TransferKind, CounterAccount, int, int, str], ...]
+
+
+def rehearse_taking_back(
+    *, actor: Actor, event_id: int, to_account_id: int | None, why: str, key: str, now: datetime
+) -> TakingBack:
+    """What ``reverse_recharge`` (or, with an account, ``move_credit``) would do; nothing stays done.
+
+    Raises as they do.
+    """
+    with rehearsal():
+        if to_account_id is None:
+            answer = reverse_recharge(actor=actor, event_id=event_id, why=why, key=key, now=now)
+        else:
+            answer = move_credit(
+                actor=actor, event_id=event_id, to_account_id=to_account_id, why=why, key=key,
+                now=now,
+            )  # fmt: skip
+        with scope(actor), connection.cursor() as cursor:
+            cursor.execute(
+                """SELECT account_id, kind, counter_account, amount, posted_after, code
+                   FROM transfer WHERE account_id = ANY(%s) AND event_id = %s
+                   ORDER BY account_id <> %s, seq""",
+                [
+                    [answer.account_id, answer.to_account_id or answer.account_id],
+                    answer.event_id,
+                    answer.account_id,
+                ],
+            )
+            found = tuple(
+                (account, TransferKind(kind), CounterAccount(counter), amount, after, code)
+                for account, kind, counter, amount, after, code in cursor.fetchall()
+            )
+    return TakingBack(answer, found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
-from prewatt.access.models import DutyGrant, User
+from prewatt.access.models import Duty, DutyGrant, User
 from prewatt.access.scope import Actor, PermissionRefused, actor_for
 from prewatt.reports.place import NoSuchThing
 from prewatt.reports.properties import own_properties
@@ -130,6 +130,30 @@ def sign_in(request: HttpRequest) -> HttpResponse:
         {"email": email, "problem": problem, "next": request.GET.get("next", "")},
         status=status,
     )
+
+
+def countersigned(request: HttpRequest, *, email: str, password: str) -> Actor | None:
+    """Another administrator of this property who signs a deed at the same desk; None without one.
+
+    Whoever acts cannot sign for themselves. Wrong tries are counted as those of signing in are, under
+    the address that was given.
+    """
+    mine, address = actor_of(request), email.strip().lower()[:254]
+    key = f"sign-in:{address}"
+    tries = cache.get_or_set(key, 0, TRIES_WINDOW_S) or 0
+    if tries >= TRIES_MAX:
+        return None
+    user = authenticate(request, username=address, password=password)
+    if not isinstance(user, User):
+        cache.set(key, tries + 1, TRIES_WINDOW_S)
+        return None
+    try:
+        second = actor_for(user, property_id=mine.property_ids[0])
+    except PermissionRefused:
+        return None
+    cache.delete(key)
+    is_other = second.user_id != mine.user_id and second.duty is Duty.ADMINISTRATOR
+    return second if is_other else None
 
 
 def _welcome(request: HttpRequest, user: User) -> HttpResponse:

@@ -40,7 +40,7 @@ CODE_MAX: Final = 24
 REASON_MAX: Final = 400
 _JSON_MAX: Final = 200_000
 #: Addresses beside that of a tariff; a code cannot be one of them.
-_TAKEN: Final = frozenset({"new", "drafts"})
+_TAKEN: Final = frozenset({"new", "drafts", "announced", "announced.csv", "rules"})
 
 
 @dataclass(slots=True)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Protocol
 
 from django.utils.translation import gettext as _
 
 from prewatt.core.money import MICRO
+from prewatt.reports.debts import DebtList, RefundList
 from prewatt.reports.estate import UnitList
 from prewatt.reports.held import HeldRow
+from prewatt.reports.lets import LetList
 from prewatt.reports.lists import AccountList, Listing
+from prewatt.reports.price_pages import EventList
 from prewatt.reports.tariff_pages import TariffList
 from prewatt.reports.tariff_trial import TrialPage
-from prewatt.web.ui import sentences
+from prewatt.web.ui import money_words, sentences
 
 _DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n", "\N{MINUS SIGN}")
 
@@ -151,3 +155,90 @@ def trial(writer: Writer, page: TrialPage) -> None:
                 row.first_cut_day.isoformat() if row.first_cut_day and row.would_be_cut else "",
             ]
         )
+
+
+def lets(writer: Writer, found: LetList) -> None:
+    """Write lets, one row each, with exact amounts."""
+    currency = found.place.currency
+    head = (_("Unit"), _("Customer"), _("Account"), _("Plan"), _("Begin"), _("End"), _("Ended"))
+    sums = (_("Rent"), _("Deposit"), _("Balance"), _("Rent given back"), _("Refund"))
+    writer.writerow([*head, *(f"{each} {currency}" for each in sums), _("Paid out")])
+    for row in found.rows:
+        amounts = (
+            *(row.fee_micro, row.deposit_micro, row.available_micro),
+            *(row.fee_back_micro, row.refund_micro),
+        )
+        writer.writerow(
+            [
+                *(guarded(each) for each in (row.who.unit, row.who.customer, row.who.number)),
+                guarded(row.plan),
+                *(_time(at) for at in (row.begins_at, row.ends_at, row.closed_at)),
+                *(decimal(each) for each in amounts),
+                _time(row.refund_paid_at),
+            ]
+        )
+
+
+def refunds(writer: Writer, found: RefundList) -> None:
+    """Write refunds, one row each, with exact amounts."""
+    head = (_("Refund"), _("Unit"), _("Customer"), _("Account"), _("Booked"), _("Reason"))
+    paid = (_("Paid out"), _("How"), _("By"), _("Reference"))
+    writer.writerow([*head, f"{_('Amount')} {found.place.currency}", *paid])
+    for row in found.rows:
+        writer.writerow(
+            [
+                row.code,
+                *(guarded(each) for each in (row.who.unit, row.who.customer, row.who.number)),
+                _time(row.made_at),
+                sentences.said(money_words.REFUND_REASON, row.reason),
+                decimal(row.amount_micro),
+                _time(row.paid_at),
+                sentences.said(money_words.REFUND_WAY, row.paid_way) if row.paid_way else "",
+                *(guarded(each) for each in (row.paid_by, row.paid_reference)),
+            ]
+        )
+
+
+def debts(writer: Writer, found: DebtList) -> None:
+    """Write debts, one row each, with exact amounts."""
+    currency = found.place.currency
+    head = (_("Debt"), _("Unit"), _("Customer"), _("Account"), _("Since"), _("Reason"))
+    sums = (f"{each} {currency}" for each in (_("Owed at first"), _("Left"), _("Weekly cap")))
+    writer.writerow([*head, *sums, _("Share in per cent"), _("Closed"), _("State")])
+    for row in found.rows:
+        amounts = (row.principal_micro, row.left_micro, row.weekly_cap_micro)
+        writer.writerow(
+            [
+                row.code,
+                *(guarded(each) for each in (row.who.unit, row.who.customer, row.who.number)),
+                _time(row.opened_at),
+                sentences.said(money_words.DEBT_REASON, row.reason.value),
+                *(decimal(each) for each in amounts),
+                decimal(row.share_ppm * 100),
+                _time(row.closed_at),
+                sentences.said(money_words.DEBT_ENDING, row.ending),
+            ]
+        )
+
+
+def events(writer: Writer, found: EventList) -> None:
+    """Write announced peaks, one row each."""
+    head = (_("Group"), _("From"), _("Until"), _("Announced"), _("By"), _("Accounts"))
+    writer.writerow([*head, _("Withdrawn"), _("Ended")])
+    for row in found.rows:
+        writer.writerow(
+            [
+                guarded(row.group),
+                *(_time(at) for at in (row.from_at, row.until_at, row.announced_at)),
+                guarded(row.by),
+                str(row.accounts),
+                *(
+                    _time(at)
+                    for at in (row.withdrawn_at, row.ends_at if row.withdrawn_at else None)
+                ),
+            ]
+        )
+
+
+def _time(at: datetime | None) -> str:
+    return "" if at is None else at.isoformat(timespec="minutes")

@@ -14,7 +14,10 @@ from django import template
 from django.template.context import Context
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext
 
+from prewatt.reports.lets import Register
+from prewatt.web.ui import format as fmt
 from prewatt.web.ui import refusals, sentences
 
 register = template.Library()
@@ -82,6 +85,19 @@ def choose(
         _options(pairs, value),
     )
     return _framed(context, path, "" if bare else label, control, hint)
+
+
+@register.simple_tag(takes_context=True)
+def register_field(context: Context, meter: Register) -> SafeString:
+    """A meter's register in kWh, to be left empty where its last report is right."""
+    known = "" if meter.value_wh is None else fmt.register(meter.value_wh)
+    hint = (
+        gettext("empty: as it reported, %(register)s") % {"register": known}
+        if known
+        else gettext("it has never reported: read it and write it down")
+    )
+    label = gettext("Register of %(meter)s, kWh") % {"meter": meter.serial}
+    return field(context, f"register-{meter.meter_id}", label, hint, kind="number")
 
 
 @register.simple_tag(takes_context=True)

@@ -38,8 +38,23 @@ SECTIONS: Final = (
     Section(_("Today"), (Page("today", "/", _("Today")),)),
     Section(_("Units"), (Page("units", "/units", _("Units")),)),
     Section(_("Accounts"), (Page("accounts", "/accounts", _("Accounts")),)),
-    Section(_("Tariffs"), (Page("tariffs", "/tariffs", _("Tariffs")),)),
-    Section(_("Money"), (Page("money", "/money", _("Recharges")),)),
+    Section(
+        _("Tariffs"),
+        (
+            Page("tariffs", "/tariffs", _("Plans")),
+            Page("announced", "/tariffs/announced", _("Announced prices")),
+            Page("rules", "/tariffs/rules", _("Price rules")),
+        ),
+    ),
+    Section(
+        _("Money"),
+        (
+            Page("money", "/money", _("Recharges")),
+            Page("debts", "/debts", _("Debts")),
+            Page("refunds", "/refunds", _("Refunds")),
+            Page("lets", "/lets", _("Lets")),
+        ),
+    ),
     Section(
         _("Meters"),
         (Page("meters", "/meters", _("Meters")), Page("held", "/meters/held", _("Held readings"))),

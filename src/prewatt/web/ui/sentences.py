@@ -155,7 +155,7 @@ ENTRY: Final[Mapping[str, Text]] = {
     "opening": _("Opening balance"),
     "subsidy": _("Subsidy"),
     "debt": _("Debt"),
-    "move": _("Change of tenant"),
+    "move": _("Credit moved between accounts"),
 }
 
 #: What a part of a charge is for.

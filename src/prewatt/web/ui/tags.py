@@ -23,7 +23,7 @@ from prewatt.core.vocabulary import BoardState, DeliveryState, OrderState
 from prewatt.reports.account import AccountPage, CutHours, Entry, GateLine
 from prewatt.reports.held import HeldPage
 from prewatt.reports.today import BoardUnit, House, Place, Today
-from prewatt.web.ui import assets, charts, icons, navigation, sentences
+from prewatt.web.ui import assets, charts, icons, money_words, navigation, sentences
 from prewatt.web.ui import format as fmt
 from prewatt.web.ui.reading_chart import reading_chart
 
@@ -264,7 +264,7 @@ def took(milliseconds: int) -> str:
 @register.filter
 def said(code: Any, table: str) -> str:
     """The text of a code: ``{{ order.reason|said:"REASON" }}``."""
-    texts = getattr(sentences, table)
+    texts = getattr(sentences if hasattr(sentences, table) else money_words, table)
     if isinstance(code, str):
         return sentences.said(texts, code)
     return str(texts[code])
@@ -274,6 +274,18 @@ def said(code: Any, table: str) -> str:
 def may_do(actor: Actor | None, permission: str) -> bool:
     """Whether something is offered: ``{% if actor|may:"vending.take_back" %}``; operations decide."""
     return may(actor, permission)
+
+
+@register.filter
+def as_text(value: object) -> str:
+    """A number as a form sends it, to compare it with what was sent."""
+    return str(value)
+
+
+@register.filter
+def share(ppm: int) -> str:
+    """Parts per million as per cent."""
+    return fmt.percent(ppm)
 
 
 @register.filter

@@ -1,0 +1,83 @@
+"""Refunds due: the list, and paying one out once, by a named person, with a receipt."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.views.decorators.http import require_http_methods
+
+from prewatt.access.scope import require
+from prewatt.reports.debts import (
+    REFUND_SHOWS,
+    REFUND_SORTS,
+    RefundPage,
+    refund_page,
+    refunds,
+)
+from prewatt.reports.lists_query import PAGE_MAX
+from prewatt.vending.refunds import WAYS, RefundRefused, pay_refund
+from prewatt.web import clock
+from prewatt.web.console import deeds, export
+from prewatt.web.console.asked import Asked, wants
+from prewatt.web.session import actor_of
+from prewatt.web.ui import money_words
+
+
+def refunds_view(request: HttpRequest) -> HttpResponse:
+    """Refunds due and paid out."""
+    wanted, address = deeds.chosen(request, shows=REFUND_SHOWS, sorts=REFUND_SORTS)
+    found = refunds(actor=actor_of(request), now=clock.now(), **wanted)
+    return deeds.show_list(
+        request, "refunds", found, address, path="/refunds", tab="refunds",
+        shows=money_words.REFUND_SHOW.items(), sorts=money_words.REFUND_SORT.items(),
+    )  # fmt: skip
+
+
+def refunds_csv(request: HttpRequest) -> HttpResponse:
+    """The same selection as a file."""
+    wanted, _ = deeds.chosen(request, shows=REFUND_SHOWS, sorts=REFUND_SORTS)
+    wanted["limit"] = PAGE_MAX
+    found = refunds(actor=actor_of(request), now=clock.now(), **wanted)
+    return deeds.as_csv("refunds", lambda writer: export.refunds(writer, found))
+
+
+@require_http_methods(["GET", "POST"])
+def refund_view(request: HttpRequest, refund_id: int) -> HttpResponse:
+    """One refund: how it is paid out, then a last look with amount and name, then its receipt."""
+    page = refund_page(actor=actor_of(request), refund_id=refund_id, now=clock.now())
+    if request.method != "POST":
+        return _show(request, page, None, way=WAYS[0])
+    require(actor_of(request), "vending.pay_refund")
+    asked = Asked(request.POST)
+    way = asked.choice("way", WAYS)
+    reference = asked.line("reference", most=80)
+    if asked.faults:
+        return _show(request, page, asked, status=422)
+    if not wants(request):
+        return _show(request, page, asked, sure=page.refund.paid_at is None)
+    try:
+        pay_refund(
+            actor=actor_of(request), refund_id=refund_id, way=way, reference=reference,
+            now=page.now,
+        )  # fmt: skip
+    except RefundRefused as refused:
+        return _show(request, page, asked, problem=money_words.refused(refused), status=409)
+    return redirect(f"/refunds/{refund_id}?paid=1")
+
+
+def _show(
+    request: HttpRequest,
+    page: RefundPage,
+    asked: Asked | None,
+    *,
+    sure: bool = False,
+    problem: str = "",
+    status: int = 200,
+    **defaults: str,
+) -> HttpResponse:
+    return deeds.show(
+        request, "refund", place=page.place, now=page.now, tab="refunds", status=status, page=page,
+        refund=page.refund, who=page.refund.who, holding=page.holding, sure=sure, problem=problem,
+        ways=money_words.REFUND_WAY.items(), just_paid=request.GET.get("paid") == "1",
+        **deeds.form_context(asked, **defaults),
+    )  # fmt: skip

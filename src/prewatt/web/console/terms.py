@@ -1,0 +1,217 @@
+"""What an account's prices depend on: its terms, its plan from a day on, a wrong plan put right."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_http_methods
+
+from prewatt.access.scope import require
+from prewatt.billing.rerating import (
+    CorrectionPreview,
+    CorrectionRefused,
+    correct_tariff,
+    rehearse_correction,
+)
+from prewatt.billing.terms import (
+    MOST_MEMBERS,
+    ChangeRefused,
+    TermsRefused,
+    change_tariff,
+    set_terms,
+)
+from prewatt.reports.price_pages import TermsPage, terms_page
+from prewatt.web import clock
+from prewatt.web.console import deeds
+from prewatt.web.console.asked import Asked, wants, written_day
+from prewatt.web.session import actor_of, countersigned
+from prewatt.web.ui import money_words
+
+
+@require_http_methods(["GET", "POST"])
+def terms_view(request: HttpRequest, account_id: int) -> HttpResponse:
+    """The terms and tariffs of an account over time; a POST sets terms or changes the plan."""
+    page = terms_page(actor=actor_of(request), account_id=account_id, now=clock.now())
+    if request.method != "POST":
+        return _show(request, page, None)
+    asked = Asked(request.POST)
+    deed = asked.choice("deed", ("terms", "plan"))
+    if deed == "terms":
+        done = _set_terms(request, page, asked)
+    else:
+        done = _change_plan(request, page, asked)
+    if done:
+        return redirect(f"/accounts/{account_id}/terms?done={deed}")
+    return _show(request, page, asked, deed=deed, status=422)
+
+
+def _set_terms(request: HttpRequest, page: TermsPage, asked: Asked) -> bool:
+    valid_from = asked.day("from", page.place.time_zone)
+    members = asked.whole("members", least=1, most=MOST_MEMBERS)
+    contracted_w = asked.thousandths("contracted") or 0
+    exempt = [each for each in asked.several("exempt") if each in dict(_taxes(page))]
+    groups = [each for each in asked.several("groups") if each in _groups(page)]
+    if asked.faults or valid_from is None:
+        return False
+    try:
+        set_terms(
+            actor=actor_of(request), property_id=page.place.property_id,
+            account_id=page.holding.who.account_id, valid_from=valid_from, members=members,
+            contracted_w=contracted_w, exempt=exempt, overlay_groups=groups, now=page.now,
+        )  # fmt: skip
+    except TermsRefused as refused:
+        asked.faults[_TERMS_FIELD[refused.reason]] = money_words.refused(refused)
+        return False
+    return True
+
+
+_TERMS_FIELD = {
+    "members": "members",
+    "contracted_w": "contracted",
+    "words": "exempt",
+    "not_midnight": "from",
+}
+
+
+def _change_plan(request: HttpRequest, page: TermsPage, asked: Asked) -> bool:
+    code = asked.choice("plan", [each.code for each in page.plans])
+    valid_from = asked.day("plan_from", page.place.time_zone)
+    if asked.faults or valid_from is None:
+        return False
+    try:
+        change_tariff(
+            actor=actor_of(request), property_id=page.place.property_id,
+            account_id=page.holding.who.account_id, tariff_code=code, valid_from=valid_from,
+            now=page.now,
+        )  # fmt: skip
+    except ChangeRefused as refused:
+        in_day = refused.reason in ("past", "not_midnight", "not_in_force")
+        asked.faults["plan_from" if in_day else "plan"] = money_words.refused(refused)
+        return False
+    return True
+
+
+def _taxes(page: TermsPage) -> list[tuple[str, str]]:
+    """The taxes that exemption is offered of; one that is exempt already stays on offer."""
+    known = dict(page.taxes)
+    own = page.current.exempt if page.current else ()
+    return sorted({**{code: code for code in own}, **known}.items())
+
+
+def _groups(page: TermsPage) -> list[str]:
+    own = page.current.groups if page.current else ()
+    return sorted({*own, *page.groups})
+
+
+def _show(
+    request: HttpRequest,
+    page: TermsPage,
+    asked: Asked | None,
+    *,
+    deed: str = "",
+    status: int = 200,
+) -> HttpResponse:
+    current, zone = page.current, page.place.time_zone
+    watts = current.contracted_w if current else 0
+    defaults = {
+        "from": written_day(page.now, zone),
+        "members": str(current.members if current else 1),
+        "contracted": f"{watts / 1000:g}" if watts else "",
+        "plan": page.plan.code if page.plan else "",
+        "plan_from": written_day(page.now, zone, ahead=1),
+    }
+    if asked is None or deed != "terms":
+        exempt, groups = (current.exempt, current.groups) if current else ((), ())
+    else:
+        exempt, groups = tuple(asked.several("exempt")), tuple(asked.several("groups"))
+    return deeds.show(
+        request, "terms", place=page.place, now=page.now, tab="accounts", status=status, page=page,
+        who=page.holding.who, holding=page.holding, taxes=_taxes(page), groups=_groups(page),
+        exempt=exempt, followed=groups, tax_names=dict(_taxes(page)),
+        plans=[(each.code, each.name) for each in page.plans if not each.for_a_time],
+        done=request.GET.get("done", ""), **deeds.form_context(asked, **defaults),
+    )  # fmt: skip
+
+
+@sensitive_post_parameters("password")
+@require_http_methods(["GET", "POST"])
+def correct_view(request: HttpRequest, account_id: int) -> HttpResponse:
+    """A wrong plan put right from a past day: what it comes to, then done with a second person."""
+    actor = actor_of(request)
+    require(actor, "billing.correct")
+    page = terms_page(actor=actor, account_id=account_id, now=clock.now())
+    if request.method != "POST":
+        begun = next((each.valid_from for each in page.assigned if each.now), page.now)
+        return _show_correction(request, page, None, since=written_day(begun, page.place.time_zone))
+    asked = Asked(request.POST)
+    code = asked.choice("plan", [each.code for each in page.plans if not each.for_a_time])
+    from_at = asked.day("from", page.place.time_zone)
+    why = asked.line("why", most=200, needed=True)
+    if from_at is not None:
+        # The very instant of a wrong assignment, where it began within that day.
+        from_at = _instant_of_day(page, from_at)
+    if asked.faults or from_at is None:
+        return _show_correction(request, page, asked, status=422)
+    try:
+        looked = rehearse_correction(
+            actor=actor, property_id=page.place.property_id, account_id=account_id,
+            tariff_code=code, from_at=from_at, now=page.now,
+        )  # fmt: skip
+        if not wants(request):
+            return _show_correction(request, page, asked, looked=looked, from_at=from_at)
+        second = countersigned(
+            request, email=asked.text("email", 254), password=request.POST.get("password", "")
+        )
+        if second is None:
+            asked.faults["password"] = _(
+                "That is not another administrator of this property, or the password is wrong."
+            )
+            return _show_correction(
+                request, page, asked, looked=looked, from_at=from_at, status=403
+            )
+        correct_tariff(
+            actor=actor, property_id=page.place.property_id, account_ids=[account_id],
+            tariff_code=code, from_at=from_at, reason=why, approved_by=second.code, now=page.now,
+        )  # fmt: skip
+    except CorrectionRefused as refused:
+        asked.faults["from"] = money_words.refused(refused)
+        return _show_correction(request, page, asked, status=422)
+    return redirect(f"/accounts/{account_id}/terms?done=corrected")
+
+
+def _instant_of_day(page: TermsPage, day: datetime) -> datetime:
+    """The assignment that began within a local day, else the day's first instant."""
+    zone = page.place.time_zone
+    wanted = written_day(day, zone)
+    begun = [
+        each.valid_from
+        for each in page.assigned
+        if written_day(each.valid_from, zone) == wanted and each.valid_from < page.now
+    ]
+    return min(begun, default=day)
+
+
+def _show_correction(
+    request: HttpRequest,
+    page: TermsPage,
+    asked: Asked | None,
+    *,
+    looked: CorrectionPreview | None = None,
+    from_at: datetime | None = None,
+    status: int = 200,
+    since: str = "",
+) -> HttpResponse:
+    plans = [(each.code, each.name) for each in page.plans if not each.for_a_time]
+    context = deeds.form_context(asked, **{"plan": "", "from": since})
+    # A password is never sent back.
+    context["form"].pop("password", None)
+    return deeds.show(
+        request, "correct_tariff", place=page.place, now=page.now, tab="accounts", status=status,
+        page=page, who=page.holding.who, holding=page.holding, looked=looked, from_at=from_at,
+        plan_name=dict(plans).get(context["form"].get("plan", ""), ""),
+        plans=[("", _("Choose the plan that was right")), *plans], **context,
+    )  # fmt: skip

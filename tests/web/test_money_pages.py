@@ -1,0 +1,358 @@
+"""Debts, refunds, lets and recharges taken back by the pages: seen before, done once, by whom it may be."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from fernmoor import NOW, Fernmoor
+from prewatt.access.models import Duty, DutyGrant, User
+from prewatt.access.scope import Actor
+from prewatt.debts.models import Debt
+from prewatt.debts.operations import open_debt
+
+STALL: dict[str, Any] = {
+    "format": "prewatt-tariff/1",
+    "name": "Stall by the day",
+    "currency": "EUR",
+    "energy": {"unit": "kWh", "bands": {"all": {"price": "0.25"}}},
+    "temporary": {"unit": "day", "fee": "10.00", "deposit": "50.00"},
+}
+Client = Any
+SignIn = Callable[..., Client]
+Owner = Callable[[Fernmoor], Any]
+
+
+@pytest.fixture
+def place(fernmoor: Fernmoor, as_owner: Owner) -> Fernmoor:
+    """Fernmoor with two accounts whose figures agree, a plan for stalls and a refund due."""
+    with as_owner(fernmoor):
+        for name in ("N-305", "N-202"):
+            fernmoor.settle(name)
+        _run(
+            """WITH t AS (INSERT INTO tariff (property_id, code, name)
+                   VALUES (%(property)s, 'STALL', 'Stall by the day') RETURNING id)
+               INSERT INTO tariff_version (property_id, tariff_id, number, valid_from, content, digest,
+                   made_by, approved_by, approved_at)
+               SELECT %(property)s, id, 1, %(since)s, %(content)s, '\\x00', 'user:1', 'user:2', %(since)s
+               FROM t""",
+            {
+                "property": fernmoor.property_id,
+                "since": NOW - timedelta(days=300),
+                "content": json.dumps(STALL),
+            },
+        )
+        _run(
+            """INSERT INTO refund (property_id, account_id, event_id, number, amount_micro, reason,
+                   state, made_by, made_at, paid_way, paid_reference, paid_by)
+               VALUES (%(property)s, %(account)s, 7001, 12, 67000000, 'let.ended', 'due',
+                   'system:lets', %(now)s, '', '', '')""",
+            {"property": fernmoor.property_id, "account": fernmoor.accounts["N-101"], "now": NOW},
+        )
+    return fernmoor
+
+
+def _run(statement: str, params: dict[str, Any]) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, params)
+
+
+def _one(place: Fernmoor, as_owner: Owner, statement: str) -> Any:
+    with as_owner(place), connection.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchone()[0]
+
+
+def _text(response: Any) -> str:
+    """The words of a page without its tags."""
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", response.content.decode()))
+
+
+def _key(response: Any) -> str:
+    found = re.search(r'name="key" value="([^"]+)"', response.content.decode())
+    assert found is not None
+    return found[1]
+
+
+def _debt(place: Fernmoor, name: str = "N-305", euro: int = 30) -> int:
+    return open_debt(
+        actor=Actor("user:5", Duty.ADMINISTRATOR, (place.property_id,)),
+        account_id=place.accounts[name], amount_micro=euro * 1_000_000,
+        reason=Debt.Reason.AGREED, note="Old heating bill", share_ppm=250_000, weekly_cap_micro=0,
+        key=f"debt-{name}", now=NOW,
+    ).debt_id  # fmt: skip
+
+
+PAGES = (
+    "/debts", "/refunds", "/lets", "/lets/new", "/debts/{debt}", "/refunds/{refund}",
+    "/accounts/{account}/debts/new", "/recharges/400/take-back", "/accounts/{account}/terms",
+    "/accounts/{account}/correct-tariff", "/tariffs/announced", "/tariffs/rules",
+)  # fmt: skip
+#: Pages of deeds that only administrators do.
+FOR_ADMINISTRATORS = {
+    "/lets/new", "/accounts/{account}/debts/new", "/recharges/400/take-back",
+    "/accounts/{account}/correct-tariff",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("duty", ["operator", "administrator", "auditor"])
+def test_each_duty_opens_what_it_may_and_no_more(
+    place: Fernmoor, sign_in: SignIn, as_owner: Owner, duty: str
+) -> None:
+    ids = {
+        "debt": _debt(place),
+        "refund": _one(place, as_owner, "SELECT id FROM refund"),
+        "account": place.accounts["N-305"],
+    }
+    client = sign_in(place, duty)
+    for page in PAGES:
+        status = client.get(page.format(**ids)).status_code
+        closed = page in FOR_ADMINISTRATORS and duty != "administrator"
+        assert status == (403 if closed else 200), page
+
+
+DEEDS = (
+    ("/debts/{debt}", {"deed": "agree", "share": "10"}, ()),
+    ("/debts/{debt}", {"deed": "write_off", "why": "w", "do": "confirm", "key": "k1"}, ()),
+    ("/debts/{debt}", {"deed": "settle", "amount": "1", "do": "confirm", "key": "k2"}, ()),
+    ("/accounts/{account}/debts/new",
+     {"reason": "agreed", "amount": "5", "share": "25", "do": "confirm", "key": "k3"}, ()),
+    ("/recharges/400/take-back", {"how": "reversed", "why": "w", "do": "confirm", "key": "k4"}, ()),
+    ("/refunds/{refund}", {"way": "cash", "do": "confirm"}, ("operator",)),
+    ("/accounts/{account}/terms", {"deed": "terms", "from": "2026-11-17", "members": "2"}, ()),
+    ("/accounts/{account}/terms", {"deed": "plan", "plan": "R", "plan_from": "2026-12-01"}, ()),
+    ("/accounts/{account}/correct-tariff", {"plan": "R", "from": "2026-11-10", "why": "w"}, ()),
+    ("/tariffs/announced", {"deed": "peak"}, ()),
+    ("/tariffs/rules", {"deed": "policy", "reversed_payment": "loss", "moved_credit": "loss",
+                        "share": "10"}, ()),
+    ("/tariffs/rules", {"deed": "resale", "rules": "GB", "from": "2026-11-17"}, ()),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("duty", ["operator", "auditor"])
+def test_no_duty_does_what_is_an_administrators(
+    place: Fernmoor, sign_in: SignIn, as_owner: Owner, duty: str
+) -> None:
+    ids = {
+        "debt": _debt(place),
+        "refund": _one(place, as_owner, "SELECT id FROM refund"),
+        "account": place.accounts["N-305"],
+    }
+    client = sign_in(place, duty)
+    before = _one(place, as_owner, "SELECT count(*) FROM audit_event")
+    for page, form, also in DEEDS:
+        if duty not in also:
+            assert client.post(page.format(**ids), form).status_code == 403, (page, form)
+    assert _one(place, as_owner, "SELECT count(*) FROM audit_event") == before
+
+
+def test_an_operator_sees_no_button_they_may_not_use(place: Fernmoor, sign_in: SignIn) -> None:
+    debt, account = _debt(place), place.accounts["N-305"]
+    operator, administrator = sign_in(place, "operator"), sign_in(place)
+    for page, button in (
+        (f"/debts/{debt}", "Write off"),
+        (f"/accounts/{account}", "New debt"),
+        ("/recharges/400", "Take it back"),
+        ("/lets", "New let"),
+        (f"/accounts/{account}/terms", "Write down the terms"),
+        (f"/accounts/{account}/terms", "Put a wrong plan right"),
+        ("/tariffs/rules", "Write down these rules"),
+        ("/tariffs/rules", "Keep this policy"),
+    ):
+        assert button in _text(administrator.get(page)), page
+        assert button not in _text(operator.get(page)), page
+
+
+def test_nothing_of_another_property_is_seen_or_done(
+    place: Fernmoor, sign_in: SignIn, as_owner: Owner
+) -> None:
+    debt, account = _debt(place), place.accounts["N-305"]
+    refund = _one(place, as_owner, "SELECT id FROM refund")
+    with as_owner(place):
+        other = place.another("Elsewhere")
+        user = User.objects.create(email="far@elsewhere.example", name="Far", language="en")
+        DutyGrant.objects.create(user=user, property_id=other, duty="administrator", granted_at=NOW)
+        place.users["far"] = user.pk
+    client = sign_in(place, "far")
+    for page in (
+        f"/debts/{debt}", f"/refunds/{refund}", f"/accounts/{account}/terms",
+        f"/accounts/{account}/debts/new", f"/accounts/{account}/correct-tariff",
+        "/recharges/400/take-back", "/lets/1", "/tariffs/announced/1/withdraw",
+    ):  # fmt: skip
+        assert client.get(page).status_code == 404, page
+        assert client.post(page, {"do": "confirm"}).status_code == 404, page
+    for page in ("/debts?show=all", "/refunds?show=all", "/lets?show=all"):
+        assert "Fenwick" not in _text(client.get(page))
+
+
+def test_a_debt_is_listed_agreed_on_and_paid_out_of_the_wallet_once(
+    place: Fernmoor, sign_in: SignIn
+) -> None:
+    client, debt = sign_in(place), _debt(place, euro=3)
+    listed = _text(client.get("/debts?q=305"))
+    assert "D-1" in listed and "Agreed with the customer" in listed and "€3.00" in listed
+    assert (
+        client.get("/debts.csv").content.decode("utf-8-sig").splitlines()[1].startswith("D-1,N-305")
+    )
+    where = f"/debts/{debt}"
+    refused = client.post(where, {"deed": "agree", "share": "140", "cap": "x"})
+    assert refused.status_code == 422
+    assert refused.content.decode().count('aria-invalid="true"') == 2
+    client.post(where, {"deed": "agree", "share": "40", "cap": "5"})
+    said = _text(client.get(where))
+    assert "Of each recharge 40 % go to it, at most €5.00 in seven days." in said
+    assert "Old heating bill" in said
+    # More than is left is refused; a look takes nothing; the same key takes once.
+    assert client.post(where, {"deed": "settle", "amount": "4"}).status_code == 422
+    look = client.post(where, {"deed": "settle", "amount": "2", "do": "look"})
+    assert "Take €2.00 out of the wallet of N-305, Orla Fenwick, for D-1?" in _text(look)
+    assert "4410" in _text(look)
+    form = {"deed": "settle", "amount": "2", "do": "confirm", "key": _key(look)}
+    assert client.post(where, form).status_code == client.post(where, form).status_code == 302
+    assert "Orla Fenwick owes €1.00 of D-1" in _text(client.get(where))
+    look = client.post(where, {"deed": "write_off", "why": "moved away", "do": "look"})
+    assert "Write off €1.00, what is left of D-1 of N-305, Orla Fenwick?" in _text(look)
+    client.post(
+        where, {"deed": "write_off", "why": "moved away", "do": "confirm", "key": _key(look)}
+    )
+    assert "Written off" in _text(client.get(where))
+
+
+def test_a_debt_written_down_says_what_the_tenant_reads(place: Fernmoor, sign_in: SignIn) -> None:
+    client, account = sign_in(place), place.accounts["N-305"]
+    where = f"/accounts/{account}/debts/new"
+    form = {"reason": "agreed", "amount": "12.50", "note": "Key replaced", "share": "20", "cap": ""}
+    look = client.post(where, form | {"do": "look"})
+    assert "Debt D-…, €12.50: Agreed with the customer." in _text(look) and "Key replaced" in _text(
+        look
+    )
+    assert "Nobody owes anything" in _text(client.get("/debts"))
+    done = client.post(where, form | {"do": "confirm", "key": _key(look)})
+    assert "D-1" in _text(client.get(done["Location"]))
+    assert "D-1" in _text(client.get(f"/accounts/{account}"))
+
+
+def test_credit_on_the_wrong_account_is_looked_at_moved_once_and_told(
+    place: Fernmoor, sign_in: SignIn, as_owner: Owner
+) -> None:
+    client = sign_in(place)
+    where = "/recharges/400/take-back"
+    form = {"how": "moved", "to": "N-202", "why": "sold next door"}
+    for to in ("N-305", "nowhere", ""):
+        refused = client.post(where, form | {"to": to, "do": "look"})
+        assert refused.status_code == 422 and 'id="f-to-why"' in refused.content.decode(), to
+    count = "SELECT count(*) FROM transfer"
+    before = _one(place, as_owner, count)
+    look = client.post(where, form | {"do": "look"})
+    said = _text(look)
+    # 5.96 of the 20.00 are left: what was used is a debt, and the right account has all of it.
+    for each in ("−€20.00", "+€14.04", "D-1", "+€20.00", "Move €20.00 from N-305 to N-202"):
+        assert each in said, each
+    assert _one(place, as_owner, count) == before, "a look leaves nothing"
+    key = _key(look)
+    first = client.post(where, form | {"do": "confirm", "key": key})
+    again = client.post(where, form | {"do": "confirm", "key": key})
+    assert first.status_code == again.status_code == 302
+    assert _one(place, as_owner, count) == before + 3
+    told = _text(client.get(where))
+    assert "were taken back" in told and "D-1 €14.04" in told and "N-202" in told
+    other = client.post(where, form | {"do": "confirm", "key": "another"})
+    assert other.status_code == 422 and "taken back already" in _text(other)
+    assert "This recharge was taken back" in _text(client.get("/recharges/400"))
+    assert "What happened to the recharge" in _text(
+        client.get(f"/accounts/{place.accounts['N-305']}")
+    )
+
+
+def test_a_property_that_takes_back_all_or_nothing_says_so(
+    place: Fernmoor, sign_in: SignIn
+) -> None:
+    client = sign_in(place)
+    policy = {"deed": "policy", "reversed_payment": "refuse", "moved_credit": "loss", "share": "10"}
+    assert client.post("/tariffs/rules", policy).status_code == 302
+    refused = client.post(
+        "/recharges/400/take-back", {"how": "reversed", "why": "bounced", "do": "look"}
+    )
+    assert refused.status_code == 422
+    assert "€14.04 of it have been used" in _text(refused)
+
+
+def test_a_refund_is_paid_out_once_with_name_and_receipt(
+    place: Fernmoor, sign_in: SignIn, as_owner: Owner
+) -> None:
+    operator = sign_in(place, "operator")
+    where = f"/refunds/{_one(place, as_owner, 'SELECT id FROM refund')}"
+    assert "F-12" in _text(operator.get("/refunds")) and "€67.00" in _text(operator.get("/refunds"))
+    assert "F-12" in operator.get("/refunds.csv").content.decode()
+    sure = operator.post(where, {"way": "cash", "reference": "ID card", "do": "look"})
+    assert re.search(r"Pay €67\.00 to \w+ \w+\?", _text(sure))
+    assert operator.post(where, {"way": "coins", "do": "confirm"}).status_code == 422
+    paid = operator.post(where, {"way": "cash", "reference": "ID card", "do": "confirm"})
+    receipt = _text(operator.get(paid["Location"]))
+    for each in (
+        "Receipt of a refund",
+        "F-12",
+        "€67.00",
+        "In cash, ID card",
+        "Received (signature)",
+    ):
+        assert each in receipt, each
+    again = operator.post(where, {"way": "cash", "do": "confirm"})
+    assert again.status_code == 409 and "Do not pay it again" in _text(again)
+    assert "Nothing is owed" in _text(operator.get("/refunds"))
+
+
+def test_a_stall_is_let_after_a_look_and_ended_early_with_a_refund(
+    place: Fernmoor, sign_in: SignIn, as_owner: Owner
+) -> None:
+    client = sign_in(place)
+    page = client.get("/lets/new").content.decode()
+    unit = re.search(r'<option value="(\d+)"[^>]*>([^<]+)</option>', page)
+    assert unit is not None
+    with as_owner(place):
+        _run(
+            """INSERT INTO tariff_assignment (property_id, account_id, tariff_id, valid_from)
+               SELECT property_id, id, %(tariff)s, opened_at FROM account WHERE unit_id = %(unit)s""",
+            {"tariff": place.tariff, "unit": int(unit[1])},
+        )
+    form = {
+        "unit": unit[1], "plan": "STALL", "until": "2026-11-19T12:00", "who": "0", "name": "Mara Ruiz",
+        "email": "", "phone": "", "paid": "30", "way": "cash",
+    }  # fmt: skip
+    refused = client.post("/lets/new", form | {"do": "look"})
+    assert refused.status_code == 422 and "Rent and deposit together are €80.00" in _text(refused)
+    early = client.post(
+        "/lets/new", form | {"paid": "120", "until": "2026-11-17T10:00", "do": "look"}
+    )
+    assert early.status_code == 422 and 'id="f-until-why"' in early.content.decode()
+    look = client.post("/lets/new", form | {"paid": "120", "do": "look"})
+    said = _text(look)
+    for each in ("€30.00", "€50.00", "€40.00", f"let {unit[2]} to Mara Ruiz"):
+        assert each in said, each
+    assert _one(place, as_owner, "SELECT count(*) FROM temporary_let") == 0
+    confirmed = form | {"paid": "120", "do": "confirm", "key": _key(look)}
+    first, again = client.post("/lets/new", confirmed), client.post("/lets/new", confirmed)
+    assert first.status_code == 302 and first["Location"] == again["Location"]
+    assert _one(place, as_owner, "SELECT count(*) FROM temporary_let") == 1
+    assert "Mara Ruiz" in _text(client.get("/lets"))
+    assert "Mara Ruiz" in client.get("/lets.csv?show=all").content.decode()
+    where = first["Location"].partition("?")[0]
+    from prewatt.web import clock
+
+    clock.use(lambda: NOW + timedelta(seconds=1))
+    look = client.post(where, {"do": "look"})
+    # Two of three days have not begun: 20.00 of the rent, the deposit and the 40.00 for energy.
+    assert "refund €110.00 to Mara Ruiz" in _text(look)
+    assert _one(place, as_owner, "SELECT count(*) FROM refund") == 1
+    assert client.post(where, {"do": "confirm"}).status_code == 302
+    clock.use(lambda: NOW)
+    ended = _text(client.get(where))
+    assert "€110.00" in ended and "due and not paid out yet" in ended
+    assert "Mara Ruiz" in _text(client.get("/lets?show=ended"))
+    assert _one(place, as_owner, "SELECT count(*) FROM refund") == 2

@@ -1,0 +1,223 @@
+"""Terms, wrong plans, announced prices and price rules by the pages."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from fernmoor import NOW, PASSWORD, TARIFF, Fernmoor
+from prewatt.access.models import DutyGrant, User
+
+SignIn = Callable[..., Any]
+Owner = Callable[[Fernmoor], Any]
+
+
+@pytest.fixture
+def place(fernmoor: Fernmoor, as_owner: Owner) -> Fernmoor:
+    """Fernmoor with a second plan that has announced prices and a tax, and a second administrator."""
+    document = TARIFF | {
+        "name": "With peaks",
+        "overlays": [
+            {"kind": "critical_peak", "group": "shops", "price": "0.90"},
+            {"kind": "real_time", "group": "hourly", "share": "100", "adder": "0.05"},
+        ],
+        "taxes": [{"code": "vat", "label": "VAT", "rate": "19", "on": ["energy"]}],
+    }
+    with as_owner(fernmoor), connection.cursor() as cursor:
+        fernmoor.settle("N-305")
+        cursor.execute(
+            """WITH t AS (INSERT INTO tariff (property_id, code, name)
+                   VALUES (%(property)s, 'PEAKS', 'With peaks') RETURNING id)
+               INSERT INTO tariff_version (property_id, tariff_id, number, valid_from, content, digest,
+                   made_by, approved_by, approved_at)
+               SELECT %(property)s, id, 1, %(since)s, %(content)s, '\\x00', 'user:1', 'user:2', %(since)s
+               FROM t""",
+            {
+                "property": fernmoor.property_id,
+                "since": NOW - timedelta(days=300),
+                "content": json.dumps(document),
+            },
+        )
+        user = User(email="second@fernmoor.example", name="Pell Adair", language="en")
+        user.set_password(PASSWORD)
+        user.save()
+        DutyGrant.objects.create(
+            user=user, property_id=fernmoor.property_id, duty="administrator", granted_at=NOW
+        )
+    return fernmoor
+
+
+def _rows(place: Fernmoor, as_owner: Owner, statement: str) -> list[tuple[Any, ...]]:
+    with as_owner(place), connection.cursor() as cursor:
+        cursor.execute(statement)
+        return list(cursor.fetchall())
+
+
+def _text(response: Any) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", response.content.decode()))
+
+
+def test_terms_hold_from_a_day_and_refusals_stand_beside_their_field(
+    place: Fernmoor, sign_in: SignIn, as_owner: Owner
+) -> None:
+    client, where = sign_in(place), f"/accounts/{place.accounts['N-305']}/terms"
+    form = {"deed": "terms", "from": "soon", "members": "0", "contracted": "5.5555"}
+    refused = client.post(where, form)
+    assert refused.status_code == 422
+    for name in ("from", "members", "contracted"):
+        assert f'id="f-{name}-why"' in refused.content.decode(), name
+    sound = {"deed": "terms", "from": "2026-11-18", "members": "3", "contracted": "5.5",
+             "exempt": ["vat", "not-a-tax"], "groups": ["shops"]}  # fmt: skip
+    assert client.post(where, sound).status_code == 302
+    assert _rows(
+        place, as_owner, "SELECT members, contracted_w, exempt, overlay_groups FROM account_terms"
+    ) == [(3, 5500, ["vat"], ["shops"])]
+    assert "18 November 2026" in _text(client.get(where))
+
+
+def test_a_plan_changes_on_a_day_to_come_only(
+    place: Fernmoor, sign_in: SignIn, as_owner: Owner
+) -> None:
+    client, where = sign_in(place), f"/accounts/{place.accounts['N-305']}/terms"
+    for day in ("2026-11-17", "2026-11-01"):
+        refused = client.post(where, {"deed": "plan", "plan": "PEAKS", "plan_from": day})
+        assert refused.status_code == 422 and 'id="f-plan_from-why"' in refused.content.decode()
+    assert (
+        client.post(where, {"deed": "plan", "plan": "PEAKS", "plan_from": "2026-12-01"}).status_code
+        == 302
+    )
+    assert re.search(r"With peaks from 1 December 2026 to come", _text(client.get(where)))
+
+
+def test_a_wrong_plan_is_put_right_after_a_look_and_with_a_second_person(
+    place: Fernmoor, sign_in: SignIn, as_owner: Owner
+) -> None:
+    client, where = sign_in(place), f"/accounts/{place.accounts['N-305']}/correct-tariff"
+    form = {"plan": "PEAKS", "from": "2026-11-10", "why": "contract"}
+    look = client.post(where, form | {"do": "look"})
+    assert look.status_code == 200 and "Charged for that time" in _text(look)
+    count = "SELECT count(*) FROM tariff_assignment"
+    before = _rows(place, as_owner, count)
+    for email, password in (
+        ("administrator@fernmoor.example", PASSWORD),
+        ("operator@fernmoor.example", PASSWORD),
+        ("second@fernmoor.example", "guess"),
+        ("", ""),
+    ):
+        refused = client.post(where, form | {"do": "confirm", "email": email, "password": password})
+        assert refused.status_code == 403, email
+        assert password == "" or password not in refused.content.decode()
+    assert _rows(place, as_owner, count) == before, "neither a look nor a refusal leaves anything"
+    second = {"email": "second@fernmoor.example", "password": PASSWORD}
+    assert client.post(where, form | {"do": "confirm", **second}).status_code == 302
+    ((approved_by,),) = _rows(
+        place, as_owner,
+        "SELECT detail->>'approved_by' FROM audit_event WHERE code = 'billing.tariff.corrected'",
+    )  # fmt: skip
+    ((second_id,),) = _rows(place, as_owner, "SELECT id FROM app_user WHERE email LIKE 'second%'")
+    assert approved_by == f"user:{second_id}"
+    assert client.post(where, form | {"from": "2026-12-10", "do": "look"}).status_code == 422
+
+
+def test_a_peak_is_announced_listed_and_taken_away_before_it_begins(
+    place: Fernmoor, sign_in: SignIn, as_owner: Owner
+) -> None:
+    client, where = sign_in(place), "/tariffs/announced"
+    assert "No peak is to come" in _text(client.get(where))
+    form = {
+        "deed": "peak",
+        "group": "shops",
+        "from": "2026-11-18T17:00",
+        "until": "2026-11-18T20:00",
+    }
+    for change, field in (
+        ({"until": "2026-11-18T16:00"}, "until"), ({"from": "2026-11-17T08:00"}, "from"),
+        ({"from": ""}, "from"), ({"group": "nobody"}, "group"),
+    ):  # fmt: skip
+        refused = client.post(where, form | change | {"do": "look"})
+        assert refused.status_code == 422, change
+        assert f'id="f-{field}-why"' in refused.content.decode(), change
+    look = client.post(where, form | {"do": "look"})
+    assert "€0.9000" in _text(look) and "Announce it to shops, 0 accounts" in _text(look)
+    assert _rows(place, as_owner, "SELECT count(*) FROM price_event") == [(0,)]
+    assert client.post(where, form | {"do": "confirm"}).status_code == 302
+    overlapping = client.post(
+        where, form | {"do": "confirm", "from": "2026-11-18T19:00", "until": "2026-11-18T21:00"}
+    )
+    assert overlapping.status_code == 422 and "has a peak in that time already" in _text(
+        overlapping
+    )
+    assert "shops" in client.get("/tariffs/announced.csv").content.decode()
+    ((event,),) = _rows(place, as_owner, "SELECT id FROM price_event")
+    assert "Take away the peak of shops?" in _text(client.get(f"{where}/{event}/withdraw"))
+    assert client.post(f"{where}/{event}/withdraw").status_code == 302
+    assert client.post(f"{where}/{event}/withdraw").status_code == 409
+    assert "taken away before it began" in _text(client.get(f"{where}?show=withdrawn"))
+    for duty in ("operator", "auditor"):
+        assert sign_in(place, duty).get(f"{where}/{event}/withdraw").status_code == 403
+
+
+def test_a_series_names_its_first_bad_line_and_goes_on_once(
+    place: Fernmoor, sign_in: SignIn, as_owner: Owner
+) -> None:
+    client, where = sign_in(place), "/tariffs/announced"
+    form = {"deed": "series", "series_group": "hourly", "length": "60"}
+    bad = client.post(where, form | {"prices": "2026-11-18 00:00 0.21\nhello", "do": "look"})
+    assert bad.status_code == 422 and "Line 2 is not date, time and price" in _text(bad)
+    written = "2026-11-18 00:00 0.21\n2026-11-18 01:00; -0.02"
+    assert "2 prices from" in _text(client.post(where, form | {"prices": written, "do": "look"}))
+    assert client.post(where, form | {"prices": written, "do": "confirm"}).status_code == 302
+    again = client.post(where, form | {"prices": written, "do": "confirm"})
+    assert again.status_code == 422 and "Line 1: Prices go on where the series ends" in _text(again)
+    assert _rows(place, as_owner, "SELECT price_nano FROM price_series ORDER BY from_at") == [
+        (210_000_000,), (-20_000_000,),
+    ]  # fmt: skip
+
+
+def test_the_rules_of_a_place_are_chosen_from_a_day_on(place: Fernmoor, sign_in: SignIn) -> None:
+    client, where = sign_in(place), "/tariffs/rules"
+    assert "No rules are chosen" in _text(client.get(where))
+    form = {
+        "deed": "resale",
+        "rules": "GB",
+        "from": "2026-11-17",
+        "purchase": "cheap",
+        "direct": "{",
+    }
+    refused = client.post(where, form)
+    assert refused.status_code == 422
+    assert 'id="f-purchase-why"' in refused.content.decode()
+    assert 'id="f-direct-why"' in refused.content.decode()
+    assert client.post(where, form | {"purchase": "0.19", "direct": ""}).status_code == 302
+    said = _text(client.get(where))
+    assert "GB: Maximum resale price" in said and "€0.1900" in said
+    assert "An approval is refused" in said
+
+
+def test_the_debt_policy_is_kept_and_its_refusals_stand_beside_their_field(
+    place: Fernmoor, sign_in: SignIn
+) -> None:
+    client, where = sign_in(place), "/tariffs/rules"
+    form = {"deed": "policy", "reversed_payment": "loss", "moved_credit": "never", "share": "101"}
+    refused = client.post(where, form)
+    assert refused.status_code == 422
+    assert 'id="f-moved_credit-why"' in refused.content.decode()
+    assert client.post(where, form | {"moved_credit": "debt", "share": "12.5"}).status_code == 302
+    seen = _text(sign_in(place, "auditor").get(where))
+    assert "The property bears the used part" in seen and "12.5 %" in seen
+
+
+def test_every_page_speaks_chinese(place: Fernmoor, sign_in: SignIn) -> None:
+    client, account = sign_in(place, language="zh-hans"), place.accounts["N-305"]
+    for page, said in (
+        ("/debts", "没有人欠款"), ("/refunds", "没有应付给离开者的款项"), ("/lets", "目前没有短租"),
+        ("/tariffs/announced", "没有即将到来的尖峰"), ("/tariffs/rules", "尚未选择规则"),
+        (f"/accounts/{account}/terms", "计价依据"), ("/recharges/400/take-back", "撤回 N-305"),
+    ):  # fmt: skip
+        assert said in client.get(page).content.decode(), page
