@@ -43,6 +43,8 @@ APPEND_ONLY = (
     "price_series",
     "carried_steps",
     "resale_terms",
+    "event_rebate",
+    "event_look",
 )
 #: Business tables that change: estate, watermarks, states.
 MUTABLE = (
@@ -134,6 +136,8 @@ WRITES: Mapping[str, tuple[str, ...]] = {
         *_BY_DAYS,
         *_MOVING,
         "message_attempt",
+        "event_rebate",
+        "event_look",
         "tariff_trial",
         "notify_policy",
         "debt_policy",

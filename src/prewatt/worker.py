@@ -150,7 +150,7 @@ class Worker:
 
     def _do_chores(self, stopping: threading.Event) -> None:
         """What takes its time: each minute what the clock asks for, and trials when one waits."""
-        from prewatt.billing.tasks import rate_anew, rate_held_readings
+        from prewatt.billing.tasks import rate_anew, rate_held_readings, settle_peaks
         from prewatt.billing.trials import run_next_trial
         from prewatt.moves.lets import close_ended_lets
 
@@ -164,6 +164,7 @@ class Worker:
                 ("posting", lambda: self._post(now)),
                 ("held readings", lambda: rate_held_readings(now=now)),
                 ("rerating", lambda: rate_anew(now=now)),
+                ("rebates", lambda: settle_peaks(now=now)),
                 ("lets", lambda: close_ended_lets(now=now)),
                 ("partitions", lambda: self._make_partitions(now)),
             ]

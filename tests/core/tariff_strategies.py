@@ -289,6 +289,10 @@ def _overlays(draw: st.DrawFn) -> list[dict[str, Any]]:
     peak[form] = draw(PRICES.filter(float))
     if form == "rebate":
         peak["baseline_days"] = draw(st.integers(1, 60))
+        if draw(st.booleans()):
+            peak["baseline_highest"] = draw(st.integers(1, peak["baseline_days"]))
+        if draw(st.booleans()):
+            peak["wait_hours"] = draw(st.integers(1, 720))
     series: dict[str, Any] = {"kind": "real_time", "group": "day-ahead"}
     if draw(st.booleans()):
         series |= {"share": draw(PERCENTAGES), "adder": draw(PRICES)}

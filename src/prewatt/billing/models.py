@@ -276,3 +276,56 @@ class ResaleTerms(models.Model):
                 name="bought_for_something",
             )
         ]
+
+
+class EventRebate(models.Model):
+    """What an announced peak came to for an account, and what it was compared with; append-only.
+
+    The highest revision holds. ``usual_wh`` is the sum of the ``counted`` days among ``days``, each
+    [date, Wh, whether it counts]; ``amount_micro`` is the whole rebate, and the transfer books its
+    difference to the revision before. ``outcome`` is a word of ``core.baseline.Outcome``.
+    """
+
+    property_id = models.BigIntegerField()
+    account_id = models.BigIntegerField()
+    event = models.ForeignKey(PriceEvent, on_delete=models.PROTECT, related_name="rebates")
+    revision = models.PositiveSmallIntegerField()
+    tariff_version_id = models.BigIntegerField()
+    rebate_nano = models.BigIntegerField()
+    outcome = models.CharField(max_length=16)
+    used_wh = models.BigIntegerField()
+    usual_wh = models.BigIntegerField()
+    counted = models.PositiveSmallIntegerField()
+    days = models.JSONField()
+    amount_micro = models.BigIntegerField()
+    transfer_event_id = models.BigIntegerField(null=True)
+    transfer_seq = models.BigIntegerField(null=True)
+    decided_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "event_rebate"
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["account_id", "event", "revision"], name="one_rebate_of_a_revision"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(amount_micro__gte=0)
+                & (models.Q(amount_micro=0) | models.Q(outcome="paid")),
+                name="only_paid_rebates_have_amounts",
+            ),
+        ]
+
+
+class EventLook(models.Model):
+    """An announced peak was settled so many hours after its end; append-only."""
+
+    property_id = models.BigIntegerField()
+    event = models.ForeignKey(PriceEvent, on_delete=models.PROTECT, related_name="looks")
+    hours = models.PositiveIntegerField()
+    looked_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "event_look"
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["event", "hours"], name="one_look_at_a_time")
+        ]

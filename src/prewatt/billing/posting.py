@@ -30,6 +30,8 @@ from prewatt.ledger.operations import (
 #: The cause of a posting that goes with somebody's coming or leaving.
 MOVE = "move"
 
+#: The reason of what announced peaks give back (``rebates``); stored, never renamed.
+REBATE = "rebate.event"
 #: "Days left" looks back over this many days of what was posted for use and for time.
 SPEND_DAYS = 14
 SPENDING = (TransferKind.USAGE, TransferKind.DAILY, TransferKind.CORRECTION)
@@ -280,7 +282,7 @@ def _refresh_spend(account_ids: Sequence[int], until: datetime) -> None:
                          ceil(extract(epoch FROM %s - min(service_from)) / 86400))))::bigint AS per_day
                      FROM transfer
                      WHERE account_id = ANY(%s) AND kind = ANY(%s) AND service_from >= %s
-                       AND reason <> %s
+                       AND reason <> ALL(%s)
                      GROUP BY account_id) u
                WHERE s.account_id = u.account_id""",
             [
@@ -289,7 +291,7 @@ def _refresh_spend(account_ids: Sequence[int], until: datetime) -> None:
                 list(account_ids),
                 [int(each) for each in SPENDING],
                 until - timedelta(days=SPEND_DAYS),
-                # A month at once is not what a day costs.
-                COLLECTED,
+                # A month at once is not what a day costs, nor is what one evening gave back.
+                [COLLECTED, REBATE],
             ],
         )

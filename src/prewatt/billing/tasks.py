@@ -11,6 +11,7 @@ from prewatt.access.scope import scope, system_actor
 from prewatt.billing.daily import due_accounts
 from prewatt.billing.ingestion import apply_held
 from prewatt.billing.operations import post_usage
+from prewatt.billing.rebates import settle_events
 from prewatt.billing.rerating import rerate_requested
 
 #: Readings of a day may arrive this long after its end and still be in its posting.
@@ -46,6 +47,11 @@ def post_finished_days(*, now: datetime) -> int:
 def rate_anew(*, now: datetime) -> int:
     """Rate anew the accounts that wait for it; returns how many of them had been charged otherwise."""
     return len(rerate_requested(actor=system_actor("rerating"), now=now))
+
+
+def settle_peaks(*, now: datetime) -> int:
+    """Pay or correct rebates of announced peaks that are due; returns how many."""
+    return settle_events(actor=system_actor("rebates"), now=now)
 
 
 def rate_held_readings(*, now: datetime) -> int:

@@ -38,3 +38,4 @@ class CounterAccount(IntEnum):
     DEBTS = 12
     DEPOSITS = 13
     REFUNDS_PAYABLE = 14
+    REBATES = 15

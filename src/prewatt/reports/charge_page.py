@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime
 
+from prewatt.core.baseline import Outcome
 from prewatt.core.rating import Component
 from prewatt.core.tariff import Tariff
 from prewatt.reports.account import EntryKind
@@ -49,12 +50,28 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class Rebated:
+    """An announced peak [from_at, until_at) that a rebate is for: what was used in it, and the mean
+    of the ``counted`` days of ``days`` that it was compared with, cut off to whole Wh.
+    """
+
+    outcome: Outcome
+    from_at: datetime
+    until_at: datetime
+    used_wh: int
+    usual_wh: int
+    counted: int
+    days: int
+    rebate_nano: int
+
+
+@dataclass(frozen=True, slots=True)
 class ChargeLine:
     """One transfer, or those of a component, band, step and code together; ``amount_micro`` is what
     it adds to the wallet. ``tariff`` is the plan that the code or band belongs to, if it is known.
 
     ``price_nano_per_kwh`` is None where several prices are in it. ``peak_w`` is the highest power of
-    the month so far, for a demand charge.
+    the month so far, for a demand charge; ``rebated`` what a rebate compares.
     """
 
     component: Component
@@ -67,6 +84,7 @@ class ChargeLine:
     price_nano_per_kwh: int | None = None
     tax_rate_ppm: int = 0
     peak_w: int | None = None
+    rebated: Rebated | None = None
 
 
 @dataclass(frozen=True, slots=True)

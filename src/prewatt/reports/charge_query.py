@@ -12,11 +12,12 @@ from typing import Any, Final
 
 from prewatt.access.scope import Actor, scope
 from prewatt.core.accounts import TransferKind
+from prewatt.core.baseline import Outcome
 from prewatt.core.civil_time import day_number
 from prewatt.core.rating import Component
 from prewatt.core.tariff import Tariff, parse_tariff
 from prewatt.reports.account import EntryKind
-from prewatt.reports.charge_page import ChargeLine, ChargePage, Corrected, Run
+from prewatt.reports.charge_page import ChargeLine, ChargePage, Corrected, Rebated, Run
 from prewatt.reports.place import NoSuchThing, place_of, rows
 from prewatt.reports.today import Place
 from prewatt.reports.units import units_now
@@ -64,6 +65,7 @@ def charge_page(
         runs = [] if kind is EntryKind.DAILY else _runs(account_id, event_id, kind, day, place)
         tariffs = _tariffs(account_id, legs[0].service_from, {run.version_id for run in runs})
         peaks = _peaks(account_id, day, legs)
+        rebated = _rebated(account_id, event_id, legs)
         corrected = _corrected(account_id, legs, tariffs, place)
     return ChargePage(
         place=place,
@@ -77,7 +79,7 @@ def charge_page(
         booked_at=max(leg.booked_at for leg in legs),
         first_line=legs[0].seq,
         last_line=legs[-1].seq,
-        lines=_lines(legs, runs, tariffs, peaks),
+        lines=_lines(legs, runs, tariffs, peaks, rebated),
         runs=tuple(runs),
         tariffs=tariffs,
         corrected=corrected,
@@ -241,11 +243,40 @@ def _peaks(account_id: int, day: date, legs: Sequence[_Leg]) -> dict[str, int]:
     return dict(found)
 
 
+def _rebated(account_id: int, event_id: int, legs: Sequence[_Leg]) -> Rebated | None:
+    """What the rebate among the legs was worked out from."""
+    if not any(leg.component is Component.REBATE for leg in legs):
+        return None
+    found = rows(
+        """SELECT r.outcome, e.from_at, coalesce(w.until_at, e.until_at), r.used_wh, r.usual_wh,
+                  r.counted, r.days, r.rebate_nano
+           FROM event_rebate r JOIN price_event e ON e.id = r.event_id
+           LEFT JOIN price_event w ON w.withdraws_id = e.id
+           WHERE r.account_id = %s AND r.transfer_event_id = %s""",
+        [account_id, event_id],
+    )
+    if not found:
+        return None
+    outcome, from_at, until_at, used, usual, counted, days, nano = found[0]
+    told = json.loads(days) if isinstance(days, str) else days
+    return Rebated(
+        outcome=Outcome(outcome),
+        from_at=from_at,
+        until_at=until_at,
+        used_wh=used,
+        usual_wh=usual // max(counted, 1),
+        counted=counted,
+        days=len(told),
+        rebate_nano=nano,
+    )
+
+
 def _lines(
     legs: Iterable[_Leg],
     runs: Sequence[Run],
     tariffs: Mapping[int, Tariff],
     peaks: Mapping[str, int],
+    rebated: Rebated | None,
 ) -> tuple[ChargeLine, ...]:
     """The transfers as lines, in the order of components; energy by band and step, with its price."""
     sums: defaultdict[tuple[Component, int, int, str, int], list[int]] = defaultdict(lambda: [0, 0])
@@ -273,6 +304,7 @@ def _lines(
                 price_nano_per_kwh=next(iter(prices)) if len(prices) == 1 else None,
                 tax_rate_ppm=rate,
                 peak_w=peaks.get(code) if component is Component.DEMAND else None,
+                rebated=rebated if component is Component.REBATE else None,
             )
         )
     lines.sort(key=lambda line: (_ORDER.index(line.component), line.step, line.band, line.code))

@@ -62,6 +62,9 @@ class Part(StrEnum):
     EVENT_PRICE = "event_price"
     EVENT_ADDER = "event_adder"
     EVENT_REBATE = "event_rebate"
+    BASELINE_DAYS = "baseline_days"
+    BASELINE_HIGHEST = "baseline_highest"
+    WAIT_HOURS = "wait_hours"
     SERIES_SHARE = "series_share"
     SERIES_ADDER = "series_adder"
     DEBT_SHARE = "debt_share"
@@ -379,6 +382,9 @@ def _overlay_facts(overlay: Overlay) -> Iterator[Fact]:
         yield Fact(Part.EVENT_ADDER, Shape.PRICE, overlay.adder_nano_per_kwh, group)
     if overlay.rebate_nano_per_kwh:
         yield Fact(Part.EVENT_REBATE, Shape.PRICE, overlay.rebate_nano_per_kwh, group)
+        yield Fact(Part.BASELINE_DAYS, Shape.NUMBER, overlay.baseline_days, group)
+        yield Fact(Part.BASELINE_HIGHEST, Shape.NUMBER, overlay.baseline_highest, group)
+        yield Fact(Part.WAIT_HOURS, Shape.NUMBER, overlay.wait_hours, group)
 
 
 def _plan_facts(tariff: Tariff) -> Iterator[Fact]:

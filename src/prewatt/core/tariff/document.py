@@ -13,6 +13,7 @@ from functools import lru_cache
 from prewatt.core.tariff.document_charges import charges_document
 from prewatt.core.tariff.model import (
     DAY_KINDS,
+    WAIT_HOURS,
     Band,
     DaySchedule,
     DebtRecovery,
@@ -153,6 +154,10 @@ def _overlay_document(overlay: Overlay) -> dict[str, object]:
     if overlay.rebate_nano_per_kwh:
         entry["rebate"] = decimal_text(overlay.rebate_nano_per_kwh)
         entry["baseline_days"] = overlay.baseline_days
+        if overlay.baseline_highest:
+            entry["baseline_highest"] = overlay.baseline_highest
+        if overlay.wait_hours != WAIT_HOURS:
+            entry["wait_hours"] = overlay.wait_hours
     return entry
 
 

@@ -272,6 +272,10 @@ class Allowance:
     rebate_nano_per_kwh: int
 
 
+WAIT_HOURS: Final = 24
+"""How long after an event its rebate waits for readings, where a tariff does not say."""
+
+
 class OverlayKind(StrEnum):
     """Critical peak: announced events at an own price or on top. Real time: a price series."""
 
@@ -285,7 +289,8 @@ class Overlay:
 
     Critical peak: during an event of `group` the price is `price_nano_per_kwh`, or the band's own
     price + `adder_nano_per_kwh`; `rebate_nano_per_kwh` is paid for each kWh below the customer's
-    baseline, the mean of the same hours of the `baseline_days` unaffected days before.
+    baseline: the mean of the same hours of the last `baseline_days` eligible days, or of the
+    `baseline_highest` among them (0: of all). It is settled `wait_hours` after the event's end.
     Real time: the price is the group's series × `share_ppm` + `adder_nano_per_kwh`, and the band's
     own price where the series has a gap.
     """
@@ -297,6 +302,8 @@ class Overlay:
     share_ppm: int = 1_000_000
     rebate_nano_per_kwh: int = 0
     baseline_days: int = 0
+    baseline_highest: int = 0
+    wait_hours: int = WAIT_HOURS
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from prewatt.core.tariff.model import (
+    WAIT_HOURS,
     BoothUnit,
     DebtRecovery,
     Overlay,
@@ -28,6 +29,7 @@ from prewatt.core.tariff.words import (
 
 MAX_OVERLAYS: Final = 16
 MAX_BASELINE_DAYS: Final = 60
+MAX_WAIT_HOURS: Final = 720
 
 
 def overlays_of(document: Mapping[str, object]) -> tuple[Overlay, ...]:
@@ -88,7 +90,7 @@ def _critical_peak(value: object, place: str) -> Overlay:
         value,
         place,
         needed={"kind", "group"},
-        optional={"price", "adder", "rebate", "baseline_days"},
+        optional={"price", "adder", "rebate", "baseline_days", "baseline_highest", "wait_hours"},
     )
     if "price" in entry and "adder" in entry:
         raise TariffRefused(place, "must have either 'price' or 'adder', not both")
@@ -96,10 +98,15 @@ def _critical_peak(value: object, place: str) -> Overlay:
         raise TariffRefused(place, "must have a 'price', an 'adder' or a 'rebate'")
     if ("rebate" in entry) != ("baseline_days" in entry):
         raise TariffRefused(place, "must have 'rebate' and 'baseline_days' together or neither")
-    days, rebate = 0, 0
+    for key in ("baseline_highest", "wait_hours"):
+        if key in entry and "rebate" not in entry:
+            raise TariffRefused(f"{place}.{key}", "is for a rebate, and there is none")
+    days, rebate, highest, wait = 0, 0, 0, WAIT_HOURS
     if "rebate" in entry:
         rebate = positive_nano(entry["rebate"], f"{place}.rebate")
         days = whole(entry["baseline_days"], f"{place}.baseline_days", 1, MAX_BASELINE_DAYS)
+        highest = whole(entry.get("baseline_highest", days), f"{place}.baseline_highest", 1, days)
+        wait = whole(entry.get("wait_hours", wait), f"{place}.wait_hours", 1, MAX_WAIT_HOURS)
     return Overlay(
         kind=OverlayKind.CRITICAL_PEAK,
         group=word(entry["group"], f"{place}.group"),
@@ -109,6 +116,9 @@ def _critical_peak(value: object, place: str) -> Overlay:
         ),
         rebate_nano_per_kwh=rebate,
         baseline_days=days,
+        # All of them is what a plan says that does not say it.
+        baseline_highest=highest if highest < days else 0,
+        wait_hours=wait,
     )
 
 

@@ -168,7 +168,11 @@ def _overlay_line(overlay: Overlay) -> str:
         parts.append(f"{decimal_text(overlay.adder_nano_per_kwh)} per kWh on top")
     if overlay.rebate_nano_per_kwh:
         rebate = decimal_text(overlay.rebate_nano_per_kwh)
-        parts.append(f"{rebate} back per kWh below the mean of {overlay.baseline_days} days")
+        most = f"the highest {overlay.baseline_highest} of " if overlay.baseline_highest else ""
+        parts.append(
+            f"{rebate} back per kWh below the mean of {most}{overlay.baseline_days} days, "
+            f"{overlay.wait_hours} hours after the event"
+        )
     return f"{overlay.kind.replace('_', ' ')} for group {overlay.group}: {', '.join(parts)}"
 
 

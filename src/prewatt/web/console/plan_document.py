@@ -224,8 +224,9 @@ def _overlay(row: State) -> dict[str, object]:
     if row["kind"] == "real_time":
         return entry | _said(share=row["share"], adder=row["adder"])
     entry |= _said(price=row["price"], adder=row["adder"], rebate=row["rebate"])
-    if row["baseline_days"].strip():
-        entry["baseline_days"] = _number(row["baseline_days"])
+    for key in ("baseline_days", "baseline_highest", "wait_hours"):
+        if row[key].strip():
+            entry[key] = _number(row[key])
     return entry
 
 

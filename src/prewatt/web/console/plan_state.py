@@ -63,7 +63,7 @@ ROWS: Final[Mapping[str, tuple[State, int]]] = {
     "overlays": (
         {
             "kind": "critical_peak", "group": "", "price": "", "adder": "", "share": "",
-            "rebate": "", "baseline_days": "",
+            "rebate": "", "baseline_days": "", "baseline_highest": "", "wait_hours": "",
         },
         MAX_ENTRIES,
     ),

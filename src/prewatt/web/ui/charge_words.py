@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from django.utils.translation import gettext as _
 
+from prewatt.core.baseline import Outcome
 from prewatt.core.money import format_price
 from prewatt.core.rating import Component
 from prewatt.core.tariff import Tariff
@@ -119,6 +120,26 @@ def _subsidy(line: ChargeLine, currency: str, lang: str) -> str:
     return plan.allowance_text(line.tariff, line.code, lang) if line.tariff else ""
 
 
+def _rebate(line: ChargeLine, currency: str, lang: str) -> str:
+    peak = line.rebated
+    if peak is None:
+        return ""
+    if peak.outcome not in (Outcome.PAID, Outcome.NOT_LESS):
+        return _("The rebate of an announced peak, taken back: %(why)s") % {
+            "why": sentences.PEAK_OUTCOME[peak.outcome]
+        }
+    return _(
+        "You used %(used)s in the announced peak, your usual is %(usual)s (the mean of %(counted)s of "
+        "%(days)s days before): %(price)s back for each kWh less"
+    ) % {
+        "used": fmt.energy_wh(peak.used_wh, lang),
+        "usual": fmt.energy_wh(peak.usual_wh, lang),
+        "counted": peak.counted,
+        "days": peak.days,
+        "price": format_price(peak.rebate_nano, currency=currency),
+    }
+
+
 def _minimum(line: ChargeLine, currency: str, lang: str) -> str:
     minimum = None if line.tariff is None else line.tariff.minimum
     return _bound(minimum, _("Up to the minimum of %(amount)s"), currency)
@@ -142,6 +163,7 @@ _LINES: dict[Component, Callable[[ChargeLine, str, str], str]] = {
     Component.DEMAND: _demand,
     Component.TAX: _tax,
     Component.SUBSIDY: _subsidy,
+    Component.REBATE: _rebate,
     Component.MINIMUM: _minimum,
     Component.MAXIMUM: _maximum,
 }

@@ -430,9 +430,24 @@ class _Words:
             }
         if overlay.rebate_nano_per_kwh:
             price = format_price(overlay.rebate_nano_per_kwh, currency=currency)
-            yield _(
-                "Group %(group)s: %(price)s back for each kWh used less than on the %(days)s days before."
-            ) % {"group": group, "price": price, "days": overlay.baseline_days}
+            said = {
+                "group": group,
+                "price": price,
+                "days": overlay.baseline_days,
+                "highest": overlay.baseline_highest,
+                "hours": overlay.wait_hours,
+            }
+            if overlay.baseline_highest:
+                text = _(
+                    "Group %(group)s: %(price)s back for each kWh used less than on the highest "
+                    "%(highest)s of the %(days)s days before, paid %(hours)s hours after the peak."
+                )
+            else:
+                text = _(
+                    "Group %(group)s: %(price)s back for each kWh used less than on the %(days)s "
+                    "days before, paid %(hours)s hours after the peak."
+                )
+            yield text % said
 
     def debt(self) -> Iterator[str]:
         debt = self.tariff.debt

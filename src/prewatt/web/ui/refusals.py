@@ -194,6 +194,10 @@ _REASONS: Final[tuple[tuple[str, str | Promise], ...]] = (
         _("What is given back needs the number of days that it is compared with."),
     ),
     (
+        r"is for a rebate, and there is none",
+        _("Only what is given back is compared with days and waits for readings."),
+    ),
+    (
         r"(?P<what>.+) has an? \w+ price already",
         _("The group %(what)s has such a price already."),
     ),

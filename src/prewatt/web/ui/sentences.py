@@ -12,6 +12,7 @@ from typing import Final
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from prewatt.core.baseline import Outcome
 from prewatt.core.rating import Component
 from prewatt.core.vocabulary import (
     BoardState,
@@ -171,6 +172,13 @@ COMPONENT: Final[Mapping[Component, Text]] = {
     Component.MAXIMUM: _("Maximum bill"),
     Component.REBATE: _("Rebate"),
     Component.DEPOSIT: _("Deposit"),
+}
+
+#: Why an announced peak gives nothing back.
+PEAK_OUTCOME: Final = {
+    Outcome.NOT_MEASURED: _("its hours were not measured"),
+    Outcome.TOO_FEW_DAYS: _("too few days before it were measured"),
+    Outcome.NO_REBATE: _("the plan or the group gives none"),
 }
 
 CHANNEL: Final[Mapping[str, Text]] = {
@@ -451,6 +459,9 @@ PART: Final[Mapping[str, Text]] = {
     "event_price": _("Price in an announced peak"),
     "event_adder": _("On top in an announced peak"),
     "event_rebate": _("Given back in an announced peak"),
+    "baseline_days": _("Compared with so many days before"),
+    "baseline_highest": _("Of them only the highest"),
+    "wait_hours": _("Hours until a rebate is paid"),
     "series_share": _("Share of the announced price"),
     "series_adder": _("On top of the announced price"),
     "debt_share": _("Share of a recharge for an agreed debt"),
