@@ -17,7 +17,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.billing.days_world import BERLIN, local, place, plan
 from tests.conftest import role_dsn
-from tests.invariants.books import check_books
 from tests.invariants.places import rows, send, signed_in
 from tests.moves.world import World
 
@@ -27,6 +26,7 @@ from prewatt.billing.terms import announce_event, set_terms, withdraw_event
 from prewatt.core.accounts import TransferKind
 from prewatt.core.rating import Component
 from prewatt.reports.account import EntryKind
+from prewatt.reports.books import check_books
 from prewatt.reports.charge_query import charge_page
 from prewatt.web.ui.charge_words import line_text
 from prewatt.web.ui.messages import compile_all
