@@ -83,7 +83,8 @@ def measure(demo: RunningDemo, *, cuts: int, accounts: int, tell: Tell) -> Suppl
     """
     if cuts < 1 or accounts < 1:
         raise CannotRunError("nothing to measure: at least one cut and one account are needed")
-    user = User.objects.get(email="desk@fernmoor.example")
+    # Who may adjust; an operator only sells.
+    user = User.objects.get(email="admin@fernmoor.example")
     bench = _Bench(demo, actor_for(user, property_id=demo.property_id), tell)
     began, done = wiring.now(), 0
     subjects = bench.choose(min(accounts, cuts))
