@@ -10,6 +10,7 @@ import json
 import sys
 from importlib import resources
 from pathlib import Path
+from typing import Final
 
 from prewatt.core.tariff import TariffRefused, digest, load_tariff, to_document
 from prewatt.core.tariff.summary import summary_lines
@@ -37,9 +38,25 @@ def _schema_text() -> str:
     return schema.read_text(encoding="utf-8")
 
 
+#: The largest plan is some tens of kilobytes.
+MAX_BYTES: Final = 1024 * 1024
+
+
+def _read(file: Path) -> bytes:
+    """What stands in the file, no further than allowed: it may be a device that never ends."""
+    if str(file) == "-":
+        content = sys.stdin.buffer.read(MAX_BYTES + 1)
+    else:
+        with file.open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise TariffRefused("", f"{file}: there are more than {MAX_BYTES} bytes")
+    return content
+
+
 def _check(file: Path, *, as_json: bool) -> int:
     try:
-        tariff = load_tariff(sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes())
+        tariff = load_tariff(_read(file))
     except OSError as error:
         print(f"{file}: {error.strerror}", file=sys.stderr)
         return 2

@@ -89,7 +89,14 @@ MUTABLE = (
     "alert",
 )
 #: Sign-in only: the web's login itself, before any duty is known.
-SIGN_IN = ("app_user", "duty_grant", "django_session", "django_content_type", "django_migrations")
+SIGN_IN = (
+    "app_user",
+    "duty_grant",
+    "sign_in_throttle",
+    "django_session",
+    "django_content_type",
+    "django_migrations",
+)
 UNUSED = ("auth_group", "auth_group_permissions", "auth_permission")
 
 #: What each duty and process may write. Everything else it sees, it sees read-only. Nobody is listed
@@ -355,7 +362,9 @@ def apply(cursor: Cursor, *, passwords: Mapping[str, str]) -> None:
         cursor.execute(f"GRANT SELECT ({_NAMES}) ON app_user TO {role}")
         cursor.execute(f"GRANT SELECT ON duty_grant TO {role}")
         cursor.execute(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}")
-    cursor.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON django_session TO web")
+    cursor.execute(
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON django_session, sign_in_throttle TO web"
+    )
     cursor.execute("GRANT SELECT, UPDATE (last_login) ON app_user TO web")
     cursor.execute("GRANT SELECT ON duty_grant, django_content_type TO web")
     for role in ("keeper", "clerk"):

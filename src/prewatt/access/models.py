@@ -79,3 +79,15 @@ class DutyGrant(models.Model):
                 name="duty_is_human",
             ),
         ]
+
+
+class SignInThrottle(models.Model):
+    """Failed sign-ins of one bucket, named by a digest: see ``throttle``."""
+
+    bucket = models.CharField(max_length=80, primary_key=True)
+    tries = models.PositiveIntegerField()
+    last_at = models.DateTimeField(db_index=True)
+    wait_until = models.DateTimeField()
+
+    class Meta:
+        db_table = "sign_in_throttle"

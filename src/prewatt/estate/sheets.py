@@ -17,7 +17,6 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from openpyxl import load_workbook
-from openpyxl.utils.exceptions import InvalidFileException
 from openpyxl.worksheet.formula import ArrayFormula, DataTableFormula
 
 SHEETS: Final = (
@@ -208,13 +207,10 @@ def _unpack(content: bytes) -> dict[str, bytes]:
                 if left < 0:
                     raise bomb
                 members[info.filename] = data
-    except (
-        zipfile.BadZipFile,
-        RuntimeError,
-        NotImplementedError,
-        EOFError,
-        OSError,
-    ) as error:
+    except ImportRefused:
+        raise
+    # What unpacking a broken file raises has no common name: zlib.error, LZMAError, struct.error …
+    except Exception as error:
         raise _refused(
             "",
             "file.unreadable",
@@ -311,13 +307,10 @@ def _from_workbook(content: bytes, members: Mapping[str, bytes]) -> PropertyShee
                 sheets[sheet] = _rows(sheet, table, errors)
         finally:
             workbook.close()
-    except (
-        InvalidFileException,
-        KeyError,
-        ValueError,
-        SyntaxError,
-        TypeError,
-    ) as error:
+    except ImportRefused:
+        raise
+    # Nor has what openpyxl stumbles over in a workbook that no spreadsheet program has written.
+    except Exception as error:
         raise _refused(
             "",
             "file.unreadable",

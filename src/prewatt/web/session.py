@@ -6,15 +6,18 @@ Every page but the sign-in needs a person with a duty at a property. The request
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
 
 from django.conf import settings
 from django.contrib.auth import authenticate, login, logout
-from django.core.cache import cache
-from django.http import HttpRequest, HttpResponse
+from django.core import signing
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.utils import translation
+from django.utils.crypto import salted_hmac
 from django.utils.deprecation import MiddlewareMixin
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import get_language
@@ -22,24 +25,45 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
+from prewatt.access import throttle
 from prewatt.access.models import Duty, DutyGrant, User
 from prewatt.access.scope import Actor, PermissionRefused, actor_for
 from prewatt.reports.place import NoSuchThing
 from prewatt.reports.properties import own_properties
-from prewatt.web import errors
+from prewatt.web import clock, errors
+from prewatt.web.client_address import client_address
 
 THEMES = ("system", "light", "dark")
 THEME_COOKIE = "prewatt_theme"
 #: Paths that need nobody: signing in, language and theme, static files, liveness.
 OPEN_PATHS = ("/sign-in", "/preferences", "/static/", "/healthz")
-#: After this many failed tries of one address within the window, wait.
-TRIES_MAX, TRIES_WINDOW_S = 10, 300
+#: A browser in which somebody signed in: strangers' failed tries do not make it wait.
+DEVICE_COOKIE, DEVICE_AGE_S = "prewatt_device", 180 * 86400
+#: Nobody has a longer password, and to digest one costs by its length.
+PASSWORD_MAX = 1024
 
 
 def actor_of(request: HttpRequest) -> Actor:
     """The actor of a signed-in request; views behind :class:`SignedIn` always have one."""
     actor: Actor = request.actor  # type: ignore[attr-defined]  # set by SignedIn below
     return actor
+
+
+class PlainText(MiddlewareMixin):
+    """Refuses a NUL wherever it stands: no text of ours has one, and PostgreSQL stores none."""
+
+    def process_request(self, request: HttpRequest) -> HttpResponse | None:
+        """400 for a NUL in the path, a parameter or a field of a form."""
+        given = (value for data in (request.GET, request.POST) for value in _texts(data))
+        if "\0" in request.path or any("\0" in each for each in given):
+            return errors.bad_request(request)
+        return None
+
+
+def _texts(data: QueryDict) -> Iterator[str]:
+    for name, values in data.lists():
+        yield name
+        yield from (each for each in values if isinstance(each, str))
 
 
 class SignedIn(MiddlewareMixin):
@@ -107,29 +131,67 @@ def page_context(request: HttpRequest) -> dict[str, Any]:
 @never_cache
 @require_http_methods(["GET", "POST"])
 def sign_in(request: HttpRequest) -> HttpResponse:
-    """Sign in with e-mail address and password; a refusal never says which of the two was wrong."""
+    """Sign in with e-mail address and password; a refusal never says which of the two was wrong.
+
+    Failed tries make the next one wait: see ``access.throttle``.
+    """
     email = request.POST.get("email", "").strip().lower()[:254]
-    problem = ""
+    problem, wait_s = "", 0
     if request.method == "POST":
-        key = f"sign-in:{email}"
-        tries = cache.get_or_set(key, 0, TRIES_WINDOW_S) or 0
-        if tries >= TRIES_MAX:
-            problem = "wait"
+        tried = throttle.begin(
+            email=email, address=client_address(request), device=_device_of(request, email),
+            now=clock.now(),
+        )  # fmt: skip
+        if isinstance(tried, throttle.Wait):
+            problem, wait_s = "wait", tried.seconds
         else:
-            user = authenticate(request, username=email, password=request.POST.get("password", ""))
+            password = request.POST.get("password", "")
+            user = authenticate(
+                request, username=email, password=password if len(password) <= PASSWORD_MAX else ""
+            )
             if isinstance(user, User):
-                cache.delete(key)
+                throttle.succeeded(tried)
                 login(request, user)
-                return _welcome(request, user)
-            cache.set(key, tries + 1, TRIES_WINDOW_S)
+                return _remember_device(_welcome(request, user), email)
             problem = "refused"
     status = 200 if not problem else 429 if problem == "wait" else 403
-    return render(
+    response = render(
         request,
         "prewatt/pages/sign_in.html",
-        {"email": email, "problem": problem, "next": request.GET.get("next", "")},
+        {"email": email, "problem": problem, "wait_s": wait_s, "next": request.GET.get("next", "")},
         status=status,
     )
+    if wait_s:
+        response["Retry-After"] = str(wait_s)
+    return response
+
+
+def _device_of(request: HttpRequest, email: str) -> str:
+    """The name of this browser if this person has signed in with it before, else empty."""
+    try:
+        known = signing.loads(
+            request.COOKIES.get(DEVICE_COOKIE, ""), salt=DEVICE_COOKIE, max_age=DEVICE_AGE_S
+        )
+    except signing.BadSignature:
+        return ""
+    return str(known["device"]) if known["email"] == _email_digest(email) else ""
+
+
+def _remember_device(response: HttpResponse, email: str) -> HttpResponse:
+    known = {"device": secrets.token_urlsafe(12), "email": _email_digest(email)}
+    response.set_cookie(
+        DEVICE_COOKIE,
+        signing.dumps(known, salt=DEVICE_COOKIE),
+        max_age=DEVICE_AGE_S,
+        samesite="Lax",
+        httponly=True,
+        secure=settings.SESSION_COOKIE_SECURE,
+    )
+    return response
+
+
+def _email_digest(email: str) -> str:
+    return salted_hmac(DEVICE_COOKIE, email, algorithm="sha256").hexdigest()[:32]
 
 
 def countersigned(request: HttpRequest, *, email: str, password: str) -> Actor | None:

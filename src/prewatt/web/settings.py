@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+from prewatt.web.client_address import proxies
 
 TEMPLATE_FOLDER = Path(__file__).resolve().parent / "ui" / "templates"
 
@@ -17,6 +20,7 @@ MIDDLEWARE = [
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
+    "prewatt.web.session.PlainText",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "prewatt.web.session.SignedIn",
 ]
@@ -36,6 +40,9 @@ TEMPLATES = [
         },
     }
 ]
+
+#: The reverse proxies whose X-Forwarded-For is believed, as addresses or networks; none by default.
+TRUSTED_PROXIES = proxies(os.environ.get("PREWATT_TRUSTED_PROXY", ""))
 
 LOGIN_URL = "/sign-in"
 SESSION_ENGINE = "django.contrib.sessions.backends.db"

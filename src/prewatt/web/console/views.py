@@ -30,7 +30,9 @@ def is_partial(request: HttpRequest) -> bool:
 
 def number(text: str, default: int, most: int) -> int:
     """A whole number of an address, within bounds, or the default."""
-    return min(max(int(text), 1), most) if text.isascii() and text.isdigit() else default
+    # So long a text is no number of ours; Python itself refuses those beyond some thousand digits.
+    is_number = text.isascii() and text.isdigit() and len(text) <= 9
+    return min(max(int(text), 1), most) if is_number else default
 
 
 def today_view(request: HttpRequest) -> HttpResponse:
