@@ -55,3 +55,14 @@ def test_a_file_that_is_not_there_is_status_2(
 ) -> None:
     assert main(["tariff", "check", str(tmp_path / "plan.json")]) == 2
     assert capsys.readouterr().err == f"{tmp_path / 'plan.json'}: No such file or directory\n"
+
+
+def test_a_file_is_read_no_further_than_allowed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    endless = tmp_path / "plan.json"
+    with endless.open("wb") as file:
+        file.truncate(10 * 1024**3)
+    assert main(["tariff", "check", str(endless)]) == 2
+    assert main(["tariff", "check", "/dev/zero"]) == 2
+    assert capsys.readouterr().err.count("more than 1048576 bytes") == 2

@@ -33,6 +33,8 @@ _W_PER_KW: Final = 1000
 _KWH: Final = "kwh"
 _TOTAL: Final = "total"
 _MOST_MEMBERS: Final = 1_000
+#: The largest plan is some tens of kilobytes.
+_PLAN_BYTES_MAX: Final = 1024 * 1024
 _MOST_KW: Final = 1_000_000
 
 
@@ -156,9 +158,12 @@ def as_text(plan: Plan, statement: Statement, allocation: Allocation) -> list[st
 
 def _read_plan(path: Path) -> Plan:
     try:
-        text = path.read_bytes()
+        with path.open("rb") as stream:
+            text = stream.read(_PLAN_BYTES_MAX + 1)
     except OSError as error:
         raise BillRefused(f"{path}: {error.strerror}") from error
+    if len(text) > _PLAN_BYTES_MAX:
+        raise BillRefused(f"{path}: there are more than {_PLAN_BYTES_MAX} bytes")
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):

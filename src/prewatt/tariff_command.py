@@ -50,7 +50,7 @@ def _read(file: Path) -> bytes:
         with file.open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
-        raise TariffRefused("", f"{file}: there are more than {MAX_BYTES} bytes")
+        raise TariffRefused(str(file), f"there are more than {MAX_BYTES} bytes")
     return content
 
 

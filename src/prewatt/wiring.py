@@ -36,7 +36,7 @@ def start_django(process: str = "prewatt") -> None:
         raise CannotRunError(
             "PREWATT_DSN is not set: say which PostgreSQL this process signs in to"
         )
-    if not os.environ.get("PREWATT_SECRET_KEY"):
+    if process == "web" and not os.environ.get("PREWATT_SECRET_KEY"):
         raise CannotRunError("PREWATT_SECRET_KEY is not set: it signs the sessions of this server")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "prewatt.settings")
     try:

@@ -127,6 +127,30 @@ def test_unreadable_files_say_why(name: str, content: bytes, code: str) -> None:
     assert [each.code for each in refused.value.errors] == [code]
 
 
+def test_a_workbook_damaged_anywhere_is_refused_with_a_line_or_read() -> None:
+    """Bytes turned over all through the file: in the directory, the compressed data, the XML."""
+    whole = _xlsx({"units": [{"code": f"U-{each}", "kind": "flat"} for each in range(40)]})
+    refused = 0
+    for at in range(0, len(whole), max(1, len(whole) // 150)):
+        torn = whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :]
+        for content in (torn, whole[:at]):
+            try:
+                read_upload("p.xlsx", content)
+            except ImportRefused as error:
+                refused += 1
+                assert all(each.problem for each in error.errors)
+    assert refused > 200
+
+
+def test_data_that_does_not_unpack_is_refused() -> None:
+    """What a valid directory points to and zlib itself gives up on."""
+    good = _zip({"units.csv": b"code,kind\n" + b"A-1,flat\n" * 200})
+    start = good.index(b"units.csv") + len("units.csv")
+    torn = good[:start] + b"\xff" * 8 + good[start + 8 :]
+    with pytest.raises(ImportRefused, match="cannot be read"):
+        read_upload("p.zip", torn)
+
+
 def test_too_many_rows_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_ROWS", 3)
     with pytest.raises(ImportRefused, match="More than 3 rows"):

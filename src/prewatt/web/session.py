@@ -41,6 +41,8 @@ OPEN_PATHS = ("/sign-in", "/preferences", "/static/", "/healthz")
 DEVICE_COOKIE, DEVICE_AGE_S = "prewatt_device", 180 * 86400
 #: Nobody has a longer password, and to digest one costs by its length.
 PASSWORD_MAX = 1024
+#: The longest address of a page to return to.
+NEXT_MAX = 2048
 
 
 def actor_of(request: HttpRequest) -> Actor:
@@ -63,7 +65,7 @@ class PlainText(MiddlewareMixin):
 def _texts(data: QueryDict) -> Iterator[str]:
     for name, values in data.lists():
         yield name
-        yield from (each for each in values if isinstance(each, str))
+        yield from values
 
 
 class SignedIn(MiddlewareMixin):
@@ -138,22 +140,11 @@ def sign_in(request: HttpRequest) -> HttpResponse:
     email = request.POST.get("email", "").strip().lower()[:254]
     problem, wait_s = "", 0
     if request.method == "POST":
-        tried = throttle.begin(
-            email=email, address=client_address(request), device=_device_of(request, email),
-            now=clock.now(),
-        )  # fmt: skip
-        if isinstance(tried, throttle.Wait):
-            problem, wait_s = "wait", tried.seconds
-        else:
-            password = request.POST.get("password", "")
-            user = authenticate(
-                request, username=email, password=password if len(password) <= PASSWORD_MAX else ""
-            )
-            if isinstance(user, User):
-                throttle.succeeded(tried)
-                login(request, user)
-                return _remember_device(_welcome(request, user), email)
-            problem = "refused"
+        user = _proved(request, email, request.POST.get("password", ""))
+        if isinstance(user, User):
+            login(request, user)
+            return _remember_device(_welcome(request, user), email)
+        problem, wait_s = ("wait", user.seconds) if user is not None else ("refused", 0)
     status = 200 if not problem else 429 if problem == "wait" else 403
     response = render(
         request,
@@ -164,6 +155,23 @@ def sign_in(request: HttpRequest) -> HttpResponse:
     if wait_s:
         response["Retry-After"] = str(wait_s)
     return response
+
+
+def _proved(request: HttpRequest, email: str, password: str) -> User | throttle.Wait | None:
+    """Who this is by their password, None for a wrong one, or how long to wait before trying."""
+    tried = throttle.begin(
+        email=email, address=client_address(request), device=_device_of(request, email),
+        now=clock.now(),
+    )  # fmt: skip
+    if isinstance(tried, throttle.Wait):
+        return tried
+    user = authenticate(
+        request, username=email, password=password if len(password) <= PASSWORD_MAX else ""
+    )
+    if not isinstance(user, User):
+        return None
+    throttle.succeeded(tried)
+    return user
 
 
 def _device_of(request: HttpRequest, email: str) -> str:
@@ -200,28 +208,27 @@ def countersigned(request: HttpRequest, *, email: str, password: str) -> Actor |
     Whoever acts cannot sign for themselves. Wrong tries are counted as those of signing in are, under
     the address that was given.
     """
-    mine, address = actor_of(request), email.strip().lower()[:254]
-    key = f"sign-in:{address}"
-    tries = cache.get_or_set(key, 0, TRIES_WINDOW_S) or 0
-    if tries >= TRIES_MAX:
-        return None
-    user = authenticate(request, username=address, password=password)
+    mine = actor_of(request)
+    user = _proved(request, email.strip().lower()[:254], password)
     if not isinstance(user, User):
-        cache.set(key, tries + 1, TRIES_WINDOW_S)
         return None
     try:
         second = actor_for(user, property_id=mine.property_ids[0])
     except PermissionRefused:
         return None
-    cache.delete(key)
     is_other = second.user_id != mine.user_id and second.duty is Duty.ADMINISTRATOR
     return second if is_other else None
 
 
-def _welcome(request: HttpRequest, user: User) -> HttpResponse:
+def _next(request: HttpRequest) -> str:
+    """The page of ours that the form wants to return to, else the first."""
     target = request.POST.get("next", "")
     safe = url_has_allowed_host_and_scheme(target, allowed_hosts={request.get_host()})
-    response = redirect(target if safe and target else "/")
+    return target if safe and target.startswith("/") and len(target) <= NEXT_MAX else "/"
+
+
+def _welcome(request: HttpRequest, user: User) -> HttpResponse:
+    response = redirect(_next(request))
     if settings.LANGUAGE_COOKIE_NAME not in request.COOKIES and user.language != "en":
         _remember_language(response, user.language)
     return response
@@ -249,9 +256,7 @@ def switch_property(request: HttpRequest) -> HttpResponse:
 @require_POST
 def preferences(request: HttpRequest) -> HttpResponse:
     """Set language or theme in a cookie and return to where the person was."""
-    target = request.POST.get("next", "/")
-    safe = url_has_allowed_host_and_scheme(target, allowed_hosts={request.get_host()})
-    response = redirect(target if safe else "/")
+    response = redirect(_next(request))
     language, theme = request.POST.get("language", ""), request.POST.get("theme", "")
     if language in dict(settings.LANGUAGES):
         _remember_language(response, language)

@@ -131,7 +131,9 @@ def _posted(request: HttpRequest, place: Place) -> _Work:
         posted(data) | {"currency": place.currency},
         code=data.get("code", "").strip()[: CODE_MAX + 1],
         reason=" ".join(data.get("reason", "").split())[: REASON_MAX + 1],
-        edition=int(edition) if edition.isascii() and edition.isdigit() else 0,
+        edition=int(edition)
+        if edition.isascii() and edition.isdigit() and len(edition) < 10
+        else 0,
         as_json=data.get("tab") == "json",
         written=data.get("json", "")[:_JSON_MAX],
         from_currency=data.get("from_currency", "")[:3],
@@ -176,7 +178,7 @@ def _answer(
     do = request.POST.get("do", "")
     if do == "save" or do.startswith("save:"):
         over = do.removeprefix("save:")
-        if over.isascii() and over.isdigit():
+        if over.isascii() and over.isdigit() and len(over) < 10:
             work.edition = int(over)
         response = _saved(request, work, code=saved_as or work.code)
         if response is not None:

@@ -259,7 +259,7 @@ def _number(text: str) -> object:
 
 def _at(names: Sequence[str], position: str) -> str:
     """The name at a position, or the position as written where there is none."""
-    plain = position.isascii() and position.isdigit()
+    plain = position.isascii() and position.isdigit() and len(position) < 10
     return names[int(position)] if plain and int(position) < len(names) else position
 
 

@@ -77,7 +77,7 @@ def _remove(state: State, steps: Sequence[str]) -> None:
 
 
 def _row(rows: Sequence[object], at: str) -> bool:
-    return at.isascii() and at.isdigit() and int(at) < len(rows)
+    return at.isascii() and at.isdigit() and len(at) < 10 and int(at) < len(rows)
 
 
 def _begin_calendar(state: State, key: str) -> None:
@@ -135,7 +135,7 @@ def _forget_days(state: State, key: str, gone: int) -> None:
 
 
 def _moved(position: str, gone: int, instead: str) -> str:
-    if not (position.isascii() and position.isdigit()):
+    if not (position.isascii() and position.isdigit() and len(position) < 10):
         return position
     at = int(position)
     return instead if at == gone else str(at - 1 if at > gone else at)

@@ -81,7 +81,9 @@ def tariff_view(request: HttpRequest, code: str) -> HttpResponse:
         actor=actor_of(request),
         code=code,
         now=clock.now(),
-        number=min(int(wanted), VERSION_MAX) if wanted.isascii() and wanted.isdigit() else None,
+        number=min(int(wanted[:19]), VERSION_MAX)
+        if wanted.isascii() and wanted.isdigit()
+        else None,
     )
     return render(
         request,

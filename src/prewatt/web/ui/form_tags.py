@@ -222,7 +222,11 @@ def _found(context: Context, path: str) -> Any:
     found: Any = context.get("form")
     for part in path.split("."):
         if isinstance(found, list):
-            found = found[int(part)] if part.isdigit() and int(part) < len(found) else ""
+            found = (
+                found[int(part)]
+                if part.isdecimal() and len(part) < 10 and int(part) < len(found)
+                else ""
+            )
         elif isinstance(found, Mapping):
             found = found.get(part, "")
         else:
