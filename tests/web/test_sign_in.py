@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,7 +12,7 @@ from django.test import Client
 from tests.fernmoor import PASSWORD, Fernmoor
 
 from prewatt.core.throttle import ACCOUNT, NETWORK, PAIR
-from prewatt.web import clock, client_address
+from prewatt.web import client_address, clock
 
 HER = "operator@fernmoor.example"
 WRONG = "not this one"
@@ -38,10 +38,10 @@ def cheap_digests(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def hands(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hands]:
+def hands(monkeypatch: pytest.MonkeyPatch) -> Hands:
     hands = Hands()
     monkeypatch.setattr(clock, "now", lambda: hands.at)
-    yield hands
+    return hands
 
 
 @pytest.fixture
