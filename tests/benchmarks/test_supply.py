@@ -40,9 +40,9 @@ class Life:
         self.loads: dict[str, int] = {}
         self.book = OrderBook(CLERK)
         self.stuck = False
-        user = User.objects.create_user(email="desk@fernmoor.example", name="T", password="x")
+        user = User.objects.create_user(email="admin@fernmoor.example", name="T", password="x")
         DutyGrant.objects.create(
-            user=user, property_id=self.property_id, duty=Duty.OPERATOR, granted_at=NOW
+            user=user, property_id=self.property_id, duty=Duty.ADMINISTRATOR, granted_at=NOW
         )
 
     def switch(self, serials: Sequence[str], fault: str, value: int) -> None:
