@@ -18,17 +18,24 @@ if TYPE_CHECKING:
     from prewatt.hes.session import MqttConfig
 
 MQTT_VARIABLE: Final = "PREWATT_MQTT"
+SHARDS_VARIABLE: Final = "PREWATT_SHARDS"
 
 _BROKER_WAIT_S: Final = 30.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the broker's address."""
+    """Add the broker's address and how many ingest at once."""
     parser.add_argument(
         "--mqtt",
         metavar="HOST:PORT",
         default=os.environ.get(MQTT_VARIABLE),
         help=f"the broker (default: {MQTT_VARIABLE})",
+    )
+    parser.add_argument(
+        "--shards",
+        type=int,
+        default=int(os.environ.get(SHARDS_VARIABLE, "1")),
+        help=f"how many batches are stored at once (default: {SHARDS_VARIABLE}, or 1)",
     )
 
 
@@ -38,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise CannotRunError(f"{MQTT_VARIABLE} is not set: say where the MQTT broker is")
     wiring.start_django("hes")
     from prewatt.access.scope import system_actor
-    from prewatt.hes.ingest import IngestLoop
+    from prewatt.hes.ingest import ShardedIngest
     from prewatt.hes.main import HeadEnd
     from prewatt.hes.main import run as run_head_end
     from prewatt.supply.orders import OrderBook
@@ -49,7 +56,9 @@ def run(arguments: argparse.Namespace) -> int:
         clock=wiring.now,
         orders=OrderBook(system_actor("head_end")),
         raise_alert=raise_device_alert,
-        make_ingest=lambda session: IngestLoop(session, clock=wiring.now),
+        make_ingest=lambda session: ShardedIngest(
+            session, clock=wiring.now, shards=arguments.shards
+        ),
     )
     start_probes({"broker": lambda: "" if head_end.session.is_connected else "is not connected"})
     return run_head_end(head_end, rehearse=_rehearse)

@@ -33,6 +33,9 @@ class NoIngest:
     def start(self) -> None:
         pass
 
+    def watch(self, serial: str, at_us: int) -> None:
+        """Nothing to look at."""
+
     def submit(self, frame: ReadingsFrame) -> None:
         self._session.ack([frame.token])
 

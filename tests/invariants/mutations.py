@@ -144,8 +144,8 @@ def _interval_numbers_skip(patch: Patch) -> None:
     """An account's counter is moved by one more than there are intervals."""
     move = charging.move_accounts
 
-    def further(before: Any, moved: Any, now: Any) -> Any:
-        return move(before, replace(moved, intervals=moved.intervals + 1), now)
+    def further(before: Any, moved: Any, now: Any, **named: Any) -> Any:
+        return move(before, replace(moved, intervals=moved.intervals + 1), now, **named)
 
     patch.setattr(charging, "move_accounts", further)
 
@@ -189,7 +189,7 @@ def nothing_is_taken_back(patch: Patch) -> None:
 
 def _the_watermark_stays(patch: Patch) -> None:
     """Accepted readings do not move their meter's watermark."""
-    patch.setattr(ingestion, "_advance_watermarks", lambda *given: None)
+    patch.setattr(ingestion, "_advance_watermarks", lambda *given, **named: None)
 
 
 def _held_readings_are_lost(patch: Patch) -> None:
@@ -332,9 +332,8 @@ def _counts_are_not_stored(patch: Patch) -> None:
     """A batch counts towards steps, and the next one does not know."""
     changes = accounts._changes
 
-    def forgetful(before: Any, moved: Any) -> Any:
-        added, stored = changes(before, moved)
-        return added, {name: each for name, each in stored.items() if name != "step_wh"}
+    def forgetful(before: Any, moved: Any, columns: Any) -> Any:
+        return [each for each in changes(before, moved, columns) if "step_wh" not in each]
 
     patch.setattr(accounts, "_changes", forgetful)
 
@@ -343,8 +342,8 @@ def _subsidies_are_charged(patch: Patch) -> None:
     """What somebody else pays is taken from the wallet besides."""
     move = charging.move_accounts
 
-    def wrongly(before: Any, moved: Any, now: Any) -> Any:
-        return move(before, replace(moved, subsidy=-moved.subsidy), now)
+    def wrongly(before: Any, moved: Any, now: Any, **named: Any) -> Any:
+        return move(before, replace(moved, subsidy=-moved.subsidy), now, **named)
 
     patch.setattr(charging, "move_accounts", wrongly)
 

@@ -17,6 +17,7 @@ from tests.moves.world import OPENED, World, rows
 
 from prewatt.access.scope import system_actor
 from prewatt.billing.ingestion import apply_readings
+from prewatt.billing.memory import Memory
 from prewatt.billing.operations import post_usage
 from prewatt.billing.tariffs import TariffBook
 from prewatt.core.civil_time import instant_us
@@ -95,6 +96,7 @@ def send(
     *,
     now: datetime = NOW,
     book: TariffBook | None = None,
+    memory: Memory | None = None,
 ) -> list[Verdict]:
     """One batch of (serial, instant, register in Wh), as the head-end applies it."""
     batch = ReadingBatch.of(
@@ -103,7 +105,7 @@ def send(
         value_wh=np.array([value for _, _, value in readings], dtype=np.int64),
         received_at_us=instant_us(now),
     )
-    applied = apply_readings(batch=batch, now=now, book=book)
+    applied = apply_readings(batch=batch, now=now, book=book, memory=memory)
     return [Verdict(int(each)) for each in applied.verdict]
 
 

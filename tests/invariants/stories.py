@@ -16,6 +16,7 @@ from tests.core.exact_model import Announced, ExactCustomer, ExactPrices, ExactU
 from tests.invariants.places import NOW, World, place, post, rows, send, wish
 
 from prewatt.access.scope import system_actor
+from prewatt.billing.memory import Memory
 from prewatt.billing.tariffs import TariffBook
 from prewatt.billing.terms import SeriesPrice, announce_event, append_prices, set_terms
 from prewatt.core.civil_time import instant_us, utc_datetime
@@ -100,7 +101,7 @@ class Story:
 
     def deliver(self, order: Sequence[Reading]) -> None:
         """Readings in any batches, each a while after its instant, with what else happens."""
-        book, pending = TariffBook(), list(order)
+        book, memory, pending = TariffBook(), Memory(), list(order)
         recharges = [utc_datetime(each) for each in self.customer.recharges]
         while pending:
             size = self.random.randrange(1, 8)
@@ -108,14 +109,16 @@ class Story:
             arrival = max(when for when, _ in batch)
             while recharges and recharges[0] <= arrival:
                 self.recharge(recharges.pop(0))
-            verdicts = send(self.here, [("M-101", *each) for each in batch], book=book)
+            verdicts = send(
+                self.here, [("M-101", *each) for each in batch], book=book, memory=memory
+            )
             assert not HELD_VERDICTS & set(verdicts), "every one of these readings is true"
             what = self.random.randrange(6)
             if what == 0:
                 post(self.here, until=self.random.choice([NOW, arrival]))
             elif what == 1:
                 connection.close()
-                book = TariffBook()
+                book, memory = TariffBook(), Memory()
         for each in recharges:
             self.recharge(each)
 

@@ -26,6 +26,7 @@ from tests.invariants.places import NOW, OPENING_MICRO, PRICES, World, pay, plac
 from tests.moves.world import tenant
 
 import prewatt.moves.operations as moves
+from prewatt.billing.memory import Memory
 from prewatt.billing.tariffs import TariffBook
 from prewatt.core.civil_time import instant_us
 from prewatt.core.vee import HELD_VERDICTS
@@ -136,9 +137,9 @@ def _live_through(seed: int, week: str, length: int) -> None:
     for meter, (number, value) in METERS.items():
         model.open(meter, here.accounts[number], opened, value)
     model.paid |= {here.accounts[number]: amount for number, amount in OPENINGS.items()}
-    book = TariffBook()
+    book, memory = TariffBook(), Memory()
     for number, batch in enumerate(_as_delivered(random, _truth(random, opened, length))):
-        verdicts = send(here, batch, book=book)
+        verdicts = send(here, batch, book=book, memory=memory)
         assert not HELD_VERDICTS & set(verdicts), "every one of these readings is true"
         for reading in batch:
             model.read(*reading)
@@ -155,7 +156,7 @@ def _live_through(seed: int, week: str, length: int) -> None:
         elif what == 3:
             # A restart: nothing survives but the database.
             connection.close()
-            book = TariffBook()
+            book, memory = TariffBook(), Memory()
     _compare(here, model)
     post(here)
     _compare(here, model)

@@ -53,7 +53,7 @@ def administrator(property_id: int) -> Actor:
 
 def price_at(book: TariffBook, account: int, at_us: int) -> int:
     """What a kWh costs an account at an instant, in nano-units, by a book that goes on living."""
-    prices = book.prices_for([account], from_us=at_us, until_us=at_us + HOUR_US)
+    prices = book.prices_for(np.array([account]), from_us=at_us, until_us=at_us + HOUR_US)
     segment = prices.timelines.segment_at(
         np.array([at_us], dtype=np.int64), prices.timeline_of_account
     )

@@ -36,7 +36,7 @@ class IngestFigures:
     """Medians over phases; times in ms, sizes in bytes, memory in MiB.
 
     ``p50`` and ``p99`` are of a batch from its columns to its commit. Bytes are those of both phases
-    together: they store the same rows.
+    together: they store the same rows. ``looks``: decisions and messages that crossings led to.
     """
 
     accounts: int
@@ -56,7 +56,7 @@ class IngestFigures:
     wal_bytes_per_reading: float
     ceiling_wal_bytes_per_reading: float
     rss_mib: int
-    crossings: int
+    looks: int
     load_average: tuple[float, float, float]
 
 
@@ -67,7 +67,6 @@ class Phase:
     readings: int
     per_second: float
     waits: tuple[timedelta, ...]
-    crossings: int
     wal_bytes: int
     rss_kib: int
 
@@ -77,6 +76,7 @@ class _Stored:
     readings: int
     intervals: int
     bytes: int
+    looks: int
 
 
 def measure(
@@ -136,7 +136,7 @@ def measure(
         wal_bytes_per_reading=_wal_per_reading(phases[OURS]),
         ceiling_wal_bytes_per_reading=_wal_per_reading(phases[CEILING]),
         rss_mib=max(each.rss_kib for each in phases[OURS]) // 1024,
-        crossings=sum(each.crossings for each in phases[OURS]),
+        looks=after.looks - before.looks,
         load_average=os.getloadavg(),
     )
 
@@ -195,7 +195,6 @@ class Crew:
             readings=readings,
             per_second=readings / seconds,
             waits=tuple(timedelta(seconds=wait) for each in done for wait in each.waits),
-            crossings=sum(each.crossings for each in done),
             wal_bytes=self._wal_position() - before,
             rss_kib=max(each.rss_kib for each in done),
         )
@@ -225,7 +224,8 @@ def _stored(dsn: str) -> _Stored:
         row = connection.execute(
             """SELECT (SELECT count(*) FROM register_reading), (SELECT count(*) FROM interval),
                    (SELECT sum(pg_total_relation_size(inhrelid))::bigint FROM pg_inherits
-                    WHERE inhparent IN ('register_reading'::regclass, 'interval'::regclass))"""
+                    WHERE inhparent IN ('register_reading'::regclass, 'interval'::regclass)),
+                   (SELECT count(*) FROM supply_decision) + (SELECT count(*) FROM message)"""
         ).fetchone()
     assert row is not None
     return _Stored(*row)
@@ -242,6 +242,6 @@ def as_text(figures: IngestFigures) -> str:
         f"for a reading: {figures.intervals_per_reading:.3f} intervals, "
         f"{figures.disk_bytes_per_reading:.0f} bytes on disk, {figures.wal_bytes_per_reading:.0f} "
         f"bytes of WAL (alone {figures.ceiling_wal_bytes_per_reading:.0f})\n"
-        f"{figures.crossings:,} balances reached a level; a writer's memory {figures.rss_mib} MiB; "
+        f"{figures.looks:,} decisions and messages of supply; a writer's memory {figures.rss_mib} MiB; "
         f"load average {figures.load_average[0]:.1f}"
     )

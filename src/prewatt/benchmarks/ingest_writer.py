@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from multiprocessing.connection import Connection
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from prewatt.benchmarks.city import ACCOUNTS_OF_PROPERTY, ENERGY_PRICE_MICRO, City
+from prewatt.benchmarks.city import ACCOUNTS_OF_PROPERTY, ENERGY_PRICE_MICRO, OPENED, City
 from prewatt.core.bounds import Int64
 from prewatt.core.civil_time import utc_datetime
 
 if TYPE_CHECKING:
-    from prewatt.core.readings import ReadingBatch
+    from prewatt.hes.frames import AckToken, ReadingsFrame, Watermark
 
 OURS: Final = "ours"
 CEILING: Final = "ceiling"
@@ -32,7 +32,6 @@ class Done:
 
     readings: int
     waits: tuple[float, ...]
-    crossings: int
     rss_kib: int
 
 
@@ -84,22 +83,24 @@ def _slices(city: City, accounts: Int64, batch: int) -> Iterator[Slice]:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """A batch that is ready: how many readings, and what writes them and says who crossed."""
+    """A batch that is ready: how many readings, and what writes them."""
 
     readings: int
-    write: Callable[[], int]
+    write: Callable[[], object]
 
 
 class _Writer:
     """Makes and runs the jobs of both phases on Django's connection."""
 
     def __init__(self, city: City, accounts: Int64) -> None:
-        from prewatt.billing.tariffs import TariffBook
+        from prewatt.hes.ingest import IngestLoop
 
         self._city = city
         self._accounts = accounts
         self._interval_no = np.zeros_like(accounts)
-        self._book = TariffBook()
+        self._now = OPENED
+        self._meters = _Meters()
+        self._loop = IngestLoop(self._meters, clock=lambda: self._now)
 
     def jobs(self, name: str, slices: Iterator[Slice], batches: int) -> list[_Job]:
         """The batches of a phase, made ready."""
@@ -109,9 +110,9 @@ class _Writer:
 
     def _job(self, name: str, part: Slice) -> _Job:
         if name == OURS:
-            batch = _batch(self._city, part)
+            frames = _frames(self._city, part)
             now = utc_datetime(self._city.at_us(part.quarter)) + _ON_THE_WAY
-            return _Job(len(batch), lambda: self._apply(batch, now))
+            return _Job(len(frames), lambda: self._apply(frames, now))
         place = part.account_id - self._accounts[0]
         self._interval_no[place] += 1
         rows = _CeilingRows.of(self._city, part, self._interval_no[place])
@@ -119,13 +120,13 @@ class _Writer:
 
     def done(self, jobs: list[_Job]) -> Done:
         """Run the jobs one after the other."""
-        waits, crossings = [], 0
+        waits = []
         for job in jobs:
             began = time.perf_counter()
-            crossings += job.write()
+            job.write()
             waits.append(time.perf_counter() - began)
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return Done(sum(job.readings for job in jobs), tuple(waits), crossings, used)
+        return Done(sum(job.readings for job in jobs), tuple(waits), used)
 
     def _last_numbers(self) -> Int64:
         """The number of each account's last interval, of all accounts of this writer."""
@@ -142,25 +143,51 @@ class _Writer:
             {"interval_no": "int8"},
         )["interval_no"]
 
-    def _apply(self, batch: ReadingBatch, now: datetime) -> int:
-        from prewatt.billing.ingestion import apply_readings
+    def _apply(self, frames: list[ReadingsFrame], now: datetime) -> None:
+        self._now, before = now, self._meters.acked
+        self._loop.take(frames)
+        if self._meters.acked - before != len(frames):
+            raise AssertionError(
+                f"{len(frames)} messages, {self._meters.acked - before} acknowledged"
+            )
 
-        applied = apply_readings(batch=batch, now=now, book=self._book)
-        if applied.accepted != len(batch):
-            raise AssertionError(f"{len(batch)} readings fed, {applied.accepted} accepted")
-        return len(applied.crossed_account_ids)
+
+class _Meters:
+    """In the place of the session: counts what would be acknowledged to the broker and to meters."""
+
+    def __init__(self) -> None:
+        self.acked = self.told = 0
+
+    def ack(self, tokens: Sequence[AckToken]) -> None:
+        """Count them."""
+        self.acked += len(tokens)
+
+    def publish_watermarks(self, marks: Sequence[Watermark]) -> None:
+        """Count them."""
+        self.told += len(marks)
 
 
-def _batch(city: City, part: Slice) -> ReadingBatch:
-    from prewatt.core.readings import ReadingBatch
+def _frames(city: City, part: Slice) -> list[ReadingsFrame]:
+    """One message of each meter with one reading, as the driver decodes it."""
+    from prewatt.hes.frames import AckToken, ReadingsFrame
 
     at_us = city.at_us(part.quarter)
-    return ReadingBatch.of(
-        meter_id=city.meters(part.account_id),
-        read_at_us=np.full(part.account_id.size, at_us, dtype=np.int64),
-        value_wh=part.value_wh,
-        received_at_us=at_us + _ON_THE_WAY // timedelta(microseconds=1),
-    )
+    received_us = at_us + _ON_THE_WAY // timedelta(microseconds=1)
+    read_at_us = np.full(part.account_id.size, at_us, dtype=np.int64)
+    code = np.full(part.account_id.size, 1, dtype=np.int16)
+    return [
+        ReadingsFrame(
+            serial=serial,
+            received_at_us=received_us,
+            token=AckToken(1, n),
+            read_at_us=read_at_us[n : n + 1],
+            register_code=code[n : n + 1],
+            value=part.value_wh[n : n + 1],
+            meter_clock_us=received_us,
+            relay="closed",
+        )
+        for n, serial in enumerate(city.serials(part.account_id))
+    ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -191,7 +218,7 @@ class _CeilingRows:
             read_at_us=city.at_us(part.quarter),
         )
 
-    def write(self) -> int:
+    def write(self) -> None:
         """COPY, COPY, UPDATE … RETURNING, UPDATE … RETURNING, commit."""
         from django.db import connection, transaction
 
@@ -219,7 +246,6 @@ class _CeilingRows:
             )
             if not moved == cursor.rowcount == self.account_id.size:
                 raise AssertionError(f"{self.account_id.size} rows meant, {moved} moved")
-        return 0
 
 
 _MOVE_ACCOUNTS: Final = """

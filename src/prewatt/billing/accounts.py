@@ -12,9 +12,8 @@ from django.db import connection
 
 from prewatt.billing.queries import Terms
 from prewatt.core.bounds import Int64
-from prewatt.core.civil_time import utc_datetime
 from prewatt.core.usage import AccountTerms, DatedTerms, UsageState
-from prewatt.runtime.copying import read_columns
+from prewatt.runtime.copying import ArrayOf, column_cursor, read_columns
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,8 +50,8 @@ def load_accounts(account_id: Int64, counts: int) -> AccountStates:
     found = read_columns(
         connection.connection,
         # Our own column names and small numbers.
-        f"SELECT {columns} FROM account_state WHERE account_id = ANY(%s) ORDER BY account_id",  # noqa: S608
-        [account_id.tolist()],
+        f"SELECT {columns} FROM account_state WHERE account_id = ANY(%s::bigint[]) ORDER BY account_id",  # noqa: S608
+        [ArrayOf("int8", account_id)],
         kinds,
     )
     step_wh = np.zeros((account_id.size, counts), dtype=np.int64)
@@ -109,58 +108,128 @@ class Movement:
     after: UsageState
 
 
-def move_accounts(before: AccountStates, moved: Movement, now: datetime) -> tuple[int, ...]:
+class Outdated(Exception):
+    """What was remembered of meters, accounts or prices is not what stands; nothing was written."""
+
+
+def move_accounts(
+    before: AccountStates, moved: Movement, now: datetime, *, is_recalled: bool = False
+) -> tuple[int, ...]:
     """Move the accounts in one UPDATE; returns who fell below the level that supply watches.
 
     One row per account, or UPDATE FROM would drop all but one. What does not change in any of them
     is left out of the statement, so that an energy price alone costs no more than it needs.
+
+    The caller holds the accounts' locks; or, where ``before`` ``is_recalled`` from memory, the UPDATE
+    itself takes them, in order, and moves only rows that are as they were. Raises Outdated then.
     """
-    added, stored = _changes(before.usage, moved)
     columns = {
-        "charge_energy": ("bigint", moved.energy.tolist()),
-        "intervals": ("bigint", moved.intervals.tolist()),
-        "latest": ("timestamptz", [utc_datetime(each) for each in moved.latest_us.tolist()]),
-        **{f"more_{name}": ("bigint", values.tolist()) for name, values in added.items()},
-        **stored,
+        "account_id": ("int8", before.account_id),
+        "charge_energy": ("int8", moved.energy),
+        "intervals": ("int8", moved.intervals),
+        "latest": ("timestamptz", moved.latest_us),
     }
-    assignments = [
-        *(f"accrued_{name} = s.accrued_{name} + v.more_{name}" for name in added),
-        *(f"{name} = v.{name}{'::bigint[]' if name == 'step_wh' else ''}" for name in stored),
-    ]
+    assignments = _changes(before.usage, moved, columns)
+    conditions = ["s.account_id = v.account_id"]
+    constants: list[int] = []
+    if is_recalled:
+        conditions += _as_before(before, columns, constants)
     arrays = ", ".join(f"%s::{kind}[]" for kind, _ in columns.values())
-    with connection.cursor() as cursor:
+    with column_cursor(connection.connection) as cursor:
+        if is_recalled:
+            cursor.execute(_JOIN_IN_ORDER)
         cursor.execute(
             # Names of our own columns, never of a caller's.
-            f"""UPDATE account_state s
-                SET accrued_energy = s.accrued_energy + v.charge_energy,
-                    interval_no = s.interval_no + v.intervals,
-                    last_interval_at = greatest(s.last_interval_at, v.latest), updated_at = %s,
-                    {", ".join(assignments)}
-                FROM unnest(%s::bigint[], {arrays}) AS v(account_id, {", ".join(columns)})
-                WHERE s.account_id = v.account_id
-                RETURNING s.account_id, s.available < s.watch_below""",  # noqa: S608
-            [now, before.account_id.tolist(), *(values for _, values in columns.values())],
+            f"""WITH moved AS (
+                    UPDATE account_state s
+                    SET accrued_energy = s.accrued_energy + v.charge_energy,
+                        interval_no = s.interval_no + v.intervals,
+                        last_interval_at = greatest(s.last_interval_at, v.latest), updated_at = %s,
+                        {", ".join(assignments)}
+                    FROM unnest({arrays}) AS v({", ".join(columns)})
+                    WHERE {" AND ".join(conditions)}
+                    RETURNING s.account_id, s.available < s.watch_below AS is_below)
+                SELECT count(*), array_agg(account_id ORDER BY account_id) FILTER (WHERE is_below)
+                FROM moved""",  # noqa: S608
+            [now, *(ArrayOf(kind, values) for kind, values in columns.values()), *constants],
         )
-        rows = cursor.fetchall()
-    if len(rows) != before.account_id.size:
-        raise AssertionError(f"{before.account_id.size} accounts meant, {len(rows)} moved")
-    return tuple(sorted(int(each[0]) for each in rows if each[1]))
+        row = cursor.fetchone()
+        if is_recalled:
+            cursor.execute(_JOIN_FREELY)
+    assert row is not None
+    count, crossed = row
+    if is_recalled and count < before.account_id.size:
+        raise Outdated("accounts")
+    if count != before.account_id.size:
+        raise AssertionError(f"{before.account_id.size} accounts meant, {count} moved")
+    return tuple(crossed or ())
+
+
+#: Rows are then locked in the order of the array, which is that of ``account_id``.
+_JOIN_IN_ORDER: Final = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_seqscan = off"
+_JOIN_FREELY: Final = (
+    "SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on; SET LOCAL enable_seqscan = on"
+)
+
+
+def equal_to(
+    name: str,
+    column: str,
+    values: Int64,
+    columns: dict[str, tuple[str, Int64]],
+    constants: list[int],
+) -> str:
+    """The condition that ``column`` holds ``values``: a parameter where they are all the same, else
+    one more of the ``columns`` of ``v``, called ``name``.
+    """
+    if (values == values[0]).all():
+        constants.append(int(values[0]))
+        return f"{column} = %s"
+    columns[name] = ("int8", values)
+    return f"{column} = v.{name}"
+
+
+def _as_before(
+    before: AccountStates, columns: dict[str, tuple[str, Int64]], constants: list[int]
+) -> list[str]:
+    """The conditions that everything rating began with is still so."""
+    usage = before.usage
+    known = {
+        "interval_no": before.interval_no,
+        "purchase_no": before.purchase_no,
+        "carry_energy": usage.carry_energy,
+        "carry_fee": usage.carry_fee,
+        "carry_tax": usage.carry_tax,
+        "carry_subsidy": usage.carry_subsidy,
+        "step_window": usage.step_window,
+        "allowance_window": usage.allowance_window,
+        "allowance_wh": usage.allowance_wh,
+    }
+    conditions = [
+        equal_to(f"old_{name}", f"s.{name}", values, columns, constants)
+        for name, values in known.items()
+    ]
+    for at in range(usage.step_wh.shape[1]):
+        counted = f"coalesce(s.step_wh[{at + 1}], 0)"
+        conditions.append(
+            equal_to(f"old_step_{at}", counted, usage.step_wh[:, at], columns, constants)
+        )
+    return conditions
 
 
 def _changes(
-    before: UsageState, moved: Movement
-) -> tuple[dict[str, Int64], dict[str, tuple[str, list[int] | list[str]]]]:
-    """(what is added to accruals, what is written) of the columns that something changes in."""
-    after = moved.after
-    added = {
-        name: values
-        for name, values in (("fee", moved.fee), ("tax", moved.tax), ("subsidy", moved.subsidy))
-        if values.any()
-    }
-    stored: dict[str, tuple[str, list[int] | list[str]]] = {
-        "carry_energy": ("bigint", after.carry_energy.tolist())
-    }
+    before: UsageState, moved: Movement, columns: dict[str, tuple[str, Int64]]
+) -> list[str]:
+    """Add to ``columns`` what is added to accruals and what is written, where anything changes;
+    returns the assignments.
+    """
+    after, assignments = moved.after, []
+    for name, added in (("fee", moved.fee), ("tax", moved.tax), ("subsidy", moved.subsidy)):
+        if added.any():
+            columns[f"charge_{name}"] = ("int8", added)
+            assignments.append(f"accrued_{name} = s.accrued_{name} + v.charge_{name}")
     for name in (
+        "carry_energy",
         "carry_fee",
         "carry_tax",
         "carry_subsidy",
@@ -169,15 +238,15 @@ def _changes(
         "allowance_wh",
     ):
         values: Int64 = getattr(after, name)
-        if (values != getattr(before, name)).any():
-            stored[name] = ("bigint", values.tolist())
+        if name == "carry_energy" or (values != getattr(before, name)).any():
+            columns[name] = ("int8", values)
+            assignments.append(f"{name} = v.{name}")
     if (after.step_wh != before.step_wh).any():
-        stored["step_wh"] = ("text", _array_texts(after))
-    return added, stored
-
-
-def _array_texts(usage: UsageState) -> list[str]:
-    """Each account's counts as the text of an array; empty where nothing is counted."""
-    return [
-        f"{{{','.join(map(str, each))}}}" if any(each) else "{}" for each in usage.step_wh.tolist()
-    ]
+        counts = [f"step_{at}" for at in range(after.step_wh.shape[1])]
+        columns |= {name: ("int8", after.step_wh[:, at]) for at, name in enumerate(counts)}
+        array, all_zero = ", ".join(f"v.{name}" for name in counts), ", ".join("0" for _ in counts)
+        assignments.append(
+            # Empty where nothing is counted.
+            f"step_wh = CASE WHEN ({array}) = ({all_zero}) THEN '{{}}' ELSE ARRAY[{array}] END"
+        )
+    return assignments

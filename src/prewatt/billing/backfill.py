@@ -94,6 +94,11 @@ def replace_intervals(
     return Replacement(old=_old_columns(old), new=_new_columns(new))
 
 
+def no_replacement() -> Replacement:
+    """What supersedes nothing."""
+    return Replacement(old=_old_columns([]), new=_new_columns([]))
+
+
 def _without_repeats(batch: ReadingBatch, late: Int64, verdict: npt.NDArray[np.int8]) -> Int64:
     """Settle late readings of an instant that is known already; returns those that are new.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from django.db import connection
 from prewatt.billing.accounts import (
     AccountStates,
     Movement,
+    Outdated,
     contract_terms,
     load_accounts,
     move_accounts,
@@ -69,20 +70,37 @@ class Lines:
     replacement: Replacement
 
 
+class Recollection(Protocol):
+    """What rating needs of a memory (`memory.Memory`)."""
+
+    def recall_accounts(self, account_id: Int64, counts: int) -> AccountStates | None:
+        """The accounts as they are remembered."""
+
+    def remember_accounts(self, accounts: AccountStates) -> None:
+        """Remember how they stand now."""
+
+
 def charge_lines(
-    lines: Lines, states: States, *, now: datetime, book: TariffBook
+    lines: Lines,
+    states: States,
+    *,
+    now: datetime,
+    book: TariffBook,
+    memory: Recollection | None = None,
+    is_recalled: bool = False,
 ) -> tuple[int, ...]:
     """Rate and store intervals and move their accounts by one row each, in the caller's transaction.
 
-    The accounts are locked. Returns those whose balance fell below their watched level; supply has
+    The accounts are locked; or everything ``is_recalled`` from ``memory`` and Outdated is raised
+    where it is not so. Returns those whose balance fell below their watched level; supply has
     decided about them.
     """
-    batch = _Batch.of(lines, states, book)
+    batch = _Batch.of(lines, states, book, memory if is_recalled else None)
     done = _rate(batch)
     columns = _with_reversals(_columns(batch, done.parts), batch, done.taken_back)
     order = np.lexsort((columns["from_at"], columns["row"]))
     columns = {name: values[order] for name, values in columns.items()}
-    crossed = _store(columns, batch, done.state, now)
+    crossed = _store(columns, batch, done.state, now, memory, is_recalled=is_recalled)
     request_rerating(
         from_at={
             int(batch.accounts.account_id[account]): utc_datetime(at_us)
@@ -108,14 +126,22 @@ class _Batch:
     reversed_purchase: Int64
 
     @classmethod
-    def of(cls, lines: Lines, states: States, book: TariffBook) -> _Batch:
+    def of(
+        cls, lines: Lines, states: States, book: TariffBook, memory: Recollection | None
+    ) -> _Batch:
         account_id = np.unique(states.account_id[lines.row])
         prices = book.prices_for(
-            account_id.tolist(),
+            account_id,
             from_us=int(lines.start_at_us.min()),
             until_us=int(lines.end_at_us.max()) + 1,
         )
-        accounts = load_accounts(account_id, prices.timelines.columns)
+        if memory is None:
+            accounts = load_accounts(account_id, prices.timelines.columns)
+        else:
+            recalled = memory.recall_accounts(account_id, prices.timelines.columns)
+            if recalled is None:
+                raise Outdated("not remembered")
+            accounts = recalled
         account = np.searchsorted(account_id, states.account_id[lines.row])
         segments = split_intervals(
             start_at_us=lines.start_at_us,
@@ -335,7 +361,13 @@ def _with_reversals(
 
 
 def _store(
-    columns: dict[str, Int64], batch: _Batch, state: UsageState, now: datetime
+    columns: dict[str, Int64],
+    batch: _Batch,
+    state: UsageState,
+    now: datetime,
+    memory: Recollection | None,
+    *,
+    is_recalled: bool,
 ) -> tuple[int, ...]:
     """Number the intervals, and write them and the accounts."""
     accounts, states = batch.accounts, batch.states
@@ -356,7 +388,17 @@ def _store(
         latest_us=latest,
         after=state,
     )
-    crossed = move_accounts(accounts, moved, now)
+    crossed = move_accounts(accounts, moved, now, is_recalled=is_recalled)
+    if memory is not None:
+        memory.remember_accounts(
+            AccountStates(
+                accounts.account_id,
+                state,
+                accounts.purchase_no,
+                accounts.interval_no + count,
+                np.maximum(accounts.last_interval_at_us, latest),
+            )
+        )
     _copy_intervals(columns, account_id, states, interval_no)
     _decide(crossed, accounts.account_id, latest, now)
     return crossed

@@ -15,10 +15,12 @@ import numpy as np
 import numpy.typing as npt
 from django.db import connection, transaction
 
-from prewatt.billing.backfill import Replacement, replace_intervals
+from prewatt.billing.accounts import Outdated, equal_to
+from prewatt.billing.backfill import Replacement, no_replacement, replace_intervals
 from prewatt.billing.charging import Lines, charge_lines
+from prewatt.billing.memory import Memory
 from prewatt.billing.states import States, lock_states, state_of_each
-from prewatt.billing.tariffs import TariffBook
+from prewatt.billing.tariffs import TariffBook, UnpricedAccount
 from prewatt.billing.unpriced import close_cases, held_readings, hold_unpriced
 from prewatt.core.bounds import Int64
 from prewatt.core.civil_time import instant_us, utc_datetime
@@ -32,7 +34,7 @@ from prewatt.core.vee import (
     Verdict,
     validate_readings,
 )
-from prewatt.runtime.copying import copy_rows
+from prewatt.runtime.copying import ArrayOf, column_cursor, copy_rows
 
 LIMITS = VeeLimits()
 
@@ -57,6 +59,7 @@ def apply_readings(
     now: datetime,
     book: TariffBook | None = None,
     believed: bool = False,
+    memory: Memory | None = None,
 ) -> Applied:
     """Apply a batch in one transaction (a savepoint inside an outer one).
 
@@ -64,11 +67,22 @@ def apply_readings(
     before. ``now`` judges future timestamps and freshness. A long-lived caller passes its own
     ``book``; the default is read afresh, which is right inside an operation that may roll back.
     ``believed``: a person vouches that the meters can have counted so much; all other rules stay.
+
+    With a ``memory`` of its own it may also leave out the reading of what it wrote itself: a batch
+    in which every reading simply follows the one before is rated from memory, and PostgreSQL proves
+    under the locks that memory was right. Any other batch, and one for which it was not, is read.
     """
     if len(batch) == 0:
         return Applied(np.zeros(0, dtype=np.int8), (), ())
+    if memory is not None and book is not None:
+        try:
+            applied = _apply_recalled(batch, now, book, memory)
+        except (Outdated, UnpricedAccount):
+            applied = None
+        if applied is not None:
+            return applied
     with transaction.atomic():
-        states = lock_states(np.unique(batch.meter_id).tolist())
+        states = lock_states(np.unique(batch.meter_id))
         row = state_of_each(batch, states)
         order = np.lexsort((batch.read_at_us, row))
         if believed:
@@ -84,7 +98,7 @@ def apply_readings(
         )
         verdict = validated.verdict.copy()
         book = book or TariffBook()
-        unpriced = book.unpriced(np.unique(states.account_id[row]).tolist())
+        unpriced = book.unpriced(np.unique(states.account_id[row]))
         if unpriced:
             hold_unpriced(
                 verdict, batch=arranged, account_id=states.account_id[row[order]],
@@ -97,7 +111,8 @@ def apply_readings(
             multiplier=states.watermarks.wh_per_count,
             verdict=verdict,
         )
-        crossed = _write(arranged, row[order], states, validated, verdict, replacement, now, book)
+        write = _Write(arranged, row[order], states, validated, verdict, replacement, now)
+        crossed = write.all(book, memory)
         in_given_order = np.empty_like(verdict)
         in_given_order[order] = verdict
     accounts = tuple(np.unique(states.account_id[row]).tolist())
@@ -138,25 +153,93 @@ def _arranged(batch: ReadingBatch, order: Int64) -> ReadingBatch:
     )
 
 
-def _write(
-    batch: ReadingBatch,
-    row: Int64,
-    states: States,
-    validated: Validated,
-    verdict: npt.NDArray[np.int8],
-    replacement: Replacement,
-    now: datetime,
-    book: TariffBook,
-) -> tuple[int, ...]:
-    """Everything a judged batch changes; returns the accounts whose balance crossed its watch level."""
-    kept = np.isin(verdict, [Verdict.ACCEPTED, Verdict.BACKFILL])
-    _copy_readings(batch, row, states, kept)
-    _hold(batch, row, states, verdict)
-    _advance_watermarks(batch, row, states, validated, verdict, now)
-    lines = _lines(batch, row, states, validated, verdict, replacement)
-    if lines.row.size == 0:
-        return ()
-    return charge_lines(lines, states, now=now, book=book)
+def _apply_recalled(
+    batch: ReadingBatch, now: datetime, book: TariffBook, memory: Memory
+) -> Applied | None:
+    """Apply a batch from memory; None if a reading is irregular or unknown. Raises Outdated."""
+    states = memory.recall(np.unique(batch.meter_id))
+    if states is None or (batch.register_code != ACTIVE_IMPORT).any():
+        return None
+    row = state_of_each(batch, states)
+    order = np.lexsort((batch.read_at_us, row))
+    arranged, row = _arranged(batch, order), row[order]
+    validated = validate_readings(
+        meter_index=row,
+        read_at_us=arranged.read_at_us,
+        value=arranged.value_wh,
+        watermarks=states.watermarks,
+        now_us=instant_us(now),
+        limits=LIMITS,
+    )
+    if not validated.accepted.all():
+        return None
+    with transaction.atomic():
+        write = _Write(arranged, row, states, validated, validated.verdict, no_replacement(), now)
+        crossed = write.all(book, memory, is_recalled=True)
+        if not book.is_current():
+            raise Outdated("prices")
+    return Applied(validated.verdict, tuple(np.unique(states.account_id).tolist()), crossed)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Write:
+    """A judged batch, and what it changes."""
+
+    batch: ReadingBatch
+    row: Int64
+    states: States
+    validated: Validated
+    verdict: npt.NDArray[np.int8]
+    replacement: Replacement
+    now: datetime
+
+    def all(
+        self, book: TariffBook, memory: Memory | None, *, is_recalled: bool = False
+    ) -> tuple[int, ...]:
+        """Everything; returns the accounts whose balance crossed its watch level.
+
+        Accounts first where their locks are taken by moving them. Raises Outdated if what
+        ``is_recalled`` is not so.
+        """
+        lines = self._lines()
+        crossed: tuple[int, ...] = ()
+        if lines.row.size:
+            crossed = charge_lines(
+                lines, self.states, now=self.now, book=book, memory=memory, is_recalled=is_recalled
+            )
+        _advance_watermarks(self, is_recalled=is_recalled)
+        kept = np.isin(self.verdict, [Verdict.ACCEPTED, Verdict.BACKFILL])
+        _copy_readings(self.batch, self.row, self.states, kept)
+        _hold(self.batch, self.row, self.states, self.verdict)
+        if memory is not None:
+            memory.remember(self.states, self.validated.last_at_us, self.validated.last_value)
+        return crossed
+
+    def _lines(self) -> Lines:
+        """The new intervals of accepted active-import readings and the re-split ones of backfills."""
+        batch, validated, new = self.batch, self.validated, self.replacement.new
+        fresh = (self.verdict == Verdict.ACCEPTED) & (batch.register_code == ACTIVE_IMPORT)
+        jumps = validated.jumps_gap[fresh]
+        quality = np.where(jumps, int(Quality.ESTIMATED), int(Quality.MEASURED))
+        size = int(fresh.sum())
+
+        def joined(of_batch: Int64, of_backfill: Int64) -> Int64:
+            return np.concatenate([of_batch, of_backfill])
+
+        return Lines(
+            row=joined(self.row[fresh], new.row),
+            start_at_us=joined(validated.start_at_us[fresh], new.start_at_us),
+            end_at_us=joined(batch.read_at_us[fresh], new.end_at_us),
+            start_value=joined(validated.start_value[fresh], new.start_value),
+            end_value=joined(batch.value_wh[fresh], new.end_value),
+            energy_wh=joined(validated.energy_wh[fresh], new.energy_wh),
+            revision=joined(np.zeros(size, dtype=np.int64), new.revision),
+            quality=joined(quality, np.full(new.row.size, int(Quality.MEASURED), dtype=np.int64)),
+            source=joined(batch.source[fresh], new.source),
+            received_at_us=joined(batch.received_at_us[fresh], new.received_at_us),
+            is_again=np.arange(size + new.row.size) >= size,
+            replacement=self.replacement,
+        )
 
 
 def _copy_readings(
@@ -213,64 +296,65 @@ def _hold(batch: ReadingBatch, row: Int64, states: States, verdict: npt.NDArray[
         )
 
 
-def _advance_watermarks(
-    batch: ReadingBatch,
-    row: Int64,
-    states: States,
-    validated: Validated,
-    verdict: npt.NDArray[np.int8],
-    now: datetime,
-) -> None:
-    moved = np.unique(row[verdict == Verdict.ACCEPTED])
+def _advance_watermarks(write: _Write, *, is_recalled: bool) -> None:
+    """Move the watermarks of accepted readings; recalled ones only where all of them is as it was."""
+    states, validated = write.states, write.validated
+    moved = np.unique(write.row[write.verdict == Verdict.ACCEPTED])
     if moved.size == 0:
         return
-    with connection.cursor() as cursor:
+    columns: dict[str, tuple[str, Int64]] = {
+        "account_id": ("int8", states.account_id[moved]),
+        "meter_id": ("int8", states.meter_id[moved]),
+        "last_at": ("timestamptz", validated.last_at_us[moved]),
+        "value": ("int8", validated.last_value[moved]),
+    }
+    conditions, constants = ["m.last_at < v.last_at"], [ACTIVE_IMPORT]
+    if is_recalled:
+        conditions = _watermarks_as_before(states, moved, columns, constants)
+    elif (states.register_code[moved] != ACTIVE_IMPORT).any():
+        raise AssertionError("only active import has a watermark")
+    arrays = ", ".join(f"%s::{kind}[]" for kind, _ in columns.values())
+    with column_cursor(connection.connection) as cursor:
         cursor.execute(
-            """UPDATE meter_state m SET last_at = v.last_at, last_value_wh = v.value, received_at = %s
-               FROM unnest(%s::bigint[], %s::bigint[], %s::smallint[], %s::timestamptz[], %s::bigint[])
-                   AS v(account_id, meter_id, register_code, last_at, value)
+            # Names of our own columns, never of a caller's.
+            f"""UPDATE meter_state m SET last_at = v.last_at, last_value_wh = v.value, received_at = %s
+               FROM unnest({arrays}) AS v({", ".join(columns)})
                WHERE m.account_id = v.account_id AND m.meter_id = v.meter_id
-                 AND m.register_code = v.register_code AND m.last_at < v.last_at""",
-            [
-                now,
-                states.account_id[moved].tolist(),
-                states.meter_id[moved].tolist(),
-                states.register_code[moved].tolist(),
-                [utc_datetime(each) for each in validated.last_at_us[moved].tolist()],
-                validated.last_value[moved].tolist(),
-            ],
+                 AND m.register_code = %s AND {" AND ".join(conditions)}""",  # noqa: S608
+            [write.now, *(ArrayOf(*each) for each in columns.values()), *constants],
         )
-        if cursor.rowcount != moved.size:
-            raise AssertionError(f"{moved.size} watermarks meant, {cursor.rowcount} moved")
+        count = cursor.rowcount
+    if is_recalled and count < moved.size:
+        raise Outdated("watermarks")
+    if count != moved.size:
+        raise AssertionError(f"{moved.size} watermarks meant, {count} moved")
 
 
-def _lines(
-    batch: ReadingBatch,
-    row: Int64,
+def _watermarks_as_before(
     states: States,
-    validated: Validated,
-    verdict: npt.NDArray[np.int8],
-    replacement: Replacement,
-) -> Lines:
-    """The new intervals of accepted active-import readings and the re-split ones of backfills."""
-    fresh = (verdict == Verdict.ACCEPTED) & (batch.register_code == ACTIVE_IMPORT)
-    quality = np.where(validated.jumps_gap[fresh], int(Quality.ESTIMATED), int(Quality.MEASURED))
-    new = replacement.new
-
-    def joined(of_batch: Int64, of_backfill: Int64) -> Int64:
-        return np.concatenate([of_batch, of_backfill])
-
-    return Lines(
-        row=joined(row[fresh], new.row),
-        start_at_us=joined(validated.start_at_us[fresh], new.start_at_us),
-        end_at_us=joined(batch.read_at_us[fresh], new.end_at_us),
-        start_value=joined(validated.start_value[fresh], new.start_value),
-        end_value=joined(batch.value_wh[fresh], new.end_value),
-        energy_wh=joined(validated.energy_wh[fresh], new.energy_wh),
-        revision=joined(np.zeros(int(fresh.sum()), dtype=np.int64), new.revision),
-        quality=joined(quality, np.full(new.row.size, int(Quality.MEASURED), dtype=np.int64)),
-        source=joined(batch.source[fresh], new.source),
-        received_at_us=joined(batch.received_at_us[fresh], new.received_at_us),
-        is_again=np.arange(int(fresh.sum()) + new.row.size) >= int(fresh.sum()),
-        replacement=replacement,
-    )
+    moved: Int64,
+    columns: dict[str, tuple[str, Int64]],
+    constants: list[int],
+) -> list[str]:
+    """The conditions that everything validation began with is still so."""
+    conditions, before = [], states.watermarks
+    for name, values in (
+        ("last_at", before.last_at_us),
+        ("opened_at", before.opened_at_us),
+        ("closed_at", before.closed_at_us),
+    ):
+        columns[f"old_{name}"] = ("timestamptz", values[moved])
+        conditions.append(f"m.{name} = v.old_{name}")
+    conditions += [
+        equal_to(f"old_{name}", f"m.{name}", values[moved], columns, constants)
+        for name, values in (
+            ("property_id", states.property_id),
+            ("last_value_wh", before.last_value),
+            ("opened_value_wh", before.opened_value),
+            ("multiplier", before.wh_per_count),
+            ("modulus_wh", before.register_modulus),
+            ("max_power_w", before.max_power_w),
+            ("expected_period_s", before.period_us // 1_000_000),
+        )
+    ]
+    return conditions

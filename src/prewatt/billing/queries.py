@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 from django.db import connection
 
+from prewatt.core.bounds import Int64
 from prewatt.core.tariff import Tariff, parse_tariff
 from prewatt.core.tariff.model import OverlayKind
 from prewatt.core.timelines import PriceEvent
+from prewatt.runtime.copying import ArrayOf, read_columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,32 @@ SELECT a.account_id, a.property_id,
 FROM assigned a JOIN versioned v ON v.tariff_id = a.tariff_id
 WHERE v.valid_from < a.until AND v.until > a.valid_from
 ORDER BY 1, 3
+"""
+
+
+def same_histories(account_id: Int64) -> dict[str, Int64]:
+    """Accounts that have a tariff, by id, each with an example of those priced as it is: one of the
+    same property with the same assignments. An account with terms of its own is its own example.
+
+    Columns ``account_id``, ``property_id``, ``example``.
+    """
+    return read_columns(
+        connection.connection,
+        _SAME_HISTORIES,
+        [ArrayOf("int8", account_id)],
+        {"account_id": "int8", "property_id": "int8", "example": "int8"},
+    )
+
+
+_SAME_HISTORIES = """
+SELECT h.account_id, h.property_id, CASE WHEN h.has_terms THEN h.account_id
+       ELSE min(h.account_id) OVER (PARTITION BY h.property_id, h.has_terms, h.history) END AS example
+FROM (SELECT a.account_id, a.property_id, string_agg(
+                 a.tariff_id || '@' || extract(epoch FROM a.valid_from), ',' ORDER BY a.id) AS history,
+             EXISTS (SELECT FROM account_terms t WHERE t.account_id = a.account_id) AS has_terms
+      FROM tariff_assignment a WHERE a.account_id = ANY(%s::bigint[])
+      GROUP BY a.account_id, a.property_id) h
+ORDER BY h.account_id
 """
 
 

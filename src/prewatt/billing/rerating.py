@@ -347,7 +347,7 @@ def _begins(
     while True:
         earliest = int(begin.min())
         prices = book.prices_for(
-            accounts.tolist(), from_us=earliest, until_us=max(last_us, int(from_us.max())) + 1
+            accounts, from_us=earliest, until_us=max(last_us, int(from_us.max())) + 1
         )
         moved = _window_begins(prices, begin, opened_us)
         if (moved == begin).all():

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Final
 
 import numpy as np
 from django.db import connection
@@ -12,6 +11,7 @@ from django.db import connection
 from prewatt.core.bounds import Int64
 from prewatt.core.readings import ReadingBatch
 from prewatt.core.vee import MeterWatermarks
+from prewatt.runtime.copying import ArrayOf, read_columns
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,55 +29,64 @@ class NoWatermark(ValueError):
     """A reading of a meter or register that nobody is assigned to."""
 
 
-def lock_states(meter_ids: list[int]) -> States:
+def lock_states(meter_ids: Int64) -> States:
     """Lock the accounts of the meters, then read their watermarks under that lock.
 
     A move may hand a meter to another account while we wait for the lock; then we lock once more.
     """
-    locked: set[int] = set()
+    meters = ArrayOf("int8", meter_ids)
+    locked = np.zeros(0, dtype=np.int64)
     while True:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                """SELECT account_id FROM account_state WHERE account_id IN
-                       (SELECT account_id FROM meter_state WHERE meter_id = ANY(%s))
-                   ORDER BY account_id FOR NO KEY UPDATE""",
-                [meter_ids],
-            )
-            locked.update(int(each[0]) for each in cursor.fetchall())
-            cursor.execute(_WATERMARKS, [meter_ids])
-            rows = cursor.fetchall()
-        if {each[0] for each in rows} <= locked:
-            return _states(rows)
+        found = read_columns(connection.connection, _LOCKED, [meters], {"account_id": "int8"})
+        locked = np.union1d(locked, found["account_id"])
+        states = _states(read_columns(connection.connection, _WATERMARKS, [meters], _KINDS))
+        if np.isin(states.account_id, locked).all():
+            return states
 
 
-_WATERMARKS = """
-SELECT account_id, meter_id, register_code, property_id, multiplier, modulus_wh, max_power_w,
-       expected_period_s, (date_part('epoch', opened_at) * 1000000)::bigint, opened_value_wh,
-       CASE WHEN closed_at = 'infinity' THEN 253402300799000000
-            ELSE (date_part('epoch', closed_at) * 1000000)::bigint END,
-       (date_part('epoch', last_at) * 1000000)::bigint, last_value_wh
-FROM meter_state WHERE meter_id = ANY(%s)
-ORDER BY account_id, meter_id, register_code
+_LOCKED: Final = """
+SELECT account_id FROM account_state
+WHERE account_id IN (SELECT account_id FROM meter_state WHERE meter_id = ANY(%s::bigint[]))
+ORDER BY account_id FOR NO KEY UPDATE
 """
+_KINDS: Final = {
+    "account_id": "int8",
+    "meter_id": "int8",
+    "register_code": "int2",
+    "property_id": "int8",
+    "multiplier": "int4",
+    "modulus_wh": "int8",
+    "max_power_w": "int8",
+    "expected_period_s": "int4",
+    "opened_at": "timestamptz",
+    "opened_value_wh": "int8",
+    "closed_at": "timestamptz",
+    "last_at": "timestamptz",
+    "last_value_wh": "int8",
+}
+_WATERMARKS: Final = f"""
+SELECT {", ".join(_KINDS)} FROM meter_state WHERE meter_id = ANY(%s::bigint[])
+ORDER BY account_id, meter_id, register_code
+"""  # noqa: S608 - our own column names
 
 
-def _states(rows: Sequence[tuple[Any, ...]]) -> States:
-    columns = np.array(rows, dtype=np.int64).reshape(len(rows), 13).T
+def _states(columns: dict[str, Int64]) -> States:
+    closed_at_us = columns["closed_at"]
     return States(
-        account_id=columns[0],
-        meter_id=columns[1],
-        register_code=columns[2],
-        property_id=columns[3],
+        account_id=columns["account_id"],
+        meter_id=columns["meter_id"],
+        register_code=columns["register_code"],
+        property_id=columns["property_id"],
         watermarks=MeterWatermarks(
-            last_at_us=columns[11],
-            last_value=columns[12],
-            opened_at_us=columns[8],
-            opened_value=columns[9],
-            closed_at_us=columns[10],
-            register_modulus=columns[5],
-            wh_per_count=columns[4],
-            max_power_w=columns[6],
-            period_us=columns[7] * 1_000_000,
+            last_at_us=columns["last_at"],
+            last_value=columns["last_value_wh"],
+            opened_at_us=columns["opened_at"],
+            opened_value=columns["opened_value_wh"],
+            closed_at_us=closed_at_us,
+            register_modulus=columns["modulus_wh"],
+            wh_per_count=columns["multiplier"],
+            max_power_w=columns["max_power_w"],
+            period_us=columns["expected_period_s"] * 1_000_000,
         ),
     )
 

@@ -7,17 +7,19 @@ whenever a batch finds, in its own transaction, that the tariff epoch of a prope
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 from django.db import connection
 
 from prewatt.billing.queries import (
     Terms,
     VersionChain,
     announced,
+    same_histories,
     tariffs,
     terms_at,
     terms_of,
@@ -67,53 +69,83 @@ class Prices:
     terms: dict[int, tuple[Terms, ...]]
 
 
+def _are_in(known: Int64, ids: Int64) -> npt.NDArray[np.bool_]:
+    """Which ids are among sorted ones."""
+    if known.size == 0:
+        return np.zeros(ids.size, dtype=np.bool_)
+    found: npt.NDArray[np.bool_] = (
+        known[np.minimum(np.searchsorted(known, ids), known.size - 1)] == ids
+    )
+    return found
+
+
+def _nobody() -> Int64:
+    return np.zeros(0, dtype=np.int64)
+
+
 @dataclass(slots=True)
 class TariffBook:
     """A process's compiled prices; not shared between threads. Empty at first, filled on use."""
 
     _epochs: dict[int, int] = field(default_factory=dict)
     _terms: dict[int, tuple[Terms, ...]] = field(default_factory=dict)
-    _chains: dict[int, tuple[int, Chain]] = field(default_factory=dict)
     _tariffs: dict[int, Tariff] = field(default_factory=dict)
     _announced: dict[tuple[int, frozenset[str]], tuple[PriceEvent, ...]] = field(
         default_factory=dict
     )
     _calendars: dict[int, LocalCalendar] = field(default_factory=dict)
-    _compiled: dict[tuple[int, Chain], int] = field(default_factory=dict)
-    _position: dict[int, int] = field(default_factory=dict)
+    #: Accounts seen in this epoch, sorted, with their property and the number of their chain.
+    _known: Int64 = field(default_factory=_nobody)
+    _property: Int64 = field(default_factory=_nobody)
+    _chain_no: Int64 = field(default_factory=_nobody)
+    _chains: list[tuple[int, Chain]] = field(default_factory=list)
+    _numbers: dict[tuple[int, Chain], int] = field(default_factory=dict)
+    #: The position of each compiled chain's timeline.
+    _compiled: dict[int, int] = field(default_factory=dict)
     _timelines: list[PriceTimeline] = field(default_factory=list)
     _set: TimelineSet | None = None
     _from_us: int = 0
     _until_us: int = 0
 
-    def prices_for(self, account_ids: Sequence[int], *, from_us: int, until_us: int) -> Prices:
+    def prices_for(self, account_id: Int64, *, from_us: int, until_us: int) -> Prices:
         """What accounts are priced by in [from, until), under the present epoch.
 
-        Reads the epoch in the caller's transaction. Raises UnpricedAccount.
+        Reads the epoch in the caller's transaction. Accounts whose whole history of versions is the
+        same are looked at once, so that of a million of them two numbers each are kept.
+        Raises UnpricedAccount.
         """
         self._follow_epochs()
         if self._set is None or from_us < self._from_us or until_us > self._until_us:
             self._forget_timelines()
             self._from_us, self._until_us = from_us - _MARGIN_US, until_us + _MARGIN_US
-        self._load([each for each in account_ids if each not in self._position])
+        nobody = self._unknown(account_id)
+        if nobody.size:
+            raise UnpricedAccount(f"account {nobody[0]} has no tariff; assign one first")
+        number = self._chain_no[np.searchsorted(self._known, account_id)]
+        used, which = np.unique(number, return_inverse=True)
+        position = np.array([self._timeline(each) for each in used.tolist()], dtype=np.int64)
         if self._set is None:
             self._set = TimelineSet.of(self._timelines)
+        of_terms = self._terms.keys() & account_id.tolist() if self._terms else set()
         return Prices(
             timelines=self._set,
-            timeline_of_account=np.fromiter(
-                map(self._position.__getitem__, account_ids), dtype=np.int64
-            ),
-            terms={each: self._terms[each] for each in account_ids if each in self._terms}
-            if self._terms
-            else {},
+            timeline_of_account=position[which],
+            terms={each: self._terms[each] for each in of_terms},
         )
 
-    def unpriced(self, account_ids: Sequence[int]) -> frozenset[int]:
+    def unpriced(self, account_id: Int64) -> frozenset[int]:
         """Those of the accounts that have no tariff at all, under the present epoch."""
         self._follow_epochs()
-        unknown = [each for each in account_ids if each not in self._chains]
-        self._learn(unknown)
-        return frozenset(each for each in unknown if each not in self._chains)
+        return frozenset(self._unknown(account_id).tolist())
+
+    def _unknown(self, account_id: Int64) -> Int64:
+        """Learn about the accounts; returns those that have no tariff."""
+        unknown = ~_are_in(self._known, account_id)
+        if not unknown.any():
+            return _nobody()
+        asked = np.unique(account_id[unknown])
+        self._learn(asked)
+        return asked[~_are_in(self._known, asked)]
 
     def tariff(self, version_id: int) -> Tariff:
         """The content of a version, read once."""
@@ -121,16 +153,17 @@ class TariffBook:
             self._tariffs |= tariffs([version_id])
         return self._tariffs[version_id]
 
+    def is_current(self) -> bool:
+        """Whether no property's epoch has moved since prices were last asked for."""
+        return _epochs() == self._epochs
+
     def _follow_epochs(self) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT property_id, epoch FROM tariff_epoch")
-            epochs = {int(row[0]): int(row[1]) for row in cursor.fetchall()}
+        epochs = _epochs()
         if epochs == self._epochs:
             return
+        moved = [each for each, epoch in epochs.items() if self._epochs.get(each) != epoch]
         self._epochs = epochs
-        self._terms.clear()
-        self._chains.clear()
-        self._position.clear()
+        self._forget_accounts(moved)
         # What was announced, and what a day is, may have moved under chains that have not.
         known, self._announced = self._announced, {}
         calendars, self._calendars = self._calendars, {}
@@ -139,38 +172,61 @@ class TariffBook:
         ):
             self._forget_timelines()
 
+    def _forget_accounts(self, property_ids: Sequence[int]) -> None:
+        """Look at the accounts of these properties anew."""
+        kept = ~np.isin(self._property, np.array(property_ids, dtype=np.int64))
+        for each in self._known[~kept].tolist() if self._terms else ():
+            self._terms.pop(each, None)
+        self._known, self._property, self._chain_no = (
+            column[kept] for column in (self._known, self._property, self._chain_no)
+        )
+
     def _forget_timelines(self) -> None:
-        self._position.clear()
         self._compiled.clear()
         self._timelines.clear()
         self._set = None
 
-    def _load(self, account_ids: list[int]) -> None:
-        """Find the timeline of accounts that were not asked for before in this epoch."""
-        self._learn([each for each in account_ids if each not in self._chains])
-        for account_id in account_ids:
-            if account_id not in self._chains:
-                raise UnpricedAccount(f"account {account_id} has no tariff; assign one first")
-            self._position[account_id] = self._timeline(*self._chains[account_id])
-
-    def _learn(self, account_ids: list[int]) -> None:
-        """Read the chains and terms of accounts; one without a tariff stays unknown."""
-        if not account_ids:
-            return
-        chains, terms = version_chains(account_ids), terms_of(account_ids)
-        for account_id, own in chains.items():
-            self._chains[account_id] = own.property_id, _chain(own, terms.get(account_id, ()))
+    def _learn(self, account_id: Int64) -> None:
+        """Find the chains of accounts (sorted ids, none of them known); without a tariff one stays
+        unknown.
+        """
+        like = same_histories(account_id)
+        examples, which = np.unique(like["example"], return_inverse=True)
+        asked = examples.tolist()
+        chains, terms = version_chains(asked), terms_of(asked)
+        number = np.array([self._number(each, chains, terms) for each in asked], dtype=np.int64)
         self._terms |= {each: own for each, own in terms.items() if each in chains}
+        found = number[which] if asked else _nobody()
+        priced = found >= 0
+        known = np.concatenate([self._known, like["account_id"][priced]])
+        order = np.argsort(known, kind="stable")
+        self._known = known[order]
+        self._property = np.concatenate([self._property, like["property_id"][priced]])[order]
+        self._chain_no = np.concatenate([self._chain_no, found[priced]])[order]
 
-    def _timeline(self, property_id: int, chain: Chain) -> int:
+    def _number(
+        self,
+        account_id: int,
+        chains: Mapping[int, VersionChain],
+        terms: Mapping[int, tuple[Terms, ...]],
+    ) -> int:
+        """The number of the account's chain, the same for all that have it; -1 without a tariff."""
+        if account_id not in chains:
+            return -1
+        own = chains[account_id]
+        chain = own.property_id, _chain(own, terms.get(account_id, ()))
+        if chain not in self._numbers:
+            self._numbers[chain] = len(self._chains)
+            self._chains.append(chain)
+        return self._numbers[chain]
+
+    def _timeline(self, number: int) -> int:
         """The position of a chain's timeline, compiled on first use."""
-        known = self._compiled.get((property_id, chain))
-        if known is not None:
-            return known
-        self._compiled[property_id, chain] = len(self._timelines)
-        self._timelines.append(self._compile(property_id, chain))
-        self._set = None
-        return len(self._timelines) - 1
+        if number not in self._compiled:
+            self._compiled[number] = len(self._timelines)
+            self._timelines.append(self._compile(*self._chains[number]))
+            self._set = None
+        return self._compiled[number]
 
     def _compile(self, property_id: int, chain: Chain) -> PriceTimeline:
         calendar = self._calendar(property_id)
@@ -222,6 +278,12 @@ class TariffBook:
         first, last = utc_year(self._from_us) - 1, utc_year(self._until_us) + 1
         self._calendars[property_id] = property_calendar(property_id, first, last)
         return self._calendars[property_id]
+
+
+def _epochs() -> dict[int, int]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT property_id, epoch FROM tariff_epoch")
+        return {int(row[0]): int(row[1]) for row in cursor.fetchall()}
 
 
 def _chain(own: VersionChain, terms: Sequence[Terms]) -> Chain:

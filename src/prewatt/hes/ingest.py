@@ -14,6 +14,7 @@ import logging
 import queue
 import threading
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final, Protocol
@@ -24,6 +25,7 @@ import psycopg
 from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 
 from prewatt.billing.ingestion import apply_readings
+from prewatt.billing.memory import Memory
 from prewatt.billing.tariffs import TariffBook
 from prewatt.core.bounds import Int64
 from prewatt.core.civil_time import utc_datetime
@@ -35,6 +37,7 @@ from prewatt.hes.links import (
     Device,
     Directory,
     Sighting,
+    SightingBook,
     record_sightings,
     reject,
     relay_code,
@@ -49,6 +52,7 @@ log = logging.getLogger(__name__)
 BATCH_READINGS_MAX: Final = 10_000
 BATCH_WAIT_S: Final = 0.05
 QUEUE_FRAMES_MAX: Final = 5_000
+SHARDS_MAX: Final = 16
 _RETRY_S: Final = 0.5
 _US_PER_S: Final = 1_000_000
 #: Two readings of a frame farther apart are not next to each other: a daily report on a long day is.
@@ -70,15 +74,20 @@ class Transport(Protocol):
 class IngestLoop:
     """Gathers, applies, acknowledges; one thread. Use ``start``, ``submit`` from elsewhere, ``stop``."""
 
-    def __init__(self, transport: Transport, *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, transport: Transport, *, clock: Callable[[], datetime], name: str = "ingest"
+    ) -> None:
         self.failure: Exception | None = None
+        self._name = name
         self._transport = transport
         self._clock = clock
         self._queue: queue.Queue[ReadingsFrame] = queue.Queue(QUEUE_FRAMES_MAX)
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="ingest")
+        self._thread = threading.Thread(target=self._run, name=name)
         self._directory = Directory()
+        self._sightings = SightingBook()
         self._book = TariffBook()
+        self._memory = Memory()
 
     def start(self) -> None:
         """Begin to gather batches."""
@@ -93,6 +102,14 @@ class IngestLoop:
                 continue
             return
 
+    def watch(self, serial: str, at_us: int) -> None:
+        """A device said something else than readings: look at what its next frames say of it."""
+        self._sightings.watch(serial, at_us)
+
+    def take(self, frames: Sequence[ReadingsFrame]) -> None:
+        """Apply and acknowledge a batch that the caller gathered; what fails is raised."""
+        self._apply(frames)
+
     def stop(self) -> None:
         """Commit and acknowledge what was taken, then end."""
         self._stopping.set()
@@ -101,7 +118,7 @@ class IngestLoop:
     def _run(self) -> None:
         try:
             while not (self._stopping.is_set() and self._queue.empty()):
-                PULSE.beat("ingest")
+                PULSE.beat(self._name)
                 frames = self._gather()
                 if frames:
                     self._apply_until_done(frames)
@@ -131,7 +148,7 @@ class IngestLoop:
     def _apply_until_done(self, frames: list[ReadingsFrame]) -> None:
         """Apply a batch; wait out a lost database, take a refused batch apart."""
         while True:
-            PULSE.beat("ingest")
+            PULSE.beat(self._name)
             try:
                 with BATCH_SECONDS.time():
                     self._apply(frames)
@@ -154,18 +171,28 @@ class IngestLoop:
 
     def _apply(self, frames: Sequence[ReadingsFrame]) -> None:
         devices = self._directory.resolve({frame.serial for frame in frames})
-        placed = self._with_account(devices)
+        placed = self._directory.with_account(devices)
         known = [frame for frame in frames if frame.serial in placed]
+        accepted: set[str] = set()
         if known:
             now, batch = self._clock(), _batch(known, placed)
             is_rated = batch.register_code == ACTIVE_IMPORT
             with transaction.atomic():
                 # First what needs no account, so that accounts are locked no longer for it.
                 keep_readings(batch=batch.take(~is_rated), now=now)
-                applied = apply_readings(batch=batch.take(is_rated), now=now, book=self._book)
+                applied = apply_readings(
+                    batch=batch.take(is_rated), now=now, book=self._book, memory=self._memory
+                )
             count_verdicts(applied.verdict)
+            accepted = _accepted(known, is_rated, applied.verdict)
+        silent = {frame.serial for frame in frames} - accepted
         record_sightings(
-            [_sighting(each, devices[each.serial]) for each in frames if each.serial in devices]
+            [
+                _sighting(each, devices[each.serial])
+                for each in frames
+                if each.serial in devices
+                and self._sightings.is_news(each, in_rows=each.serial not in silent)
+            ]
         )
         self._transport.ack([frame.token for frame in known])
         self._transport.publish_watermarks(_watermarks(known))
@@ -176,26 +203,73 @@ class IngestLoop:
         if homeless:
             self._refuse(homeless, UNPLACED)
 
-    def _with_account(self, devices: dict[str, Device]) -> dict[str, Device]:
-        """Those devices whose active import register somebody pays for."""
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT DISTINCT meter_id FROM meter_state WHERE meter_id = ANY(%s)",
-                [[device.meter_id for device in devices.values()]],
-            )
-            paid = {int(row[0]) for row in cursor.fetchall()}
-        return {serial: device for serial, device in devices.items() if device.meter_id in paid}
-
     def _refuse(self, frames: Sequence[ReadingsFrame], reason: str) -> None:
         """Keep a sample of each and acknowledge it, or it would come for ever."""
         reject([_sample(frame, reason) for frame in frames])
         self._transport.ack([frame.token for frame in frames])
 
 
+class ShardedIngest:
+    """Several ingest loops side by side, each with a connection and a memory of its own.
+
+    A meter always goes to the same loop, so that its readings stay in order. Loops are threads:
+    four fifths of a batch's time is PostgreSQL's, and numpy and the socket let the others run.
+    """
+
+    def __init__(
+        self, transport: Transport, *, clock: Callable[[], datetime], shards: int = 1
+    ) -> None:
+        if not 1 <= shards <= SHARDS_MAX:
+            raise ValueError(f"between 1 and {SHARDS_MAX} shards")
+        names = ["ingest"] if shards == 1 else [f"ingest-{number}" for number in range(shards)]
+        self._loops = [IngestLoop(transport, clock=clock, name=name) for name in names]
+
+    @property
+    def failure(self) -> Exception | None:
+        """What ended one of the loops."""
+        return next((loop.failure for loop in self._loops if loop.failure is not None), None)
+
+    def start(self) -> None:
+        """Begin to gather batches."""
+        for loop in self._loops:
+            loop.start()
+
+    def submit(self, frame: ReadingsFrame) -> None:
+        """Take a frame, waiting while its loop's queue is full."""
+        self._loop_of(frame.serial).submit(frame)
+
+    def watch(self, serial: str, at_us: int) -> None:
+        """A device said something else than readings: look at what its next frames say of it."""
+        self._loop_of(serial).watch(serial, at_us)
+
+    def stop(self) -> None:
+        """Commit and acknowledge what was taken, then end."""
+        for loop in self._loops:
+            loop.stop()
+
+    def _loop_of(self, serial: str) -> IngestLoop:
+        return self._loops[zlib.crc32(serial.encode()) % len(self._loops)]
+
+
 def count_verdicts(verdict: npt.NDArray[np.int8]) -> None:
     """Count what became of the readings of a committed batch."""
     for code, count in zip(*np.unique(verdict, return_counts=True), strict=True):
         READINGS.labels(VERDICT_NAMES[Verdict(int(code))]).inc(int(count))
+
+
+def _accepted(
+    frames: Sequence[ReadingsFrame],
+    is_rated: npt.NDArray[np.bool_],
+    verdict: npt.NDArray[np.int8],
+) -> set[str]:
+    """The serials of which a reading was accepted; `verdict` is of the rated rows of the frames."""
+    counted = np.zeros(is_rated.size, dtype=np.int64)
+    counted[is_rated] = verdict == Verdict.ACCEPTED
+    first = np.cumsum([0, *(len(frame) for frame in frames[:-1])])
+    found = np.add.reduceat(counted, first) > 0
+    if found.all():
+        return {frame.serial for frame in frames}
+    return {frames[at].serial for at in np.flatnonzero(found).tolist()}
 
 
 def _batch(frames: Sequence[ReadingsFrame], devices: dict[str, Device]) -> ReadingBatch:
@@ -219,9 +293,16 @@ def _watermarks(frames: Sequence[ReadingsFrame]) -> list[Watermark]:
 
     Never more: what lies before a frame may have been lost on the way, and its meter must keep it.
     """
+    return [mark for frame in frames for mark in _watermarks_of(frame)]
+
+
+def _watermarks_of(frame: ReadingsFrame) -> list[Watermark]:
+    if len(frame) == 1:
+        # Most frames are one reading, whose span needs no search.
+        at_us = int(frame.read_at_us[0])
+        return [Watermark(frame.serial, int(frame.register_code[0]), at_us, at_us)]
     return [
         Watermark(frame.serial, code, until_us, from_us)
-        for frame in frames
         for code in np.unique(frame.register_code).tolist()
         for from_us, until_us in _spans(
             frame.read_at_us[frame.register_code == code],

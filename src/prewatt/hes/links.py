@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -82,6 +82,27 @@ class Directory:
     def __init__(self) -> None:
         self._known: dict[str, Device] = {}
 
+        self._placed: set[str] = set()
+
+    def with_account(self, devices: Mapping[str, Device]) -> dict[str, Device]:
+        """Those devices whose active import register somebody pays for, or has paid for.
+
+        Once there is a state of a register there always is, so it is asked for until there is.
+        """
+        asked = {
+            device.meter_id: serial
+            for serial, device in devices.items()
+            if serial not in self._placed
+        }
+        if asked:
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT DISTINCT meter_id FROM meter_state WHERE meter_id = ANY(%s)",
+                    [list(asked)],
+                )
+                self._placed.update(asked[row[0]] for row in cursor.fetchall())
+        return {serial: device for serial, device in devices.items() if serial in self._placed}
+
     def resolve(self, serials: Iterable[str]) -> dict[str, Device]:
         """Return the devices of those `serials` that exist."""
         wanted = set(serials)
@@ -94,6 +115,58 @@ class Directory:
                 for serial, meter_id, property_id in cursor.fetchall():
                     self._known[serial] = Device(meter_id, property_id)
         return {serial: self._known[serial] for serial in wanted if serial in self._known}
+
+
+#: A meter's clock drifts; this much more than was written is worth a row.
+_DRIFT_TOLERANCE_US: Final = 5_000_000
+_WATCH_US: Final = 120 * 1_000_000
+#: What was written is written again after this time, whatever it says.
+_SIGHT_EVERY_US: Final = 6 * 3_600 * 1_000_000
+
+
+class SightingBook:
+    """Which devices' readings say something new about the device itself; not shared between threads.
+
+    An accepted reading says by itself that its meter lives, so `meter_link` is written only when a
+    relay, or a clock by more than a few seconds, is not what this process wrote last, or when that
+    was long ago. A process that begins anew has written nothing, hence writes every device once.
+    """
+
+    def __init__(self) -> None:
+        self._written: dict[str, tuple[RelayState | None, int | None, int]] = {}
+        self._watched: dict[str, int] = {}
+
+    def watch(self, serial: str, at_us: int) -> None:
+        """A device said something else than readings, which others write down: for two minutes, and
+        once after them, its frames are news. Called from another thread.
+        """
+        self._watched[serial] = at_us + _WATCH_US
+
+    def is_news(self, frame: ReadingsFrame, *, in_rows: bool) -> bool:
+        """Whether a frame has to be written down; ``in_rows``: one of its readings was accepted."""
+        drift_us = None
+        if frame.meter_clock_us is not None:
+            drift_us = frame.meter_clock_us - frame.received_at_us
+        before = self._written.get(frame.serial)
+        until_us = self._watched.get(frame.serial)
+        if until_us is not None:
+            if frame.received_at_us >= until_us:
+                self._watched.pop(frame.serial, None)
+        elif before is not None:
+            relay, before_us, at_us = before
+            same_clock = drift_us is None or (
+                before_us is not None and abs(drift_us - before_us) <= _DRIFT_TOLERANCE_US
+            )
+            same_relay = frame.relay is None or frame.relay == relay
+            if (
+                in_rows
+                and same_clock
+                and same_relay
+                and frame.received_at_us - at_us < _SIGHT_EVERY_US
+            ):
+                return False
+        self._written[frame.serial] = frame.relay, drift_us, frame.received_at_us
+        return True
 
 
 def record_sightings(sightings: Sequence[Sighting]) -> None:

@@ -30,13 +30,18 @@ _WATCH_S: Final = 0.25
 class Ingest(Protocol):
     """What is needed of the ingest loop."""
 
-    failure: Exception | None
+    @property
+    def failure(self) -> Exception | None:
+        """What ended it, if anything did."""
 
     def start(self) -> None:
         """Begin to gather batches."""
 
     def submit(self, frame: ReadingsFrame) -> None:
         """Take a frame, waiting while the queue is full."""
+
+    def watch(self, serial: str, at_us: int) -> None:
+        """A device said something else than readings."""
 
     def stop(self) -> None:
         """Commit and acknowledge what was taken, then end."""
@@ -106,6 +111,7 @@ class HeadEnd:
                 self._commands.doubt(frame.serial)
             self._ingest.submit(frame)
         else:
+            self._ingest.watch(frame.serial, frame.received_at_us)
             self._commands.submit(frame)
 
 

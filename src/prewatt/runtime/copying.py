@@ -20,6 +20,8 @@ from prewatt.core.civil_time import utc_datetime
 
 #: Microseconds between the Unix epoch and PostgreSQL's (2000-01-01 UTC).
 POSTGRES_EPOCH_US = 946_684_800_000_000
+#: How ``infinity`` comes out of a query as an instant.
+INFINITY_US = 2**63 - 1
 
 _SIGNATURE = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 _TRAILER = b"\xff\xff"
@@ -102,7 +104,10 @@ class ArrayOf:
         elements = np.empty(self.values.size, dtype=_element(self.kind))
         elements["len"] = _WIDTH[self.kind]
         shift = POSTGRES_EPOCH_US if self.kind == "timestamptz" else 0
-        np.subtract(self.values, shift, out=elements["value"], casting="unsafe")
+        values = self.values
+        if self.kind == "timestamptz":
+            values = np.where(values == INFINITY_US, INFINITY_US, values - shift)
+        elements["value"] = values
         return header.tobytes() + elements.tobytes()
 
 
@@ -133,11 +138,10 @@ def read_columns(
 
     PostgreSQL gathers each column into one array and sends it in binary, so that no row becomes a
     Python object; rows come in the query's order. A ``timestamptz`` comes back in µs since the
-    Unix epoch. Raises ValueError for a NULL or a type other than said.
+    Unix epoch, ``infinity`` as :data:`INFINITY_US`; a parameter may be an :class:`ArrayOf`. Raises ValueError for a NULL or a type other than said.
     """
     gathered = ", ".join(f"array_agg({name})" for name in kinds)
-    # Django's cursors bind on the client, which has no binary results.
-    with psycopg.Cursor(connection) as cursor:
+    with column_cursor(connection) as cursor:
         for oid in _ARRAY_OIDS.values():
             cursor.adapters.register_loader(oid, _RawArray)
         # Names of our own columns, never of a caller's.
@@ -207,8 +211,12 @@ def _elements(image: bytes | None, name: str, kind: str) -> npt.NDArray[np.int64
     if header["nulls"] or int(header["oid"]) != _ELEMENT_OIDS[kind]:
         raise ValueError(f"column {name} of the query has NULLs or is not {kind}")
     values = np.frombuffer(image, dtype=_element(kind), offset=_ARRAY_HEADER.itemsize)["value"]
-    shift = POSTGRES_EPOCH_US if kind == "timestamptz" else 0
-    return values.astype(np.int64) + shift
+    found: npt.NDArray[np.int64] = values.astype(np.int64)
+    if kind == "timestamptz":
+        endless = found == INFINITY_US
+        found += POSTGRES_EPOCH_US
+        found[endless] = INFINITY_US
+    return found
 
 
 def _element(kind: str) -> np.dtype[Any]:

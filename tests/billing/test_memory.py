@@ -1,0 +1,166 @@
+"""What ingest remembers is never believed: with any memory, the books are those of no memory at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from tests.invariants.places import NOW, World, at, one, pay, place, post, rows, send
+
+import prewatt.billing.ingestion as ingestion
+import prewatt.moves.operations as moves
+from prewatt.billing.memory import _ACCOUNT, _METER, _USAGE, _WATERMARK, Memory
+from prewatt.billing.operations import advance_epoch
+from prewatt.billing.tariffs import TariffBook
+from prewatt.core.vee import Verdict
+from prewatt.estate.operations import RegisterValue
+from prewatt.reports.books import check_books
+
+pytestmark = pytest.mark.usefixtures("database")
+
+WEEK = [("M-101", at(n / 4), 1_000 + 130 * n) for n in range(1, 60)]
+
+
+class Reader:
+    """A process with a memory; counts how many of its batches were read from the rows."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.book, self.memory, self.read, self._sends = TariffBook(), Memory(), 0, False
+        real = ingestion.lock_states
+
+        def counted(meter_id: Any) -> Any:
+            self.read += self._sends
+            return real(meter_id)
+
+        monkeypatch.setattr(ingestion, "lock_states", counted)
+
+    def send(self, here: World, *readings: tuple[str, Any, int]) -> list[Verdict]:
+        self._sends = True
+        verdicts = send(here, readings, book=self.book, memory=self.memory)
+        self._sends = False
+        return verdicts
+
+
+def books(here: World) -> list[Any]:
+    """Everything that a batch leaves behind."""
+    with connection.cursor() as cursor:
+        assert check_books(cursor, [here.property_id]) == []
+    account = here.accounts["1001"]
+    return [
+        rows(
+            """SELECT start_at, revision, segment, interval_no, from_at, to_at, start_value_wh,
+                   end_value_wh, energy_wh, quality, band, step, price_nano, charge_energy
+               FROM interval WHERE account_id = %s ORDER BY interval_no""",
+            account,
+        ),
+        rows(
+            """SELECT accrued_energy, carry_energy, interval_no, step_wh, last_interval_at
+               FROM account_state WHERE account_id = %s""",
+            account,
+        ),
+        rows("SELECT last_at, last_value_wh FROM meter_state WHERE account_id = %s", account),
+    ]
+
+
+def test_what_simply_follows_is_read_once_and_then_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here, there = place(), place()
+    reader = Reader(monkeypatch)
+    for each in range(0, len(WEEK), 7):
+        assert set(reader.send(here, *WEEK[each : each + 7])) == {Verdict.ACCEPTED}
+    assert reader.read == 1
+    for each in range(0, len(WEEK), 7):
+        send(there, WEEK[each : each + 7])
+    assert books(here) == books(there)
+
+
+def test_irregular_readings_are_read_from_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = place()
+    reader = Reader(monkeypatch)
+    reader.send(here, *WEEK[:4])
+    assert reader.send(here, WEEK[2], WEEK[4]) == [Verdict.DUPLICATE, Verdict.ACCEPTED]
+    assert reader.send(here, ("M-101", at(2), 10)) == [Verdict.BACKWARDS]
+    reader.send(here, WEEK[8])
+    assert reader.send(here, WEEK[6]) == [Verdict.BACKFILL]
+    assert reader.read == 4
+    assert reader.send(here, *WEEK[9:12]) == [Verdict.ACCEPTED] * 3
+    assert len(books(here)[0]) >= 9
+
+
+def _pays(here: World) -> None:
+    pay(here, "money")
+
+
+def _posts(here: World) -> None:
+    post(here, until=NOW)
+
+
+def _another_process(here: World) -> None:
+    send(here, [("M-101", at(3) - timedelta(minutes=1), 2_000)])
+
+
+def _new_prices(here: World) -> None:
+    advance_epoch(here.property_id)
+
+
+def _moves_out(here: World) -> None:
+    moves.move_out(
+        actor=here.administrator, unit_id=here.units["101"],
+        closing=[RegisterValue(here.meters["M-101"], 2_430)], at=at(2.9), key=f"out-{here.property_id}", now=NOW,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("meanwhile", [_pays, _posts, _another_process, _new_prices, _moves_out])
+def test_whatever_happens_meanwhile_comes_out_as_without_a_memory(
+    monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[World], None]
+) -> None:
+    here, there = place(), place()
+    reader = Reader(monkeypatch)
+    reader.send(here, *WEEK[:11])
+    send(there, WEEK[:11])
+    for where in (here, there):
+        meanwhile(where)
+    verdicts = reader.send(here, *WEEK[11:20])
+    assert verdicts == send(there, WEEK[11:20])
+    assert reader.send(here, *WEEK[20:30]) == send(there, WEEK[20:30])
+    assert books(here) == books(there)
+
+
+def test_no_number_in_memory_can_be_wrong_and_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each remembered number is bent in turn: the next batch is what it is without a memory."""
+    here, there = place(), place()
+    reader = Reader(monkeypatch)
+    reader.send(here, WEEK[0])
+    send(there, WEEK[:1])
+    meters = [("_meters", name) for name in (*_METER, *_WATERMARK)]
+    accounts = [("_accounts", name) for name in (*_ACCOUNT, *_USAGE)]
+    for number, (table, name) in enumerate(meters + accounts, 1):
+        column = number - 1 if table == "_meters" else number - 1 - len(meters)
+        # In the rows the period is in whole seconds.
+        getattr(reader.memory, table)._table[:, column] += 1 if name != "period_us" else 1_000_000
+        before = reader.read
+        assert reader.send(here, WEEK[number]) == [Verdict.ACCEPTED]
+        # The last interval's instant is only ever raised, in PostgreSQL itself.
+        assert reader.read - before == (name != "last_interval_at_us"), name
+        send(there, WEEK[number : number + 1])
+        assert books(here) == books(there), name
+
+
+def test_a_batch_rolled_back_outside_leaves_a_memory_that_does_no_harm(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here, there = place(), place()
+    reader = Reader(monkeypatch)
+    reader.send(here, *WEEK[:5])
+    with transaction.atomic():
+        reader.send(here, *WEEK[5:9])
+        transaction.set_rollback(True)
+    reader.send(here, *WEEK[5:9])
+    for each in (WEEK[:5], WEEK[5:9]):
+        send(there, each)
+    assert books(here) == books(there)
+    assert one("SELECT count(*) FROM vee_case") == 0
