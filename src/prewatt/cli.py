@@ -45,6 +45,7 @@ COMMANDS = (
         "prewatt.books_command",
         "recompute the books from their rows and say what is wrong",
     ),
+    Command("scale", "prewatt.scale_command", "say how the database is laid over several machines"),
     Command("import", "prewatt.import_command", "make a property from its tables (CSV or XLSX)"),
     Command("bill", "prewatt.bill_command", "say what a load would cost under a price plan"),
     Command("tariff", "prewatt.tariff_command", "check a price plan, or print its JSON Schema"),
