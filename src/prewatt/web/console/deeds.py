@@ -45,7 +45,11 @@ def chosen(
     """(arguments of a list's query, the same as they stand in an address), from an address."""
     wanted, order = request.GET.get("show", ""), request.GET.get("sort", "")
     limit = request.GET.get("limit", "")
-    size = min(max(int(limit), 1), PAGE_MAX) if limit.isascii() and limit.isdigit() else PAGE
+    size = (
+        min(max(int(limit), 1), PAGE_MAX)
+        if limit.isascii() and limit.isdigit() and len(limit) < 10
+        else PAGE
+    )
     words = {
         "show": wanted if wanted in shows else shows[0],
         "query": request.GET.get("q", "").replace("\x00", "").strip()[:80],

@@ -105,9 +105,13 @@ def _unit(page: LetForm, asked: Asked, *, repeated: bool) -> VacantUnit | None:
     """The unit that is asked for. A form that is sent again names one that is let by now."""
     written = asked.text("unit")
     found = next((each for each in page.units if str(each.unit_id) == written), None)
-    if found is None and repeated and written.isascii() and written.isdigit():
+    if found is None and repeated and written.isascii() and written.isdigit() and len(written) < 19:
         meters = (name.removeprefix("register-") for name in asked.data)
-        registers = tuple(Register(int(each), "", None, None) for each in meters if each.isdigit())
+        registers = tuple(
+            Register(int(each), "", None, None)
+            for each in meters
+            if each.isascii() and each.isdigit() and len(each) < 19
+        )
         return VacantUnit(int(written), "", "", registers)
     if found is None:
         asked.choice("unit", ())
