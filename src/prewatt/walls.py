@@ -9,7 +9,7 @@ Roles: ``web`` signs in and becomes ``app_operator``, ``app_admin`` or ``app_aud
 ``head_end`` writes the data plane (BYPASSRLS, because PostgreSQL refuses COPY into a table with
 row-level security); ``clerk`` posts, decides, notifies and closes what ends by itself; ``keeper`` makes partitions; ``witness``
 reads the ledger. ``ledger_pen`` signs in nowhere: it owns the one function that writes transfers and
-moves posted money (``ledger/sql/0005_pen.sql``), and sees what the caller of that function sees.
+moves posted money (``ledger/sql/0006_pen_of_many.sql``), and sees what the caller of that function sees.
 """
 
 from __future__ import annotations

@@ -201,7 +201,7 @@ def test_an_operator_never_takes_the_brake_off(
 _CALL = """SELECT refusal, written FROM append_transfers(ARRAY[%(event)s]::bigint[],
     ARRAY[%(account)s]::bigint[], ARRAY[%(kind)s]::smallint[], '{1}', '{0}', '{1}',
     ARRAY[%(amount)s]::bigint[], '{0}', '{0}', ARRAY[%(at)s]::timestamptz[],
-    ARRAY[%(at)s]::timestamptz[], '{null}', '{null}', '{test}', '{0}', '{""}', %(at)s, 'user:1')"""
+    ARRAY[%(at)s]::timestamptz[], '{null}', '{null}', '{test}', '{0}', '{""}', %(at)s, '{user:1}')"""
 
 
 def write(session: Session, account: int, *, kind: int = 2, amount: int = 1_000_000) -> Any:

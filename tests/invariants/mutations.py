@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from typing import Any, Final
 
 import pytest
@@ -31,6 +32,8 @@ from prewatt import walls
 from prewatt.core.credit import GateReading
 from prewatt.core.tariff.model import Window
 from prewatt.core.vocabulary import Gate, GateResult
+from prewatt.vending import sets
+from prewatt.vending.words import Ask
 
 Patch = pytest.MonkeyPatch
 
@@ -66,14 +69,14 @@ def raise_walls() -> None:
             cursor.execute(_PENS.pop())
 
 
-#: The ledger's pen as it was before it was broken; :func:`raise_walls` puts it back.
+#: The ledger's pen, and other functions, as they were before; :func:`raise_walls` puts them back.
 _PENS: list[str] = []
 
 
-def _another_pen(old: str, new: str) -> None:
-    """Break the function that writes transfers, where it is: in the database."""
+def _another_pen(old: str, new: str, function: str = "append_transfers") -> None:
+    """Break the function that writes transfers, or another one, where it is: in the database."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_get_functiondef('append_transfers'::regproc)")
+        cursor.execute("SELECT pg_get_functiondef(%s::regproc)", [function])
         ((pen,),) = cursor.fetchall()
         assert old in pen
         _PENS.append(pen)
@@ -151,9 +154,22 @@ def _interval_numbers_skip(patch: Patch) -> None:
 
 
 def _stored_keys_are_ignored(patch: Patch) -> None:
-    """Keys are neither looked up nor kept."""
-    patch.setattr(vending, "_stored_answers", lambda actor, wishes: {})
-    patch.setattr(vending, "_write_keys", lambda *given: None)
+    """Keys are not looked up, and none is kept under its own name."""
+    look, book, numbers = sets.look, sets.book, count()
+
+    def blind(asks: Sequence[Ask], **more: Any) -> list[sets.Seen]:
+        return [each._replace(body_hash=None, answer=None) for each in look(asks, **more)]
+
+    def elsewhere(rows: sets.Columns, **more: Any) -> sets.Booked:
+        rows.asks = [_under(f"{next(numbers)}:{ask.wish.key}", ask) for ask in rows.asks]
+        return book(rows, **more)
+
+    patch.setattr(sets, "look", blind)
+    patch.setattr(sets, "book", elsewhere)
+
+
+def _under(key: str, ask: Ask) -> Ask:
+    return replace(ask, wish=replace(ask.wish, key=key))
 
 
 def _the_body_is_not_compared(patch: Patch) -> None:
@@ -163,23 +179,17 @@ def _the_body_is_not_compared(patch: Patch) -> None:
 
 def _keys_are_per_account(patch: Patch) -> None:
     """A key is kept and looked up among those of the account that the caller names."""
-    write, stored = vending._write_keys, vending._stored_answers
+    look, book = sets.look, sets.book
 
-    def own(wishes: Sequence[vending.Recharge]) -> list[vending.Recharge]:
-        return [replace(wish, key=f"{wish.account_id}:{wish.key}") for wish in wishes]
+    def own(asks: Sequence[Ask]) -> list[Ask]:
+        return [_under(f"{ask.wish.account_id}:{ask.wish.key}", ask) for ask in asks]
 
-    def of_the_account(actor: Any, wishes: Sequence[vending.Recharge]) -> Any:
-        found = stored(actor, own(wishes))
-        return {
-            wish.key: found[mine.key]
-            for wish, mine in zip(wishes, own(wishes), strict=True)
-            if mine.key in found
-        }
+    def kept(rows: sets.Columns, **more: Any) -> sets.Booked:
+        rows.asks = own(rows.asks)
+        return book(rows, **more)
 
-    patch.setattr(
-        vending, "_write_keys", lambda actor, wishes, *rest: write(actor, own(wishes), *rest)
-    )
-    patch.setattr(vending, "_stored_answers", of_the_account)
+    patch.setattr(sets, "look", lambda asks, **more: look(own(asks), **more))
+    patch.setattr(sets, "book", kept)
 
 
 def nothing_is_taken_back(patch: Patch) -> None:
@@ -289,28 +299,17 @@ def _watermarks_first(patch: Patch) -> None:
 
 def _documents_from_a_sequence(patch: Patch) -> None:
     """Receipts are numbered by a database sequence, which forgets what is rolled back."""
-
-    def next_value(*, legal_entity_id: int, series: str, count: int = 1) -> int:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT nextval('event_id_seq')")
-            return int(cursor.fetchone()[0])
-
-    patch.setattr(vending, "next_document_number", next_value)
+    _another_pen(_NUMBERED, "nextval('event_id_seq')", "book_recharges")
 
 
 def _documents_by_counting(patch: Patch) -> None:
     """The next number is one more than there are documents: two sellers count the same."""
+    counted = """(SELECT count(*) + w.nth FROM document d, pg_sleep(0.2)
+                  WHERE d.legal_entity_id = w.entity AND d.series = 'R')"""
+    _another_pen(_NUMBERED, counted, "book_recharges")
 
-    def counted(*, legal_entity_id: int, series: str, count: int = 1) -> int:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                """SELECT count(*) + 1, pg_sleep(0.2) FROM document
-                   WHERE legal_entity_id = %s AND series = %s""",
-                [legal_entity_id, series],
-            )
-            return int(cursor.fetchone()[0])
 
-    patch.setattr(vending, "next_document_number", counted)
+_NUMBERED: Final = "t.last_number - q.needed + w.nth"
 
 
 def _closed_periods_are_open(patch: Patch) -> None:

@@ -17,6 +17,7 @@ from prewatt.access.scope import system_actor
 from prewatt.adapters.channels.outbox import OutboxChannel
 from prewatt.core.vocabulary import DeliveryState
 from prewatt.notify.operations import deliver_due
+from prewatt.runtime.prepared import execute
 from prewatt.sim.history import HistoryUnit
 from prewatt.sim.history import _recharge as replay_recharges
 from prewatt.sim.property import demo_units
@@ -89,19 +90,28 @@ def test_how_long_it_lasts_is_said_only_where_a_forecast_reaches(
     assert told()[0][1]["days_left_h"] == left_h
 
 
-def test_a_set_costs_one_statement_more_however_large() -> None:
+def test_a_set_costs_three_statements_however_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scope, the look and the booking; nothing more where supply is calm and nothing is owed."""
     here = place()
+    asked: list[str] = []
+
+    def counted(statement: str, parameters: Any) -> Any:
+        asked.append(statement)
+        return execute(statement, parameters)
 
     def statements(*wishes: Recharge, announce: bool) -> int:
+        asked.clear()
         with CaptureQueriesContext(connection) as context:
             sell(here, *wishes, announce=announce)
-        return len(context.captured_queries)
+        return len(asked) + sum("set_config" in each["sql"] for each in context.captured_queries)
 
-    sell(here, wish(here, "the first sets its watch"))
-    silent = statements(wish(here, "s"), announce=False)
-    assert statements(wish(here, "one"), announce=True) == silent + 1
+    monkeypatch.setattr("prewatt.runtime.prepared.execute", counted)
+    monkeypatch.setattr("prewatt.vending.sets.execute", counted)
+    sell(here, wish(here, "the first sets its watch and learns the tariffs"))
+    assert statements(wish(here, "s"), announce=False) == 3
+    assert statements(wish(here, "one"), announce=True) == 3
     many = [wish(here, f"k{number}") for number in range(50)]
-    assert statements(*many, announce=True) == silent + 1
+    assert statements(*many, announce=True) == 3
 
 
 def test_a_receipt_of_the_night_goes_out_at_once_in_the_customers_language() -> None:

@@ -9,16 +9,17 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import DatabaseError, connections
 from tests.conftest import role_dsn
 from tests.invariants.places import NOW, World, one, place, rows, signed_in, wish
 from tests.moves.world import snapshot
 
-import prewatt.vending.operations as vending
 from prewatt.access.models import Duty
 from prewatt.access.scope import Actor, PermissionRefused, system_actor
 from prewatt.core.accounts import CounterAccount
-from prewatt.ledger.operations import PeriodClosed, close_period
+from prewatt.ledger.operations import close_period
+from prewatt.supply.operations import set_policy
+from prewatt.vending import sets
 from prewatt.vending.operations import LIMIT_MICRO, Answer, Recharged, RechargeRefused, recharge
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -164,45 +165,44 @@ def test_money_paid_in_a_closed_period_and_taken_in_the_open_one_is_taken() -> N
     assert one("SELECT service_from FROM transfer WHERE kind = 2") == NOW
 
 
-def test_a_period_closed_while_we_sell_refuses_in_the_set_as_well(
+def test_books_are_closed_after_what_we_sell_and_never_in_the_middle_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     here, there = place(), place()
-    look, looks = vending._places, []
+    look = sets.look
+    closing = threading.Thread(
+        target=lambda: (shut(here, date(2026, 11, 18)), connections.close_all())
+    )
 
-    def closed_behind_our_back(*given: Any) -> Any:
-        found = look(*given)
-        looks.append(found)
-        if len(looks) == 1:
-            closing = threading.Thread(
-                target=lambda: (shut(here, date(2026, 11, 18)), connection.close())
-            )
-            closing.start()
-            closing.join(timeout=10)
+    def while_somebody_closes(*given: Any, **more: Any) -> Any:
+        found = look(*given, **more)
+        closing.start()
+        closing.join(timeout=0.3)
+        assert closing.is_alive(), "the books were closed under our hands"
         return found
 
-    monkeypatch.setattr(vending, "_places", closed_behind_our_back)
-    answers = recharge(
-        actor=both(here, there), recharges=[wish(here, "a"), wish(there, "b")], now=NOW
+    monkeypatch.setattr(sets, "look", while_somebody_closes)
+    actor, wishes = both(here, there), [wish(here, "a"), wish(there, "b")]
+    assert codes(recharge(actor=actor, recharges=wishes, now=NOW)) == ["", ""]
+    closing.join(timeout=10)
+    assert not closing.is_alive()
+    monkeypatch.undo()
+    again = [replace(each, key=each.key * 2) for each in wishes]
+    assert codes(recharge(actor=actor, recharges=again, now=NOW)) == ["period_closed", ""]
+
+
+def test_the_ledger_looks_at_the_period_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = place()
+    shut(here, date(2026, 11, 18))
+    look = sets.look
+    monkeypatch.setattr(
+        sets,
+        "look",
+        lambda *given, **more: [each._replace(closed_until=None) for each in look(*given, **more)],
     )
-    assert codes(answers) == ["period_closed", ""]
-    assert len(looks) == 2
-    assert rows("SELECT account_id FROM payment") == [(there.accounts["1001"],)]
-
-
-def test_a_refusal_of_the_ledger_that_no_second_look_explains_is_not_tried_for_ever(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    here, tries = place(), []
-
-    def never(**_: Any) -> None:
-        tries.append(1)
-        raise PeriodClosed("closed")
-
-    monkeypatch.setattr(vending, "append_events", never)
-    with pytest.raises(PeriodClosed):
+    with pytest.raises(DatabaseError, match="period_closed"):
         recharge(actor=here.operator, recharges=[wish(here, "a")], now=NOW)
-    assert len(tries) == 2 and one("SELECT count(*) FROM idempotency WHERE key = 'a'") == 0
+    assert one("SELECT count(*) FROM idempotency WHERE key = 'a'") == 0
 
 
 @pytest.mark.parametrize("login", ["owner", "web"])
@@ -235,3 +235,21 @@ def test_a_key_used_at_a_property_out_of_sight_is_refused_alone_and_tells_nothin
     )
     assert isinstance(again, Recharged) and again.repeated
     assert one("SELECT count(*) FROM idempotency WHERE key = 'used'") == 1
+
+
+def test_new_levels_are_watched_from_the_next_recharge_on() -> None:
+    """Most recharges change nothing of supply and look no further; new rules are a reason to look."""
+    here = place()
+    account = here.accounts["1001"]
+    watch = "SELECT watch_below FROM account_state WHERE account_id = %s"
+    recharge(actor=here.operator, recharges=[wish(here, "a")], now=NOW)
+    assert one(watch, account) == 5_000_001
+    recharge(actor=here.operator, recharges=[wish(here, "b")], now=NOW)
+    assert one(watch, account) == 5_000_001
+    levels = [{"level_no": 1, "kind": "money", "threshold_micro": 12_000_000},
+              {"level_no": 3, "kind": "exhausted"}]  # fmt: skip
+    set_policy(
+        actor=system_actor("set"), property_id=here.property_id, body={"levels": levels}, now=NOW
+    )
+    recharge(actor=here.operator, recharges=[wish(here, "c")], now=NOW)
+    assert one(watch, account) == 12_000_001

@@ -8,7 +8,7 @@ Outside a scope the web's login sees no business row at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -107,9 +107,10 @@ def scope(actor: Actor) -> Iterator[None]:
     properties = "{" + ",".join(str(int(p)) for p in actor.property_ids) + "}"
     with transaction.atomic():
         with connection.cursor() as cursor:
-            if role is not None:
-                cursor.execute(f"SET LOCAL ROLE {role}")
-            cursor.execute("SELECT set_config('prewatt.properties', %s, true)", [properties])
+            if role is None:
+                cursor.execute("SELECT set_config('prewatt.properties', %s, true)", [properties])
+            else:
+                cursor.execute(_BECOME, [role, properties])
         yield
 
 
@@ -128,3 +129,23 @@ def rehearsal() -> Iterator[None]:
 def may(actor: Actor | None, permission: str) -> bool:
     """Whether a duty holds a permission: for what is offered. The operation itself decides."""
     return actor is not None and actor.duty in PERMISSIONS.get(permission, frozenset())
+
+
+#: SET LOCAL ROLE and SET LOCAL of the properties, in one statement.
+_BECOME = "SELECT set_config('role', %s, true), set_config('prewatt.properties', %s, true)"
+
+
+def together(actors: Iterable[Actor]) -> Actor:
+    """The scope in which deeds of several actors of one duty can share a transaction.
+
+    It reaches as far as all of theirs, so whoever opens it must hold each deed to the scope of the
+    one who asked for it. Raises PermissionRefused for actors of different duties.
+    """
+    everyone = set(actors)
+    first, *others = everyone
+    if not others:
+        return first
+    if any(actor.duty is not first.duty for actor in others):
+        raise PermissionRefused("actors of different duties share no transaction")
+    properties = {place for actor in everyone for place in actor.property_ids}
+    return Actor(code="several", duty=first.duty, property_ids=tuple(sorted(properties)))

@@ -43,10 +43,16 @@ def charges_by_days(tariff: Tariff) -> bool:
     return bool(tariff.dated or tariff.demand or tariff.minimum or tariff.maximum)
 
 
-def tariffs_where(holds: Callable[[Tariff], bool]) -> list[int]:
-    """The tariffs in scope of which some version satisfies a condition."""
+def tariffs_where(
+    holds: Callable[[Tariff], bool], property_ids: Sequence[int] | None = None
+) -> list[int]:
+    """The tariffs in scope, or of these properties, of which some version satisfies a condition."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT tariff_id, digest FROM tariff_version")
+        cursor.execute(
+            """SELECT tariff_id, digest FROM tariff_version
+               WHERE %s::bigint[] IS NULL OR property_id = ANY(%s::bigint[])""",
+            [None if property_ids is None else list(property_ids)] * 2,
+        )
         versions = [(int(tariff_id), bytes(digest)) for tariff_id, digest in cursor.fetchall()]
         unknown = {digest for _, digest in versions} - _contents.keys()
         if unknown:

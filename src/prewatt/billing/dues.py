@@ -14,6 +14,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from weakref import WeakKeyDictionary
+
+from django.db import connection
 
 from prewatt.billing.daily import COLLECTED
 from prewatt.billing.day_charges import SOURCE, dated_charges, store_carries
@@ -55,12 +58,21 @@ class Dues:
             store_carries(self.moved, [account.daily_through for account in self.moved])
 
 
-def dues_at_recharge(*, recharges: Sequence[tuple[int, int]], now: datetime) -> Dues:
+def dues_at_recharge(
+    *,
+    recharges: Sequence[tuple[int, int]],
+    now: datetime,
+    epochs: Mapping[int, int] | None = None,
+) -> Dues:
     """What is collected of each (account, amount in micro-units), in the order given.
 
     Recharges of one account follow one another. Reads in the caller's transaction, writes nothing.
+    Which tariffs have a say is remembered by the properties' ``epochs``, where the caller has read
+    them: every new version begins another one.
     """
-    tariff_ids = tariffs_where(_has_a_say)
+    tariff_ids = _tariffs_of_epochs(epochs)
+    if not tariff_ids:
+        return Dues((NOTHING,) * len(recharges), ())
     accounts = {
         each.account_id: each
         for each in load_accounts(sorted({account for account, _ in recharges}), tariff_ids)
@@ -73,6 +85,24 @@ def dues_at_recharge(*, recharges: Sequence[tuple[int, int]], now: datetime) -> 
             moved[account_id] = account
         dues.append(due)
     return Dues(tuple(dues), tuple(moved.values()))
+
+
+def _tariffs_of_epochs(epochs: Mapping[int, int] | None) -> list[int]:
+    """The tariffs in scope that have a say in recharges; of these properties, if they are given."""
+    if epochs is None:
+        return tariffs_where(_has_a_say)
+    known = _silent.setdefault(connection.connection, {})
+    if all(known.get(place) == epoch for place, epoch in epochs.items()):
+        return []
+    found = tariffs_where(_has_a_say, list(epochs))
+    if not found:
+        known.update(epochs)
+    return found
+
+
+#: For each connection, by property: the last epoch seen in which no tariff had a say. A connection
+#: belongs to one database and one login, so what it has seen there holds for whoever uses it next.
+_silent: WeakKeyDictionary[object, dict[int, int]] = WeakKeyDictionary()
 
 
 def _has_a_say(tariff: Tariff) -> bool:

@@ -108,7 +108,7 @@ def append_events(*, actor_code: str, events: Sequence[Event], now: datetime) ->
     if not legs:
         return
     with connection.cursor() as cursor:
-        cursor.execute(_APPEND, [*_columns(legs), now, actor_code])
+        cursor.execute(_APPEND, [*_columns(legs), now, [actor_code] * len(legs)])
         row = cursor.fetchone()
     assert row is not None
     refusal, account_id, service_from, open_from, written = row
@@ -123,13 +123,13 @@ def append_events(*, actor_code: str, events: Sequence[Event], now: datetime) ->
         raise AssertionError(f"{len(legs)} transfers meant, {written} written")
 
 
-#: The ledger's pen (``sql/0005_pen.sql``) takes the locks, looks at the period and writes.
+#: The ledger's pen (``sql/0006_pen_of_many.sql``) takes the locks, looks at the period and writes.
 _APPEND = """
 SELECT refusal, refused_account, refused_from, books_open_from, written
 FROM append_transfers(
     %s::bigint[], %s::bigint[], %s::smallint[], %s::smallint[], %s::smallint[], %s::smallint[],
     %s::bigint[], %s::bigint[], %s::integer[], %s::timestamptz[], %s::timestamptz[],
-    %s::bigint[], %s::bigint[], %s::text[], %s::smallint[], %s::text[], %s, %s)
+    %s::bigint[], %s::bigint[], %s::text[], %s::smallint[], %s::text[], %s, %s::text[])
 """
 
 

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any, Final
 
 from django.db import connection
@@ -94,6 +95,7 @@ def set_policy(*, actor: Actor, property_id: int, body: Mapping[str, Any], now: 
                SET version = p.version + 1, body = excluded.body, changed_at = excluded.changed_at""",
             [property_id, json.dumps(dict(body)), now],
         )
+        _watch_everybody(cursor, property_id)
         record(
             actor=actor.code,
             code="supply.policy.set",
@@ -102,6 +104,20 @@ def set_policy(*, actor: Actor, property_id: int, body: Mapping[str, Any], now: 
             now=now,
             rules=dict(body),
         )
+
+
+def _watch_everybody(cursor: Any, property_id: int) -> None:
+    """Let the next reading or recharge of each account look at it by the rules of now."""
+    cursor.execute(
+        """SELECT account_id FROM account_state WHERE property_id = %s
+           ORDER BY account_id FOR NO KEY UPDATE""",
+        [property_id],
+    )
+    cursor.execute(
+        """UPDATE account_state a SET watch_below = %s FROM supply_state s
+           WHERE a.property_id = %s AND s.account_id = a.account_id""",
+        [_EVERYTHING, property_id],
+    )
 
 
 def open_accounts(*, rows: Sequence[OpenSupply], now: datetime) -> None:
@@ -154,13 +170,21 @@ def decide_for_crossings(*, account_ids: Sequence[int], now: datetime, fresh: bo
     _decide(account_ids, now, trigger="reading", is_live=fresh)
 
 
-def decide_after_credit(*, account_ids: Sequence[int], now: datetime) -> dict[int, int | None]:
+def decide_after_credit(
+    *,
+    account_ids: Sequence[int] = (),
+    available_micro: Mapping[int, int] | None = None,
+    now: datetime,
+) -> dict[int, int | None]:
     """Connect, re-arm levels and lift held cuts after money came in, in the caller's transaction.
 
-    The caller holds the ``account_state`` locks. Returns how many hours each account's money lasts
-    now at its usual use (`Standing.left_h`); an account without supply is left out.
+    The caller holds the ``account_state`` locks. Who books the money in the same transaction only
+    after this says in ``available_micro`` what each account will have then, instead of naming the
+    accounts. Returns how many hours each account's money lasts now at its usual use
+    (`Standing.left_h`); an account without supply is left out.
     """
-    cases = _decide(account_ids, now, trigger="credit", is_live=True)
+    ids = list(available_micro) if available_micro is not None else account_ids
+    cases = _decide(ids, now, trigger="credit", is_live=True, available_micro=available_micro or {})
     return {case.account_id: case.standing.left_h for case in cases}
 
 
@@ -274,10 +298,13 @@ def _decide(
     trigger: str,
     is_live: bool,
     meter_ids: Sequence[int] | None = None,
+    available_micro: Mapping[int, int] = MappingProxyType({}),
 ) -> list[Case]:
     """Decide accounts; with ``meter_ids`` about these of their relays only."""
     assert connection.in_atomic_block, "a decision belongs to the transaction that caused it"
-    cases = _cases(account_ids, now, trigger=trigger, is_live=is_live)
+    cases = _cases(
+        account_ids, now, trigger=trigger, is_live=is_live, available_micro=available_micro
+    )
     decided = _decisions(cases, now, trigger, meter_ids)
     stored = {
         case.standing.account_id: (case, decided[case.standing.account_id])
@@ -292,9 +319,22 @@ def _decide(
     return cases
 
 
-def _cases(account_ids: Sequence[int], now: datetime, *, trigger: str, is_live: bool) -> list[Case]:
-    """Load, lock and look at the levels. Accounts without supply are watched no more."""
-    found = queries.lock_standings(account_ids)
+def _cases(
+    account_ids: Sequence[int],
+    now: datetime,
+    *,
+    trigger: str,
+    is_live: bool,
+    available_micro: Mapping[int, int],
+) -> list[Case]:
+    """Load, lock and look at the levels. Accounts without supply are watched no more.
+
+    Where ``available_micro`` names an account, that is what it has, whatever its row says yet.
+    """
+    found = [
+        replace(each, available_micro=available_micro.get(each.account_id, each.available_micro))
+        for each in queries.lock_standings(account_ids)
+    ]
     unmanaged = set(account_ids) - {each.account_id for each in found}
     _set_watch(dict.fromkeys(unmanaged, NEVER))
     rules = queries.rules(sorted({each.property_id for each in found}), now)

@@ -6,7 +6,7 @@ All together never take more than the recharge. The same plan is shown before an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -36,18 +36,33 @@ class Deductions:
     each: tuple[Deduction, ...]
     dues: Dues
 
+    @property
+    def takes_something(self) -> bool:
+        """Whether anything is taken of any of them."""
+        return any(one.legs for one in self.each)
+
     def keep(self, now: datetime) -> None:
         """Remember what was booked: how far charges are collected, and which debts are paid."""
         self.dues.keep()
         close_paid(recovered=[part for one in self.each for part in one.recovered], now=now)
 
 
-def plan_deductions(*, recharges: Sequence[tuple[int, int]], now: datetime) -> Deductions:
+def plan_deductions(
+    *,
+    recharges: Sequence[tuple[int, int]],
+    now: datetime,
+    owing: Collection[int] | None = None,
+    epochs: Mapping[int, int] | None = None,
+) -> Deductions:
     """What is taken of each (account, amount in micro-units), in the caller's transaction.
 
-    Recharges of one account follow one another: the second finds what the first has left.
+    Recharges of one account follow one another: the second finds what the first has left. Who has
+    seen in this transaction which accounts have open debts says so in ``owing``, and the tariff
+    epoch of each property concerned in ``epochs``; otherwise both are looked up.
     """
-    dues = dues_at_recharge()(recharges=recharges, now=now)
+    dues = dues_at_recharge()(recharges=recharges, now=now, epochs=epochs)
+    if owing is not None and not owing:
+        return Deductions(tuple(_deduction(0, due, (), now) for due in dues.each), dues)
     recovered = plan_recovery(
         incoming=[
             Credit(account_id, amount, amount - due.collected_micro, due.debt_share_ppm,

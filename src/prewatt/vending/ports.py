@@ -6,7 +6,7 @@ that answers for them, so every process and every test has it and none can forge
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol, cast
 
@@ -50,8 +50,17 @@ class Dues(Protocol):
 class DuesAtRecharge(Protocol):
     """Asks what tariffs take of recharges; a preview asks too, and never keeps."""
 
-    def __call__(self, *, recharges: Sequence[tuple[int, int]], now: datetime) -> Dues:
-        """``recharges`` are (account, amount in micro-units); read in the caller's transaction."""
+    def __call__(
+        self,
+        *,
+        recharges: Sequence[tuple[int, int]],
+        now: datetime,
+        epochs: Mapping[int, int] | None = None,
+    ) -> Dues:
+        """``recharges`` are (account, amount in micro-units); read in the caller's transaction.
+
+        ``epochs`` are the tariff epochs of their properties as read there; None: not read.
+        """
 
 
 def dues_at_recharge() -> DuesAtRecharge:
