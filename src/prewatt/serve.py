@@ -7,6 +7,7 @@ another address than this machine's own.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import errno
 import ipaddress
 import socket
@@ -34,7 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def application() -> Callable[..., Any]:
-    """Make the application inside a worker: Django set up, on this process's clock."""
+    """Make the application inside a worker: Django set up, on this process's clock, with a desk.
+
+    The desk opens before the first request and is drained after the last one.
+    """
     from prewatt import wiring
     from prewatt.vital_signs import start_probes
 
@@ -43,12 +47,27 @@ def application() -> Callable[..., Any]:
     from django.core.asgi import get_asgi_application
     from django.db import connections
 
-    from prewatt.web import clock
+    from prewatt.vending.desk import Desk
+    from prewatt.web import clock, till
 
     # Requests run in threads of their own, which end with them: a kept connection would be lost.
     connections.settings["default"]["CONN_MAX_AGE"] = 0
     clock.use(wiring.now)
-    return get_asgi_application()
+    pages, desk = get_asgi_application(), Desk()
+
+    async def serve_one(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan":
+            await pages(scope, receive, send)
+            return
+        await receive()
+        desk.start()
+        till.use(desk)
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await asyncio.to_thread(desk.stop)
+        await send({"type": "lifespan.shutdown.complete"})
+
+    return serve_one
 
 
 def load_pages() -> None:
@@ -110,7 +129,7 @@ def run(arguments: argparse.Namespace) -> int:
         factory=True,
         address=arguments.host,
         port=arguments.port,
-        interface=Interfaces.ASGINL,
+        interface=Interfaces.ASGI,
         workers=1,
         websockets=False,
         log_access=False,

@@ -15,10 +15,10 @@ from django.views.decorators.http import require_http_methods
 from prewatt.core.money import MICRO, AmountRefused, parse_amount
 from prewatt.reports.recharge import RechargeForm
 from prewatt.reports.recharge_query import effect_of, recharge_form, recharge_result
-from prewatt.vending.operations import Recharge, RechargeRefused
-from prewatt.vending.operations import recharge as recharge_accounts
+from prewatt.vending.operations import LIMIT_MICRO
 from prewatt.vending.queries import RechargePreview, preview_recharge
-from prewatt.web import clock
+from prewatt.vending.words import Recharge, RechargeRefused
+from prewatt.web import clock, till
 from prewatt.web.console.views import is_partial
 from prewatt.web.session import actor_of
 from prewatt.web.ui import sentences
@@ -55,10 +55,10 @@ def _recharge(request: HttpRequest, account_id: int) -> HttpResponse:
         request.POST.get("amount", "").strip()[:20],
         _way(request.POST.get("way", "")),
     )
-    form = recharge_form(actor=actor, account_id=account_id, now=now)
     try:
-        amount = parse_amount(text, limit_micro=form.limit_micro)
+        amount = parse_amount(text, limit_micro=LIMIT_MICRO)
     except AmountRefused as refused:
+        form = recharge_form(actor=actor, account_id=account_id, now=now)
         why = sentences.said(sentences.REFUSED, refused.reason)
         return _show(request, form, way=way, text=text, amount_problem=why, status=422)
     wish = Recharge(
@@ -69,10 +69,12 @@ def _recharge(request: HttpRequest, account_id: int) -> HttpResponse:
         reference="",
         paid_at=now,
     )
-    answer = recharge_accounts(actor=actor, recharges=[wish], now=now)[0]
+    answer = till.recharge(actor=actor, wish=wish, now=now)
     if isinstance(answer, RechargeRefused):
+        form = recharge_form(actor=actor, account_id=account_id, now=now)
         why = sentences.said(sentences.REFUSED, answer.code)
-        return _show(request, form, way=way, text=text, problem=why, status=422)
+        status = 503 if answer.code == "vending.recharge.busy" else 422
+        return _show(request, form, way=way, text=text, problem=why, status=status)
     return redirect(f"/recharges/{answer.event_id}")
 
 

@@ -486,6 +486,9 @@ REFUSED: Final[Mapping[str, Text]] = {
     "vending.recharge.key_reused": _(
         "This form was already used for another recharge. Start again from the account."
     ),
+    "vending.recharge.busy": _(
+        "Too many recharges at this moment. Nothing was taken; press again."
+    ),
     "vending.recharge.unknown_account": _("There is no such account that you may recharge."),
     "vending.recharge.paid_in_the_future": _("The time of payment lies in the future."),
     "vending.recharge.period_closed": _(
