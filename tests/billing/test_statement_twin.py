@@ -20,6 +20,11 @@ from hypothesis import strategies as st
 from tests.billing.days_world import local, night, place
 from tests.invariants.places import rows, send
 
+from prewatt.access.models import Duty
+from prewatt.access.scope import Actor, system_actor
+from prewatt.billing.tasks import settle_peaks
+from prewatt.billing.terms import announce_event, set_terms
+from prewatt.billing.trials import try_tariff
 from prewatt.core.allocation import Allocation
 from prewatt.core.civil_time import LocalCalendar, instant_us
 from prewatt.core.loads import LoadAxis
@@ -165,3 +170,53 @@ def test_books_and_statement_agree_under_random_plans(database: str, seed: int) 
 def moment(at_us: int) -> Any:
     """The instant of so many µs."""
     return local("1970-01-01T01:00") + timedelta(microseconds=at_us)
+
+
+@settings(
+    max_examples=max(1, CASES // 2),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(seed=st.integers(0, 2**32))
+def test_a_trial_of_the_plan_in_force_comes_to_what_was_booked(database: str, seed: int) -> None:
+    random = Random(seed)
+    document = documents(random) | {
+        "overlays": [{"kind": "critical_peak", "group": "flats", "rebate": "0.7654321",
+                      "baseline_days": 1}],
+    }  # fmt: skip
+    document["demand"][0].pop("power_factor", None)
+    here = place(document, OPENED)
+    account = here.accounts["1001"]
+    system = system_actor("test")
+    set_terms(
+        actor=system, property_id=here.property_id, account_id=account, valid_from=local(OPENED),
+        members=1, contracted_w=0, overlay_groups=["flats"], now=local(OPENED),
+    )  # fmt: skip
+    announce_event(
+        actor=system, property_id=here.property_id, overlay_group="flats", now=local(OPENED),
+        from_at=local("2026-12-02T10:00"), until_at=local("2026-12-02T10:20"),
+    )  # fmt: skip
+    at, value, readings = local(OPENED), 1_000, []
+    while at < local(END):
+        at += timedelta(minutes=random.choice([15, 15, 30, 60]))
+        # Nothing on the day of the peak, so that there is something to give back.
+        value += 0 if at.date() == date(2026, 12, 2) else random.randrange(0, 2_000)
+        readings.append(("M-101", at, value))
+    for first in range(0, len(readings), 300):
+        send(here, readings[first : first + 300], now=local(END) + timedelta(hours=2))
+        night(readings[min(first + 300, len(readings)) - 1][1].date().isoformat())
+    night("2026-12-16")
+    settle_peaks(now=local("2026-12-05T00:00"))
+    report = try_tariff(
+        actor=Actor("user:1", Duty.ADMINISTRATOR, (here.property_id,)),
+        property_id=here.property_id, draft=parse_tariff(document), days=30,
+        now=local("2026-12-16T09:00"),
+    )  # fmt: skip
+    row = report.account_ids.index(account)
+    rebate = rows("SELECT sum(amount)::bigint FROM transfer WHERE reason = 'rebate.event'")[0][0]
+    assert rebate > 0, "there was a peak to be seen"
+    # Every part is cut off once more where the trial begins.
+    assert abs(int(report.trial.difference[row])) <= 60, (seed, document)
+    assert report.left_out == ()
+    for other in range(len(report.account_ids)):
+        assert abs(int(report.trial.difference[other])) <= 60, (other, document)

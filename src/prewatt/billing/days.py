@@ -307,7 +307,7 @@ def load_accounts(account_ids: Sequence[int], tariff_ids: Sequence[int]) -> list
         cursor.execute(_FACTS, [list(account_ids), list(tariff_ids)])
         facts = cursor.fetchall()
         ids = [row[0] for row in facts]
-        cursor.execute(_LIVES, [ids])
+        cursor.execute(LIVES, [ids])
         lives: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
         for account_id, from_us, until_us in cursor.fetchall():
             lives[account_id].append((from_us, until_us))
@@ -382,8 +382,8 @@ WHERE s.account_id = ANY(%s) AND EXISTS (
 ORDER BY s.account_id
 """  # noqa: S608 - our own column names
 
-#: A unit's vacancy account stands for it only while nobody lives there.
-_LIVES = f"""
+#: The lives of accounts. A unit's vacancy account stands for it only while nobody lives there.
+LIVES = f"""
 SELECT a.id, {microseconds("lower(life)")}, {microseconds("upper(life)")}
 FROM account a CROSS JOIN LATERAL unnest(
     tstzmultirange(tstzrange(a.opened_at, a.closed_at)) - coalesce(

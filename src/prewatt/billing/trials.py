@@ -5,35 +5,49 @@ sums; nothing is written but the trial's own row. What is compared are the same 
 that begin on the days of the trial, each under the day it begins on.
 
 Steps count from the beginning of their window, so the reading starts there. Amounts by the day
-(standing charges, fixed fees) are in both sides. Minimum and maximum bills and demand are settled
-by months and are not: the report says so when the draft has them.
+(standing charges, fixed fees, demand) are in both sides, and so are the minimum and maximum bills of
+periods that end within the trial, and what announced peaks gave back. The report says what of the
+draft is in no figure.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 from django.db import connection
 
 from prewatt.access.scope import Actor, require, scope, system_actor
-from prewatt.billing.days import DayPlan, dated_rows
+from prewatt.billing.days import LIVES, DayPlan, dated_rows
 from prewatt.billing.models import TariffTrial
+from prewatt.billing.posting import REBATE
 from prewatt.billing.queries import Terms, announced, terms_at, terms_of
+from prewatt.billing.rebates import measured, peaks_between, rebate_in, windows_for
 from prewatt.billing.resale import Resale, resale_at
+from prewatt.billing.trial_months import (
+    Lives,
+    Spec,
+    bounds_by_day,
+    demand_by_day,
+    left_out,
+    reads_from,
+)
 from prewatt.billing.usage import Usage, read_usage
 from prewatt.core.accounts import TransferKind
 from prewatt.core.bounds import Int64, checked_multiply
 from prewatt.core.civil_time import DAY_US, LocalCalendar, day_date, utc_datetime, utc_year
 from prewatt.core.dated import accrue_parts, accrue_tax
+from prewatt.core.demand import peak_power_w
 from prewatt.core.price_rules import Facts, Finding, Reference, judge
-from prewatt.core.rating import rate_usage, split_intervals
+from prewatt.core.rating import Segments, rate_usage, split_intervals
 from prewatt.core.tariff import Tariff, parse_tariff
 from prewatt.core.tariff.model import Window
 from prewatt.core.timelines import PriceTimeline, TimelineSet, compile_timeline
@@ -105,7 +119,7 @@ def try_tariff(
         trial=compare(joined),
         findings=_judged(resale, draft, energy_wh, charged_net, direct_net),
         seconds=time.monotonic() - began,
-        left_out=_left_out(draft),
+        left_out=left_out(draft, place.first_day, days),
     )
 
 
@@ -355,11 +369,18 @@ class _Load:
 
 def _cost(place: _Place, plan: Tariff, load: _Load) -> tuple[Int64, Int64]:
     """(matrix of all that a plan charges by account and day, each account's sum before tax)."""
-    total, net = _usage_charges(place, plan, load)
+    found = _ByMonths(_lives(place, plan, load))
+    total, net = _usage_charges(place, plan, load, found)
+    months = _settled_by_months(place, plan, load, found)
+    given_back = _given_back(place, plan, load)
+    owed = found.lives.owed[:, place.first_day - found.lives.first_day :]
     return (
-        _by_day(place, load, total) + _amounts_by_day(place, plan, load),
-        (_by_day(place, load, net) + _amounts_by_day(place, plan, load, taxed=False)).sum(axis=1),
-    )
+        _by_day(place, load, total) + _amounts_by_day(place, plan, load, owed) + months[0] - given_back,
+        (
+            _by_day(place, load, net) + _amounts_by_day(place, plan, load, owed, taxed=False)
+            + months[1] - given_back
+        ).sum(axis=1),
+    )  # fmt: skip
 
 
 def _counts_from_us(place: _Place, draft: Tariff) -> int:
@@ -372,11 +393,17 @@ def _counts_from_us(place: _Place, draft: Tariff) -> int:
         for window in windows
         if window is not Window.PURCHASE
     ]
+    first = reads_from(draft, place.first_day, place.days)
+    if draft.demand or draft.minimum or draft.maximum:
+        # An interval may reach into the first day from the day before.
+        begins.append(first - 1)
     start = np.array([min([place.first_day, *begins])], dtype=np.int64) * DAY_US
     return int(place.calendar.first_instant_at_wall(start)[0])
 
 
-def _usage_charges(place: _Place, plan: Tariff, load: _Load) -> tuple[Int64, Int64]:
+def _usage_charges(
+    place: _Place, plan: Tariff, load: _Load, found: _ByMonths
+) -> tuple[Int64, Int64]:
     """(all components, energy and fees alone) of what each interval costs under a plan."""
     usage = load.usage
     total, net = np.zeros(len(usage), dtype=np.int64), np.zeros(len(usage), dtype=np.int64)
@@ -391,6 +418,7 @@ def _usage_charges(place: _Place, plan: Tariff, load: _Load) -> tuple[Int64, Int
         timelines=timelines,
     )
     account = usage.account_index[segments.source_row]
+    found.measure(plan, segments, account)
     own = [terms_at(load.terms.get(each, ()), place.from_us) for each in load.account_ids]
     purchase = _purchase_of(place, plan, load)[segments.source_row]
     state = UsageState.empty(len(own))
@@ -410,10 +438,114 @@ def _usage_charges(place: _Place, plan: Tariff, load: _Load) -> tuple[Int64, Int
         )
         state = rated.state
         interval = segments.source_row[rows[rated.source_row]]
+        if plan.minimum or plan.maximum:
+            at = rows[rated.source_row]
+            found.count(segments.take(at), account[at], rated.charge_energy)
         before_tax = rated.charge_energy + rated.charge_fee
         np.add.at(net, interval, before_tax)
         np.add.at(total, interval, before_tax + rated.charge_tax + rated.charge_subsidy)
     return total, net
+
+
+@dataclass(slots=True, eq=False)
+class _ByMonths:
+    """What is known of a load by (account, local day), for what a plan settles by months."""
+
+    lives: Lives
+    peaks: dict[Spec, Int64] = field(default_factory=dict)
+    energy: Int64 = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
+
+    def measure(self, plan: Tariff, segments: Segments, account: Int64) -> None:
+        """The highest power of each day under each of the plan's demands."""
+        shape = self.lives.owed.shape
+        column = self._column(segments)
+        for minutes, bands in {(each.interval_minutes, each.bands) for each in plan.demand}:
+            band = segments.timelines.band[segments.segment]
+            counts = (column >= 0) & (column < shape[1])
+            counts &= np.isin(band, bands) if bands else True
+            self.peaks[minutes, bands] = peak_power_w(
+                from_us=segments.start_at_us[counts],
+                to_us=segments.end_at_us[counts],
+                energy_wh=segments.energy_wh[counts],
+                group_index=account[counts] * shape[1] + column[counts],
+                group_start_us=np.tile(self.lives.starts_us, shape[0]),
+                interval_minutes=minutes,
+            ).reshape(shape)
+
+    def count(self, segments: Segments, account: Int64, charge_energy: Int64) -> None:
+        """Add up what energy cost before tax."""
+        if not self.energy.size:
+            self.energy = np.zeros(self.lives.owed.shape, dtype=np.int64)
+        column = self._column(segments)
+        counts = (column >= 0) & (column < self.energy.shape[1])
+        np.add.at(self.energy, (account[counts], column[counts]), charge_energy[counts])
+
+    def _column(self, segments: Segments) -> Int64:
+        day = segments.timelines.local_day[segments.segment].astype(np.int64)
+        return day - self.lives.first_day
+
+
+def _lives(place: _Place, plan: Tariff, load: _Load) -> Lives:
+    """Whose days are whose, from where the plan's months begin until the trial's end."""
+    first = reads_from(plan, place.first_day, place.days)
+    width = place.first_day + place.days - first
+    starts = place.calendar.first_instant_at_wall(
+        (first + np.arange(width, dtype=np.int64)) * DAY_US
+    )
+    owed = np.zeros((len(load.account_ids), width), dtype=np.bool_)
+    ends = np.zeros(len(load.account_ids), dtype=np.bool_)
+    position = {each: number for number, each in enumerate(load.account_ids)}
+    with connection.cursor() as cursor:
+        cursor.execute(LIVES, [list(load.account_ids)])
+        for account_id, from_us, until_us in cursor.fetchall():
+            owed[position[account_id]] |= (starts >= from_us) & (starts < until_us)
+        cursor.execute(
+            "SELECT id FROM account WHERE id = ANY(%s) AND closed_at <= %s",
+            [list(load.account_ids), utc_datetime(place.until_us)],
+        )
+        ends[[position[row[0]] for row in cursor.fetchall()]] = True
+    exempt = [terms_at(load.terms.get(each, ()), place.from_us).exempt for each in load.account_ids]
+    return Lives(first, starts, owed, ends, exempt)
+
+
+def _settled_by_months(
+    place: _Place, plan: Tariff, load: _Load, found: _ByMonths
+) -> tuple[Int64, Int64]:
+    """(with tax, before tax) of demand, minimum and maximum on the days of the trial."""
+    lives = found.lives
+    nothing = np.zeros(lives.owed.shape, dtype=np.int64)
+    for each in plan.demand:
+        # Nobody used anything: the lowest power there is.
+        found.peaks.setdefault((each.interval_minutes, each.bands), nothing)
+    demand = demand_by_day(plan, lives, found.peaks)
+    energy = found.energy if found.energy.size else nothing
+    bounds = bounds_by_day(plan, lives, energy + demand[1], place.time_zone)
+    in_trial = slice(place.first_day - lives.first_day, None)
+    return (demand[0] + bounds[0])[:, in_trial], (demand[1] + bounds[1])[:, in_trial]
+
+
+def _given_back(place: _Place, plan: Tariff, load: _Load) -> Int64:
+    """What announced peaks of the trial's days would have given back, by day."""
+    matrix = np.zeros((len(load.account_ids), place.days), dtype=np.int64)
+    if not any(each.rebate_nano_per_kwh for each in plan.overlays):
+        return matrix
+    position = {each: number for number, each in enumerate(load.account_ids)}
+    bounds = utc_datetime(place.from_us), utc_datetime(place.until_us)
+    for peak in peaks_between(place.property_id, *bounds):
+        overlay = rebate_in(plan, peak.group)
+        members: defaultdict[frozenset[str], list[int]] = defaultdict(list)
+        for account_id in load.account_ids:
+            groups = terms_at(load.terms.get(account_id, ()), peak.from_us).groups
+            if overlay is not None and peak.group in groups:
+                members[groups].append(account_id)
+        day = int(place.calendar.local_day(np.array([peak.from_us], dtype=np.int64))[0])
+        for groups, accounts in members.items():
+            assert overlay is not None
+            windows = windows_for(peak, place.calendar, overlay, groups)
+            for account_id, rebate in measured(accounts, windows, overlay).items():
+                if day >= place.first_day:
+                    matrix[position[account_id], day - place.first_day] += rebate.micro
+    return matrix
 
 
 def _timelines(place: _Place, plan: Tariff, load: _Load) -> tuple[TimelineSet, Int64]:
@@ -471,29 +603,19 @@ def _by_day(place: _Place, load: _Load, values: Int64) -> Int64:
     return matrix
 
 
-def _amounts_by_day(place: _Place, plan: Tariff, load: _Load, *, taxed: bool = True) -> Int64:
+def _amounts_by_day(
+    place: _Place, plan: Tariff, load: _Load, owed: npt.NDArray[np.bool_], *, taxed: bool = True
+) -> Int64:
     """What a plan asks for by the day, on the days of each account's life, taxed or before tax."""
     matrix = np.zeros((len(load.account_ids), place.days), dtype=np.int64)
     if not plan.dated:
         return matrix
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """SELECT (extract(epoch FROM opened_at) * 1000000)::bigint,
-                      coalesce((extract(epoch FROM closed_at) * 1000000)::bigint, %s)
-               FROM account WHERE id = ANY(%s) ORDER BY id""",
-            [2**62, list(load.account_ids)],
-        )
-        lives = np.array(cursor.fetchall(), dtype=np.int64)
-    starts = place.calendar.first_instant_at_wall(
-        (place.first_day + np.arange(place.days, dtype=np.int64)) * DAY_US
-    )
     sheets: dict[frozenset[str], Int64] = {}
     for row, account_id in enumerate(load.account_ids):
         exempt = terms_at(load.terms.get(account_id, ()), place.from_us).exempt
         if exempt not in sheets:
             sheets[exempt] = _sheet(place, plan, exempt, taxed)
-        lives_then = (starts >= lives[row, 0]) & (starts < lives[row, 1])
-        matrix[row] = np.where(lives_then, sheets[exempt], 0)
+        matrix[row] = np.where(owed[row], sheets[exempt], 0)
     return matrix
 
 
@@ -569,16 +691,20 @@ def _movements(place: _Place, account_ids: Sequence[int]) -> _Movements:
     position = {each: number for number, each in enumerate(account_ids)}
     with connection.cursor() as cursor:
         cursor.execute(
-            """SELECT t.account_id, t.kind = %(daily)s,
-                      least((CASE WHEN t.kind = %(daily)s THEN t.service_from ELSE t.booked_at END
+            """SELECT t.account_id, t.is_daily,
+                      least((CASE WHEN t.is_daily THEN t.service_from ELSE t.booked_at END
                              AT TIME ZONE %(zone)s)::date - %(first)s::date, %(days)s),
                       sum(t.amount)::bigint
-               FROM transfer t
-               WHERE t.account_id = ANY(%(accounts)s) AND t.kind <> ALL(%(usage)s)
+               FROM (SELECT *, kind = %(daily)s OR kind = %(correction)s
+                               AND (reason LIKE 'daily.%%' OR reason = %(rebate)s) AS is_daily
+                     FROM transfer) AS t
+               WHERE t.account_id = ANY(%(accounts)s) AND (t.is_daily OR t.kind <> ALL(%(usage)s))
                  AND t.booked_at >= %(from)s
                GROUP BY 1, 2, 3""",
             {
                 "daily": int(TransferKind.DAILY),
+                "correction": int(TransferKind.CORRECTION),
+                "rebate": REBATE,
                 "zone": place.time_zone,
                 "first": day_date(place.first_day),
                 "days": place.days,
@@ -625,13 +751,3 @@ def _charged_after(place: _Place, account_ids: Sequence[int]) -> Int64:
 def _nothing(days: int) -> Days:
     empty, none = np.zeros((0, days), dtype=np.int64), np.zeros(0, dtype=np.int64)
     return Days(empty, empty, empty, none, none, none)
-
-
-def _left_out(draft: Tariff) -> tuple[str, ...]:
-    """Parts of the draft that the trial does not look at, by stable words."""
-    parts = {
-        "minimum": draft.minimum is not None,
-        "maximum": draft.maximum is not None,
-        "demand": bool(draft.demand),
-    }
-    return tuple(name for name, has in parts.items() if has)

@@ -401,6 +401,7 @@ LEFT_OUT: Final[Mapping[str, Text]] = {
     "minimum": _("the minimum bill"),
     "maximum": _("the maximum bill"),
     "demand": _("demand charges"),
+    "power_factor": _("what a low power factor adds to demand"),
 }
 
 TRIAL_STATE: Final[Mapping[str, Text]] = {
