@@ -50,6 +50,8 @@ PAGES = (
     "/units/{unit N-305}/move/out",
     "/units/{unit N-305}/move/change",
     "/units/{unit N-305}/move/in",
+    "/property/calendar",
+    "/property/calendar?year=2027&day=2027-03-08",
     "/meters/held",
     "/meters/held?show=closed&q=305&sort=meter",
     "/meters/{meter N-305}/read",

@@ -56,6 +56,29 @@ def holiday_dates(
 
 
 @lru_cache(maxsize=64)
+def holiday_names(code: str, year: int, *, observed: bool, language: str) -> dict[date, str]:
+    """What the public holidays of a year are called, in a language (`en`, `zh`) where the list has it
+    and else in its own. Raises `UnknownCalendar`.
+    """
+    if not code:
+        return {}
+    country, _, subdivision = code.partition("-")
+    try:
+        known = holidays.country_holidays(country, subdiv=subdivision or None)
+        spoken = [each for each in known.supported_languages if each.startswith(language)]
+        found = holidays.country_holidays(
+            country,
+            subdiv=subdivision or None,
+            years=year,
+            observed=observed,
+            language=spoken[0] if spoken else None,
+        )
+    except NotImplementedError as error:
+        raise UnknownCalendar(f"no holidays are known for {code!r}") from error
+    return {day: name for day, name in found.items() if day.year == year}
+
+
+@lru_cache(maxsize=64)
 def local_calendar(
     time_zone: str, code: str, first_year: int, last_year: int, own: str = ""
 ) -> LocalCalendar:

@@ -8,6 +8,7 @@ from django.views.decorators.http import require_safe
 from prewatt.web import session
 from prewatt.web.console import (
     builder,
+    calendar,
     charges,
     debts,
     estate,
@@ -93,6 +94,8 @@ urlpatterns = [
     path("debts.csv", require_safe(debts.debts_csv)),
     path("debts/<id:debt_id>", debts.debt_view),
     path("messages", require_safe(views.messages_view)),
+    path("property/calendar", calendar.calendar_view),
+    path("property/calendar.csv", require_safe(calendar.calendar_csv)),
     path("property/switch", session.switch_property),
     path("live", live_view),
     path("sign-in", session.sign_in),

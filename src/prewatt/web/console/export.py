@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Protocol
 
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
 from prewatt.core.money import MICRO
+from prewatt.reports.calendar import CalendarPage
 from prewatt.reports.debts import DebtList, RefundList
 from prewatt.reports.estate import UnitList
 from prewatt.reports.held import HeldRow
@@ -16,6 +18,7 @@ from prewatt.reports.lists import AccountList, Listing
 from prewatt.reports.price_pages import EventList
 from prewatt.reports.tariff_pages import TariffList
 from prewatt.reports.tariff_trial import TrialPage
+from prewatt.web.ui import format as fmt
 from prewatt.web.ui import money_words, sentences
 
 _DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n", "\N{MINUS SIGN}")
@@ -81,6 +84,25 @@ def units(writer: Writer, found: UnitList) -> None:
                     str(sentences.STATE[row.state]),
                 ]
             )
+
+
+def calendar(writer: Writer, page: CalendarPage) -> None:
+    """Write the special days of a year, one row each, under a head row."""
+    writer.writerow([_("The day"), _("What it is"), _("Name or note"), _("It counts as")])
+    for each in page.special:
+        counts = (
+            ""
+            if each.counts_as is None
+            else fmt.weekday_name(each.counts_as, get_language() or "en")
+        )
+        writer.writerow(
+            [
+                each.day.isoformat(),
+                str(sentences.DAY_MARK[each.mark.value]),
+                guarded(each.name),
+                counts,
+            ]
+        )
 
 
 def held(writer: Writer, found: Listing[HeldRow]) -> None:

@@ -119,6 +119,16 @@ def day_name(day: date, lang: str, *, long: bool = False) -> str:
     return _DAYS_EN[day.weekday()] if long else _DAYS_EN[day.weekday()][:3]
 
 
+def weekday_name(weekday: int, lang: str) -> str:
+    """`Monday` or `周一`, Monday 0."""
+    return (_DAYS_ZH if is_chinese(lang) else _DAYS_EN)[weekday]
+
+
+def month_name(day: date, lang: str) -> str:
+    """`November` or `11月`."""
+    return f"{day.month}月" if is_chinese(lang) else _MONTHS_EN[day.month - 1]
+
+
 def date_text(day: date, lang: str, *, today: date | None = None, long: bool = False) -> str:
     """`9 Nov` or `11月9日`, with the year when it is not that of ``today``."""
     other_year = today is not None and day.year != today.year

@@ -61,7 +61,13 @@ SECTIONS: Final = (
     ),
     Section(_("Supply"), (Page("supply", "/supply", _("Supply")),)),
     Section(_("Messages"), (Page("messages", "/messages", _("Messages")),)),
-    Section(_("Property"), (Page("property", "/property", _("Property")),)),
+    Section(
+        _("Property"),
+        (
+            Page("property", "/property", _("Overview")),
+            Page("calendar", "/property/calendar", _("Calendar")),
+        ),
+    ),
 )
 
 

@@ -525,6 +525,21 @@ HELD_STATE: Final[Mapping[str, Text]] = {
     "discarded": _("Discarded"),
 }
 
+DAY_MARK: Final[Mapping[str, Text]] = {
+    "plain": _("a day like its weekday"),
+    "holiday": _("public holiday"),
+    "own": _("own holiday"),
+    "worked": _("worked day"),
+    "taken": _("no holiday here"),
+}
+
+DAY_KIND: Final[Mapping[str, Text]] = {
+    "holiday": _("a holiday"),
+    "ordinary": _("no holiday"),
+    "workday": _("worked as another weekday"),
+    "listed": _("what the list says"),
+}
+
 MOVE: Final[Mapping[str, Text]] = {
     "out": _("Tenant out"),
     "in": _("Tenant in"),

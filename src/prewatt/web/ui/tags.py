@@ -343,6 +343,33 @@ def balance_chart(context: Context, page: AccountPage) -> SafeString:
     return charts.balance_chart(page, lang())
 
 
+@register.filter
+def month_name(day: date) -> str:
+    """`November`."""
+    return fmt.month_name(day, lang())
+
+
+@register.filter
+def weekday_letter(weekday: str) -> str:
+    """`Mo`, `一`."""
+    name = fmt.weekday_name(int(weekday), lang())
+    return name[-1] if fmt.is_chinese(lang()) else name[:2]
+
+
+@register.filter
+def weekday_long(weekday: int) -> str:
+    """`Monday`."""
+    return fmt.weekday_name(weekday, lang())
+
+
+@register.filter
+def calendar_day(day: date) -> str:
+    """`Tue 17 Nov 2026`: a day with its weekday and year."""
+    if fmt.is_chinese(lang()):
+        return f"{day.year}年{day.month}月{day.day}日 {fmt.day_name(day, lang())}"
+    return f"{fmt.day_name(day, lang())} {fmt.date_text(day, lang())} {day.year}"
+
+
 @register.simple_tag
 def reading_picture(page: HeldPage) -> SafeString:
     """The chart of a held reading."""
