@@ -70,7 +70,7 @@ def test_a_change_of_tenant_is_seen_then_done_once(
     assert page.index("Ben Okafor") < page.index("Orla Fenwick") and page.count("N-305-2") == 1
     closed = client.get(f"/accounts/{settled.accounts['N-305']}")
     assert closed.status_code == 200 and "Closed on" in closed.content.decode()
-    assert "/recharge" not in closed.content.decode()
+    assert f"{settled.accounts['N-305']}/recharge" not in closed.content.decode()
     used = client.post(where, form | {"name": "Somebody else", "do": "confirm"})
     assert used.status_code == 422 and "already used" in used.content.decode()
 
