@@ -184,13 +184,20 @@ class Announced:
 @dataclass(frozen=True)
 class ExactCustomer:
     """What prices depend on besides usage. `terms` are (instant, members, contracted W), the first
-    holding from the opening; `recharges` are instants.
+    holding from the opening; `recharges` are instants. `exemptions` are (local midnight, tax codes),
+    each from then on instead of `exempt`.
     """
 
     terms: Sequence[tuple[int, int, int]] = ((0, 1, 0),)
     recharges: Sequence[int] = ()
     exempt: frozenset[str] = frozenset()
     announced: Sequence[Announced] = ()
+    exemptions: Sequence[tuple[int, frozenset[str]]] = ()
+
+    def exempt_at(self, at_us: int) -> frozenset[str]:
+        """The taxes that are not paid on what is used at an instant."""
+        dated = [codes for begin, codes in self.exemptions if begin <= at_us]
+        return dated[-1] if dated else self.exempt
 
     def terms_at(self, at_us: int) -> tuple[int, int]:
         _, members, contracted_w = [e for e in self.terms if e is self.terms[0] or e[0] <= at_us][
@@ -302,9 +309,8 @@ class ExactPart:
 class ExactUsage:
     """The usage charges of one account in order of time, each Wh counted as it is used.
 
-    Sums in micro-units: `energy` is the exact total. Fees, taxes and subsidies are exact shares of
-    what is charged, which is whole micro-units: `charged_energy` and `charged_fee` are what has
-    been cut off the totals so far.
+    Sums in micro-units: `energy` is the exact total. Fees, taxes and subsidies are shares of the exact
+    amounts of each part, rounded to a billionth of a micro-unit.
     """
 
     prices: ExactPrices
@@ -369,7 +375,7 @@ class ExactUsage:
         document = self.prices.versions[version][1]
         steps = document["energy"].get("steps")
         limits = self._enter_windows(version, day, purchase_no)
-        written, paid = shares(document, "energy", day, self.customer.exempt)
+        written, paid = shares(document, "energy", day, self.customer.exempt_at(at_us))
         plain = [_net(nano, written) for nano in _step_prices(document, band)]
         gross, own = announced_prices(
             document, band, [self.customer.announced[each] for each in held]
@@ -395,7 +401,7 @@ class ExactUsage:
                     charge += self._cost(document, limits, written) - before
                     charge -= 0 if own else _times(take, _at_step(plain, step))
             self.allowance_wh += take if free_wh else 0
-            self._charge(document, day, take, charge, paid, free)
+            self._charge(document, at_us, day, take, charge, paid, free)
             self.parts.append(ExactPart(at_us, take, band, step, free, charge))
             energy_wh -= take
 
@@ -468,31 +474,38 @@ class ExactUsage:
     def _charge(
         self,
         document: Mapping[str, Any],
+        at_us: int,
         day: date,
         energy_wh: int,
         charge: Fraction,
         energy_tax: Fraction,
         free: bool,
     ) -> None:
-        charged = floor(self.energy + charge) - floor(self.energy)
         self.energy += charge
-        written, fee_tax = shares(document, "fee", day, self.customer.exempt)
-        before = floor(self.fee)
+        written, fee_tax = shares(document, "fee", day, self.customer.exempt_at(at_us))
+        fees = Fraction(0)
+        ppb = 0
         for fee in document.get("fees", ()):
             if "per_kwh" in fee:
-                self.fee += _times(energy_wh, _net(nano_of(fee["per_kwh"]), written))
+                fees += _times(energy_wh, _net(nano_of(fee["per_kwh"]), written))
             if "share" in fee:
-                share = half_even(Fraction(fee["share"]) * 10**7 / written)
-                self.fee += charged * Fraction(share, 10**9)
-        charged_fee = floor(self.fee) - before
+                ppb += half_even(Fraction(fee["share"]) * 10**7 / written)
+        fees += _share(charge, Fraction(ppb, 10**9))
+        self.fee += fees
         energy_share, fee_share = (
             Fraction(half_even(each * 10**9), 10**9) for each in (energy_tax, fee_tax)
         )
-        self.tax += charged * energy_share + charged_fee * fee_share
+        tax_on_energy = _share(charge, energy_share)
+        self.tax += tax_on_energy + _share(fees, fee_share)
         for allowance in _allowances(document, "per_kwh"):
             self.subsidy -= _times(energy_wh, nano_of(allowance["per_kwh"]))
         if free:
-            self.subsidy -= charged * (1 + energy_share)
+            self.subsidy -= charge + tax_on_energy
+
+
+def _share(amount: Fraction, share: Fraction) -> Fraction:
+    """A share, to a billionth of a micro-unit, halves up."""
+    return Fraction(floor(amount * share * 10**9 + Fraction(1, 2)), 10**9)
 
 
 ANNOUNCED = "(announced)"

@@ -208,7 +208,9 @@ def rate_in_batches(
             timelines=timelines,
             terms=terms_of(customers, purchase_no),
             state=state,
+            with_rests=True,
         )
+        check_rests(rated, account_index, state)
         state = rated.state
         check_rows(rated, segments.energy_wh, segments.start_at_us, segments.end_at_us)
         add_up(totals, rated, account_index)
@@ -227,6 +229,15 @@ def check_rows(rated: RatedUsage, energy: Any, start: Any, end: Any) -> None:
     assert rated.end_at_us[last].tolist() == end.tolist()
     assert (rated.start_at_us[1:] == rated.end_at_us[:-1])[~first[1:]].all()
     assert (rated.energy_wh[~(first & last)] > 0).all()
+
+
+def check_rests(rated: RatedUsage, account_index: Any, before: UsageState) -> None:
+    """What the rows leave of their exact amounts is what the carries moved by."""
+    assert rated.rests is not None
+    for name, rest in rated.rests.items():
+        moved = getattr(before, f"carry_{name}").copy()
+        np.add.at(moved, account_index[rated.source_row], rest)
+        assert moved.tolist() == getattr(rated.state, f"carry_{name}").tolist()
 
 
 def add_up(totals: list[Totals], rated: RatedUsage, account_index: Any) -> None:

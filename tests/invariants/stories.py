@@ -147,20 +147,6 @@ class Story:
         )
         return counts
 
-    def cut_off_micro(self) -> tuple[int, int, int, int]:
-        """How far each component may be from exact: a micro-unit; of energy also one for each part
-        taken back in which a whole-usage step was reached; of the shares of what is charged, which
-        is whole micro-units and not quite the same after a correction, some for each.
-        """
-        ((reached, corrected),) = rows(
-            """SELECT count(*) FILTER (
-                   WHERE abs(charge_energy - energy_wh * price_nano::numeric / 1000000) >= 1),
-                   count(*)
-               FROM interval WHERE account_id = %s AND segment >= 10000""",
-            self.account,
-        )
-        return 1 + reached, *[1 + 3 * corrected] * 3
-
     def is_to_be_rated_anew(self) -> bool:
         """Whether somebody asked for it."""
         return bool(self.rated_anew_from())

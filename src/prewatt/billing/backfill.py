@@ -43,6 +43,10 @@ _OLD_COLUMNS = (
     "charge_fee",
     "charge_tax",
     "charge_subsidy",
+    "rest_energy",
+    "rest_fee",
+    "rest_tax",
+    "rest_subsidy",
 )
 
 
@@ -222,7 +226,8 @@ SELECT b.at, i.meter_id, (date_part('epoch', i.start_at) * 1000000)::bigint, i.r
        (date_part('epoch', i.to_at) * 1000000)::bigint,
        i.start_value_wh, i.end_value_wh, i.energy_wh, i.quality, i.source,
        (date_part('epoch', i.received_at) * 1000000)::bigint, i.tariff_version_id, i.band, i.price_nano,
-       i.step, i.charge_energy, i.charge_fee, i.charge_tax, i.charge_subsidy
+       i.step, i.charge_energy, i.charge_fee, i.charge_tax, i.charge_subsidy,
+       i.rest_energy, i.rest_fee, i.rest_tax, i.rest_subsidy
 FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::smallint[], %s::timestamptz[])
     AS b(at, account_id, meter_id, register_code, read_at)
 CROSS JOIN LATERAL (

@@ -26,7 +26,7 @@ from prewatt.billing.backfill import Replacement
 from prewatt.billing.late import Bench, Counted, rate_late
 from prewatt.billing.purchases import current_purchase, number_purchases
 from prewatt.billing.rerate_requests import LATE_READING, request_rerating
-from prewatt.billing.reversals import CHARGES, Reversals, take_back
+from prewatt.billing.reversals import CHARGES, RESTS, Reversals, take_back
 from prewatt.billing.states import States
 from prewatt.billing.tariffs import Prices, TariffBook
 from prewatt.core.bounds import Int64
@@ -210,7 +210,7 @@ def _rate(batch: _Batch) -> _Done:
     """Take back what is superseded, rate it again as of then, and go on with what is new."""
     timelines = batch.prices.timelines
     state = batch.accounts.usage.copied(timelines.columns)
-    taken_back = take_back(batch.reversals, timelines, state)
+    taken_back = take_back(batch.reversals, state)
     size = len(batch.counted.segments)
     if not _counts_anything(timelines):
         rated = _rate_present(batch, np.arange(size, dtype=np.int64), state)
@@ -291,6 +291,7 @@ def _rate_present(batch: _Batch, rows: Int64, state: UsageState) -> _Present:
                 batch.terms.dated,
             ),
             state=state,
+            with_rests=True,
         )
         state = rated.state
         parts.append((chosen[rated.source_row], rated))
@@ -329,7 +330,14 @@ def _columns(batch: _Batch, parts: list[tuple[Int64, RatedUsage]]) -> dict[str, 
         "price_nano": rated("price_nano_per_kwh"),
         "step": rated("step"),
         **{name: rated(name) for name in CHARGES},
+        **{name: _rest(name, parts) for name in RESTS},
     }
+
+
+def _rest(name: str, parts: list[tuple[Int64, RatedUsage]]) -> Int64:
+    """What the charges of a component leave; asked for by everybody who rates here."""
+    rests = [each.rests or {} for _, each in parts]
+    return np.concatenate([each[name.removeprefix("rest_")] for each in rests])
 
 
 def _numbered(line: Int64, from_at: Int64, lines: int) -> Int64:
@@ -447,6 +455,8 @@ def _copy_intervals(
             "charge_fee": ("int8", columns["charge_fee"]),
             "charge_demand": ("int8", zero),
             "charge_subsidy": ("int8", columns["charge_subsidy"]),
+            # Nothing is left of what is not charged: the column's default says so at no cost.
+            **{name: ("int4", columns[name]) for name in RESTS if columns[name].any()},
         },
     )
 

@@ -121,6 +121,7 @@ def rate_late(
             timelines=timelines,
             terms=_terms_of(bench.terms, turn),
             state=_state_of(state, turn, before),
+            with_rests=True,
         )
         if rated.late.any():
             raise AssertionError("usage was late in its own window")

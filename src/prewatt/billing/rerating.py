@@ -9,15 +9,16 @@ run that finds nothing to correct writes nothing.
 
 A charge is cut off to whole micro-units with a remainder that goes through all rows of an account, so
 the same interval may cost a micro-unit more or less next to other rows: that alone is no difference.
-What it comes to over the rows that stand is put on the new ones. So the sum of energy stays exact
-under graduated steps; other components, and whole-usage energy, may be off by a micro-unit for each
-correction.
+Every row keeps what it left of its exact amount. Intervals are compared by exact amounts, and the new
+rows are cut off where the remainder stands when it has gone through the rows that stay. So the sum of
+each component over the rows that stand, with what is taken back, is their exact sum cut off once,
+whatever the number of corrections (``docs/decisions/0008-remainders-stay-with-rows.md``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -33,6 +34,7 @@ from prewatt.billing.operations import SelfApproval, advance_epoch
 from prewatt.billing.posting import post_chunk
 from prewatt.billing.queries import PLAIN, Terms
 from prewatt.billing.rerate_requests import request_rerating
+from prewatt.billing.reversals import CHARGES, RESTS, UNITS
 from prewatt.billing.tariffs import Prices, TariffBook
 from prewatt.billing.unpriced import leave_out
 from prewatt.billing.usage import standing
@@ -40,10 +42,9 @@ from prewatt.core.accounts import TransferKind
 from prewatt.core.bounds import Int64
 from prewatt.core.civil_time import instant_us, utc_datetime
 from prewatt.core.rating import (
-    CARRY_DENOMINATOR,
     AccountTerms,
-    Component,
     DatedTerms,
+    RatedUsage,
     Segments,
     UsageState,
     rate_usage,
@@ -65,10 +66,10 @@ BEFORE: Final = "posting.correction"
 
 Bool = npt.NDArray[np.bool_]
 
-_CHARGES: Final = ("charge_energy", "charge_fee", "charge_tax", "charge_subsidy")
 _FACTS: Final = ("from_at", "to_at", "energy_wh", "tariff_version_id", "band", "step", "price_nano")
-#: Two cut-off charges of the same facts differ by one, and by one more where a sum was put right.
-_SAME_MICRO: Final = 2
+_COMPONENTS: Final = ("energy", "fee", "tax", "subsidy")
+#: What a row's rest has room for where it is stored.
+_REST_MAX: Final = 2**31 - 1
 #: Purchases and carried counts begin rounds; a number of both keeps them in order.
 _CARRIED: Final = 2**32
 
@@ -306,7 +307,7 @@ class _Ground:
     """What a chunk is rated on; columns of one entry per account, in order of their ids.
 
     ``begin_us`` is the local midnight from which the account is rated anew, with nothing counted
-    yet; ``carry`` the remainders of ``_CHARGES``.
+    yet; ``carry`` the remainders of ``CHARGES``.
     """
 
     accounts: Int64
@@ -405,6 +406,7 @@ _KINDS: Final = {
     "charge_fee": "int8",
     "charge_tax": "int8",
     "charge_subsidy": "int8",
+    **dict.fromkeys(RESTS, "int4"),
 }
 #: From the interval on that holds the beginning, for each meter of an account.
 _SINCE = f"""
@@ -488,15 +490,13 @@ def _joined(ground: _Ground, columns: dict[str, Int64]) -> _History:
 class _Rated:
     """The segments of the intervals as they should be, in order of (interval, time).
 
-    ``columns`` are ``_FACTS`` and ``_CHARGES``; ``state`` what the accounts have counted by now;
-    ``owed_micro[account, charge]`` is what the remainders add to the sum of the charges.
+    ``columns`` are ``_FACTS``, and charges and rests as remainders of nothing would make them; ``state`` is what the accounts have counted by now.
     """
 
     columns: dict[str, Int64]
     interval: Int64
     kept: Bool
     state: UsageState
-    owed_micro: Int64
 
 
 def _rate(ground: _Ground, history: _History) -> _Rated:
@@ -514,10 +514,10 @@ def _rate(ground: _Ground, history: _History) -> _Rated:
     account = of_interval[segments.source_row]
     chosen = np.flatnonzero(segments.start_at_us >= ground.begin_us[account])
     segments, account = segments.take(chosen), account[chosen]
-    parts, state, owed = _rate_in_rounds(ground, history, segments, account)
+    parts, state = _rate_in_rounds(ground, history, segments, account)
     kept = np.flatnonzero(history.kept)
     columns = {
-        name: np.concatenate([old[name][kept], parts[name]]) for name in (*_FACTS, *_CHARGES)
+        name: np.concatenate([old[name][kept], parts[name]]) for name in (*_FACTS, *CHARGES, *RESTS)
     }
     interval = np.concatenate([history.interval[kept], parts["interval"]])
     order = np.lexsort((columns["from_at"], interval))
@@ -528,19 +528,20 @@ def _rate(ground: _Ground, history: _History) -> _Rated:
             order
         ],
         state=state,
-        owed_micro=owed,
     )
 
 
 def _rate_in_rounds(
     ground: _Ground, history: _History, segments: Segments, account: Int64
-) -> tuple[dict[str, Int64], UsageState, Int64]:
+) -> tuple[dict[str, Int64], UsageState]:
     """Rate segments in the order of time; a purchase or a carried count begins a new round."""
     timelines = ground.prices.timelines
     carried = _carried(ground)
     round_of = _rounds(ground, history, segments, account, carried)
     meter = history.columns["meter_id"][history.first][segments.source_row]
-    state, owed = _beginning(ground, history, timelines.columns, carried)
+    state = UsageState.empty(
+        ground.accounts.size, max([timelines.columns, *(len(each.step_wh) for each in carried)])
+    )
     found: list[dict[str, Int64]] = []
     for number in np.unique(round_of).tolist():
         of_round = np.flatnonzero(round_of == number)
@@ -557,66 +558,36 @@ def _rate_in_rounds(
             timelines=timelines,
             terms=_terms(ground, purchases),
             state=state,
+            with_rests=True,
         )
         if rated.late.any():
             raise AssertionError("usage of an earlier window came after a later one")
         state = rated.state
-        at = rated.source_row
-        found.append(
-            {
-                "interval": own.source_row[at],
-                "from_at": rated.start_at_us,
-                "to_at": rated.end_at_us,
-                "energy_wh": rated.energy_wh,
-                "tariff_version_id": own.version_id[at],
-                "band": rated.band.astype(np.int64),
-                "step": rated.step.astype(np.int64),
-                "price_nano": rated.price_nano_per_kwh,
-                "charge_energy": rated.charge_energy,
-                "charge_fee": rated.charge_fee,
-                "charge_tax": rated.charge_tax,
-                "charge_subsidy": rated.charge_subsidy,
-            }
-        )
-    return {name: np.concatenate([each[name] for each in found]) for name in found[0]}, state, owed
+        found.append(_rated_columns(own, rated))
+    return {name: np.concatenate([each[name] for each in found]) for name in found[0]}, state
 
 
-def _beginning(
-    ground: _Ground, history: _History, columns: int, carried: Sequence[_CarriedCount]
-) -> tuple[UsageState, Int64]:
-    """(nothing counted yet, with the remainders that make the sums exact; whole micro-units of them).
-
-    What the old charges were cut off by comes back into the remainder. For energy that is known from
-    the rows, but for what a whole-usage tariff adds to the one that reaches a step; of the other
-    components the rows do not say it, and less than a micro-unit of each may be lost.
-    """
-    old, rated = history.columns, ~history.kept
-    unit = CARRY_DENOMINATOR[Component.ENERGY]
-    whole, rest = np.divmod(old["price_nano"], unit)
-    energy_wh = old["energy_wh"]
-    size = ground.accounts.size
-    cut_off = _by_account(
-        history, old["charge_energy"] - energy_wh * whole, rated, size
-    ) * unit - _by_account(history, energy_wh * rest, rated, size)
-    cut_off = np.where(np.abs(cut_off) < 2 * unit, cut_off, 0)
-    owed, carry_energy = np.divmod(ground.carry[:, 0] + cut_off, unit)
-    state = UsageState.empty(size, max([columns, *(len(each.step_wh) for each in carried)]))
-    owed_micro = np.zeros((size, len(_CHARGES)), dtype=np.int64)
-    owed_micro[:, 0] = owed
-    carry_fee, carry_tax, carry_subsidy = (ground.carry[:, number].copy() for number in (1, 2, 3))
-    return replace(
-        state,
-        carry_energy=carry_energy,
-        carry_fee=carry_fee,
-        carry_tax=carry_tax,
-        carry_subsidy=carry_subsidy,
-    ), owed_micro
+def _rated_columns(own: Segments, rated: RatedUsage) -> dict[str, Int64]:
+    """``_FACTS``, charges and rests of rated parts, and their ``interval``."""
+    at, rests = rated.source_row, rated.rests or {}
+    return {
+        "interval": own.source_row[at],
+        "from_at": rated.start_at_us,
+        "to_at": rated.end_at_us,
+        "energy_wh": rated.energy_wh,
+        "tariff_version_id": own.version_id[at],
+        "band": rated.band.astype(np.int64),
+        "step": rated.step.astype(np.int64),
+        "price_nano": rated.price_nano_per_kwh,
+        **{name: getattr(rated, name) for name in CHARGES},
+        **{f"rest_{name}": rests[name] for name in _COMPONENTS},
+    }
 
 
-def _by_account(history: _History, values: Int64, chosen: Bool, size: int) -> Int64:
-    total = np.zeros(size, dtype=np.int64)
-    np.add.at(total, history.account[chosen], values[chosen])
-    return total
+def _exact(columns: Mapping[str, Int64], component: str) -> Int64:
+    """What a component came to exactly, in its denominator; it may wrap, and is only compared."""
+    unit = UNITS[CHARGES.index(f"charge_{component}")]
+    return columns[f"charge_{component}"] * unit + columns[f"rest_{component}"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -730,72 +701,125 @@ def _terms(ground: _Ground, purchase_no: int) -> AccountTerms:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Correction:
-    """Positions of the segments to take back and of those to put in their place, and what these
-    cost, one column for each of ``_CHARGES``.
+    """Positions of the segments to take back and of those to put in their place, the charges and
+    rests of both, and the carries of ``CHARGES`` that they leave.
     """
 
     back: Int64
     new: Int64
     rated: _Rated
-    charges: dict[str, Int64]
+    taken: dict[str, Int64]
+    put: dict[str, Int64]
+    carry: Int64
 
 
 def _compare(ground: _Ground, history: _History, rated: _Rated) -> _Correction:
-    """Find the intervals whose segments are not what they should be."""
+    """Find the intervals whose segments are not what they should be, and what they should cost."""
     differs = np.bincount(history.interval, minlength=history.size) != np.bincount(
         rated.interval, minlength=history.size
     )
     old = np.flatnonzero(~differs[history.interval])
     new = np.flatnonzero(~differs[rated.interval])
-    unlike = np.zeros(old.size, dtype=np.bool_)
-    for name in _FACTS:
-        unlike |= history.columns[name][old] != rated.columns[name][new]
-    for name in _CHARGES:
-        unlike |= np.abs(history.columns[name][old] - rated.columns[name][new]) > _SAME_MICRO
+    unlike = _unlike(history, rated, old, new)
     differs[history.interval[old[unlike]]] = True
+    old = np.flatnonzero(~differs[history.interval])
+    stays = np.flatnonzero(~differs[rated.interval])
+    # Rows that stay move the remainder as they did, whatever they would be charged among others.
+    columns = {name: rated.columns[name].copy() for name in (*CHARGES, *RESTS)}
+    for name in (*CHARGES, *RESTS):
+        columns[name][stays] = history.columns[name][old]
+    back = np.flatnonzero(differs[history.interval])
     correction = _Correction(
-        back=np.flatnonzero(differs[history.interval]),
+        back=back,
         new=np.flatnonzero(differs[rated.interval]),
         rated=rated,
-        charges={},
+        taken={name: -history.columns[name][back] for name in (*CHARGES, *RESTS)},
+        put=columns,
+        carry=ground.carry.copy(),
     )
-    account = history.account[history.first][rated.interval]
-    for number, name in enumerate(_CHARGES):
-        correction.charges[name] = _put_right(
-            rated.columns[name][correction.new],
-            account[correction.new],
-            np.flatnonzero(
-                ~rated.kept[correction.new] & (rated.columns[name][correction.new] != 0)
-            ),
-            rated.owed_micro[:, number] + _left_standing(ground, history, rated, name, differs),
-        )
+    _cut_off(history, correction, differs[rated.interval] & ~rated.kept)
+    for name in (*CHARGES, *RESTS):
+        correction.put[name] = correction.put[name][correction.new]
     return correction
 
 
-def _left_standing(
-    ground: _Ground, history: _History, rated: _Rated, name: str, differs: Bool
-) -> Int64:
-    """By account, what the intervals that stay cost by the new rating less what they were charged."""
-    size = ground.accounts.size
-    stays = ~differs[history.interval]
-    charged = _by_account(history, history.columns[name], stays, size)
-    total = np.zeros(size, dtype=np.int64)
-    chosen = ~differs[rated.interval]
-    account = history.account[history.first][rated.interval]
-    np.add.at(total, account[chosen], rated.columns[name][chosen])
-    return total - charged
+def _unlike(history: _History, rated: _Rated, old: Int64, new: Int64) -> Bool:
+    """Which of the segments, paired as they stand and as they should be, came to something else."""
+    was = {name: history.columns[name][old] for name in (*_FACTS, *CHARGES, *RESTS)}
+    now = {name: values[new] for name, values in rated.columns.items()}
+    unlike = np.zeros(old.size, dtype=np.bool_)
+    for name in _FACTS:
+        unlike |= was[name] != now[name]
+    for name in _COMPONENTS:
+        unlike |= _exact(was, name) != _exact(now, name)
+    return unlike & ~rated.kept[new]
 
 
-def _put_right(charges: Int64, account: Int64, open_rows: Int64, owed: Int64) -> Int64:
-    """The charges with what is owed added, a micro-unit to each of the open rows, which are those
-    that cost something; rows are sorted by account.
+def _cut_off(history: _History, correction: _Correction, is_new: Bool) -> None:
+    """Cut the new rows off where the remainders stand; the correction's columns and carries move in
+    place.
     """
-    charges = charges.copy()
-    of_row = account[open_rows]
-    place = np.arange(open_rows.size) - np.searchsorted(of_row, of_row, side="left")
-    takes = place < np.abs(owed[of_row])
-    charges[open_rows[takes]] += np.sign(owed[of_row[takes]])
-    return charges
+    put = correction.put
+    account = history.account[history.first][correction.rated.interval]
+    for number, unit in enumerate(UNITS):
+        charge, rest = put[CHARGES[number]], put[RESTS[number]]
+        carry = correction.carry[:, number]
+        np.subtract.at(carry, history.account, history.columns[RESTS[number]])
+        open_rows = np.flatnonzero(is_new & ((charge != 0) | (rest != 0)))
+        whole = _whole_micro(account, rest, carry, open_rows, unit)
+        taken = _with_room(whole, account[open_rows], rest[open_rows], unit)
+        charge[open_rows] += taken
+        rest[open_rows] -= taken * unit
+        np.add.at(carry, account, rest)
+        _settle(history, correction, number)
+
+
+def _whole_micro(account: Int64, rest: Int64, carry: Int64, open_rows: Int64, unit: int) -> Int64:
+    """The micro-units that each open row takes for the remainder to lie within its denominator there,
+    and after the last row of the account.
+    """
+    upto = np.cumsum(rest)
+    heads = np.searchsorted(account, np.arange(carry.size), side="left")
+    ends = np.searchsorted(account, np.arange(carry.size), side="right")
+    before = np.append(0, upto)[heads]
+    own = account[open_rows]
+    remainder = carry[own] + upto[open_rows] - before[own]
+    last = np.append(own[1:] != own[:-1], True)[: own.size]
+    remainder[last] = (carry + np.append(0, upto)[ends] - before)[own[last]]
+    floor = remainder // unit
+    first = np.append(True, own[1:] != own[:-1])[: own.size]
+    return np.asarray(floor - np.where(first, 0, np.roll(floor, 1)))
+
+
+def _with_room(whole: Int64, account: Int64, rest: Int64, unit: int) -> Int64:
+    """The micro-units with those that a row's rest has no room for on the account's next rows."""
+    most, least = (rest + _REST_MAX) // unit, -((_REST_MAX - rest) // unit)
+    if ((whole <= most) & (whole >= least)).all():
+        return whole
+    taken, over, former = whole.copy(), 0, -1
+    for at, own in enumerate(account.tolist()):
+        over = over if own == former else 0
+        wanted = int(whole[at]) + over
+        taken[at] = min(max(wanted, int(least[at])), int(most[at]))
+        over, former = wanted - int(taken[at]), own
+    return taken
+
+
+def _settle(history: _History, correction: _Correction, number: int) -> None:
+    """Put whole micro-units that no new row took on what is taken back, one on each row."""
+    unit, carry = UNITS[number], correction.carry[:, number]
+    charge, rest = correction.taken[CHARGES[number]], correction.taken[RESTS[number]]
+    owner = history.account[correction.back]
+    for account in np.unique(owner[(carry[owner] < 0) | (carry[owner] >= unit)]).tolist():
+        over = int(carry[account]) // unit
+        step = 1 if over > 0 else -1
+        has_room = ((charge != 0) | (rest != 0)) & (np.abs(rest - step * unit) <= _REST_MAX)
+        rows = np.flatnonzero((owner == account) & has_room)[: abs(over)]
+        if rows.size < abs(over):
+            raise AssertionError(f"account {account} of a chunk owes {over} micro-units to no row")
+        charge[rows] += step
+        rest[rows] -= step * unit
+        carry[account] -= over * unit
 
 
 def _summed(ground: _Ground, history: _History, correction: _Correction) -> list[Corrected]:
@@ -805,9 +829,9 @@ def _summed(ground: _Ground, history: _History, correction: _Correction) -> list
     since = np.full(size, np.iinfo(np.int64).max)
     back_account = history.account[correction.back]
     new_account = history.account[history.first][correction.rated.interval[correction.new]]
-    for name in _CHARGES:
-        np.add.at(before, back_account, history.columns[name][correction.back])
-        np.add.at(after, new_account, correction.charges[name])
+    for name in CHARGES:
+        np.subtract.at(before, back_account, correction.taken[name])
+        np.add.at(after, new_account, correction.put[name])
     np.minimum.at(since, back_account, history.columns["from_at"][correction.back])
     return [
         Corrected(
@@ -846,13 +870,12 @@ def _write(ground: _Ground, history: _History, correction: _Correction, now: dat
     old, rated = history.columns, correction.rated
     back, new = correction.back, correction.new
     taken_back = {name: old[name][back] for name in _KINDS}
-    for name in ("energy_wh", *_CHARGES):
-        taken_back[name] = -taken_back[name]
+    taken_back |= correction.taken | {"energy_wh": -taken_back["energy_wh"]}
     taken_back["segment"] = taken_back["segment"] + REVERSED_SEGMENT
     taken_back["quality"] = np.full(back.size, int(Quality.REVERSED), dtype=np.int64)
     source = history.first[rated.interval[new]]
     put = {name: old[name][source] for name in _KINDS}
-    put |= {name: rated.columns[name][new] for name in _FACTS} | correction.charges
+    put |= {name: rated.columns[name][new] for name in _FACTS} | correction.put
     put["segment"] = np.arange(new.size) - np.searchsorted(
         rated.interval[new], rated.interval[new], side="left"
     )
@@ -862,10 +885,10 @@ def _write(ground: _Ground, history: _History, correction: _Correction, now: dat
         tuple(columns[each] for each in ("segment", "from_at", "meter_id", "account_id"))
     )
     columns = {name: values[order] for name, values in columns.items()}
-    _store(ground, columns, rated.state, now)
+    _store(ground, columns, correction.carry, now)
 
 
-def _store(ground: _Ground, columns: dict[str, Int64], state: UsageState, now: datetime) -> None:
+def _store(ground: _Ground, columns: dict[str, Int64], carry: Int64, now: datetime) -> None:
     accounts, first, count = np.unique(columns["account_id"], return_index=True, return_counts=True)
     position = np.searchsorted(ground.accounts, accounts)
     with connection.cursor() as cursor:
@@ -875,16 +898,8 @@ def _store(ground: _Ground, columns: dict[str, Int64], state: UsageState, now: d
                 now,
                 accounts.tolist(),
                 count.tolist(),
-                *(np.add.reduceat(columns[name], first).tolist() for name in _CHARGES),
-                *(
-                    carry[position].tolist()
-                    for carry in (
-                        state.carry_energy,
-                        state.carry_fee,
-                        state.carry_tax,
-                        state.carry_subsidy,
-                    )
-                ),
+                *(np.add.reduceat(columns[name], first).tolist() for name in CHARGES),
+                *carry[position].T.tolist(),
             ],
         )
         before = dict(cursor.fetchall())

@@ -13,8 +13,10 @@ Three steps, each on columns and none with a Python loop over rows:
 Units of the remainders: energy is whole Wh, that is 10⁻³ kWh; a price is whole nano-units per kWh,
 that is 10⁻⁹ currency; their product counts 10⁻¹² currency, and a micro-unit is 10⁻⁶ currency. So
 Wh × nano is the charge in micro-units with denominator 10⁶, and the carry of energy is an integer
-in [0, 10⁶). Fees, taxes and subsidies are shares in parts per billion of charged micro-units, with
-denominator 10⁹.
+in [0, 10⁶). Fees, taxes and subsidies count 10⁻⁹ of a micro-unit: a fee per kWh is Wh × nano × 10³,
+and shares, in parts per billion, are of the exact amount of the row, not of what its charge was cut
+off to, each rounded to a whole 10⁻⁹ of a micro-unit, halves up. So every amount follows from its own
+row alone, and sums do not depend on where other rows were cut off.
 """
 
 from __future__ import annotations
@@ -43,9 +45,11 @@ from prewatt.core.counting import (
 )
 from prewatt.core.remainders import (
     AccountRows,
+    Product,
     floor_products,
     floor_with_carry,
     refuse_bad_carry,
+    rests,
 )
 from prewatt.core.steps import CountKind
 from prewatt.core.timelines import (
@@ -119,6 +123,8 @@ CARRY_DENOMINATOR: Final[Mapping[Component, int]] = MappingProxyType(
 
 _PPB: Final = 1_000_000_000
 _PPB_PER_PPM: Final = 1_000
+_ONE: Final = np.ones(1, dtype=np.int64)
+_ALL: Final = np.full(1, _PPB, dtype=np.int64)
 # Rows that are rated at once: what is worked out on the way stays in the processor's cache.
 _BLOCK_ROWS: Final = 32_768
 # One row in so many is expected to be divided.
@@ -235,6 +241,7 @@ def rate_usage(
     timelines: TimelineSet,
     terms: AccountTerms,
     state: UsageState,
+    with_rests: bool = False,
 ) -> RatedUsage:
     """Charge usage in the order of time, dividing what crosses a step or the end of free energy.
 
@@ -248,7 +255,7 @@ def rate_usage(
     both; for a free part a subsidy takes back the energy's charge and its tax.
 
     Over any period an account's energy charges sum to the floor of the exact total with the carry
-    it began with; so do fees, taxes and subsidies of the exact shares of the charged micro-units.
+    it began with; so do its fees, taxes and subsidies.
 
     Segments of a window before the account's current one are flagged `late` and left out: the
     caller rates that window again. Energy that is negative is refused (`IntervalRefused`, reason
@@ -275,8 +282,8 @@ def rate_usage(
                 these = these.at(np.flatnonzero(~out))
                 block = _block(these, prices)
         if len(these):
-            output.add(_rate_rows(these, block, prices, terms, after))
-    return output.rated(late, after)
+            output.add(_rate_rows(these, block, prices, terms, after, with_rests=with_rests))
+    return output.rated(late, after, with_rests=with_rests)
 
 
 def charge_segments(
@@ -413,6 +420,7 @@ class _Part:
     fee: Int64 | None
     tax: Int64 | None
     subsidy: Int64 | None
+    rests: Mapping[str, Int64]
 
 
 def _block(rows: _Rows, prices: _Prices) -> Block | None:
@@ -427,11 +435,18 @@ def _block(rows: _Rows, prices: _Prices) -> Block | None:
 
 
 def _rate_rows(
-    rows: _Rows, block: Block | None, prices: _Prices, terms: AccountTerms, state: UsageState
+    rows: _Rows,
+    block: Block | None,
+    prices: _Prices,
+    terms: AccountTerms,
+    state: UsageState,
+    *,
+    with_rests: bool,
 ) -> _Part:
     """Charge at least one row, none of them late; the accounts' state is moved on in place."""
     if block is None:
-        return _charge(rows, heads_of(rows.account), None, None, None, prices, state)
+        heads = heads_of(rows.account)
+        return _charge(rows, heads, None, None, None, prices, state, with_rests=with_rests)
     lanes = count_steps(block, terms, state)
     allowance = count_allowance(block, terms, state)
     crossings = [lane.crossings for lane in lanes]
@@ -443,7 +458,8 @@ def _rate_rows(
     step = steps_of_parts(block, lanes, cuts, rows.segment)
     free = free_parts(block, allowance, cuts, len(rows)) if allowance is not None else None
     heads = cuts.part_of_row(block.heads)
-    return _charge(rows, heads, step, free, true_ups(lanes, cuts), prices, state)
+    extra = true_ups(lanes, cuts)
+    return _charge(rows, heads, step, free, extra, prices, state, with_rests=with_rests)
 
 
 def _charge(
@@ -454,6 +470,8 @@ def _charge(
     extra: tuple[Int64, Int64] | None,
     prices: _Prices,
     state: UsageState,
+    *,
+    with_rests: bool,
 ) -> _Part:
     """Multiply and carry; `heads` are the first rows of accounts."""
     accounts = AccountRows(heads, rows.account[heads])
@@ -462,34 +480,64 @@ def _charge(
         price = prices.first_price[segment]
     else:
         price = prices.flat_price[prices.price_at[segment] + step]
-    charged = accounts.floored(
-        [(energy, price)],
-        state.carry_energy,
-        CARRY_DENOMINATOR[Component.ENERGY],
-        extra=extra,
+    left: dict[str, Int64] = {}
+    per_kwh, share, on_energy, on_fee, rebate = (
+        _of(each, segment)
+        for each in (
+            prices.fee_per_kwh,
+            prices.fee_share_ppb,
+            prices.energy_tax_ppb,
+            prices.fee_tax_ppb,
+            prices.rebate_per_kwh,
+        )
     )
+    has_fee, has_share, has_tax = bool(per_kwh.any()), bool(share.any()), bool(on_energy.any())
+    has_fee_tax = (has_fee or has_share) and bool(on_fee.any())
+    has_free = free is not None and bool(free.any())
+
+    def floored(
+        component: Component,
+        products: list[Product],
+        extra: tuple[Int64, Int64] | None = None,
+        *,
+        has_shares: bool = False,
+    ) -> Int64:
+        name, unit = component.name.lower(), CARRY_DENOMINATOR[component]
+        charge = accounts.floored(products, getattr(state, f"carry_{name}"), unit, extra=extra)
+        if with_rests or has_shares:
+            left[name] = rests(products, charge, unit, extra=extra)
+        return charge
+
+    has_shares = has_share or has_tax or has_free
+    charged = floored(Component.ENERGY, [(energy, price)], extra, has_shares=has_shares)
     fee = tax = subsidy = None
-    per_kwh, share = (_of(each, segment) for each in (prices.fee_per_kwh, prices.fee_share_ppb))
-    if per_kwh.any() or share.any():
-        fee = accounts.floored(
-            [(energy, per_kwh), (charged, share)], state.carry_fee, CARRY_DENOMINATOR[Component.FEE]
-        )
-    on_energy, on_fee = (_of(each, segment) for each in (prices.energy_tax_ppb, prices.fee_tax_ppb))
-    products = [(charged, on_energy)] if on_energy.any() else []
-    if fee is not None and on_fee.any():
-        products.append((fee, on_fee))
+    if has_fee or has_share:
+        products = [(energy, per_kwh)] if has_fee else []
+        if has_share:
+            products += _share(charged, left["energy"], share, Component.ENERGY)
+        fee = floored(Component.FEE, products, has_shares=has_fee_tax)
+    products = _share(charged, left["energy"], on_energy, Component.ENERGY) if has_tax else []
+    free_tax = products
+    if fee is not None and has_fee_tax:
+        products = products + _share(fee, left["fee"], on_fee, Component.FEE)
     if products:
-        tax = accounts.floored(products, state.carry_tax, CARRY_DENOMINATOR[Component.TAX])
-    rebate = _of(prices.rebate_per_kwh, segment)
+        tax = floored(Component.TAX, products)
     products = [(-energy, rebate)] if rebate.any() else []
-    if free is not None and free.any():
-        products.append((np.where(free, -charged, 0), on_energy + _PPB))
+    if free is not None and has_free:
+        whole = _share(charged, left["energy"], _ALL, Component.ENERGY)
+        products += [(np.where(free, -quantity, 0), by) for quantity, by in (*whole, *free_tax)]
     if products:
-        subsidy = accounts.floored(
-            products, state.carry_subsidy, CARRY_DENOMINATOR[Component.SUBSIDY]
-        )
+        subsidy = floored(Component.SUBSIDY, products)
     band = prices.timelines.band[segment]
-    return _Part(rows, band, step, price, charged, fee, tax, subsidy)
+    return _Part(rows, band, step, price, charged, fee, tax, subsidy, left if with_rests else {})
+
+
+def _share(charge: Int64, rest: Int64, share_ppb: Int64, of: Component) -> list[Product]:
+    """The products that a share of a component's exact amounts is the sum of."""
+    unit = CARRY_DENOMINATOR[of]
+    if magnitude(rest) * magnitude(share_ppb) > INT64_MAX // 2:
+        raise OverflowRefused("a share of a charge")
+    return [(charge, share_ppb), ((rest * share_ppb + unit // 2) // unit, _ONE)]
 
 
 def _of(column: Int64, segment: Int64) -> Int64:
@@ -511,6 +559,8 @@ _OUTPUT: Final[Mapping[str, type[np.integer]]] = MappingProxyType(
         "charge_subsidy": np.int64,
     }
 )
+_RESTS: Final = ("energy", "fee", "tax", "subsidy")
+_COLUMNS: Final = {**_OUTPUT, **{f"rest_{each}": np.int64 for each in _RESTS}}
 
 
 class _Output:
@@ -532,8 +582,9 @@ class _Output:
             *(rows.row, rows.start_at_us, rows.end_at_us, rows.energy_wh),
             *(part.band, part.step, part.price),
             *(part.energy, part.fee, part.tax, part.subsidy),
+            *(part.rests.get(each) for each in _RESTS),
         )
-        for (name, dtype), value in zip(_OUTPUT.items(), values, strict=True):
+        for (name, dtype), value in zip(_COLUMNS.items(), values, strict=True):
             if value is not None:
                 if name not in self._columns:
                     self._columns[name] = np.empty(self._capacity, dtype=dtype)
@@ -542,14 +593,17 @@ class _Output:
             elif name in self._columns:
                 self._columns[name][begin : self._size] = 0
 
-    def rated(self, late: Bool, state: UsageState) -> RatedUsage:
-        columns = {
-            name: self._columns[name][: self._size]
-            if name in self._columns
-            else np.broadcast_to(np.zeros((), dtype=dtype), self._size)
-            for name, dtype in _OUTPUT.items()
-        }
-        return RatedUsage(**columns, late=late, state=state)
+    def rated(self, late: Bool, state: UsageState, *, with_rests: bool) -> RatedUsage:
+        columns = {name: self._column(name, dtype) for name, dtype in _OUTPUT.items()}
+        rests_of = None
+        if with_rests:
+            rests_of = {each: self._column(f"rest_{each}", np.int64) for each in _RESTS}
+        return RatedUsage(**columns, late=late, state=state, rests=rests_of)
+
+    def _column(self, name: str, dtype: type[np.integer]) -> npt.NDArray[Any]:
+        if name in self._columns:
+            return self._columns[name][: self._size]
+        return np.broadcast_to(np.zeros((), dtype=dtype), self._size)
 
     def _grow(self) -> None:
         self._capacity = self._size + self._size // 2

@@ -99,6 +99,26 @@ class AccountRows:
         return charge
 
 
+def rests(
+    products: Sequence[Product],
+    charge: Int64,
+    denominator: int,
+    *,
+    extra: tuple[Int64, Int64] | None = None,
+) -> Int64:
+    """What each row's charge leaves of its exact amount: the numerators less charge × denominator.
+
+    That is how far the row moved the carry. It is far smaller than the numbers that it is the
+    difference of: where those wrap around 2⁶⁴, it does not.
+    """
+    rest = -charge * denominator
+    for quantity, factor in products:
+        rest += quantity * factor
+    if extra is not None and extra[0].size:
+        np.add.at(rest, extra[0], extra[1])
+    return rest
+
+
 def floor_products(
     products: Sequence[Product], account_index: Index, carry: Int64, denominator: int
 ) -> tuple[Int64, Int64]:

@@ -6,8 +6,7 @@ compound one also on the taxes before it:
 
 * The price as written contains the inclusive taxes, so the net price is price ÷ (1 + Σ inclusive
   shares), rounded half to even to a whole nano-unit. What is charged for energy or as a fee is net.
-* The tax is Σ of all shares, in parts per billion of the charged micro-units, rounded half to even
-  once.
+* The tax is Σ of all shares, in parts per billion of what is charged, rounded half to even once.
 
 A customer who is exempt from an inclusive tax pays the price without it. A tax holds on the local
 days from `valid_from` until the day before `valid_until`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ class UsageState:
     """What one batch leaves for the next, one row per account: the columns of the same names in
     `account_state`.
 
-    Carries are the remainders of `rating.CARRY_DENOMINATOR`. `step_window` is the key of the
+    Carries are the remainders of `rating.CARRY_DENOMINATOR`: the sum of the rests of all rows. `step_window` is the key of the
     window that `step_wh[account, count]` belongs to, the first instant in microseconds or the
     number of the purchase; 0 before anything was counted. `allowance_wh` was used of the allowance
     of `allowance_window`.
@@ -134,6 +135,9 @@ class RatedUsage:
     micro-units: energy, fees per kWh, the taxes on both, and as a negative amount what somebody
     else pays. A whole-usage tariff's charge for reaching a step is on the part that reaches it.
 
+    `rests` has what the charges of each component leave of their exact amounts, in the component's
+    denominator, if it was asked for: charge × denominator + rest is exact.
+
     `late[segment]` says which segments lie in a window before the account's current one; they are
     not rated and have no part here. `state` is what the next batch needs.
     """
@@ -151,6 +155,7 @@ class RatedUsage:
     charge_subsidy: Int64
     late: Bool
     state: UsageState
+    rests: Mapping[str, Int64] | None = None
 
     def __len__(self) -> int:
         return int(self.source_row.size)

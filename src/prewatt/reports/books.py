@@ -144,9 +144,30 @@ WHERE i.property_id = ANY(%s) AND i.segment < 10000 AND i.revision < (
       AND c.start_at = i.start_at AND c.segment < 10000)
   AND (r.energy_wh IS NULL OR r.energy_wh <> -i.energy_wh
        OR abs(r.charge_energy + i.charge_energy) > 1
-       -- Shares of what was cut off an energy charge: even of several taxes they are a few millionths.
-       OR abs(r.charge_fee + i.charge_fee) > 9 OR abs(r.charge_tax + i.charge_tax) > 9
-       OR abs(r.charge_subsidy + i.charge_subsidy) > 9)
+       OR abs(r.charge_fee + i.charge_fee) > 1 OR abs(r.charge_tax + i.charge_tax) > 1
+       OR abs(r.charge_subsidy + i.charge_subsidy) > 1
+       -- What is exact is taken back exactly.
+       OR (r.charge_energy::numeric * 1000000 + r.rest_energy, r.charge_fee::numeric * 1000000000
+           + r.rest_fee, r.charge_tax::numeric * 1000000000 + r.rest_tax,
+           r.charge_subsidy::numeric * 1000000000 + r.rest_subsidy)
+          <> (-i.charge_energy::numeric * 1000000 - i.rest_energy, -i.charge_fee::numeric * 1000000000
+           - i.rest_fee, -i.charge_tax::numeric * 1000000000 - i.rest_tax,
+           -i.charge_subsidy::numeric * 1000000000 - i.rest_subsidy))
+"""
+
+#: A carry is what all charges together leave of the exact amounts, and less than a micro-unit.
+_CARRIES = """
+SELECT 'account ' || s.account_id || ': carry of ' || c.what || ' is not what its charges left'
+FROM account_state s
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(rest_energy), 0) AS energy, coalesce(sum(rest_fee), 0) AS fee,
+           coalesce(sum(rest_tax), 0) AS tax, coalesce(sum(rest_subsidy), 0) AS subsidy
+    FROM interval i WHERE i.account_id = s.account_id) r
+CROSS JOIN LATERAL (VALUES
+    ('energy', s.carry_energy, r.energy, 1000000), ('fee', s.carry_fee, r.fee, 1000000000),
+    ('tax', s.carry_tax, r.tax, 1000000000), ('subsidy', s.carry_subsidy, r.subsidy, 1000000000)
+) AS c(what, carry, left_over, unit)
+WHERE s.property_id = ANY(%s) AND (c.carry <> c.left_over OR c.carry < 0 OR c.carry >= c.unit)
 """
 
 #: What an account has counted towards its steps and free energy is what it used in the window, or
@@ -211,7 +232,7 @@ WHERE rows <> last OR last <> (
 """
 
 CHECKS = (
-    _SUMS, _CHAIN, _CORRECTIONS, _POSTINGS, _ENERGY, _TILES, _REVERSALS, _COUNTS, _PAYMENTS,
+    _SUMS, _CHAIN, _CORRECTIONS, _POSTINGS, _ENERGY, _TILES, _REVERSALS, _CARRIES, _COUNTS, _PAYMENTS,
     _DOCUMENTS,
 )  # fmt: skip
 
