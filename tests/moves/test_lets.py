@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
+from tests.conftest import role_dsn
 from tests.estate.tables import NOW, tables
+from tests.invariants.books import check_books
+from tests.invariants.places import signed_in
 from tests.moves.world import World, available, hours, rows, snapshot, tenant
 
 from prewatt.access.models import Duty
@@ -15,8 +21,12 @@ from prewatt.access.scope import Actor, PermissionRefused, system_actor
 from prewatt.billing.operations import create_tariff_version
 from prewatt.core.accounts import CounterAccount
 from prewatt.core.temporary import LetRefused
+from prewatt.debts.models import DebtPolicy
+from prewatt.debts.operations import set_policy
+from prewatt.debts.words import AgreementRefused, Policy
 from prewatt.estate.operations import NewCustomer
 from prewatt.estate.sheets import PropertySheets
+from prewatt.ledger.operations import KeyReused
 from prewatt.moves import lets
 from prewatt.moves.lets import (
     LetBegun,
@@ -28,7 +38,9 @@ from prewatt.moves.lets import (
 )
 from prewatt.moves.onboarding import import_property
 from prewatt.moves.words import FirstRecharge, NewTenant
+from prewatt.vending.debt_payments import DebtPaid, DebtPaymentRefused, pay_debt
 from prewatt.vending.refunds import RefundRefused, pay_refund, refund_balance
+from prewatt.vending.taking_back import reverse_recharge
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -217,3 +229,226 @@ def test_a_refund_is_paid_once_and_only_off_a_closed_account() -> None:
         pay_refund(actor=here.operator, refund_id=refund_id, way="cash", reference="", now=NOW)
     assert twice.value.reason == "paid"
     assert rows("SELECT state, paid_by FROM refund") == [("paid", "user:6")]
+
+
+# --- a let that used more than was paid and deposited ---
+
+
+def short_let(here: World, key: str = "k") -> tuple[LetBegun, lets.LetClosed]:
+    """20 euro of credit and 50 of deposit, and 100 euro of energy: 30 are missing."""
+    let = begin(here, key=key)
+    here.read("M-102", hours(83), 402_000)
+    done = close_let(
+        actor=here.administrator, let_id=let.let_id, closing=here.register("M-102", 402_000),
+        at=hours(83), now=NOW,
+    )  # fmt: skip
+    return let, done
+
+
+def customer_of(account_id: int) -> int:
+    ((customer,),) = rows("SELECT customer_id FROM account WHERE id = %s", account_id)
+    return int(customer)
+
+
+def let_again(here: World, customer: int | NewCustomer, paid: int, key: str = "again") -> LetBegun:
+    """The flat once more, for an evening of the 4th, where the meter stands at 402,000 Wh."""
+    return let_unit(
+        actor=here.administrator, unit_id=here.units["102"],
+        tenant=NewTenant(customer, "booth"), opening=here.register("M-102", 402_000),
+        at=hours(90), until=hours(95), payment=FirstRecharge(paid * EURO), key=key, now=NOW,
+    )  # fmt: skip
+
+
+def debts_of(account_id: int) -> list[tuple[Any, ...]]:
+    """(code, reason, principal, left by the ledger, ending) of each debt."""
+    return rows(
+        """SELECT d.code, d.reason, d.principal_micro, sum(t.amount)::bigint, d.ending
+           FROM debt d JOIN transfer t ON t.account_id = d.account_id AND t.code = d.code
+               AND t.counter_account = %s
+           WHERE d.account_id = %s GROUP BY d.id""",
+        int(CounterAccount.DEBTS), account_id,
+    )  # fmt: skip
+
+
+def test_what_a_let_lacks_at_its_end_is_a_named_debt_and_no_negative_balance() -> None:
+    here = market()
+    let, done = short_let(here)
+    assert done.debt_code == "D-1" and done.balance_micro == 0 and done.refund_micro == 0
+    assert available(let.account_id) == 0
+    assert debts_of(let.account_id) == [("D-1", "let_shortfall", 30 * EURO, 30 * EURO, "")]
+    assert rows("SELECT kind, number, amount_micro FROM document WHERE series = 'D'") == [
+        ("debt", 1, 30 * EURO)
+    ]
+    again = close_let(
+        actor=here.administrator, let_id=let.let_id, closing=[], at=hours(90), now=NOW
+    )
+    assert again.repeated and again.debt_code == "D-1"
+    assert len(debts_of(let.account_id)) == 1
+
+
+def test_a_let_that_closes_by_itself_names_its_debt_too() -> None:
+    here = market()
+    let = begin(here)
+    here.read("M-102", hours(83), 402_000)
+    assert close_ended_lets(now=NOW) == 1
+    assert close_ended_lets(now=NOW) == 0
+    assert [each[0] for each in debts_of(let.account_id)] == ["D-1"]
+    assert rows("SELECT count(*) FROM refund") == [(0,)]
+
+
+def test_another_let_of_the_customer_begins_with_what_the_first_lacked() -> None:
+    here = market()
+    let, _ = short_let(here)
+    customer = customer_of(let.account_id)
+    before = snapshot()
+    with pytest.raises(PaidTooLittle) as refused:
+        let_again(here, customer, 89)
+    assert (refused.value.needed_micro, refused.value.owed_micro) == (90 * EURO, 30 * EURO)
+    assert snapshot() == before
+    second = let_again(here, customer, 100)
+    assert (second.debt_micro, second.available_micro) == (30 * EURO, 10 * EURO)
+    assert debts_of(let.account_id) == [("D-1", "let_shortfall", 30 * EURO, 0, "paid")]
+    assert available(let.account_id) == 0
+    assert counters(second.account_id)[CounterAccount.MOVE_CLEARING] == -30 * EURO
+    assert counters(let.account_id)[CounterAccount.MOVE_CLEARING] == 30 * EURO
+    assert let_again(here, customer, 100).repeated
+
+
+@pytest.mark.parametrize("who", ["somebody else", "a policy that asks for nothing"])
+def test_nobody_else_pays_and_a_policy_may_ask_for_nothing(who: str) -> None:
+    here = market()
+    let, _ = short_let(here)
+    customer: int | NewCustomer = customer_of(let.account_id)
+    if who == "somebody else":
+        customer = NewCustomer("Olu Ade")
+    else:
+        set_policy(
+            actor=system_actor("policy"), property_id=here.property_id,
+            policy=Policy(later_let_pays=False), now=NOW,
+        )  # fmt: skip
+    second = let_again(here, customer, 60)
+    assert (second.debt_micro, second.available_micro) == (0, 0)
+    assert debts_of(let.account_id)[0][3] == 30 * EURO
+
+
+def test_a_property_may_bear_what_a_let_lacks() -> None:
+    here = market()
+    set_policy(
+        actor=system_actor("policy"), property_id=here.property_id,
+        policy=Policy(let_shortfall=DebtPolicy.Missing.LOSS), now=NOW,
+    )  # fmt: skip
+    let, done = short_let(here)
+    assert done.debt_code == "" and available(let.account_id) == 0
+    assert debts_of(let.account_id) == []
+    assert counters(let.account_id)[CounterAccount.ADJUSTMENTS] == 30 * EURO
+    with pytest.raises(AgreementRefused):
+        set_policy(
+            actor=system_actor("policy"), property_id=here.property_id,
+            policy=Policy(let_shortfall=DebtPolicy.Missing.REFUSE), now=NOW,
+        )  # fmt: skip
+
+
+# --- the debt of a closed account is paid at the window ---
+
+
+def pay(here: World, debt_id: int, euro: int, key: str = "p", **changes: Any) -> DebtPaid:
+    return pay_debt(
+        **{
+            "actor": here.operator, "debt_id": debt_id, "offered_micro": euro * EURO,
+            "way": "cash", "reference": "", "key": key, "now": NOW, **changes,
+        }
+    )  # fmt: skip
+
+
+def test_a_debt_of_a_closed_account_is_paid_at_the_window_up_to_what_is_owed() -> None:
+    here = market()
+    let, _ = short_let(here)
+    ((debt_id,),) = rows("SELECT id FROM debt")
+    first = pay(here, debt_id, 12)
+    assert (first.amount_micro, first.left_micro, first.receipt_number > 0) == (
+        12 * EURO, 18 * EURO, True,
+    )  # fmt: skip
+    assert pay(here, debt_id, 12) == replace(first, repeated=True)
+    last = pay(here, debt_id, 50, "q")
+    assert (last.offered_micro, last.amount_micro, last.left_micro) == (50 * EURO, 18 * EURO, 0)
+    assert last.receipt_number == first.receipt_number + 1
+    assert debts_of(let.account_id) == [("D-1", "let_shortfall", 30 * EURO, 0, "paid")]
+    assert available(let.account_id) == 0
+    assert counters(let.account_id)[CounterAccount.CASH] == (100 + 30) * EURO
+    assert rows(
+        "SELECT amount_micro FROM payment WHERE account_id = %s ORDER BY id", let.account_id
+    ) == [(100 * EURO,), (12 * EURO,), (18 * EURO,)]
+    audit = "SELECT count(*) FROM audit_event WHERE code = 'vending.debt.paid'"
+    assert rows(audit) == [(2,)]
+    with connection.cursor() as cursor:
+        assert check_books(cursor, [here.property_id]) == []
+
+
+def test_a_payment_of_a_debt_that_bounces_opens_the_debt_again() -> None:
+    here = market()
+    let, _ = short_let(here)
+    ((debt_id,),) = rows("SELECT id FROM debt")
+    paid = pay(here, debt_id, 30)
+    back = reverse_recharge(
+        actor=here.administrator, event_id=paid.event_id, why="cheque returned", key="r", now=NOW
+    )
+    assert (back.used_micro, back.debt_code, back.returned_to_debts_micro) == (0, "", 30 * EURO)
+    assert debts_of(let.account_id) == [("D-1", "let_shortfall", 30 * EURO, 30 * EURO, "")]
+    assert available(let.account_id) == 0
+
+
+def test_a_refused_payment_of_a_debt_takes_nothing() -> None:
+    here = market()
+    short_let(here)
+    ((debt_id,),) = rows("SELECT id FROM debt")
+    before = snapshot()
+    for reason, changes in (
+        ("amount", {"euro": 0}), ("amount", {"euro": 200_000}), ("unknown", {"debt_id": debt_id + 1}),
+        ("way", {"euro": 1, "way": "shells"}), ("reference", {"euro": 1, "reference": "\0"}),
+    ):  # fmt: skip
+        with pytest.raises(DebtPaymentRefused) as refused:
+            pay(here, **{"debt_id": debt_id, "euro": 1, **changes})
+        assert refused.value.reason == reason
+    elsewhere = Actor("user:9", Duty.OPERATOR, (here.property_id + 1,))
+    with pytest.raises((DebtPaymentRefused, PermissionRefused)):
+        pay(here, debt_id, 1, actor=elsewhere)
+    assert snapshot() == before
+    pay(here, debt_id, 1, "same")
+    with pytest.raises(KeyReused):
+        pay(here, debt_id, 2, "same")
+    pay(here, debt_id, 29, "rest")
+    with pytest.raises(DebtPaymentRefused) as closed:
+        pay(here, debt_id, 1, "more")
+    assert closed.value.reason == "closed"
+
+
+def test_two_windows_at_once_take_a_debt_once(database: str) -> None:
+    here = market()
+    let, _ = short_let(here)
+    ((debt_id,),) = rows("SELECT id FROM debt")
+    outcomes: list[object] = []
+
+    def window(key: str) -> None:
+        try:
+            outcomes.append(pay(here, debt_id, 30, key).amount_micro)
+        except DebtPaymentRefused as refused:
+            outcomes.append(refused.reason)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=window, args=(f"w{at}",)) for at in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(map(str, outcomes)) == [str(30 * EURO), "closed", "closed"]
+    assert debts_of(let.account_id)[0][3] == 0
+
+
+def test_the_webs_login_may_take_money_for_a_debt(database: str) -> None:
+    here = market()
+    let, _ = short_let(here)
+    ((debt_id,),) = rows("SELECT id FROM debt")
+    with signed_in(role_dsn(database, "web"), database):
+        assert pay(here, debt_id, 40).left_micro == 0
+    assert debts_of(let.account_id)[0][3:] == (0, "paid")

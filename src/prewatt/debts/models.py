@@ -24,6 +24,8 @@ class Debt(models.Model):
         MOVED_CREDIT = "moved_credit"
         ARREARS = "arrears"
         AGREED = "agreed"
+        #: What a let that ended came to beyond its credit and its deposit.
+        LET_SHORTFALL = "let_shortfall"
 
     class Ending(models.TextChoices):
         """How a debt ended; empty while it is open."""
@@ -73,7 +75,8 @@ class Debt(models.Model):
 
 
 class DebtPolicy(models.Model):
-    """What a property does where credit that is taken back has been used already.
+    """What a property does where credit that is taken back has been used already, or where a let ends
+    with less than it used.
 
     A property without a row has the defaults of ``debts.policy``.
     """
@@ -88,6 +91,10 @@ class DebtPolicy(models.Model):
     property_id = models.BigIntegerField(primary_key=True)
     reversed_payment = models.CharField(max_length=6, choices=Missing.choices)
     moved_credit = models.CharField(max_length=6, choices=Missing.choices)
+    #: What becomes of what a let lacks at its end; there is nothing to refuse.
+    let_shortfall = models.CharField(max_length=6, choices=Missing.choices, default=Missing.DEBT)
+    #: Whether another let of the same customer begins with paying what earlier ones lacked.
+    later_let_pays = models.BooleanField(default=True)
     #: The agreement of debts that arise by this policy.
     share_ppm = models.PositiveIntegerField()
     weekly_cap_micro = models.BigIntegerField()
@@ -102,7 +109,8 @@ class DebtPolicy(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(reversed_payment__in=["debt", "refuse", "loss"])
-                & Q(moved_credit__in=["debt", "refuse", "loss"]),
+                & Q(moved_credit__in=["debt", "refuse", "loss"])
+                & Q(let_shortfall__in=["debt", "loss"]),
                 name="debt_policy_is_known",
             ),
         ]

@@ -287,6 +287,8 @@ def set_policy(*, actor: Actor, property_id: int, policy: Policy, now: datetime)
     """Say what a property does about used credit that is taken back. Raises AgreementRefused."""
     require(actor, "debts.policy", property_id=property_id)
     _refuse_agreement(policy.share_ppm, policy.weekly_cap_micro)
+    if policy.let_shortfall is DebtPolicy.Missing.REFUSE:
+        raise AgreementRefused("the end of a let cannot be refused: name a debt, or bear the loss")
     with scope(actor):
         DebtPolicy.objects.update_or_create(
             pk=property_id, defaults={**asdict(policy), "changed_at": now}

@@ -16,4 +16,6 @@ def policy_of(property_id: int) -> Policy:
         DebtPolicy.Missing(row.moved_credit),
         row.share_ppm,
         row.weekly_cap_micro,
+        DebtPolicy.Missing(row.let_shortfall),
+        row.later_let_pays,
     )

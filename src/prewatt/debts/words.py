@@ -34,12 +34,14 @@ class AgreementRefused(DebtRefused):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A property's rule for credit that is taken back and has been used (``DebtPolicy``)."""
+    """A property's rule for what was used and is not paid for (``DebtPolicy``)."""
 
     reversed_payment: DebtPolicy.Missing = DebtPolicy.Missing.DEBT
     moved_credit: DebtPolicy.Missing = DebtPolicy.Missing.DEBT
     share_ppm: int = 250_000
     weekly_cap_micro: int = 0
+    let_shortfall: DebtPolicy.Missing = DebtPolicy.Missing.DEBT
+    later_let_pays: bool = True
 
 
 @dataclass(frozen=True, slots=True)

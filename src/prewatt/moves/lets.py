@@ -2,7 +2,8 @@
 
 A let is a tenancy whose end was agreed: a booth by the hour or day, a merchant's season. Its tariff
 names fee and deposit (``core.temporary``). At its end, the next reading is the closing register; the unstarted units of a let that ends early, the deposit, and what is left of the
-prepaid energy come back as one refund. Nothing waits for anybody to remember it.
+prepaid energy come back as one refund. What was used beyond all of them is a named debt, which by the
+property's policy another let of the same customer begins with. Nothing waits for anybody to remember it.
 """
 
 from __future__ import annotations
@@ -38,6 +39,13 @@ from prewatt.estate.operations import RegisterValue
 from prewatt.ledger.idempotency import store_answer, stored_answer
 from prewatt.ledger.operations import Event, Leg, append_events, new_event_ids
 from prewatt.moves.boundary import system
+from prewatt.moves.let_debts import (
+    lock_old_debts,
+    name_shortfall,
+    pay_old_debts,
+    shortfall_of,
+    total_owed,
+)
 from prewatt.moves.models import TemporaryLet
 from prewatt.moves.operations import move_in, move_out
 from prewatt.moves.places import MeterAt, UnitAt, locked_unit
@@ -58,19 +66,31 @@ class NotTemporary(MoveRefused):
 
 
 class PaidTooLittle(MoveRefused):
-    """Fee and deposit come before the first kilowatt-hour. ``needed_micro`` is their sum."""
+    """Fee and deposit come before the first kilowatt-hour, and so does what earlier lets lacked.
 
-    def __init__(self, needed_micro: int) -> None:
-        whole, part = divmod(needed_micro, MICRO)
+    ``needed_micro`` is their sum, ``owed_micro`` of it is old debt.
+    """
+
+    def __init__(self, needed_micro: int, owed_micro: int = 0) -> None:
+        owed = f" with {_in_units(owed_micro)} owed from before" if owed_micro else ""
         super().__init__(
-            f"fee and deposit together are {whole}.{part * 100 // MICRO:02d}; take them first"
+            f"fee and deposit together{owed} are {_in_units(needed_micro)}; take them first"
         )
         self.needed_micro = needed_micro
+        self.owed_micro = owed_micro
+
+
+def _in_units(micro: int) -> str:
+    whole, part = divmod(micro, MICRO)
+    return f"{whole}.{part * 100 // MICRO:02d}"
 
 
 @dataclass(frozen=True, slots=True)
 class LetBegun:
-    """A let that began: what was taken, and what is left for energy, in micro-units."""
+    """A let that began: what was taken, and what is left for energy, in micro-units.
+
+    ``debt_micro`` went to what earlier lets of the customer had lacked.
+    """
 
     let_id: int
     account_id: int
@@ -81,11 +101,15 @@ class LetBegun:
     deposit_micro: int
     available_micro: int
     repeated: bool = False
+    debt_micro: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class LetClosed:
-    """A let that ended; ``refund_micro`` is due to the customer, 0 when nothing is left."""
+    """A let that ended; ``refund_micro`` is due to the customer, 0 when nothing is left.
+
+    ``debt_code`` names the debt of a let that used more than was paid and deposited.
+    """
 
     let_id: int
     account_id: int
@@ -95,6 +119,7 @@ class LetClosed:
     refund_micro: int
     balance_micro: int
     repeated: bool = False
+    debt_code: str = ""
 
 
 def let_unit(
@@ -115,6 +140,10 @@ def let_unit(
     it has above them is prepaid energy. ``opening`` None takes the registers as the meters last
     reported them. Idempotent by ``key``. Raises as ``moves.move_in``, and NotTemporary,
     PaidTooLittle, ``core.temporary.LetRefused``.
+    ``tenant.tariff_code`` names a temporary plan; ``payment`` is at least fee and deposit, with what
+    earlier lets of the customer lacked where the property's policy says so, and what it has above
+    them is prepaid energy. Idempotent by ``key``. Raises as ``moves.move_in``, and
+    NotTemporary, PaidTooLittle, ``core.temporary.LetRefused``.
     """
     require(actor, "moves.tenant")
     body = {
@@ -132,17 +161,24 @@ def let_unit(
             opening = _as_reported(terms.unit)
         if payment.amount < terms.fee + terms.deposit:
             raise PaidTooLittle(terms.fee + terms.deposit)
+        owed = lock_old_debts(unit_id, tenant.customer)
+        terms = _terms_of(actor, unit_id, tenant.tariff_code, at, until)
+        needed = terms.fee + terms.deposit + total_owed(owed)
+        if payment.amount < needed:
+            raise PaidTooLittle(needed, total_owed(owed))
         entered = move_in(
             actor=actor, unit_id=unit_id, tenant=tenant, opening=opening, at=at,
             key=f"{key}:in", now=now, first_recharge=payment,
         )  # fmt: skip
         let = _begin(actor, terms, entered.account_id, at, now)
+        pay_old_debts(actor, entered.account_id, owed, now)
         look_again(
             actor=system(actor, terms.unit.property_id), account_ids=[entered.account_id], now=now
         )
         answer = LetBegun(
             int(let.pk), entered.account_id, entered.account_number, terms.until.isoformat(),
             terms.units, terms.fee, terms.deposit, _available(entered.account_id),
+            debt_micro=total_owed(owed),
         )  # fmt: skip
         _audit(actor, "moves.let.begun", terms.unit.property_id, asdict(answer), now)
         store_answer(
@@ -189,6 +225,7 @@ def close_let(
             now=now,
         )  # fmt: skip
         fee_back = _give_back(actor, let, at, now)
+        debt_code = name_shortfall(actor, let, max(0, -_available(let.account_id)), now)
         # The refund follows from the let and its end; it needs no duty of the one who closes.
         refund = refund_balance(
             actor=system(actor, let.property_id), account_id=let.account_id,
@@ -199,7 +236,7 @@ def close_let(
         let.save(update_fields=["closed_at", "closed_by", "close_reason", "refund_id"])
         answer = LetClosed(
             let_id, let.account_id, reason, fee_back, let.deposit_micro,
-            refund.amount if refund else 0, _available(let.account_id),
+            refund.amount if refund else 0, _available(let.account_id), debt_code=debt_code,
         )  # fmt: skip
         _audit(actor, "moves.let.closed", let.property_id, asdict(answer), now)
     return answer
@@ -462,6 +499,7 @@ def _closed_before(let: TemporaryLet) -> LetClosed:
     return LetClosed(
         int(let.pk), let.account_id, let.close_reason, int(fee_back), let.deposit_micro,
         int(refunded), _available(let.account_id), repeated=True,
+        debt_code=shortfall_of(let),
     )  # fmt: skip
 
 

@@ -66,6 +66,11 @@ def locked_unit(unit_id: int) -> UnitAt | None:
         lock_accounts(sorted(locked))
 
 
+def seen_unit(unit_id: int) -> UnitAt | None:
+    """The unit as it is seen without any lock."""
+    return _unit(unit_id)
+
+
 def locked_meter(meter_id: int) -> MeterAt | None:
     """The installed meter with its payer locked; None if it is not installed in scope."""
     locked: set[int] = set()
