@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 from django.db import connection
 from tests.conftest import role_dsn
-from tests.core.exact_model import ExactCustomer, ExactPrices, ExactUsage, exact_charges
 from tests.core.exact_model import (
     Announced,
     ExactCustomer,
@@ -24,7 +23,6 @@ from tests.core.exact_model import (
     ExactUsage,
     exact_charges,
 )
-from tests.invariants.books import check_books
 from tests.invariants.places import (
     CLERK,
     NOW,

@@ -12,7 +12,6 @@ import pytest
 from django.db import connection
 from tests.conftest import role_dsn
 from tests.estate.tables import NOW, tables
-from tests.invariants.books import check_books
 from tests.invariants.places import signed_in
 from tests.moves.world import World, available, hours, rows, snapshot, tenant
 
@@ -38,6 +37,7 @@ from prewatt.moves.lets import (
 )
 from prewatt.moves.onboarding import import_property
 from prewatt.moves.words import FirstRecharge, NewTenant
+from prewatt.reports.books import check_books
 from prewatt.vending.debt_payments import DebtPaid, DebtPaymentRefused, pay_debt
 from prewatt.vending.refunds import RefundRefused, pay_refund, refund_balance
 from prewatt.vending.taking_back import reverse_recharge

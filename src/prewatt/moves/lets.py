@@ -136,14 +136,11 @@ def let_unit(
 ) -> LetBegun:
     """Let a vacant unit from ``at`` (None: now) until ``until`` (None: the end of the plan's season).
 
-    ``tenant.tariff_code`` names a temporary plan; ``payment`` is at least fee and deposit, and what
-    it has above them is prepaid energy. ``opening`` None takes the registers as the meters last
-    reported them. Idempotent by ``key``. Raises as ``moves.move_in``, and NotTemporary,
-    PaidTooLittle, ``core.temporary.LetRefused``.
     ``tenant.tariff_code`` names a temporary plan; ``payment`` is at least fee and deposit, with what
     earlier lets of the customer lacked where the property's policy says so, and what it has above
-    them is prepaid energy. Idempotent by ``key``. Raises as ``moves.move_in``, and
-    NotTemporary, PaidTooLittle, ``core.temporary.LetRefused``.
+    them is prepaid energy. ``opening`` None takes the registers as the meters last reported them.
+    Idempotent by ``key``. Raises as ``moves.move_in``, and NotTemporary, PaidTooLittle,
+    ``core.temporary.LetRefused``.
     """
     require(actor, "moves.tenant")
     body = {
@@ -156,13 +153,10 @@ def let_unit(
         if before is not None:
             return LetBegun(**{**before, "repeated": True})  # type: ignore[arg-type]  # our own JSON
         at = now if at is None else at
+        owed = lock_old_debts(unit_id, tenant.customer)
         terms = _terms_of(actor, unit_id, tenant.tariff_code, at, until)
         if opening is None:
             opening = _as_reported(terms.unit)
-        if payment.amount < terms.fee + terms.deposit:
-            raise PaidTooLittle(terms.fee + terms.deposit)
-        owed = lock_old_debts(unit_id, tenant.customer)
-        terms = _terms_of(actor, unit_id, tenant.tariff_code, at, until)
         needed = terms.fee + terms.deposit + total_owed(owed)
         if payment.amount < needed:
             raise PaidTooLittle(needed, total_owed(owed))

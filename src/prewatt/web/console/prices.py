@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -24,7 +25,6 @@ from prewatt.core.tariff import TariffRefused, load_tariff, to_document
 from prewatt.core.tariff.model import OverlayKind
 from prewatt.debts.models import DebtPolicy
 from prewatt.debts.operations import set_policy
-from prewatt.debts.words import Policy
 from prewatt.reports.lists_query import PAGE_MAX
 from prewatt.reports.place import NoSuchThing
 from prewatt.reports.price_pages import (
@@ -243,8 +243,13 @@ def _set_policy(request: HttpRequest, page: RulesPage, asked: Asked) -> bool:
         return False
     set_policy(
         actor=actor_of(request), property_id=page.place.property_id, now=page.now,
-        policy=Policy(
-            DebtPolicy.Missing(reversed_payment), DebtPolicy.Missing(moved_credit), share, cap
+        # What the page does not ask about stays as it is.
+        policy=replace(
+            page.policy,
+            reversed_payment=DebtPolicy.Missing(reversed_payment),
+            moved_credit=DebtPolicy.Missing(moved_credit),
+            share_ppm=share,
+            weekly_cap_micro=cap,
         ),
     )  # fmt: skip
     return True
