@@ -29,9 +29,11 @@ from prewatt.ledger.operations import (
     next_document_number,
 )
 from prewatt.vending.models import Payment
-from prewatt.vending.operations import LIMIT_MICRO, RECEIPT_SERIES, REFERENCE_MAX
+from prewatt.vending.operations import LIMIT_MICRO, REFERENCE_MAX
 
 REASON: Final = "debt.paid"
+#: Receipts of recharges have the same series: one row of numbers for all money that comes in.
+RECEIPT_SERIES: Final = "R"
 _COUNTER: Final = {
     "cash": CounterAccount.CASH,
     "online": CounterAccount.BANK,
