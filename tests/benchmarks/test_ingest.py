@@ -75,11 +75,11 @@ def test_wallets_hold_what_was_paid_and_meters_what_the_city_says(city: str) -> 
 def test_both_phases_store_every_reading_and_leave_books_that_add_up(city: str) -> None:
     with Crew(city, CITY, batch=40, writers=2) as crew:
         phases = [crew.phase(name, batches=4) for name in (OURS, CEILING, OURS)]
-    # Two writers of 75 accounts: two batches of 40 and 35 readings to a quarter-hour.
-    assert [each.readings for each in phases] == [300, 300, 300]
+    # Two writers of 75 accounts, 38 of them for our path and 37 for the ceiling.
+    assert [each.readings for each in phases] == [304, 296, 304]
     assert rows(
         city, "SELECT count(*), count(DISTINCT (meter_id, read_at)) FROM register_reading"
-    ) == [(900, 900)]
+    ) == [(904, 904)]
     assert rows(
         city,
         """SELECT count(*), bool_and(n = last AND n = s.interval_no AND charged = s.accrued_energy)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,6 +19,7 @@ import prewatt.hes.ingest as ingest
 import prewatt.moves.operations as moves
 from prewatt.core.civil_time import SECOND_US, instant_us, utc_datetime
 from prewatt.core.vee import VERDICT_NAMES, Verdict
+from prewatt.core.vocabulary import RelayState
 from prewatt.estate.operations import NewMeter, RegisterValue
 from prewatt.hes.drivers.mqtt_senml import codec
 from prewatt.hes.drivers.mqtt_senml.topics import Uplink
@@ -30,6 +32,7 @@ from prewatt.hes.frames import (
     ReadingsFrame,
     Watermark,
 )
+from prewatt.hes.links import Sighting, record_sightings
 from prewatt.mdm.operations import NoPayer, keep_readings
 from prewatt.reports.books import check_books
 from prewatt.sim.loads import load_profile
@@ -296,9 +299,8 @@ def test_a_meter_nobody_pays_by_is_refused_as_before_and_named_to_a_direct_calle
     assert rows("SELECT reason, count FROM rejected_frame") == [(ingest.UNPLACED, 1)]
     batch = ingest._batch(
         [frame(here, "M-F", (ACTIVE_EXPORT, at(1), 1))],
-        {one("SELECT serial FROM meter WHERE id = %s", here.meters["M-F"]): ingest.Device(
-            here.meters["M-F"], here.property_id)},
-    )  # fmt: skip
+        [ingest.Device(here.meters["M-F"], here.property_id)],
+    )
     with pytest.raises(NoPayer):
         keep_readings(batch=batch, now=NOW)
     assert kept(here, "M-F") == []
@@ -499,3 +501,79 @@ def test_a_meter_whose_clock_leapt_forgets_nothing_that_the_broker_lost(ahead: t
     assert {(each,) for each in right} <= set(read_at)
     if ahead > timedelta(0):
         assert [(each[1], each[3]) for each in cases()] == [(right[3] + timedelta(seconds=4) + ahead, Verdict.FUTURE)]  # fmt: skip
+
+
+# --- what is written of a device, and several loops ---
+
+
+def heard(here: World, hour: float, relay: str = "closed", **changes: Any) -> ReadingsFrame:
+    """A frame of one reading at its hour, received then."""
+    plain = frame(here, "M-101", (ACTIVE_IMPORT, at(hour), 1_000 + round(hour * 100)))
+    told = {
+        "relay": relay,
+        "meter_clock_us": instant_us(at(hour)),
+        "received_at_us": instant_us(at(hour)),
+    }
+    return replace(plain, **(told | changes))
+
+
+def link(here: World) -> tuple[Any, ...]:
+    return rows(
+        "SELECT last_seen_at, relay, clock_drift_s FROM meter_link WHERE meter_id = %s",
+        here.meters["M-101"],
+    )[0]
+
+
+def test_a_link_is_written_for_what_is_news_and_left_alone_otherwise() -> None:
+    here = place()
+    loop = ingest.IngestLoop(Meters(), clock=lambda: NOW)
+
+    def sees(one_frame: ReadingsFrame) -> tuple[Any, ...]:
+        loop.take([one_frame])
+        return link(here)
+
+    assert sees(heard(here, 1)) == (at(1), 1, 0)
+    assert sees(heard(here, 2)) == (at(1), 1, 0), "an accepted reading says by itself that it lives"
+    assert sees(heard(here, 3, relay="open")) == (at(3), 2, 0)
+    drifted = instant_us(at(4)) + 9_000_000
+    assert sees(heard(here, 4, relay="open", meter_clock_us=drifted)) == (at(4), 2, 9)
+    assert sees(heard(here, 5, relay="open", meter_clock_us=drifted + 3_600_000_000)) == (
+        at(4),
+        2,
+        9,
+    )
+    # A reading that is not accepted is the only sign of life there is.
+    again = heard(here, 5, relay="open", received_at_us=instant_us(at(5.5)), meter_clock_us=None)
+    assert sees(again)[0] == at(5.5)
+    assert sees(heard(here, 12, relay="open", meter_clock_us=None))[0] == at(12)
+
+
+def test_a_relay_that_others_wrote_is_looked_at_again() -> None:
+    """A command was answered in between: what the meter says next is news, though it said it before."""
+    here = place()
+    loop = ingest.IngestLoop(Meters(), clock=lambda: NOW)
+    loop.take([heard(here, 1)])
+    device = ingest.Device(here.meters["M-101"], here.property_id)
+    record_sightings([Sighting(device, at(1.5), RelayState.OPEN)])
+    loop.watch(heard(here, 1).serial, instant_us(at(1.5)))
+    loop.take([heard(here, 2)])
+    assert link(here)[:2] == (at(2), 1)
+    loop.take([heard(here, 3)])
+    assert link(here)[0] == at(2)
+
+
+def test_a_meter_always_goes_to_the_same_of_several_loops_and_all_is_acknowledged() -> None:
+    here, meters = place(), Meters()
+    loops = ingest.ShardedIngest(meters, clock=lambda: NOW, shards=3)
+    loops.start()
+    for hour in range(1, 30):
+        for serial in ("M-101", "M-102", "M-LIFT"):
+            reading = (ACTIVE_IMPORT, at(hour), 3_000 + hour)
+            loops.submit(frame(here, serial, reading, token=hour))
+    loops.stop()
+    assert loops.failure is None
+    assert len(meters.acked) == 3 * 29
+    assert rows("SELECT verdict FROM vee_case") == []
+    assert one("SELECT count(*) FROM register_reading WHERE read_at > %s", at(0)) == 3 * 29
+    with pytest.raises(ValueError, match="shards"):
+        ingest.ShardedIngest(meters, clock=lambda: NOW, shards=0)

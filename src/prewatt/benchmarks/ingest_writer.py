@@ -53,12 +53,14 @@ def write(pipe: Connection, dsn: str, city: City, number: int, writers: int, bat
 
     wiring.start_django()
     accounts = city.shard(number, writers)
-    slices = _slices(city, accounts, batch)
+    # Each phase has accounts of its own, or every phase would find its memory outdated by the other.
+    ours, ceiling = np.array_split(accounts, 2)
+    slices = {OURS: _slices(city, ours, batch), CEILING: _slices(city, ceiling, batch)}
     try:
-        writer = _Writer(city, accounts)
+        writer = _Writer(city, ceiling)
         while True:
             name, batches = pipe.recv()
-            jobs = writer.jobs(name, slices, batches)
+            jobs = writer.jobs(name, slices[name], batches)
             pipe.send("made")
             pipe.recv()
             pipe.send(writer.done(jobs))
@@ -90,7 +92,10 @@ class _Job:
 
 
 class _Writer:
-    """Makes and runs the jobs of both phases on Django's connection."""
+    """Makes and runs the jobs of both phases on Django's connection.
+
+    ``accounts`` are those of the ceiling, whose intervals it numbers by itself.
+    """
 
     def __init__(self, city: City, accounts: Int64) -> None:
         from prewatt.hes.ingest import IngestLoop

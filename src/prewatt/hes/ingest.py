@@ -17,7 +17,7 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -170,38 +170,45 @@ class IngestLoop:
             return
 
     def _apply(self, frames: Sequence[ReadingsFrame]) -> None:
-        devices = self._directory.resolve({frame.serial for frame in frames})
-        placed = self._directory.with_account(devices)
-        known = [frame for frame in frames if frame.serial in placed]
-        accepted: set[str] = set()
+        serials = [frame.serial for frame in frames]
+        devices = self._directory.devices_of(serials)
+        placed = self._directory.are_placed(devices)
+        if all(placed):
+            self._apply_placed(frames, cast("list[Device]", devices))
+            return
+        known = [at for at, is_placed in enumerate(placed) if is_placed]
         if known:
-            now, batch = self._clock(), _batch(known, placed)
-            is_rated = batch.register_code == ACTIVE_IMPORT
-            with transaction.atomic():
-                # First what needs no account, so that accounts are locked no longer for it.
-                keep_readings(batch=batch.take(~is_rated), now=now)
-                applied = apply_readings(
-                    batch=batch.take(is_rated), now=now, book=self._book, memory=self._memory
-                )
-            count_verdicts(applied.verdict)
-            accepted = _accepted(known, is_rated, applied.verdict)
-        silent = {frame.serial for frame in frames} - accepted
-        record_sightings(
-            [
-                _sighting(each, devices[each.serial])
-                for each in frames
-                if each.serial in devices
-                and self._sightings.is_news(each, in_rows=each.serial not in silent)
-            ]
-        )
-        self._transport.ack([frame.token for frame in known])
-        self._transport.publish_watermarks(_watermarks(known))
-        strangers = [frame for frame in frames if frame.serial not in devices]
+            self._apply_placed([frames[at] for at in known], [_sure(devices[at]) for at in known])
+        strangers = [frame for frame, each in zip(frames, devices, strict=True) if each is None]
         if strangers:
             self._refuse(strangers, UNKNOWN_METER)
-        homeless = [f for f in frames if f.serial in devices and f.serial not in placed]
+        homeless = [at for at, each in enumerate(devices) if each is not None and not placed[at]]
         if homeless:
-            self._refuse(homeless, UNPLACED)
+            record_sightings([_sighting(frames[at], _sure(devices[at])) for at in homeless])
+            self._refuse([frames[at] for at in homeless], UNPLACED)
+
+    def _apply_placed(self, frames: Sequence[ReadingsFrame], devices: Sequence[Device]) -> None:
+        """Store and acknowledge frames of meters that somebody pays by."""
+        now, size = self._clock(), [frame.read_at_us.size for frame in frames]
+        batch = _batch(frames, devices)
+        is_rated = batch.register_code == ACTIVE_IMPORT
+        rated = batch if is_rated.all() else batch.take(is_rated)
+        with transaction.atomic():
+            # First what needs no account, so that accounts are locked no longer for it.
+            keep_readings(batch=batch.take(~is_rated), now=now)
+            applied = apply_readings(batch=rated, now=now, book=self._book, memory=self._memory)
+        count_verdicts(applied.verdict)
+        accepted = np.zeros(len(batch), dtype=np.int64)
+        accepted[is_rated] = applied.verdict == Verdict.ACCEPTED
+        told = np.add.reduceat(accepted, np.cumsum([0, *size[:-1]])) > 0
+        record_sightings(
+            [
+                _sighting(frames[at], devices[at])
+                for at in self._sightings.news(frames, told.tolist())
+            ]
+        )
+        self._transport.ack([frame.token for frame in frames])
+        self._transport.publish_watermarks(_watermarks(frames))
 
     def _refuse(self, frames: Sequence[ReadingsFrame], reason: str) -> None:
         """Keep a sample of each and acknowledge it, or it would come for ever."""
@@ -257,34 +264,23 @@ def count_verdicts(verdict: npt.NDArray[np.int8]) -> None:
         READINGS.labels(VERDICT_NAMES[Verdict(int(code))]).inc(int(count))
 
 
-def _accepted(
-    frames: Sequence[ReadingsFrame],
-    is_rated: npt.NDArray[np.bool_],
-    verdict: npt.NDArray[np.int8],
-) -> set[str]:
-    """The serials of which a reading was accepted; `verdict` is of the rated rows of the frames."""
-    counted = np.zeros(is_rated.size, dtype=np.int64)
-    counted[is_rated] = verdict == Verdict.ACCEPTED
-    first = np.cumsum([0, *(len(frame) for frame in frames[:-1])])
-    found = np.add.reduceat(counted, first) > 0
-    if found.all():
-        return {frame.serial for frame in frames}
-    return {frames[at].serial for at in np.flatnonzero(found).tolist()}
+def _sure(device: Device | None) -> Device:
+    assert device is not None
+    return device
 
 
-def _batch(frames: Sequence[ReadingsFrame], devices: dict[str, Device]) -> ReadingBatch:
-    """The rows of all frames as one batch, in order of arrival."""
-    size = [len(frame) for frame in frames]
-    meter_id = [devices[frame.serial].meter_id for frame in frames]
+def _batch(frames: Sequence[ReadingsFrame], devices: Sequence[Device]) -> ReadingBatch:
+    """The rows of all frames as one batch, in order of arrival; each frame's device beside it."""
+    size = [frame.read_at_us.size for frame in frames]
+    meter_id = np.array([device.meter_id for device in devices], dtype=np.int64)
+    received_at_us = np.array([frame.received_at_us for frame in frames], dtype=np.int64)
     return ReadingBatch(
-        meter_id=np.repeat(np.array(meter_id, dtype=np.int64), size),
+        meter_id=np.repeat(meter_id, size),
         register_code=np.concatenate([frame.register_code for frame in frames]).astype(np.int64),
         read_at_us=np.concatenate([frame.read_at_us for frame in frames]),
         value_wh=np.concatenate([frame.value for frame in frames]),
         source=np.full(sum(size), int(ReadingSource.METER), dtype=np.int64),
-        received_at_us=np.repeat(
-            np.array([frame.received_at_us for frame in frames], dtype=np.int64), size
-        ),
+        received_at_us=np.repeat(received_at_us, size),
     )
 
 
@@ -297,7 +293,7 @@ def _watermarks(frames: Sequence[ReadingsFrame]) -> list[Watermark]:
 
 
 def _watermarks_of(frame: ReadingsFrame) -> list[Watermark]:
-    if len(frame) == 1:
+    if frame.read_at_us.size == 1:
         # Most frames are one reading, whose span needs no search.
         at_us = int(frame.read_at_us[0])
         return [Watermark(frame.serial, int(frame.register_code[0]), at_us, at_us)]

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -81,27 +81,31 @@ class Directory:
 
     def __init__(self) -> None:
         self._known: dict[str, Device] = {}
+        self._placed: set[int] = set()
 
-        self._placed: set[str] = set()
+    def devices_of(self, serials: Sequence[str]) -> list[Device | None]:
+        """The device of each serial, None where none has it."""
+        found = list(map(self._known.get, serials))
+        if None in found:
+            self.resolve(serials)
+            found = list(map(self._known.get, serials))
+        return found
 
-    def with_account(self, devices: Mapping[str, Device]) -> dict[str, Device]:
-        """Those devices whose active import register somebody pays for, or has paid for.
+    def are_placed(self, devices: Sequence[Device | None]) -> list[bool]:
+        """Whether somebody pays, or has paid, by the active import register of each.
 
         Once there is a state of a register there always is, so it is asked for until there is.
         """
-        asked = {
-            device.meter_id: serial
-            for serial, device in devices.items()
-            if serial not in self._placed
-        }
+        meter_ids = [0 if device is None else device.meter_id for device in devices]
+        asked = set(meter_ids) - self._placed - {0}
         if asked:
             with connection.cursor() as cursor:
                 cursor.execute(
                     "SELECT DISTINCT meter_id FROM meter_state WHERE meter_id = ANY(%s)",
-                    [list(asked)],
+                    [sorted(asked)],
                 )
-                self._placed.update(asked[row[0]] for row in cursor.fetchall())
-        return {serial: device for serial, device in devices.items() if serial in self._placed}
+                self._placed.update(int(row[0]) for row in cursor.fetchall())
+        return [each in self._placed for each in meter_ids]
 
     def resolve(self, serials: Iterable[str]) -> dict[str, Device]:
         """Return the devices of those `serials` that exist."""
@@ -142,31 +146,35 @@ class SightingBook:
         """
         self._watched[serial] = at_us + _WATCH_US
 
-    def is_news(self, frame: ReadingsFrame, *, in_rows: bool) -> bool:
-        """Whether a frame has to be written down; ``in_rows``: one of its readings was accepted."""
-        drift_us = None
-        if frame.meter_clock_us is not None:
-            drift_us = frame.meter_clock_us - frame.received_at_us
-        before = self._written.get(frame.serial)
-        until_us = self._watched.get(frame.serial)
-        if until_us is not None:
-            if frame.received_at_us >= until_us:
-                self._watched.pop(frame.serial, None)
-        elif before is not None:
-            relay, before_us, at_us = before
-            same_clock = drift_us is None or (
-                before_us is not None and abs(drift_us - before_us) <= _DRIFT_TOLERANCE_US
+    def news(self, frames: Sequence[ReadingsFrame], told: Sequence[bool]) -> list[int]:
+        """Which frames have to be written down; ``told``: a reading of the frame was accepted."""
+        written, watched, found = self._written, self._watched, []
+        for at, frame in enumerate(frames):
+            serial, relay, received_us = frame.serial, frame.relay, frame.received_at_us
+            clock_us = frame.meter_clock_us
+            drift_us = None if clock_us is None else clock_us - received_us
+            if told[at] and (before := written.get(serial)) is not None and serial not in watched:
+                was, drifted_us, at_us = before
+                if (
+                    (relay is None or relay == was)
+                    and (drift_us is None or _is_near(drift_us, drifted_us))
+                    and received_us - at_us < _SIGHT_EVERY_US
+                ):
+                    continue
+            if received_us >= watched.get(serial, received_us + 1):
+                watched.pop(serial, None)
+            was, drifted_us, _ = written.get(serial, (None, None, 0))
+            written[serial] = (
+                was if relay is None else relay,
+                drifted_us if drift_us is None else drift_us,
+                received_us,
             )
-            same_relay = frame.relay is None or frame.relay == relay
-            if (
-                in_rows
-                and same_clock
-                and same_relay
-                and frame.received_at_us - at_us < _SIGHT_EVERY_US
-            ):
-                return False
-        self._written[frame.serial] = frame.relay, drift_us, frame.received_at_us
-        return True
+            found.append(at)
+        return found
+
+
+def _is_near(drift_us: int, before_us: int | None) -> bool:
+    return before_us is not None and abs(drift_us - before_us) <= _DRIFT_TOLERANCE_US
 
 
 def record_sightings(sightings: Sequence[Sighting]) -> None:
