@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from adapters.tariffs.urdb_items import FOLDER, PATHS, expected
 from prewatt.cli import main
 from prewatt.core.tariff import load_tariff
+from prewatt.runtime.state import CHECKOUT
 
 HOUSEHOLD = FOLDER / "load-household.csv"
 FLAT: dict[str, Any] = {
@@ -52,6 +54,16 @@ def refusal(capsys: pytest.CaptureFixture[str], tariff: Path, load: Path, *more:
     assert output.err.endswith("\n")
     (line,) = output.err.splitlines()
     return line
+
+
+def test_the_page_shows_what_its_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (CHECKOUT / "docs" / "bill.md").read_text("utf-8")
+    command = re.search(r"^./run bill (--tariff \S+ --load \S+)$", page, re.MULTILINE)
+    shown = re.search(r"^```json\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert command is not None and shown is not None
+    _, tariff, _, load = command[1].split()
+    printed = bill(capsys, CHECKOUT / tariff, CHECKOUT / load)
+    assert json.loads(shown[1]) == printed | {"months": printed["months"][:1]}
 
 
 @pytest.mark.parametrize("path", PATHS[::5], ids=lambda path: path.stem)

@@ -154,13 +154,15 @@ def _wanted(
 ) -> int:
     """How much this household pays now, in micro-units; whole notes, or to the cent at the end.
 
-    Who is to end with little stops recharging a fortnight before, but for a small note in need.
+    Who is to end with little stops recharging a fortnight before, but for a small note in need; never
+    for more than is missing to that little, so that the last payment can meet it to the cent.
     """
     if unit.target_micro is not None and days_left <= 14:
         short = unit.target_micro - available
         if is_last:
             return -(-short // CENT) * CENT
-        return _NOTES[0] * MICRO if short > per_day else 0
+        note = _NOTES[0] * MICRO
+        return note if short > max(per_day, note) else 0
     patience_days = 3 + number * 5 % 4 if number % 9 else 2
     if available > patience_days * per_day and available > 2 * MICRO:
         return 0

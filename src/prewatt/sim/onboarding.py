@@ -53,6 +53,8 @@ _FAULTS = (
     ("PWN504", "outage", 1),
 )
 _SILENT_S = 3 * 3600
+#: In so many days anybody has used up what they opened with.
+_DAYS_TO_USE_UP = 30
 
 POLICY: dict[str, Any] = {
     "freshness_s": 1800,
@@ -83,7 +85,12 @@ def make_property(
     with transaction.atomic():
         report = import_property(
             actor=actor,
-            sheets=property_sheets(estate, opened_at=opened, opening_wh=opening),
+            sheets=property_sheets(
+                estate,
+                opened_at=opened,
+                opening_wh=opening,
+                opening_balances=_opening_balances(days),
+            ),
             now=opened,
         )
         set_policy(
@@ -109,6 +116,17 @@ def make_property(
         "history": _history(estate, opening),
         "meters": [_meter(unit, opening, opened, at_end) for unit in estate],
         "faults": [each for each in _FAULTS if each[0] in opening],
+    }
+
+
+def _opening_balances(days: int) -> dict[str, str]:
+    """What accounts open with that shall end with little, where the history is too short to use more up."""
+    if days >= _DAYS_TO_USE_UP:
+        return {}
+    cents = {serial: target // (MICRO // 100) for serial, target in _ENDINGS.items()}
+    return {
+        serial: f"{'-' if each < 0 else ''}{abs(each) // 100}.{abs(each) % 100:02d}"
+        for serial, each in cents.items()
     }
 
 

@@ -199,9 +199,17 @@ def _arcade_unit(number: int, index: int, firm: str, vacant: bool, language: str
 
 
 def property_sheets(
-    units: list[DemoUnit], *, opened_at: datetime, opening_wh: Mapping[str, int]
+    units: list[DemoUnit],
+    *,
+    opened_at: datetime,
+    opening_wh: Mapping[str, int],
+    opening_balances: Mapping[str, str],
 ) -> PropertySheets:
-    """The import tables of the property as it stood at ``opened_at``."""
+    """The import tables of the property as it stood at ``opened_at``.
+
+    ``opening_balances`` names amounts, as a table has them, for those serials that have another than
+    the usual one.
+    """
     # Imported here: each start needs this module's constants, and only the first one the tables.
     from prewatt.estate.sheets import PropertySheets
 
@@ -283,7 +291,9 @@ def property_sheets(
                     "building": "",
                     "unit": "",
                     "tariff": u.tariff,
-                    "opening_balance": f"{20 + number * 13 % 60}.00",
+                    "opening_balance": opening_balances.get(
+                        u.serial, f"{20 + number * 13 % 60}.00"
+                    ),
                     "emergency_credit": EMERGENCY_CREDIT,
                     "protection": u.protection,
                 }
