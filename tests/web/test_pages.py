@@ -50,6 +50,7 @@ PAGES = (
     "/units/{unit N-305}/move/out",
     "/units/{unit N-305}/move/change",
     "/units/{unit N-305}/move/in",
+    "/property/import",
     "/property/calendar",
     "/property/calendar?year=2027&day=2027-03-08",
     "/meters/held",

@@ -32,6 +32,7 @@ PERMISSIONS: dict[str, frozenset[Duty]] = {
     "estate.read": frozenset(Duty),
     "estate.write": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "estate.import": frozenset({Duty.SYSTEM}),
+    "estate.check_import": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "moves.tenant": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "mdm.read_manually": frozenset({Duty.OPERATOR, Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "mdm.release": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),

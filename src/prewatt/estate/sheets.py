@@ -137,6 +137,23 @@ def read_files(paths: Sequence[Path]) -> PropertySheets:
     return _from_csv(list(zip(names, _contents(paths), strict=True)))
 
 
+def read_uploads(files: Sequence[tuple[str, bytes]]) -> PropertySheets:
+    """Read uploaded files, each a name and its bytes: one zip or workbook alone, or CSV files named
+    after their tables. Raises ImportRefused.
+    """
+    if len(files) == 1 and not _is_csv(files[0][0]):
+        return read_upload(*files[0])
+    for name, _content in files:
+        if not _is_csv(name):
+            raise _refused(
+                "",
+                "file.not_csv",
+                f"{name!r} is not a CSV file.",
+                "Upload CSV files together, or one zip or XLSX workbook alone.",
+            )
+    return _from_csv(files)
+
+
 def read_upload(name: str, content: bytes) -> PropertySheets:
     """Read an uploaded ``.zip`` or ``.xlsx``; raises ImportRefused."""
     kind = PurePosixPath(name.lower()).suffix

@@ -96,6 +96,37 @@ def check_property(*, actor: Actor, sheets: PropertySheets, now: datetime) -> Im
     return report
 
 
+@dataclass(frozen=True, slots=True)
+class TablesSeen:
+    """What the tables of a property hold, when nothing in them is wrong."""
+
+    name: str
+    code: str
+    currency: str
+    counts: Mapping[str, int]
+    vacancy_accounts: int
+    opening_balance_micro: int
+
+
+def look_at_tables(*, actor: Actor, sheets: PropertySheets, now: datetime) -> TablesSeen:
+    """Check the tables as an import begins with, by somebody who may not import.
+
+    Writes nothing. Codes and serials that are taken at properties out of the actor's sight are
+    found by the import itself only. Raises ImportRefused, PermissionRefused.
+    """
+    require(actor, "estate.check_import")
+    with scope(actor):
+        plan = check_plan(sheets, importer=actor.code, now=now)
+    return TablesSeen(
+        plan.property.name,
+        plan.property.code,
+        plan.property.currency,
+        _counts(plan),
+        sum(each.kind == "vacancy" for each in plan.accounts),
+        sum(each.opening_balance_micro for each in plan.accounts),
+    )
+
+
 def _create_tariffs(actor: Actor, plan: EstatePlan, made: CreatedEstate, now: datetime) -> None:
     """A tariff without a date holds from the first account's opening on."""
     first = min((each.opened_at for each in plan.accounts), default=now)
@@ -173,19 +204,23 @@ def _open_meters(plan: EstatePlan, made: CreatedEstate, now: datetime) -> None:
     )
 
 
+def _counts(plan: EstatePlan) -> dict[str, int]:
+    return {
+        "tariffs": len(plan.tariffs),
+        "buildings": len(plan.buildings),
+        "units": len(plan.units),
+        "metering_points": len(plan.points),
+        "meters": len(plan.meters),
+        "customers": len(plan.customers),
+        "accounts": len(plan.accounts),
+        "tenancies": len(plan.tenancies),
+    }
+
+
 def _report(plan: EstatePlan, made: CreatedEstate) -> ImportReport:
     return ImportReport(
         property_id=made.property_id,
-        counts={
-            "tariffs": len(plan.tariffs),
-            "buildings": len(plan.buildings),
-            "units": len(plan.units),
-            "metering_points": len(plan.points),
-            "meters": len(plan.meters),
-            "customers": len(plan.customers),
-            "accounts": len(plan.accounts),
-            "tenancies": len(plan.tenancies),
-        },
+        counts=_counts(plan),
         vacancy_accounts=sum(each.kind == "vacancy" for each in plan.accounts),
         opening_balance_micro=sum(each.opening_balance_micro for each in plan.accounts),
         unpaid_serials=tuple(each.serial for each in plan.meters if not each.account),

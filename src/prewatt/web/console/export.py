@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -9,6 +10,7 @@ from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
 from prewatt.core.money import MICRO
+from prewatt.estate.sheets import RowError
 from prewatt.reports.calendar import CalendarPage
 from prewatt.reports.debts import DebtList, RefundList
 from prewatt.reports.estate import UnitList
@@ -103,6 +105,14 @@ def calendar(writer: Writer, page: CalendarPage) -> None:
                 counts,
             ]
         )
+
+
+def import_errors(writer: Writer, rows: Sequence[RowError]) -> None:
+    """Write what is wrong with the tables of an import, one place each, under a head row."""
+    writer.writerow([_("Table"), _("Row"), _("Column"), _("What is wrong"), _("What to do")])
+    for row in rows:
+        words = (row.column, row.problem, row.remedy)
+        writer.writerow([row.sheet, str(row.row), *(guarded(word) for word in words)])
 
 
 def held(writer: Writer, found: Listing[HeldRow]) -> None:

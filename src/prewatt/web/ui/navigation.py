@@ -66,6 +66,7 @@ SECTIONS: Final = (
         (
             Page("property", "/property", _("Overview")),
             Page("calendar", "/property/calendar", _("Calendar")),
+            Page("import", "/property/import", _("Check an import"), "estate.check_import"),
         ),
     ),
 )

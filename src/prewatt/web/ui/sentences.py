@@ -525,6 +525,17 @@ HELD_STATE: Final[Mapping[str, Text]] = {
     "discarded": _("Discarded"),
 }
 
+TABLE: Final[Mapping[str, Text]] = {
+    "tariffs": _("Tariffs"),
+    "buildings": _("Buildings"),
+    "units": _("Units"),
+    "metering_points": _("Metering points"),
+    "meters": _("Meters"),
+    "customers": _("Customers"),
+    "accounts": _("Accounts"),
+    "tenancies": _("Tenancies"),
+}
+
 DAY_MARK: Final[Mapping[str, Text]] = {
     "plain": _("a day like its weekday"),
     "holiday": _("public holiday"),

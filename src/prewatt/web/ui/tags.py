@@ -344,6 +344,12 @@ def balance_chart(context: Context, page: AccountPage) -> SafeString:
 
 
 @register.filter
+def money_in(micro: int, currency: str) -> str:
+    """An amount in a currency that is not the page's own."""
+    return fmt.money(micro, currency)
+
+
+@register.filter
 def month_name(day: date) -> str:
     """`November`."""
     return fmt.month_name(day, lang())
