@@ -233,6 +233,40 @@ def test_no_page_of_the_estate_has_an_accessibility_fault(
         page.goto(address)
         found = Axe().run(page, options=options)
         assert found.violations_count == 0, f"{address} {theme}\n{found.generate_report()}"
+
+
+def test_a_debt_is_agreed_on_by_keys_alone_and_its_pages_are_clean(
+    page: Any, fernmoor: Fernmoor
+) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    with psycopg.connect(fernmoor.dsn) as connection:
+        connection.execute(
+            "UPDATE account_state SET posted = available, accrued_energy = 0 WHERE account_id = %s",
+            [fernmoor.accounts["N-305"]],
+        )
+    account = fernmoor.accounts["N-305"]
+    page.goto(f"/accounts/{account}/debts/new")
+    page.focus("#f-amount")
+    page.keyboard.type("12.50")
+    page.keyboard.press("Tab")
+    page.keyboard.type("Key replaced")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=Debt D-…, €12.50")
+    page.focus("button[value=confirm]")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=Orla Fenwick owes €12.50 of D-1")
+    debt = page.url.partition("?")[0]
+    options = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
+    for address in (
+        debt, "/debts", "/refunds", "/lets", "/lets/new", "/recharges/400/take-back",
+        f"/accounts/{account}/terms", f"/accounts/{account}/correct-tariff",
+        f"/accounts/{account}/debts/new", "/tariffs/announced", "/tariffs/rules",
+        "/tariffs/new?start=blank",
+    ):  # fmt: skip
+        page.goto(address)
+        found = Axe().run(page, options=options)
+        assert found.violations_count == 0, f"{address}\n{found.generate_report()}"
         for width in (390, 1280):
             page.set_viewport_size({"width": width, "height": 900})
             assert page.evaluate("document.documentElement.scrollWidth") <= width, (address, width)
@@ -279,3 +313,26 @@ def test_a_tenant_is_changed_with_the_keyboard_alone(page: Any, fernmoor: Fernmo
     page.goto(f"/accounts/{account}")
     page.wait_for_selector("text=Closed on")
     assert page.locator(f'a[href="/accounts/{account}/recharge"]').count() == 0
+
+
+def test_adding_a_time_to_a_plan_adds_one_row_and_keeps_its_buttons(page: Any) -> None:
+    page.goto("/tariffs/new?start=blank")
+    page.click("text=Add a band")
+    add = page.locator("#f-schedule button", has_text="Add a time")
+    add.wait_for()
+    for times in (1, 2):
+        add.click()
+        page.wait_for_function(
+            "n => document.querySelectorAll('#f-schedule .periods input.input').length === n",
+            arg=times,
+        )
+    # The button under the focus is not taken for that of the new row.
+    assert add.count() == 1
+    assert page.locator("#f-schedule .icon-btn").all_inner_texts() == ["×", "×"]
+
+
+def test_a_plan_that_nobody_wrote_yet_blames_no_field(page: Any) -> None:
+    page.goto("/tariffs/new?start=blank")
+    assert page.locator("[aria-invalid=true]").count() == 0
+    page.fill("#f-bands-0-prices-0", "dear")
+    page.wait_for_selector("#f-bands-0-prices-0[aria-invalid=true]")

@@ -20,7 +20,7 @@ from prewatt.reports.tariff_examples import examples
 from prewatt.web.console.plan_document import state_of
 from prewatt.web.console.plan_fields import check, energy_alone
 from prewatt.web.console.plan_rows import act
-from prewatt.web.console.plan_state import State, blank, pairs, posted, step_count
+from prewatt.web.console.plan_state import State, blank, completed, pairs, posted, step_count
 from prewatt.web.ui import refusals
 from web.forms import named
 
@@ -240,3 +240,26 @@ def test_prices_can_be_drawn_while_another_part_is_being_written() -> None:
     assert checked.tariff is None
     partly = energy_alone(checked.document)
     assert partly is not None and len(partly.bands) == 4
+
+
+def test_a_band_without_hours_is_said_at_the_hours_and_by_its_name() -> None:
+    state = blank("EUR")
+    state["name"] = "Two bands"
+    state["bands"] = [
+        {"name": "", "label": label, "prices": ["0.2"], "limits": ""} for label in ("Night", "Day")
+    ]
+    refusal = check(completed(state), "EUR").refusal
+    assert refusal is not None and refusal.path == "schedule"
+    assert "“Day” holds at no hour yet" in refusals.sentence(refusal.reason)
+
+
+def test_a_plan_of_one_price_needs_no_short_name() -> None:
+    state = blank("EUR") | {"name": "One price"}
+    state["bands"][0]["prices"] = ["0.2"]
+    tariff = check(state, "EUR").tariff
+    assert tariff is not None and [band.name for band in tariff.bands] == ["energy"]
+
+
+def test_an_empty_field_hides_no_other_reason() -> None:
+    assert refusals.sentence("must be a decimal in quotes", "") == "Still to be filled in."
+    assert refusals.sentence("is there twice", "") == "This name is used twice. Each needs its own."

@@ -101,12 +101,13 @@ def _legs(account_id: int, event_id: int, kind: EntryKind, day: date, place: Pla
 
 
 #: The segments of a posting's range on a local day. Those inside an interval of which the range takes
-#: back a part that was posted before are corrections, as posting itself has it.
+#: back a part that was posted before are corrections, as posting itself has it. They are found once, not
+#: anew for each row: a correction of weeks has thousands.
 _SEGMENTS = """
 WITH range AS (
     SELECT interval_no_from AS from_no, interval_no_to AS to_no FROM posting
     WHERE account_id = %(account)s AND event_id = %(event)s
-), superseded AS (
+), superseded AS MATERIALIZED (
     SELECT o.meter_id, o.register_code, o.start_at, max(o.to_at) AS end_at
     FROM range r
     JOIN interval t ON t.account_id = %(account)s AND t.interval_no > r.from_no

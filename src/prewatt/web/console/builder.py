@@ -192,7 +192,8 @@ def _saved(request: HttpRequest, work: _Work, *, code: str) -> HttpResponse | No
     _check(work)
     if not code or len(code) > CODE_MAX or "/" in code or code in _TAKEN:
         work.problems["code"] = _(
-            "A code has 1 to 24 letters and digits, without a slash, and is not “new” or “drafts”."
+            "A code has 1 to 24 letters and digits, without a slash. “new”, “drafts”, “announced” and "
+            "“rules” are taken."
         )
     if len(work.reason) > REASON_MAX:
         work.problems["reason"] = _("At most 400 characters.")
@@ -244,6 +245,8 @@ def _show(
         "whole": tariff is not None,
         "draft": draft,
         "address": request.path,
+        # Nobody has written anything yet: what is missing is said, and no field is blamed.
+        "fresh": request.method == "GET" and draft is None,
         "saved": request.method == "GET" and "saved" in request.GET,
         **_rows_context(work.state),
         **_against(draft, tariff),

@@ -51,9 +51,22 @@ def check_document(
         if tariff.currency != currency:
             raise TariffRefused("currency", f"must be {currency}, the currency of this property")
     except TariffRefused as refused:
+        if state is not None and refused.reason == _UNUSED:
+            return Checked(written, None, _without_hours(refused, state))
         path = field_of(refused.place, state) if state is not None else ""
         return Checked(written, None, Refusal(path, refused.place, refused.reason))
     return Checked(written, tariff, None)
+
+
+_UNUSED: Final = "is used by no period"
+
+
+def _without_hours(refused: TariffRefused, state: State) -> Refusal:
+    """A band that holds at no hour: what is missing are its hours, not its name."""
+    names = band_words(state)
+    at = _position(names, refused.place.rpartition(".")[2])
+    label = state["bands"][at]["label"].strip() or names[at]
+    return Refusal("schedule", refused.place, f"{label} {_UNUSED}")
 
 
 def energy_alone(document: Mapping[str, object]) -> Tariff | None:

@@ -87,7 +87,7 @@ TEXTS: Final[Mapping[str, str]] = {
 def blank(currency: str) -> State:
     """The form of a plan with one price, which is still to be said."""
     state = completed({"currency": currency})
-    state["bands"] = [{"name": "energy", "label": "", "prices": [""], "limits": ""}]
+    state["bands"] = [{"name": "", "label": "", "prices": [""], "limits": ""}]
     return completed(state)
 
 
@@ -130,8 +130,9 @@ def pairs(state: State) -> list[tuple[str, int, int]]:
 
 def band_words(state: State) -> list[str]:
     """The bands' short names: as written, else made from their labels."""
+    alone = len(state["bands"]) == 1
     return [
-        band["name"].strip() or slug(band["label"], f"band-{at + 1}")
+        band["name"].strip() or slug(band["label"], "energy" if alone else f"band-{at + 1}")
         for at, band in enumerate(state["bands"])
     ]
 

@@ -157,16 +157,11 @@ def fault(context: Context, path: str) -> SafeString:
     said_here = _fault_text(context, path)
     if said_here:
         return format_html('<p class="error" id="{}-why">{}</p>', field_id(path), said_here)
-    if refusal is None or refusal.path != path:
+    if refusal is None or refusal.path != path or context.get("fresh"):
         return SafeString("")
     value = _found(context, path)
     said = refusals.sentence(refusal.reason, value if isinstance(value, str) else None)
-    return format_html(
-        '<p class="error" id="{}-why">{} <span class="mono place">{}</span></p>',
-        field_id(path),
-        said,
-        refusal.place,
-    )
+    return format_html('<p class="error" id="{}-why">{}</p>', field_id(path), said)
 
 
 @register.filter
@@ -242,7 +237,8 @@ def _value(context: Context, path: str) -> str:
 def _described(context: Context, path: str, label: str, hint: bool) -> SafeString:
     """The attributes that tie a control to its name, hint and refusal."""
     refusal = context.get("refusal")
-    wrong = (refusal is not None and refusal.path == path) or bool(_fault_text(context, path))
+    wrong = refusal is not None and refusal.path == path and not context.get("fresh")
+    wrong = wrong or bool(_fault_text(context, path))
     name = field_id(path)
     tied = " ".join([*([f"{name}-hint"] if hint else ()), *([f"{name}-why"] if wrong else ())])
     return format_html(

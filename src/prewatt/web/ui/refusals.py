@@ -76,6 +76,10 @@ _REASONS: Final[tuple[tuple[str, str | Promise], ...]] = (
     (r".* have no schedule", _("A season or kind of day has no hours.")),
     (r".* already have a schedule", _("A season or kind of day has its hours twice.")),
     (r"is used by no period", _("This band holds at no hour. Give it hours, or take it out.")),
+    (
+        r"(?P<what>.+) is used by no period",
+        _("“%(what)s” holds at no hour yet. Say when it holds, or take it out."),
+    ),
     (r"(?P<what>.*) is not a band of this tariff", _("There is no band %(what)s here.")),
     (r"(?P<what>.*) is not defined", _("There is no %(what)s here.")),
     (
@@ -245,7 +249,10 @@ def known(reason: str) -> str | None:
 
 
 def sentence(reason: str, value: str | None = None) -> str:
-    """A reason in words; a field in which nothing stands yet is only asked for."""
-    if value is not None and not value.strip():
+    """A reason in words; a field that must have something in it, and has nothing yet, is only asked for.
+
+    Other reasons are said of an empty field too: what is wrong may be a name that was made for it.
+    """
+    if value is not None and not value.strip() and reason.startswith("must "):
         return gettext("Still to be filled in.")
     return known(reason) or f"{reason[:1].upper()}{reason[1:]}."
