@@ -292,8 +292,21 @@ def test_meters_of_two_properties_do_not_mix() -> None:
     ]
 
 
+def test_the_meter_of_a_feeder_is_kept_whole_and_charged_to_nobody() -> None:
+    here = place()
+    heard = take(frame(here, "M-F", (ACTIVE_IMPORT, at(1), 9_400), (ACTIVE_EXPORT, at(1), 1)))
+    assert len(heard.acked) == 1 and len(heard.marks) == 2
+    assert rows(
+        "SELECT register_code, account_id, value_wh FROM register_reading WHERE meter_id = %s ORDER BY 1",
+        here.meters["M-F"],
+    ) == [(ACTIVE_IMPORT, 0, 9_400), (ACTIVE_EXPORT, 0, 1)]  # fmt: skip
+    assert rows("SELECT 1 FROM interval WHERE meter_id = %s", here.meters["M-F"]) == []
+    assert rows("SELECT 1 FROM rejected_frame") == []
+
+
 def test_a_meter_nobody_pays_by_is_refused_as_before_and_named_to_a_direct_caller() -> None:
     here = place()
+    rows("DELETE FROM installation WHERE meter_id = %s", here.meters["M-F"])
     heard = take(frame(here, "M-F", (ACTIVE_EXPORT, at(1), 1)))
     assert len(heard.acked) == 1 and heard.marks == []
     assert rows("SELECT reason, count FROM rejected_frame") == [(ingest.UNPLACED, 1)]

@@ -27,6 +27,7 @@ from django.db import connection
 
 from prewatt.access.scope import Actor, require, scope, system_actor
 from prewatt.billing.days import LIVES, DayPlan, dated_rows
+from prewatt.billing.losses import Supplied, supplied
 from prewatt.billing.models import TariffTrial
 from prewatt.billing.posting import REBATE
 from prewatt.billing.queries import Terms, announced, terms_at, terms_of
@@ -94,6 +95,12 @@ def try_tariff(
     require(actor, "billing.draft", property_id=property_id)
     began = time.monotonic()
     place, resale = _place(actor, property_id, days, now)
+    with scope(actor):
+        inflow = supplied(
+            property_id=property_id,
+            from_at=utc_datetime(place.from_us),
+            until_at=utc_datetime(place.until_us),
+        )
     parts, done = [], 0
     for chunk, usage in _read_ahead(actor, place, draft, resale):
         with scope(actor):
@@ -117,7 +124,7 @@ def try_tariff(
         account_ids=place.account_ids,
         energy_wh=energy_wh,
         trial=compare(joined),
-        findings=_judged(resale, draft, energy_wh, charged_net, direct_net),
+        findings=_judged(resale, draft, energy_wh, charged_net, direct_net, inflow),
         seconds=time.monotonic() - began,
         left_out=left_out(draft, place.first_day, days),
     )
@@ -637,7 +644,12 @@ def _sheet(place: _Place, plan: Tariff, exempt: frozenset[str], taxed: bool) -> 
 
 
 def _judged(
-    resale: Resale | None, draft: Tariff, energy_wh: Int64, charged: Int64, direct: Int64
+    resale: Resale | None,
+    draft: Tariff,
+    energy_wh: Int64,
+    charged: Int64,
+    direct: Int64,
+    inflow: Supplied,
 ) -> tuple[Finding, ...]:
     """What the price rules of the place say to the trial; nothing where it has none."""
     if resale is None:
@@ -649,7 +661,9 @@ def _judged(
         known[Reference.PURCHASE] = cost // _NANO_WH_PER_MICRO
     if resale.direct is not None:
         known[Reference.DIRECT] = direct
-    return judge(resale.pack, draft, Facts(energy_wh, charged, known))
+    return judge(resale.pack, draft, Facts(
+        energy_wh, charged, known, supplied_wh=inflow.energy_wh, supply_unknown=inflow.why,
+    ))  # fmt: skip
 
 
 #: Wh × nano-units per kWh in a micro-unit.
@@ -663,6 +677,7 @@ def _finding_document(finding: Finding, account_ids: Sequence[int]) -> dict[str,
         "severity": finding.rule.severity.value,
         "outcome": finding.outcome.value,
         "measured_ppm": finding.measured_ppm,
+        "why": finding.why,
         "account_ids": [account_ids[each] for each in finding.accounts],
     }
 

@@ -85,13 +85,15 @@ class Facts:
     """A tariff tried on real loads. Columns of one length, an entry per account.
 
     `reference_micro` holds, for each reference that is known, what the same energy costs there.
-    `supplied_wh` is what the property's supply meters counted, None without such a meter.
+    `supplied_wh` is what the property's supply meters counted, None where that is not known, and
+    `supply_unknown` says why in a stable word.
     """
 
     energy_wh: Int64
     charged_micro: Int64
     reference_micro: Mapping[Reference, Int64]
     supplied_wh: int | None = None
+    supply_unknown: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +101,15 @@ class Finding:
     """A rule that is broken or could not be checked.
 
     For a cap, `accounts` are the positions of the accounts above it and `measured_ppm` is the
-    worst ratio; for losses `measured_ppm` is the share that was lost.
+    worst ratio; for losses `measured_ppm` is the share that was lost. `why` says, where it is known, why a rule could
+    not be checked.
     """
 
     rule: Rule
     outcome: Outcome
     measured_ppm: int | None = None
     accounts: tuple[int, ...] = ()
+    why: str = ""
 
     @property
     def refuses(self) -> bool:
@@ -180,7 +184,7 @@ def _judge_cap(rule: Rule, facts: Facts) -> Finding | None:
 
 def _judge_losses(rule: Rule, facts: Facts) -> Finding | None:
     if not facts.supplied_wh:
-        return Finding(rule, Outcome.UNKNOWN)
+        return Finding(rule, Outcome.UNKNOWN, why=facts.supply_unknown)
     lost = facts.supplied_wh - int(facts.energy_wh.sum())
     if lost * PPM <= facts.supplied_wh * rule.at_most_ppm:
         return None

@@ -179,6 +179,15 @@ class IngestLoop:
         known = [at for at, is_placed in enumerate(placed) if is_placed]
         if known:
             self._apply_placed([frames[at] for at in known], [_sure(devices[at]) for at in known])
+        lost = [each for each, is_placed in zip(devices, placed, strict=True) if not is_placed]
+        feeders = self._directory.unpaid([each.meter_id for each in lost if each is not None])
+        kept = [at for at, each in enumerate(devices) if each and each.meter_id in feeders]
+        kept = [at for at in kept if not placed[at]]
+        if kept:
+            self._apply_placed(
+                [frames[at] for at in kept], [_sure(devices[at]) for at in kept], are_paid=False
+            )
+            placed = [is_placed or at in set(kept) for at, is_placed in enumerate(placed)]
         strangers = [frame for frame, each in zip(frames, devices, strict=True) if each is None]
         if strangers:
             self._refuse(strangers, UNKNOWN_METER)
@@ -187,11 +196,13 @@ class IngestLoop:
             record_sightings([_sighting(frames[at], _sure(devices[at])) for at in homeless])
             self._refuse([frames[at] for at in homeless], UNPLACED)
 
-    def _apply_placed(self, frames: Sequence[ReadingsFrame], devices: Sequence[Device]) -> None:
-        """Store and acknowledge frames of meters that somebody pays by."""
+    def _apply_placed(
+        self, frames: Sequence[ReadingsFrame], devices: Sequence[Device], *, are_paid: bool = True
+    ) -> None:
+        """Store and acknowledge frames of meters that somebody pays by, or that only measure."""
         now, size = self._clock(), [frame.read_at_us.size for frame in frames]
         batch = _batch(frames, devices)
-        is_rated = batch.register_code == ACTIVE_IMPORT
+        is_rated = (batch.register_code == ACTIVE_IMPORT) & are_paid
         rated = batch if is_rated.all() else batch.take(is_rated)
         with transaction.atomic():
             # First what needs no account, so that accounts are locked no longer for it.

@@ -107,6 +107,22 @@ class Directory:
                 self._placed.update(int(row[0]) for row in cursor.fetchall())
         return [each in self._placed for each in meter_ids]
 
+    def unpaid(self, meter_ids: Sequence[int]) -> frozenset[int]:
+        """Those of the meters that measure a feeder, or a part of what somebody pays for above.
+
+        Nobody is charged by them. Asked anew each time: they are few, and one may be moved to a unit.
+        """
+        if not meter_ids:
+            return frozenset()
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """SELECT DISTINCT i.meter_id FROM installation i
+                   JOIN metering_point p ON p.id = i.metering_point_id
+                   WHERE i.meter_id = ANY(%s) AND p.role IN ('feeder', 'sub')""",
+                [list(meter_ids)],
+            )
+            return frozenset(int(row[0]) for row in cursor.fetchall())
+
     def resolve(self, serials: Iterable[str]) -> dict[str, Device]:
         """Return the devices of those `serials` that exist."""
         wanted = set(serials)

@@ -25,8 +25,12 @@ from prewatt.core.vee import OPEN_ENDED_US, VERDICT_NAMES, VeeLimits, Verdict
 LIMITS: Final = VeeLimits()
 
 
+NOBODY: Final = 0
+"""The account of readings of feeders and sub-meters, by which nobody is charged."""
+
+
 class NoPayer(ValueError):
-    """A reading of a meter that no account has ever paid by."""
+    """A reading of a meter that no account has ever paid by, and that measures no feeder."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,8 +86,15 @@ def _payers(meter_ids: list[int]) -> _Payers:
                       (extract(epoch FROM lower(period)) * 1000000)::bigint,
                       coalesce((extract(epoch FROM upper(period)) * 1000000)::bigint, %s)
                FROM meter_assignment WHERE meter_id = ANY(%s)
-               ORDER BY meter_id, lower(period)""",
-            [OPEN_ENDED_US, meter_ids],
+               UNION ALL
+               SELECT i.meter_id, %s, i.property_id,
+                      (extract(epoch FROM lower(i.period)) * 1000000)::bigint,
+                      coalesce((extract(epoch FROM upper(i.period)) * 1000000)::bigint, %s)
+               FROM installation i JOIN metering_point p ON p.id = i.metering_point_id
+               WHERE i.meter_id = ANY(%s) AND p.role IN ('feeder', 'sub')
+                 AND NOT EXISTS (SELECT FROM meter_assignment a WHERE a.meter_id = i.meter_id)
+               ORDER BY 1, 4""",
+            [OPEN_ENDED_US, meter_ids, NOBODY, OPEN_ENDED_US, meter_ids],
         )
         rows = cursor.fetchall()
     return _Payers(*np.array(rows, dtype=np.int64).reshape(len(rows), 5).T)

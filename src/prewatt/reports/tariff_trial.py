@@ -83,7 +83,8 @@ class TrialAccount:
 class RuleLine:
     """A price rule of the place and how the draft stands to it; ``outcome`` None: it holds.
 
-    ``measured_ppm`` is the worst ratio, ``units`` are some of those above a cap.
+    ``measured_ppm`` is the worst ratio, ``units`` are some of those above a cap, ``why`` says why it
+    could not be checked.
     """
 
     code: str
@@ -94,6 +95,7 @@ class RuleLine:
     measured_ppm: int | None = None
     accounts: int = 0
     units: tuple[str, ...] = ()
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -246,6 +246,7 @@ def _rule(
         text=rule.text,
         severity=rule.severity,
         outcome=Outcome(finding["outcome"]),
+        why=str(finding.get("why", "")),
         at_most_ppm=rule.at_most_ppm,
         # The worst ratio may be that of an account outside the group.
         measured_ppm=finding["measured_ppm"] if len(above) == len(whole) else None,

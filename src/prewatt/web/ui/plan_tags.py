@@ -220,7 +220,11 @@ def rule_state(context: Context, rule: RuleLine) -> str:
     if rule.outcome is None:
         return str(sentences.RULE_STATE["holds"])
     if rule.outcome is Outcome.UNKNOWN:
-        return str(sentences.RULE_STATE["unknown"])
+        return fmt.listed(
+            [sentences.said(sentences.RULE_STATE, "unknown")]
+            + ([sentences.said(sentences.RULE_WHY, rule.why)] if rule.why else []),
+            lang(),
+        )
     said = str(sentences.RULE_STATE[f"broken_{rule.severity.value}"])
     if rule.measured_ppm is None:
         return said

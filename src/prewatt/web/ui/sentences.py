@@ -396,6 +396,12 @@ RULE_STATE: Final[Mapping[str, Text]] = {
     "unknown": _("Could not be checked"),
 }
 
+#: Why a price rule could not be checked.
+RULE_WHY: Final[Mapping[str, Text]] = {
+    "no_supply_meter": _("the property has no meter at its feeder"),
+    "supply_meter_not_read": _("the meter at the feeder was not read around both ends"),
+}
+
 #: Parts of a plan that a trial does not look at.
 LEFT_OUT: Final[Mapping[str, Text]] = {
     "minimum": _("the minimum bill"),
