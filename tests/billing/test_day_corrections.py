@@ -11,11 +11,22 @@ import pytest
 from django.db import connection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.billing.days_world import CLERK, charged, legs, local, night, place, plan, states, total
+from tests.billing.days_world import (
+    BERLIN,
+    CLERK,
+    charged,
+    legs,
+    local,
+    night,
+    place,
+    plan,
+    states,
+    total,
+)
 from tests.billing.test_daily import documents
 from tests.core.day_model import DayModel
 from tests.invariants.places import one, send
-from tests.moves.world import World
+from tests.moves.world import World, rows
 
 from prewatt.access.scope import system_actor
 from prewatt.billing.operations import create_tariff_version
@@ -135,16 +146,121 @@ def test_demand_and_bounds_of_a_wrong_tariff_are_settled_again() -> None:
     books_hold(here)
 
 
-def test_days_of_closed_books_stay_as_they_were() -> None:
+def close(here: World, day: date) -> None:
+    close_period(
+        actor=system_actor("close"), property_id=here.property_id, open_from=day,
+        now=local("2026-11-10T12:00"),
+    )  # fmt: skip
+
+
+def told_by_auditor(account: int) -> dict[date, dict[tuple[str, str], int]]:
+    """What each day was charged, from the ledger alone: by the day that a transfer's reason says, or
+    by its service days.
+    """
+    found: dict[date, dict[tuple[str, str], int]] = {}
+    for component, code, micro, reason, service in rows(
+        """SELECT component, code, -amount, reason, service_from FROM transfer
+           WHERE account_id = %s AND reason LIKE 'daily.%%' ORDER BY seq""",
+        account,
+    ):
+        _, _, said = reason.partition("@")
+        day = date.fromisoformat(said) if said else service.astimezone(BERLIN).date()
+        own = found.setdefault(day, {})
+        key = Component(component).name, code
+        own[key] = own.get(key, 0) + micro
+    return found
+
+
+def in_closed_books(account: int, opened: str, after_seq: int) -> int:
+    """Transfers booked since that serve an instant before the books open."""
+    return int(
+        one(
+            "SELECT count(*) FROM transfer WHERE account_id = %s AND seq > %s AND service_from < %s",
+            account, after_seq, local(f"{opened}T00:00"),
+        )
+    )  # fmt: skip
+
+
+def last_seq(account: int) -> int:
+    return int(one("SELECT transfer_seq FROM account_state WHERE account_id = %s", account))
+
+
+def test_days_of_closed_books_are_corrected_in_the_open_ones_by_name() -> None:
+    here = place(plan(standing={"per_day": "1"}, taxes=VAT))
+    account = here.accounts["1001"]
+    night("2026-11-10")
+    close(here, date(2026, 11, 6))
+    before = last_seq(account)
+    right_tariff(here, plan(standing={"per_day": "2"}, fees=[{"code": "care", "per_day": "0.2"}],
+                            taxes=VAT), "2026-11-01")  # fmt: skip
+    for day in range(1, 11):
+        assert told_by_auditor(account)[date(2026, 11, day)] == {
+            ("STANDING", "standing"): 2_000_000,
+            ("FEE", "care"): 200_000,
+            ("TAX", "vat"): 418_000,
+        }
+    assert in_closed_books(account, "2026-11-06", before) == 0
+    named = rows(
+        """SELECT t.reason, t.amount, t.service_from, c.service_from FROM transfer t
+           JOIN transfer c ON c.account_id = t.account_id AND c.seq = t.corrects_seq
+               AND c.event_id = t.corrects_event_id
+           WHERE t.account_id = %s AND t.seq > %s AND t.reason LIKE '%%@%%' ORDER BY t.seq""",
+        account, before,
+    )  # fmt: skip
+    # Standing charge, fee and tax of five days, each a difference that names a transfer of its day.
+    assert len(named) == 15
+    assert {amount for _, amount, _, _ in named} == {-1_000_000, -200_000, -228_000}
+    for reason, _, served, corrected in named:
+        assert served == local("2026-11-06T00:00")
+        assert reason.partition("@")[2] == corrected.astimezone(BERLIN).date().isoformat()
+    books_hold(here)
+
+
+def test_a_closed_day_is_corrected_again_from_where_it_was_left() -> None:
+    """Another mistake of the same days, and a closing between the two: nothing is counted twice."""
     here = place(plan(standing={"per_day": "1"}))
     account = here.accounts["1001"]
     night("2026-11-10")
-    close_period(
-        actor=system_actor("close"), property_id=here.property_id, open_from=date(2026, 11, 6),
-        now=local("2026-11-10T12:00"),
-    )  # fmt: skip
+    close(here, date(2026, 11, 4))
     right_tariff(here, plan(standing={"per_day": "2"}), "2026-11-01")
-    assert total(account) == 5 * 1_000_000 + 5 * 2_000_000
+    close(here, date(2026, 11, 8))
+    before = last_seq(account)
+    for number, per_day in enumerate(("3", "0.25", "0.25", "1")):
+        create_tariff_version(
+            actor=CLERK, property_id=here.property_id, code=f"p{number}", name="Again",
+            document=plan(standing={"per_day": per_day}), valid_from=local("2026-01-01T00:00"),
+            approved_by="user:2", now=local("2026-11-17T12:00"),
+        )  # fmt: skip
+        correct_tariff(
+            actor=system_actor("billing"), property_id=here.property_id, account_ids=[account],
+            tariff_code=f"p{number}", from_at=local("2026-11-01T00:00"),
+            reason="again", approved_by="user:2", now=local("2027-02-01T12:00"),
+        )  # fmt: skip
+        micro = int(Fraction(per_day) * 1_000_000)
+        told = told_by_auditor(account)
+        assert {day: sum(own.values()) for day, own in told.items()} == dict.fromkeys(
+            (date(2026, 11, day) for day in range(1, 11)), micro
+        )
+        assert total(account) == 10 * micro
+    assert in_closed_books(account, "2026-11-08", before) == 0
+    after = states([account])
+    rate_anew(now=local("2027-02-01T13:00"))
+    assert states([account]) == after
+    books_hold(here)
+
+
+def test_a_day_that_is_charged_late_into_open_books_says_which_it_is() -> None:
+    here = place(plan(standing={"per_day": "1"}))
+    account = here.accounts["1001"]
+    night("2026-11-03")
+    close(here, date(2026, 11, 6))
+    # The worker stood still; the 4th and 5th come after their books were closed.
+    night("2026-11-08")
+    right_tariff(here, plan(standing={"per_day": "2"}), "2026-11-05")
+    told = told_by_auditor(account)
+    assert {day.day: sum(own.values()) // 1_000_000 for day, own in told.items()} == {
+        1: 1, 2: 1, 3: 1, 4: 1, 5: 2, 6: 2, 7: 2, 8: 2,
+    }  # fmt: skip
     books_hold(here)
 
 

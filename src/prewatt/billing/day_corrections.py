@@ -1,9 +1,11 @@
 """Days that were posted and turn out otherwise: the wrong payer, the wrong tariff, an exemption.
 
 A day whose transfers are not what it owes now is taken back, each transfer named by the one that
-takes it back, and charged anew. Days of closed books stay as they are. Demand is measured and billed
-again for every month since, bounds are settled again, and the difference names the last transfer of
-the same charge and month.
+takes it back, and charged anew. A day of closed books is never touched: what it differs by is booked on
+the first open instant, one transfer for each charge, which names the transfer of that day and says the
+day in its reason (``docs/decisions/0012-closed-days-are-corrected-in-open-books.md``). Demand is measured
+and billed again for every month since, bounds are settled again, and the difference names the last
+transfer of the same charge and month.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from django.db import connection
 
 from prewatt.billing.bounds import rebuilt_bound_lines
 from prewatt.billing.day_charges import SOURCE, dated_charges, store_carries
-from prewatt.billing.day_legs import Line, legs_of, with_tax
+from prewatt.billing.day_legs import Line, closed_day, legs_of, with_tax
 from prewatt.billing.days import (
     DatedRows,
     DayAccount,
@@ -75,7 +77,7 @@ def correct_days(
 def _span(account: DayAccount, since_us: int) -> Span:
     """All finished days since an instant, none of them new."""
     end = account.daily_through
-    first = max(account.plan.day_at(max(since_us, account.books_us)), account.opening_day)
+    first = max(account.plan.day_at(since_us), account.opening_day)
     return Span(end, end, frozenset(range(first, end)))
 
 
@@ -86,8 +88,7 @@ def put_right(accounts: Sequence[DayAccount], since_us: Mapping[int, int]) -> di
     """
     legs: dict[int, list[Leg]] = {}
     for account in accounts:
-        begin_us = max(since_us[account.account_id], account.books_us)
-        first = max(account.plan.day_at(begin_us), account.opening_day)
+        first = max(account.plan.day_at(since_us[account.account_id]), account.opening_day)
         end = account.daily_through + 1
         if first < end:
             own = _put_right(account, first, end)
@@ -110,8 +111,46 @@ def _put_right(account: DayAccount, first: int, end: int) -> list[Leg]:
     again = [(account, day, day + 1) for day in wrong if day in owed]
     lines = dated_charges(rows, again, SOURCE) if again else []
     by_id = {account.account_id: account}
-    charged = legs_of(with_tax(lines, by_id), by_id).get(account.account_id, [])
-    return [*(leg for day in wrong for leg in posted.get(day, ())), *charged]
+    taxed = with_tax(lines, by_id)
+    shut = {day for day in wrong if int(account.plan.starts_us(day, day + 1)[0]) < account.books_us}
+    open_lines = [each for each in taxed if each[0].day not in shut]
+    legs = [leg for day in wrong if day not in shut for leg in posted.get(day, ())]
+    legs += legs_of(open_lines, by_id).get(account.account_id, [])
+    for day in sorted(shut):
+        own = legs_of([each for each in taxed if each[0].day == day], by_id)
+        legs += _difference(posted.get(day, ()), own.get(account.account_id, ()))
+    return legs
+
+
+def _difference(posted: Sequence[Leg], charged: Sequence[Leg]) -> list[Leg]:
+    """What a closed day differs by, one leg for each charge, as a correction of the transfer of that
+    day that is most like it.
+
+    ``posted`` would take back what stands, ``charged`` would charge anew; neither is booked.
+    """
+    legs = []
+    for key in dict.fromkeys(_charge_of(leg) for leg in (*posted, *charged)):
+        alike = [leg for leg in (*charged, *posted) if _charge_of(leg) == key]
+        amount = sum(leg.amount for leg in alike)
+        if not amount:
+            continue
+        named = next((leg for leg in posted if _charge_of(leg) == key), None)
+        named = named or next(iter(posted), None)
+        corrects = (named.corrects_event_id, named.corrects_seq) if named else (None, None)
+        legs.append(
+            replace(
+                alike[0],
+                kind=TransferKind.CORRECTION if named else TransferKind.DAILY,
+                amount=amount,
+                corrects_event_id=corrects[0],
+                corrects_seq=corrects[1],
+            )
+        )
+    return legs
+
+
+def _charge_of(leg: Leg) -> tuple[int, str, int]:
+    return leg.component, leg.code, leg.tax_rate_ppm
 
 
 def _is_right(rows: DatedRows, day: int, posted: Sequence[Leg], *, owed: bool) -> bool:
@@ -147,7 +186,7 @@ def _posted_days(account: DayAccount, first: int, end: int) -> dict[int, list[Le
             _POSTED_DAYS,
             [
                 account.account_id,
-                int(TransferKind.DAILY),
+                [int(TransferKind.DAILY), int(TransferKind.CORRECTION)],
                 list(SOURCE.values()),
                 utc_datetime(int(starts[0])),
             ],
@@ -155,7 +194,9 @@ def _posted_days(account: DayAccount, first: int, end: int) -> dict[int, list[Le
         rows = cursor.fetchall()
     found: defaultdict[int, list[Leg]] = defaultdict(list)
     for row in rows:
-        day = account.plan.day_at(instant_us(row[6]) - 1)
+        day = closed_day(row[9])
+        if day is None:
+            day = account.plan.day_at(instant_us(row[6]) - 1)
         if first <= day < end:
             found[day].append(_taking_back(account.account_id, row))
     return dict(found)
@@ -179,14 +220,17 @@ def _taking_back(account_id: int, row: tuple[Any, ...]) -> Leg:
     )
 
 
-#: A day's transfers end with it, which tells the day; those of closed books end where the books open.
+#: A day's transfers end with it, which tells the day; those of a day whose books were closed say it in
+#: their reason, and what corrects such a day leaves what it names standing.
 _POSTED_DAYS = """
 SELECT t.event_id, t.seq, t.component, t.counter_account, t.amount, t.service_from, t.service_to,
        t.code, t.tax_rate_ppm, t.reason
 FROM transfer t
-WHERE t.account_id = %s AND t.kind = %s AND t.reason = ANY(%s) AND t.service_to > %s
+WHERE t.account_id = %s AND t.kind = ANY(%s) AND split_part(t.reason, '@', 1) = ANY(%s)
+  AND t.service_to > %s AND (t.corrects_seq IS NULL OR t.reason LIKE '%%@%%')
   AND NOT EXISTS (SELECT FROM transfer c WHERE c.account_id = t.account_id
-                  AND c.corrects_event_id = t.event_id AND c.corrects_seq = t.seq)
+                  AND c.corrects_event_id = t.event_id AND c.corrects_seq = t.seq
+                  AND c.reason NOT LIKE '%%@%%')
 ORDER BY t.seq
 """
 

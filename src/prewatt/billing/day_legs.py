@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Final
 
 import numpy as np
 
 from prewatt.billing.days import DayAccount, DayPlan
 from prewatt.core.accounts import CounterAccount, TransferKind
-from prewatt.core.civil_time import utc_datetime
+from prewatt.core.civil_time import day_date, day_number, utc_datetime
 from prewatt.core.dated import accrue_tax
 from prewatt.core.rating import Component
 from prewatt.core.taxes import EffectiveTax, apportion
 from prewatt.ledger.operations import Leg
+
+#: Sources of lines that are for one day; where that day's books are closed, the reason says it.
+SAYS_ITS_DAY: Final = frozenset({"daily.standing", "daily.fee"})
 
 _COUNTER: Final = {
     Component.STANDING: CounterAccount.STANDING_REVENUE,
@@ -79,16 +82,28 @@ def legs_of(
         if key not in spans:
             spans[key] = _span(account.plan, line.day, line.end_day)
         begin, end = (max(at, account.books_us) for at in spans[key])
+        source = line.source
+        if line.source in SAYS_ITS_DAY and spans[key][1] <= account.books_us:
+            # Its service days are those of open books; the day that it is for stands here.
+            source = f"{line.source}@{day_date(line.day).isoformat()}"
         own = legs.setdefault(line.account_id, [])
         if line.micro:
-            own.append(_leg(line, -line.micro, begin, end))
+            own.append(_leg(line, -line.micro, begin, end, source))
         shares = [part.share for part in line.tax.parts]
         for part, amount in zip(
             line.tax.parts, apportion(tax, shares) if shares else (), strict=True
         ):
             if amount:
                 own.append(
-                    _leg(line, -amount, begin, end, tax_code=part.code, rate_ppm=part.rate_ppm)
+                    _leg(
+                        line,
+                        -amount,
+                        begin,
+                        end,
+                        source,
+                        tax_code=part.code,
+                        rate_ppm=part.rate_ppm,
+                    )
                 )
     return {account_id: own for account_id, own in legs.items() if own}
 
@@ -99,8 +114,21 @@ def _span(plan: DayPlan, day: int, end_day: int) -> tuple[int, int]:
     return int(starts[0]), int(starts[-1])
 
 
+def closed_day(reason: str) -> int | None:
+    """The local day that a transfer of closed books is for, which its reason says."""
+    _, _, day = reason.partition("@")
+    return day_number(date.fromisoformat(day)) if day else None
+
+
 def _leg(
-    line: Line, amount: int, begin: int, end: int, *, tax_code: str = "", rate_ppm: int = 0
+    line: Line,
+    amount: int,
+    begin: int,
+    end: int,
+    source: str,
+    *,
+    tax_code: str = "",
+    rate_ppm: int = 0,
 ) -> Leg:
     component = Component.TAX if tax_code else line.component
     counter = CounterAccount.TAX_PAYABLE if tax_code else _COUNTER[line.component]
@@ -113,7 +141,7 @@ def _leg(
         amount=amount,
         service_from=_moment(begin),
         service_to=_moment(end),
-        reason=line.source,
+        reason=source,
         code=tax_code or line.code,
         tax_rate_ppm=rate_ppm,
         corrects_event_id=event,

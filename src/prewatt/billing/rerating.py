@@ -12,7 +12,7 @@ the same interval may cost a micro-unit more or less next to other rows: that al
 Every row keeps what it left of its exact amount. Intervals are compared by exact amounts, and the new
 rows are cut off where the remainder stands when it has gone through the rows that stay. So the sum of
 each component over the rows that stand, with what is taken back, is their exact sum cut off once,
-whatever the number of corrections (``docs/decisions/0008-remainders-stay-with-rows.md``).
+whatever the number of corrections (``docs/decisions/0011-remainders-stay-with-rows.md``).
 """
 
 from __future__ import annotations
