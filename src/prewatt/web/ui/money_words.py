@@ -59,6 +59,9 @@ DEBT_SORT: Final[Mapping[str, Text]] = {
 NOTE: Final[Mapping[str, Text]] = {
     **{f"debt.{key}": text for key, text in DEBT_REASON.items()},
     "debt.settled": _("Paid out of the wallet"),
+    "debt.paid": _("Debt paid at the window"),
+    "let.debt": _("What an earlier let had lacked"),
+    "let.shortfall.loss": _("The property bears what a let lacked."),
     "debt.written_off": _("The property bears what was left of a debt."),
     "recharge.taken_back": _("Given back: the recharge was taken back"),
     "recharge.reversed.loss": _("The property bears what was used of a reversed payment."),
