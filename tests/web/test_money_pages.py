@@ -274,7 +274,13 @@ def test_a_property_that_takes_back_all_or_nothing_says_so(
     place: Fernmoor, sign_in: SignIn
 ) -> None:
     client = sign_in(place)
-    policy = {"deed": "policy", "reversed_payment": "refuse", "moved_credit": "loss", "share": "10"}
+    policy = {
+        "deed": "policy",
+        "reversed_payment": "refuse",
+        "moved_credit": "loss",
+        "share": "10",
+        "let_shortfall": "debt",
+    }
     assert client.post("/tariffs/rules", policy).status_code == 302
     refused = client.post(
         "/recharges/400/take-back", {"how": "reversed", "why": "bounced", "do": "look"}
@@ -356,3 +362,29 @@ def test_a_stall_is_let_after_a_look_and_ended_early_with_a_refund(
     assert "€110.00" in ended and "due and not paid out yet" in ended
     assert "Mara Ruiz" in _text(client.get("/lets?show=ended"))
     assert _one(place, as_owner, "SELECT count(*) FROM refund") == 2
+
+
+def test_money_for_a_debt_is_taken_at_the_window_once_with_its_change(
+    place: Fernmoor, sign_in: SignIn, as_owner: Owner
+) -> None:
+    operator, where = sign_in(place, "operator"), f"/debts/{_debt(place, euro=3)}"
+    form = {"deed": "pay", "offered": "5", "way": "cash"}
+    refused = operator.post(where, form | {"offered": "0", "way": "coins"})
+    assert refused.status_code == 422
+    assert 'id="f-offered-why"' in refused.content.decode()
+    look = operator.post(where, form | {"do": "look"})
+    for each in (
+        "Take €3.00 from Orla Fenwick, N-305, for D-1?",
+        "Change to give back €2.00",
+        "4410",
+    ):
+        assert each in _text(look), each
+    assert _one(place, as_owner, "SELECT count(*) FROM debt WHERE closed_at IS NOT NULL") == 0
+    confirmed = form | {"do": "confirm", "key": _key(look)}
+    first, again = operator.post(where, confirmed), operator.post(where, confirmed)
+    assert first.status_code == again.status_code == 302
+    told = _text(operator.get(where))
+    assert "D-1 of Orla Fenwick is closed" in told and "Paid at the window" in told
+    late = operator.post(where, form | {"do": "confirm", "key": "another"})
+    assert late.status_code == 422 and "The debt is closed" in _text(late)
+    assert sign_in(place, "auditor").post(where, confirmed).status_code == 403

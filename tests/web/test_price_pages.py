@@ -204,11 +204,23 @@ def test_the_debt_policy_is_kept_and_its_refusals_stand_beside_their_field(
     place: Fernmoor, sign_in: SignIn
 ) -> None:
     client, where = sign_in(place), "/tariffs/rules"
-    form = {"deed": "policy", "reversed_payment": "loss", "moved_credit": "never", "share": "101"}
+    form = {
+        "deed": "policy",
+        "reversed_payment": "loss",
+        "moved_credit": "never",
+        "share": "101",
+        "let_shortfall": "refuse",
+    }
     refused = client.post(where, form)
     assert refused.status_code == 422
-    assert 'id="f-moved_credit-why"' in refused.content.decode()
-    assert client.post(where, form | {"moved_credit": "debt", "share": "12.5"}).status_code == 302
+    for name in ("moved_credit", "share", "let_shortfall"):
+        assert f'id="f-{name}-why"' in refused.content.decode(), name
+    assert (
+        client.post(
+            where, form | {"moved_credit": "debt", "share": "12.5", "let_shortfall": "loss"}
+        ).status_code
+        == 302
+    )
     seen = _text(sign_in(place, "auditor").get(where))
     assert "The property bears the used part" in seen and "12.5 %" in seen
 

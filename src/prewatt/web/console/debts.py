@@ -23,6 +23,7 @@ from prewatt.reports.debts import (
     new_debt_form,
 )
 from prewatt.reports.lists_query import PAGE_MAX
+from prewatt.vending.debt_payments import DebtPaymentRefused, pay_debt
 from prewatt.vending.operations import LIMIT_MICRO
 from prewatt.web import clock
 from prewatt.web.console import deeds, export
@@ -33,7 +34,8 @@ from prewatt.web.ui.format import money, percent
 
 #: Reasons that a person writes down; the others arise by themselves.
 REASONS = (Debt.Reason.AGREED, Debt.Reason.ARREARS)
-_REFUSED = (DebtRefused, KeyReused, PeriodClosed)
+_REFUSED = (DebtRefused, DebtPaymentRefused, KeyReused, PeriodClosed)
+WAYS = ("cash", "online", "transfer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +82,9 @@ def debt_view(request: HttpRequest, debt_id: int) -> HttpResponse:
     page = debt_page(actor=actor_of(request), debt_id=debt_id, now=clock.now())
     if request.method != "POST":
         return _show(request, page, None)
-    require(actor_of(request), "debts.manage")
     asked = Asked(request.POST)
-    deed = asked.choice("deed", ("agree", "settle", "write_off"))
+    require(actor_of(request), _PERMISSION.get(asked.text("deed"), "debts.manage"))
+    deed = asked.choice("deed", tuple(_DEEDS))
     try:
         done = _DEEDS[deed](request, page, asked) if deed else None
     except _REFUSED as refused:
@@ -121,6 +123,26 @@ def _settle(request: HttpRequest, page: DebtPage, asked: Asked) -> HttpResponse 
     return redirect(f"/debts/{page.debt.debt_id}?done=settle")
 
 
+def _pay(request: HttpRequest, page: DebtPage, asked: Asked) -> HttpResponse | None:
+    """Money at the window for the debt alone: what is more than is left of it is change."""
+    offered = asked.amount("offered", limit_micro=LIMIT_MICRO)
+    way = asked.choice("way", WAYS)
+    if asked.faults:
+        return None
+    key = key_of(request)
+    if not wants(request):
+        taken = min(offered, page.debt.left_micro)
+        return _show(
+            request, page, asked, deed="pay", sure=True, amount_micro=taken,
+            change_micro=offered - taken, key=key,
+        )  # fmt: skip
+    pay_debt(
+        actor=actor_of(request), debt_id=page.debt.debt_id, offered_micro=offered, way=way,
+        reference="", key=key, now=page.now,
+    )  # fmt: skip
+    return redirect(f"/debts/{page.debt.debt_id}?done=pay")
+
+
 def _write_off(request: HttpRequest, page: DebtPage, asked: Asked) -> HttpResponse | None:
     why = asked.line("why", most=200, needed=True)
     if asked.faults:
@@ -134,8 +156,10 @@ def _write_off(request: HttpRequest, page: DebtPage, asked: Asked) -> HttpRespon
     return redirect(f"/debts/{page.debt.debt_id}?done=write_off")
 
 
-_DEEDS = {"agree": _agree, "settle": _settle, "write_off": _write_off}
-_FIELD = {"agree": "share", "settle": "amount", "write_off": "why"}
+_DEEDS = {"agree": _agree, "settle": _settle, "write_off": _write_off, "pay": _pay}
+_FIELD = {"agree": "share", "settle": "amount", "write_off": "why", "pay": "offered"}
+#: Taking money is for who recharges; all else about a debt is an administrator's.
+_PERMISSION = {"pay": "vending.recharge"}
 
 
 def _show(
@@ -146,17 +170,19 @@ def _show(
     deed: str = "",
     sure: bool = False,
     amount_micro: int = 0,
+    change_micro: int = 0,
     key: str = "",
     status: int = 200,
 ) -> HttpResponse:
     debt = page.debt
     cap = "" if not debt.weekly_cap_micro else export.decimal(debt.weekly_cap_micro)
     defaults = {"share": percent(debt.share_ppm).removesuffix("%").strip(), "cap": cap}
+    defaults |= {"offered": "", "way": WAYS[0]}
     defaults["amount"] = export.decimal(page.settle_most_micro // 10_000 * 10_000)
     return deeds.show(
         request, "debt", place=page.place, now=page.now, tab="debts", status=status, page=page,
         debt=debt, who=debt.who, holding=page.holding, deed=deed, sure=sure,
-        amount_micro=amount_micro, key=key, done=request.GET.get("done", ""),
+        amount_micro=amount_micro, change_micro=change_micro, ways=WAYS, key=key, done=request.GET.get("done", ""),
         **_said(debt.reason.value, debt.share_ppm, debt.weekly_cap_micro, page.place.currency),
         **deeds.form_context(asked, **defaults),
     )  # fmt: skip

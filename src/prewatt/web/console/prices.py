@@ -237,17 +237,18 @@ def _set_policy(request: HttpRequest, page: RulesPage, asked: Asked) -> bool:
     kinds = [each.value for each in DebtPolicy.Missing]
     reversed_payment = asked.choice("reversed_payment", kinds)
     moved_credit = asked.choice("moved_credit", kinds)
+    let_shortfall = asked.choice("let_shortfall", ("debt", "loss"))
     share = asked.percent("share")
     cap = asked.amount("cap", limit_micro=LIMIT_MICRO, allow_zero=True) if asked.text("cap") else 0
     if asked.faults:
         return False
     set_policy(
         actor=actor_of(request), property_id=page.place.property_id, now=page.now,
-        # What the page does not ask about stays as it is.
         policy=replace(
             page.policy,
             reversed_payment=DebtPolicy.Missing(reversed_payment),
             moved_credit=DebtPolicy.Missing(moved_credit),
+            let_shortfall=DebtPolicy.Missing(let_shortfall),
             share_ppm=share,
             weekly_cap_micro=cap,
         ),
@@ -266,12 +267,14 @@ def _show_rules(
         "purchase": "" if bought is None else money_words.price_digits(bought),
         "reversed_payment": policy.reversed_payment.value,
         "moved_credit": policy.moved_credit.value,
+        "let_shortfall": policy.let_shortfall.value,
         "share": percent(policy.share_ppm).removesuffix("%").strip(),
         "cap": export.decimal(policy.weekly_cap_micro) if policy.weekly_cap_micro else "",
     }
     return deeds.show(
         request, "rules", place=page.place, now=page.now, tab="rules", status=status, page=page,
         packs=[(each.jurisdiction, f"{each.jurisdiction}: {each.name}") for each in page.packs],
-        missing=money_words.MISSING.items(), done=request.GET.get("done", ""),
+        missing=money_words.MISSING.items(),
+        short=[(key, money_words.SHORT[key]) for key in money_words.SHORT], done=request.GET.get("done", ""),
         **deeds.form_context(asked, **defaults),
     )  # fmt: skip

@@ -21,6 +21,7 @@ from prewatt.debts.words import AgreementRefused, AmountRefused, DebtRefused
 from prewatt.ledger.operations import KeyReused, PeriodClosed
 from prewatt.moves import lets, words
 from prewatt.vending import taking_back
+from prewatt.vending.debt_payments import DebtPaymentRefused
 from prewatt.vending.refunds import RefundRefused
 
 Text = str | Promise
@@ -44,6 +45,7 @@ DEBT_CHANGE: Final[Mapping[str, Text]] = {
     "REVERSAL": _("Given back: the recharge was taken back"),
     "WRITE_OFF": _("Written off"),
     "settled": _("Paid out of the wallet"),
+    "paid": _("Paid at the window"),
 }
 DEBT_SHOW: Final[Mapping[str, Text]] = {
     "open": _("Open debts"),
@@ -123,6 +125,11 @@ MISSING: Final[Mapping[str, Text]] = {
     "refuse": _("It is refused: all or nothing"),
     "loss": _("The property bears the used part"),
 }
+#: What becomes of what a let lacks at its end.
+SHORT: Final[Mapping[str, Text]] = {
+    "debt": _("It becomes a debt with a name"),
+    "loss": _("The property bears it"),
+}
 SEVERITY: Final[Mapping[str, Text]] = {
     "warn": _("Warns whoever approves"),
     "refuse": _("An approval is refused"),
@@ -188,6 +195,12 @@ _REFUND: Final[Mapping[str, Text]] = {
     "unknown": _("There is no such refund here."),
     "paid": _("It was paid out already. Do not pay it again."),
 }
+_DEBT_PAYMENT: Final[Mapping[str, Text]] = {
+    "unknown": _("The debt is closed, or the account is not here."),
+    "closed": _("The debt is closed; nothing is left of it."),
+    "amount": _("That is more than one payment may be."),
+    "way": _("Choose how it is paid: cash, online or bank transfer."),
+}
 _TAKING_BACK: Final[Mapping[type[Exception], Text]] = {
     taking_back.UnknownRecharge: _("There is no such recharge here."),
     taking_back.AlreadyTakenBack: _("This recharge was taken back already."),
@@ -220,6 +233,7 @@ _BY_REASON: Final[tuple[tuple[type[Exception], Mapping[str, Text]], ...]] = (
     (EventRefused, _EVENT),
     (PricesRefused, _PRICES),
     (RefundRefused, _REFUND),
+    (DebtPaymentRefused, _DEBT_PAYMENT),
 )
 #: Refusals that are one reason each; the narrower first.
 _BY_KIND: Final[tuple[tuple[type[Exception], Text], ...]] = (
