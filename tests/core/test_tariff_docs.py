@@ -105,6 +105,9 @@ REFUSED: tuple[Callable[[], Document], ...] = (
             "fees": [{"code": "service", "per_day": "1"}],
         }
     ),
+    lambda: plan(
+        {"overlays": [{"kind": "critical_peak", "group": "flats", "price": "1", "wait_hours": 24}]}
+    ),
     lambda: plan({"temporary": {"fee": "15"}}),
 )
 
