@@ -8,9 +8,10 @@ import numpy as np
 import psycopg
 import pytest
 
-from prewatt.benchmarks.city import City, fill
+from prewatt.benchmarks.city import City, fill, live, login
 from prewatt.benchmarks.ingest import Crew
 from prewatt.benchmarks.ingest_writer import CEILING, OURS
+from prewatt.benchmarks.posting import _check, _post
 from prewatt.core.levels import evaluate_levels
 from prewatt.supply.policy import compile_rules
 
@@ -93,3 +94,20 @@ def test_both_phases_store_every_reading_and_leave_books_that_add_up(city: str) 
         """SELECT count(*) FROM meter_state m WHERE last_value_wh - opened_value_wh <> (
                SELECT sum(energy_wh) FROM interval i WHERE i.account_id = m.account_id)""",
     ) == [(0,)]
+
+
+def test_a_day_that_passed_can_be_posted_and_adds_up(city: str) -> None:
+    live(city, CITY, quarters=96, tell=lambda _: None)
+    assert rows(
+        city,
+        """SELECT count(*), bool_and(n = s.interval_no AND energy = s.accrued_energy
+               AND tax = s.accrued_tax AND last_value_wh - opened_value_wh = wh)
+           FROM account_state s JOIN meter_state USING (account_id) JOIN (
+               SELECT account_id, count(*) AS n, sum(charge_energy) AS energy, sum(charge_tax) AS tax,
+                      sum(energy_wh) AS wh
+               FROM interval GROUP BY account_id) i USING (account_id)""",
+    ) == [(150, True)]
+    assert sum(map(_post, [(login(city, "clerk"), CITY, 0, 1)])) == 150
+    intervals, transfers = _check(city, 150)
+    assert intervals == 150 * 96
+    assert transfers > 150 * 4

@@ -31,6 +31,7 @@ from tests.invariants.places import one, pay, rows, send, signed_in
 from tests.moves.world import World, tenant
 
 import prewatt.billing.operations as billing
+import prewatt.billing.tasks as tasks
 import prewatt.moves.operations as moves
 from prewatt.access.scope import system_actor
 from prewatt.billing.daily import due_accounts
@@ -203,6 +204,7 @@ def test_closed_books_take_a_day_on_their_first_open_instant() -> None:
 def test_a_run_that_was_cut_off_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     here = place(plan(standing=STANDING, taxes=TAXES))
     monkeypatch.setattr(billing, "POSTING_CHUNK", 1)
+    monkeypatch.setattr(tasks, "POSTING_LANES", 1)
     done, post = [], billing.post_chunk
 
     def cut_off(actor: Any, account_ids: list[int], **given: Any) -> Any:

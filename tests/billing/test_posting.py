@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from datetime import timedelta
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from django.db import DatabaseError, transaction
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from tests.invariants.full_checks import LADDER
 from tests.invariants.places import CLERK, NOW, TARIFF, at, one, place, post, rows, send
 
+import prewatt.billing.operations as billing
 from prewatt.billing.legs import divide
 from prewatt.billing.operations import SelfApproval, create_tariff_version, post_usage
 from prewatt.billing.tariffs import TariffBook
@@ -41,6 +43,40 @@ def test_posting_leaves_the_available_balance_and_twice_is_once() -> None:
     assert one("SELECT available FROM account_state WHERE account_id = %s", account) == before
     assert one("SELECT accrued_energy FROM account_state WHERE account_id = %s", account) == 0
     assert one("SELECT spend_per_day > 0 FROM account_state WHERE account_id = %s", account)
+
+
+def test_lanes_post_what_one_would_and_a_failure_in_one_is_raised_and_made_up_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(billing, "POSTING_CHUNK", 1)
+    here, there = place(), place()
+    for each in (here, there):
+        for serial in ("M-101", "M-102", "M-LIFT"):
+            send(each, [(serial, at(hour), 3_000 + 50 * hour) for hour in range(1, 20)])
+    post(there)
+    poison, real = here.accounts["V-A-102"], billing.post_chunk
+
+    def fails(actor: Any, account_ids: list[int], **given: Any) -> Any:
+        if poison in account_ids:
+            raise DatabaseError("refused")
+        return real(actor, account_ids, **given)
+
+    def run() -> int:
+        return post_usage(
+            actor=CLERK, now=NOW, until=NOW, cause="posting.daily", lanes=2,
+            account_ids=list(here.accounts.values()),
+        ).accounts  # fmt: skip
+
+    monkeypatch.setattr(billing, "post_chunk", fails)
+    with pytest.raises(DatabaseError):
+        run()
+    monkeypatch.setattr(billing, "post_chunk", real)
+    run()
+    assert run() == 0
+    sums = """SELECT a.number, s.posted, s.accrued_energy, s.posted_interval_no, encode(p.interval_hash, 'hex') IS NULL
+              FROM account a JOIN account_state s ON s.account_id = a.id
+              LEFT JOIN posting p USING (account_id) WHERE a.property_id = %s ORDER BY 1"""
+    assert rows(sums, here.property_id) == rows(sums, there.property_id)
 
 
 def test_a_late_arrival_enters_the_next_posting_under_its_own_day() -> None:

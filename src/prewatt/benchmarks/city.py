@@ -157,6 +157,66 @@ def fill(dsn: str, city: City, *, tell: Callable[[str], None]) -> None:
     tell(f"filled {city.accounts:,} accounts in {time.monotonic() - began:.0f} s")
 
 
+def live(dsn: str, city: City, *, quarters: int, tell: Callable[[str], None]) -> None:
+    """Let quarter-hours pass: intervals, watermarks and accruals as ingest would have left them.
+
+    Set-based and about ten times as fast; raw readings are left out. Energy follows the hour, and
+    each account has a level of its own. The database has seen no quarter-hour before.
+    """
+    began = time.monotonic()
+    facts = {
+        "opened": OPENED,
+        "quarters": quarters,
+        "meter": FIRST_METER - 1,
+        "price": ENERGY_PRICE_MICRO // 1_000,
+    }
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("SET work_mem = '256MB'")
+        for at in range(0, city.accounts, _LIVE_ACCOUNTS):
+            last = min(at + _LIVE_ACCOUNTS, city.accounts)
+            connection.execute(_LIVE, facts | {"first": at + 1, "last": last})
+        connection.execute("VACUUM ANALYZE account_state, meter_state, interval")
+    tell(f"let {quarters} quarter-hours pass in {time.monotonic() - began:.0f} s")
+
+
+_LIVE_ACCOUNTS: Final = 20_000
+_LIVE: Final = """
+WITH used AS (
+    SELECT a, q, 15 + (a * 7919 + q * 104729) %% 60 + (q %% 96 BETWEEN 68 AND 84)::int * 90 AS wh
+    FROM generate_series(%(first)s::bigint, %(last)s) AS a, generate_series(1, %(quarters)s) AS q
+), counted AS (
+    SELECT a, q, wh, sum(wh) OVER (PARTITION BY a ORDER BY q)::bigint AS total FROM used
+), stored AS (
+    INSERT INTO interval (account_id, meter_id, register_code, start_at, revision, segment,
+        property_id, interval_no, from_at, to_at, start_value_wh, end_value_wh, multiplier, energy_wh,
+        quality, source, received_at, tariff_version_id, band, price_nano, charge_energy,
+        charge_standing, charge_tax, charge_fee, charge_demand)
+    SELECT a, %(meter)s + a, 1, t - interval '15 minutes', 0, 0, s.property_id, q,
+           t - interval '15 minutes', t, m.opened_value_wh + total - wh, m.opened_value_wh + total, 1,
+           wh, 1, 1, t + interval '20 seconds', v.id, q %% 96 / 32, %(price)s * 1000000::bigint,
+           wh * %(price)s, 0, wh * %(price)s / 5, 0, 0
+    FROM counted JOIN account_state s ON s.account_id = a
+    JOIN meter_state m ON m.account_id = a AND m.meter_id = %(meter)s + a AND m.register_code = 1
+    JOIN tariff_version v ON v.property_id = s.property_id,
+    LATERAL (SELECT %(opened)s::timestamptz + q * interval '15 minutes' AS t) AS x
+    ORDER BY q, a
+    RETURNING account_id, energy_wh, charge_energy, charge_tax
+), sums AS (
+    SELECT account_id, sum(energy_wh)::bigint AS wh, sum(charge_energy)::bigint AS energy,
+           sum(charge_tax)::bigint AS tax
+    FROM stored GROUP BY account_id
+), meters AS (
+    UPDATE meter_state m SET last_at = m.opened_at + %(quarters)s * interval '15 minutes',
+           last_value_wh = m.opened_value_wh + wh
+    FROM sums WHERE m.account_id = sums.account_id
+)
+UPDATE account_state s SET accrued_energy = accrued_energy + energy, accrued_tax = accrued_tax + tax,
+       interval_no = %(quarters)s,
+       last_interval_at = %(opened)s::timestamptz + %(quarters)s * interval '15 minutes'
+FROM sums WHERE s.account_id = sums.account_id
+"""
+
+
 def _filled(statements: Sequence[str], city: City) -> list[str]:
     """The statements with the city's size and its constants in their places."""
     return [

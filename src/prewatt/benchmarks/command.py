@@ -53,11 +53,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dsn", help="the owner's, of an empty database (default: a throw-away one)"
     )
     ingest.add_argument("--format", choices=("text", "json"), default="text")
+    posting = commands.add_parser("posting", help="a day of many accounts posted to the ledger")
+    posting.add_argument("--accounts", type=int, default=100_000, help="(default: 100000)")
+    posting.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
+    posting.add_argument(
+        "--dsn", help="the owner's, of an empty database (default: a throw-away one)"
+    )
+    posting.add_argument("--format", choices=("text", "json"), default="text")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print; returns the exit status."""
-    measured = {"supply": _supply, "trial": _trial, "rate": _rate, "ingest": _ingest}
+    measured = {
+        "supply": _supply,
+        "trial": _trial,
+        "rate": _rate,
+        "ingest": _ingest,
+        "posting": _posting,
+    }
     return measured[arguments.bench_command](arguments)
 
 
@@ -114,6 +127,19 @@ def _ingest(arguments: argparse.Namespace) -> int:
         seconds=arguments.seconds,
         dsn=arguments.dsn,
         tell=_tell,
+    )
+    if arguments.format == "json":
+        print(json.dumps(dataclasses.asdict(figures)))
+    else:
+        print(as_text(figures))
+    return 0
+
+
+def _posting(arguments: argparse.Namespace) -> int:
+    from prewatt.benchmarks.posting import as_text, measure
+
+    figures = measure(
+        accounts=arguments.accounts, workers=arguments.workers, dsn=arguments.dsn, tell=_tell
     )
     if arguments.format == "json":
         print(json.dumps(dataclasses.asdict(figures)))

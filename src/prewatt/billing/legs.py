@@ -16,14 +16,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from fractions import Fraction
+from functools import lru_cache
 from itertools import groupby
 from typing import Final
 
 from prewatt.core.accounts import CounterAccount, TransferKind
 from prewatt.core.rating import Component
 from prewatt.core.tariff import Tariff
-from prewatt.core.tariff.model import Taxable
-from prewatt.core.taxes import effective_tax
+from prewatt.core.tariff.model import Tax, Taxable
+from prewatt.core.taxes import TaxPart, effective_tax
 from prewatt.ledger.operations import Leg
 
 _WH_NANO_PER_MICRO: Final = 1_000_000
@@ -222,9 +223,17 @@ def _taxes(own: Sequence[UsageSum], plan: Tariff, exempt: frozenset[str]) -> lis
     bases = {Taxable.ENERGY: _total(own, "energy"), Taxable.FEE: _total(own, "fee")}
     exact: defaultdict[tuple[str, int], Fraction] = defaultdict(Fraction)
     for on, base in bases.items():
-        for part in effective_tax(plan.taxes, on, own[0].day, exempt).parts:
+        for part in _tax_parts(plan.taxes, on, own[0].day, exempt):
             exact[part.code, part.rate_ppm] += part.share * base
     return [Share(code, amount, rate) for (code, rate), amount in exact.items()]
+
+
+@lru_cache(maxsize=1_024)
+def _tax_parts(
+    taxes: tuple[Tax, ...], on: Taxable, day: date, exempt: frozenset[str]
+) -> tuple[TaxPart, ...]:
+    """The same for every account of a plan and day."""
+    return effective_tax(taxes, on, day, exempt).parts
 
 
 def _subsidies(own: Sequence[UsageSum], plan: Tariff) -> list[Share]:
