@@ -235,3 +235,16 @@ def test_create_database_tells_whether_it_was_new(server: EmbeddedPostgres) -> N
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         assert create_database(connection, "another")
         assert not create_database(connection, "another")
+
+
+def test_a_start_that_joins_a_recovering_server_waits_for_it(
+    server: EmbeddedPostgres, state_dir: Path
+) -> None:
+    """One of its processes is killed: it throws everybody out, and its pid file says "ready" still."""
+    for _ in range(3):
+        with psycopg.connect(server.dsn()) as victim:
+            os.kill(victim.info.backend_pid, signal.SIGKILL)
+            dsn = EmbeddedPostgres(state_dir).start()
+        with psycopg.connect(dsn) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+    assert server.pid == _server_pid(state_dir)

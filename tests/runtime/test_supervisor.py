@@ -194,3 +194,25 @@ def test_two_children_of_one_name_are_refused(tmp_path: Path) -> None:
         supervisor.start("one", SLEEPER)
         with pytest.raises(ValueError, match="already"):
             supervisor.start("one", SLEEPER)
+
+
+def test_a_killed_child_stays_down_until_it_is_started_again(tmp_path: Path) -> None:
+    with Supervisor(tmp_path) as supervisor:
+        supervisor.start("one", STUBBORN, restart=False)
+        supervisor.start("two", SLEEPER, restart=False)
+        assert _until(_is_up(supervisor, "one"))
+        assert _until(_is_up(supervisor, "two"))
+        first = supervisor.pid("one")
+        assert first is not None
+        supervisor.kill("one")
+        supervisor.check()
+        assert not _lives(first)
+        assert supervisor.pid("one") is None
+        supervisor.start_again("one")
+        supervisor.start_again("one")
+        assert supervisor.pid("one") not in {None, first}
+        assert supervisor.restarts("one") == 1
+        supervisor.stop_one("two")
+        supervisor.check()
+        assert supervisor.pid("two") is None
+        assert supervisor.pid("one") is not None

@@ -275,3 +275,19 @@ def test_a_restart_keeps_what_a_real_meter_keeps() -> None:
     assert restarted.backlog == meter.backlog
     assert restarted.to_state() == meter.to_state()
     assert set(restarted.faults) == set(FAULTS)
+
+
+def test_whoever_watches_a_meter_hears_each_reading_once_and_sees_what_it_keeps() -> None:
+    taken: list[tuple[int, int]] = []
+    meter = SimulatedMeter(
+        new_meter(retry_us=3 * PERIOD).config, on_reading=lambda *row: taken.append(row)
+    )
+    meter.connected(T)
+    for turn in range(1, 3):
+        meter.tick(T + turn * PERIOD)
+    assert len(taken) == len(set(taken)) == 3
+    assert meter.unacknowledged() == taken
+    payload = codec.watermark_payloads([Watermark("PW-1", 1, taken[1][0], taken[0][0])])
+    for each in payload:
+        meter.receive_watermarks(each, T + 2 * PERIOD)
+    assert meter.unacknowledged() == taken[2:]

@@ -183,6 +183,11 @@ class EmbeddedPostgres:
         return f"postgresql://{role}:{password}@/{database}?host={host}&port={_SOCKET_PORT}"
 
     @property
+    def pid(self) -> int | None:
+        """The process id of the server on these data, whoever started it, or None if none runs."""
+        return self._running_pid()
+
+    @property
     def is_own(self) -> bool:
         """Whether this object started the server, and so will stop it."""
         return self._process is not None
@@ -336,8 +341,23 @@ class EmbeddedPostgres:
         return ours and lines[-1:] == ["ready"]
 
     def _make_database(self) -> None:
-        with psycopg.connect(self.dsn(database="postgres"), autocommit=True) as connection:
+        with self._connection() as connection:
             create_database(connection, DATABASE)
+
+    def _connection(self) -> psycopg.Connection:
+        """Connect once the server lets us in: one that has just lost a process recovers first.
+
+        Its pid file says "ready" all the while, and whoever knocks is thrown out with everybody else.
+        """
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while True:
+            try:
+                return psycopg.connect(self.dsn(database="postgres"), autocommit=True)
+            except psycopg.OperationalError as error:
+                is_hopeless = "authentication failed" in str(error) or self._running_pid() is None
+                if is_hopeless or time.monotonic() > deadline:
+                    raise
+            time.sleep(_POLL_S)
 
     def _check_settings(self) -> None:
         check_durable(self.dsn())

@@ -145,6 +145,29 @@ class Supervisor:
         """Wait until the child calls `say_ready`; raises `ChildFailedError` as `wait_for` does."""
         self.wait_for(name, lambda: self.is_ready(name), timeout_s=timeout_s)
 
+    def kill(self, name: str) -> None:
+        """End the child's whole process group with SIGKILL, at once: for drills. It stays down."""
+        child = self._children[name]
+        if child.process is not None:
+            _signal_group(child.process.pid, signal.SIGKILL)
+            child.process.wait()
+            child.process = None
+
+    def stop_one(self, name: str) -> None:
+        """Stop one child in order, with its whole process group. It stays down."""
+        child = self._children[name]
+        child.restart = False
+        if child.process is not None:
+            self._stop_group(child.process)
+            child.process = None
+
+    def start_again(self, name: str) -> None:
+        """Start a child that is down now, without waiting for its turn."""
+        child = self._children[name]
+        if self.pid(name) is None:
+            child.restarts += 1
+            self._launch(child)
+
     def check(self) -> None:
         """Look after the children once: start again what crashed and whose time has come."""
         now = time.monotonic()

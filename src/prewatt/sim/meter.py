@@ -19,7 +19,7 @@ and is switched on by name:
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -72,7 +72,7 @@ class MeterConfig:
 
     Its register stood at `start_register_wh` at `start_at_us` (simulated time) and has followed the load
     shape since. The first report is due at a multiple of the period plus `phase_us`, so that meters
-    do not all speak at once.
+    do not all speak at once. What no watermark came for is sent again after `retry_us`.
     """
 
     serial: str
@@ -84,13 +84,20 @@ class MeterConfig:
     phase_us: int = 0
     register_modulus_wh: int = 1_000_000_000
     relay: RelayState = "closed"
+    retry_us: int = 30_000_000
 
 
 class SimulatedMeter:
-    """One meter. Every method takes the true simulated time; the meter's own clock may differ from it."""
+    """One meter. Every method takes the true simulated time; the meter's own clock may differ from it.
 
-    def __init__(self, config: MeterConfig) -> None:
+    `on_reading` is told each reading as it is taken, by the meter's own clock.
+    """
+
+    def __init__(
+        self, config: MeterConfig, *, on_reading: Callable[[int, int], None] | None = None
+    ) -> None:
         self.config = config
+        self._on_reading = on_reading
         self.relay: RelayState = config.relay
         self.is_online = False
         self.faults: dict[str, int] = dict.fromkeys(FAULTS, 0)
@@ -130,6 +137,10 @@ class SimulatedMeter:
         """How many readings are not yet known to be committed."""
         return len(self._backlog)
 
+    def unacknowledged(self) -> list[tuple[int, int]]:
+        """The readings that are not yet known to be committed: meter time and register."""
+        return list(self._backlog)
+
     def next_due_us(self) -> int:
         """When `tick` has something to do at the latest."""
         return self._next_report_us
@@ -156,7 +167,7 @@ class SimulatedMeter:
             self._report(now_us)
         if not self.is_online:
             return []
-        if self._sent and now_us - self._progress_at_us >= _RETRY_US:
+        if self._sent and now_us - self._progress_at_us >= self.config.retry_us:
             self._sent = 0
         if self._events_sent and now_us - self._events_sent_at_us >= self._event_retry_us:
             self._events_sent = 0
@@ -282,6 +293,8 @@ class SimulatedMeter:
         row = (self.clock_us(now_us), self.register_wh(now_us))
         if self._backlog and self._backlog[-1] == row:
             return
+        if self._on_reading is not None:
+            self._on_reading(*row)
         self._backlog.append(row)
         if len(self._backlog) > _BACKLOG_MAX:
             # Memory is full: halve the resolution of the oldest half. A register is cumulative, so no energy

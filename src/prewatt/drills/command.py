@@ -1,0 +1,146 @@
+"""`prewatt drill`: break a running Prewatt on purpose, and say what was acknowledged and what survived."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from prewatt.drills.lines import Line
+    from prewatt.drills.report import Report
+    from prewatt.drills.world import Size
+
+BROKEN: Final = 1
+"""Exit status when an invariant is broken."""
+
+_VICTIMS: Final = "writer,head-end,postgres,broker,teller,worker"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add a sub-command for each way of breaking things."""
+    drills = parser.add_subparsers(dest="drill", required=True)
+    crash = _drill(drills, "crash", "SIGKILL to a random process at a random instant", rounds=500)
+    crash.add_argument("--kill", default=_VICTIMS, help=f"whom (default: {_VICTIMS})")
+    for name, what in (
+        ("duplicate", "every message again: at once, later, after restarts"),
+        ("reorder", "messages in any order, across batches and restarts"),
+    ):
+        lines = _drill(drills, name, what, rounds=20)
+        lines.add_argument("--kill", default="head-end,broker", help="(default: head-end,broker)")
+
+
+def _drill(
+    drills: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    what: str,
+    *,
+    rounds: int,
+) -> argparse.ArgumentParser:
+    drill = drills.add_parser(name, help=what)
+    drill.add_argument("--rounds", type=int, default=rounds, help=f"(default: {rounds})")
+    drill.add_argument("--seed", help="repeats a drill (default: a new one, printed)")
+    drill.add_argument("--meters", type=int, default=16, help="that live through past weeks (16)")
+    drill.add_argument("--live", type=int, default=4, help="meters of now, cut and connected (4)")
+    drill.add_argument("--tellers", type=int, default=2, help="(default: 2)")
+    drill.add_argument(
+        "--broker", choices=("mosquitto", "amqtt"), help="default: Mosquitto if there"
+    )
+    drill.add_argument("--keep", action="store_true", help="keep the folder even if all holds")
+    drill.add_argument("--format", choices=("text", "json"), default="text")
+    return drill
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run a drill and print its report; returns 1 when something is broken."""
+    from prewatt.drills.report import Report
+    from prewatt.drills.world import DrillStuck
+
+    report = Report(arguments.drill, arguments.seed or secrets.token_hex(4))
+    _tell(f"drill {arguments.drill}, seed {report.seed}")
+    folder = Path(tempfile.mkdtemp(prefix="prewatt-drill-"))
+    folder.chmod(0o755 if os.geteuid() == 0 else 0o700)
+    began = time.monotonic()
+    try:
+        _DRILLS[arguments.drill](arguments, report, folder)
+    except DrillStuck as stuck:
+        report.broken.append(str(stuck))
+    except BaseException:
+        _tell(f"logs, journals and data are kept in {folder}")
+        raise
+    report.seconds = round(time.monotonic() - began, 1)
+    report.load_average = tuple(round(each, 2) for each in os.getloadavg())
+    if report.holds and not arguments.keep:
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        report.notes.append(f"logs, journals and data are kept in {folder}")
+    print(report.as_json() if arguments.format == "json" else report.as_text())
+    return 0 if report.holds else BROKEN
+
+
+def _size(arguments: argparse.Namespace) -> Size:
+    from prewatt.drills.world import Size
+
+    return Size(behind=arguments.meters, live=arguments.live, tellers=arguments.tellers)
+
+
+def _crash(arguments: argparse.Namespace, report: Report, folder: Path) -> None:
+    """The drill of crashes; with another line between field and broker, that of duplicates or order."""
+    from prewatt.drills.comparison import check_at_the_end, check_repeats
+    from prewatt.drills.crash import VICTIMS, crash_rounds
+    from prewatt.drills.world import world
+    from prewatt.runtime.state import CannotRunError
+
+    victims = [each.strip() for each in arguments.kill.split(",")]
+    if unknown := sorted(set(victims) - set(VICTIMS)):
+        raise CannotRunError(f"no victim {', '.join(unknown)}; there are {', '.join(VICTIMS)}")
+    random = Random(report.seed)  # noqa: S311 - a drill is repeatable
+    line = _line(report)
+    with world(
+        folder,
+        seed=report.seed,
+        size=_size(arguments),
+        tell=_tell,
+        line=line,
+        broker=arguments.broker,
+    ) as made:
+        report.broker = made.broker_kind
+        crash_rounds(
+            made, report, rounds=arguments.rounds, victims=victims, random=random, tell=_tell
+        )
+        _tell("the load ends; waiting until everything is acknowledged")
+        made.close_tills()
+        made.drain()
+        check_at_the_end(made, report)
+        check_repeats(made, report)
+        report.ended_by_themselves = made.ended_by_themselves
+        report.done.update(line.counts())
+
+
+def _line(report: Report) -> Line:
+    from prewatt.drills.lines import DuplicatingLine, PlainLine, ShufflingLine
+
+    random = Random(f"{report.seed} line")  # noqa: S311 - a drill is repeatable
+    if report.drill == "duplicate":
+        return DuplicatingLine(random)
+    return ShufflingLine(random) if report.drill == "reorder" else PlainLine()
+
+
+def _tell(line: str) -> None:
+    """Say what is going on, apart from the report."""
+    print(line, file=sys.stderr, flush=True)
+
+
+_DRILLS: Final[dict[str, Callable[[argparse.Namespace, Report, Path], None]]] = {
+    "crash": _crash,
+    "duplicate": _crash,
+    "reorder": _crash,
+}

@@ -1,0 +1,208 @@
+"""A teller of a drill, in a process of its own: sells credit and writes down what it was answered.
+
+Each wish is in the journal, on the disk, before it is asked; each answer is before the next wish. A key
+without an answer is asked again after any crash, as a till or a payment provider would. Wishes follow from
+seed and number alone, so a teller that is started again goes on where its journal ends.
+
+`python -m prewatt.drills.teller JOURNAL SEED PROPERTY ACCOUNT…` sells until it is told to stop; with
+`--repeat` it asks every key of the journal once more and says where the answer is another one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any, Final
+
+from prewatt import wiring
+from prewatt.runtime.readiness import say_ready
+
+if TYPE_CHECKING:
+    from prewatt.vending.operations import Answer, Recharge
+
+log = logging.getLogger(__name__)
+
+_PACE_S: Final = 0.3
+_RETRY_S: Final = 0.2
+_AT_ONCE_MAX: Final = 3
+#: One in so many wishes is one that was answered before.
+_OLD_ONE_IN: Final = 10
+
+
+@dataclass(slots=True)
+class Journal:
+    """Wishes by key in the order asked, and answers by key. Every line is on the disk when it counts."""
+
+    path: Path
+    asked: dict[str, dict[str, Any]] = field(default_factory=dict)
+    answered: dict[str, dict[str, Any]] = field(default_factory=dict)
+    contradictions: list[str] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, path: Path) -> Journal:
+        """The journal as it is on the disk; a last line that was cut off counts for nothing."""
+        journal = cls(path)
+        lines = path.read_text().split("\n")[:-1] if path.exists() else []
+        for line in lines:
+            journal._take(json.loads(line))
+        return journal
+
+    def ask(self, wish: dict[str, Any]) -> None:
+        """Write a wish down before it is asked."""
+        self._write({"ask": wish})
+
+    def answer(self, answer: dict[str, Any]) -> None:
+        """Write an answer down; another one than before is a contradiction."""
+        self._write({"answer": answer})
+
+    def open_keys(self) -> list[str]:
+        """Keys that were asked and not answered."""
+        return [key for key in self.asked if key not in self.answered]
+
+    def _write(self, line: dict[str, Any]) -> None:
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(descriptor, json.dumps(line).encode() + b"\n")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        self._take(line)
+
+    def _take(self, line: dict[str, Any]) -> None:
+        if "ask" in line:
+            self.asked[line["ask"]["key"]] = line["ask"]
+            return
+        answer = {name: value for name, value in line["answer"].items() if name != "repeated"}
+        before = self.answered.setdefault(answer["key"], answer)
+        if before != answer:
+            self.contradictions.append(f"key {answer['key']}: first {before}, then {answer}")
+
+
+class Teller:
+    """Sells at one property, one set of recharges after the other."""
+
+    def __init__(
+        self, journal: Journal, *, seed: str, property_id: int, accounts: Sequence[int]
+    ) -> None:
+        from prewatt.access.models import Duty
+        from prewatt.access.scope import Actor
+
+        self._journal = journal
+        self._seed = seed
+        self._accounts = accounts
+        self._actor = Actor(f"drill:{journal.path.stem}", Duty.OPERATOR, (property_id,))
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """End after the present wish."""
+        self._stopping.set()
+
+    def sell(self) -> None:
+        """Finish what was begun, then sell until `stop`."""
+        for key in self._journal.open_keys():
+            self._ask([self._journal.asked[key]])
+        while not self._stopping.is_set():
+            self._ask(self._next())
+            say_ready()
+            self._stopping.wait(_PACE_S)
+
+    def repeat(self) -> None:
+        """Ask everything once more; the journal finds what is answered otherwise."""
+        for wish in list(self._journal.asked.values()):
+            self._ask([wish])
+
+    def _next(self) -> list[dict[str, Any]]:
+        """The next wishes, a few in one set; now and then one of them is an old one."""
+        number = len(self._journal.asked)
+        random = Random(f"{self._seed}-{number}")  # noqa: S311 - a drill is repeatable
+        wishes = []
+        for at in range(number, number + random.randint(1, _AT_ONCE_MAX)):
+            wish = {
+                "key": f"{self._journal.path.stem}-{at}",
+                "account_id": random.choice(self._accounts),
+                "amount": random.randint(1, 8) * 10_000,
+                "way": random.choice(("cash", "online", "transfer")),
+                "paid_at": wiring.now().isoformat(),
+            }
+            self._journal.ask(wish)
+            wishes.append(wish)
+        if self._journal.answered and random.randrange(_OLD_ONE_IN) == 0:
+            wishes.append(self._journal.asked[random.choice(list(self._journal.answered))])
+        return wishes
+
+    def _ask(self, wishes: Sequence[dict[str, Any]]) -> None:
+        """Ask until there is an answer: without one nobody knows what was done."""
+        from django.db import connection
+
+        from prewatt.vending.operations import recharge
+
+        while not self._stopping.is_set():
+            try:
+                answers = recharge(
+                    actor=self._actor,
+                    recharges=[_recharge(wish) for wish in wishes],
+                    now=wiring.now(),
+                )
+            except Exception:
+                log.warning("no answer; asking again", exc_info=True)
+                connection.close()
+                time.sleep(_RETRY_S)
+                continue
+            for answer in answers:
+                self._journal.answer(_plain(answer))
+            return
+
+
+def _recharge(wish: dict[str, Any]) -> Recharge:
+    from prewatt.vending.operations import Recharge
+
+    return Recharge(
+        key=wish["key"],
+        account_id=wish["account_id"],
+        amount=wish["amount"],
+        way=wish["way"],
+        reference=wish["key"],
+        paid_at=datetime.fromisoformat(wish["paid_at"]),
+    )
+
+
+def _plain(answer: Answer) -> dict[str, Any]:
+    return asdict(answer)
+
+
+def main() -> None:
+    """Sell, or repeat."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("journal", type=Path)
+    parser.add_argument("seed")
+    parser.add_argument("property_id", type=int)
+    parser.add_argument("accounts", type=int, nargs="+")
+    parser.add_argument("--repeat", action="store_true")
+    given = parser.parse_args()
+    wiring.start_django("teller")
+    teller = Teller(
+        Journal.read(given.journal),
+        seed=given.seed,
+        property_id=given.property_id,
+        accounts=given.accounts,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: teller.stop())
+    if given.repeat:
+        teller.repeat()
+    else:
+        teller.sell()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""A handful of what `prewatt drill` does in hundreds, as a command, with real processes that really die."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+
+def drill(*arguments: str) -> dict[str, Any]:
+    """Run a small drill and return its report; it must say by its status whether all holds."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "prewatt", "drill", *arguments, "--format", "json",
+         "--seed", "ci", "--meters", "4", "--live", "1", "--tellers", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+        env={key: value for key, value in os.environ.items() if not key.startswith("PREWATT_")},
+    )  # fmt: skip
+    assert done.stdout, done.stderr
+    report: dict[str, Any] = json.loads(done.stdout)
+    assert done.returncode == (0 if report["holds"] else 1), done.stderr
+    return report
+
+
+@pytest.mark.slow
+def test_what_was_acknowledged_survives_crashes() -> None:
+    rounds = os.environ.get("PREWATT_DRILL_ROUNDS", "5")
+    report = drill("crash", "--rounds", rounds)
+    assert report["broken"] == []
+    assert report["rounds"] == int(rounds)
+    assert sum(report["done"].values()) == int(rounds)
+    assert report["readings_survived"] == report["readings_acknowledged"] > 0
+    assert report["recharges_survived"] == report["recharges_acknowledged"] > 0
+    assert report["charged_wh"] > 0
