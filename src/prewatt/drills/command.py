@@ -10,14 +10,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from prewatt.drills.lines import Line
     from prewatt.drills.report import Report
-    from prewatt.drills.world import Size
+    from prewatt.drills.world import World
 
 BROKEN: Final = 1
 """Exit status when an invariant is broken."""
@@ -36,6 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ):
         lines = _drill(drills, name, what, rounds=20)
         lines.add_argument("--kill", default="head-end,broker", help="(default: head-end,broker)")
+
+    _drill(drills, "partition", "lines that delay, cut, truncate and repeat", rounds=60)
 
 
 def _drill(
@@ -86,17 +89,9 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if report.holds else BROKEN
 
 
-def _size(arguments: argparse.Namespace) -> Size:
-    from prewatt.drills.world import Size
-
-    return Size(behind=arguments.meters, live=arguments.live, tellers=arguments.tellers)
-
-
 def _crash(arguments: argparse.Namespace, report: Report, folder: Path) -> None:
     """The drill of crashes; with another line between field and broker, that of duplicates or order."""
-    from prewatt.drills.comparison import check_at_the_end, check_repeats
     from prewatt.drills.crash import VICTIMS, crash_rounds
-    from prewatt.drills.world import world
     from prewatt.runtime.state import CannotRunError
 
     victims = [each.strip() for each in arguments.kill.split(",")]
@@ -104,25 +99,45 @@ def _crash(arguments: argparse.Namespace, report: Report, folder: Path) -> None:
         raise CannotRunError(f"no victim {', '.join(unknown)}; there are {', '.join(VICTIMS)}")
     random = Random(report.seed)  # noqa: S311 - a drill is repeatable
     line = _line(report)
-    with world(
-        folder,
-        seed=report.seed,
-        size=_size(arguments),
-        tell=_tell,
-        line=line,
-        broker=arguments.broker,
-    ) as made:
-        report.broker = made.broker_kind
+    with _world(arguments, report, folder, line=line) as made:
         crash_rounds(
             made, report, rounds=arguments.rounds, victims=victims, random=random, tell=_tell
         )
-        _tell("the load ends; waiting until everything is acknowledged")
-        made.close_tills()
-        made.drain()
-        check_at_the_end(made, report)
-        check_repeats(made, report)
-        report.ended_by_themselves = made.ended_by_themselves
+        _finish(made, report)
         report.done.update(line.counts())
+
+
+def _partition(arguments: argparse.Namespace, report: Report, folder: Path) -> None:
+    from prewatt.drills.partition import Lines, bad_weather
+
+    random = Random(report.seed)  # noqa: S311 - a drill is repeatable
+    lines = Lines(folder, report.seed)
+    try:
+        with _world(arguments, report, folder, reroute=lines.between) as made:
+            bad_weather(made, lines, report, rounds=arguments.rounds, random=random, tell=_tell)
+            _finish(made, report)
+    finally:
+        lines.stop()
+
+
+def _world(
+    arguments: argparse.Namespace, report: Report, folder: Path, **options: Any
+) -> AbstractContextManager[World]:
+    from prewatt.drills.world import Size, world
+
+    size = Size(behind=arguments.meters, live=arguments.live, tellers=arguments.tellers)
+    return world(folder, report=report, size=size, tell=_tell, broker=arguments.broker, **options)
+
+
+def _finish(made: World, report: Report) -> None:
+    """Let the load end and drain, then compare everything."""
+    from prewatt.drills.comparison import check_at_the_end, check_repeats
+
+    _tell("the load ends; waiting until everything is acknowledged")
+    made.close_tills()
+    made.drain()
+    check_at_the_end(made, report)
+    check_repeats(made, report)
 
 
 def _line(report: Report) -> Line:
@@ -143,4 +158,5 @@ _DRILLS: Final[dict[str, Callable[[argparse.Namespace, Report, Path], None]]] = 
     "crash": _crash,
     "duplicate": _crash,
     "reorder": _crash,
+    "partition": _partition,
 }

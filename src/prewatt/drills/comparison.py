@@ -117,7 +117,7 @@ def check_repeats(made: World, report: Report) -> None:
     """Ask every key once more: each must be answered as it was, and none may have an effect."""
     with made.owner() as connection:
         before = _traces(connection)
-        made.ask_again("every key is answered again")
+        made.ask("repeat")
         after = _traces(connection)
     if before != after:
         _add(report, [f"repeated keys had an effect: {before} became {after}"])

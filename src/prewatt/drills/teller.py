@@ -4,8 +4,8 @@ Each wish is in the journal, on the disk, before it is asked; each answer is bef
 without an answer is asked again after any crash, as a till or a payment provider would. Wishes follow from
 seed and number alone, so a teller that is started again goes on where its journal ends.
 
-`python -m prewatt.drills.teller JOURNAL SEED PROPERTY ACCOUNT…` sells until it is told to stop; with
-`--repeat` it asks every key of the journal once more and says where the answer is another one.
+`python -m prewatt.drills.teller JOURNAL SEED PROPERTY ACCOUNT…` sells until it is told to stop. With
+`--then finish` it only asks what was never answered, with `--then repeat` everything once more.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 _PACE_S: Final = 0.3
 _RETRY_S: Final = 0.2
 _AT_ONCE_MAX: Final = 3
+_REPEATED_AT_ONCE: Final = 100
 #: One in so many wishes is one that was answered before.
 _OLD_ONE_IN: Final = 10
 
@@ -109,17 +110,22 @@ class Teller:
 
     def sell(self) -> None:
         """Finish what was begun, then sell until `stop`."""
-        for key in self._journal.open_keys():
-            self._ask([self._journal.asked[key]])
+        self.finish()
         while not self._stopping.is_set():
             self._ask(self._next())
             say_ready()
             self._stopping.wait(_PACE_S)
 
+    def finish(self) -> None:
+        """Ask what was asked and never answered."""
+        for key in self._journal.open_keys():
+            self._ask([self._journal.asked[key]])
+
     def repeat(self) -> None:
         """Ask everything once more; the journal finds what is answered otherwise."""
-        for wish in list(self._journal.asked.values()):
-            self._ask([wish])
+        wishes = list(self._journal.asked.values())
+        for at in range(0, len(wishes), _REPEATED_AT_ONCE):
+            self._ask(wishes[at : at + _REPEATED_AT_ONCE])
 
     def _next(self) -> list[dict[str, Any]]:
         """The next wishes, a few in one set; now and then one of them is an old one."""
@@ -187,7 +193,7 @@ def main() -> None:
     parser.add_argument("seed")
     parser.add_argument("property_id", type=int)
     parser.add_argument("accounts", type=int, nargs="+")
-    parser.add_argument("--repeat", action="store_true")
+    parser.add_argument("--then", choices=("sell", "finish", "repeat"), default="sell")
     given = parser.parse_args()
     wiring.start_django("teller")
     teller = Teller(
@@ -198,10 +204,7 @@ def main() -> None:
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: teller.stop())
-    if given.repeat:
-        teller.repeat()
-    else:
-        teller.sell()
+    {"sell": teller.sell, "finish": teller.finish, "repeat": teller.repeat}[given.then]()
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from prewatt import wiring
 from prewatt.core.civil_time import instant_us
@@ -29,9 +30,10 @@ from prewatt.drills.estate import Estate, make_estate, places_of
 from prewatt.drills.field import Field
 from prewatt.drills.lines import Line, PlainLine
 from prewatt.drills.plan import TIME_ZONE
+from prewatt.drills.report import Report
 from prewatt.drills.teller import Journal
 from prewatt.migrate import migrate
-from prewatt.runtime.broker import prepare_broker, wait_until_listening
+from prewatt.runtime.broker import BrokerKind, prepare_broker, wait_until_listening
 from prewatt.runtime.embedded_postgres import EmbeddedPostgres
 from prewatt.runtime.state import CannotRunError, own_directory
 from prewatt.runtime.supervisor import ChildFailedError, Supervisor, prewatt_command
@@ -54,6 +56,17 @@ class Size:
     tellers: int = 2
 
 
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """Where each party finds the next one: the broker's address, the folder of the database's socket."""
+
+    field_to_broker: tuple[str, int]
+    head_end_to_broker: tuple[str, int]
+    head_end_to_database: Path
+    worker_to_database: Path
+    tellers_to_database: Path
+
+
 @dataclass(slots=True, eq=False)
 class World:
     """What runs. Made by ``world``; the drill starts, kills and asks."""
@@ -67,7 +80,6 @@ class World:
     field: Field
     teller_names: list[str]
     broker_kind: str
-    broker_address: tuple[str, int]
     environs: dict[str, dict[str, str]] = dataclass_field(default_factory=dict)
     #: What is meant to run: what of it ends by itself is started again.
     wanted: set[str] = dataclass_field(default_factory=set)
@@ -144,13 +156,13 @@ class World:
             self.wanted.discard(name)
             self.supervisor.stop_one(name)
         # A wish may have been written down in the last moment.
-        self.ask_again("the last wishes are answered")
+        self.ask("finish")
 
-    def ask_again(self, what: str) -> None:
-        """Ask every key of every journal once more, in processes of their own."""
+    def ask(self, what: str) -> None:
+        """Let tellers `finish` what was never answered, or `repeat` everything they ever asked."""
         for name in self.teller_names:
             done = subprocess.run(
-                self.teller_command(name, "--repeat"),
+                self.teller_command(name, "--then", what),
                 env=os.environ | self.environs[name],
                 capture_output=True,
                 text=True,
@@ -182,13 +194,19 @@ class DrillStuck(Exception):
 def world(
     folder: Path,
     *,
-    seed: str,
+    report: Report,
     size: Size,
     tell: Callable[[str], None],
     line: Line | None = None,
-    broker: Any = None,
+    broker: BrokerKind | None = None,
+    reroute: Callable[[Routes], Routes] = lambda direct: direct,
 ) -> Iterator[World]:
-    """Make a world in an empty folder and end all of it afterwards; the folder is kept."""
+    """Make a world in an empty folder and end all of it afterwards; the folder is kept.
+
+    It follows the report's seed, and leaves there what it is made of and what ended by itself.
+
+    `reroute` may put something between the parties before any of them starts.
+    """
     own_directory(folder)
     (folder / "journals").mkdir()
     postgres = EmbeddedPostgres(folder)
@@ -205,18 +223,32 @@ def world(
             )
         supervisor.start(BROKER, command.arguments, restart=False)
         wait_until_listening(command)
-        names = [f"teller-{number + 1}" for number in range(size.tellers)]
+        address = (command.host, command.port)
+        sockets = Path(str(conninfo_to_dict(owner_dsn)["host"]))
+        routes = reroute(Routes(address, address, sockets, sockets, sockets))
         made = World(
-            folder, seed, postgres, supervisor, owner_dsn, estate,
+            folder,
+            report.seed,
+            postgres,
+            supervisor,
+            owner_dsn,
+            estate,
             Field(
-                estate.places, opened_us=instant_us(opened),
-                address=(command.host, command.port), line=line or PlainLine(),
+                estate.places,
+                opened_us=instant_us(opened),
+                address=routes.field_to_broker,
+                line=line or PlainLine(),
             ),
-            names, command.kind, (command.host, command.port),
-        )  # fmt: skip
-        _start(made, postgres)
+            [f"teller-{number + 1}" for number in range(size.tellers)],
+            command.kind,
+        )
+        report.broker = made.broker_kind
+        _start(made, routes)
         stack.callback(made.field.stop)
-        yield made
+        try:
+            yield made
+        finally:
+            report.ended_by_themselves = made.ended_by_themselves
 
 
 def _prepared(owner_dsn: str, folder: Path, size: Size, opened: datetime) -> Estate:
@@ -236,12 +268,17 @@ def _prepared(owner_dsn: str, folder: Path, size: Size, opened: datetime) -> Est
     return estate
 
 
-def _start(made: World, postgres: EmbeddedPostgres) -> None:
-    host, port = made.broker_address
+def _start(made: World, routes: Routes) -> None:
+    """Start head-end, worker and tellers, each under its own login; then the field."""
+
+    def dsn(role: str, sockets: Path) -> dict[str, str]:
+        return {"PREWATT_DSN": make_conninfo(made.postgres.dsn(role), host=str(sockets))}
+
+    host, port = routes.head_end_to_broker
     made.environs = {
-        HEAD_END: {"PREWATT_DSN": postgres.dsn("head_end"), "PREWATT_MQTT": f"{host}:{port}"},
-        WORKER: {"PREWATT_DSN": postgres.dsn("clerk")},
-        **{name: {"PREWATT_DSN": postgres.dsn("web")} for name in made.teller_names},
+        HEAD_END: dsn("head_end", routes.head_end_to_database) | {"PREWATT_MQTT": f"{host}:{port}"},
+        WORKER: dsn("clerk", routes.worker_to_database),
+        **{name: dsn("web", routes.tellers_to_database) for name in made.teller_names},
     }
     commands: Mapping[str, list[str]] = {
         HEAD_END: prewatt_command("hes"),
