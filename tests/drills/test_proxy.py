@@ -115,9 +115,16 @@ def test_unix_sockets_are_lines_as_well(tmp_path: Path) -> None:
         far.listen()
         proxy = Proxy(tmp_path / "near", tmp_path / "far", seed="1")
         proxy.start()
-        threading.Thread(target=lambda: far.accept()[0].sendall(b"hello"), daemon=True).start()
+
+        def say_hello() -> None:
+            with far.accept()[0] as server:
+                server.sendall(b"hello")
+
+        greeter = threading.Thread(target=say_hello)
+        greeter.start()
         with closing(socket.socket(socket.AF_UNIX)) as client:
             client.settimeout(5)
             client.connect(str(tmp_path / "near"))
             assert received(client, 5) == b"hello"
+        greeter.join()
         proxy.stop()
