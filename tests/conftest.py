@@ -26,6 +26,15 @@ from databases import TestDatabases
 os.environ.setdefault("PREWATT_SECRET_KEY", "test-key-of-no-value")
 os.environ["DJANGO_SETTINGS_MODULE"] = "prewatt.settings"
 
+# Checks live outside test files and still explain what they found. Said here, before anything imports
+# them: which test file is collected first must not matter.
+pytest.register_assert_rewrite(
+    "tests.invariants.checks",
+    "tests.invariants.full_checks",
+    "tests.invariants.places",
+    "tests.invariants.stories",
+)
+
 # Models are imported at the top of test files, which pytest collects before any fixture runs.
 django.setup()
 

@@ -10,14 +10,6 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from tests.conftest import _use_database
 
-# Checks live outside test files and still explain what they found.
-pytest.register_assert_rewrite(
-    "tests.invariants.checks",
-    "tests.invariants.full_checks",
-    "tests.invariants.places",
-    "tests.invariants.stories",
-)
-
 
 @pytest.fixture(scope="module")
 def books(postgres_dsn: str, template_database: str) -> Iterator[str]:
