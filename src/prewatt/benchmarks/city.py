@@ -139,6 +139,13 @@ def login(dsn: str, role: str) -> str:
     return make_conninfo(dsn, user=role, password=PASSWORD)
 
 
+def cashier(city: City, number: int) -> tuple[int, range]:
+    """The property at which one of many cashiers sells, and its accounts."""
+    place = number % city.properties
+    first = place * ACCOUNTS_OF_PROPERTY + 1
+    return place + 1, range(first, min(first + ACCOUNTS_OF_PROPERTY, city.accounts + 1))
+
+
 def fill(dsn: str, city: City, *, tell: Callable[[str], None]) -> None:
     """Fill the empty database with the city: estate, tariffs, wallets, supply, meters.
 
@@ -338,7 +345,7 @@ _TABLES: Final[tuple[tuple[str, ...], ...]] = (
         """INSERT INTO transfer (account_id, seq, property_id, legal_entity_id, event_id, kind,
                 component, counter_account, amount, posted_after, currency, service_from, service_to,
                 booked_at, actor, reason)
-            SELECT n, 1, {property}, 1, n, 2, 0, 2, {spend} * {spread}, {spend} * {spread},
+            SELECT n, 1, {property}, 1, n, 2, 1, 2, {spend} * {spread}, {spend} * {spread},
                    'EUR', {paid}, {paid}, {paid}, 'system:bench', 'bench.opening' {n}""",
     ),
     (

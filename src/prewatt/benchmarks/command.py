@@ -60,6 +60,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dsn", help="the owner's, of an empty database (default: a throw-away one)"
     )
     posting.add_argument("--format", choices=("text", "json"), default="text")
+    sold = commands.add_parser("recharge", help="recharges a second at the desk, to the commit")
+    sold.add_argument("--accounts", type=int, default=100_000, help="(default: 100000)")
+    sold.add_argument("--callers", type=int, default=16, help="at once (default: 16)")
+    sold.add_argument("--lanes", type=int, default=2, help="of the desk (default: 2)")
+    sold.add_argument("--seconds", type=float, default=30, help="to measure (default: 30)")
+    sold.add_argument("--beside-ingest", action="store_true", help="also while readings come in")
+    sold.add_argument("--http", action="store_true", help="also by browsers at `prewatt web`")
+    sold.add_argument("--dsn", help="the owner's, of an empty database (default: a throw-away one)")
+    sold.add_argument("--format", choices=("text", "json"), default="text")
+    query = commands.add_parser("query", help="pages and lists in a city with history")
+    query.add_argument("--accounts", type=int, default=100_000, help="(default: 100000)")
+    query.add_argument("--intervals", type=int, default=10_000_000, help="(default: 10000000)")
+    query.add_argument("--beside-ingest", action="store_true", help="also while readings come in")
+    query.add_argument(
+        "--dsn", help="the owner's, of an empty database (default: a throw-away one)"
+    )
+    query.add_argument("--format", choices=("text", "json"), default="text")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -70,6 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
         "rate": _rate,
         "ingest": _ingest,
         "posting": _posting,
+        "recharge": _recharge,
+        "query": _query,
     }
     return measured[arguments.bench_command](arguments)
 
@@ -163,6 +182,39 @@ def pysam_text(figures: PysamFigures) -> str:
         f"{figures.ratio:.1f} times as fast (at least {figures.least_ratio:.1f}), largest "
         f"difference {figures.worst_difference:.1e}"
     )
+
+
+def _recharge(arguments: argparse.Namespace) -> int:
+    from prewatt.benchmarks.recharge import as_text, measure
+
+    figures = measure(
+        accounts=arguments.accounts,
+        callers=arguments.callers,
+        lanes=arguments.lanes,
+        seconds=arguments.seconds,
+        beside_ingest=arguments.beside_ingest,
+        http=arguments.http,
+        dsn=arguments.dsn,
+        tell=_tell,
+    )
+    as_json = arguments.format == "json"
+    print(json.dumps(dataclasses.asdict(figures)) if as_json else as_text(figures))
+    return 0
+
+
+def _query(arguments: argparse.Namespace) -> int:
+    from prewatt.benchmarks.query import as_text, measure
+
+    figures = measure(
+        accounts=arguments.accounts,
+        intervals=arguments.intervals,
+        beside_ingest=arguments.beside_ingest,
+        dsn=arguments.dsn,
+        tell=_tell,
+    )
+    as_json = arguments.format == "json"
+    print(json.dumps(dataclasses.asdict(figures)) if as_json else as_text(figures))
+    return 0
 
 
 def _supply(arguments: argparse.Namespace) -> int:

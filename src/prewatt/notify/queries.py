@@ -12,6 +12,7 @@ from django.db import connection
 
 from prewatt.core.vocabulary import DeliveryState
 from prewatt.notify.sentences import WARNINGS
+from prewatt.runtime.prepared import fetch, integers, texts
 
 LIST_MAX = 500
 
@@ -109,16 +110,16 @@ def waiting(account_ids: Sequence[int], codes: Sequence[str]) -> list[WaitingMes
     """The accounts' unfinished messages of these codes, oldest first."""
     if not account_ids:
         return []
-    with connection.cursor() as cursor:
-        cursor.execute(
+    return [
+        WaitingMessage(row[0], row[1], row[2], json.loads(row[3]))
+        for row in fetch(
             """SELECT id, account_id, code, detail::text FROM message
-               WHERE account_id = ANY (%s) AND code = ANY (%s) AND finished_at IS NULL
+               WHERE account_id = ANY (%s::bigint[]) AND code = ANY (%s::text[])
+                 AND finished_at IS NULL
                ORDER BY id""",
-            [list(account_ids), list(codes)],
+            [integers(account_ids), texts(codes)],
         )
-        return [
-            WaitingMessage(row[0], row[1], row[2], json.loads(row[3])) for row in cursor.fetchall()
-        ]
+    ]
 
 
 _LINES = """SELECT m.id, m.account_id, a.number, coalesce(home.code, lived.code, ''),

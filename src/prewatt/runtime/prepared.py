@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime
 from typing import Any, cast
 
 import psycopg
@@ -48,6 +49,11 @@ def _driver() -> psycopg.Connection[Any]:
 def integers(values: Iterable[int | None]) -> str:
     """A column of integers; None is NULL."""
     return "{" + ",".join(["NULL" if each is None else str(each) for each in values]) + "}"
+
+
+def moments(values: Iterable[datetime | None]) -> str:
+    """A column of instants; None is NULL."""
+    return texts([None if each is None else each.isoformat() for each in values])
 
 
 def texts(values: Iterable[str | None]) -> str:

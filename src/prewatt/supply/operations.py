@@ -50,6 +50,7 @@ from prewatt.core.vocabulary import (
 from prewatt.ledger.operations import lock_accounts
 from prewatt.notify.operations import close_alert, raise_alert
 from prewatt.notify.queries import warning_delivery
+from prewatt.runtime.prepared import execute, integers, moments
 from prewatt.supply import queries
 from prewatt.supply.cases import Case
 from prewatt.supply.policy import Rules, compile_rules
@@ -628,21 +629,8 @@ def _write_standings(cases: Sequence[Case], decided: Mapping[int, Decision]) -> 
     if not cases:
         return
     rows = [_standing_row(case, decided.get(case.standing.account_id)) for case in cases]
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """UPDATE supply_state AS s
-               SET desired = n.d, fired_mask = n.f, would_mask = n.w, level = n.l,
-                   level_fired_at = n.t, outcome = n.o, reason = n.r, closed_gates = n.c,
-                   held = n.h, reconsider_at = n.q
-               FROM unnest(%s::bigint[], %s::smallint[], %s::smallint[], %s::smallint[],
-                           %s::smallint[], %s::timestamptz[], %s::smallint[], %s::smallint[],
-                           %s::smallint[], %s::boolean[], %s::timestamptz[])
-                    AS n(a, d, f, w, l, t, o, r, c, h, q)
-               WHERE s.account_id = n.a""",
-            columns,
-        )
-        assert cursor.rowcount == len(rows), "every standing is written once"
+    written = execute(_STANDINGS, _standing_columns(rows)).rowcount
+    assert written == len(rows), "every standing is written once"
     _set_watch(
         {
             case.standing.account_id: _watch_of(case, decided.get(case.standing.account_id))
@@ -650,6 +638,26 @@ def _write_standings(cases: Sequence[Case], decided: Mapping[int, Decision]) -> 
         },
         {case.standing.account_id: case.standing.watch_below_micro for case in cases},
     )
+
+
+_STANDINGS: Final = """
+UPDATE supply_state AS s
+SET desired = n.d, fired_mask = n.f, would_mask = n.w, level = n.l, level_fired_at = n.t,
+    outcome = n.o, reason = n.r, closed_gates = n.c, held = n.h::boolean, reconsider_at = n.q
+FROM unnest(%s::bigint[], %s::smallint[], %s::smallint[], %s::smallint[], %s::smallint[],
+            %s::timestamptz[], %s::smallint[], %s::smallint[], %s::smallint[], %s::integer[],
+            %s::timestamptz[]) AS n(a, d, f, w, l, t, o, r, c, h, q)
+WHERE s.account_id = n.a
+"""
+
+
+def _standing_columns(rows: Sequence[tuple[Any, ...]]) -> list[str]:
+    """The rows as columns, in the order in which ``_STANDINGS`` takes them."""
+    columns = list(zip(*rows, strict=True))
+    return [
+        moments(values) if at in (5, 10) else integers(map(int, values))
+        for at, values in enumerate(columns)
+    ]
 
 
 def _standing_row(case: Case, decision: Decision | None) -> tuple[Any, ...]:
@@ -715,12 +723,11 @@ def _set_watch(wanted: Mapping[int, int], now_set: Mapping[int, int] | None = No
     changed = {key: value for key, value in wanted.items() if before.get(key) != value}
     if not changed:
         return
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """UPDATE account_state AS a SET watch_below = n.w
-               FROM unnest(%s::bigint[], %s::bigint[]) AS n(a, w) WHERE a.account_id = n.a""",
-            [list(changed), list(changed.values())],
-        )
+    execute(
+        """UPDATE account_state AS a SET watch_below = n.w
+           FROM unnest(%s::bigint[], %s::bigint[]) AS n(a, w) WHERE a.account_id = n.a""",
+        [integers(changed), integers(changed.values())],
+    )
 
 
 def _write_orders(
@@ -800,11 +807,10 @@ def _order_kind(decision: Decision) -> OrderKind | None:
 
 def ring(channel: str, property_ids: Iterable[int]) -> None:
     """Notify a channel once for each property; only ever a bell, the tables are the truth."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pg_notify(%s, p::text) FROM unnest(%s::bigint[]) AS p",
-            [channel, sorted(property_ids)],
-        )
+    execute(
+        "SELECT pg_notify(%s::text, p::text) FROM unnest(%s::bigint[]) AS p",
+        [channel, integers(sorted(property_ids))],
+    )
 
 
 # --- holds, protection, the brake ---

@@ -15,6 +15,7 @@ from functools import lru_cache
 from django.db import connection
 
 from prewatt.core.vocabulary import OrderKind, Protection, RelayState
+from prewatt.runtime.prepared import fetch, integers
 from prewatt.supply.policy import Rules, compile_rules
 
 
@@ -96,42 +97,44 @@ def known_orders(order_ids: Sequence[int]) -> dict[int, KnownOrder]:
 
 def lock_standings(account_ids: Sequence[int]) -> list[Standing]:
     """Lock and return the supply standing of each account that has one, in account order."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """SELECT s.account_id, s.property_id, s.desired, s.protection, s.emergency_micro,
-                      s.fired_mask, s.would_mask, s.level_fired_at, s.outcome, s.reason,
-                      s.closed_gates, s.held, s.reconsider_at,
-                      (extract(epoch FROM s.payment_hold_until) * 1000000)::bigint,
-                      a.available, a.spend_per_day, a.watch_below,
-                      CASE WHEN isfinite(a.last_interval_at)
-                           THEN (extract(epoch FROM a.last_interval_at) * 1000000)::bigint END
-               FROM supply_state s JOIN account_state a USING (account_id)
-               WHERE s.account_id = ANY(%s) ORDER BY s.account_id FOR UPDATE OF s""",
-            [list(account_ids)],
+    return [
+        Standing(
+            row[0],
+            row[1],
+            RelayState(row[2]),
+            Protection[row[3].upper()] if row[3] else Protection.NONE,
+            *row[4:],
         )
-        return [
-            Standing(
-                row[0],
-                row[1],
-                RelayState(row[2]),
-                Protection[row[3].upper()] if row[3] else Protection.NONE,
-                *row[4:],
-            )
-            for row in cursor.fetchall()
-        ]
+        for row in fetch(_STANDINGS, [integers(account_ids)])
+    ]
+
+
+_STANDINGS = """
+SELECT s.account_id, s.property_id, s.desired, s.protection, s.emergency_micro,
+       s.fired_mask, s.would_mask, s.level_fired_at, s.outcome, s.reason,
+       s.closed_gates, s.held, s.reconsider_at,
+       (extract(epoch FROM s.payment_hold_until) * 1000000)::bigint,
+       a.available, a.spend_per_day, a.watch_below,
+       CASE WHEN isfinite(a.last_interval_at)
+            THEN (extract(epoch FROM a.last_interval_at) * 1000000)::bigint END
+FROM supply_state s JOIN account_state a USING (account_id)
+WHERE s.account_id = ANY(%s::bigint[]) ORDER BY s.account_id FOR UPDATE OF s
+"""
 
 
 def rules(property_ids: Sequence[int], now: datetime) -> dict[int, Rules]:
     """Return the compiled rules of each property; defaults where none were stored."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """SELECT p.id, coalesce(s.body, '{}'::jsonb)::text, p.time_zone, p.holiday_calendar,
-                      own_calendar(p.id), p.currency
-               FROM property p LEFT JOIN supply_policy s ON s.property_id = p.id
-               WHERE p.id = ANY(%s)""",
-            [list(property_ids)],
-        )
-        return {row[0]: _compiled(*row[1:], now.year) for row in cursor.fetchall()}
+    return {
+        row[0]: _compiled(*row[1:], now.year) for row in fetch(_RULES, [integers(property_ids)])
+    }
+
+
+_RULES = """
+SELECT p.id, coalesce(s.body, '{}'::jsonb)::text, p.time_zone, p.holiday_calendar,
+       own_calendar(p.id), p.currency
+FROM property p LEFT JOIN supply_policy s ON s.property_id = p.id
+WHERE p.id = ANY(%s::bigint[])
+"""
 
 
 @lru_cache(maxsize=256)

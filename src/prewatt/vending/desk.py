@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 
-from django.db import DatabaseError, InterfaceError, OperationalError, connection
+from django.db import InterfaceError, OperationalError, connection
 
 from prewatt.access.models import Duty
 from prewatt.access.scope import Actor, require
@@ -186,8 +186,8 @@ class Desk:
                 log.warning("a set of %d recharges goes to the desk again: %s", len(callers), error)
                 self._sell(callers, is_patient, is_retry=True)
         except Exception as error:
-            if not isinstance(error, DatabaseError):
-                connection.close()
+            # Nor may anything of the connection outlive a failure, such as a plan that is out of date.
+            connection.close()
             if len(callers) == 1:
                 log.exception("a recharge of account %d fails", callers[0].ask.wish.account_id)
                 self._fail(callers, error)

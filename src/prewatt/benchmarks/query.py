@@ -1,0 +1,321 @@
+"""How long pages and lists take in a city with history, and which node of a plan takes the time.
+
+A city (`city`) is filled, and writers lay quarter-hours of its real load shapes down as ingest does,
+until there are as many intervals as asked for. Then each page's own query is asked again and again,
+for accounts and properties at random, by an administrator under row-level security, where nothing
+is left of the one before but PostgreSQL's own memory. Where a page is slow, its slowest statement is
+explained, and the node with the longest time of its own named.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from prewatt.benchmarks.city import City, cashier, empty_database, fill
+from prewatt.benchmarks.figures import Latencies
+from prewatt.benchmarks.ingest import PHASE_BATCHES, Crew
+from prewatt.benchmarks.ingest_writer import CEILING, OURS
+from prewatt.core.civil_time import utc_datetime
+
+if TYPE_CHECKING:
+    from prewatt.access.scope import Actor
+
+#: An account page is to stay below this while readings come in; a slower page is explained.
+SLOW_MS: Final = 100.0
+_BATCH: Final = 10_000
+#: Pages about a whole property of ten thousand are asked less often than those about one account.
+_OF_ACCOUNT, _OF_PROPERTY = 40, 5
+
+
+@dataclass(frozen=True, slots=True)
+class PageFigures:
+    """One page, in ms; ``worst`` names the plan's worst node and its own ms, where it is slow."""
+
+    page: str
+    count: int
+    p50: float
+    p95: float
+    max: float
+    worst: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryFigures:
+    """All pages, in a quiet city and, for the account page, while readings come in."""
+
+    accounts: int
+    intervals: int
+    bytes: int
+    pages: tuple[PageFigures, ...]
+    beside_ingest: PageFigures | None
+    load_average: tuple[float, float, float]
+
+
+def measure(
+    *,
+    accounts: int,
+    intervals: int,
+    beside_ingest: bool,
+    dsn: str | None,
+    tell: Callable[[str], None],
+) -> QueryFigures:
+    """Fill, lay down, ask; raises `NotDurableError` if ``dsn`` names a server that is not durable."""
+    with empty_database(dsn) as owner:
+        city = City(accounts)
+        fill(owner, city, tell=tell)
+        with Crew(owner, city, batch=_BATCH, writers=2) as crew:
+            quarter = _lay_down(crew, city, intervals, tell)
+            bench = _Bench(city, utc_datetime(city.at_us(quarter)) + timedelta(minutes=1), tell)
+            bench.settle()
+            found = [bench.page(*each) for each in bench.pages()]
+            beside = None
+            if beside_ingest:
+                with _ingesting(crew):
+                    beside = bench.page("account, while readings come in", *bench.account())
+        stored, size = _size()
+    return QueryFigures(
+        accounts=accounts,
+        intervals=stored,
+        bytes=size,
+        pages=tuple(found),
+        beside_ingest=beside,
+        load_average=os.getloadavg(),
+    )
+
+
+def _lay_down(crew: Crew, city: City, intervals: int, tell: Callable[[str], None]) -> int:
+    """Store so many intervals, quarter-hour after quarter-hour; returns how many quarters."""
+    done = told = 0
+    while done < intervals:
+        done += crew.phase(CEILING, PHASE_BATCHES).readings
+        if done * 10 // intervals > told:
+            told = done * 10 // intervals
+            tell(f"laid {done:,} of {intervals:,} intervals down")
+    return done // city.accounts + 1
+
+
+@contextmanager
+def _ingesting(crew: Crew) -> Iterator[None]:
+    """Let the writers take readings in, batch after batch, by the path that production uses."""
+    stopping = threading.Event()
+
+    def ingest() -> None:
+        while not stopping.is_set():
+            crew.phase(OURS, 1)
+
+    writer = threading.Thread(target=ingest)
+    writer.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        writer.join()
+
+
+Ask = Callable[[], object]
+
+
+class _Bench:
+    """Asks pages as an administrator of each property in turn."""
+
+    def __init__(self, city: City, now: datetime, tell: Callable[[str], None]) -> None:
+        self._city = city
+        self._now = now
+        self._tell = tell
+        self._chance = random.Random(4)  # noqa: S311 - accounts at random, no secrets
+        self._charges: list[tuple[int, int, Any]] = []
+
+    def settle(self) -> None:
+        """Post what some accounts have used, so that there are charges to explain; analyse."""
+        from django.db import connection
+
+        from prewatt.access.scope import system_actor
+        from prewatt.billing.operations import post_usage
+
+        some = self._chance.sample(range(1, self._city.accounts + 1), min(100, self._city.accounts))
+        post_usage(
+            actor=system_actor("bench"),
+            now=self._now,
+            until=self._now,
+            cause="posting.daily",
+            account_ids=sorted(some),
+        )
+        with connection.cursor() as cursor:
+            cursor.execute("VACUUM ANALYZE")
+            cursor.execute(
+                """SELECT account_id, event_id, (service_from AT TIME ZONE 'Europe/Berlin')::date
+                   FROM transfer WHERE kind = 3 ORDER BY account_id, event_id"""
+            )
+            self._charges = cursor.fetchall()
+
+    def pages(self) -> list[tuple[str, int, Ask]]:
+        """What is asked, how often, by which query."""
+        from prewatt.reports import estate_query, lists_query
+        from prewatt.reports.today_query import today
+
+        now = self._now
+        listed: list[tuple[str, Callable[[Actor], object]]] = [
+            ("today", lambda actor: today(actor=actor, now=now)),
+            ("accounts", lambda actor: lists_query.accounts(actor=actor, now=now)),
+            (
+                "accounts, searched and sorted",
+                lambda actor: lists_query.accounts(
+                    actor=actor, now=now, query="House 7", sort="time"
+                ),
+            ),
+            ("accounts, exported", self._export),
+            ("units", lambda actor: estate_query.unit_list(actor=actor, now=now)),
+            ("meters", lambda actor: lists_query.meters(actor=actor, now=now)),
+            ("money", lambda actor: lists_query.money(actor=actor, now=now, days=31)),
+            ("orders", lambda actor: lists_query.orders(actor=actor, now=now)),
+            ("messages", lambda actor: lists_query.messages(actor=actor, now=now)),
+        ]
+        return [
+            ("account", *self.account()),
+            ("charge", _OF_ACCOUNT, self._charge),
+            *(
+                (name, _OF_PROPERTY, lambda ask=ask: ask(self._somebody()[0]))
+                for name, ask in listed
+            ),
+        ]
+
+    def account(self) -> tuple[int, Ask]:
+        """The account page, of any account."""
+        from prewatt.reports.account_query import account_page
+
+        def ask() -> object:
+            actor, accounts = self._somebody()
+            return account_page(
+                actor=actor, account_id=self._chance.choice(accounts), now=self._now
+            )
+
+        return _OF_ACCOUNT, ask
+
+    def _charge(self) -> object:
+        from prewatt.reports.account import EntryKind
+        from prewatt.reports.charge_query import charge_page
+
+        account_id, event_id, day = self._chance.choice(self._charges)
+        return charge_page(
+            actor=self._actor((account_id - 1) // len(cashier(self._city, 0)[1]) + 1),
+            account_id=account_id,
+            event_id=event_id,
+            kind=EntryKind.USAGE,
+            day=day,
+            now=self._now,
+        )
+
+    def _export(self, actor: Actor) -> object:
+        from prewatt.reports import lists_query
+        from prewatt.web.console import export
+
+        file = io.StringIO()
+        found = lists_query.accounts(actor=actor, now=self._now)
+        export.accounts(csv.writer(file), found, "en")
+        return file
+
+    def _somebody(self) -> tuple[Actor, Sequence[int]]:
+        property_id, accounts = cashier(self._city, self._chance.randrange(self._city.properties))
+        return self._actor(property_id), accounts
+
+    @staticmethod
+    def _actor(property_id: int) -> Actor:
+        from prewatt.access.models import Duty
+        from prewatt.access.scope import Actor
+
+        return Actor("user:1", Duty.ADMINISTRATOR, (property_id,))
+
+    def page(self, name: str, count: int, ask: Ask) -> PageFigures:
+        """Ask so often, after once to warm up; and explain it if it is slow."""
+        ask()
+        waits = []
+        for _ in range(count):
+            began = time.perf_counter()
+            ask()
+            waits.append(timedelta(seconds=time.perf_counter() - began))
+        found = Latencies.of(waits)
+        worst = _worst_node(ask) if found.p95 > SLOW_MS else ""
+        self._tell(f"{name}: p50 {found.p50} ms, p95 {found.p95} ms {worst}")
+        return PageFigures(name, count, found.p50, found.p95, found.max, worst)
+
+
+def _worst_node(ask: Ask) -> str:
+    """The node with the longest time of its own in the slowest statement of a page."""
+    from django.db import connection
+
+    slowest: list[Any] = [0.0, "", None]
+
+    def timed(execute: Any, query: str, given: Any, many: bool, context: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return execute(query, given, many, context)
+        finally:
+            took = time.perf_counter() - began
+            if took > slowest[0] and query.lstrip().upper().startswith(("SELECT", "WITH")):
+                slowest[:] = [took, query, given]
+                explained.clear()
+                with connection.cursor() as cursor:
+                    # The wrapper sees this one, too, and it begins with EXPLAIN.
+                    cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", given)
+                    explained.extend(cursor.fetchone()[0])
+
+    explained: list[Mapping[str, Any]] = []
+    began = time.perf_counter()
+    with connection.execute_wrapper(timed):
+        ask()
+    if not explained:
+        return "no statement"
+    own, node = max(_own_times(explained[0]["Plan"]), key=lambda each: each[0])
+    share = f"{slowest[0] * 1000:.0f} of {(time.perf_counter() - began) * 1000:.0f} ms in SQL"
+    return f"{share}; {node}, {own:.0f} ms"
+
+
+def _own_times(plan: Mapping[str, Any]) -> Iterator[tuple[float, str]]:
+    """(ms of its own over all loops, name) of a plan's nodes."""
+    below = plan.get("Plans", ())
+    total = plan["Actual Total Time"] * plan["Actual Loops"]
+    inside = sum(each["Actual Total Time"] * each["Actual Loops"] for each in below)
+    on = plan.get("Index Name") or plan.get("Relation Name") or ""
+    yield max(0.0, total - inside), f"{plan['Node Type']} {on}".strip()
+    for each in below:
+        yield from _own_times(each)
+
+
+def _size() -> tuple[int, int]:
+    """Intervals stored, and the bytes of the whole database."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*), pg_database_size(current_database()) FROM interval")
+        count, size = cursor.fetchone()
+    return int(count), int(size)
+
+
+def as_text(figures: QueryFigures) -> str:
+    """The figures as a table, in milliseconds."""
+    head = f"{'milliseconds':<34}{'count':>7}{'p50':>9}{'p95':>9}{'max':>9}"
+    pages = [*figures.pages, *([figures.beside_ingest] if figures.beside_ingest else [])]
+    lines = [
+        f"{each.page:<34}{each.count:>7}{each.p50:>9.1f}{each.p95:>9.1f}{each.max:>9.1f}  {each.worst}"
+        for each in pages
+    ]
+    return "\n".join(
+        [
+            (
+                f"{figures.accounts:,} accounts, {figures.intervals:,} intervals, "
+                f"{figures.bytes / 2**30:.1f} GiB; load average {figures.load_average[0]:.1f}"
+            ),
+            head,
+            *lines,
+        ]
+    )
