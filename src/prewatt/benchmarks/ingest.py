@@ -26,6 +26,7 @@ import psycopg
 from prewatt.benchmarks.city import City, empty_database, fill, login
 from prewatt.benchmarks.figures import Latencies
 from prewatt.benchmarks.ingest_writer import CEILING, OURS, Done, write
+from prewatt.benchmarks.page_viewer import view
 
 #: A phase is this many batches for each writer: long enough to see checkpoints, short enough to alternate.
 PHASE_BATCHES: Final = 20
@@ -37,7 +38,8 @@ class IngestFigures:
     """Medians over phases; times in ms, sizes in bytes, memory in MiB.
 
     ``p50`` and ``p99`` are of a batch from its columns to its commit. Bytes are those of both phases
-    together: they store the same rows. ``looks``: decisions and messages that crossings led to.
+    together: they store the same rows. ``page_``: account pages that somebody opens all the while, ten
+    a second at most, of the phases of our own path alone. ``looks``: decisions and messages that crossings led to.
     """
 
     accounts: int
@@ -52,6 +54,8 @@ class IngestFigures:
     p99: float
     ceiling_p50: float
     ceiling_p99: float
+    page_p50: float
+    page_p95: float
     intervals_per_reading: float
     disk_bytes_per_reading: float
     wal_bytes_per_reading: float
@@ -68,6 +72,7 @@ class Phase:
     readings: int
     per_second: float
     waits: tuple[timedelta, ...]
+    pages: tuple[timedelta, ...]
     wal_bytes: int
     rss_kib: int
 
@@ -119,6 +124,7 @@ def measure(
     per_second, most = (
         statistics.median(each.per_second for each in done) for done in phases.values()
     )
+    pages = Latencies.of([wait for each in phases[OURS] for wait in each.pages])
     ours, bare = (
         Latencies.of([wait for each in done for wait in each.waits]) for done in phases.values()
     )
@@ -135,6 +141,8 @@ def measure(
         p99=ours.p99,
         ceiling_p50=bare.p50,
         ceiling_p99=bare.p99,
+        page_p50=pages.p50,
+        page_p95=pages.p95,
         intervals_per_reading=round((after.intervals - before.intervals) / readings, 3),
         disk_bytes_per_reading=round((after.bytes - before.bytes) / readings, 1),
         wal_bytes_per_reading=_wal_per_reading(phases[OURS]),
@@ -166,6 +174,11 @@ class Crew:
             there.close()
             self._pipes.append(here)
             self._processes.append(process)
+        self._viewer, there = context.Pipe()
+        viewer = context.Process(target=view, args=(there, login(dsn, "clerk"), city))
+        viewer.start()
+        there.close()
+        self._processes.append(viewer)
         self._watch = psycopg.connect(dsn, autocommit=True)
 
     def __enter__(self) -> Self:
@@ -178,7 +191,7 @@ class Crew:
         trace: TracebackType | None,
     ) -> None:
         self._watch.close()
-        for pipe in self._pipes:
+        for pipe in (*self._pipes, self._viewer):
             pipe.close()
         for process in self._processes:
             process.join(10)
@@ -190,15 +203,19 @@ class Crew:
             pipe.send((name, batches))
         for each in self._answers():
             assert each == "made"
+        self._viewer.send("begin")
         before, began = self._wal_position(), time.monotonic()
         for pipe in self._pipes:
             pipe.send("write")
         done: list[Done] = self._answers()
         seconds, readings = time.monotonic() - began, sum(each.readings for each in done)
+        self._viewer.send("end")
+        pages = self._viewer.recv()
         return Phase(
             readings=readings,
             per_second=readings / seconds,
             waits=tuple(timedelta(seconds=wait) for each in done for wait in each.waits),
+            pages=tuple(timedelta(seconds=wait) for wait in pages),
             wal_bytes=self._wal_position() - before,
             rss_kib=max(each.rss_kib for each in done),
         )
@@ -243,6 +260,8 @@ def as_text(figures: IngestFigures) -> str:
         f"batch); a batch takes p50 {figures.p50:.0f} ms, p99 {figures.p99:.0f} ms\n"
         f"PostgreSQL alone with the same rows: {figures.ceiling_per_second:,}/s, p50 "
         f"{figures.ceiling_p50:.0f} ms, p99 {figures.ceiling_p99:.0f} ms; ratio {figures.ratio:.2f}\n"
+        f"an account's page all the while: p50 {figures.page_p50:.0f} ms, p95 "
+        f"{figures.page_p95:.0f} ms\n"
         f"for a reading: {figures.intervals_per_reading:.3f} intervals, "
         f"{figures.disk_bytes_per_reading:.0f} bytes on disk, {figures.wal_bytes_per_reading:.0f} "
         f"bytes of WAL (alone {figures.ceiling_wal_bytes_per_reading:.0f})\n"
