@@ -29,7 +29,7 @@ from prewatt.benchmarks.ingest_writer import CEILING, OURS, Done, write
 from prewatt.benchmarks.page_viewer import view
 
 #: A phase is this many batches for each writer: long enough to see checkpoints, short enough to alternate.
-PHASE_BATCHES: Final = 20
+PHASE_BATCHES: Final = 6
 _TIMEOUT_S: Final = 600.0
 
 
@@ -38,7 +38,8 @@ class IngestFigures:
     """Medians over phases; times in ms, sizes in bytes, memory in MiB.
 
     ``p50`` and ``p99`` are of a batch from its columns to its commit. Bytes are those of both phases
-    together: they store the same rows. ``page_``: account pages that somebody opens all the while, ten
+    together: they store the same rows. ``cpu_us``: processor time of a reading, in the writer and its
+    server process, which says more than the clock where other work takes the machine. ``page_``: account pages that somebody opens all the while, ten
     a second at most, of the phases of our own path alone. ``looks``: decisions and messages that crossings led to.
     """
 
@@ -56,6 +57,9 @@ class IngestFigures:
     ceiling_p99: float
     page_p50: float
     page_p95: float
+    cpu_us: float
+    ceiling_cpu_us: float
+    cpu_ratio: float
     intervals_per_reading: float
     disk_bytes_per_reading: float
     wal_bytes_per_reading: float
@@ -74,6 +78,7 @@ class Phase:
     waits: tuple[timedelta, ...]
     pages: tuple[timedelta, ...]
     wal_bytes: int
+    cpu_s: float
     rss_kib: int
 
 
@@ -124,6 +129,10 @@ def measure(
     per_second, most = (
         statistics.median(each.per_second for each in done) for done in phases.values()
     )
+    busy, least = (
+        sum(each.cpu_s for each in done) * 1e6 / sum(each.readings for each in done)
+        for done in phases.values()
+    )
     pages = Latencies.of([wait for each in phases[OURS] for wait in each.pages])
     ours, bare = (
         Latencies.of([wait for each in done for wait in each.waits]) for done in phases.values()
@@ -143,6 +152,9 @@ def measure(
         ceiling_p99=bare.p99,
         page_p50=pages.p50,
         page_p95=pages.p95,
+        cpu_us=round(busy, 2),
+        ceiling_cpu_us=round(least, 2),
+        cpu_ratio=round(least / busy, 3),
         intervals_per_reading=round((after.intervals - before.intervals) / readings, 3),
         disk_bytes_per_reading=round((after.bytes - before.bytes) / readings, 1),
         wal_bytes_per_reading=_wal_per_reading(phases[OURS]),
@@ -217,6 +229,7 @@ class Crew:
             waits=tuple(timedelta(seconds=wait) for each in done for wait in each.waits),
             pages=tuple(timedelta(seconds=wait) for wait in pages),
             wal_bytes=self._wal_position() - before,
+            cpu_s=sum(each.cpu_s for each in done),
             rss_kib=max(each.rss_kib for each in done),
         )
 
@@ -260,6 +273,8 @@ def as_text(figures: IngestFigures) -> str:
         f"batch); a batch takes p50 {figures.p50:.0f} ms, p99 {figures.p99:.0f} ms\n"
         f"PostgreSQL alone with the same rows: {figures.ceiling_per_second:,}/s, p50 "
         f"{figures.ceiling_p50:.0f} ms, p99 {figures.ceiling_p99:.0f} ms; ratio {figures.ratio:.2f}\n"
+        f"processor time of a reading: {figures.cpu_us:.1f} µs, PostgreSQL alone "
+        f"{figures.ceiling_cpu_us:.1f} µs; ratio {figures.cpu_ratio:.2f}\n"
         f"an account's page all the while: p50 {figures.page_p50:.0f} ms, p95 "
         f"{figures.page_p95:.0f} ms\n"
         f"for a reading: {figures.intervals_per_reading:.3f} intervals, "

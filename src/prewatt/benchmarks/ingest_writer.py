@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -32,6 +33,7 @@ class Done:
 
     readings: int
     waits: tuple[float, ...]
+    cpu_s: float
     rss_kib: int
 
 
@@ -125,13 +127,13 @@ class _Writer:
 
     def done(self, jobs: list[_Job]) -> Done:
         """Run the jobs one after the other."""
-        waits = []
+        waits, before = [], _cpu_s()
         for job in jobs:
             began = time.perf_counter()
             job.write()
             waits.append(time.perf_counter() - began)
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return Done(sum(job.readings for job in jobs), tuple(waits), used)
+        return Done(sum(job.readings for job in jobs), tuple(waits), _cpu_s() - before, used)
 
     def _last_numbers(self) -> Int64:
         """The number of each account's last interval, of all accounts of this writer."""
@@ -155,6 +157,16 @@ class _Writer:
             raise AssertionError(
                 f"{len(frames)} messages, {self._meters.acked - before} acknowledged"
             )
+
+
+def _cpu_s() -> float:
+    """Processor time of this process and of its server process, where that is one of this machine."""
+    from django.db import connection
+
+    connection.ensure_connection()
+    server = Path(f"/proc/{connection.connection.info.backend_pid}/schedstat")
+    used_ns = int(server.read_text().split()[0]) if server.exists() else 0
+    return time.process_time() + used_ns / 1e9
 
 
 class _Meters:

@@ -28,7 +28,7 @@ def view(pipe: Connection, dsn: str, city: City) -> None:
     account_id = 1
     try:
         while pipe.recv() == "begin":
-            waits = []
+            waits: list[float] = []
             while not waits or not pipe.poll(_PAUSE_S):
                 account_id = (account_id + _STEP) % city.accounts + 1
                 property_id = (account_id - 1) // ACCOUNTS_OF_PROPERTY + 1
