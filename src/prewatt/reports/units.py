@@ -37,12 +37,22 @@ LEFT JOIN LATERAL (
     SELECT max(k.last_at) AS last_at, max(k.last_value_wh) AS last_value_wh FROM meter_state k
     WHERE k.meter_id = m.id AND k.closed_at = 'infinity' AND k.register_code = 1
 ) w ON true
-WHERE u.property_id = %(property)s AND (%(account)s::bigint IS NULL OR a.id = %(account)s)
+WHERE u.property_id = %(property)s
 ORDER BY b.position, b.id, u.floor DESC, u.position, u.code
 """
 
+#: The same of one account, which looks at its own units alone, however many its property has.
+_OF_ACCOUNT = _UNITS.replace(
+    "WHERE u.property_id = %(property)s\n",
+    """WHERE u.property_id = %(property)s AND a.id = %(account)s AND u.id IN (
+    SELECT unit_id FROM tenancy WHERE account_id = %(account)s
+    UNION SELECT unit_id FROM account WHERE id = %(account)s)
+""",
+)
+assert _OF_ACCOUNT != _UNITS
+
 #: The same of an account that pays for no unit now: without the meter, which is another's.
-_FORMER = _UNITS.replace(
+_FORMER = _OF_ACCOUNT.replace(
     "t.period @> %(now)s\nLEFT JOIN account v",
     "t.account_id = %(account)s\nLEFT JOIN account v",
 ).replace("WHERE e.unit_id = u.id ORDER BY", "WHERE false ORDER BY")
@@ -148,7 +158,7 @@ def units_now(
     With ``former``, an account that pays for no unit now has its last one, without the meter.
     """
     given = {"now": now, "property": property_id, "account": account_id}
-    found = rows(_UNITS, given)
+    found = rows(_UNITS if account_id is None else _OF_ACCOUNT, given)
     if former and account_id is not None and not found:
         found = rows(_FORMER, given)[:1]
     return tuple(_unit(row) for row in found)
