@@ -10,6 +10,7 @@ import pytest
 from django.db import connection, transaction
 from tests.invariants.places import NOW, World, at, one, pay, place, post, rows, send
 
+import prewatt.billing.accounts as accounts
 import prewatt.billing.ingestion as ingestion
 import prewatt.moves.operations as moves
 from prewatt.billing.memory import _ACCOUNT, _METER, _USAGE, _WATERMARK, Memory
@@ -164,3 +165,28 @@ def test_a_batch_rolled_back_outside_leaves_a_memory_that_does_no_harm(
         send(there, each)
     assert books(here) == books(there)
     assert one("SELECT count(*) FROM vee_case") == 0
+
+
+def test_the_rows_are_looked_up_one_by_one_in_the_order_of_the_array() -> None:
+    """Also where every condition looks rare: the other way round takes the square of the accounts,
+    and locks them in the order of the table.
+    """
+    rare = [f"s.{name} = 0" for name in ("posting_no", "carry_tax", "carry_fee", "step_window")]
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            """INSERT INTO account_state (account_id, property_id, legal_entity_id, updated_at,
+                   posting_no, carry_tax, carry_fee, step_window)
+               SELECT 1000000 + n, 1, 1, now(), n, n, n, n FROM generate_series(1, 10000) AS n"""
+        )
+        cursor.execute("ANALYZE account_state")
+        cursor.execute(accounts._JOIN_IN_ORDER)
+        cursor.execute(
+            f"""EXPLAIN (COSTS OFF) UPDATE account_state s SET posted = 0
+                FROM unnest(%s::bigint[], %s::bigint[]) AS v(account_id, old)
+                WHERE s.account_id = v.account_id
+                  AND {accounts.all_of([*rare, "s.posted = v.old"])}""",
+            [list(range(1_002_501)[-2_500:]), [0] * 2_500],
+        )
+        plan = "\n".join(each[0] for each in cursor.fetchall())
+        transaction.set_rollback(True)
+    assert "Index Cond: (account_id = v.account_id)" in plan, plan

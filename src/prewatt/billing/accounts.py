@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -133,7 +133,7 @@ def move_accounts(
     conditions = ["s.account_id = v.account_id"]
     constants: list[int] = []
     if is_recalled:
-        conditions += _as_before(before, columns, constants)
+        conditions.append(all_of(_as_before(before, columns, constants)))
     arrays = ", ".join(f"%s::{kind}[]" for kind, _ in columns.values())
     with column_cursor(connection.connection) as cursor:
         if is_recalled:
@@ -170,6 +170,15 @@ _JOIN_IN_ORDER: Final = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_merge
 _JOIN_FREELY: Final = (
     "SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on; SET LOCAL enable_seqscan = on"
 )
+
+
+def all_of(conditions: Sequence[str]) -> str:
+    """Conditions as one that the planner knows nothing of.
+
+    Taken one by one they look as if hardly a row met them all, and PostgreSQL then goes through the
+    whole table and through all of the array for each row. They are nearly always met.
+    """
+    return f"CASE WHEN {' AND '.join(conditions)} THEN true ELSE false END"
 
 
 def equal_to(

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from django.db import connection, transaction
 
-from prewatt.billing.accounts import Outdated, equal_to
+from prewatt.billing.accounts import Outdated, all_of, equal_to
 from prewatt.billing.backfill import Replacement, no_replacement, replace_intervals
 from prewatt.billing.charging import Lines, charge_lines
 from prewatt.billing.memory import Memory
@@ -310,7 +310,7 @@ def _advance_watermarks(write: _Write, *, is_recalled: bool) -> None:
     }
     conditions, constants = ["m.last_at < v.last_at"], [ACTIVE_IMPORT]
     if is_recalled:
-        conditions = _watermarks_as_before(states, moved, columns, constants)
+        conditions = [all_of(_watermarks_as_before(states, moved, columns, constants))]
     elif (states.register_code[moved] != ACTIVE_IMPORT).any():
         raise AssertionError("only active import has a watermark")
     arrays = ", ".join(f"%s::{kind}[]" for kind, _ in columns.values())
