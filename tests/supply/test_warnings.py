@@ -14,6 +14,7 @@ from tests.supply.world import CLERK, EUR, NOW, World, run_sql
 
 from prewatt.core.vocabulary import DeliveryState
 from prewatt.ledger.operations import lock_accounts
+from prewatt.runtime.prepared import fetch
 from prewatt.supply import operations
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -121,14 +122,25 @@ def test_a_payment_touches_the_warnings_of_its_own_account_alone() -> None:
     assert [each["account_id"] for each in waiting(world)] == [world.account_ids[1]]
 
 
-def test_a_set_of_payments_asks_once_and_only_where_a_level_had_fired() -> None:
+def test_a_set_of_payments_asks_once_and_only_where_a_level_had_fired(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     world = place(8)
+    asked: list[str] = []
+
+    def counted(statement: str, parameters: Any) -> Any:
+        asked.append(statement)
+        return fetch(statement, parameters)
+
+    monkeypatch.setattr("prewatt.notify.queries.fetch", counted)
 
     def statements(ids: list[int]) -> int:
+        asked.clear()
         with CaptureQueriesContext(connection) as context, transaction.atomic():
             lock_accounts(ids)
             operations.decide_after_credit(account_ids=ids, now=NOW)
-        return sum("message" in each["sql"] for each in context.captured_queries)
+        said = [*asked, *(each["sql"] for each in context.captured_queries)]
+        return sum("message" in each for each in said)
 
     assert statements(world.account_ids) == 0, "nobody is low"
     world.read(4 * EUR)
