@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 BROKEN: Final = 1
 """Exit status when an invariant is broken."""
+NOT_POSSIBLE: Final = 2
+"""Exit status when this user or machine does not allow the drill."""
 
 _VICTIMS: Final = "writer,head-end,postgres,broker,teller,worker"
 
@@ -39,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         lines.add_argument("--kill", default="head-end,broker", help="(default: head-end,broker)")
 
     _drill(drills, "partition", "lines that delay, cut, truncate and repeat", rounds=60)
+    _drill(drills, "clock", "clocks of meters and head-end that creep and leap", rounds=20)
+    _drill(drills, "disk-full", "PostgreSQL's disk filled to the last byte (root)", rounds=5)
 
 
 def _drill(
@@ -64,6 +68,7 @@ def _drill(
 
 def run(arguments: argparse.Namespace) -> int:
     """Run a drill and print its report; returns 1 when something is broken."""
+    from prewatt.drills.disk import CannotMount
     from prewatt.drills.report import Report
     from prewatt.drills.world import DrillStuck
 
@@ -76,6 +81,10 @@ def run(arguments: argparse.Namespace) -> int:
         _DRILLS[arguments.drill](arguments, report, folder)
     except DrillStuck as stuck:
         report.broken.append(str(stuck))
+    except CannotMount as refused:
+        shutil.rmtree(folder, ignore_errors=True)
+        _tell(f"prewatt: {refused}")
+        return NOT_POSSIBLE
     except BaseException:
         _tell(f"logs, journals and data are kept in {folder}")
         raise
@@ -120,6 +129,25 @@ def _partition(arguments: argparse.Namespace, report: Report, folder: Path) -> N
         lines.stop()
 
 
+def _clock(arguments: argparse.Namespace, report: Report, folder: Path) -> None:
+    from prewatt.drills.clocks import Clocks, wrong_clocks
+
+    random = Random(report.seed)  # noqa: S311 - a drill is repeatable
+    clocks = Clocks(Random(f"{report.seed} clocks"))  # noqa: S311
+    with _world(arguments, report, folder) as made:
+        wrong_clocks(made, clocks, report, rounds=arguments.rounds, random=random, tell=_tell)
+        _finish(made, report, held_is_right=True)
+
+
+def _disk_full(arguments: argparse.Namespace, report: Report, folder: Path) -> None:
+    from prewatt.drills.disk import full_disks, small_disk
+
+    random = Random(report.seed)  # noqa: S311 - a drill is repeatable
+    with small_disk(folder) as disk, _world(arguments, report, folder) as made:
+        full_disks(made, disk, report, rounds=arguments.rounds, random=random, tell=_tell)
+        _finish(made, report)
+
+
 def _world(
     arguments: argparse.Namespace, report: Report, folder: Path, **options: Any
 ) -> AbstractContextManager[World]:
@@ -129,14 +157,14 @@ def _world(
     return world(folder, report=report, size=size, tell=_tell, broker=arguments.broker, **options)
 
 
-def _finish(made: World, report: Report) -> None:
+def _finish(made: World, report: Report, *, held_is_right: bool = False) -> None:
     """Let the load end and drain, then compare everything."""
     from prewatt.drills.comparison import check_at_the_end, check_repeats
 
     _tell("the load ends; waiting until everything is acknowledged")
     made.close_tills()
     made.drain()
-    check_at_the_end(made, report)
+    check_at_the_end(made, report, held_is_right=held_is_right)
     check_repeats(made, report)
 
 
@@ -159,4 +187,6 @@ _DRILLS: Final[dict[str, Callable[[argparse.Namespace, Report, Path], None]]] = 
     "duplicate": _crash,
     "reorder": _crash,
     "partition": _partition,
+    "clock": _clock,
+    "disk-full": _disk_full,
 }

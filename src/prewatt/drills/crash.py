@@ -84,7 +84,7 @@ def _kill_broker(made: World, random: Random) -> None:
 
 def _wait_or_not(made: World, random: Random, name: str) -> None:
     """Mostly until it works again, so that there is load to crash; else it may die while it starts."""
-    if random.random() < 0.8:
+    if random.random() < 0.6:
         made.wait_ready(name)
 
 

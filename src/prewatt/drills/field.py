@@ -71,8 +71,8 @@ class Field:
         self._client = self._new_client()
         self._thread = threading.Thread(target=self._run, name="field", daemon=True)
         self.failure: BaseException | None = None
-        #: Called before each turn of a meter, with the meter and its time: for clocks that jump.
-        self.before_turn: Callable[[FieldMeter], None] = lambda _meter: None
+        #: Called before each turn of a meter, which then says what is returned: for clocks that leap.
+        self.before_turn: Callable[[FieldMeter], list[Outgoing]] = lambda _meter: []
 
     @property
     def meters(self) -> list[FieldMeter]:
@@ -158,7 +158,7 @@ class Field:
                     each.time_us = present_us
                 elif each.time_us + QUARTER_US < present_us:
                     each.time_us += QUARTER_US
-                self.before_turn(each)
+                self._say(each, self.before_turn(each))
                 self._say(each, each.meter.tick(each.time_us))
             elif again and each.meter.backlog and self._is_up:
                 self._say(each, each.meter.connected(each.time_us))

@@ -33,7 +33,7 @@ from prewatt.runtime.postgres_binaries import program_directory, server_user
 from prewatt.runtime.state import CannotRunError, own_directory, role_password, state_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 DSN_VARIABLE = "PREWATT_DSN"
 OWNER = "owner"
@@ -121,9 +121,9 @@ class EmbeddedPostgres:
                 self._make_cluster()
                 self._launch(detached=detached)
             self._await_ready()
-            self._make_database()
+            self._once_let_in(self._make_database)
         try:
-            self._check_settings()
+            self._once_let_in(self._check_settings)
         except NotDurableError:
             self.stop()
             raise
@@ -341,18 +341,19 @@ class EmbeddedPostgres:
         return ours and lines[-1:] == ["ready"]
 
     def _make_database(self) -> None:
-        with self._connection() as connection:
+        with psycopg.connect(self.dsn(database="postgres"), autocommit=True) as connection:
             create_database(connection, DATABASE)
 
-    def _connection(self) -> psycopg.Connection:
-        """Connect once the server lets us in: one that has just lost a process recovers first.
+    def _once_let_in(self, work: Callable[[], None]) -> None:
+        """Do something, again if need be: a server that has just lost a process recovers first.
 
-        Its pid file says "ready" all the while, and whoever knocks is thrown out with everybody else.
+        Its pid file says "ready" all the while, and it may let us in only to throw us out a moment
+        later, with everybody else.
         """
         deadline = time.monotonic() + _START_TIMEOUT_S
         while True:
             try:
-                return psycopg.connect(self.dsn(database="postgres"), autocommit=True)
+                return work()
             except psycopg.OperationalError as error:
                 is_hopeless = "authentication failed" in str(error) or self._running_pid() is None
                 if is_hopeless or time.monotonic() > deadline:

@@ -161,10 +161,14 @@ class Supervisor:
             self._stop_group(child.process)
             child.process = None
 
-    def start_again(self, name: str) -> None:
-        """Start a child that is down now, without waiting for its turn."""
+    def start_again(self, name: str, environ: Mapping[str, str] | None = None) -> None:
+        """Start a child that is down now, without waiting for its turn.
+
+        `environ` is added to what it was started with, from now on.
+        """
         child = self._children[name]
         if self.pid(name) is None:
+            child.environ = {**child.environ, **(environ or {})}
             child.restarts += 1
             self._launch(child)
 
