@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -248,3 +249,36 @@ def test_a_start_that_joins_a_recovering_server_waits_for_it(
         with psycopg.connect(dsn) as connection:
             assert connection.execute("SELECT 1").fetchone() == (1,)
     assert server.pid == _server_pid(state_dir)
+
+
+def test_a_full_disk_leaves_a_dead_server_to_be_started_later(
+    server: EmbeddedPostgres, state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each file that a start writes may be the one that does not fit any more: nothing is left empty."""
+    os.kill(_server_pid(state_dir), signal.SIGKILL)
+    _wait_until_dead(server)
+    write_text = Path.write_text
+    for name in ("postgresql.conf", "pg_hba.conf", "postmaster.pid", ".s.PGSQL.5432.lock"):
+
+        def full(self: Path, text: str, *rest: str, name: str = name) -> int:
+            if self.name.removesuffix(".new") != name:
+                return write_text(self, text, *rest)
+            write_text(self, "")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "write_text", full)
+            with pytest.raises(PostgresError, match="No space left"):
+                server.start()
+        data = state_dir / "postgres/data"
+        for path in (data / "postgresql.conf", data / "pg_hba.conf", data / "postmaster.pid"):
+            assert path.read_text()
+    with psycopg.connect(server.start()) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def _wait_until_dead(server: EmbeddedPostgres) -> None:
+    deadline = time.monotonic() + 10
+    while server.pid is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -29,7 +29,7 @@ import psycopg
 from psycopg import sql
 
 from prewatt.runtime.children import die_with_parent
-from prewatt.runtime.postgres_binaries import program_directory, server_user
+from prewatt.runtime.postgres_binaries import ServerUser, program_directory, server_user
 from prewatt.runtime.state import CannotRunError, own_directory, role_password, state_directory
 
 if TYPE_CHECKING:
@@ -286,10 +286,7 @@ class EmbeddedPostgres:
             ("postgresql.conf", "".join(lines)),
             ("pg_hba.conf", _ACCESS_RULES),
         ):
-            path = self._data / name
-            path.write_text(text, "utf-8")
-            user.own(path)
-            path.chmod(0o600)
+            _replace(self._data / name, text, user)
 
     def _running_pid(self) -> int | None:
         """Return the process id of the server on our data, or None if none runs.
@@ -314,11 +311,12 @@ class EmbeddedPostgres:
         living program's now. The file must stay, since PostgreSQL also checks by it that the dead
         server's last children are gone: only the number is replaced, by one that is nobody's.
         """
+        user = server_user()
         socket_lock = self._socket_directory() / f".s.PGSQL.{_SOCKET_PORT}.lock"
         for path in (self._data / "postmaster.pid", socket_lock):
             if path.exists():
                 _, newline, rest = path.read_text("utf-8").partition("\n")
-                path.write_text(f"{_NO_SUCH_PROCESS}{newline}{rest}", "utf-8")
+                _replace(path, f"{_NO_SUCH_PROCESS}{newline}{rest}", user)
 
     def _await_ready(self) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_S
@@ -488,6 +486,23 @@ def create_database(connection: psycopg.Connection, name: str) -> bool:
 
 def _socket_path_bytes(folder: Path) -> int:
     return len(os.fsencode(folder / f".s.PGSQL.{_SOCKET_PORT}.lock"))
+
+
+def _replace(path: Path, text: str, user: ServerUser) -> None:
+    """Write one of the server's files anew, whole or not at all.
+
+    On a full disk the old one stays: PostgreSQL never starts again over an empty lock file.
+    Raises `PostgresError` if it cannot be written.
+    """
+    draft = path.with_name(f"{path.name}.new")
+    try:
+        draft.write_text(text, "utf-8")
+        user.own(draft)
+        draft.chmod(0o600)
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise PostgresError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _conf_quoted(value: str) -> str:
