@@ -4,7 +4,8 @@ Each wish is in the journal, on the disk, before it is asked; each answer is bef
 without an answer is asked again after any crash, as a till or a payment provider would. Wishes follow from
 seed and number alone, so a teller that is started again goes on where its journal ends.
 
-`python -m prewatt.drills.teller JOURNAL SEED PROPERTY ACCOUNT…` sells until it is told to stop. With
+`python -m prewatt.drills.teller JOURNAL SEED PROPERTY ACCOUNT…` sells until it is told to stop; accounts that are
+also named with `--poor` get so little at a time that they run out again. With
 `--then finish` it only asks what was never answered, with `--then repeat` everything once more.
 """
 
@@ -93,7 +94,13 @@ class Teller:
     """Sells at one property, one set of recharges after the other."""
 
     def __init__(
-        self, journal: Journal, *, seed: str, property_id: int, accounts: Sequence[int]
+        self,
+        journal: Journal,
+        *,
+        seed: str,
+        property_id: int,
+        accounts: Sequence[int],
+        poor: Sequence[int],
     ) -> None:
         from prewatt.access.models import Duty
         from prewatt.access.scope import Actor
@@ -101,6 +108,7 @@ class Teller:
         self._journal = journal
         self._seed = seed
         self._accounts = accounts
+        self._poor = frozenset(poor)
         self._actor = Actor(f"drill:{journal.path.stem}", Duty.OPERATOR, (property_id,))
         self._stopping = threading.Event()
 
@@ -133,10 +141,12 @@ class Teller:
         random = Random(f"{self._seed}-{number}")  # noqa: S311 - a drill is repeatable
         wishes = []
         for at in range(number, number + random.randint(1, _AT_ONCE_MAX)):
+            account = random.choice(self._accounts)
+            unit = 1_000 if account in self._poor else 10_000
             wish = {
                 "key": f"{self._journal.path.stem}-{at}",
-                "account_id": random.choice(self._accounts),
-                "amount": random.randint(1, 8) * 10_000,
+                "account_id": account,
+                "amount": random.randint(1, 8) * unit,
                 "way": random.choice(("cash", "online", "transfer")),
                 "paid_at": wiring.now().isoformat(),
             }
@@ -193,6 +203,7 @@ def main() -> None:
     parser.add_argument("seed")
     parser.add_argument("property_id", type=int)
     parser.add_argument("accounts", type=int, nargs="+")
+    parser.add_argument("--poor", type=int, action="append", default=[])
     parser.add_argument("--then", choices=("sell", "finish", "repeat"), default="sell")
     given = parser.parse_args()
     wiring.start_django("teller")
@@ -201,6 +212,7 @@ def main() -> None:
         seed=given.seed,
         property_id=given.property_id,
         accounts=given.accounts,
+        poor=given.poor,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: teller.stop())

@@ -99,11 +99,13 @@ class World:
 
     def teller_command(self, name: str, *options: str) -> list[str]:
         """How a teller is started."""
-        accounts = [str(place.account_id) for place in self.estate.places]
+        places = self.estate.places
+        accounts = [str(place.account_id) for place in places]
+        poor = [f"--poor={place.account_id}" for place in places if place.is_live]
         journal = str(self.journal_path(name))
         return [
             sys.executable, "-P", "-m", "prewatt.drills.teller", journal, f"{self.seed}-{name}",
-            str(self.estate.property_id), *accounts, *options,
+            str(self.estate.property_id), *accounts, *poor, *options,
         ]  # fmt: skip
 
     def look_after(self) -> None:
