@@ -263,11 +263,12 @@ def _opened(reading: GateReading) -> GateReading:
 def _emergency_credit_is_not_counted(patch: Patch) -> None:
     """A balance is exhausted at zero, whatever emergency credit was granted."""
     lock = supply.queries.lock_standings
-    patch.setattr(
-        supply.queries,
-        "lock_standings",
-        lambda ids: [replace(each, emergency_micro=0) for each in lock(ids)],
-    )
+
+    def without(account_ids: Sequence[int], now: Any) -> Any:
+        found, rules = lock(account_ids, now)
+        return [replace(each, emergency_micro=0) for each in found], rules
+
+    patch.setattr(supply.queries, "lock_standings", without)
 
 
 def _a_held_cut_is_forgotten(patch: Patch) -> None:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from django.db import connection
 
 from prewatt.core.vocabulary import OrderKind, Protection, RelayState
-from prewatt.runtime.prepared import fetch, integers
+from prewatt.runtime.prepared import execute, fetch, integers, pipelined
 from prewatt.supply.policy import Rules, compile_rules
 
 
@@ -95,18 +95,31 @@ def known_orders(order_ids: Sequence[int]) -> dict[int, KnownOrder]:
         return {row[0]: KnownOrder(*row[1:]) for row in cursor.fetchall()}
 
 
-def lock_standings(account_ids: Sequence[int]) -> list[Standing]:
-    """Lock and return the supply standing of each account that has one, in account order."""
-    return [
-        Standing(
-            row[0],
-            row[1],
-            RelayState(row[2]),
-            Protection[row[3].upper()] if row[3] else Protection.NONE,
-            *row[4:],
-        )
-        for row in fetch(_STANDINGS, [integers(account_ids)])
-    ]
+def lock_standings(
+    account_ids: Sequence[int], now: datetime
+) -> tuple[list[Standing], dict[int, Rules]]:
+    """Lock the supply standing of each account that has one, in account order.
+
+    Returns them with the compiled rules of their properties; defaults where none were stored.
+    """
+    ids = [integers(account_ids)]
+    with pipelined():
+        standings, stored = execute(_STANDINGS, ids), execute(_RULES_OF_ACCOUNTS, ids)
+        with connection.wrap_database_errors:
+            found, bodies = standings.fetchall(), stored.fetchall()
+    return (
+        [
+            Standing(
+                row[0],
+                row[1],
+                RelayState(row[2]),
+                Protection[row[3].upper()] if row[3] else Protection.NONE,
+                *row[4:],
+            )
+            for row in found
+        ],
+        {row[0]: _compiled(*row[1:], now.year) for row in bodies},
+    )
 
 
 _STANDINGS = """
@@ -135,6 +148,10 @@ SELECT p.id, coalesce(s.body, '{}'::jsonb)::text, p.time_zone, p.holiday_calenda
 FROM property p LEFT JOIN supply_policy s ON s.property_id = p.id
 WHERE p.id = ANY(%s::bigint[])
 """
+_RULES_OF_ACCOUNTS = _RULES.replace(
+    "p.id = ANY(%s::bigint[])",
+    "p.id IN (SELECT property_id FROM supply_state WHERE account_id = ANY(%s::bigint[]))",
+)
 
 
 @lru_cache(maxsize=256)
