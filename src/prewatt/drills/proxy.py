@@ -69,8 +69,15 @@ class Proxy:
             self._thread.join(_WAIT_S)
 
     def turn(self, weather: Weather) -> None:
-        """Change the weather, from any thread."""
-        self._loop.call_soon_threadsafe(self._turn, weather)
+        """Change the weather, from any other thread; returns once it has changed."""
+        turned = threading.Event()
+
+        def turn() -> None:
+            self._turn(weather)
+            turned.set()
+
+        self._loop.call_soon_threadsafe(turn)
+        turned.wait(_WAIT_S)
 
     # --- in the thread ---
 
