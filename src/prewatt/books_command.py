@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psycopg
 
-from prewatt.reports.books import check_books
+from prewatt.reports.books import check_books, rests_on_archive
 from prewatt.runtime.embedded_postgres import running_postgres
 from prewatt.runtime.state import own_directory, state_directory
 
@@ -39,10 +39,14 @@ def run(arguments: argparse.Namespace) -> int:
         session.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         session.read_only = True
         breaches = check_books(session.cursor())
+        rests = rests_on_archive(session.cursor())
     if arguments.format == "json":
-        print(json.dumps({"ok": not breaches, "breaches": breaches}))
+        archived = {"rests_on_archive": rests} if rests else {}
+        print(json.dumps({"ok": not breaches, "breaches": breaches} | archived))
     else:
         for breach in breaches:
             print(breach, file=sys.stderr)
         print(f"{len(breaches)} places do not hold." if breaches else "The books hold.")
+        for each in rests:
+            print(each)
     return BROKEN if breaches else 0

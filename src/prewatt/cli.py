@@ -46,6 +46,11 @@ COMMANDS = (
         "prewatt.books_command",
         "recompute the books from their rows and say what is wrong",
     ),
+    Command(
+        "archive",
+        "prewatt.archive_command",
+        "take finished months out into Parquet, and read them back",
+    ),
     Command("scale", "prewatt.scale_command", "say how the database is laid over several machines"),
     Command("import", "prewatt.import_command", "make a property from its tables (CSV or XLSX)"),
     Command("bill", "prewatt.bill_command", "say what a load would cost under a price plan"),

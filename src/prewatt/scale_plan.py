@@ -24,6 +24,7 @@ BY_ACCOUNT: Final = (
     "posting",
     "demand_day",
     "bound_period",
+    "archived_account",
 )
 #: Cut by meter: raw readings and links have no account that could not change.
 BY_METER: Final = ("register_reading", "meter_link")
@@ -45,6 +46,7 @@ REFERENCE: Final = (
     "debt_policy",
     "price_event",
     "price_series",
+    "archived_partition",
 )
 
 

@@ -7,7 +7,7 @@ bypass the parent's policy.
 
 Roles: ``web`` signs in and becomes ``app_operator``, ``app_admin`` or ``app_auditor`` by duty;
 ``head_end`` writes the data plane (BYPASSRLS, because PostgreSQL refuses COPY into a table with
-row-level security); ``clerk`` posts, decides, notifies and closes what ends by itself; ``keeper`` makes partitions; ``witness``
+row-level security); ``clerk`` posts, decides, notifies and closes what ends by itself; ``keeper`` makes partitions and archives months; ``witness``
 reads the ledger. ``ledger_pen`` signs in nowhere: it owns the one function that writes transfers and
 moves posted money (``ledger/sql/0006_pen_of_many.sql``), and sees what the caller of that function sees.
 """
@@ -45,6 +45,8 @@ APPEND_ONLY = (
     "resale_terms",
     "event_rebate",
     "event_look",
+    "archived_partition",
+    "archived_account",
 )
 #: Business tables that change: estate, watermarks, states.
 MUTABLE = (
@@ -331,7 +333,18 @@ _SCOPE_OF = {
     "organisation": "id IN (SELECT organisation_id FROM property)",
     "legal_entity": "id IN (SELECT legal_entity_id FROM property)",
     "document_series": "legal_entity_id IN (SELECT legal_entity_id FROM property)",
+    # A file holds a month of every property; whoever has any may know that it is archived, and where.
+    "archived_partition": "nullif(current_setting('prewatt.properties', true), '') IS NOT NULL",
 }
+#: What the keeper may do besides making partitions: take a finished month out (``mdm/archive.py``).
+_ARCHIVING = (
+    "archive_month(date, bytea, bytea, text, text, text, timestamptz)",
+    "archive_refusals(date, timestamptz)",
+    "archive_reached(timestamptz, timestamptz)",
+    "interval_digest(timestamptz, timestamptz)",
+    "register_reading_digest(timestamptz, timestamptz)",
+    "rating_reach()",
+)
 
 
 class Cursor(Protocol):
@@ -369,6 +382,10 @@ def apply(cursor: Cursor, *, passwords: Mapping[str, str]) -> None:
     cursor.execute("GRANT SELECT ON duty_grant, django_content_type TO web")
     for role in ("keeper", "clerk"):
         cursor.execute(f"GRANT EXECUTE ON FUNCTION make_month_partitions(date, date) TO {role}")
+    cursor.execute(f"GRANT EXECUTE ON FUNCTION {', '.join(_ARCHIVING)} TO keeper")
+    # Whoever rates anew, or judges a late reading, asks first what is still there.
+    raters = ", ".join(role for role in WRITES if "interval" in WRITES[role])
+    cursor.execute(f"GRANT EXECUTE ON FUNCTION correctable_from() TO {raters}")
     for table in (*APPEND_ONLY, *MUTABLE):
         _raise_policy(cursor, table)
     _keep_brake(cursor)

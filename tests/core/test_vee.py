@@ -277,5 +277,6 @@ def test_names_and_codes_are_stable() -> None:
         8: "mdm.vee.after_closing",
         9: "mdm.vee.negative",
         10: "mdm.vee.unpriced",
+        11: "mdm.vee.archived",
     }
     assert {verdict.value for verdict in HELD_VERDICTS} == {3, 4, 5, 6, 7, 8, 9, 10}

@@ -21,6 +21,7 @@ from prewatt.core.bounds import Int64
 from prewatt.core.civil_time import utc_datetime
 from prewatt.core.readings import ReadingBatch
 from prewatt.core.vee import Verdict
+from prewatt.mdm.archived import correctable_from_us
 
 _OLD_COLUMNS = (
     "row",
@@ -84,12 +85,14 @@ def replace_intervals(
     """Work out what the BACKFILL rows of a judged batch supersede.
 
     ``verdict`` is corrected in place: a late reading that repeats a known one is a DUPLICATE, one
-    that contradicts it a CONFLICT, one outside the registers of its interval BACKWARDS.
+    that contradicts it a CONFLICT, one outside the registers of its interval BACKWARDS, one whose
+    interval is archived, or is counted with such, ARCHIVED.
     """
     late = np.flatnonzero(verdict == Verdict.BACKFILL)
     old: list[tuple[int, ...]] = []
     new: list[tuple[int, ...]] = []
     late = _without_repeats(batch, late, verdict)
+    late = _without_archived(batch, late, verdict)
     if late.size:
         covering = _covering(batch, row, account_id, late)
         by_interval = sorted(late.tolist(), key=lambda at: (row[at], batch.read_at_us[at]))
@@ -136,6 +139,15 @@ def _without_repeats(batch: ReadingBatch, late: Int64, verdict: npt.NDArray[np.i
     return np.flatnonzero(verdict == Verdict.BACKFILL)
 
 
+def _without_archived(batch: ReadingBatch, late: Int64, verdict: npt.NDArray[np.int8]) -> Int64:
+    """Hold late readings of a time that cannot be rated anew any more; returns the others."""
+    if late.size == 0:
+        return late
+    gone = batch.read_at_us[late] < correctable_from_us()
+    verdict[late[gone]] = Verdict.ARCHIVED
+    return late[~gone]
+
+
 def _interval_key(covering: dict[int, list[tuple[Any, ...]]], at: int) -> tuple[int, ...]:
     segments = covering.get(at)
     return (-1, at) if not segments else (segments[0][1], segments[0][2], segments[0][3])
@@ -153,7 +165,8 @@ def _split(
 ) -> None:
     """Cut one charged interval at the late readings that belong inside it."""
     segments = covering.get(group[0])
-    if not segments:
+    # An interval that ends before the instant is not its own: that one has been archived.
+    if not segments or int(batch.read_at_us[group[-1]]) >= max(each[6] for each in segments):
         for at in group:
             verdict[at] = Verdict.BEFORE_OPENING
         return

@@ -240,19 +240,20 @@ def _close_ranges(
 #: text ``v2|meter|register|start|revision|segment|no|from|to|start_wh|end_wh|multiplier|energy|
 #: quality|tariff version|band|step|price|energy charge|standing|tax|fee|demand|subsidy`` (instants
 #: in µs), joined by newlines.
-_CLOSE = """
-WITH r AS MATERIALIZED (
-    SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
-        %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
-        AS t(account_id, from_no, to_no, event_id, energy, fee, tax, subsidy, energy_wh)
-), sealed AS (
-    SELECT r.account_id, sha256(convert_to(string_agg(concat_ws('|', 'v2', i.meter_id,
+INTERVAL_LINE = """concat_ws('|', 'v2', i.meter_id,
         i.register_code, (date_part('epoch', i.start_at) * 1000000)::bigint, i.revision, i.segment,
         i.interval_no, (date_part('epoch', i.from_at) * 1000000)::bigint,
         (date_part('epoch', i.to_at) * 1000000)::bigint, i.start_value_wh, i.end_value_wh,
         i.multiplier, i.energy_wh, i.quality, i.tariff_version_id, i.band, i.step, i.price_nano,
         i.charge_energy, i.charge_standing, i.charge_tax, i.charge_fee, i.charge_demand,
-        i.charge_subsidy), E'\\n' ORDER BY i.interval_no), 'UTF8')) AS hash
+        i.charge_subsidy)"""
+_CLOSE = f"""
+WITH r AS MATERIALIZED (
+    SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
+        %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
+        AS t(account_id, from_no, to_no, event_id, energy, fee, tax, subsidy, energy_wh)
+), sealed AS (
+    SELECT r.account_id, sha256(convert_to(string_agg({INTERVAL_LINE}, E'\\n' ORDER BY i.interval_no), 'UTF8')) AS hash
     FROM r JOIN interval i ON i.account_id = r.account_id
         AND i.interval_no > r.from_no AND i.interval_no <= r.to_no
     GROUP BY r.account_id
@@ -270,7 +271,7 @@ INSERT INTO posting (account_id, posting_no, property_id, event_id, interval_no_
 SELECT r.account_id, s.posting_no, s.property_id, r.event_id, r.from_no, r.to_no, h.hash,
        r.energy_wh, r.energy + r.fee + r.tax + r.subsidy, %s, %s
 FROM r JOIN sealed h USING (account_id) JOIN state s USING (account_id)
-"""
+"""  # noqa: S608 - only our own constant is put in
 
 
 def _refresh_spend(account_ids: Sequence[int], until: datetime) -> None:

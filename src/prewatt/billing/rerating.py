@@ -53,7 +53,8 @@ from prewatt.core.rating import (
 from prewatt.core.readings import ACTIVE_IMPORT, REVERSED_SEGMENT, Quality
 from prewatt.core.steps import PURCHASE_KEY
 from prewatt.ledger.operations import UnknownAccount, lock_accounts
-from prewatt.notify.operations import NewMessage, enqueue
+from prewatt.mdm.archived import correctable_from_us
+from prewatt.notify.operations import NewMessage, enqueue, raise_alert
 from prewatt.runtime.copying import copy_rows, read_columns
 from prewatt.supply.operations import look_again
 
@@ -61,6 +62,8 @@ from prewatt.supply.operations import look_again
 CHUNK: Final = 250
 #: Why a wrong tariff is rated anew; stored, never renamed.
 WRONG_TARIFF: Final = "wrong_tariff"
+#: The alert about an account that cannot be rated anew any more; stored, never renamed.
+TOO_OLD: Final = "billing.correction_too_old"
 #: The cause of the posting that goes before, so that a correction has an event of its own.
 BEFORE: Final = "posting.correction"
 
@@ -75,11 +78,15 @@ _CARRIED: Final = 2**32
 
 
 class CorrectionRefused(ValueError):
-    """A tariff cannot be corrected so; ``reason`` is ``future`` or ``none``."""
+    """A tariff cannot be corrected so; ``reason`` is ``future``, ``none`` or ``archived``."""
 
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
         self.reason = reason
+
+
+class CorrectionTooOld(CorrectionRefused):
+    """The readings of that time, or some that it is counted with, have left the database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +112,8 @@ def rerate(
 
     ``reason`` is a stable word, stored with the transfers. One transaction for each chunk of
     accounts, under their locks; what was done stays done if a later chunk fails, and a second run
-    changes nothing. An account without a tariff is left out, with an alert. Raises PermissionRefused.
+    changes nothing. An account without a tariff is left out, with an alert; so is one whose intervals
+    of that time are archived. Raises PermissionRefused.
     """
     require(actor, "billing.correct")
     return _rerate(actor, dict.fromkeys(account_ids, from_at), reason, now)
@@ -137,6 +145,10 @@ def correct_tariff(
     if from_at >= now:
         raise CorrectionRefused("future", "a tariff is corrected from a past instant on")
     with scope(actor):
+        if instant_us(from_at) < correctable_from_us():
+            raise CorrectionTooOld(
+                "archived", f"usage of {from_at:%Y-%m-%d} can no longer be rated"
+            )
         tariff = Tariff.objects.get(property_id=property_id, code=tariff_code)
         with connection.cursor() as cursor:
             cursor.execute(
@@ -252,6 +264,7 @@ def _rerate_chunk(
     # One without a tariff is left out with an alert; its request stays open until it has one.
     unpriced = leave_out(locked, now=now)
     asked = _with_requests({each: wanted[each] for each in locked if each not in unpriced})
+    asked = _without_archived(asked, now)
     if not asked:
         return []
     ground = _ground(asked)
@@ -300,6 +313,28 @@ def _close_requests(asked: Mapping[int, datetime], now: datetime) -> None:
                WHERE r.account_id = v.account_id AND r.done_at IS NULL AND r.from_at >= v.from_at""",
             [now, list(asked), list(asked.values())],
         )
+
+
+def _without_archived(asked: Mapping[int, datetime], now: datetime) -> dict[int, datetime]:
+    """Those that can still be rated anew. Of the others somebody is told, and their requests end:
+    what they came to is a matter of paper now.
+    """
+    since_us = correctable_from_us()
+    late = {each: at for each, at in asked.items() if instant_us(at) < since_us}
+    if late:
+        _close_requests(late, now)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT account_id, property_id FROM account_state WHERE account_id = ANY(%s)",
+                [list(late)],
+            )
+            places = cursor.fetchall()
+        for account_id, property_id in places:
+            raise_alert(
+                property_id=property_id, code=TOO_OLD, subject=f"account:{account_id}",
+                detail={"from_at": late[account_id].isoformat()}, now=now,
+            )  # fmt: skip
+    return {each: at for each, at in asked.items() if each not in late}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

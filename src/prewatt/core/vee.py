@@ -51,7 +51,8 @@ class Verdict(IntEnum):
     what has been charged; the caller looks the instant up, where the same value is a repeat,
     another value a conflict, and a new instant re-splits without changing the total. BACKWARDS:
     lower than the watermark and not a rollover. ACCEPTED: everything else. UNPRICED is not found
-    here: the caller holds a good reading so whose account has no tariff.
+    here: the caller holds a good reading so whose account has no tariff. Nor is ARCHIVED: it would
+    re-split what has left the database, or has to be counted with what has.
     """
 
     ACCEPTED = 0
@@ -65,6 +66,7 @@ class Verdict(IntEnum):
     AFTER_CLOSING = 8
     NEGATIVE = 9
     UNPRICED = 10
+    ARCHIVED = 11
 
 
 VERDICT_NAMES: Final = {verdict: f"mdm.vee.{verdict.name.lower()}" for verdict in Verdict}

@@ -109,7 +109,9 @@ class Corrected:
 
 @dataclass(frozen=True, slots=True)
 class ChargePage:
-    """Everything about one charge. ``adds_up`` is None where no readings stand behind it."""
+    """Everything about one charge. ``adds_up`` is None where no readings stand behind it, or where some
+    are archived: ``archive`` then names the file of the month it begins in.
+    """
 
     place: Place
     now: datetime
@@ -127,6 +129,7 @@ class ChargePage:
     tariffs: dict[int, Tariff]
     corrected: tuple[Corrected, ...]
     adds_up: bool | None
+    archive: str = ""
 
     @property
     def total_micro(self) -> int:

@@ -67,6 +67,7 @@ def charge_page(
         peaks = _peaks(account_id, day, legs)
         rebated = _rebated(account_id, event_id, legs)
         corrected = _corrected(account_id, legs, tariffs, place)
+        archive = "" if kind is EntryKind.DAILY else _archive_of(legs[0].service_from)
     return ChargePage(
         place=place,
         now=now,
@@ -83,8 +84,22 @@ def charge_page(
         runs=tuple(runs),
         tariffs=tariffs,
         corrected=corrected,
-        adds_up=_adds_up(legs, runs),
+        adds_up=None if archive else _adds_up(legs, runs),
+        archive=archive,
     )
+
+
+def _archive_of(at: datetime) -> str:
+    """Where the readings of the UTC month of an instant are archived, or nothing.
+
+    A local day may begin in an archived month and end in one that is here.
+    """
+    found = rows(
+        """SELECT file_name FROM archived_partition
+           WHERE base = 'interval' AND month = date_trunc('month', %s AT TIME ZONE 'UTC')""",
+        [at],
+    )
+    return str(found[0][0]) if found else ""
 
 
 def _legs(account_id: int, event_id: int, kind: EntryKind, day: date, place: Place) -> list[_Leg]:

@@ -13,7 +13,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from prewatt.billing.rerating import CorrectionRefused
+from prewatt.billing.rerating import CorrectionRefused, CorrectionTooOld
 from prewatt.billing.resale import ResaleRefused
 from prewatt.billing.terms import ChangeRefused, EventRefused, PricesRefused, TermsRefused
 from prewatt.core.temporary import LetRefused
@@ -243,6 +243,10 @@ _BY_KIND: Final[tuple[tuple[type[Exception], Text], ...]] = (
     (AmountRefused, _("That is more than there is to take, or nothing.")),
     (AgreementRefused, _("A share lies between 0 and 100 per cent.")),
     (DebtRefused, _("The debt is closed, or the account is not here.")),
+    (
+        CorrectionTooOld,
+        _("The readings of that time are archived, so it can no longer be charged anew."),
+    ),
     (CorrectionRefused, _("A wrong plan is put right from a day that has passed.")),
     (ResaleRefused, _("The purchase price is not a price.")),
 )

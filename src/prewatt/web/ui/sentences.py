@@ -523,6 +523,7 @@ VERDICT: Final[Mapping[str, Text]] = {
     "mdm.vee.after_closing": _("The reading lies after the time of who paid by this meter."),
     "mdm.vee.negative": _("A register is never below zero."),
     "mdm.vee.unpriced": _("The account has no tariff, so nothing can be charged yet."),
+    "mdm.vee.archived": _("The usage of that time is archived and can no longer be split."),
 }
 
 HELD_STATE: Final[Mapping[str, Text]] = {

@@ -1,0 +1,158 @@
+"""Archived months looked at: an account's lines out of their files, and whether the files are whole.
+
+The files of a folder are enough to show lines. To verify, the catalogue says what each file must be, and
+each posting says by its hash what its intervals were: archived and live ones together must make it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import psycopg
+
+from prewatt.billing.posting import INTERVAL_LINE
+from prewatt.core.civil_time import instant_us, utc_datetime
+from prewatt.mdm.archive_files import (
+    INTERVAL,
+    LAYOUTS,
+    ArchiveUnreadable,
+    read_batches,
+    read_content,
+)
+
+Columns = Mapping[str, npt.NDArray[np.int64]]
+
+#: Accounts whose postings are proved at a time: bounds memory.
+CHUNK: Final = 200
+#: What ``posting.INTERVAL_LINE`` says of an interval, in its order.
+_LINE: Final = (
+    "meter_id", "register_code", "start_at", "revision", "segment", "interval_no", "from_at", "to_at",
+    "start_value_wh", "end_value_wh", "multiplier", "energy_wh", "quality", "tariff_version_id", "band",
+    "step", "price_nano", "charge_energy", "charge_standing", "charge_tax", "charge_fee",
+    "charge_demand", "charge_subsidy",
+)  # fmt: skip
+
+
+def archived_lines(
+    folder: Path, *, account_id: int, from_at: datetime | None, until_at: datetime | None
+) -> Iterator[dict[str, int | str]]:
+    """The interval rows of an account that lie in [from, until), in order of month, meter and time.
+
+    Instants are ISO 8601 in UTC, amounts micro-units, energy Wh. Raises ArchiveUnreadable.
+    """
+    since = -(2**63) if from_at is None else instant_us(from_at)
+    until = 2**63 - 1 if until_at is None else instant_us(until_at)
+    files = sorted(folder.glob(f"{INTERVAL.base}-*.parquet"))
+    if not files:
+        raise ArchiveUnreadable(f"{folder} has no file of intervals")
+    for path in files:
+        for columns in read_batches(path, INTERVAL, (account_id, account_id)):
+            wanted = columns["account_id"] == account_id
+            wanted &= (columns["to_at"] > since) & (columns["from_at"] < until)
+            for at in np.flatnonzero(wanted).tolist():
+                yield {
+                    name: utc_datetime(int(columns[name][at])).isoformat()
+                    if kind == "timestamptz"
+                    else int(columns[name][at])
+                    for name, kind in INTERVAL.columns.items()
+                }
+
+
+def verify_archive(session: psycopg.Connection[Any], folder: Path) -> list[str]:
+    """Every place where files, catalogue, what left of accounts and postings differ, in words."""
+    breaches = []
+    for base, month, rows, sums, digest, name in session.execute(
+        """SELECT base, to_char(month, 'YYYY-MM'), rows, sums, digest, file_name
+           FROM archived_partition ORDER BY month, base"""
+    ).fetchall():
+        path = folder / name
+        if not path.is_file():
+            breaches.append(f"{name}: is not there")
+            continue
+        try:
+            found = read_content(path, LAYOUTS[base])
+        except ArchiveUnreadable as error:
+            breaches.append(str(error))
+            continue
+        if (found.rows, found.sums) != (rows, {key: int(value) for key, value in sums.items()}):
+            breaches.append(f"{name}: its rows or sums are not those that left in {month}")
+        if found.digest != bytes(digest):
+            breaches.append(f"{name}: its digest is not that of the rows that left in {month}")
+    return breaches or list(_unproved(session, folder))
+
+
+def _unproved(session: psycopg.Connection[Any], folder: Path) -> Iterator[str]:
+    """Postings whose hash archived and live intervals do not make, in words."""
+    names = [
+        row[0]
+        for row in session.execute(
+            "SELECT file_name FROM archived_partition WHERE base = 'interval' ORDER BY month"
+        ).fetchall()
+    ]
+    accounts = [
+        row[0]
+        for row in session.execute(
+            "SELECT DISTINCT account_id FROM archived_account ORDER BY account_id"
+        ).fetchall()
+    ]
+    for at in range(0, len(accounts), CHUNK):
+        chunk = accounts[at : at + CHUNK]
+        lines = _live_lines(session, chunk)
+        for name in names:
+            _add_archived(folder / name, chunk, lines)
+        yield from _differing(session, chunk, lines)
+
+
+def _live_lines(
+    session: psycopg.Connection[Any], accounts: Sequence[int]
+) -> dict[int, dict[int, str]]:
+    """By account and interval_no, what is left of the postings that lack archived intervals."""
+    lines: dict[int, dict[int, str]] = {account: {} for account in accounts}
+    for account, number, line in session.execute(
+        f"""SELECT i.account_id, i.interval_no, {INTERVAL_LINE}
+            FROM interval i WHERE i.account_id = ANY(%s) AND i.interval_no <= (
+                SELECT max(p.interval_no_to) FROM posting p JOIN archived_account x USING (account_id)
+                WHERE p.account_id = i.account_id AND p.interval_no_from < x.last_interval_no)""",  # noqa: S608
+        [list(accounts)],
+    ):
+        lines[account][number] = line
+    return lines
+
+
+def _add_archived(path: Path, accounts: Sequence[int], lines: dict[int, dict[int, str]]) -> None:
+    for columns in read_batches(path, INTERVAL, (accounts[0], accounts[-1])):
+        chosen = np.flatnonzero(np.isin(columns["account_id"], list(accounts)))
+        table = np.column_stack([columns[name][chosen] for name in _LINE]).tolist()
+        numbers = columns["interval_no"][chosen].tolist()
+        for account, number, row in zip(
+            columns["account_id"][chosen].tolist(), numbers, table, strict=True
+        ):
+            lines[account][number] = "|".join(("v2", *map(str, row)))
+
+
+def _differing(
+    session: psycopg.Connection[Any], accounts: Sequence[int], lines: dict[int, dict[int, str]]
+) -> Iterator[str]:
+    for account, posting, after, to, sealed in session.execute(
+        """SELECT p.account_id, p.posting_no, p.interval_no_from, p.interval_no_to, p.interval_hash
+           FROM posting p WHERE p.account_id = ANY(%s) AND EXISTS (
+               SELECT FROM archived_account x WHERE x.account_id = p.account_id
+                 AND x.first_interval_no <= p.interval_no_to
+                 AND x.last_interval_no > p.interval_no_from)
+           ORDER BY p.account_id, p.posting_no""",
+        [list(accounts)],
+    ):
+        own = lines[account]
+        missing = [number for number in range(after + 1, to + 1) if number not in own]
+        if missing:
+            yield f"account {account} posting {posting}: interval {missing[0]} is nowhere"
+            continue
+        text = "\n".join(own[number] for number in range(after + 1, to + 1))
+        if hashlib.sha256(text.encode()).digest() != bytes(sealed):
+            yield f"account {account} posting {posting}: its intervals do not make its hash"

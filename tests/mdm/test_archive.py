@@ -1,0 +1,401 @@
+"""A month leaves the database for Parquet: nothing is lost, refused with its reason, found again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from django.db import connection
+from tests.conftest import role_dsn
+from tests.invariants.places import CLERK, NOW, World, pay, place, post, rows, send
+
+from prewatt import archive_command, cli
+from prewatt.billing.rerate_requests import request_rerating
+from prewatt.billing.rerating import CorrectionTooOld, correct_tariff, rerate
+from prewatt.core.vee import Verdict
+from prewatt.mdm.archive import ArchiveRefused, archive_month, months_due
+from prewatt.mdm.archive_files import INTERVAL, READING
+from prewatt.reports import archive
+from prewatt.reports.books import check_books, rests_on_archive
+from prewatt.runtime import embedded_postgres
+
+Session = psycopg.Connection[Any]
+
+BEGIN = datetime(2026, 7, 19, 22, tzinfo=UTC)
+JULY, AUGUST, SEPTEMBER = (date(2026, month, 1) for month in (7, 8, 9))
+#: When July and August are long past every correction.
+LATER = datetime(2027, 5, 1, tzinfo=UTC)
+
+
+def used(here: World, serial: str, until: int = 48 * 4, step: int = 1) -> None:
+    """A reading every six hours from the opening on, 900 Wh apart."""
+    wanted = range(step, until + 1, step)
+    send(here, [(serial, BEGIN + timedelta(hours=6 * n), 10_000 + 900 * n) for n in wanted])
+
+
+@pytest.fixture
+def lived(database: str) -> World:
+    """Seven weeks from 20 July on, posted day by day; one meter is read late and rated anew."""
+    here = place(opened="2026-07-20T00:00")
+    used(here, "M-101")
+    pay(here, "one")
+    post(here, BEGIN + timedelta(days=12, hours=3))
+    send(here, [("M-101", BEGIN + timedelta(hours=6 * 30 + 2), 10_000 + 900 * 30 + 100)])
+    post(here, BEGIN + timedelta(days=20))
+    post(here)
+    return here
+
+
+@pytest.fixture
+def keeper(database: str) -> Iterator[Session]:
+    # A test that waits for a lock of its own would wait for ever.
+    rows("SET lock_timeout = '5s'")
+    with psycopg.connect(role_dsn(database, "keeper")) as session:
+        yield session
+
+
+def breaches() -> list[str]:
+    with connection.cursor() as cursor:
+        return check_books(cursor)
+
+
+def stored(table: str, month: date) -> list[tuple[Any, ...]]:
+    layout = {"interval": INTERVAL, "register_reading": READING}[table]
+    following = date(month.year, month.month + 1, 1)
+    return rows(
+        f"SELECT {', '.join(layout.columns)} FROM {table} WHERE {layout.time} >= %s "
+        f"AND {layout.time} < %s ORDER BY {', '.join(layout.key)}",
+        datetime(month.year, month.month, 1, tzinfo=UTC),
+        datetime(following.year, following.month, 1, tzinfo=UTC),
+    )
+
+
+def in_file(path: Path) -> list[tuple[Any, ...]]:
+    return [tuple(row.values()) for row in pq.read_table(path).to_pylist()]
+
+
+def verify_archive(keeper: Session, folder: Path) -> list[str]:
+    """What is wrong, and no lock left behind."""
+    found = archive.verify_archive(keeper, folder)
+    keeper.rollback()
+    return found
+
+
+def both(keeper: Session, folder: Path) -> None:
+    for month in (JULY, AUGUST):
+        assert archive_month(keeper, month=month, folder=folder, now=LATER).is_new
+
+
+def test_every_column_comes_back_and_the_books_hold(
+    lived: World, keeper: Session, tmp_path: Path
+) -> None:
+    before = {(base, m): stored(base, m) for base in ("interval", "register_reading") for m in (JULY, AUGUST)}  # fmt: skip
+    assert all(len(each) > 40 for each in before.values())
+    assert breaches() == []
+    both(keeper, tmp_path)
+    for (base, month), known in before.items():
+        assert in_file(tmp_path / f"{base}-{month:%Y%m}.parquet") == known
+        assert stored(base, month) == []
+        assert rows("SELECT to_regclass(%s)", f"{base}_{month:%Y%m}") == [(None,)]
+    assert breaches() == []
+    assert verify_archive(keeper, tmp_path) == []
+    with connection.cursor() as cursor:
+        told = rests_on_archive(cursor)
+    assert f"{len(before['interval', JULY]) + len(before['interval', AUGUST])} intervals" in told[0]
+    assert rows(
+        """SELECT actor, subject, detail ->> 'intervals' FROM audit_event
+           WHERE code = 'mdm.month.archived' AND property_id = %s ORDER BY id""",
+        lived.property_id,
+    ) == [
+        ("login:keeper", f"month:{m:%Y-%m}", str(len(before["interval", m])))
+        for m in (JULY, AUGUST)
+    ]
+    # It goes on: later usage, a posting, partitions made anew, and no archived month among them.
+    send(lived, [("M-101", NOW, 460_000)])
+    post(lived, NOW)
+    rows("SELECT make_month_partitions('2026-06-01', '2027-03-01')")
+    assert rows("SELECT to_regclass('interval_202607'), to_regclass('interval_202702') IS NOT NULL") == [(None, True)]  # fmt: skip
+    assert breaches() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "breach"),
+    [
+        ("UPDATE archived_account SET energy_wh = energy_wh + 1", "Wh counted"),
+        ("UPDATE archived_account SET rows = rows + 1", "interval_no has a gap"),
+        ("UPDATE archived_account SET rest_energy = rest_energy + 1", "carry of energy"),
+        ("UPDATE archived_account SET charge_energy = charge_energy + 1", "its postings are not what"),
+        ("UPDATE archived_partition SET rows = rows + 1 WHERE base = 'interval'", "is not what left"),
+        ("DELETE FROM archived_account WHERE month = '2026-08-01'", "interval_no has a gap"),
+    ],
+)  # fmt: skip
+def test_books_do_not_hold_over_an_altered_catalogue(
+    lived: World, keeper: Session, tmp_path: Path, change: str, breach: str
+) -> None:
+    both(keeper, tmp_path)
+    rows(change)
+    assert any(breach in each for each in breaches())
+
+
+class Killed(BaseException):
+    """As kill -9 would: nobody catches it."""
+
+
+@pytest.mark.parametrize("step", ["interval", "register_reading", "verified", "dropped"])
+def test_a_kill_after_any_step_loses_nothing_and_it_can_be_said_again(
+    lived: World, database: str, tmp_path: Path, step: str
+) -> None:
+    known = stored("interval", JULY)
+
+    def killing(done: str) -> None:
+        if done == step:
+            raise Killed
+
+    with psycopg.connect(role_dsn(database, "keeper")) as session:
+        with pytest.raises(Killed):
+            archive_month(session, month=JULY, folder=tmp_path, now=LATER, after=killing)
+        session.rollback()
+    assert breaches() == []
+    if step == "dropped":
+        assert stored("interval", JULY) == []
+    else:
+        assert stored("interval", JULY) == known
+        # A file that was being written when the power went.
+        (tmp_path / "register_reading-202607.parquet.part").write_bytes(b"PAR1 torn")
+    with psycopg.connect(role_dsn(database, "keeper")) as session:
+        again = archive_month(session, month=JULY, folder=tmp_path, now=LATER)
+        assert (again.intervals, again.is_new) == (len(known), step != "dropped")
+        assert verify_archive(session, tmp_path) == []
+    assert in_file(tmp_path / "interval-202607.parquet") == known
+    assert breaches() == []
+
+
+def refused(keeper: Session, month: date, folder: Path, now: datetime = LATER) -> str:
+    with pytest.raises(ArchiveRefused) as error:
+        archive_month(keeper, month=month, folder=folder, now=now)
+    assert not list(folder.iterdir())
+    return str(error.value)
+
+
+def test_each_refusal_says_why(lived: World, keeper: Session, tmp_path: Path) -> None:
+    account = lived.accounts["1001"]
+    assert refused(keeper, JULY, tmp_path, now=NOW) == "it can still be corrected until 2027-03-07"
+    assert refused(keeper, AUGUST, tmp_path) == "2026-07 is archived before it"
+    assert refused(keeper, date(2020, 1, 1), tmp_path) == "it has no partition"
+    assert refused(keeper, date(2026, 7, 2), tmp_path) == "a month is named by its first day"
+
+    used(lived, "M-102", until=20)
+    assert "20 of its intervals are not posted (account" in refused(keeper, JULY, tmp_path) or (
+        "of its intervals are not posted" in refused(keeper, JULY, tmp_path)
+    )
+    post(lived)
+
+    request_rerating(from_at={account: BEGIN + timedelta(days=40)}, reason="late_reading", now=NOW)
+    assert f"1 accounts wait to be rated anew with it (account {account} first)" == refused(keeper, JULY, tmp_path)  # fmt: skip
+    rows("UPDATE rerate_request SET done_at = now()")
+
+    send(lived, [("M-101", BEGIN + timedelta(days=3, hours=1), 900_000)])
+    assert "1 held readings reach into it (case" in refused(keeper, JULY, tmp_path)
+    rows("UPDATE vee_case SET state = 'discarded', closed_at = now(), closed_by = 'x', close_reason = 'x'")  # fmt: skip
+
+    rows("""UPDATE tariff_version SET content = jsonb_set(content, '{window}', '"purchase"')""")
+    assert "from purchase to purchase" in refused(keeper, JULY, tmp_path)
+    rows("""UPDATE tariff_version SET content = jsonb_set(content, '{window}', '"year"')""")
+    assert "until 2027-12-07" in refused(keeper, JULY, tmp_path)
+    rows("UPDATE tariff_version SET content = content - 'window'")
+    assert archive_month(keeper, month=JULY, folder=tmp_path, now=LATER).is_new
+
+
+def test_rows_that_came_after_the_file_was_written_are_never_dropped(
+    lived: World, keeper: Session, tmp_path: Path
+) -> None:
+    def late(step: str) -> None:
+        if step == "verified":
+            send(lived, [("M-101", BEGIN + timedelta(days=2, hours=1), 10_000 + 900 * 8 + 20)])
+            post(lived)
+
+    with pytest.raises(ArchiveRefused, match="not what the database has"):
+        archive_month(keeper, month=JULY, folder=tmp_path, now=LATER, after=late)
+    assert breaches() == []
+    # The file on the disk is of the time before: it is not overwritten, but named.
+    with pytest.raises(
+        ArchiveRefused, match=r"interval-202607.parquet is not what .* move it away"
+    ):
+        archive_month(keeper, month=JULY, folder=tmp_path, now=LATER)
+    assert archive_month(keeper, month=JULY, folder=tmp_path / "new", now=LATER).is_new
+
+
+def test_a_reader_in_the_way_makes_it_wait_and_give_up_never_block(
+    lived: World, database: str, keeper: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prewatt.mdm.archive._TRIES", 1)
+    with psycopg.connect(database) as reader:
+        reader.execute("SELECT count(*) FROM interval")
+        with pytest.raises(ArchiveRefused, match="in use"):
+            archive_month(keeper, month=JULY, folder=tmp_path, now=LATER)
+    assert archive_month(keeper, month=JULY, folder=tmp_path, now=LATER).is_new
+
+
+def test_only_the_keeper_and_the_owner_may(lived: World, database: str) -> None:
+    for login in ("web", "clerk", "head_end", "witness"):
+        with (
+            psycopg.connect(role_dsn(database, login)) as session,
+            pytest.raises(psycopg.errors.InsufficientPrivilege),
+        ):
+            session.execute("SELECT archive_month('2026-07-01', '', '', 'a', 'b', 'c', now())")
+
+
+def test_what_the_keeper_says_of_a_file_is_not_believed(lived: World, keeper: Session) -> None:
+    call = "SELECT archive_month('2026-07-01', %s, %s, 'a', 'b', 'c', %s)"
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="not what the database"):
+        keeper.execute(call, [bytes(32), bytes(32), LATER])
+
+
+def test_what_comes_late_for_an_archived_month_is_held_and_charges_nothing(
+    lived: World, keeper: Session, tmp_path: Path
+) -> None:
+    both(keeper, tmp_path)
+    before = rows("SELECT available, interval_no FROM account_state ORDER BY account_id")
+    inside = BEGIN + timedelta(days=5, hours=1)
+    near = datetime(2026, 9, 2, 1, tzinfo=UTC)
+    verdicts = send(
+        lived, [("M-101", inside, 10_000 + 900 * 20 + 40), ("M-101", near, 10_000 + 900 * 176 + 30)]
+    )
+    # The second lies in a month that is here, but its window may reach into one that is not.
+    assert verdicts == [Verdict.ARCHIVED, Verdict.ARCHIVED]
+    assert rows("SELECT available, interval_no FROM account_state ORDER BY account_id") == before
+    assert rows("SELECT reason, state FROM vee_case ORDER BY read_at") == [("mdm.vee.archived", "held")] * 2  # fmt: skip
+    assert breaches() == []
+
+
+def test_a_meter_that_was_silent_is_charged_from_the_archived_month_on(
+    lived: World, keeper: Session, tmp_path: Path
+) -> None:
+    used(lived, "M-102", until=20)
+    post(lived)
+    both(keeper, tmp_path)
+    assert send(lived, [("M-102", BEGIN + timedelta(days=60), 60_000)]) == [Verdict.ACCEPTED]
+    assert rows("SELECT count(*) > 0 FROM interval_default") == [(True,)]
+    assert breaches() == []
+    post(lived)
+    assert breaches() == []
+    # What comes after the end of that interval belongs to no interval that is here.
+    assert verify_archive(keeper, tmp_path) == []
+
+
+def test_what_can_no_longer_be_rated_is_refused_or_told(
+    lived: World, keeper: Session, tmp_path: Path
+) -> None:
+    both(keeper, tmp_path)
+    account = lived.accounts["1001"]
+    before = rows("SELECT available, interval_no FROM account_state ORDER BY account_id")
+    with pytest.raises(CorrectionTooOld):
+        correct_tariff(
+            actor=CLERK, property_id=lived.property_id, account_ids=[account],
+            tariff_code="day-night", from_at=BEGIN + timedelta(days=30), reason="wrong",
+            approved_by="user:9", now=NOW,
+        )  # fmt: skip
+    assert rerate(actor=CLERK, account_ids=[account], from_at=BEGIN, reason="terms", now=NOW) == []
+    assert rows("SELECT code, subject FROM alert WHERE code = 'billing.correction_too_old'") == [
+        ("billing.correction_too_old", f"account:{account}")
+    ]
+    assert rows("SELECT available, interval_no FROM account_state ORDER BY account_id") == before
+
+
+def altered(path: Path, column: str) -> None:
+    table = pq.read_table(path)
+    at = table.schema.get_field_index(column)
+    values = table.column(at).to_pylist()
+    values[3] += 1
+    field = table.schema.field(at)
+    pq.write_table(table.set_column(at, field, pa.array(values, field.type)), path)
+
+
+@pytest.mark.parametrize("column", ["charge_energy", "received_at", "quality", "rest_tax"])
+def test_an_altered_file_is_found(
+    lived: World, keeper: Session, tmp_path: Path, column: str
+) -> None:
+    both(keeper, tmp_path)
+    path = tmp_path / "interval-202608.parquet"
+    if column == "received_at":
+        table = pq.read_table(path)
+        pq.write_table(table.slice(0, table.num_rows - 1), path)
+    else:
+        altered(path, column)
+    assert any("interval-202608.parquet: its" in each for each in verify_archive(keeper, tmp_path))
+
+
+def test_torn_and_missing_files_are_found(lived: World, keeper: Session, tmp_path: Path) -> None:
+    both(keeper, tmp_path)
+    path = tmp_path / "register_reading-202607.parquet"
+    path.write_bytes(path.read_bytes()[:-40])
+    (tmp_path / "interval-202608.parquet").unlink()
+    found = verify_archive(keeper, tmp_path)
+    assert [each.split(":")[0] for each in found] == [path.name, "interval-202608.parquet"]
+
+
+def test_archived_and_live_intervals_make_the_hashes_of_their_postings(
+    lived: World, keeper: Session, tmp_path: Path
+) -> None:
+    both(keeper, tmp_path)
+    # A posting reaches over both ends of August; what is left of it is in the database.
+    rows("UPDATE interval SET quality = quality + 1 WHERE start_at < '2026-09-02'")
+    assert any("do not make its hash" in each for each in verify_archive(keeper, tmp_path))
+    rows("DELETE FROM interval WHERE start_at < '2026-09-02'")
+    assert any("is nowhere" in each for each in verify_archive(keeper, tmp_path))
+
+
+def test_the_command_archives_what_is_due_shows_and_verifies(
+    lived: World, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("PREWATT_DSN", role_dsn(database, "keeper"))
+    monkeypatch.setattr(embedded_postgres, "check_durable", lambda _dsn: None)
+    monkeypatch.setattr(archive_command, "now", lambda: LATER)
+    monkeypatch.setenv("PREWATT_STATE_DIR", str(tmp_path / "state"))
+    folder = tmp_path / "archive"
+    known = stored("interval", AUGUST)
+    account = lived.accounts["1001"]
+    assert cli.main(["archive", "due", "--keep-months", "8", "--to", str(folder)]) == 0
+    assert capsys.readouterr().out.count("archived.") == 2
+    assert cli.main(["archive", "month", "2026-08", "--to", str(folder)]) == 0
+    assert "were archived already" in capsys.readouterr().out
+    assert cli.main(["archive", "month", "2026-12", "--to", str(folder)]) == archive_command.REFUSED
+    assert "2026-12 stays: it can still be corrected" in capsys.readouterr().err
+    assert cli.main(["archive", "verify", str(folder)]) == 0
+    assert cli.main(["archive", "verify", str(folder / "nowhere"), "--format", "json"]) == 1
+    assert "is not there" in capsys.readouterr().out
+    asked = [
+        "archive",
+        "show",
+        str(folder),
+        "--account",
+        str(account),
+        "--from",
+        "2026-08-10T00:00Z",
+    ]
+    assert cli.main([*asked, "--to", "2026-08-11T00:00Z", "--format", "json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    day = [datetime(2026, 8, 10, tzinfo=UTC), datetime(2026, 8, 11, tzinfo=UTC)]
+    expected = [row for row in known if row[0] == account and row[9] > day[0] and row[8] < day[1]]
+    assert len(expected) > 3
+    assert [(each["interval_no"], each["charge_energy"]) for each in shown] == [
+        (row[7], row[21]) for row in expected
+    ]
+    assert datetime.fromisoformat(shown[0]["from_at"]) == expected[0][8]
+    assert cli.main([*asked, "--format", "csv"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].startswith("account_id,meter_id,register_code")
+
+
+def test_what_is_due_is_counted_in_whole_months(database: str, keeper: Session) -> None:
+    assert months_due(keeper, keep_months=2, now=datetime(2026, 11, 30, tzinfo=UTC)) == [JULY, AUGUST]  # fmt: skip
+    assert months_due(keeper, keep_months=3, now=datetime(2026, 11, 30, tzinfo=UTC)) == [JULY]
+    with pytest.raises(ArchiveRefused):
+        months_due(keeper, keep_months=0, now=NOW)
