@@ -12,18 +12,22 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from tests.conftest import role_dsn
 from tests.invariants.places import CLERK, NOW, World, pay, place, post, rows, send
 
 from prewatt import archive_command, cli
 from prewatt.billing.rerate_requests import request_rerating
 from prewatt.billing.rerating import CorrectionTooOld, correct_tariff, rerate
+from prewatt.core.accounts import TransferKind
 from prewatt.core.vee import Verdict
 from prewatt.mdm.archive import ArchiveRefused, archive_month, months_due
 from prewatt.mdm.archive_files import INTERVAL, READING
 from prewatt.reports import archive
+from prewatt.reports.account import EntryKind
 from prewatt.reports.books import check_books, rests_on_archive
+from prewatt.reports.charge_page import ChargePage
+from prewatt.reports.charge_query import charge_page
 from prewatt.runtime import embedded_postgres
 
 Session = psycopg.Connection[Any]
@@ -125,23 +129,26 @@ def test_every_column_comes_back_and_the_books_hold(
     assert breaches() == []
 
 
-@pytest.mark.parametrize(
-    ("change", "breach"),
-    [
-        ("UPDATE archived_account SET energy_wh = energy_wh + 1", "Wh counted"),
-        ("UPDATE archived_account SET rows = rows + 1", "interval_no has a gap"),
-        ("UPDATE archived_account SET rest_energy = rest_energy + 1", "carry of energy"),
-        ("UPDATE archived_account SET charge_energy = charge_energy + 1", "its postings are not what"),
-        ("UPDATE archived_partition SET rows = rows + 1 WHERE base = 'interval'", "is not what left"),
-        ("DELETE FROM archived_account WHERE month = '2026-08-01'", "interval_no has a gap"),
-    ],
-)  # fmt: skip
+ALTERED = {
+    "UPDATE archived_account SET energy_wh = energy_wh + 1": "Wh counted",
+    "UPDATE archived_account SET rows = rows + 1": "interval_no has a gap",
+    "UPDATE archived_account SET rest_energy = rest_energy + 1": "carry of energy",
+    "UPDATE archived_account SET charge_energy = charge_energy + 1": "its postings are not what",
+    "UPDATE archived_partition SET rows = rows + 1 WHERE base = 'interval'": "is not what left",
+    "DELETE FROM archived_account WHERE month = '2026-08-01'": "interval_no has a gap",
+}
+
+
 def test_books_do_not_hold_over_an_altered_catalogue(
-    lived: World, keeper: Session, tmp_path: Path, change: str, breach: str
+    lived: World, keeper: Session, tmp_path: Path
 ) -> None:
     both(keeper, tmp_path)
-    rows(change)
-    assert any(breach in each for each in breaches())
+    for change, breach in ALTERED.items():
+        with transaction.atomic():
+            rows(change)
+            assert any(breach in each for each in breaches()), change
+            transaction.set_rollback(True)
+    assert breaches() == []
 
 
 class Killed(BaseException):
@@ -318,18 +325,17 @@ def altered(path: Path, column: str) -> None:
     pq.write_table(table.set_column(at, field, pa.array(values, field.type)), path)
 
 
-@pytest.mark.parametrize("column", ["charge_energy", "received_at", "quality", "rest_tax"])
-def test_an_altered_file_is_found(
-    lived: World, keeper: Session, tmp_path: Path, column: str
-) -> None:
+def test_an_altered_file_is_found(lived: World, keeper: Session, tmp_path: Path) -> None:
     both(keeper, tmp_path)
     path = tmp_path / "interval-202608.parquet"
-    if column == "received_at":
-        table = pq.read_table(path)
-        pq.write_table(table.slice(0, table.num_rows - 1), path)
-    else:
+    whole = path.read_bytes()
+    for column in ("charge_energy", "quality", "rest_tax"):
         altered(path, column)
-    assert any("interval-202608.parquet: its" in each for each in verify_archive(keeper, tmp_path))
+        assert any(f"{path.name}: its" in each for each in verify_archive(keeper, tmp_path)), column
+        path.write_bytes(whole)
+    table = pq.read_table(path)
+    pq.write_table(table.slice(0, table.num_rows - 1), path)
+    assert any(f"{path.name}: its rows" in each for each in verify_archive(keeper, tmp_path))
 
 
 def test_torn_and_missing_files_are_found(lived: World, keeper: Session, tmp_path: Path) -> None:
@@ -399,3 +405,43 @@ def test_what_is_due_is_counted_in_whole_months(database: str, keeper: Session) 
     assert months_due(keeper, keep_months=3, now=datetime(2026, 11, 30, tzinfo=UTC)) == [JULY]
     with pytest.raises(ArchiveRefused):
         months_due(keeper, keep_months=0, now=NOW)
+
+
+def test_a_charge_of_an_archived_month_says_so_and_claims_no_sum(
+    lived: World, keeper: Session, tmp_path: Path
+) -> None:
+    account = lived.accounts["1001"]
+
+    def page_of(day: date) -> ChargePage:
+        ((event,),) = rows(
+            """SELECT DISTINCT event_id FROM transfer WHERE account_id = %s AND kind = %s
+               AND (service_from AT TIME ZONE 'Europe/Berlin')::date = %s LIMIT 1""",
+            account, int(TransferKind.USAGE), day,
+        )  # fmt: skip
+        return charge_page(
+            actor=lived.operator, account_id=account, event_id=event, kind=EntryKind.USAGE, day=day,
+            now=NOW,
+        )  # fmt: skip
+
+    # The first day of September began in Berlin while it was August in UTC: half of it is archived.
+    days = [date(2026, 8, 10), date(2026, 9, 1), date(2026, 9, 3)]
+    assert [page_of(day).adds_up for day in days] == [True, True, True]
+    both(keeper, tmp_path)
+    found = [page_of(day) for day in days]
+    assert [each.archive for each in found] == ["interval-202608.parquet"] * 2 + [""]
+    assert [each.adds_up for each in found] == [None, None, True]
+    assert [bool(each.runs) for each in found] == [False, True, True]
+
+
+def test_an_interval_never_takes_a_reading_from_after_its_end(
+    lived: World, keeper: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used(lived, "M-102", until=20)
+    post(lived)
+    both(keeper, tmp_path)
+    end = BEGIN + timedelta(days=60)
+    send(lived, [("M-102", end, 60_000), ("M-102", end + timedelta(days=9), 60_000)])
+    # As if the month of the second interval were archived, and the first one, of July, were not.
+    rows("DELETE FROM interval WHERE meter_id = %s AND start_at = %s", lived.meters["M-102"], end)
+    monkeypatch.setattr("prewatt.billing.backfill.correctable_from_us", lambda: -(2**63))
+    assert send(lived, [("M-102", end + timedelta(days=4), 60_000)]) == [Verdict.BEFORE_OPENING]

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from psycopg.abc import Buffer
 
 from prewatt.runtime.copying import POSTGRES_EPOCH_US
 
@@ -115,7 +116,7 @@ class Content:
     digest: bytes
 
 
-def write_file(path: Path, layout: Layout, blocks: Iterable[bytes | memoryview]) -> None:
+def write_file(path: Path, layout: Layout, blocks: Iterable[Buffer]) -> None:
     """Write what a binary COPY sends, in its order, and force it to the disk.
 
     The file gets its name when it is whole: a crash leaves one that ends in ``.part``.
@@ -205,9 +206,7 @@ def _groups_with(
     return chosen
 
 
-def _copied(
-    layout: Layout, blocks: Iterable[bytes | memoryview]
-) -> Iterator[dict[str, npt.NDArray[Any]]]:
+def _copied(layout: Layout, blocks: Iterable[Buffer]) -> Iterator[dict[str, npt.NDArray[Any]]]:
     """Columns of at most ``GROUP_ROWS`` rows each, out of COPY's binary stream."""
     record = _record(layout, with_types=False)
     pending, size, begun = [], 0, False
