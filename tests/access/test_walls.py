@@ -111,6 +111,9 @@ def test_a_foreign_property_is_invisible_and_takes_no_row(
     seen = 0
     for table in BUSINESS:
         column = "id" if table == "property" else "property_id"
+        if table == "archived_partition":
+            # A file holds a month of every property and says nothing of one.
+            continue
         if table in {"organisation", "legal_entity", "document_series"}:
             assert count(web, table) < count(owner, table) or count(owner, table) < 2, table
             continue

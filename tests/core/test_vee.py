@@ -279,4 +279,4 @@ def test_names_and_codes_are_stable() -> None:
         10: "mdm.vee.unpriced",
         11: "mdm.vee.archived",
     }
-    assert {verdict.value for verdict in HELD_VERDICTS} == {3, 4, 5, 6, 7, 8, 9, 10}
+    assert {verdict.value for verdict in HELD_VERDICTS} == {3, 4, 5, 6, 7, 8, 9, 10, 11}

@@ -428,6 +428,7 @@ def test_a_charge_of_an_archived_month_says_so_and_claims_no_sum(
     assert [page_of(day).adds_up for day in days] == [True, True, True]
     both(keeper, tmp_path)
     found = [page_of(day) for day in days]
+    # The days of August after the 8th and September's were posted as one.
     assert [each.archive for each in found] == ["interval-202608.parquet"] * 2 + [""]
     assert [each.adds_up for each in found] == [None, None, True]
     assert [bool(each.runs) for each in found] == [False, True, True]

@@ -110,7 +110,7 @@ class Corrected:
 @dataclass(frozen=True, slots=True)
 class ChargePage:
     """Everything about one charge. ``adds_up`` is None where no readings stand behind it, or where some
-    are archived: ``archive`` then names the file of the month it begins in.
+    are archived: ``archive`` then names their files.
     """
 
     place: Place

@@ -67,7 +67,10 @@ def charge_page(
         peaks = _peaks(account_id, day, legs)
         rebated = _rebated(account_id, event_id, legs)
         corrected = _corrected(account_id, legs, tariffs, place)
-        archive = "" if kind is EntryKind.DAILY else _archive_of(legs[0].service_from)
+        adds_up = _adds_up(legs, runs)
+        # Where all readings of the day are here, it matters nothing that others are not.
+        look = kind is not EntryKind.DAILY and adds_up is not True
+        archive = _archive_of(account_id, event_id, day) if look else ""
     return ChargePage(
         place=place,
         now=now,
@@ -84,22 +87,32 @@ def charge_page(
         runs=tuple(runs),
         tariffs=tariffs,
         corrected=corrected,
-        adds_up=None if archive else _adds_up(legs, runs),
+        adds_up=None if archive else adds_up,
         archive=archive,
     )
 
 
-def _archive_of(at: datetime) -> str:
-    """Where the readings of the UTC month of an instant are archived, or nothing.
-
-    A local day may begin in an archived month and end in one that is here.
+def _archive_of(account_id: int, event_id: int, day: date) -> str:
+    """The files in which intervals of a posting are archived, those of the day's month if it has any,
+    or nothing.
     """
     found = rows(
-        """SELECT file_name FROM archived_partition
-           WHERE base = 'interval' AND month = date_trunc('month', %s AT TIME ZONE 'UTC')""",
-        [at],
+        """SELECT coalesce(string_agg(f.file_name, ', ' ORDER BY f.month) FILTER (
+                      WHERE f.month IN (date_trunc('month', %s::date - 1),
+                                        date_trunc('month', %s::date + 1))),
+                  string_agg(f.file_name, ', ' ORDER BY f.month))
+           FROM posting p
+           JOIN archived_partition f ON f.base = 'interval'
+           WHERE p.account_id = %s AND p.event_id = %s AND EXISTS (
+               SELECT FROM archived_account x WHERE x.account_id = p.account_id AND x.month = f.month
+                 AND x.first_interval_no <= p.interval_no_to
+                 AND x.last_interval_no > p.interval_no_from)
+             AND p.interval_no_to - p.interval_no_from > (
+                 SELECT count(*) FROM interval i WHERE i.account_id = p.account_id
+                   AND i.interval_no > p.interval_no_from AND i.interval_no <= p.interval_no_to)""",
+        [day, day, account_id, event_id],
     )
-    return str(found[0][0]) if found else ""
+    return str(found[0][0] or "")
 
 
 def _legs(account_id: int, event_id: int, kind: EntryKind, day: date, place: Place) -> list[_Leg]:
