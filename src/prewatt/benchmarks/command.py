@@ -77,6 +77,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dsn", help="the owner's, of an empty database (default: a throw-away one)"
     )
     query.add_argument("--format", choices=("text", "json"), default="text")
+    _add_wire(commands.add_parser("wire", help="messages a second, from publishing to the balance"))
+
+
+def _add_wire(wire: argparse.ArgumentParser) -> None:
+    wire.add_argument("--accounts", type=int, default=50_000, help="(default: 50000)")
+    wire.add_argument("--seconds", type=float, default=30, help="to measure (default: 30)")
+    wire.add_argument("--window", type=int, default=16_000, help="on the way (default: 16000)")
+    wire.add_argument("--shards", type=int, default=2, help="of the head-end (default: 2)")
+    wire.add_argument("--rate", type=int, help="messages a second (default: as many as go)")
+    wire.add_argument("--format", choices=("text", "json"), default="text")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -89,6 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
         "posting": _posting,
         "recharge": _recharge,
         "query": _query,
+        "wire": _wire,
     }
     return measured[arguments.bench_command](arguments)
 
@@ -159,6 +170,24 @@ def _posting(arguments: argparse.Namespace) -> int:
 
     figures = measure(
         accounts=arguments.accounts, workers=arguments.workers, dsn=arguments.dsn, tell=_tell
+    )
+    if arguments.format == "json":
+        print(json.dumps(dataclasses.asdict(figures)))
+    else:
+        print(as_text(figures))
+    return 0
+
+
+def _wire(arguments: argparse.Namespace) -> int:
+    from prewatt.benchmarks.wire import as_text, measure
+
+    figures = measure(
+        accounts=arguments.accounts,
+        seconds=arguments.seconds,
+        window=arguments.window,
+        shards=arguments.shards,
+        rate=arguments.rate,
+        tell=_tell,
     )
     if arguments.format == "json":
         print(json.dumps(dataclasses.asdict(figures)))

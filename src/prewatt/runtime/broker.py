@@ -163,6 +163,13 @@ class Broker:
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """The process that runs; raises `BrokerError` if none does."""
+        if self._process is None:
+            raise BrokerError("the broker is not started")
+        return self._process.pid
+
     def start(self) -> None:
         """Start it and wait until it listens; a second start after `stop` reuses port and folder."""
         self._process = subprocess.Popen(
