@@ -19,7 +19,7 @@ from prewatt.core.bounds import Int64
 from prewatt.core.civil_time import utc_datetime
 
 if TYPE_CHECKING:
-    from prewatt.hes.frames import AckToken, ReadingsFrame, Watermark
+    from prewatt.hes.frames import ReadingsFrame, Token, Watermark
 
 OURS: Final = "ours"
 CEILING: Final = "ceiling"
@@ -175,7 +175,7 @@ class _Meters:
     def __init__(self) -> None:
         self.acked = self.told = 0
 
-    def ack(self, tokens: Sequence[AckToken]) -> None:
+    def ack(self, tokens: Sequence[Token]) -> None:
         """Count them."""
         self.acked += len(tokens)
 

@@ -123,8 +123,8 @@ def _ceiling(load: Load, seconds: float) -> float:
     """Messages a second that Mosquitto carries to a subscriber which only acknowledges."""
     context = multiprocessing.get_context("spawn")
     taken = context.Value("q", 0)
-    with _child(take, load.port, arguments=(taken,), pipe_at=1) as (pipe, _):
-        _answer(pipe)
+    with _child(take, load.port, arguments=(taken,), pipe_at=1) as (taker, _):
+        _answer(taker)
         with _child(publish, load, seconds, taken) as (pipe, _):
             _answer(pipe)
             pipe.send("go")
@@ -162,7 +162,7 @@ def _head_end(
             READY_VARIABLE: str(writer),
         },
         pass_fds=(writer,),
-        preexec_fn=die_with_parent(signal.SIGTERM),
+        preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - there is no other thread
     )
     try:
         os.close(writer)

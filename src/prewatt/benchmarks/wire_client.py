@@ -11,16 +11,16 @@ import re
 import selectors
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import Synchronized
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from prewatt.benchmarks.city import City
-from prewatt.core.bounds import Int64
 
 #: Published and not yet taken by the broker, at most.
 _UNCONFIRMED_MAX: Final = 16_000
@@ -120,7 +120,7 @@ class _Publisher:
         self._confirmed_bytes = 0
         self._tail = b""
         self._sent_at = np.zeros(load.city.accounts + 1)
-        self._waits: list[Int64] = []
+        self._waits: list[npt.NDArray[np.float64]] = []
         self._publishing = _connect(load.port, "bench-publish")
         self._selector.register(self._publishing, selectors.EVENT_READ)
         self._hearing: socket.socket | None = None
@@ -141,8 +141,7 @@ class _Publisher:
         rate = self._load.rate
 
         def wanted() -> bool:
-            now = time.monotonic()
-            return now < until
+            return time.monotonic() < until
 
         def allowed() -> int:
             if rate is None:
@@ -162,7 +161,7 @@ class _Publisher:
             p99=round(float(waits[(waits.size - 1) * 99 // 100]) * 1_000, 1),
         )
 
-    def _run(self, wanted, allowed=lambda: _CHUNK) -> None:
+    def _run(self, wanted: Callable[[], bool], allowed: Callable[[], int] = lambda: _CHUNK) -> None:
         while wanted():
             if not self._out:
                 self._fill(min(allowed(), _CHUNK))
@@ -195,10 +194,13 @@ class _Publisher:
             if ready & selectors.EVENT_WRITE:
                 self._out = self._out[self._publishing.send(self._out) :]
             if ready & selectors.EVENT_READ:
-                chunk = key.fileobj.recv(_READ_BYTES)
+                is_publishing = key.fileobj is self._publishing
+                source = self._publishing if is_publishing else self._hearing
+                assert source is not None
+                chunk = source.recv(_READ_BYTES)
                 if not chunk:
                     raise ConnectionError("the broker ended the connection")
-                if key.fileobj is self._publishing:
+                if is_publishing:
                     # Nothing but PUBACKs comes here, of four bytes each.
                     self._confirmed_bytes += len(chunk)
                     self._confirmed = self._confirmed_bytes // 4

@@ -38,6 +38,7 @@ from prewatt.hes.frames import (
     EventFrame,
     HelloFrame,
     MalformedSample,
+    Token,
     Watermark,
 )
 from prewatt.hes.links import (
@@ -181,7 +182,7 @@ class Orders(Protocol):
 class Transport(Protocol):
     """What is needed of the session."""
 
-    def ack(self, tokens: Iterable[AckToken]) -> None:
+    def ack(self, tokens: Iterable[Token]) -> None:
         """Acknowledge to the broker."""
 
     def send_command(self, serial: str, command: Command) -> bool:

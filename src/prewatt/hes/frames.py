@@ -7,7 +7,9 @@ hands back to the session **after commit** (invariant 9); a frame whose token ne
 delivered again by the broker.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Final, Literal
 
 import numpy as np
@@ -34,6 +36,75 @@ class AckToken:
 
     connection: int
     message_id: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BlockToken:
+    """Names many unacknowledged messages of one connection, `message_ids` in order of arrival."""
+
+    connection: int
+    message_ids: NDArray[np.uint16]
+
+
+Token = AckToken | BlockToken
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadingsBlock:
+    """Messages of one reading each, in order of arrival, as columns of length n >= 1.
+
+    It says what so many `ReadingsFrame`s of one row would say, and is made without them.
+    """
+
+    serials: list[str]
+    received_at_us: int
+    token: BlockToken
+    read_at_us: NDArray[np.int64]
+    register_code: NDArray[np.int16]
+    value: NDArray[np.int64]
+    meter_clock_us: list[int | None]
+    relay: list[RelayState | None]
+
+    def __len__(self) -> int:
+        return len(self.serials)
+
+    def part(self, at: NDArray[np.intp]) -> "ReadingsBlock":
+        """The messages at these places."""
+        places = at.tolist()
+        return ReadingsBlock(
+            serials=[self.serials[each] for each in places],
+            received_at_us=self.received_at_us,
+            token=BlockToken(self.token.connection, self.token.message_ids[at]),
+            read_at_us=self.read_at_us[at],
+            register_code=self.register_code[at],
+            value=self.value[at],
+            meter_clock_us=[self.meter_clock_us[each] for each in places],
+            relay=[self.relay[each] for each in places],
+        )
+
+    def heard(self) -> "Iterator[tuple[str, RelayState | None, int, int | None]]":
+        """What each message says of its meter itself: serial, relay, time of receipt and clock (µs)."""
+        return zip(
+            self.serials, self.relay, repeat(self.received_at_us), self.meter_clock_us, strict=False
+        )
+
+    def frames(self) -> "list[ReadingsFrame]":
+        """The same as a frame for each message."""
+        return [
+            ReadingsFrame(
+                serial=serial,
+                received_at_us=self.received_at_us,
+                token=AckToken(self.token.connection, message_id),
+                read_at_us=self.read_at_us[at : at + 1],
+                register_code=self.register_code[at : at + 1],
+                value=self.value[at : at + 1],
+                meter_clock_us=self.meter_clock_us[at],
+                relay=self.relay[at],
+            )
+            for at, (serial, message_id) in enumerate(
+                zip(self.serials, self.token.message_ids.tolist(), strict=True)
+            )
+        ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

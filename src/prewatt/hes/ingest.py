@@ -11,13 +11,12 @@ stops the others; it is kept as a sample and raises an alarm.
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
 import zlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Final, Protocol, cast
+from typing import Final, Protocol, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +30,15 @@ from prewatt.core.bounds import Int64
 from prewatt.core.civil_time import utc_datetime
 from prewatt.core.readings import ReadingBatch, ReadingSource
 from prewatt.core.vee import VERDICT_NAMES, Verdict
-from prewatt.hes.frames import ACTIVE_IMPORT, AckToken, MalformedSample, ReadingsFrame, Watermark
+from prewatt.hes.frames import (
+    ACTIVE_IMPORT,
+    MalformedSample,
+    ReadingsBlock,
+    ReadingsFrame,
+    Token,
+    Watermark,
+)
+from prewatt.hes.inbox import Inbox
 from prewatt.hes.links import (
     UNKNOWN_METER,
     Device,
@@ -51,12 +58,13 @@ log = logging.getLogger(__name__)
 
 BATCH_READINGS_MAX: Final = 10_000
 BATCH_WAIT_S: Final = 0.05
-QUEUE_FRAMES_MAX: Final = 5_000
+QUEUE_READINGS_MAX: Final = 10_000
 SHARDS_MAX: Final = 16
 _RETRY_S: Final = 0.5
 _US_PER_S: Final = 1_000_000
 #: Two readings of a frame farther apart are not next to each other: a daily report on a long day is.
 _SPAN_GAP_US: Final = 25 * 3_600 * _US_PER_S
+Given = TypeVar("Given", ReadingsFrame, ReadingsBlock)
 UNPLACED = "no_account"
 """``rejected_frame.reason`` of readings whose meter nobody is assigned to."""
 
@@ -64,7 +72,7 @@ UNPLACED = "no_account"
 class Transport(Protocol):
     """What is needed of the session."""
 
-    def ack(self, tokens: Sequence[AckToken]) -> None:
+    def ack(self, tokens: Sequence[Token]) -> None:
         """Acknowledge to the broker."""
 
     def publish_watermarks(self, marks: Sequence[Watermark]) -> None:
@@ -81,7 +89,7 @@ class IngestLoop:
         self._name = name
         self._transport = transport
         self._clock = clock
-        self._queue: queue.Queue[ReadingsFrame] = queue.Queue(QUEUE_FRAMES_MAX)
+        self._inbox: Inbox[ReadingsFrame | ReadingsBlock] = Inbox(QUEUE_READINGS_MAX)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name)
         self._directory = Directory()
@@ -93,14 +101,11 @@ class IngestLoop:
         """Begin to gather batches."""
         self._thread.start()
 
-    def submit(self, frame: ReadingsFrame) -> None:
+    def submit(self, frame: ReadingsFrame | ReadingsBlock) -> None:
         """Take a frame, waiting while the queue is full; after ``stop`` it is left to the broker."""
         while not self._stopping.is_set():
-            try:
-                self._queue.put(frame, timeout=0.5)
-            except queue.Full:
-                continue
-            return
+            if self._inbox.put(frame, len(frame), timeout_s=0.5):
+                return
 
     def watch(self, serial: str, at_us: int) -> None:
         """A device said something else than readings: look at what its next frames say of it."""
@@ -117,41 +122,48 @@ class IngestLoop:
 
     def _run(self) -> None:
         try:
-            while not (self._stopping.is_set() and self._queue.empty()):
+            while not (self._stopping.is_set() and len(self._inbox) == 0):
                 PULSE.beat(self._name)
-                frames = self._gather()
-                if frames:
-                    self._apply_until_done(frames)
+                self._apply_until_done(self._gather())
         except Exception as error:
             log.exception("the ingest loop ends")
             self.failure = error
         finally:
             connection.close()
 
-    def _gather(self) -> list[ReadingsFrame]:
-        """The next batch: at most so many readings, at most so long."""
-        try:
-            frames = [self._queue.get(timeout=0.25)]
-        except queue.Empty:
+    def _gather(self) -> list[ReadingsFrame | ReadingsBlock]:
+        """The next batch: at most so many readings and what came with the last, at most so long."""
+        taken = self._inbox.get(timeout_s=0.25)
+        if taken is None:
             return []
-        readings = len(frames[0])
-        WAITING_FRAMES.set(self._queue.qsize())
+        gathered, readings = [taken], len(taken)
+        WAITING_FRAMES.set(len(self._inbox))
         until = time.monotonic() + BATCH_WAIT_S
         while readings < BATCH_READINGS_MAX:
-            try:
-                frames.append(self._queue.get(timeout=max(0.0, until - time.monotonic())))
-            except queue.Empty:
+            taken = self._inbox.get(timeout_s=max(0.0, until - time.monotonic()))
+            if taken is None:
                 break
-            readings += len(frames[-1])
-        return frames
+            gathered.append(taken)
+            readings += len(taken)
+        return gathered
 
-    def _apply_until_done(self, frames: list[ReadingsFrame]) -> None:
+    def _apply_until_done(self, gathered: Sequence[ReadingsFrame | ReadingsBlock]) -> None:
+        """Apply what was gathered: in columns if it is all in blocks, and else in the order of arrival."""
+        blocks = [each for each in gathered if isinstance(each, ReadingsBlock)]
+        if not gathered:
+            return
+        if len(blocks) == len(gathered):
+            self._until_done(blocks, self._apply_blocks)
+        else:
+            self._until_done(_frames(gathered), self._apply)
+
+    def _until_done(self, given: Sequence[Given], apply: Callable[[Sequence[Given]], None]) -> None:
         """Apply a batch; wait out a lost database, take a refused batch apart."""
         while True:
             PULSE.beat(self._name)
             try:
                 with BATCH_SECONDS.time():
-                    self._apply(frames)
+                    apply(given)
             except (OperationalError, InterfaceError, psycopg.OperationalError):
                 log.warning("the database is away; nothing is acknowledged", exc_info=True)
                 connection.close()
@@ -160,14 +172,53 @@ class IngestLoop:
                 time.sleep(_RETRY_S)
                 continue
             except (DatabaseError, ValueError, ArithmeticError, AssertionError) as error:
+                frames = _frames(given)
                 if len(frames) > 1:
                     log.warning("a batch of %d frames was refused: %s", len(frames), error)
                     for frame in frames:
-                        self._apply_until_done([frame])
+                        self._until_done([frame], self._apply)
                     return
                 log.exception("a frame of meter %s cannot be applied", frames[0].serial)
                 self._refuse(frames, f"{type(error).__name__}: {error}"[:200])
             return
+
+    def _apply_blocks(self, blocks: Sequence[ReadingsBlock]) -> None:
+        """Store and acknowledge blocks in columns; where a meter's place is not plain, as frames."""
+        serials = [serial for block in blocks for serial in block.serials]
+        found = self._directory.devices_of(serials)
+        if not all(self._directory.are_placed(found)):
+            self._apply(_frames(blocks))
+            return
+        devices = cast("list[Device]", found)
+        batch = _batch_of_blocks(blocks, devices)
+        told = self._store(batch, batch.register_code == ACTIVE_IMPORT)
+        heard = [each for block in blocks for each in block.heard()]
+        news = self._sightings.news_of(heard, told.tolist())
+        if news:
+            frames = _frames(blocks)
+            record_sightings([_sighting(frames[at], devices[at]) for at in news])
+        self._transport.ack([block.token for block in blocks])
+        self._transport.publish_watermarks(
+            [
+                Watermark(serial, code, at_us, at_us)
+                for serial, code, at_us in zip(
+                    serials, batch.register_code.tolist(), batch.read_at_us.tolist(), strict=True
+                )
+            ]
+        )
+
+    def _store(self, batch: ReadingBatch, is_rated: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """One transaction; returns which readings were accepted."""
+        now = self._clock()
+        rated = batch if is_rated.all() else batch.take(is_rated)
+        with transaction.atomic():
+            # First what needs no account, so that accounts are locked no longer for it.
+            keep_readings(batch=batch.take(~is_rated), now=now)
+            applied = apply_readings(batch=rated, now=now, book=self._book, memory=self._memory)
+        count_verdicts(applied.verdict)
+        accepted = np.zeros(len(batch), dtype=np.bool_)
+        accepted[is_rated] = applied.verdict == Verdict.ACCEPTED
+        return accepted
 
     def _apply(self, frames: Sequence[ReadingsFrame]) -> None:
         serials = [frame.serial for frame in frames]
@@ -200,17 +251,9 @@ class IngestLoop:
         self, frames: Sequence[ReadingsFrame], devices: Sequence[Device], *, are_paid: bool = True
     ) -> None:
         """Store and acknowledge frames of meters that somebody pays by, or that only measure."""
-        now, size = self._clock(), [frame.read_at_us.size for frame in frames]
+        size = [frame.read_at_us.size for frame in frames]
         batch = _batch(frames, devices)
-        is_rated = (batch.register_code == ACTIVE_IMPORT) & are_paid
-        rated = batch if is_rated.all() else batch.take(is_rated)
-        with transaction.atomic():
-            # First what needs no account, so that accounts are locked no longer for it.
-            keep_readings(batch=batch.take(~is_rated), now=now)
-            applied = apply_readings(batch=rated, now=now, book=self._book, memory=self._memory)
-        count_verdicts(applied.verdict)
-        accepted = np.zeros(len(batch), dtype=np.int64)
-        accepted[is_rated] = applied.verdict == Verdict.ACCEPTED
+        accepted = self._store(batch, (batch.register_code == ACTIVE_IMPORT) & are_paid)
         told = np.add.reduceat(accepted, np.cumsum([0, *size[:-1]])) > 0
         record_sightings(
             [
@@ -252,9 +295,18 @@ class ShardedIngest:
         for loop in self._loops:
             loop.start()
 
-    def submit(self, frame: ReadingsFrame) -> None:
-        """Take a frame, waiting while its loop's queue is full."""
-        self._loop_of(frame.serial).submit(frame)
+    def submit(self, frame: ReadingsFrame | ReadingsBlock) -> None:
+        """Take a frame, or each loop's part of a block, waiting while the loop's queue is full."""
+        if len(self._loops) == 1:
+            self._loops[0].submit(frame)
+        elif isinstance(frame, ReadingsFrame):
+            self._loop_of(frame.serial).submit(frame)
+        else:
+            owner = np.array([self._number_of(each) for each in frame.serials])
+            for number, loop in enumerate(self._loops):
+                own = np.flatnonzero(owner == number)
+                if own.size:
+                    loop.submit(frame.part(own))
 
     def watch(self, serial: str, at_us: int) -> None:
         """A device said something else than readings: look at what its next frames say of it."""
@@ -266,13 +318,41 @@ class ShardedIngest:
             loop.stop()
 
     def _loop_of(self, serial: str) -> IngestLoop:
-        return self._loops[zlib.crc32(serial.encode()) % len(self._loops)]
+        return self._loops[self._number_of(serial)]
+
+    def _number_of(self, serial: str) -> int:
+        return zlib.crc32(serial.encode()) % len(self._loops)
 
 
 def count_verdicts(verdict: npt.NDArray[np.int8]) -> None:
     """Count what became of the readings of a committed batch."""
     for code, count in zip(*np.unique(verdict, return_counts=True), strict=True):
         READINGS.labels(VERDICT_NAMES[Verdict(int(code))]).inc(int(count))
+
+
+def _frames(given: Sequence[ReadingsFrame | ReadingsBlock]) -> list[ReadingsFrame]:
+    """A frame for each message."""
+    return [
+        frame
+        for each in given
+        for frame in (each.frames() if isinstance(each, ReadingsBlock) else [each])
+    ]
+
+
+def _batch_of_blocks(blocks: Sequence[ReadingsBlock], devices: Sequence[Device]) -> ReadingBatch:
+    """The messages of all blocks as one batch, in order of arrival; each one's device beside it."""
+    size = len(devices)
+    return ReadingBatch(
+        meter_id=np.array([device.meter_id for device in devices], dtype=np.int64),
+        register_code=np.concatenate([each.register_code for each in blocks]).astype(np.int64),
+        read_at_us=np.concatenate([each.read_at_us for each in blocks]),
+        value_wh=np.concatenate([each.value for each in blocks]),
+        source=np.full(size, int(ReadingSource.METER), dtype=np.int64),
+        received_at_us=np.repeat(
+            np.array([each.received_at_us for each in blocks], dtype=np.int64),
+            [len(each) for each in blocks],
+        ),
+    )
 
 
 def _sure(device: Device | None) -> Device:

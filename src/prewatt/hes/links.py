@@ -28,6 +28,8 @@ DRIFT_ALLOWED_US: Final = LIMITS.clock_tolerance_us
 _TAMPER = frozenset({"cover_open", "terminal_cover_open", "magnetic_field"})
 _TAMPER_ENDS = frozenset({"cover_closed", "terminal_cover_closed", "magnetic_field_gone"})
 _SERIAL_CHARS_MAX = 32
+#: Of so many devices each may be looked for by itself.
+_FEW: Final = 100
 _REASON_CHARS_MAX = 200
 
 
@@ -144,6 +146,10 @@ _WATCH_US: Final = 120 * 1_000_000
 _SIGHT_EVERY_US: Final = 6 * 3_600 * 1_000_000
 
 
+Heard = tuple[str, RelayState | None, int, int | None]
+"""Serial number, relay, time of receipt and the meter's clock (µs)."""
+
+
 class SightingBook:
     """Which devices' readings say something new about the device itself; not shared between threads.
 
@@ -164,10 +170,18 @@ class SightingBook:
 
     def news(self, frames: Sequence[ReadingsFrame], told: Sequence[bool]) -> list[int]:
         """Which frames have to be written down; ``told``: a reading of the frame was accepted."""
+        return self.news_of(
+            [
+                (each.serial, each.relay, each.received_at_us, each.meter_clock_us)
+                for each in frames
+            ],
+            told,
+        )
+
+    def news_of(self, heard: Iterable[Heard], told: Sequence[bool]) -> list[int]:
+        """The same of what frames said, without the frames."""
         written, watched, found = self._written, self._watched, []
-        for at, frame in enumerate(frames):
-            serial, relay, received_us = frame.serial, frame.relay, frame.received_at_us
-            clock_us = frame.meter_clock_us
+        for at, (serial, relay, received_us, clock_us) in enumerate(heard):
             drift_us = None if clock_us is None else clock_us - received_us
             if told[at] and (before := written.get(serial)) is not None and serial not in watched:
                 was, drifted_us, at_us = before
@@ -207,6 +221,10 @@ def record_sightings(sightings: Sequence[Sighting]) -> None:
     rows = [merged[meter_id] for meter_id in sorted(merged)]
     with transaction.atomic(), connection.cursor() as cursor:
         was = _lock_links(cursor, [row.device for row in rows], rows[0].seen_at)
+        if len(rows) > _FEW:
+            # A table that has just been filled looks empty to PostgreSQL, which would go through all of it
+            # for each row.
+            cursor.execute("SET LOCAL enable_nestloop = off")
         cursor.execute(
             """UPDATE meter_link AS link SET
                    last_seen_at = greatest(link.last_seen_at, seen.at),

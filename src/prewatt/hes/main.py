@@ -16,8 +16,8 @@ from typing import Final, Protocol
 
 from prewatt.core.civil_time import instant_us
 from prewatt.hes.commands import CommandDesk, CommandLoop, Orders
-from prewatt.hes.frames import AnswerFrame, EventFrame, Frame, ReadingsFrame
-from prewatt.hes.links import Device, Directory, relay_seen_us
+from prewatt.hes.frames import AnswerFrame, EventFrame, Frame, ReadingsBlock, ReadingsFrame
+from prewatt.hes.links import Device, Directory, relay_instant_us, relay_seen_us
 from prewatt.hes.session import MqttConfig, MqttSession, probe_protocol
 from prewatt.runtime.readiness import say_ready
 from prewatt.telemetry.pulse import PULSE
@@ -37,8 +37,8 @@ class Ingest(Protocol):
     def start(self) -> None:
         """Begin to gather batches."""
 
-    def submit(self, frame: ReadingsFrame) -> None:
-        """Take a frame, waiting while the queue is full."""
+    def submit(self, frame: ReadingsFrame | ReadingsBlock) -> None:
+        """Take a frame or a block, waiting while the queue is full."""
 
     def watch(self, serial: str, at_us: int) -> None:
         """A device said something else than readings."""
@@ -95,7 +95,7 @@ class HeadEnd:
         """Begin: consumers first, so that the first frame finds somebody."""
         self._ingest.start()
         self._commands.start()
-        self._session.start(self._dispatch)
+        self._session.start(self._dispatch, self._dispatch_block)
 
     def stop(self) -> None:
         """Drain, commit, acknowledge, disconnect, in this order."""
@@ -113,6 +113,15 @@ class HeadEnd:
         else:
             self._ingest.watch(frame.serial, frame.received_at_us)
             self._commands.submit(frame)
+
+    def _dispatch_block(self, block: ReadingsBlock) -> None:
+        for at, (serial, relay, received_at_us, clock_us) in enumerate(block.heard()):
+            self._commands.saw(serial, received_at_us)
+            if relay is not None:
+                made_us = int(block.read_at_us[at]) if clock_us is None else clock_us
+                if relay_instant_us(made_us, received_at_us) is None:
+                    self._commands.doubt(serial)
+        self._ingest.submit(block)
 
 
 def run(head_end: HeadEnd, *, rehearse: Callable[[], object]) -> int:
