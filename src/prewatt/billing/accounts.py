@@ -190,13 +190,10 @@ def equal_to(
 ) -> str:
     """The condition that ``column`` holds ``values``: a parameter where they are all the same, else
     one more of the ``columns`` of ``v``, called ``name``.
-
-    Several bare parameters would let PostgreSQL believe that hardly a row is left and look through
-    ``v`` for each one there is: rows × rows. A condition that names ``v`` says nothing of that kind.
     """
     if (values == values[0]).all():
         constants.append(int(values[0]))
-        return f"{column} = CASE WHEN v.account_id IS NOT NULL THEN %s END"
+        return f"{column} = %s"
     columns[name] = ("int8", values)
     return f"{column} = v.{name}"
 
