@@ -45,7 +45,8 @@ _CEILING_S_MAX: Final = 10.0
 class WireFigures:
     """Rates a second; ``p50`` and ``p99`` in ms from publishing to the watermark, with ``window`` on the way.
 
-    ``cpu`` is how many cores each process used while it was measured.
+    ``cpu`` is how many cores each process used while it was measured, ``cpu_us`` the microseconds of
+    them for a message: what a machine that is shared can still be compared by.
     """
 
     accounts: int
@@ -60,6 +61,7 @@ class WireFigures:
     p50: float
     p99: float
     cpu: dict[str, float]
+    cpu_us: dict[str, float]
     load_average: tuple[float, float, float]
 
 
@@ -108,7 +110,8 @@ def measure(
         ratio=round(per_second / most, 3),
         p50=done.p50,
         p99=done.p99,
-        cpu=cpu,
+        cpu={name: round(cores, 2) for name, cores in cpu.items()},
+        cpu_us={name: round(cores / per_second * 1e6, 1) for name, cores in cpu.items()},
         load_average=os.getloadavg(),
     )
 
@@ -141,7 +144,7 @@ def _measured(
         pipe.send("go")
         done: Published = _answer(pipe)
         took, after = time.monotonic() - began, processes.seconds(child)
-    return done, {name: round((after[name] - before[name]) / took, 2) for name in after}
+    return done, {name: (after[name] - before[name]) / took for name in after}
 
 
 @contextlib.contextmanager
@@ -261,7 +264,10 @@ def _answer(pipe: Connection) -> Any:
 
 def as_text(figures: WireFigures) -> str:
     """The figures in a few lines."""
-    cpu = ", ".join(f"{name} {cores:.2f}" for name, cores in figures.cpu.items())
+    cpu = ", ".join(
+        f"{name} {cores:.2f} ({figures.cpu_us[name]:.0f} µs a message)"
+        for name, cores in figures.cpu.items()
+    )
     return (
         f"{figures.messages_per_second:,} messages/s ({figures.readings_per_second:,} readings/s) of "
         f"{figures.accounts:,} accounts from publishing to the committed balance and back, over "

@@ -152,6 +152,9 @@ def encode_command(command: Command) -> bytes:
 
 def watermark_payloads(marks: Iterable[Watermark]) -> list[bytes]:
     """The payloads of `down/ack` for marks of one meter, as few as can be: one has each register once."""
+    marks = list(marks)
+    if len(marks) == 1:
+        return [encode_watermarks(marks)]
     rounds: list[list[Watermark]] = []
     said: Counter[int] = Counter()
     for mark in marks:
