@@ -220,6 +220,27 @@ def test_a_session_delivers_runs_of_readings_in_blocks_and_keeps_the_order(broke
     session.stop()
 
 
+def test_what_is_committed_while_the_broker_is_away_is_not_acknowledged_to_its_successor(
+    broker: Broker,
+) -> None:
+    """A packet identifier names a message of one connection; on the next it may name another."""
+    heard: queue.Queue[Frame] = queue.Queue()
+    session = MqttSession(config(broker), clock_us=lambda: 7)
+    session.start(heard.put)
+    assert session.wait_connected(10)
+    ingest.time.sleep(0.3)
+    with meter(broker, "PW-1") as (client, _):
+        send_reading(client, "PW-1", 1)
+        frame = heard.get(timeout=10)
+    broker.stop(kill=True)
+    deadline = ingest.time.monotonic() + 10
+    while session.is_connected and ingest.time.monotonic() < deadline:
+        ingest.time.sleep(0.02)
+    session.ack([frame.token])
+    assert session._outgoing() == b""
+    session.stop()
+
+
 def test_an_inbox_is_bounded_by_weight() -> None:
     inbox: Inbox[str] = Inbox(5)
     assert inbox.get(timeout_s=0) is None

@@ -277,6 +277,9 @@ class MqttSession:
     def ack(self, tokens: Iterable[Token]) -> None:
         """Acknowledge messages whose content is committed; tokens of a lost connection are ignored."""
         with self._lock:
+            if not self._connected.is_set():
+                # On the next connection the same number may name another message.
+                return
             for token in tokens:
                 if token.connection == self._connection:
                     self._unacked.settle(
@@ -428,6 +431,7 @@ class MqttSession:
         with self._lock:
             self._connected.clear()
             # Acknowledgements of a connection that is gone say nothing to the next; commands are kept.
+            self._unacked.clear()
             self._out.clear()
             self._out_bytes = 0
 
