@@ -206,6 +206,7 @@ class MqttSession:
         self._version: mqtt.MqttVersion = 5 if config.protocol == "5" else 4
         self._clock_us = clock_us
         self._on_malformed = on_malformed
+        self._takes_blocks = False
         self._delivery: threading.Thread | None = None
         self._network: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -240,6 +241,7 @@ class MqttSession:
 
         Readings come in blocks to `on_block`, where there is one, and everything else to `on_frame`.
         """
+        self._takes_blocks = on_block is not None
         self._delivery = threading.Thread(
             target=self._deliver, args=(on_frame, on_block), name="hes-delivery", daemon=True
         )
@@ -343,15 +345,11 @@ class MqttSession:
     ) -> None:
         while (taken := self._next()) is not None:
             try:
-                if not isinstance(taken, ReadingsBlock):
-                    on_frame(taken)
-                elif on_block is not None:
+                if isinstance(taken, ReadingsBlock):
+                    assert on_block is not None, "without it nothing is queued in blocks"
                     on_block(taken)
                 else:
-                    for frame in taken.frames():
-                        if self._stopping.is_set():
-                            break
-                        on_frame(frame)
+                    on_frame(taken)
             except Exception as error:
                 log.exception("the consumer of frames failed; delivery ends")
                 self.failure = error
@@ -452,7 +450,7 @@ class MqttSession:
         frames: list[Frame | ReadingsBlock] = []
         for each in quick.blocks(messages, connection=connection, received_at_us=received_at_us):
             if isinstance(each, ReadingsBlock):
-                frames.append(each)
+                frames += [each] if self._takes_blocks else each.frames()
             elif (frame := self._decode(messages, each, received_at_us)) is not None:
                 frames.append(frame)
         with self._lock:
