@@ -36,6 +36,7 @@ PERMISSIONS: dict[str, frozenset[Duty]] = {
     "moves.tenant": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "mdm.read_manually": frozenset({Duty.OPERATOR, Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "mdm.release": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
+    "mdm.edit": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "mdm.ingest": frozenset({Duty.SYSTEM}),
     "billing.tariff": frozenset({Duty.SYSTEM}),
     "billing.resale": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),

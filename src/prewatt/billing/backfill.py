@@ -11,19 +11,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from operator import itemgetter
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from django.db import connection
 
+from prewatt.billing.usage import STANDS
 from prewatt.core.bounds import Int64
 from prewatt.core.civil_time import utc_datetime
 from prewatt.core.readings import ReadingBatch
 from prewatt.core.vee import Verdict
 from prewatt.mdm.archived import correctable_from_us
 
-_OLD_COLUMNS = (
+OLD_COLUMNS = (
     "row",
     "start_at",
     "revision",
@@ -88,7 +89,7 @@ def replace_intervals(
     that contradicts it a CONFLICT, one outside the registers of its interval BACKWARDS, one whose
     interval is archived, or is counted with such, ARCHIVED.
     """
-    late = np.flatnonzero(verdict == Verdict.BACKFILL)
+    late = np.flatnonzero(np.isin(verdict, [Verdict.BACKFILL, Verdict.CONFLICT]))
     old: list[tuple[int, ...]] = []
     new: list[tuple[int, ...]] = []
     late = _without_repeats(batch, late, verdict)
@@ -98,12 +99,12 @@ def replace_intervals(
         by_interval = sorted(late.tolist(), key=lambda at: (row[at], batch.read_at_us[at]))
         for _, group in groupby(by_interval, key=lambda at: _interval_key(covering, at)):
             _split(batch, row, multiplier, verdict, covering, list(group), old, new)
-    return Replacement(old=_old_columns(old), new=_new_columns(new))
+    return Replacement(old=old_columns(old), new=_new_columns(new))
 
 
 def no_replacement() -> Replacement:
     """What supersedes nothing."""
-    return Replacement(old=_old_columns([]), new=_new_columns([]))
+    return Replacement(old=old_columns([]), new=_new_columns([]))
 
 
 def _without_repeats(batch: ReadingBatch, late: Int64, verdict: npt.NDArray[np.int8]) -> Int64:
@@ -111,7 +112,8 @@ def _without_repeats(batch: ReadingBatch, late: Int64, verdict: npt.NDArray[np.i
 
     Most late readings are plain repeats (a meter's backlog sent again), so they are told apart by
     the key of ``register_reading`` before anything dearer is asked. LIMIT keeps the planner on that
-    key even when statistics are old.
+    key even when statistics are old. What was edited since is a repeat too: the meter says again
+    what it said, and a person has said better.
     """
     if late.size == 0:
         return late
@@ -123,7 +125,7 @@ def _without_repeats(batch: ReadingBatch, late: Int64, verdict: npt.NDArray[np.i
                CROSS JOIN LATERAL (
                    SELECT value_wh FROM register_reading r
                    WHERE r.meter_id = b.meter_id AND r.register_code = b.register_code
-                     AND r.read_at = b.read_at ORDER BY revision DESC LIMIT 1
+                     AND r.read_at = b.read_at ORDER BY revision DESC LIMIT 1000
                ) r""",
             [
                 late.tolist(),
@@ -133,8 +135,11 @@ def _without_repeats(batch: ReadingBatch, late: Int64, verdict: npt.NDArray[np.i
             ],
         )
         known = cursor.fetchall()
+    said: dict[int, set[int]] = {}
     for at, value in known:
-        same = value == batch.value_wh[at]
+        said.setdefault(at, set()).add(value)
+    for at, values in said.items():
+        same = int(batch.value_wh[at]) in values
         verdict[at] = Verdict.DUPLICATE if same else Verdict.CONFLICT
     return np.flatnonzero(verdict == Verdict.BACKFILL)
 
@@ -216,7 +221,7 @@ def _covering(
 ) -> dict[int, list[tuple[Any, ...]]]:
     """For each late row, the live segments of the charged interval that contains its instant.
 
-    Live is the highest revision of the latest interval that starts at or before the instant.
+    Live is the latest interval that starts at or before the instant and stands.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -233,20 +238,23 @@ def _covering(
     return {at: list(group) for at, group in groupby(rows, key=itemgetter(0))}
 
 
-_COVERING = """
-SELECT b.at, i.meter_id, (date_part('epoch', i.start_at) * 1000000)::bigint, i.revision, i.segment,
+#: What ``Replacement.old`` has of a segment ``i``, without ``row``.
+SEGMENT_COLUMNS: Final = """
+       (date_part('epoch', i.start_at) * 1000000)::bigint, i.revision, i.segment,
        (date_part('epoch', i.from_at) * 1000000)::bigint,
        (date_part('epoch', i.to_at) * 1000000)::bigint,
        i.start_value_wh, i.end_value_wh, i.energy_wh, i.quality, i.source,
        (date_part('epoch', i.received_at) * 1000000)::bigint, i.tariff_version_id, i.band, i.price_nano,
        i.step, i.charge_energy, i.charge_fee, i.charge_tax, i.charge_subsidy,
-       i.rest_energy, i.rest_fee, i.rest_tax, i.rest_subsidy
+       i.rest_energy, i.rest_fee, i.rest_tax, i.rest_subsidy"""
+_COVERING = f"""
+SELECT b.at, i.meter_id, {SEGMENT_COLUMNS}
 FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::smallint[], %s::timestamptz[])
     AS b(at, account_id, meter_id, register_code, read_at)
 CROSS JOIN LATERAL (
     SELECT start_at, revision FROM interval c
     WHERE c.account_id = b.account_id AND c.meter_id = b.meter_id
-      AND c.register_code = b.register_code AND c.start_at <= b.read_at AND c.segment < 10000
+      AND c.register_code = b.register_code AND c.start_at <= b.read_at AND {STANDS}
     ORDER BY start_at DESC, revision DESC LIMIT 1
 ) live
 CROSS JOIN LATERAL (
@@ -256,12 +264,13 @@ CROSS JOIN LATERAL (
       AND c.revision = live.revision AND c.segment < 10000
     ORDER BY c.segment LIMIT 10000
 ) i
-"""
+"""  # noqa: S608 - only our own constants are put in
 
 
-def _old_columns(rows: list[tuple[int, ...]]) -> dict[str, Int64]:
-    table = np.array(rows, dtype=np.int64).reshape(len(rows), len(_OLD_COLUMNS))
-    return {name: table[:, number] for number, name in enumerate(_OLD_COLUMNS)}
+def old_columns(rows: list[tuple[int, ...]]) -> dict[str, Int64]:
+    """Superseded segments as the columns of ``Replacement.old``."""
+    table = np.array(rows, dtype=np.int64).reshape(len(rows), len(OLD_COLUMNS))
+    return {name: table[:, number] for number, name in enumerate(OLD_COLUMNS)}
 
 
 def _new_columns(rows: list[tuple[int, ...]]) -> NewIntervals:

@@ -18,6 +18,7 @@ from django.db import connection
 
 from prewatt.billing.day_legs import Line
 from prewatt.billing.days import DayAccount, DayPlan, Stretch, by_plan
+from prewatt.billing.usage import STANDS
 from prewatt.core.bounds import Int64
 from prewatt.core.civil_time import utc_datetime
 from prewatt.core.dated import Periods, periods_of
@@ -29,7 +30,7 @@ from prewatt.core.demand import (
     power_factor_ppm,
 )
 from prewatt.core.rating import Component
-from prewatt.core.readings import ACTIVE_IMPORT
+from prewatt.core.readings import ACTIVE_IMPORT, Quality
 from prewatt.core.tariff.model import Demand, Per, Taxable
 from prewatt.runtime.copying import read_columns
 
@@ -222,7 +223,7 @@ def _parts(days: Sequence[_Day]) -> dict[str, Int64]:
     )
 
 
-_PARTS = """
+_PARTS = f"""
 SELECT d.at, i.from_at, i.to_at, i.energy_wh, i.band
 FROM unnest(%s::bigint[], %s::bigint[], %s::timestamptz[], %s::timestamptz[])
     AS d(at, account_id, begin_at, end_at)
@@ -230,14 +231,14 @@ JOIN meter_state m ON m.account_id = d.account_id AND m.register_code = %s
 LEFT JOIN LATERAL (
     SELECT c.start_at FROM interval c
     WHERE c.account_id = d.account_id AND c.meter_id = m.meter_id
-      AND c.register_code = m.register_code AND c.start_at <= d.begin_at
+      AND c.register_code = m.register_code AND c.start_at <= d.begin_at AND {STANDS}
     ORDER BY c.start_at DESC LIMIT 1
 ) around ON true
 JOIN interval i ON i.account_id = d.account_id AND i.meter_id = m.meter_id
     AND i.register_code = m.register_code
     AND i.start_at >= coalesce(around.start_at, d.begin_at) AND i.start_at < d.end_at
     AND i.to_at > d.begin_at AND i.from_at < d.end_at
-"""
+"""  # noqa: S608 - only our own constants are put in
 
 
 def _peaks(
@@ -402,8 +403,8 @@ def _load_power_factors(cells: Sequence[_Cell]) -> None:
 
 
 #: Active and reactive energy of each stretch between the first and the last instant at which a meter
-#: gave both registers. A meter that gave none leaves the power factor of its account unknown.
-_ENERGIES = """
+#: gave both registers, as they were put right since. A meter that gave none leaves the power factor of its account unknown.
+_ENERGIES = f"""
 SELECT q.at, count(*), count(e.pairs) FILTER (WHERE e.pairs > 1),
        coalesce(sum(e.active * m.multiplier), 0), coalesce(sum(e.reactive * m.multiplier), 0)
 FROM unnest(%s::bigint[], %s::bigint[], %s::timestamptz[], %s::timestamptz[])
@@ -417,14 +418,18 @@ CROSS JOIN LATERAL (
            ((array_agg(r.value_wh ORDER BY a.read_at DESC))[1]
             - (array_agg(r.value_wh ORDER BY a.read_at))[1] + m.modulus_wh) %% m.modulus_wh
                AS reactive
-    FROM register_reading a
-    JOIN register_reading r ON r.meter_id = a.meter_id AND r.read_at = a.read_at
-        AND r.revision = a.revision
-    WHERE a.meter_id = m.meter_id AND a.register_code = %s AND r.register_code = %s
-      AND a.account_id = q.account_id AND a.read_at >= q.begin_at AND a.read_at <= q.end_at
+    FROM (
+        SELECT DISTINCT ON (e.read_at) e.read_at, e.value_wh, e.quality FROM register_reading e
+        WHERE e.meter_id = m.meter_id AND e.register_code = %s AND e.account_id = q.account_id
+          AND e.read_at >= q.begin_at AND e.read_at <= q.end_at
+        ORDER BY e.read_at, e.revision DESC
+    ) a
+    JOIN register_reading r ON r.meter_id = m.meter_id AND r.register_code = %s
+        AND r.read_at = a.read_at AND r.revision = 0
+    WHERE a.quality <> {int(Quality.WITHDRAWN)}
 ) e
 GROUP BY q.at
-"""
+"""  # noqa: S608 - only our own numbers are put in
 
 
 # --- accrual ---

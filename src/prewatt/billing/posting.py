@@ -148,7 +148,8 @@ _COLUMNS = """tariff_version_id, band, step, energy_wh, charge_energy, charge_fe
     charge_subsidy, from_at, to_at, segment, property_id"""
 _MARKED = f"""(
     SELECT m.*, max(m.end_at) OVER (
-        PARTITION BY m.account_id, m.meter_id, m.register_code ORDER BY m.start_at) AS reaches
+        PARTITION BY m.account_id, m.meter_id, m.register_code
+        ORDER BY coalesce(m.from_at, m.start_at)) AS reaches
     FROM (SELECT i.account_id, i.meter_id, i.register_code, i.start_at, NULL::timestamptz AS end_at,
                  {", ".join(f"i.{each.strip()}" for each in _COLUMNS.split(","))}
           FROM {_IN_RANGE}
@@ -160,7 +161,7 @@ _USAGE_WITH_CORRECTIONS = (
     _RANGE
     + _SUPERSEDED
     # What marks an interval has no property and drops out with the join to it.
-    + _SUMS.format(corrects="coalesce(i.to_at <= i.reaches, false)", source=_MARKED)
+    + _SUMS.format(corrects="coalesce(i.from_at < i.reaches, false)", source=_MARKED)
 )
 
 

@@ -37,7 +37,7 @@ from prewatt.billing.rerate_requests import request_rerating
 from prewatt.billing.reversals import CHARGES, RESTS, UNITS
 from prewatt.billing.tariffs import Prices, TariffBook
 from prewatt.billing.unpriced import leave_out
-from prewatt.billing.usage import standing
+from prewatt.billing.usage import STANDS, standing
 from prewatt.core.accounts import TransferKind
 from prewatt.core.bounds import Int64
 from prewatt.core.civil_time import instant_us, utc_datetime
@@ -285,7 +285,7 @@ def _rerate_chunk(
         # Supply decides as the system does, whoever asked: all its gates hold for a correction too.
         look_again(actor=system_actor("rerating", actor.property_ids), account_ids=changed, now=now)
     if corrected:
-        _tell(corrected, now)
+        tell_customers(corrected, now=now)
     return corrected
 
 
@@ -453,6 +453,7 @@ CROSS JOIN LATERAL (
         SELECT c.start_at FROM interval c
         WHERE c.account_id = m.account_id AND c.meter_id = m.meter_id
           AND c.register_code = m.register_code AND c.start_at <= a.from_at
+          AND {STANDS}
         ORDER BY c.start_at DESC LIMIT 1), a.from_at) AS at
 ) begin
 JOIN interval i ON i.account_id = m.account_id AND i.meter_id = m.meter_id
@@ -1003,8 +1004,11 @@ def _array(values: Sequence[int]) -> str:
 # --- who is told ---
 
 
-def _tell(corrected: Sequence[Corrected], now: datetime) -> None:
-    """One message for each customer whose charges came to something else."""
+def tell_customers(corrected: Sequence[Corrected], *, now: datetime, about: str = "") -> None:
+    """One message for each customer whose charges came to something else.
+
+    ``about`` tells it from others; without it there is one for each posting of the account.
+    """
     moved = {each.account_id: each for each in corrected if each.difference}
     if not moved:
         return
@@ -1024,7 +1028,7 @@ def _tell(corrected: Sequence[Corrected], now: datetime) -> None:
                 account_id=account_id,
                 code="billing.corrected",
                 detail=_detail(moved[account_id], available),
-                dedupe_key=f"billing.corrected:{posting_no}",
+                dedupe_key=f"billing.corrected:{about or posting_no}",
             )
             for account_id, available, posting_no in found
         ],

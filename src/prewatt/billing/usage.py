@@ -77,6 +77,15 @@ PLANNING: Final = """
 SET LOCAL enable_indexscan = off; SET LOCAL enable_sort = off; SET LOCAL work_mem = '256MB';
 SET LOCAL max_parallel_workers_per_gather = 0
 """
+#: What a row ``c`` of ``interval`` has to be to stand: no reversal, and not taken back by one. A
+#: sub-select by the key is looked up row by row, whatever the planner believes about the table.
+STANDS: Final = f"""
+c.segment < {REVERSED_SEGMENT} AND (
+    SELECT back.revision FROM interval back
+    WHERE back.account_id = c.account_id AND back.meter_id = c.meter_id
+      AND back.register_code = c.register_code AND back.start_at = c.start_at
+      AND back.revision = c.revision + 1 AND back.segment = c.segment + {REVERSED_SEGMENT}
+) IS NULL"""  # noqa: S608 - our own numbers
 #: The segments of accounts that begin in [from, until), a row for each account and meter; ``place``
 #: is the revision and the segment in one number.
 SEGMENTS: Final = f"""

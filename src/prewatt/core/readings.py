@@ -27,13 +27,17 @@ class ReadingSource(IntEnum):
 
 
 class Quality(IntEnum):
-    """How well an interval is known; stored as ``smallint``, never renumbered."""
+    """How well an interval or a reading is known; stored as ``smallint``, never renumbered."""
 
     MEASURED = 1
     #: The register is measured, but its spread over time is an estimate across a gap.
     ESTIMATED = 2
     #: Takes back a superseded segment.
     REVERSED = 3
+    #: A person put the reading right, or a reading at one of the interval's ends.
+    EDITED = 4
+    #: A reading that should never have been: its last revision, which stands at no interval's end.
+    WITHDRAWN = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -190,6 +190,11 @@ WITH live AS (
         SELECT max(c.revision) FROM interval c WHERE c.account_id = i.account_id
           AND c.meter_id = i.meter_id AND c.register_code = i.register_code
           AND c.start_at = i.start_at AND c.segment < 10000)
+      -- An interval whose opening reading was withdrawn is taken back, and part of the one before.
+      AND NOT EXISTS (
+        SELECT FROM interval r WHERE r.account_id = i.account_id AND r.meter_id = i.meter_id
+          AND r.register_code = i.register_code AND r.start_at = i.start_at
+          AND r.revision = i.revision + 1 AND r.segment = i.segment + 10000)
     WINDOW w AS (PARTITION BY meter_id, register_code ORDER BY from_at)
 )
 SELECT 'meter ' || meter_id || ': segments do not tile at ' || from_at FROM live

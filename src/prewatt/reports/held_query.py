@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from prewatt.access.scope import Actor, scope
+from prewatt.core.readings import Quality
 from prewatt.core.vocabulary import RelayState
 from prewatt.moves.boundary import SILENT_AFTER_PERIODS
 from prewatt.reports.held import HeldPage, HeldRow, MeterPage, ReadingPoint
@@ -103,9 +104,12 @@ def held_page(*, actor: Actor, case_id: int, now: datetime) -> HeldPage:
         ends = max(case.watermark_at, case.read_at) + AROUND
         points = rows(
             """SELECT * FROM (
-                   SELECT read_at, value_wh, false FROM register_reading
-                   WHERE meter_id = %(meter)s AND register_code = %(register)s
-                     AND read_at BETWEEN %(begins)s AND %(ends)s
+                   SELECT read_at, value_wh, false FROM (
+                       SELECT DISTINCT ON (read_at) read_at, value_wh, quality FROM register_reading
+                       WHERE meter_id = %(meter)s AND register_code = %(register)s
+                         AND read_at BETWEEN %(begins)s AND %(ends)s
+                       ORDER BY read_at, revision DESC) latest
+                   WHERE quality <> %(withdrawn)s
                    ORDER BY abs(extract(epoch FROM read_at - %(at)s)) LIMIT %(most)s) near
                UNION ALL
                SELECT read_at, value_wh, true FROM vee_case
@@ -120,6 +124,7 @@ def held_page(*, actor: Actor, case_id: int, now: datetime) -> HeldPage:
                 "at": case.read_at,
                 "case": case_id,
                 "most": POINTS_MAX,
+                "withdrawn": int(Quality.WITHDRAWN),
             },
         )
         others = rows(
