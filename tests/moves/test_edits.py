@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from math import floor
 from pathlib import Path
 from random import Random
@@ -368,7 +368,7 @@ def test_days_of_closed_books_are_corrected_in_the_open_ones() -> None:
     post(here)
     close_period(
         actor=here.administrator, property_id=here.property_id,
-        open_from=datetime(2026, 11, 1).date(), now=NOW,
+        open_from=date(2026, 11, 1), now=NOW,
     )  # fmt: skip
     last = one("SELECT max(seq) FROM transfer WHERE account_id = %s", here.accounts["1001"])
     edit(here, day + timedelta(hours=6), 5_000)
@@ -448,7 +448,8 @@ def _disturb(here: World, life: Life, random: Random, gone: set[int]) -> None:
             life.known[at_us] = value
             gone.discard(at_us)
     except EditRefused as refused:
-        assert refused.reason in ("same", "last", "mdm.vee.implausible"), refused
+        if refused.reason not in ("same", "last", "mdm.vee.implausible"):
+            raise
 
 
 @pytest.mark.parametrize("steps", [False, True])

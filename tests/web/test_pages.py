@@ -56,6 +56,7 @@ PAGES = (
     "/meters/held",
     "/meters/held?show=closed&q=305&sort=meter",
     "/meters/{meter N-305}/read",
+    "/meters/{meter N-305}/correct",
     "/meters/{meter N-305}/exchange",
 )
 

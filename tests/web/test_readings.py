@@ -151,3 +151,43 @@ def test_anothers_meters_and_readings_do_not_exist(
         assert "Discard" not in held.get(f"/meters/held/{case}").content.decode()
         sent = held.post(f"/meters/held/{case}", {"do": "discard", "reason": "r"})
         assert sent.status_code == 403
+
+
+def test_a_charged_reading_is_corrected_after_a_look_and_by_administrators_only(
+    settled: Fernmoor, sign_in: Callable[..., Any]
+) -> None:
+    client, meter = sign_in(settled, "administrator"), settled.meters["N-305"]
+    where, before = f"/meters/{meter}/correct", settled.register("N-305")
+    assert "No reading of this meter is charged yet." in _plain(client.get(where))
+    wrong_one = _read(settled, f"{(before + 300) / 1000:.3f}") | {"do": "confirm"}
+    assert "is in the books" in _plain(client.post(f"/meters/{meter}/read", wrong_one))
+    last = settled.register("N-305")
+    listed = client.get(where).content.decode()
+    newest = re.search(r"correct\?at=([0-9]+)", listed)
+    assert newest and "Which reading" in listed
+    assert "Right register" in client.get(f"{where}?at={newest[1]}").content.decode()
+    wish = {
+        "at": newest[1], "what": "correct", "register": f"{(last - 100) / 1000:.3f}",
+        "reason": "A 7 for a 5", "proof": "IMG-8", "key": "once",
+    }  # fmt: skip
+    look = _plain(client.post(where, wish | {"do": "look"}))
+    assert "What it will do" in look and settled.register("N-305") == last
+    for wrong, beside in (
+        ({"register": ""}, "Still to be filled in."),
+        ({"reason": ""}, "Still to be filled in."),
+        ({"proof": ""}, "Still to be filled in."),
+        ({"register": f"{last / 1000:.3f}"}, "The reading has this value already."),
+        ({"what": "withdraw"}, "The last reading cannot be withdrawn."),
+    ):
+        refused = client.post(where, wish | wrong | {"do": "confirm"})
+        assert refused.status_code == 422 and escape(beside) in refused.content.decode(), wrong
+    assert settled.register("N-305") == last
+    done = _plain(client.post(where, wish | {"do": "confirm"}))
+    assert "was put right" in done and settled.register("N-305") == last - 100
+    again = client.post(where, wish | {"do": "confirm"})
+    assert again.status_code == 200 and settled.register("N-305") == last - 100
+    for odd in ("x", "9" * 30, "٣", "-1"):
+        assert client.get(f"{where}?at={odd}").status_code == 200
+    for duty in ("operator", "auditor"):
+        assert sign_in(settled, duty).get(where).status_code == 403
+        assert sign_in(settled, duty).post(where, wish).status_code == 403

@@ -69,6 +69,17 @@ class HeldPage:
 
 
 @dataclass(frozen=True, slots=True)
+class ChargedReading:
+    """A reading as it stands in the books; ``quality`` and ``source`` are `core.readings` numbers."""
+
+    read_at: datetime
+    at_us: int
+    value_wh: int
+    quality: int
+    source: int
+
+
+@dataclass(frozen=True, slots=True)
 class MeterPage:
     """A meter, before somebody reads it or takes it away; ``removed_at`` says that somebody has."""
 

@@ -9,11 +9,14 @@ from prewatt.access.scope import Actor, scope
 from prewatt.core.readings import Quality
 from prewatt.core.vocabulary import RelayState
 from prewatt.moves.boundary import SILENT_AFTER_PERIODS
-from prewatt.reports.held import HeldPage, HeldRow, MeterPage, ReadingPoint
+from prewatt.reports.held import ChargedReading, HeldPage, HeldRow, MeterPage, ReadingPoint
 from prewatt.reports.lists import Listing
 from prewatt.reports.lists_query import PAGE, actor_names
 from prewatt.reports.place import NoSuchThing, place_of, rows
 from prewatt.reports.units import unit_name
+
+READINGS_MAX = 40
+"""So many readings of a meter are offered to be put right at a time."""
 
 SHOWS = ("held", "closed")
 #: What a list can be sorted by, and how.
@@ -180,3 +183,24 @@ def meter_page(*, actor: Actor, meter_id: int, now: datetime) -> MeterPage:
         available, last_at, last_wh, RelayState(relay),
         silent=last_at is None or now - last_at > longest, removed_at=removed_at,
     )  # fmt: skip
+
+
+def charged_readings(*, actor: Actor, meter_id: int, until: datetime) -> tuple[ChargedReading, ...]:
+    """The latest readings of a meter up to an instant, each as it was put right last, newest first.
+
+    Readings at which a payer or device begins or ends are nobody's to correct, and left out.
+    """
+    with scope(actor):
+        place = place_of(actor)
+        found = rows(
+            """SELECT read_at, (extract(epoch FROM read_at) * 1000000)::bigint, value_wh, quality,
+                      source
+               FROM (SELECT DISTINCT ON (r.read_at) r.* FROM register_reading r
+                     WHERE r.meter_id = %s AND r.register_code = 1 AND r.property_id = %s
+                       AND r.read_at <= %s AND r.account_id <> 0 AND NOT EXISTS (
+                           SELECT FROM meter_assignment a WHERE a.meter_id = r.meter_id
+                             AND r.read_at IN (lower(a.period), upper(a.period)))
+                     ORDER BY r.read_at DESC, r.revision DESC LIMIT %s) latest""",
+            [meter_id, place.property_id, until, READINGS_MAX],
+        )
+    return tuple(ChargedReading(*row) for row in found)
