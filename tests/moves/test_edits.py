@@ -49,6 +49,7 @@ from prewatt.core.civil_time import instant_us, utc_datetime
 from prewatt.core.readings import Quality
 from prewatt.core.vee import Verdict
 from prewatt.ledger.operations import KeyReused, close_period
+from prewatt.moves import edits
 from prewatt.moves.edits import (
     EditRefused,
     ReadingCorrected,
@@ -294,6 +295,17 @@ def test_an_edit_that_cannot_be_is_refused_and_changes_nothing(reason: str) -> N
     with pytest.raises(EditRefused) as refused:
         _asks(here)[reason]()
     assert refused.value.reason == reason and snapshot() == before
+
+
+def test_usage_that_is_archived_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = misread()
+    before = snapshot()
+    for earliest in (at(22.5), at(1)):
+        monkeypatch.setattr(edits, "correctable_from_us", lambda: instant_us(earliest))  # noqa: B023
+        for deed in (lambda: edit(here, at(6), 5_000), lambda: withdraw(here, at(6))):
+            with pytest.raises(EditRefused) as refused:
+                deed()
+            assert refused.value.reason == "mdm.vee.archived" and snapshot() == before
 
 
 def test_a_value_before_the_reading_before_is_backwards_and_a_negative_one_beyond_the_register() -> (

@@ -39,6 +39,7 @@ from prewatt.core.edits import Point, Register, judge_points
 from prewatt.core.readings import ACTIVE_IMPORT, Quality, ReadingSource
 from prewatt.core.vee import VERDICT_NAMES, Verdict
 from prewatt.ledger.idempotency import store_answer, stored_answer
+from prewatt.mdm.archived import correctable_from_us
 from prewatt.supply.operations import look_again
 
 REASON_MAX: Final = 200
@@ -49,7 +50,8 @@ class EditRefused(Exception):
     """Nothing was changed. ``reason`` is a stable word, or a verdict's name; the text says what to do.
 
     `unknown`, `register`, `no_reading`, `boundary`, `withdrawn`, `same`, `modulus`, `last`,
-    `no_reason`, `no_proof`, `mdm.vee.backwards`, `mdm.vee.implausible`, `mdm.vee.future`.
+    `no_reason`, `no_proof`, `mdm.vee.backwards`, `mdm.vee.implausible`, `mdm.vee.future`,
+    `mdm.vee.archived`.
     """
 
     def __init__(self, reason: str, text: str) -> None:
@@ -231,6 +233,12 @@ def _locked(ask: _Ask) -> _Reading:
     if found is None or row.size == 0:
         raise EditRefused("no_reading", "there is no charged reading at that instant")
     before, after = stretches_at(account_id=int(found[3]), meter_id=ask.meter_id, at=ask.read_at)
+    earliest_us = correctable_from_us()
+    if min(instant_us(ask.read_at), before.start_at_us if before else earliest_us) < earliest_us:
+        raise EditRefused(
+            VERDICT_NAMES[Verdict.ARCHIVED],
+            "the usage of that time is archived, and stays as it is",
+        )
     withdrawn = found[2] == Quality.WITHDRAWN
     at_us = instant_us(ask.read_at)
     if before is None or (before.end_at_us <= at_us if withdrawn else before.end_at_us != at_us):
