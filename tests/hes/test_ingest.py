@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -346,6 +347,32 @@ def test_both_parts_of_a_batch_stand_or_fall_together_and_wait_for_the_database(
     assert [each[2] for each in kept(here)] == [40]
     assert one("SELECT count(*) FROM interval") > 0
     assert len(heard.acked) == 1
+
+
+def test_nothing_is_acknowledged_twice_when_the_database_goes_while_samples_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The broker may have given the number of an acknowledged message to another by then."""
+    here = place()
+    heard = Meters()
+    real, calls = ingest.reject, []
+
+    def fails_once(samples: Any) -> None:
+        calls.append(len(heard.acked))
+        if len(calls) == 1:
+            raise OperationalError("the server closed the connection")
+        real(samples)
+
+    monkeypatch.setattr(ingest, "reject", fails_once)
+    monkeypatch.setattr(ingest, "_RETRY_S", 0)
+    stranger = dataclasses.replace(
+        frame(here, "M-101", (ACTIVE_IMPORT, at(1), 1), token=2), serial="NOBODY"
+    )
+    known = frame(here, "M-101", (ACTIVE_IMPORT, at(1), 2_000), token=1)
+    ingest.IngestLoop(heard, clock=lambda: NOW)._apply_until_done([known, stranger])
+    assert calls == [0, 0]
+    assert sorted(each.message_id for each in heard.acked) == [1, 2]
+    assert {mark.serial for mark in heard.marks} == {known.serial}
 
 
 def look(here: World, heard: Meters) -> None:

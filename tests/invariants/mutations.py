@@ -278,13 +278,18 @@ def _a_held_cut_is_forgotten(patch: Patch) -> None:
 
 def _acknowledged_first(patch: Patch) -> None:
     """The head-end acknowledges what it is about to apply."""
-    apply = ingest.IngestLoop._apply
+    apply, apply_blocks = ingest.IngestLoop._apply, ingest.IngestLoop._apply_blocks
 
     def eager(self: ingest.IngestLoop, frames: Any) -> None:
         self._transport.ack([frame.token for frame in frames])
         apply(self, frames)
 
+    def eager_with_blocks(self: ingest.IngestLoop, blocks: Any) -> None:
+        self._transport.ack([block.token for block in blocks])
+        apply_blocks(self, blocks)
+
     patch.setattr(ingest.IngestLoop, "_apply", eager)
+    patch.setattr(ingest.IngestLoop, "_apply_blocks", eager_with_blocks)
 
 
 def _watermarks_first(patch: Patch) -> None:

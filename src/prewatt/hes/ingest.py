@@ -221,36 +221,56 @@ class IngestLoop:
         return accepted
 
     def _apply(self, frames: Sequence[ReadingsFrame]) -> None:
+        """Store what has its place, keep samples of the rest, and only then acknowledge any of it.
+
+        Were a part acknowledged before the whole is done, a database lost in between would have it
+        acknowledged once more, when the broker may have given its number to another message.
+        """
+        stored = self._store_frames(frames)
+        self._transport.ack([frame.token for frame in frames])
+        self._transport.publish_watermarks(_watermarks(stored))
+
+    def _store_frames(self, frames: Sequence[ReadingsFrame]) -> Sequence[ReadingsFrame]:
+        """Returns the frames whose readings are stored: the others' meters are unknown or unpaid."""
         serials = [frame.serial for frame in frames]
         devices = self._directory.devices_of(serials)
         placed = self._directory.are_placed(devices)
         if all(placed):
-            self._apply_placed(frames, cast("list[Device]", devices))
-            return
+            self._store_placed(frames, cast("list[Device]", devices))
+            return frames
         known = [at for at, is_placed in enumerate(placed) if is_placed]
         if known:
-            self._apply_placed([frames[at] for at in known], [_sure(devices[at]) for at in known])
+            self._store_placed([frames[at] for at in known], [_sure(devices[at]) for at in known])
         lost = [each for each, is_placed in zip(devices, placed, strict=True) if not is_placed]
         feeders = self._directory.unpaid([each.meter_id for each in lost if each is not None])
         kept = [at for at, each in enumerate(devices) if each and each.meter_id in feeders]
         kept = [at for at in kept if not placed[at]]
         if kept:
-            self._apply_placed(
+            self._store_placed(
                 [frames[at] for at in kept], [_sure(devices[at]) for at in kept], are_paid=False
             )
             placed = [is_placed or at in set(kept) for at, is_placed in enumerate(placed)]
+        self._keep_samples(frames, devices, placed)
+        return [frame for frame, is_placed in zip(frames, placed, strict=True) if is_placed]
+
+    def _keep_samples(
+        self,
+        frames: Sequence[ReadingsFrame],
+        devices: Sequence[Device | None],
+        placed: Sequence[bool],
+    ) -> None:
         strangers = [frame for frame, each in zip(frames, devices, strict=True) if each is None]
         if strangers:
-            self._refuse(strangers, UNKNOWN_METER)
+            reject([_sample(frame, UNKNOWN_METER) for frame in strangers])
         homeless = [at for at, each in enumerate(devices) if each is not None and not placed[at]]
         if homeless:
             record_sightings([_sighting(frames[at], _sure(devices[at])) for at in homeless])
-            self._refuse([frames[at] for at in homeless], UNPLACED)
+            reject([_sample(frames[at], UNPLACED) for at in homeless])
 
-    def _apply_placed(
+    def _store_placed(
         self, frames: Sequence[ReadingsFrame], devices: Sequence[Device], *, are_paid: bool = True
     ) -> None:
-        """Store and acknowledge frames of meters that somebody pays by, or that only measure."""
+        """Store frames of meters that somebody pays by, or that only measure."""
         size = [frame.read_at_us.size for frame in frames]
         batch = _batch(frames, devices)
         accepted = self._store(batch, (batch.register_code == ACTIVE_IMPORT) & are_paid)
@@ -261,8 +281,6 @@ class IngestLoop:
                 for at in self._sightings.news(frames, told.tolist())
             ]
         )
-        self._transport.ack([frame.token for frame in frames])
-        self._transport.publish_watermarks(_watermarks(frames))
 
     def _refuse(self, frames: Sequence[ReadingsFrame], reason: str) -> None:
         """Keep a sample of each and acknowledge it, or it would come for ever."""
