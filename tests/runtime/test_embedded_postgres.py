@@ -282,3 +282,17 @@ def _wait_until_dead(server: EmbeddedPostgres) -> None:
     while server.pid is not None:
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("release", "method"),
+    [("6.1.0-18-amd64", "syncfs"), ("5.8.0", "syncfs"), ("5.4.0-150", "fsync"), ("odd", "fsync")],
+)
+def test_a_whole_file_system_is_synced_where_its_errors_are_reported(
+    monkeypatch: pytest.MonkeyPatch, release: str, method: str
+) -> None:
+    monkeypatch.setattr("platform.release", lambda: release)
+    monkeypatch.setattr("sys.platform", "linux")
+    assert embedded_postgres._sync_method() == method
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert embedded_postgres._sync_method() == "fsync"

@@ -84,7 +84,7 @@ def _kill_broker(made: World, random: Random) -> None:
 
 def _wait_or_not(made: World, random: Random, name: str) -> None:
     """Now and then until it works again; else the next victim falls while it starts, or it does."""
-    if random.random() < 0.25:
+    if random.random() < 0.5:
         made.wait_ready(name)
 
 

@@ -12,6 +12,7 @@ also named with `--poor` get so little at a time that they run out again. With
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -52,11 +53,11 @@ class Journal:
 
     @classmethod
     def read(cls, path: Path) -> Journal:
-        """The journal as it is on the disk; a last line that was cut off counts for nothing."""
+        """The journal as it is on the disk; a line that was cut off counts for nothing."""
         journal = cls(path)
-        lines = path.read_text().split("\n")[:-1] if path.exists() else []
-        for line in lines:
-            journal._take(json.loads(line))
+        for line in path.read_text().splitlines() if path.exists() else []:
+            with contextlib.suppress(ValueError):
+                journal._take(json.loads(line))
         return journal
 
     def ask(self, wish: dict[str, Any]) -> None:
@@ -74,11 +75,19 @@ class Journal:
     def _write(self, line: dict[str, Any]) -> None:
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(descriptor, json.dumps(line).encode() + b"\n")
+            # The line before may be cut off: it stays one of its own.
+            os.write(descriptor, b"\n" * self._is_cut_off() + json.dumps(line).encode() + b"\n")
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
         self._take(line)
+
+    def _is_cut_off(self) -> bool:
+        with self.path.open("rb") as journal:
+            if journal.seek(0, os.SEEK_END) == 0:
+                return False
+            journal.seek(-1, os.SEEK_END)
+            return journal.read(1) != b"\n"
 
     def _take(self, line: dict[str, Any]) -> None:
         if "ask" in line:
