@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from prewatt import cli
+
 
 def drill(*arguments: str) -> dict[str, Any]:
     """Run a small drill and return its report; it must say by its status whether all holds."""
@@ -40,3 +42,16 @@ def test_what_was_acknowledged_survives(name: str) -> None:
     assert report["readings_survived"] == report["readings_acknowledged"] > 0
     assert report["recharges_survived"] == report["recharges_acknowledged"] > 0
     assert report["charged_wh"] > 0
+
+
+def test_who_may_not_mount_a_disk_is_told_what_is_needed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert cli.main(["drill", "disk-full", "--seed", "1"]) == 2
+    assert "needs root" in capsys.readouterr().err
+
+
+def test_an_unknown_victim_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["drill", "crash", "--kill", "writer,cat"]) == 1
+    assert "no victim cat" in capsys.readouterr().err

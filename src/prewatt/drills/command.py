@@ -86,7 +86,10 @@ def run(arguments: argparse.Namespace) -> int:
         _tell(f"prewatt: {refused}")
         return NOT_POSSIBLE
     except BaseException:
-        _tell(f"logs, journals and data are kept in {folder}")
+        if any(folder.iterdir()):
+            _tell(f"logs, journals and data are kept in {folder}")
+        else:
+            folder.rmdir()
         raise
     report.seconds = round(time.monotonic() - began, 1)
     report.load_average = tuple(round(each, 2) for each in os.getloadavg())
