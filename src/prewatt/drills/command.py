@@ -57,6 +57,7 @@ def _drill(
     drill.add_argument("--seed", help="repeats a drill (default: a new one, printed)")
     drill.add_argument("--meters", type=int, default=16, help="that live through past weeks (16)")
     drill.add_argument("--live", type=int, default=4, help="meters of now, cut and connected (4)")
+    drill.add_argument("--shards", type=int, default=2, help="the head-end's loops of ingest (2)")
     drill.add_argument("--tellers", type=int, default=2, help="(default: 2)")
     drill.add_argument(
         "--broker", choices=("mosquitto", "amqtt"), help="default: Mosquitto if there"
@@ -156,7 +157,12 @@ def _world(
 ) -> AbstractContextManager[World]:
     from prewatt.drills.world import Size, world
 
-    size = Size(behind=arguments.meters, live=arguments.live, tellers=arguments.tellers)
+    size = Size(
+        behind=arguments.meters,
+        live=arguments.live,
+        tellers=arguments.tellers,
+        shards=arguments.shards,
+    )
     return world(folder, report=report, size=size, tell=_tell, broker=arguments.broker, **options)
 
 

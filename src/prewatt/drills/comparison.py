@@ -7,9 +7,10 @@ that the independent model computes.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any, Final
 
@@ -81,7 +82,7 @@ def check_under_load(made: World, report: Report, *, held_is_right: bool = False
     """Nothing acknowledged so far is missing, and the books hold; what is new goes into the report."""
     acknowledged = made.field.acknowledged()
     journals = made.journals()
-    with made.owner() as connection:
+    with made.owner() as connection, _one_instant(connection):
         _compare_readings(
             connection, acknowledged, report, final=False, held_is_right=held_is_right
         )
@@ -102,6 +103,7 @@ def check_at_the_end(made: World, report: Report, *, held_is_right: bool = False
     report.readings_acknowledged = sum(map(len, acknowledged.values()))
     with made.owner() as connection:
         _settle(connection)
+    with made.owner() as connection, _one_instant(connection):
         rated = _compare_readings(
             connection, acknowledged, report, final=True, held_is_right=held_is_right
         )
@@ -282,9 +284,16 @@ def _paid(journals: list[Journal]) -> Counter[tuple[int, int]]:
     return paid
 
 
+@contextlib.contextmanager
+def _one_instant(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """Look at one state of the database: relays may still turn, and each turn is a reading."""
+    with connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        yield
+
+
 def _books(connection: psycopg.Connection[Any]) -> list[str]:
-    with connection.transaction(), connection.cursor() as cursor:
-        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    with connection.cursor() as cursor:
         return [f"books: {each}" for each in check_books(cursor)]
 
 

@@ -49,11 +49,12 @@ _POLL_S: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much of everything: meters that are behind, meters of now, tellers."""
+    """How much of everything: meters that are behind, meters of now, tellers, loops of ingest."""
 
     behind: int = 16
     live: int = 4
     tellers: int = 2
+    shards: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +246,7 @@ def world(
             command.kind,
         )
         report.broker = made.broker_kind
-        _start(made, routes)
+        _start(made, routes, size)
         stack.callback(made.field.stop)
         try:
             yield made
@@ -270,7 +271,7 @@ def _prepared(owner_dsn: str, folder: Path, size: Size, opened: datetime) -> Est
     return estate
 
 
-def _start(made: World, routes: Routes) -> None:
+def _start(made: World, routes: Routes, size: Size) -> None:
     """Start head-end, worker and tellers, each under its own login; then the field."""
 
     def dsn(role: str, sockets: Path) -> dict[str, str]:
@@ -283,7 +284,7 @@ def _start(made: World, routes: Routes) -> None:
         **{name: dsn("web", routes.tellers_to_database) for name in made.teller_names},
     }
     commands: Mapping[str, list[str]] = {
-        HEAD_END: prewatt_command("hes"),
+        HEAD_END: prewatt_command("hes", "--shards", str(size.shards)),
         WORKER: prewatt_command("worker"),
         **{name: made.teller_command(name) for name in made.teller_names},
     }
