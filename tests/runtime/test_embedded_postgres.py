@@ -296,3 +296,28 @@ def test_a_whole_file_system_is_synced_where_its_errors_are_reported(
     assert embedded_postgres._sync_method() == method
     monkeypatch.setattr("sys.platform", "darwin")
     assert embedded_postgres._sync_method() == "fsync"
+
+
+def test_a_start_that_joins_a_dying_server_starts_another(
+    server: EmbeddedPostgres, state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A killed process is seen for a moment longer, and a supervisor may start it again within that."""
+    killed = _server_pid(state_dir)
+    running_pid = server._running_pid
+
+    def dying() -> int:
+        """Seen once more, and gone at the next look."""
+        monkeypatch.setattr(server, "_running_pid", running_pid)
+        os.kill(killed, signal.SIGKILL)
+        _wait_until_dead(server)
+        monkeypatch.setattr(server, "_running_pid", joined)
+        return killed
+
+    def joined() -> int:
+        monkeypatch.setattr(server, "_running_pid", running_pid)
+        return killed
+
+    monkeypatch.setattr(server, "_running_pid", dying)
+    with psycopg.connect(server.start()) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    assert _server_pid(state_dir) != killed

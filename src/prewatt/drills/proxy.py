@@ -146,6 +146,9 @@ class Proxy:
                     assert self._changed is not None
                     self.counts["chunks held back"] += 1
                     await self._changed.wait()
+                if self._weather is Weather.CUT:
+                    # It was just being made when all others were cut.
+                    return
                 if self._weather is Weather.SLOW:
                     self.counts["chunks delayed"] += 1
                     await asyncio.sleep(self._random.uniform(0.0, _DELAY_S_MAX))

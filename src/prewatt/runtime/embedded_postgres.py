@@ -119,17 +119,27 @@ class EmbeddedPostgres:
         `PostgresError` if the server does not come up, with the end of its log.
         """
         with self._start_lock():
-            if self._running_pid() is None:
-                self._make_cluster()
-                self._launch(detached=detached)
-            self._await_ready()
-            self._once_let_in(self._make_database)
+            joined = self._running_pid() is not None
+            try:
+                self._start_or_join(detached=detached)
+            except (psycopg.OperationalError, PostgresError):
+                if not joined or self._running_pid() is not None:
+                    raise
+                # What we joined was about to die.
+                self._start_or_join(detached=detached)
         try:
             self._once_let_in(self._check_settings)
         except NotDurableError:
             self.stop()
             raise
         return self.dsn()
+
+    def _start_or_join(self, *, detached: bool) -> None:
+        if self._running_pid() is None:
+            self._make_cluster()
+            self._launch(detached=detached)
+        self._await_ready()
+        self._once_let_in(self._make_database)
 
     def stop(self, *, timeout_s: float = 20.0) -> None:
         """Stop the server that this object started, waiting until it is gone.
