@@ -158,8 +158,9 @@ class World:
         for name in self.teller_names:
             self.wanted.discard(name)
             self.supervisor.stop_one(name)
-        # A wish may have been written down in the last moment.
-        self.ask("finish")
+        if any(each.open_keys() for each in self.journals()):
+            # A wish was written down in the last moment.
+            self.ask("finish")
 
     def ask(self, what: str) -> None:
         """Let tellers `finish` what was never answered, or `repeat` everything they ever asked."""
