@@ -354,6 +354,17 @@ def test_tampering_is_kept_alarmed_and_only_then_acknowledged(meter: Device) -> 
     assert one("SELECT tamper_since FROM meter_link") == (None,)
 
 
+def test_an_event_that_nobody_knows_is_kept_before_its_meter_may_forget_it(meter: Device) -> None:
+    desk = Desk()
+    for number, code in enumerate(("power_down", "clock_set")):
+        desk.desk.submit(EventFrame("PW-1", NOW_US, AckToken(1, number), code, NOW_US - 5, ""))
+    desk.desk.turn(NOW)
+    assert desk.transport.happened.count(Watermark("PW-1", EVENT_LOG, NOW_US - 5, NOW_US - 5)) == 2
+    count, sample = one("SELECT count, sample FROM rejected_frame WHERE reason = 'unknown_event'")
+    assert count == 2 and b"clock_set" in bytes(sample)
+    assert desk.alerts == []
+
+
 def test_a_frame_that_cannot_be_stored_does_not_stop_the_others(meter: Device) -> None:
     desk = Desk()
     desk.orders.add(9, meter.meter_id, "PW-1", OrderKind.DISCONNECT)

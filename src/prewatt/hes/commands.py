@@ -42,10 +42,12 @@ from prewatt.hes.frames import (
     Watermark,
 )
 from prewatt.hes.links import (
+    UNKNOWN_EVENT,
     UNKNOWN_METER,
     Device,
     Directory,
     Sighting,
+    is_known_event,
     record_event,
     record_sightings,
     reject,
@@ -316,6 +318,8 @@ class CommandDesk:
                 *(_refused(each, UNKNOWN_METER) for each in frames if each.serial not in devices),
                 *(_refused(each, LATE_ANSWER) for each in answers.late),
                 *(_refused(each, FOREIGN_ANSWER) for each in answers.foreign),
+                # Acknowledged, its meter forgets it: this sample and its count are all that stays.
+                *(_refused(each, UNKNOWN_EVENT) for each in events if not is_known_event(each)),
             ]
         )
         for serial, frame in {each.serial: each for each in answers.foreign}.items():

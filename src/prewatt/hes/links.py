@@ -21,6 +21,8 @@ from prewatt.telemetry.metrics import REJECTED_FRAMES
 
 UNKNOWN_METER = "unknown_meter"
 """The `rejected_frame.reason` of a message from a serial number that no property has."""
+UNKNOWN_EVENT = "unknown_event"
+"""The `rejected_frame.reason` of an event that means nothing to us; nothing else keeps it."""
 
 DRIFT_ALLOWED_US: Final = LIMITS.clock_tolerance_us
 """How far a meter's clock may be off for what it says of times to be believed."""
@@ -270,13 +272,18 @@ def _merged(before: Sighting, after: Sighting) -> Sighting:
     )
 
 
+def is_known_event(event: EventFrame) -> bool:
+    """Whether `record_event` has something to note of it."""
+    return event.code in _TAMPER or event.code in _TAMPER_ENDS
+
+
 def record_event(device: Device, event: EventFrame) -> bool:
     """Note what a meter noticed; returns whether it is tampering.
 
     A cover that is closed again ends the state, not the alert: a person has to look.
     """
     is_tamper = event.code in _TAMPER
-    if not is_tamper and event.code not in _TAMPER_ENDS:
+    if not is_known_event(event):
         return False
     at = utc_datetime(event.received_at_us)
     with transaction.atomic(), connection.cursor() as cursor:
