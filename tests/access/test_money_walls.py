@@ -248,6 +248,9 @@ def test_the_pen_books_no_more_than_a_duty_may(books: str, two: tuple[World, Wor
         for amount in (0, -1):
             with pytest.raises(psycopg.errors.CheckViolation):
                 write(session, account, amount=amount)
+        with pytest.raises(psycopg.errors.CheckViolation, match="transfer_recovery_takes"):
+            write(session, account, kind=11)
+        assert write(session, account, kind=11, amount=-1) == (None, 1)
         with pytest.raises(psycopg.errors.NumericValueOutOfRange):
             write(session, account, amount=2**63 - 1)
         session.execute("RESET ROLE")
