@@ -48,6 +48,17 @@ def test_refused_amounts_say_why_and_take_nothing(
             assert 'aria-invalid="true"' in response.content.decode()
 
 
+def test_a_way_of_paying_that_nobody_offered_is_never_booked_as_cash(
+    fernmoor: Fernmoor, sign_in: Callable[..., Any]
+) -> None:
+    client = sign_in(fernmoor, "operator")
+    where = f"/accounts/{fernmoor.accounts['N-305']}/recharge"
+    for number, way in enumerate(({}, {"way": ""}, {"way": "refund"}, {"way": "Cash"})):
+        response = client.post(where, {"amount": "20", "key": f"w{number}"} | way)
+        assert response.status_code == 422, way
+        assert "Choose how it is paid" in response.content.decode()
+
+
 def test_pressing_twice_takes_money_once(fernmoor: Fernmoor, sign_in: Callable[..., Any]) -> None:
     client = sign_in(fernmoor, "operator")
     account = fernmoor.accounts["N-305"]
@@ -104,6 +115,8 @@ def test_a_form_without_its_token_is_refused(fernmoor: Fernmoor) -> None:
 
 def test_an_export_cannot_run_as_a_formula(fernmoor: Fernmoor, sign_in: Callable[..., Any]) -> None:
     assert guarded("=1+1") == "'=1+1" and guarded("@x") == "'@x" and guarded("Orla") == "Orla"
+    for wide in "\uff1d\uff0b\uff0d\uff20":
+        assert guarded(f"{wide}1") == f"'{wide}1", "the spreadsheets of the Far East run it too"
     assert decimal(-3_410_000) == "-3.41" and decimal(1) == "0.000001"
     text = sign_in(fernmoor).get("/accounts.csv?q=N-603").content.decode("utf-8-sig")
     head, row = list(csv.reader(io.StringIO(text)))

@@ -23,7 +23,9 @@ from prewatt.reports.tariff_trial import TrialPage
 from prewatt.web.ui import format as fmt
 from prewatt.web.ui import money_words, sentences
 
-_DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n", "\N{MINUS SIGN}")
+#: A spreadsheet of the Far East takes the wide forms of these signs as it takes the narrow ones.
+_WIDE = "\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}"
+_DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n", "\N{MINUS SIGN}", *_WIDE)
 
 
 class Writer(Protocol):

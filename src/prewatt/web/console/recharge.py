@@ -51,10 +51,9 @@ def recharge_view(request: HttpRequest, account_id: int) -> HttpResponse:
 
 def _recharge(request: HttpRequest, account_id: int) -> HttpResponse:
     now, actor = clock.now(), actor_of(request)
-    text, way = (
-        request.POST.get("amount", "").strip()[:20],
-        _way(request.POST.get("way", "")),
-    )
+    text = request.POST.get("amount", "").strip()[:20]
+    # Not `_way`: what nobody chose is refused, and never booked as cash.
+    way = request.POST.get("way", "")
     try:
         amount = parse_amount(text, limit_micro=LIMIT_MICRO)
     except AmountRefused as refused:
@@ -117,7 +116,7 @@ def _show(
             "place": form.place,
             "now": form.now,
             "tab": "accounts",
-            "way": way,
+            "way": _way(way),
             "ways": WAYS,
             "amount_text": text,
             "amount_problem": amount_problem,
