@@ -50,6 +50,7 @@ def test_what_happened_is_named_by_how_near_it_is() -> None:
     assert fmt.stamp(NOW - timedelta(days=1), NOW, ZONE, "en") == "yesterday 14:30"
     assert fmt.stamp(NOW - timedelta(days=5), NOW, ZONE, "en") == "Thu 12, 14:30"
     assert fmt.stamp(NOW - timedelta(days=8), NOW, ZONE, "zh-hans") == "11月9日 14:30"
+    assert fmt.stamp(NOW - timedelta(seconds=15), NOW, ZONE, "en", seconds=True) == "14:29:45"
     # Yesterday is a local day: 23:30 UTC of the 16th is already the 17th in Berlin.
     assert fmt.stamp(datetime(2026, 11, 16, 23, 30, tzinfo=UTC), NOW, ZONE, "en") == "00:30"
 

@@ -16,6 +16,8 @@ from prewatt.access.models import Duty, DutyGrant, User
 from prewatt.access.scope import Actor
 from prewatt.debts.models import Debt
 from prewatt.debts.operations import open_debt
+from prewatt.vending.refunds import pay_refund
+from prewatt.web.console import refunds
 
 STALL: dict[str, Any] = {
     "format": "prewatt-tariff/1",
@@ -312,6 +314,20 @@ def test_a_refund_is_paid_out_once_with_name_and_receipt(
     again = operator.post(where, {"way": "cash", "do": "confirm"})
     assert again.status_code == 409 and "Do not pay it again" in _text(again)
     assert "Nothing is owed" in _text(operator.get("/refunds"))
+
+
+def test_a_refund_that_somebody_pays_at_the_same_moment_is_not_called_owed(
+    place: Fernmoor, sign_in: SignIn, as_owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pay_after_another(**what: Any) -> Any:
+        pay_refund(**what)
+        return pay_refund(**what)
+
+    monkeypatch.setattr(refunds, "pay_refund", pay_after_another)
+    where = f"/refunds/{_one(place, as_owner, 'SELECT id FROM refund')}"
+    late = sign_in(place, "operator").post(where, {"way": "cash", "do": "confirm"})
+    assert late.status_code == 409 and "Do not pay it again" in _text(late)
+    assert "is owed to" not in _text(late)
 
 
 def test_a_stall_is_let_after_a_look_and_ended_early_with_a_refund(

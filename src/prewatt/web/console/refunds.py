@@ -61,6 +61,8 @@ def refund_view(request: HttpRequest, refund_id: int) -> HttpResponse:
             now=page.now,
         )  # fmt: skip
     except RefundRefused as refused:
+        # Somebody else may have paid it since the page was read: it must not be called owed.
+        page = refund_page(actor=actor_of(request), refund_id=refund_id, now=page.now)
         return _show(request, page, asked, problem=money_words.refused(refused), status=409)
     return redirect(f"/refunds/{refund_id}?paid=1")
 

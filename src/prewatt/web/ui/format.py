@@ -153,15 +153,19 @@ def headline(now: datetime, zone: str, lang: str) -> str:
     return f"{_DAYS_EN[here.weekday()]} {date_text(here.date(), lang, long=True)}, {here:%H:%M}"
 
 
-def stamp(at: datetime, now: datetime, zone: str, lang: str) -> str:
-    """When something happened: `13:05`, `yesterday 13:05`, `Mon 16, 14:02`, `9 Nov, 14:02`."""
+def stamp(at: datetime, now: datetime, zone: str, lang: str, *, seconds: bool = False) -> str:
+    """When something happened: `13:05`, `yesterday 13:05`, `Mon 16, 14:02`, `9 Nov, 14:02`.
+
+    With ``seconds`` where minutes do not tell one from the next.
+    """
     there, here = local(at, zone), local(now, zone)
     days = (here.date() - there.date()).days
+    time = f"{there:%H:%M:%S}" if seconds else f"{there:%H:%M}"
     if days == 0:
-        return f"{there:%H:%M}"
+        return time
     if days == 1:
-        return f"{'昨天' if is_chinese(lang) else 'yesterday'} {there:%H:%M}"
-    return f"{_day_stamp(there.date(), here.date(), lang)}{_comma(lang)}{there:%H:%M}"
+        return f"{'昨天' if is_chinese(lang) else 'yesterday'} {time}"
+    return f"{_day_stamp(there.date(), here.date(), lang)}{_comma(lang)}{time}"
 
 
 def day_stamp(day: date, now: datetime, zone: str, lang: str) -> str:

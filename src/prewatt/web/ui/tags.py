@@ -192,10 +192,10 @@ def clock(context: Context, at: datetime | None, seconds: bool = False) -> str:
 
 
 @register.simple_tag(takes_context=True)
-def stamp(context: Context, at: datetime | None) -> str:
+def stamp(context: Context, at: datetime | None, seconds: bool = False) -> str:
     """When something happened."""
     place, now = _page(context)
-    return "" if at is None else fmt.stamp(at, now, place.time_zone, lang())
+    return "" if at is None else fmt.stamp(at, now, place.time_zone, lang(), seconds=seconds)
 
 
 @register.simple_tag(takes_context=True)
