@@ -6,6 +6,8 @@ import re
 
 import polib
 import pytest
+from django.template import Context, Template
+from django.utils import translation
 
 from prewatt.web.ui import messages
 
@@ -38,3 +40,10 @@ def test_the_extraction_sees_each_way_of_marking_a_text() -> None:
     texts = {text.msgid for text in messages.find_texts()}
     # A template's plain text, its block with a variable, a lazy text and a plural of the code.
     assert {"Floor board", "Runs out %(when)s", "Emergency credit", "%(n)s recharge"} <= texts
+
+
+def test_a_sign_of_per_cent_in_a_template_is_found_where_django_looks_it_up() -> None:
+    messages.compile_all()
+    text = Template('{% load i18n %}{% translate "Share of each recharge, %" %}')
+    with translation.override("zh-hans"):
+        assert text.render(Context()) == "每次充值扣回比例（%）"

@@ -57,7 +57,9 @@ def find_texts() -> list[Text]:
 def _of_template(path: Path) -> Iterator[Text]:
     source, place = path.read_text("utf-8"), path.relative_to(PACKAGE).as_posix()
     for match in _TRANSLATE.finditer(source):
-        yield Text(match[1] if match[1] is not None else match[2], "", place)
+        text = match[1] if match[1] is not None else match[2]
+        # Django doubles the sign of per cent before it looks a text of a template up.
+        yield Text(text.replace("%", "%%"), "", place)
     for match in _BLOCK.finditer(source):
         yield Text(_as_msgid(match[1]), _as_msgid(match[2] or ""), place)
 
