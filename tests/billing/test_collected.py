@@ -17,6 +17,7 @@ from tests.invariants.places import one, rows, signed_in
 from tests.moves.world import World, snapshot
 
 import prewatt.moves.operations as moves
+from cases import cases
 from prewatt.core.accounts import TransferKind
 from prewatt.core.rating import Component
 from prewatt.reports.books import check_books
@@ -194,7 +195,7 @@ def test_a_recharge_without_such_a_tariff_or_debt_asks_nothing_more_once_the_epo
 
 
 @settings(
-    max_examples=15,
+    max_examples=cases(10),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

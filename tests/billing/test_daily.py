@@ -33,6 +33,7 @@ from tests.moves.world import World, tenant
 import prewatt.billing.operations as billing
 import prewatt.billing.tasks as tasks
 import prewatt.moves.operations as moves
+from cases import cases
 from prewatt.access.scope import system_actor
 from prewatt.billing.daily import due_accounts
 from prewatt.billing.operations import post_usage
@@ -300,7 +301,7 @@ def test_each_login_does_its_part(database: str) -> None:
 
 
 @settings(
-    max_examples=12,
+    max_examples=cases(8),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -28,6 +28,7 @@ from tests.core.day_model import DayModel
 from tests.invariants.places import one, send
 from tests.moves.world import World, rows
 
+from cases import cases
 from prewatt.access.scope import system_actor
 from prewatt.billing.operations import create_tariff_version
 from prewatt.billing.rerating import correct_tariff
@@ -265,7 +266,7 @@ def test_a_day_that_is_charged_late_into_open_books_says_which_it_is() -> None:
 
 
 @settings(
-    max_examples=12,
+    max_examples=cases(8),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -31,6 +31,7 @@ from tests.invariants.places import rows, send
 from tests.moves.world import World
 
 import prewatt.moves.operations as moves
+from cases import cases
 from prewatt.core.civil_time import instant_us
 from prewatt.core.rating import Component
 from prewatt.core.readings import ReadingBatch
@@ -307,7 +308,7 @@ def _quarters(a: datetime, b: datetime, wh: int) -> list[tuple[datetime, int]]:
 
 
 @settings(
-    max_examples=10,
+    max_examples=cases(6),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -266,7 +266,7 @@ def stepped(random: Random, *, extras: bool) -> dict[str, Any]:
 
 
 #: Random lives of each kind; a sweep has more.
-LIVES = int(os.environ.get("PREWATT_TEST_LIVES", "3"))
+LIVES = int(os.environ.get("PREWATT_TEST_LIVES", "2"))
 
 AUTUMN = datetime(2026, 10, 22, 22, 0, tzinfo=UTC)
 """Midnight of 23 October in Berlin: two days before the clock goes back, nine before a new month."""

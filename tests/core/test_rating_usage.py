@@ -37,7 +37,7 @@ from prewatt.core.steps import counts_go_on
 from prewatt.core.tariff import parse_tariff
 from prewatt.core.tariff.model import OverlayKind
 
-CASES = int(os.environ.get("PREWATT_RATING_CASES", "100"))
+CASES = int(os.environ.get("PREWATT_RATING_CASES", "50"))
 QUARTER = 15 * MINUTE_US
 SOME = settings(
     max_examples=CASES,

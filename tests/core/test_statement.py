@@ -14,6 +14,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from cases import cases
 from core.exact_model import ExactCustomer, ExactPrices, ExactUsage, wall
 from core.pro_rata_model import ExactStatement
 from core.tariff_strategies import HOLIDAYS, MOMENTS, ZONES, full_tariff_documents
@@ -26,7 +27,7 @@ from prewatt.core.tariff import parse_tariff
 
 MINUTE = 60_000_000
 HOUR = 60 * MINUTE
-CASES = settings(max_examples=120, deadline=None)
+CASES = settings(max_examples=cases(50), deadline=None)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from prewatt.core.tariff.model import Allowance, OverlayKind, Tariff, Window
 
 BERLIN = LocalCalendar("Europe/Berlin")
 SOME = settings(
-    max_examples=max(int(os.environ.get("PREWATT_RATING_CASES", "100")) // 3, 1),
+    max_examples=max(int(os.environ.get("PREWATT_RATING_CASES", "50")) // 3, 1),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cases import cases
 from core.exact_model import band_at
 from core.tariff_strategies import full_tariff_documents, tariff_documents
 from prewatt.core.tariff import (
@@ -93,7 +94,7 @@ def test_a_flat_tariff_needs_no_schedule() -> None:
     assert np.unique(band_table(tariff).band).tolist() == [0]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=cases(80), deadline=None)
 @given(tariff_documents(), st.dates(date(2024, 1, 1), date(2028, 12, 31)), st.integers(0, 1439))
 def test_the_canonical_form_is_a_fixed_point_and_prices_the_same(
     given_document: dict[str, Any], day: date, minute: int
@@ -108,7 +109,7 @@ def test_the_canonical_form_is_a_fixed_point_and_prices_the_same(
         assert band_at(to_document(tariff), moment, holidays) == expected
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=cases(150), deadline=None)
 @given(full_tariff_documents())
 def test_every_part_survives_being_written(given_document: dict[str, Any]) -> None:
     tariff = parse_tariff(given_document)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 import prewatt
+from cases import cases
 from core.tariff_strategies import full_tariff_documents
 from core.test_tariff_parts import document
 from prewatt.core.tariff import TariffRefused, parse_tariff, to_document
@@ -66,7 +67,7 @@ def test_the_schema_is_a_schema_and_describes_every_entry_that_the_parser_reads(
     assert not VALIDATOR.is_valid(unknown)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=cases(70), deadline=None)
 @given(full_tariff_documents())
 def test_what_the_parser_reads_and_writes_is_valid(plan: dict[str, Any]) -> None:
     VALIDATOR.validate(plan)
@@ -110,7 +111,7 @@ def mutated_documents(draw: st.DrawFn) -> dict[str, Any]:
     return plan
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=cases(120), deadline=None)
 @given(mutated_documents())
 def test_what_the_schema_refuses_the_parser_refuses(plan: dict[str, Any]) -> None:
     if not VALIDATOR.is_valid(plan):

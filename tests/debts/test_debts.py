@@ -17,6 +17,7 @@ from tests.conftest import role_dsn
 from tests.invariants.places import NOW, one, rows, signed_in
 from tests.moves.world import World, snapshot
 
+from cases import cases
 from prewatt.access.models import Duty
 from prewatt.access.scope import Actor, PermissionRefused, system_actor
 from prewatt.core.accounts import CounterAccount, TransferKind
@@ -379,7 +380,7 @@ def test_recharges_and_settlements_at_once_never_pay_a_debt_twice() -> None:
 
 
 @settings(
-    max_examples=15,
+    max_examples=cases(10),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

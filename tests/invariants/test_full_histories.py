@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("books")
 
 #: Local midnights some days before a month, a year and two changes of the clock begin.
 OPENINGS: Final = ("2025-12-29T00:00", "2026-03-27T00:00", "2026-10-23T00:00", "2026-09-28T00:00")
-CASES: Final = int(os.environ.get("PREWATT_HISTORY_CASES", "25"))
+CASES: Final = int(os.environ.get("PREWATT_HISTORY_CASES", "10"))
 MANY = settings(
     max_examples=CASES,
     deadline=None,

@@ -26,6 +26,7 @@ from tests.invariants.places import NOW, OPENING_MICRO, PRICES, World, pay, plac
 from tests.moves.world import tenant
 
 import prewatt.moves.operations as moves
+from cases import cases
 from prewatt.billing.memory import Memory
 from prewatt.billing.tariffs import TariffBook
 from prewatt.core.civil_time import instant_us
@@ -107,7 +108,7 @@ def _as_delivered(random: Random, truth: list[Reading]) -> list[list[Reading]]:
 
 
 @settings(
-    max_examples=12,
+    max_examples=cases(8),
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

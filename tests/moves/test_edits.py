@@ -78,7 +78,7 @@ NIGHT_AND_DAY: Final[dict[str, Any]] = {
     },
 }
 #: Random lives; a sweep has more.
-LIVES = int(os.environ.get("PREWATT_TEST_LIVES", "3"))
+LIVES = int(os.environ.get("PREWATT_TEST_LIVES", "2"))
 
 
 def edit(here: World, when: datetime, value_wh: int, **other: Any) -> ReadingCorrected:

@@ -23,6 +23,7 @@ from tests.moves.world import (
     world,
 )
 
+from cases import cases
 from prewatt.access.models import Duty
 from prewatt.access.scope import Actor, PermissionRefused, system_actor
 from prewatt.core.vee import Verdict
@@ -216,7 +217,7 @@ def test_a_unit_goes_through_many_hands_and_its_vacancy_account_comes_back(here:
 
 # Without shrinking: each example is a property of its own, and a failing one is short already.
 @settings(
-    max_examples=12,
+    max_examples=cases(8),
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],

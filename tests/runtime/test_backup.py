@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -16,11 +18,12 @@ from prewatt.runtime.embedded_postgres import EmbeddedPostgres
 
 
 @pytest.fixture
-def state_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("state")
-    for each in (folder, *folder.parents[:2]):
-        each.chmod(0o755)
-    return folder
+def state_dir() -> Iterator[Path]:
+    """A folder that the server's user can reach, as pytest's own folders are not."""
+    with tempfile.TemporaryDirectory(prefix="prewatt-") as folder:
+        path = Path(folder)
+        path.chmod(0o755 if os.geteuid() == 0 else 0o700)
+        yield path
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from tests.debts.test_debts import EURO, available, books_hold, buy, owed
 from tests.invariants.places import NOW, one, rows, signed_in
 from tests.moves.world import World, snapshot
 
+from cases import cases
 from prewatt.access.scope import PermissionRefused, system_actor
 from prewatt.core.accounts import CounterAccount, TransferKind
 from prewatt.debts.models import DebtPolicy
@@ -288,7 +289,7 @@ def test_two_people_at_once_take_it_back_once() -> None:
 
 
 @settings(
-    max_examples=12,
+    max_examples=cases(8),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -12,6 +12,7 @@ import pytest
 from django.http import QueryDict
 from hypothesis import HealthCheck, given, settings
 
+from cases import cases
 from core.tariff_strategies import full_tariff_documents
 from prewatt.core import tariff as package
 from prewatt.core.tariff import parse_tariff, to_document
@@ -33,7 +34,7 @@ def sent(state: State) -> QueryDict:
     return data
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=cases(50), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(full_tariff_documents())
 def test_whatever_a_tariff_says_comes_back_from_its_form(document: dict[str, Any]) -> None:
     try:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cases import cases
 from prewatt.adapters.loads.interval_csv import LoadFile, LoadFileRefused, read_load
 from prewatt.core.civil_time import CivilTimeRefused, utc_datetime
 
@@ -137,7 +138,7 @@ def test_an_unknown_time_zone_is_refused() -> None:
         read(HEAD + TWO, "Europe/Atlantis")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=cases(150), deadline=None)
 @given(st.one_of(st.binary(max_size=60), st.text(max_size=60).map(str.encode)), st.booleans())
 def test_any_bytes_are_a_load_or_refused(content: bytes, heading: bool) -> None:
     text = (HEAD + TWO).encode() + content if heading else content

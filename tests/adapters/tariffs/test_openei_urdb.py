@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.tariffs.urdb_items import PATHS, household, household_bill, item
+from cases import cases
 from prewatt.adapters.tariffs.openei_urdb import UrdbRefused, load_item, read_item
 from prewatt.core.statement_lines import Part
 from prewatt.core.tariff.model import Per, Scale
@@ -338,7 +339,7 @@ def _change(draw: st.DrawFn, changed: dict[str, Any]) -> None:
         changed["name"] = "nothing left"
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=cases(150), deadline=None)
 @given(_mutated())
 def test_a_damaged_item_is_refused_or_billed_and_nothing_else(changed: dict[str, Any]) -> None:
     tariff, refusal = None, ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cases import cases
 from prewatt.hes import mqtt
 from prewatt.hes.drivers.mqtt_senml import codec, quick
 from prewatt.hes.frames import AckToken, MalformedFrame, ReadingsBlock, ReadingsFrame
@@ -90,7 +91,7 @@ def decoded(sent: list[tuple[str, bytes]]) -> list[ReadingsBlock | int]:
     return list(quick.blocks(messages, connection=3, received_at_us=77))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=cases(200), deadline=None)
 @given(st.lists(payloads(), min_size=1, max_size=8))
 def test_the_quick_path_is_the_full_codec_or_leaves_it_alone(sent: list[tuple[str, bytes]]) -> None:
     seen: list[int] = []
