@@ -389,6 +389,7 @@ def apply(cursor: Cursor, *, passwords: Mapping[str, str]) -> None:
     for table in (*APPEND_ONLY, *MUTABLE):
         _raise_policy(cursor, table)
     _keep_brake(cursor)
+    _keep_paid(cursor)
     _hand_out_pen(cursor)
     _close_books(cursor)
 
@@ -461,6 +462,15 @@ def _keep_brake(cursor: Cursor) -> None:
     cursor.execute(
         """CREATE POLICY brake_stays ON supply_policy AS RESTRICTIVE FOR UPDATE TO app_operator
            USING (true) WITH CHECK (brake_since IS NOT NULL AND brake_release_asked_by = '')"""
+    )
+
+
+def _keep_paid(cursor: Cursor) -> None:
+    """A refund that was paid out stays so: made due again, it would be paid twice."""
+    cursor.execute("DROP POLICY IF EXISTS paid_stays ON refund")
+    cursor.execute(
+        """CREATE POLICY paid_stays ON refund AS RESTRICTIVE FOR UPDATE
+           USING (state = 'due') WITH CHECK (true)"""
     )
 
 

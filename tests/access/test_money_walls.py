@@ -196,6 +196,25 @@ def test_an_operator_never_takes_the_brake_off(
         session.execute(off)
 
 
+def test_a_refund_that_was_paid_is_never_due_again(
+    books: str, owner: Session, two: tuple[World, World]
+) -> None:
+    owner.execute(
+        """INSERT INTO refund (property_id, account_id, event_id, number, amount_micro, reason, made_by,
+               made_at, state, paid_way, paid_reference, paid_by, paid_at)
+           VALUES (%s, %s, 1, 77, 5, 'moved', 'user:1', now(), 'paid', 'cash', '', 'user:2', now())""",
+        [two[0].property_id, two[0].accounts["1001"]],
+    )
+    undo = """UPDATE refund SET state = 'due', paid_way = '', paid_by = '', paid_at = NULL
+              WHERE number = 77"""
+    for login, role in (("web", "app_operator"), ("web", "app_admin"), ("clerk", "")):
+        with psycopg.connect(role_dsn(books, login), autocommit=True) as session:
+            if role:
+                duty(session, role, two[0].property_id)
+            assert session.execute(undo).rowcount == 0, role or login
+    owner.execute("DELETE FROM refund WHERE number = 77")
+
+
 # --- the pen ---
 
 _CALL = """SELECT refusal, written FROM append_transfers(ARRAY[%(event)s]::bigint[],
