@@ -417,6 +417,16 @@ class _ThrowawayPostgres(EmbeddedPostgres):
         self._settings["max_connections"] = "60"
         if not fsync:
             self._settings.update(fsync="off", full_page_writes="off", synchronous_commit="off")
+            # Nobody attacks the passwords of such a server, and tests sign in thousands of times.
+            self._settings["scram_iterations"] = "1"
+
+    def digest_owner_password_anew(self) -> None:
+        """The cluster was made before the server's own rule for digests held."""
+        statement = sql.SQL("ALTER ROLE {} PASSWORD {}").format(
+            sql.Identifier(OWNER), sql.Literal(role_password(OWNER, self.state_dir))
+        )
+        with psycopg.connect(self.dsn(), autocommit=True) as connection:
+            connection.execute(statement)
 
     def _check_settings(self) -> None:
         if self._settings["fsync"] == "on":
@@ -438,7 +448,9 @@ def throwaway_postgres(state_dir: Path | None = None, *, fsync: bool = True) -> 
             state_dir.chmod(0o755 if os.geteuid() == 0 else 0o700)
         server = _ThrowawayPostgres(state_dir, fsync=fsync)
         stack.callback(server.reset)
-        yield server.start()
+        dsn = server.start()
+        server.digest_owner_password_anew()
+        yield dsn
 
 
 @contextlib.contextmanager
