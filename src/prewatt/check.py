@@ -1,9 +1,9 @@
 """`prewatt check`: every check of the project, each timed, with one closing summary.
 
-Two lanes run side by side, as most machines have two cores to spare: half of the test files, whose
-output is shown as it comes, and everything that only reads the source followed by the other half,
-shown at its end. Each half has a throw-away PostgreSQL of its own, because roles belong to a whole
-server. With `CI` set in the environment a skipped test is a failure:
+Three lanes run side by side, since tests wait for processes, brokers and browsers as long as they
+compute: a third of the test files in each, shown as it comes in the first and at its end in the others;
+one of these begins with everything that only reads the source. Each lane has a throw-away PostgreSQL of
+its own, because roles belong to a whole server. With `CI` set in the environment a skipped test is a failure:
 a green run there must mean that everything ran.
 """
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 PYTHON = (sys.executable, "-P", "-m")
 TESTS = "tests"
+LANES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     console = _Console()
     begun = time.monotonic()
     with contextlib.ExitStack() as stack:
-        lanes = [_lane_environment(stack, stages) for _ in range(2)]
+        lanes = [_lane_environment(stack, stages) for _ in range(LANES)]
         outcomes = _run_lanes(stages, arguments.paths, lanes, console)
     return _summarize(outcomes, time.monotonic() - begun, console)
 
@@ -134,29 +135,31 @@ def _run_lanes(
     lanes: Sequence[Mapping[str, str]],
     console: _Console,
 ) -> list[Outcome]:
-    """Run one half of the tests and, beside it, the other stages and then the other half."""
+    """Run the first part of the tests and, beside it, the other stages and the other parts."""
     tests = next((stage for stage in stages if stage.name == TESTS), None)
-    halves = [list(paths), []] if paths else split_tests(CHECKOUT / "tests")
+    parts = [list(paths)] if paths else split_tests(CHECKOUT / "tests", len(lanes))
+    parts += [[] for _ in range(len(lanes) - len(parts))]
 
-    def run_half(number: int, *, show: bool) -> list[Outcome]:
-        if tests is None or not halves[number]:
+    def run_part(number: int, *, show: bool = False) -> list[Outcome]:
+        if tests is None or not parts[number]:
             return []
-        return [_run_tests(tests, halves[number], lanes[number], console, show=show)]
+        return [_run_tests(tests, parts[number], lanes[number], console, show=show)]
 
     def run_others() -> list[Outcome]:
         others = [stage for stage in stages if stage.name != TESTS]
-        return [_run_stage(stage, lanes[1], console) for stage in others] + run_half(1, show=False)
+        return [_run_stage(stage, lanes[-1], console) for stage in others] + run_part(LANES - 1)
 
-    with ThreadPoolExecutor(1) as lane:
-        other_lane = lane.submit(run_others)
-        first_half = run_half(0, show=True)
-        return other_lane.result() + first_half
+    with ThreadPoolExecutor(LANES - 1) as beside:
+        other_lanes = [beside.submit(run_others)]
+        other_lanes += [beside.submit(run_part, number) for number in range(1, LANES - 1)]
+        first = run_part(0, show=True)
+        return [outcome for lane in other_lanes for outcome in lane.result()] + first
 
 
-def split_tests(folder: Path) -> list[list[str]]:
-    """Return the test files below `folder` in two halves, every second one of each folder in each."""
+def split_tests(folder: Path, parts: int) -> list[list[str]]:
+    """Return the test files below `folder` in parts, each folder's files dealt out to all of them."""
     files = [str(path) for path in sorted(folder.rglob("test_*.py"))]
-    return [files[0::2], files[1::2]]
+    return [files[part::parts] for part in range(parts)]
 
 
 def _run_stage(stage: Stage, environ: Mapping[str, str], console: _Console) -> Outcome:
