@@ -49,17 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ingest.add_argument("--batch", type=int, default=10_000, help="readings (default: 10000)")
     ingest.add_argument("--writers", type=int, default=2, help="processes (default: 2)")
     ingest.add_argument("--seconds", type=float, default=60, help="to measure (default: 60)")
-    ingest.add_argument(
-        "--dsn", help="the owner's, of an empty database (default: a throw-away one)"
-    )
-    ingest.add_argument("--format", choices=("text", "json"), default="text")
+    _add_database_and_format(ingest)
     posting = commands.add_parser("posting", help="a day of many accounts posted to the ledger")
     posting.add_argument("--accounts", type=int, default=100_000, help="(default: 100000)")
     posting.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
-    posting.add_argument(
-        "--dsn", help="the owner's, of an empty database (default: a throw-away one)"
-    )
-    posting.add_argument("--format", choices=("text", "json"), default="text")
+    _add_database_and_format(posting)
     sold = commands.add_parser("recharge", help="recharges a second at the desk, to the commit")
     sold.add_argument("--accounts", type=int, default=100_000, help="(default: 100000)")
     sold.add_argument("--callers", type=int, default=16, help="at once (default: 16)")
@@ -67,17 +61,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sold.add_argument("--seconds", type=float, default=30, help="to measure (default: 30)")
     sold.add_argument("--beside-ingest", action="store_true", help="also while readings come in")
     sold.add_argument("--http", action="store_true", help="also by browsers at `prewatt web`")
-    sold.add_argument("--dsn", help="the owner's, of an empty database (default: a throw-away one)")
-    sold.add_argument("--format", choices=("text", "json"), default="text")
+    _add_database_and_format(sold)
     query = commands.add_parser("query", help="pages and lists in a city with history")
     query.add_argument("--accounts", type=int, default=100_000, help="(default: 100000)")
     query.add_argument("--intervals", type=int, default=10_000_000, help="(default: 10000000)")
     query.add_argument("--beside-ingest", action="store_true", help="also while readings come in")
-    query.add_argument(
+    _add_database_and_format(query)
+    _add_wire(commands.add_parser("wire", help="messages a second, from publishing to the balance"))
+
+
+def _add_database_and_format(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--dsn", help="the owner's, of an empty database (default: a throw-away one)"
     )
-    query.add_argument("--format", choices=("text", "json"), default="text")
-    _add_wire(commands.add_parser("wire", help="messages a second, from publishing to the balance"))
+    parser.add_argument("--format", choices=("text", "json"), default="text")
 
 
 def _add_wire(wire: argparse.ArgumentParser) -> None:

@@ -50,7 +50,7 @@ def load_accounts(account_id: Int64, counts: int) -> AccountStates:
     found = read_columns(
         connection.connection,
         # Our own column names and small numbers.
-        f"SELECT {columns} FROM account_state WHERE account_id = ANY(%s::bigint[]) ORDER BY account_id",  # noqa: S608
+        f"SELECT {columns} FROM account_state WHERE account_id = ANY(%s::bigint[]) ORDER BY account_id",  # noqa: S608 - our own names
         [ArrayOf("int8", account_id)],
         kinds,
     )
@@ -150,7 +150,7 @@ def move_accounts(
                     WHERE {" AND ".join(conditions)}
                     RETURNING s.account_id, s.available < s.watch_below AS is_below)
                 SELECT count(*), array_agg(account_id ORDER BY account_id) FILTER (WHERE is_below)
-                FROM moved""",  # noqa: S608
+                FROM moved""",  # noqa: S608 - our own names
             [now, *(ArrayOf(kind, values) for kind, values in columns.values()), *constants],
         )
         row = cursor.fetchone()

@@ -320,7 +320,7 @@ def _advance_watermarks(write: _Write, *, is_recalled: bool) -> None:
             f"""UPDATE meter_state m SET last_at = v.last_at, last_value_wh = v.value, received_at = %s
                FROM unnest({arrays}) AS v({", ".join(columns)})
                WHERE m.account_id = v.account_id AND m.meter_id = v.meter_id
-                 AND m.register_code = %s AND {" AND ".join(conditions)}""",  # noqa: S608
+                 AND m.register_code = %s AND {" AND ".join(conditions)}""",  # noqa: S608 - our own names
             [write.now, *(ArrayOf(*each) for each in columns.values()), *constants],
         )
         count = cursor.rowcount

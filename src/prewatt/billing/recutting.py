@@ -139,7 +139,7 @@ def _stretch(account_id: int, meter_id: int, where: str, at: datetime) -> Stretc
                 JOIN interval i ON i.account_id = %s AND i.meter_id = %s AND i.register_code = %s
                     AND i.start_at = live.start_at AND i.revision = live.revision
                     AND i.segment < 10000
-                ORDER BY i.segment""",  # noqa: S608
+                ORDER BY i.segment""",  # noqa: S608 - our own names
             [account_id, meter_id, ACTIVE_IMPORT, at, account_id, meter_id, ACTIVE_IMPORT],
         )
         found = cursor.fetchall()

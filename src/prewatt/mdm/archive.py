@@ -169,7 +169,7 @@ def _write(
 def _said(session: Session, layout: Layout, month: date) -> Content:
     """What the database says of the month's rows."""
     row = session.execute(
-        f"SELECT row_count, sums, digest FROM {layout.base}_digest(%s, %s)",  # noqa: S608
+        f"SELECT row_count, sums, digest FROM {layout.base}_digest(%s, %s)",  # noqa: S608 - our own names
         _span(month),
     ).fetchone()
     assert row is not None
@@ -180,7 +180,7 @@ def _copy(layout: Layout, month: date) -> str:
     since, until = (f"{each:%Y-%m-%d} 00:00:00+00" for each in _span(month))
     # Names and instants of our own.
     return (
-        f"COPY (SELECT {', '.join(layout.columns)} FROM {layout.base} "  # noqa: S608
+        f"COPY (SELECT {', '.join(layout.columns)} FROM {layout.base} "  # noqa: S608 - our own names
         f"WHERE {layout.time} >= '{since}' AND {layout.time} < '{until}' "
         f"ORDER BY {', '.join(layout.key)}) TO STDOUT (FORMAT BINARY)"
     )

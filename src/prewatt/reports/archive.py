@@ -118,7 +118,7 @@ def _live_lines(
         f"""SELECT i.account_id, i.interval_no, {INTERVAL_LINE}
             FROM interval i WHERE i.account_id = ANY(%s) AND i.interval_no <= (
                 SELECT max(p.interval_no_to) FROM posting p JOIN archived_account x USING (account_id)
-                WHERE p.account_id = i.account_id AND p.interval_no_from < x.last_interval_no)""",  # noqa: S608
+                WHERE p.account_id = i.account_id AND p.interval_no_from < x.last_interval_no)""",  # noqa: S608 - our own names
         [list(accounts)],
     ):
         lines[account][number] = line
