@@ -1,15 +1,17 @@
 """`prewatt check`: every check of the project, each timed, with one closing summary.
 
 Three lanes run side by side, since tests wait for processes, brokers and browsers as long as they
-compute: a third of the test files in each, shown as it comes in the first and at its end in the others;
-one of these begins with everything that only reads the source. Each lane has a throw-away PostgreSQL of
-its own, because roles belong to a whole server. With `CI` set in the environment a skipped test is a failure:
+compute. The last of them begins with everything that only reads the source. The test files are dealt out by
+the seconds they took when somebody last wrote them down (`--note-seconds`), so that the lanes end together;
+what the first lane tests is shown as it comes, the others' at their end. Each lane has a throw-away PostgreSQL
+of its own, because roles belong to a whole server. With `CI` set in the environment a skipped test is a failure:
 a green run there must mean that everything ran.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -31,7 +33,14 @@ if TYPE_CHECKING:
 
 PYTHON = (sys.executable, "-P", "-m")
 TESTS = "tests"
+REPORT = "tests.xml"
 LANES = 3
+
+#: Seconds of each test file, and of the stages before the last lane's tests, when last written down.
+SECONDS_FILE = CHECKOUT / TESTS / "seconds.json"
+OTHER_STAGES = "other stages"
+#: A test file that nobody has timed yet counts this much.
+UNTIMED_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +99,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="STAGE",
         help=f"run this stage alone; may be repeated ({', '.join(s.name for s in STAGES)})",
     )
+    parser.add_argument(
+        "--note-seconds",
+        action="store_true",
+        help=f"write down what each test file took, in tests/{SECONDS_FILE.name}, to deal them out by",
+    )
     parser.add_argument("paths", nargs="*", help="test only these files (with --only tests)")
 
 
@@ -101,6 +115,8 @@ def run(arguments: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         lanes = [_lane_environment(stack, stages) for _ in range(LANES)]
         outcomes = _run_lanes(stages, arguments.paths, lanes, console)
+        if arguments.note_seconds:
+            _note_seconds(outcomes, lanes)
     return _summarize(outcomes, time.monotonic() - begun, console)
 
 
@@ -137,8 +153,7 @@ def _run_lanes(
 ) -> list[Outcome]:
     """Run the first part of the tests and, beside it, the other stages and the other parts."""
     tests = next((stage for stage in stages if stage.name == TESTS), None)
-    parts = [list(paths)] if paths else split_tests(CHECKOUT / "tests", len(lanes))
-    parts += [[] for _ in range(len(lanes) - len(parts))]
+    parts = deal_out(paths, len(lanes))
 
     def run_part(number: int, *, show: bool = False) -> list[Outcome]:
         if tests is None or not parts[number]:
@@ -156,10 +171,62 @@ def _run_lanes(
         return [outcome for lane in other_lanes for outcome in lane.result()] + first
 
 
-def split_tests(folder: Path, parts: int) -> list[list[str]]:
-    """Return the test files below `folder` in parts, each folder's files dealt out to all of them."""
-    files = [str(path) for path in sorted(folder.rglob("test_*.py"))]
-    return [files[part::parts] for part in range(parts)]
+def deal_out(paths: Sequence[str], lanes: int) -> list[list[str]]:
+    """Return each lane's test files: those named all in the first, or all there are by their seconds."""
+    if paths:
+        return [list(paths), *([] for _ in range(lanes - 1))]
+    seconds: dict[str, float] = (
+        json.loads(SECONDS_FILE.read_text()) if SECONDS_FILE.exists() else {}
+    )
+    files = [
+        path.relative_to(CHECKOUT).as_posix() for path in (CHECKOUT / TESTS).rglob("test_*.py")
+    ]
+    begins_at = [0.0] * (lanes - 1) + [seconds.get(OTHER_STAGES, 0.0)]
+    return split_tests({file: seconds.get(file, UNTIMED_SECONDS) for file in files}, begins_at)
+
+
+def split_tests(seconds: Mapping[str, float], begins_at: Sequence[float]) -> list[list[str]]:
+    """Deal test files out to lanes that are free from `begins_at` on: the longest first, each to the lane free soonest.
+
+    (The rule of Graham, "Bounds on multiprocessing timing anomalies", 1969.)
+    Within a lane they run in the order of their names, so that files which share a fixture stay together.
+    """
+    lanes: list[list[str]] = [[] for _ in begins_at]
+    free_at = list(begins_at)
+    for file in sorted(seconds, key=lambda file: (-seconds[file], file)):
+        lane = free_at.index(min(free_at))
+        lanes[lane].append(file)
+        free_at[lane] += seconds[file]
+    return [sorted(lane) for lane in lanes]
+
+
+def _note_seconds(outcomes: Sequence[Outcome], lanes: Sequence[Mapping[str, str]]) -> None:
+    """Write down what each test file took, and the stages that the last lane runs before its tests."""
+    seconds: dict[str, float] = {}
+    for environ in lanes:
+        if (report := Path(environ[STATE_DIR_VARIABLE]) / REPORT).exists():
+            seconds |= file_seconds(report)
+    seconds[OTHER_STAGES] = sum(o.seconds for o in outcomes if o.stage.name != TESTS)
+    rounded = {name: round(value, 1) for name, value in sorted(seconds.items())}
+    SECONDS_FILE.write_text(json.dumps(rounded, indent=1) + "\n")
+
+
+def file_seconds(report: Path) -> dict[str, float]:
+    """Return the seconds that each test file of a JUnit report took, its fixtures included."""
+    seconds: dict[str, float] = {}
+    for case in ET.parse(report).iter("testcase"):  # noqa: S314 - pytest wrote it a moment ago
+        file = _file_of(case.get("classname", ""))
+        seconds[file] = seconds.get(file, 0.0) + float(case.get("time", 0))
+    return seconds
+
+
+def _file_of(classname: str) -> str:
+    """Return the test file of a JUnit class name such as `tests.web.test_board.TestBoard`."""
+    parts = classname.split(".")
+    last = max(
+        (n for n, part in enumerate(parts) if part.startswith("test_")), default=len(parts) - 1
+    )
+    return "/".join(parts[: last + 1]) + ".py"
 
 
 def _run_stage(stage: Stage, environ: Mapping[str, str], console: _Console) -> Outcome:
@@ -193,7 +260,7 @@ def _run_tests(
 ) -> Outcome:
     """Run pytest on `paths`; `show` lets its output through as it comes, else it is shown at the end."""
     begun = time.monotonic()
-    report = Path(environ[STATE_DIR_VARIABLE]) / "tests.xml"
+    report = Path(environ[STATE_DIR_VARIABLE]) / REPORT
     done = subprocess.run(
         [*stage.command, "-q", "--durations=10", f"--junitxml={report}", *paths],
         cwd=CHECKOUT,

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,12 +33,37 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@pytest.fixture
-def state_dir() -> Iterator[Path]:
+@contextmanager
+def _folder() -> Iterator[Path]:
     """A state directory that the server's user can reach, as pytest's own folders are not."""
     with tempfile.TemporaryDirectory(prefix="prewatt-") as folder:
         path = Path(folder)
         path.chmod(0o755 if os.geteuid() == 0 else 0o700)
+        yield path
+
+
+@pytest.fixture
+def empty_dir() -> Iterator[Path]:
+    """A state directory in which nothing was started yet."""
+    with _folder() as path:
+        yield path
+
+
+@pytest.fixture(scope="module")
+def stopped_cluster() -> Iterator[Path]:
+    """A state directory whose server was made, started and stopped."""
+    with _folder() as path:
+        server = EmbeddedPostgres(path)
+        server.start()
+        server.stop()
+        yield path
+
+
+@pytest.fixture
+def state_dir(stopped_cluster: Path) -> Iterator[Path]:
+    """A copy of it: making a cluster takes longer than most of what is tested with one."""
+    with _folder() as path:
+        subprocess.run(["cp", "-a", f"{stopped_cluster}/.", path], check=True)
         yield path
 
 
@@ -61,8 +87,8 @@ def _server_pid(state_dir: Path) -> int:
     return int((state_dir / "postgres/data/postmaster.pid").read_text().split("\n")[0])
 
 
-def test_data_survive_a_restart_and_reset_deletes_them(state_dir: Path) -> None:
-    server = EmbeddedPostgres(state_dir)
+def test_data_survive_a_restart_and_reset_deletes_them(empty_dir: Path) -> None:
+    server = EmbeddedPostgres(empty_dir)
     with psycopg.connect(server.start()) as connection:
         connection.execute("CREATE TABLE kept (n int)")
     server.stop()
@@ -180,8 +206,8 @@ def test_the_server_ends_with_a_starter_that_is_killed(state_dir: Path) -> None:
     assert watcher._running_pid() is None
 
 
-def test_a_state_directory_too_deep_for_a_socket_gets_a_short_socket(state_dir: Path) -> None:
-    deep = state_dir / ("d" * 60) / ("e" * 60)
+def test_a_state_directory_too_deep_for_a_socket_gets_a_short_socket(empty_dir: Path) -> None:
+    deep = empty_dir / ("d" * 60) / ("e" * 60)
     deep.mkdir(parents=True)
     server = EmbeddedPostgres(deep)
     dsn = server.start()
@@ -220,16 +246,16 @@ def test_an_operators_dsn_replaces_the_embedded_server(
     assert list(elsewhere.iterdir()) == []
 
 
-def test_an_operators_server_must_be_durable_too(state_dir: Path) -> None:
+def test_an_operators_server_must_be_durable_too(empty_dir: Path) -> None:
     with throwaway_postgres(fsync=False) as hasty, pytest.raises(NotDurableError):
-        running_postgres(state_dir, {"PREWATT_DSN": hasty}).__enter__()
+        running_postgres(empty_dir, {"PREWATT_DSN": hasty}).__enter__()
 
 
-def test_a_throwaway_server_leaves_nothing(state_dir: Path) -> None:
-    with throwaway_postgres(state_dir, fsync=False) as dsn:
+def test_a_throwaway_server_leaves_nothing(empty_dir: Path) -> None:
+    with throwaway_postgres(empty_dir, fsync=False) as dsn:
         assert _setting(dsn, "fsync") == "off"
-    assert not (state_dir / "postgres").exists()
-    assert not (state_dir / "secrets/roles/owner").exists()
+    assert not (empty_dir / "postgres").exists()
+    assert not (empty_dir / "secrets/roles/owner").exists()
 
 
 def test_create_database_tells_whether_it_was_new(server: EmbeddedPostgres) -> None:
