@@ -1,6 +1,8 @@
-"""`prewatt scale plan`: prints the statements that lay this database over several machines (Citus).
+"""`prewatt scale plan` and `prewatt scale sizes`: what more meters need, and how several machines share them.
 
-It prints and does nothing. What does not fit is named on standard error, with status 1.
+`plan` prints the statements that lay this database over several machines (Citus); what does not fit is named on
+standard error, with status 1. `sizes` prints what a database's rows take and what follows for more of them. Both
+print and do nothing.
 """
 
 from __future__ import annotations
@@ -13,9 +15,11 @@ import sys
 
 import psycopg
 
+from prewatt import scale_sizes
 from prewatt.runtime.embedded_postgres import DSN_VARIABLE, throwaway_postgres
 from prewatt.runtime.state import CannotRunError
 from prewatt.scale_plan import Plan, scale_plan, shown
+from prewatt.scale_sizes import Assumptions, sizes_of
 
 MISFITS = 1
 """Exit status when a table does not fit."""
@@ -29,10 +33,69 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     plan.add_argument("--shards", type=int, default=64, help="(default: 64)")
     plan.add_argument("--format", choices=("sql", "json"), default="sql")
+    _add_sizes(
+        commands.add_parser(
+            "sizes",
+            help="bytes of PREWATT_DSN's database for a meter, a reading, a day; what follows",
+        )
+    )
+
+
+def _add_sizes(sizes: argparse.ArgumentParser) -> None:
+    usual = Assumptions()
+    sizes.add_argument(
+        "--meters",
+        type=int,
+        nargs="+",
+        default=[1_000_000, 10_000_000, 100_000_000],
+        help="how many to reckon with (default: 1, 10 and 100 million)",
+    )
+    for name, help_ in (
+        ("readings_a_day", "of a meter"),
+        ("keep_months", "of readings in the database"),
+        ("sales_a_month", "to an account"),
+        ("cpu_us_a_reading", "as `prewatt bench ingest` prints it"),
+        ("cpu_ms_a_posting", "as `prewatt bench posting` prints it"),
+        ("wal_bytes_a_reading", "as `prewatt bench ingest` prints it"),
+    ):
+        default = getattr(usual, name)
+        option = f"--{name.replace('_', '-')}"
+        sizes.add_argument(
+            option, type=type(default), default=default, help=f"{help_} (default: {default:g})"
+        )
+    sizes.add_argument("--format", choices=("text", "json"), default="text")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the plan; returns 1 when something does not fit."""
+    """Print what was asked for; returns 1 when something does not fit the plan."""
+    return _sizes(arguments) if arguments.scale_command == "sizes" else _plan(arguments)
+
+
+def _sizes(arguments: argparse.Namespace) -> int:
+    dsn = os.environ.get(DSN_VARIABLE)
+    if not dsn:
+        raise CannotRunError(f"set {DSN_VARIABLE} to the database to measure")
+    names = [each.name for each in dataclasses.fields(Assumptions)]
+    try:
+        given = Assumptions(**{name: getattr(arguments, name) for name in names})
+    except ValueError as error:
+        raise CannotRunError(str(error)) from None
+    with psycopg.connect(dsn) as session:
+        measured = sizes_of(session.cursor())
+    needs = [measured.need(meters, given) for meters in arguments.meters]
+    if arguments.format == "json":
+        said = {
+            "sizes": dataclasses.asdict(measured),
+            "given": dataclasses.asdict(given),
+            "needs": [dataclasses.asdict(need) for need in needs],
+        }
+        print(json.dumps(said))
+    else:
+        print(scale_sizes.shown(measured, needs, given), end="")
+    return 0
+
+
+def _plan(arguments: argparse.Namespace) -> int:
     dsn = os.environ.get(DSN_VARIABLE)
     try:
         plan = _plan_of(dsn, arguments.shards) if dsn else _plan_of_new(arguments.shards)
