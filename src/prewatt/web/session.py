@@ -27,6 +27,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from prewatt.access import throttle
 from prewatt.access.models import Duty, DutyGrant, User
+from prewatt.access.passwords import PASSWORD_MAX
 from prewatt.access.scope import Actor, PermissionRefused, actor_for
 from prewatt.reports.place import NoSuchThing
 from prewatt.reports.properties import own_properties
@@ -39,8 +40,6 @@ THEME_COOKIE = "prewatt_theme"
 OPEN_PATHS = ("/sign-in", "/preferences", "/static/", "/healthz")
 #: A browser in which somebody signed in: strangers' failed tries do not make it wait.
 DEVICE_COOKIE, DEVICE_AGE_S = "prewatt_device", 180 * 86400
-#: Nobody has a longer password, and to digest one costs by its length.
-PASSWORD_MAX = 1024
 #: The longest address of a page to return to.
 NEXT_MAX = 2048
 
