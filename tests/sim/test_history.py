@@ -1,50 +1,96 @@
-"""How the demo's people pay: those who shall end with little do so, however short the history."""
+"""How the demo's people pay: those who shall end with little do so, and nobody owes what nobody may."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 
-from hypothesis import given
+import numpy as np
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prewatt.core.civil_time import instant_us
 from prewatt.core.money import MICRO
 from prewatt.sim import onboarding
-from prewatt.sim.history import CENT, HistoryUnit, _wanted
-from prewatt.sim.property import demo_units, property_sheets
+from prewatt.sim.history import CENT, QUARTER_US, Ahead, HistoryUnit, _wanted, spent_micro
+from prewatt.sim.onboarding import _ENDINGS, EMERGENCY_MICRO, opening_balances
+from prewatt.sim.property import demo_units, property_sheets, tariffs
 
-UNIT = demo_units(24)[0]
+ESTATE = demo_units(240)
+OPENED = datetime(2026, 8, 29, 22, tzinfo=UTC)
+UNTIL = datetime(2026, 11, 27, 9, tzinfo=UTC)
 
 
-def unit(target_micro: int) -> HistoryUnit:
-    return HistoryUnit(UNIT, 1, 1, 0, target_micro=target_micro)
-
-
-@given(
-    target=st.integers(-10 * MICRO, 10 * MICRO),
-    short=st.integers(0, 40 * MICRO),
-    per_day=st.integers(0, 20 * MICRO),
-    days_left=st.integers(1, 14),
-)
-def test_nobody_pays_past_what_they_shall_end_with(
-    target: int, short: int, per_day: int, days_left: int
+@pytest.mark.parametrize("serial", _ENDINGS)
+@settings(deadline=None)
+@given(start=st.integers(10, 80))
+def test_nobody_owes_without_having_been_cut_and_all_end_where_they_shall(
+    serial: str, start: int
 ) -> None:
-    paid = _wanted(unit(target), 0, target - short, per_day, days_left=days_left, is_last=False)
-    assert 0 <= paid <= short
-    last = _wanted(unit(target), 0, target - short + paid, per_day, days_left=0, is_last=True)
-    assert 0 <= target - short + paid + last - target < CENT
+    """The whole life of an account by what it uses: looks in the evening, pays, and never owes more
+    than its emergency credit before the very end.
+    """
+    home = next(each for each in ESTATE if each.serial == serial)
+    target = _ENDINGS[serial]
+    unit = HistoryUnit(home, 1, 1, 0, target_micro=target)
+    opened = instant_us(OPENED)
+    at_us = np.arange(opened + QUARTER_US, instant_us(UNTIL) + 1, QUARTER_US, dtype=np.int64)
+    spent = spent_micro(home, opened, at_us)
+    evenings = [*range(18 * 4 - 1, at_us.size, 96), at_us.size - 1]
+    per_day = int(spent[-1]) // 90
+    paid = start * MICRO
+    lowest = paid
+    for look, following in zip(evenings, [*evenings[1:], evenings[-1]], strict=True):
+        lowest = min(lowest, paid - int(spent[look]))
+        ahead = Ahead(
+            (at_us.size - 1 - look) // 96,
+            int(spent[following] - spent[look]),
+            int(spent[-1] - spent[look]),
+        )
+        amount = _wanted(unit, 0, paid - int(spent[look]), per_day, ahead)
+        assert amount % CENT == 0 and amount >= 0
+        paid += amount
+    end = paid - int(spent[-1])
+    assert target <= end < target + CENT
+    assert lowest >= min(end, 0, max(target, -EMERGENCY_MICRO))
+    assert lowest >= -EMERGENCY_MICRO or lowest == end
 
 
-def test_a_short_history_opens_where_it_shall_end() -> None:
-    assert onboarding._opening_balances(90) == {}
-    opening = onboarding._opening_balances(1)
+def test_a_short_history_opens_with_what_it_will_use_beside_what_it_shall_end_with() -> None:
+    assert opening_balances(ESTATE, opened=OPENED, until=UNTIL) == {}
+    begin = UNTIL - timedelta(hours=34)
+    opening = opening_balances(ESTATE, opened=begin, until=UNTIL)
     assert set(opening) == set(onboarding._ENDINGS)
-    assert opening["PWN305"] == "3.90"
-    assert opening["PWN704"] == "-2.80"
+    assert opening_balances(ESTATE[:24], opened=begin, until=UNTIL).keys() <= opening.keys()
+    at_us = np.arange(instant_us(begin) + QUARTER_US, instant_us(UNTIL) + 1, QUARTER_US, np.int64)
+    for serial, written in opening.items():
+        home = next(each for each in ESTATE if each.serial == serial)
+        used = int(spent_micro(home, instant_us(begin), at_us)[-1])
+        left = round(float(written) * 100) * CENT - used
+        assert _ENDINGS[serial] <= left < _ENDINGS[serial] + CENT, serial
     sheets = property_sheets(
-        demo_units(240),
+        ESTATE,
         opened_at=datetime(2026, 11, 24, tzinfo=UTC),
-        opening_wh=dict.fromkeys((each.serial for each in demo_units(240)), 1),
+        today=date(2026, 11, 27),
+        opening_wh=dict.fromkeys((each.serial for each in ESTATE), 1),
         opening_balances=opening,
     )
     balances = [row.cells["opening_balance"] for row in sheets.rows("accounts")]
     assert set(opening.values()) < set(balances)
+
+
+@pytest.mark.parametrize("month", range(1, 13))
+def test_the_demo_is_in_season_whenever_it_is_looked_at(month: int) -> None:
+    from prewatt.core.tariff import parse_tariff
+    from prewatt.core.temporary import season_end_us
+    from prewatt.estate.calendars import local_calendar
+
+    today = date(2026, month, 28)
+    plans = {code: parse_tariff(each) for code, each in tariffs(today).items()}
+    season = plans["SEASON"].temporary
+    booth = plans["BOOTH-DAY"].temporary
+    assert season is not None and booth is not None
+    calendar = local_calendar("Europe/Berlin", "DE-HE", 2026, 2027)
+    noon = instant_us(datetime(2026, month, 28, 12, tzinfo=UTC))
+    ends = season_end_us(season, calendar, noon)
+    assert ends is not None and ends > noon + 25 * 86_400_000_000

@@ -18,7 +18,7 @@ from prewatt.adapters.channels.outbox import OutboxChannel
 from prewatt.core.vocabulary import DeliveryState
 from prewatt.notify.operations import deliver_due
 from prewatt.runtime.prepared import execute
-from prewatt.sim.history import HistoryUnit
+from prewatt.sim.history import Ahead, HistoryUnit
 from prewatt.sim.history import _recharge as replay_recharges
 from prewatt.sim.property import demo_units
 from prewatt.vending.operations import Recharge, Recharged, recharge
@@ -131,7 +131,9 @@ def test_a_receipt_of_the_night_goes_out_at_once_in_the_customers_language() -> 
 
 def test_a_past_that_is_replayed_tells_nobody() -> None:
     here = place()
-    unit = HistoryUnit(demo_units(240)[0], 0, here.accounts["1001"], 0, target_micro=30_000_000)
-    replay_recharges([unit], NOW - timedelta(days=30), days_left=0, is_last=True)
+    unit = HistoryUnit(demo_units(240)[0], 0, here.accounts["1001"], 0, target_micro=29_990_000)
+    # Two hours before the end a cent of usage is to come.
+    ahead = {unit.account_id: Ahead(0, next_micro=10_000, rest_micro=10_000)}
+    replay_recharges([unit], NOW - timedelta(days=30), ahead, is_last=True)
     assert rows("SELECT amount_micro FROM payment") == [(4_500_000,)]
     assert rows("SELECT count(*) FROM message") == [(0,)]

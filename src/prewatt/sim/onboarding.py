@@ -15,7 +15,7 @@ from prewatt.access.scope import system_actor
 from prewatt.core.civil_time import instant_us
 from prewatt.core.money import MICRO
 from prewatt.moves.onboarding import import_property
-from prewatt.sim.history import opening_registers, registers
+from prewatt.sim.history import CENT, QUARTER_US, opening_registers, registers, spent_micro
 from prewatt.sim.loads import load_profile, scale_ppm_for
 from prewatt.sim.property import (
     EMERGENCY_CREDIT,
@@ -88,8 +88,9 @@ def make_property(
             sheets=property_sheets(
                 estate,
                 opened_at=opened,
+                today=now.astimezone(ZoneInfo(TIME_ZONE)).date(),
                 opening_wh=opening,
-                opening_balances=_opening_balances(days),
+                opening_balances=opening_balances(estate, opened=opened, until=until),
             ),
             now=opened,
         )
@@ -119,15 +120,25 @@ def make_property(
     }
 
 
-def _opening_balances(days: int) -> dict[str, str]:
-    """What accounts open with that shall end with little, where the history is too short to use more up."""
-    if days >= _DAYS_TO_USE_UP:
+def opening_balances(
+    estate: Sequence[DemoUnit], *, opened: datetime, until: datetime
+) -> dict[str, str]:
+    """What accounts open with that shall end with little, where the history is too short to use more up:
+    that little, and what they will use.
+    """
+    if until - opened >= timedelta(days=_DAYS_TO_USE_UP):
         return {}
-    cents = {serial: target // (MICRO // 100) for serial, target in _ENDINGS.items()}
-    return {
-        serial: f"{'-' if each < 0 else ''}{abs(each) // 100}.{abs(each) % 100:02d}"
-        for serial, each in cents.items()
-    }
+    opened_us = instant_us(opened)
+    at_us = np.arange(opened_us + QUARTER_US, instant_us(until) + 1, QUARTER_US, dtype=np.int64)
+    found = {}
+    for unit in estate:
+        if unit.serial in _ENDINGS:
+            used = int(spent_micro(unit, opened_us, at_us)[-1])
+            cents = -(-(_ENDINGS[unit.serial] + used) // CENT)
+            found[unit.serial] = (
+                f"{'-' if cents < 0 else ''}{abs(cents) // 100}.{abs(cents) % 100:02d}"
+            )
+    return found
 
 
 def _midnight(now: datetime, days: int) -> datetime:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING
+from datetime import date, datetime
+from importlib import resources
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prewatt.estate.sheets import PropertySheets
@@ -183,6 +184,8 @@ def _arcade_unit(number: int, index: int, firm: str, vacant: bool, language: str
             "lift" if number % 2 else "fire",
         )
     booth = number >= 32
+    # Some booths are free from the first minute on, so that one can be let.
+    vacant = vacant or number in (38, 51)
     profiles = ("G0-A", "G0-M", "G2-A") if booth else ("G4-A", "G4-B", "G5-A", "G1-B")
     return DemoUnit(
         building="A",
@@ -202,10 +205,11 @@ def property_sheets(
     units: list[DemoUnit],
     *,
     opened_at: datetime,
+    today: date,
     opening_wh: Mapping[str, int],
     opening_balances: Mapping[str, str],
 ) -> PropertySheets:
-    """The import tables of the property as it stood at ``opened_at``.
+    """The import tables of the property as it stood at ``opened_at``, for a visitor of ``today``.
 
     ``opening_balances`` names amounts, as a table has them, for those serials that have another than
     the usual one.
@@ -240,7 +244,7 @@ def property_sheets(
                     "valid_from": opened,
                     "approved_by": "demo:second-administrator",
                 }
-                for code, document in _tariffs().items()
+                for code, document in tariffs(today).items()
             ],
             "buildings": [
                 {"code": house.code, "name": house.name, "position": number}
@@ -348,9 +352,19 @@ def _points(units: list[DemoUnit]) -> Iterator[dict[str, object]]:
         }
 
 
-def _tariffs() -> dict[str, dict[str, object]]:
-    """Residential and business time of use, and a flat price for booths."""
+def tariffs(today: date) -> dict[str, dict[str, object]]:
+    """Residential and business time of use, a flat price for booths, and two plans that let a place.
+
+    Those two are the worked examples; the season is one that ``today`` is in, whenever that is.
+    """
+    season = _example("merchant-season")
+    over = date(today.year + (today.month > 10), (today.month + 1) % 12 + 1, 1)
+    season["name"] = "Market season"
+    season["temporary"]["season"] = {"from": f"{today:%m}-01", "until": f"{over:%m-%d}"}
+    season["note"] = "Two months, and the place is given back by itself; the days cost nothing but the electrician on call."  # fmt: skip
     return {
+        "BOOTH-DAY": _example("market-booth-day"),
+        "SEASON": season,
         "RES": _time_of_use("Residential time-of-use", "0.1720", "0.2480", "0.3160"),
         "BUS": _time_of_use("Business time-of-use", "0.1640", "0.2390", "0.2980"),
         "BOOTH": {
@@ -360,6 +374,13 @@ def _tariffs() -> dict[str, dict[str, object]]:
             "energy": {"unit": "kWh", "bands": {"all": {"price": "0.2890", "label": "All day"}}},
         },
     }
+
+
+def _example(name: str) -> dict[str, Any]:
+    """A worked example that comes with Prewatt."""
+    text = (resources.files("prewatt") / "data/tariffs" / f"{name}.json").read_text("utf-8")
+    document: dict[str, Any] = json.loads(text)
+    return document
 
 
 def _time_of_use(name: str, night: str, day: str, peak: str) -> dict[str, object]:
