@@ -136,6 +136,42 @@ def test_a_let_closes_and_refunds_itself_at_its_end() -> None:
     assert vacancy != [(let.account_id,)]
 
 
+@pytest.mark.parametrize(
+    ("used_wh", "owed", "residual"),
+    [
+        (12_000, 67_000_000, 0),
+        (12_001, 67_000_000, -250),
+        (12_033, 66_990_000, 1_750),
+        # Half a cent goes to the even one, whoever gains by it.
+        (12_020, 67_000_000, -5_000),
+        (12_060, 66_980_000, 5_000),
+    ],
+)
+def test_a_refund_is_what_can_be_paid_and_its_rounding_is_booked(
+    used_wh: int, owed: int, residual: int
+) -> None:
+    here = market()
+    let = begin(here)
+    here.read("M-102", hours(60), 10_000)
+    here.read("M-102", hours(83), 2_000 + used_wh)
+    assert close_ended_lets(now=NOW) == 1
+    assert rows("SELECT amount_micro FROM refund") == [(owed,)]
+    assert available(let.account_id) == 0, "nothing is left that nobody sees"
+    standing = counters(let.account_id)
+    assert standing[CounterAccount.REFUNDS_PAYABLE] == -owed
+    assert standing.get(CounterAccount.ROUNDING, 0) == -residual
+    # One event: what is owed and what rounding made of it can never be had apart.
+    assert rows(
+        """SELECT count(DISTINCT t.event_id) FROM transfer t JOIN refund r USING (event_id)
+           WHERE t.kind = 4"""
+    ) == [(1,)]
+    detail = rows(
+        "SELECT (detail->>'residual')::int FROM audit_event WHERE code = 'vending.refund.booked'"
+    )
+    assert detail == [(residual,)]
+    assert check_books(connection.cursor()) == []
+
+
 def test_who_leaves_early_gets_back_the_days_that_had_not_started() -> None:
     here = market()
     let = begin(here)

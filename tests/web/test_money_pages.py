@@ -404,3 +404,41 @@ def test_money_for_a_debt_is_taken_at_the_window_once_with_its_change(
     late = operator.post(where, form | {"do": "confirm", "key": "another"})
     assert late.status_code == 422 and "The debt is closed" in _text(late)
     assert sign_in(place, "auditor").post(where, confirmed).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("residual", "said", "left"),
+    [(4_322, "the property keeps it", "67.004322"), (-1_700, "the property adds it", "66.9983")],
+)
+def test_a_refund_shows_what_its_rounding_was_and_where_it_went(
+    place: Fernmoor, sign_in: SignIn, as_owner: Owner, residual: int, said: str, left: str
+) -> None:
+    with as_owner(place):
+        _run(
+            """INSERT INTO transfer (account_id, seq, property_id, legal_entity_id, event_id, kind,
+                   component, counter_account, amount, posted_after, currency, service_from,
+                   service_to, booked_at, actor, reason)
+               SELECT account_id, seq + 1, property_id, legal_entity_id, 7001, 4, component, 16,
+                      %(amount)s, posted_after + %(amount)s, currency, service_from, service_to,
+                      booked_at, actor, 'let.ended'
+               FROM transfer WHERE account_id = %(account)s ORDER BY seq DESC LIMIT 1""",
+            {"amount": -residual, "account": place.accounts["N-101"]},
+        )
+    refund = _one(place, as_owner, "SELECT id FROM refund")
+    client = sign_in(place)
+    for _when in ("before it is paid", "on the receipt"):
+        page = _text(client.get(f"/refunds/{refund}"))
+        assert f"Left on the account €{left}" in page and said in page
+        assert f"{'−' if residual > 0 else '+'}€0.00{abs(residual):04d}".rstrip("0") in page
+        client.post(f"/refunds/{refund}", {"way": "cash", "do": "confirm"})
+    header, row = client.get("/refunds.csv?show=paid").content.decode().splitlines()
+    assert "Rounding EUR" in header and f",{-residual / 1_000_000:.6f}".rstrip("0") in row
+    chinese = sign_in(place, language="zh-hans").get(f"/refunds/{refund}").content.decode()
+    assert "账户余额" in chinese and "尾差" in chinese
+
+
+def test_a_refund_of_whole_cents_says_nothing_of_rounding(
+    place: Fernmoor, sign_in: SignIn, as_owner: Owner
+) -> None:
+    refund = _one(place, as_owner, "SELECT id FROM refund")
+    assert "Rounded" not in _text(sign_in(place).get(f"/refunds/{refund}"))

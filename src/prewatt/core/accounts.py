@@ -39,3 +39,5 @@ class CounterAccount(IntEnum):
     DEPOSITS = 13
     REFUNDS_PAYABLE = 14
     REBATES = 15
+    #: What a payment to the cent leaves of an exact amount, to whoever's good it is.
+    ROUNDING = 16

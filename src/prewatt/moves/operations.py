@@ -90,9 +90,9 @@ def move_out(
         boundary.hand_over(unit.property_id, unit.tenant_account_id, vacancy_id, closing, at, now)
         boundary.post(actor, unit.property_id, vacancy_id, at, now)
         _take_over_supply(unit.tenant_account_id, vacancy_id, closing, now)
-        refund = _refund(actor, unit.tenant_account_id, now) if book_refund else 0
+        refund, taken = _refund(actor, unit.tenant_account_id, now) if book_refund else (0, 0)
         answer = MovedOut(
-            unit_id, unit.tenant_account_id, vacancy_id, balance - refund, at.isoformat(), refund
+            unit_id, unit.tenant_account_id, vacancy_id, balance - taken, at.isoformat(), refund
         )
         _conclude(
             actor,
@@ -197,11 +197,11 @@ def tenant_change(
         balance = _leave(actor, unit, registers, at, now)
         entered = _enter(actor, unit, former, tenant, registers, at, now)
         entered = _with_recharge(actor, entered, first_recharge, key, now)
-        refund = _refund(actor, former, now) if book_refund else 0
+        refund, taken = _refund(actor, former, now) if book_refund else (0, 0)
         answer = TenantChanged(
             unit_id,
             former,
-            balance - refund,
+            balance - taken,
             entered.customer_id,
             entered.account_id,
             entered.account_number,
@@ -335,12 +335,15 @@ def _unit_at(
     return unit, registers, at
 
 
-def _refund(actor: Actor, account_id: int, now: datetime) -> int:
-    """Book what is left as a refund due; nothing while the account pays for another unit still."""
+def _refund(actor: Actor, account_id: int, now: datetime) -> tuple[int, int]:
+    """Book what is left as a refund due; nothing while the account pays for another unit still.
+
+    (what is owed, what left the account for it): the two differ by what rounding keeps.
+    """
     if not Account.objects.filter(pk=account_id, closed_at__isnull=False).exists():
-        return 0
+        return 0, 0
     due = refund_balance(actor=actor, account_id=account_id, reason="moved_out", now=now)
-    return 0 if due is None else due.amount
+    return (0, 0) if due is None else (due.amount, due.taken)
 
 
 def _leave(

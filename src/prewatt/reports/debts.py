@@ -97,11 +97,22 @@ class RefundRow:
     paid_by: str
     paid_way: str
     paid_reference: str
+    residual_micro: int = 0
 
     @property
     def code(self) -> str:
         """Its name on paper."""
         return f"F-{self.number}"
+
+    @property
+    def rounding_micro(self) -> int:
+        """What rounding did to what was left: below zero where the property keeps it."""
+        return -self.residual_micro
+
+    @property
+    def left_micro(self) -> int:
+        """What was left on the account; rounding kept ``residual_micro`` of it, or added to it."""
+        return self.amount_micro + self.residual_micro
 
 
 RefundList = Listing[RefundRow]
@@ -235,14 +246,17 @@ def _origin(account_id: int, event_id: int) -> tuple[int | None, str, str]:
 
 _REFUNDS = f"""
 SELECT r.id, r.number, r.amount_micro, r.reason, r.made_at, r.made_by, r.paid_at, r.paid_by,
-       r.paid_way, r.paid_reference, {HOLDER_COLUMNS}
+       r.paid_way, r.paid_reference, coalesce(k.residual, 0)::bigint, {HOLDER_COLUMNS}
 FROM refund r JOIN account a ON a.id = r.account_id
+LEFT JOIN LATERAL (SELECT -sum(t.amount) AS residual FROM transfer t
+    WHERE t.account_id = r.account_id AND t.event_id = r.event_id
+      AND t.counter_account = {int(CounterAccount.ROUNDING)}) k ON true
 {HOLDER_JOINS}
 WHERE r.property_id = %(property)s AND (%(refund)s::bigint IS NULL OR r.id = %(refund)s)
   AND (%(show)s = 'all' OR r.state = %(show)s)
 ORDER BY r.made_at DESC, r.id DESC
 """  # noqa: S608 - only our own constants are put in
-_REFUND_WHO: Final = 10
+_REFUND_WHO: Final = 11
 
 
 def refunds(
@@ -280,7 +294,7 @@ def _refunds(place: Place, show: str, refund_id: int | None) -> list[RefundRow]:
     return [
         RefundRow(
             row[0], who(row[_REFUND_WHO : _REFUND_WHO + HOLDER_WIDTH]), row[1], row[2], row[3],
-            row[4], names.get(row[5], ""), row[6], names.get(row[7], ""), row[8], row[9],
+            row[4], names.get(row[5], ""), row[6], names.get(row[7], ""), row[8], row[9], row[10],
         )
         for row in found
     ]  # fmt: skip

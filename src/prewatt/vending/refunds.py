@@ -2,6 +2,10 @@
 
 A refund is due from the moment it is booked; nobody has to ask for it. Paying it out is a second
 deed with its own name, way and time, and never touches the account again.
+
+An account counts in millionths and nobody can be paid those. What is owed is rounded to the currency's
+minor unit, half to even, and the residual, at most half a cent for either side, is booked against the
+property's rounding account in the same event: the account ends at zero and the receipt names both.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from django.db import connection
 from prewatt.access.scope import Actor, require, scope
 from prewatt.audit.operations import record
 from prewatt.core.accounts import CounterAccount, TransferKind
+from prewatt.core.money import round_to_minor
 from prewatt.core.rating import Component
 from prewatt.ledger.operations import (
     Event,
@@ -40,18 +45,28 @@ class RefundRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RefundDue:
-    """A booked refund in micro-units, with its number in the series of the legal entity."""
+    """A booked refund in micro-units, with its number in the series of the legal entity.
+
+    ``residual`` is what rounding kept back of what was left; below zero: what it added.
+    """
 
     refund_id: int
     event_id: int
     number: int
     amount: int
+    residual: int = 0
+
+    @property
+    def taken(self) -> int:
+        """What left the account."""
+        return self.amount + self.residual
 
 
 def refund_balance(
     *, actor: Actor, account_id: int, reason: str, now: datetime
 ) -> RefundDue | None:
-    """Book all that is left on a closed account as a refund due; None when nothing is left.
+    """Book all that is left on a closed account as a refund due; None when nothing is left that can
+    be paid: less than half a cent stays where it is.
 
     Everything used must be posted before. Raises RefundRefused ``unknown``, ``open`` (the account
     still has a tenant) or ``unposted``; LedgerRefused; PermissionRefused.
@@ -59,27 +74,36 @@ def refund_balance(
     require(actor, "vending.refund")
     with scope(actor):
         property_id, entity_id, left = _closed_account(actor, account_id)
-        if left <= 0:
+        residual = round_to_minor(left, _minor_digits(property_id))[1]
+        amount = left - residual
+        if amount <= 0:
             return None
         (event_id,) = new_event_ids(1)
-        leg = Leg(
-            account_id=account_id,
-            kind=TransferKind.REFUND,
-            component=int(Component.ENERGY),
-            counter_account=CounterAccount.REFUNDS_PAYABLE,
-            amount=-left,
-            service_from=now,
-            service_to=now,
-            reason=reason,
+        legs = tuple(
+            Leg(
+                account_id=account_id,
+                kind=TransferKind.REFUND,
+                component=int(Component.ENERGY),
+                counter_account=against,
+                amount=-micro,
+                service_from=now,
+                service_to=now,
+                reason=reason,
+            )
+            for against, micro in (
+                (CounterAccount.REFUNDS_PAYABLE, amount),
+                (CounterAccount.ROUNDING, residual),
+            )
+            if micro
         )
-        append_events(actor_code=actor.code, events=[Event(event_id, (leg,))], now=now)
+        append_events(actor_code=actor.code, events=[Event(event_id, legs)], now=now)
         number = next_document_number(legal_entity_id=entity_id, series=SERIES)
         refund = Refund.objects.create(
             property_id=property_id,
             account_id=account_id,
             event_id=event_id,
             number=number,
-            amount_micro=left,
+            amount_micro=amount,
             reason=reason,
             made_by=actor.code,
             made_at=now,
@@ -91,10 +115,11 @@ def refund_balance(
             subject=f"account:{account_id}",
             now=now,
             refund=number,
-            amount=left,
+            amount=amount,
+            residual=residual,
             reason=reason,
         )
-    return RefundDue(int(refund.pk), event_id, number, left)
+    return RefundDue(int(refund.pk), event_id, number, amount, residual)
 
 
 def pay_refund(*, actor: Actor, refund_id: int, way: str, reference: str, now: datetime) -> Refund:
@@ -125,6 +150,13 @@ def pay_refund(*, actor: Actor, refund_id: int, way: str, reference: str, now: d
             way=way,
         )
     return refund
+
+
+def _minor_digits(property_id: int) -> int:
+    """How many decimals the property's currency is paid in."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT minor_digits FROM property WHERE id = %s", [property_id])
+        return int(cursor.fetchone()[0])
 
 
 def _closed_account(actor: Actor, account_id: int) -> tuple[int, int, int]:

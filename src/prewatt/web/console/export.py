@@ -217,7 +217,8 @@ def refunds(writer: Writer, found: RefundList) -> None:
     """Write refunds, one row each, with exact amounts."""
     head = (_("Refund"), _("Unit"), _("Customer"), _("Account"), _("Booked"), _("Reason"))
     paid = (_("Paid out"), _("How"), _("By"), _("Reference"))
-    writer.writerow([*head, f"{_('Amount')} {found.place.currency}", *paid])
+    sums = (f"{each} {found.place.currency}" for each in (_("Amount"), _("Rounding")))
+    writer.writerow([*head, *sums, *paid])
     for row in found.rows:
         writer.writerow(
             [
@@ -226,6 +227,7 @@ def refunds(writer: Writer, found: RefundList) -> None:
                 _time(row.made_at),
                 sentences.said(money_words.REFUND_REASON, row.reason),
                 decimal(row.amount_micro),
+                decimal(row.rounding_micro),
                 _time(row.paid_at),
                 sentences.said(money_words.REFUND_WAY, row.paid_way) if row.paid_way else "",
                 *(guarded(each) for each in (row.paid_by, row.paid_reference)),
