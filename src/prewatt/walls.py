@@ -268,6 +268,8 @@ CHANGES: Mapping[str, tuple[str, ...]] = {
     "debt_policy": (
         "reversed_payment",
         "moved_credit",
+        "let_shortfall",
+        "later_let_pays",
         "share_ppm",
         "weekly_cap_micro",
         "changed_at",

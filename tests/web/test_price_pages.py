@@ -233,3 +233,96 @@ def test_every_page_speaks_chinese(place: Fernmoor, sign_in: SignIn) -> None:
         (f"/accounts/{account}/terms", "计价依据"), ("/recharges/400/take-back", "撤回 N-305"),
     ):  # fmt: skip
         assert said in client.get(page).content.decode(), page
+
+
+#: (page, form, what one press of it leaves, the same form with another wish)
+PRESSES = (
+    (
+        "/accounts/{account}/terms",
+        {"deed": "terms", "from": "2026-11-18", "members": "3", "contracted": ""},
+        "SELECT count(*) FROM account_terms",
+        "billing.terms.set",
+        {"members": "4"},
+    ),
+    (
+        "/accounts/{account}/terms",
+        {"deed": "plan", "plan": "PEAKS", "plan_from": "2026-12-01"},
+        "SELECT count(*) FROM tariff_assignment WHERE valid_from > '2026-11-30'",
+        "billing.tariff.assigned",
+        {"plan_from": "2026-12-02"},
+    ),
+    (
+        "/tariffs/announced",
+        {"deed": "peak", "do": "confirm", "group": "shops", "from": "2026-11-18T17:00",
+         "until": "2026-11-18T20:00"},
+        "SELECT count(*) FROM price_event",
+        "billing.event.announced",
+        {"from": "2026-11-19T17:00", "until": "2026-11-19T20:00"},
+    ),
+    (
+        "/tariffs/announced",
+        {"deed": "series", "do": "confirm", "series_group": "hourly", "length": "60",
+         "prices": "2026-11-18 00:00 0.21"},
+        "SELECT count(*) FROM price_series",
+        "billing.prices.appended",
+        {"prices": "2026-11-18 01:00 0.21"},
+    ),
+    (
+        "/tariffs/rules",
+        {"deed": "resale", "rules": "GB", "from": "2026-11-17", "purchase": "0.19"},
+        "SELECT count(*) FROM resale_terms",
+        "billing.resale.set",
+        {"purchase": "0.20"},
+    ),
+    (
+        "/tariffs/rules",
+        {"deed": "policy", "reversed_payment": "loss", "moved_credit": "debt", "share": "10",
+         "let_shortfall": "loss"},
+        "SELECT count(*) FROM audit_event WHERE code = 'debts.policy.set'",
+        "debts.policy.set",
+        {"share": "20"},
+    ),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("page", "form", "count", "code", "other"), PRESSES)
+def test_a_form_pressed_twice_is_one_deed(
+    place: Fernmoor, sign_in: SignIn, as_owner: Owner,
+    page: str, form: dict[str, str], count: str, code: str, other: dict[str, str],
+) -> None:  # fmt: skip
+    client, where = sign_in(place), page.format(account=place.accounts["N-305"])
+    ((before,),) = _rows(place, as_owner, count)
+    key = {"key": "pressed-twice"}
+    assert client.post(where, form | key).status_code == 302
+    assert client.post(where, form | key).status_code == 302, "the answer of the first press"
+    assert _rows(place, as_owner, count) == [(before + 1,)]
+    said = f"SELECT count(*) FROM audit_event WHERE code = '{code}'"
+    assert _rows(place, as_owner, said) == [(1,)]
+    refused = client.post(where, form | key | other)
+    assert refused.status_code == 422 and "already used for something else" in _text(refused)
+    assert _rows(place, as_owner, count) == [(before + 1,)]
+    assert client.post(where, form | other).status_code == 302, "a fresh form is a fresh deed"
+
+
+def test_a_peak_taken_away_twice_is_taken_away_once(
+    place: Fernmoor, sign_in: SignIn, as_owner: Owner
+) -> None:
+    client, where = sign_in(place), "/tariffs/announced"
+    form = PRESSES[2][1]
+    assert client.post(where, form).status_code == 302
+    ((event,),) = _rows(place, as_owner, "SELECT id FROM price_event")
+    for _press in range(2):
+        assert client.post(f"{where}/{event}/withdraw", {"key": "gone"}).status_code == 302
+    assert _rows(place, as_owner, "SELECT count(*) FROM price_event") == [(2,)]
+
+
+def test_each_form_of_terms_and_rules_carries_a_key_of_its_own_load(
+    place: Fernmoor, sign_in: SignIn
+) -> None:
+    client, account = sign_in(place), place.accounts["N-305"]
+    for page in (f"/accounts/{account}/terms", "/tariffs/announced", "/tariffs/rules"):
+        once, again = (
+            re.findall(r'name="key" value="([^"]+)"', client.get(page).content.decode())
+            for _ in range(2)
+        )
+        assert len(once) == 2 and once[0] not in again, page

@@ -265,7 +265,13 @@ def test_a_trial_is_asked_for_and_its_progress_moves_by_itself(
 ) -> None:
     client = sign_in(fernmoor)
     drafted(client)
-    assert client.post("/tariffs/drafts/R/trial", {"days": "12"}).status_code == 422
+    for days in ("12", "-1", "0", "29", "91", "1000000000", "1e2", "soon", "3 0", ""):
+        refused = client.post("/tariffs/drafts/R/trial", {"days": days})
+        assert refused.status_code == 422, days
+        assert "A trial looks back over 30 to 90 days." in refused.content.decode(), days
+    assert client.post("/tariffs/drafts/R/trial").status_code == 422
+    with as_owner(fernmoor):
+        assert not TariffTrial.objects.exists(), "a bad wish is no trial of thirty days"
     response = client.post("/tariffs/drafts/R/trial", {"days": "60"})
     assert response.status_code == 302
     text = client.get(response["Location"]).content.decode()

@@ -14,6 +14,7 @@ from prewatt.audit.operations import record
 from prewatt.billing.models import ResaleTerms
 from prewatt.core.price_rules import RulePack, parse_pack
 from prewatt.core.tariff import MAX_PRICE_NANO, Tariff, parse_tariff, to_document
+from prewatt.ledger.idempotency import store_answer, stored_answer
 
 
 class ResaleRefused(ValueError):
@@ -54,11 +55,12 @@ def set_resale_terms(
     now: datetime,
     purchase_nano_per_kwh: int | None = None,
     direct: Mapping[str, object] | None = None,
+    key: str | None = None,
 ) -> int:
     """Say which pack holds from an instant on, and what it compares with; returns the row's id.
 
-    ``direct`` is a tariff document. Raises ResaleRefused, ``core.tariff.TariffRefused``,
-    PermissionRefused.
+    ``direct`` is a tariff document. The ``key`` of a form makes two presses one deed. Raises
+    ResaleRefused, ``core.tariff.TariffRefused``, PermissionRefused, KeyReused.
     """
     require(actor, "billing.resale", property_id=property_id)
     if rules not in packs():
@@ -68,7 +70,14 @@ def set_resale_terms(
     if purchase_nano_per_kwh is not None and not 0 <= purchase_nano_per_kwh <= MAX_PRICE_NANO:
         raise ResaleRefused("price", "the purchase price is not a price")
     plan = None if direct is None else to_document(parse_tariff(direct))
+    body = {
+        "op": "billing.resale", "property": property_id, "rules": rules, "from": valid_from,
+        "purchase": purchase_nano_per_kwh, "direct": plan,
+    }  # fmt: skip
     with scope(actor):
+        before = stored_answer(actor=actor, key=key, body=body)
+        if before is not None:
+            return int(str(before["id"]))
         terms = ResaleTerms.objects.create(
             property_id=property_id,
             valid_from=valid_from,
@@ -88,6 +97,10 @@ def set_resale_terms(
             valid_from=valid_from,
             purchase_nano_per_kwh=purchase_nano_per_kwh,
         )
+        store_answer(
+            actor=actor, key=key, body=body, account_id=0, property_id=property_id,
+            answer={"id": terms.pk}, now=now,
+        )  # fmt: skip
     return int(terms.pk)
 
 

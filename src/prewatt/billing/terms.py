@@ -3,12 +3,15 @@
 All three are append-only and change the price of somebody, so each advances the property's tariff
 epoch and a running book follows it. An announced price is never taken back for what has been used:
 an event is announced before it begins, and a withdrawal ends it, it does not undo it.
+
+Each takes the idempotency key of the form that asks for it: a form pressed twice is one deed, and
+its key with anything else is refused (KeyReused).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import pairwise
 
@@ -21,6 +24,7 @@ from prewatt.billing.operations import advance_epoch, assign_tariff
 from prewatt.billing.rerate_requests import PRICES, TERMS, request_rerating
 from prewatt.core.civil_time import LocalCalendar, instant_us
 from prewatt.core.tariff import MAX_PRICE_NANO, parse_tariff
+from prewatt.ledger.idempotency import store_answer, stored_answer
 from prewatt.ledger.operations import UnknownAccount
 
 MOST_MEMBERS = 10_000
@@ -89,11 +93,13 @@ def set_terms(
     now: datetime,
     exempt: Sequence[str] = (),
     overlay_groups: Sequence[str] = (),
+    key: str | None = None,
 ) -> int:
     """Write an account's terms from a local midnight on and return the row's id.
 
     A step window keeps the members and the contracted power of its first instant. Terms that begin
-    in the past have the account rated anew. Raises TermsRefused, UnknownAccount, PermissionRefused.
+    in the past have the account rated anew. Raises TermsRefused, UnknownAccount, PermissionRefused,
+    KeyReused.
     """
     require(actor, "billing.terms", property_id=property_id)
     if not 1 <= members <= MOST_MEMBERS:
@@ -102,7 +108,15 @@ def set_terms(
         raise TermsRefused("contracted_w", f"contracted power is 0 to {MOST_CONTRACTED_W} W")
     if not all(_is_word(each) for each in (*exempt, *overlay_groups)):
         raise TermsRefused("words", "a tax code or group is a printable word of 1 to 40 characters")
+    body = {
+        "op": "billing.terms", "account": account_id, "from": valid_from, "members": members,
+        "contracted": contracted_w, "exempt": sorted(set(exempt)),
+        "groups": sorted(set(overlay_groups)),
+    }  # fmt: skip
     with scope(actor):
+        before = stored_answer(actor=actor, key=key, body=body)
+        if before is not None:
+            return _id(before)
         _refuse_foreign(property_id, account_id)
         if not _is_midnight(property_id, valid_from):
             raise TermsRefused("not_midnight", f"{valid_from.isoformat()} begins no local day")
@@ -131,6 +145,7 @@ def set_terms(
             exempt=row.exempt,
             overlay_groups=row.overlay_groups,
         )
+        _keep(actor, key, body, property_id, {"id": row.pk}, now, account_id=account_id)
     return int(row.pk)
 
 
@@ -142,15 +157,21 @@ def change_tariff(
     tariff_code: str,
     valid_from: datetime,
     now: datetime,
+    key: str | None = None,
 ) -> None:
     """Put an account on another tariff from a local midnight to come.
 
     What has begun was priced; a day that has passed is put right by ``rerating.correct_tariff``. The
     tariff must have a version in force by then: an account without a price stops its neighbours.
-    Raises ChangeRefused, UnknownAccount, PermissionRefused.
+    Raises ChangeRefused, UnknownAccount, PermissionRefused, KeyReused.
     """
     require(actor, "estate.write", property_id=property_id)
+    body = {
+        "op": "billing.tariff", "account": account_id, "tariff": tariff_code, "from": valid_from
+    }  # fmt: skip
     with scope(actor):
+        if stored_answer(actor=actor, key=key, body=body) is not None:
+            return
         _refuse_foreign(property_id, account_id)
         if valid_from <= now:
             raise ChangeRefused("past", "a tariff changes from a day to come")
@@ -175,6 +196,7 @@ def change_tariff(
             actor=actor, property_id=property_id, account_ids=[account_id],
             tariff_code=tariff_code, valid_from=valid_from, now=now,
         )  # fmt: skip
+        _keep(actor, key, body, property_id, {}, now, account_id=account_id)
 
 
 def announce_event(
@@ -185,20 +207,28 @@ def announce_event(
     from_at: datetime,
     until_at: datetime,
     now: datetime,
+    key: str | None = None,
 ) -> int:
     """Announce a critical peak to a group before it begins; returns the event's id.
 
     What it costs stands in the approved tariffs of the group's accounts. Raises EventRefused,
-    PermissionRefused.
+    PermissionRefused, KeyReused.
     """
     require(actor, "billing.announce", property_id=property_id)
     if not _is_word(overlay_group):
         raise EventRefused("words", "a group is a printable word of 1 to 40 characters")
     if from_at >= until_at:
         raise EventRefused("empty", "an event ends after it begins")
-    if from_at <= now:
-        raise EventRefused("begun", "an event is announced before it begins")
+    body = {
+        "op": "billing.announce", "property": property_id, "group": overlay_group,
+        "from": from_at, "until": until_at,
+    }  # fmt: skip
     with scope(actor):
+        before = stored_answer(actor=actor, key=key, body=body)
+        if before is not None:
+            return _id(before)
+        if from_at <= now:
+            raise EventRefused("begun", "an event is announced before it begins")
         # First the epoch: its row keeps two announcements of a property apart.
         advance_epoch(property_id)
         if _held_event(property_id, overlay_group, from_at, until_at):
@@ -221,16 +251,21 @@ def announce_event(
             from_at=from_at,
             until_at=until_at,
         )
+        _keep(actor, key, body, property_id, {"id": event.pk}, now)
     return int(event.pk)
 
 
-def withdraw_event(*, actor: Actor, event_id: int, now: datetime) -> int:
+def withdraw_event(*, actor: Actor, event_id: int, now: datetime, key: str | None = None) -> int:
     """End an event now, or take it away before it begins; returns the withdrawing row's id.
 
-    What was used in it keeps its price. Raises EventRefused, PermissionRefused.
+    What was used in it keeps its price. Raises EventRefused, PermissionRefused, KeyReused.
     """
     require(actor, "billing.announce")
+    body = {"op": "billing.withdraw", "event": event_id}
     with scope(actor):
+        before = stored_answer(actor=actor, key=key, body=body)
+        if before is not None:
+            return _id(before)
         event = PriceEvent.objects.filter(pk=event_id, withdraws__isnull=True).first()
         if event is None:
             raise EventRefused("unknown", f"there is no event {event_id}")
@@ -257,6 +292,7 @@ def withdraw_event(*, actor: Actor, event_id: int, now: datetime) -> int:
             now=now,
             until_at=row.until_at,
         )
+        _keep(actor, key, body, event.property_id, {"id": row.pk}, now)
     return int(row.pk)
 
 
@@ -267,17 +303,24 @@ def append_prices(
     overlay_group: str,
     prices: Sequence[SeriesPrice],
     now: datetime,
+    key: str | None = None,
 ) -> None:
     """Go on with a group's real-time series, in the order of time.
 
     Where the series has a gap the band's own price holds. Accounts that were rated in what was a
-    gap until now are rated anew. Raises PricesRefused, PermissionRefused.
+    gap until now are rated anew. Raises PricesRefused, PermissionRefused, KeyReused.
     """
     require(actor, "billing.announce", property_id=property_id)
     if not _is_word(overlay_group):
         raise PricesRefused("words", 0, "a group is a printable word of 1 to 40 characters")
     _refuse_bad_series(prices)
+    body = {
+        "op": "billing.prices", "property": property_id, "group": overlay_group,
+        "prices": [asdict(each) for each in prices],
+    }  # fmt: skip
     with scope(actor):
+        if stored_answer(actor=actor, key=key, body=body) is not None:
+            return
         advance_epoch(property_id)
         last = (
             PriceOfSeries.objects.filter(property_id=property_id, overlay_group=overlay_group)
@@ -314,6 +357,29 @@ def append_prices(
             from_at=first,
             until_at=prices[-1].until_at,
         )
+        _keep(actor, key, body, property_id, {}, now)
+
+
+def _id(answer: Mapping[str, object]) -> int:
+    """The row that a key stands for."""
+    return int(str(answer["id"]))
+
+
+def _keep(
+    actor: Actor,
+    key: str | None,
+    body: Mapping[str, object],
+    property_id: int,
+    answer: Mapping[str, object],
+    now: datetime,
+    *,
+    account_id: int = 0,
+) -> None:
+    """Keep what a form's key stands for; a property's own deed is of no account."""
+    store_answer(
+        actor=actor, key=key, body=body, account_id=account_id, property_id=property_id,
+        answer=answer, now=now,
+    )  # fmt: skip
 
 
 def _is_word(text: str) -> bool:

@@ -283,13 +283,21 @@ def change_agreement(
         )
 
 
-def set_policy(*, actor: Actor, property_id: int, policy: Policy, now: datetime) -> None:
-    """Say what a property does about used credit that is taken back. Raises AgreementRefused."""
+def set_policy(
+    *, actor: Actor, property_id: int, policy: Policy, now: datetime, key: str | None = None
+) -> None:
+    """Say what a property does about used credit that is taken back.
+
+    The ``key`` of a form makes two presses one deed. Raises AgreementRefused, KeyReused.
+    """
     require(actor, "debts.policy", property_id=property_id)
     _refuse_agreement(policy.share_ppm, policy.weekly_cap_micro)
     if policy.let_shortfall is DebtPolicy.Missing.REFUSE:
         raise AgreementRefused("the end of a let cannot be refused: name a debt, or bear the loss")
+    body = {"op": "debts.policy", "property": property_id, **asdict(policy)}
     with scope(actor):
+        if stored_answer(actor=actor, key=key, body=body) is not None:
+            return
         DebtPolicy.objects.update_or_create(
             pk=property_id, defaults={**asdict(policy), "changed_at": now}
         )
@@ -301,6 +309,10 @@ def set_policy(*, actor: Actor, property_id: int, policy: Policy, now: datetime)
             now=now,
             **asdict(policy),
         )
+        store_answer(
+            actor=actor, key=key, body=body, account_id=0, property_id=property_id, answer={},
+            now=now,
+        )  # fmt: skip
 
 
 def left_of(account_id: int, code: str) -> int:

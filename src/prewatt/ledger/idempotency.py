@@ -20,12 +20,15 @@ KEY_MAX = 120
 
 
 def stored_answer(
-    *, actor: Actor, key: str, body: Mapping[str, object]
+    *, actor: Actor, key: str | None, body: Mapping[str, object]
 ) -> dict[str, object] | None:
     """The answer given to this key before, or None; other users of the key wait for our commit.
 
-    Raises KeyReused when the key stands for something else, or is empty or too long.
+    A deed without a key is new each time: no form asks for it, so nobody presses twice. Raises
+    KeyReused when the key stands for something else, or is empty or too long.
     """
+    if key is None:
+        return None
     if not 1 <= len(key) <= KEY_MAX:
         raise KeyReused(f"an idempotency key has 1 to {KEY_MAX} characters")
     with connection.cursor() as cursor:
@@ -49,18 +52,20 @@ def stored_answer(
 def store_answer(
     *,
     actor: Actor,
-    key: str,
+    key: str | None,
     body: Mapping[str, object],
     account_id: int,
     property_id: int,
     answer: Mapping[str, object],
     now: datetime,
 ) -> None:
-    """Keep the answer in the transaction of the deed.
+    """Keep the answer in the transaction of the deed; ``account_id`` 0: it is the property's.
 
     Raises KeyReused for a key that the caller used at another property, whose rows are not in scope
     here: the database knows it although we cannot see it.
     """
+    if key is None:
+        return
     stored = json.dumps(dict(answer))
     try:
         with transaction.atomic(), connection.cursor() as cursor:

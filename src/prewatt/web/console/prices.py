@@ -25,6 +25,7 @@ from prewatt.core.tariff import TariffRefused, load_tariff, to_document
 from prewatt.core.tariff.model import OverlayKind
 from prewatt.debts.models import DebtPolicy
 from prewatt.debts.operations import set_policy
+from prewatt.ledger.operations import KeyReused
 from prewatt.reports.lists_query import PAGE_MAX
 from prewatt.reports.place import NoSuchThing
 from prewatt.reports.price_pages import (
@@ -39,7 +40,14 @@ from prewatt.reports.price_pages import (
 from prewatt.vending.operations import LIMIT_MICRO
 from prewatt.web import clock
 from prewatt.web.console import deeds, export
-from prewatt.web.console.asked import Asked, local_instant, price_nano, wants, written_day
+from prewatt.web.console.asked import (
+    Asked,
+    key_of,
+    local_instant,
+    price_nano,
+    wants,
+    written_day,
+)
 from prewatt.web.session import actor_of
 from prewatt.web.ui import money_words, refusals
 from prewatt.web.ui.format import percent
@@ -91,9 +99,9 @@ def _announce(
     try:
         announce_event(
             actor=actor_of(request), property_id=page.place.property_id, overlay_group=group,
-            from_at=from_at, until_at=until_at, now=page.now,
+            from_at=from_at, until_at=until_at, key=key_of(request), now=page.now,
         )  # fmt: skip
-    except EventRefused as refused:
+    except (EventRefused, KeyReused) as refused:
         asked.faults["from"] = money_words.refused(refused)
         return _show(request, page, address, asked, status=422)
     return redirect("/tariffs/announced?done=peak")
@@ -119,8 +127,11 @@ def _append(
     try:
         append_prices(
             actor=actor_of(request), property_id=page.place.property_id, overlay_group=group,
-            prices=prices, now=page.now,
+            prices=prices, key=key_of(request), now=page.now,
         )  # fmt: skip
+    except KeyReused as refused:
+        asked.faults["prices"] = money_words.refused(refused)
+        return _show(request, page, address, asked, status=422)
     except PricesRefused as refused:
         asked.faults["prices"] = _("Line %(n)s: %(why)s") % {
             "n": refused.row + 1,
@@ -169,7 +180,8 @@ def _show(
         peak_groups=[(each, each) for each in page.groups(OverlayKind.CRITICAL_PEAK)],
         series_groups=[(each, each) for each in page.groups(OverlayKind.REAL_TIME)],
         lengths=[(each, _("%(n)s minutes") % {"n": each}) for each in LENGTHS],
-        done=request.GET.get("done", ""), **deeds.form_context(asked, length=LENGTHS[0]),
+        done=request.GET.get("done", ""), key=key_of(request),
+        **deeds.form_context(asked, length=LENGTHS[0]),
     )  # fmt: skip
 
 
@@ -183,14 +195,15 @@ def withdraw_view(request: HttpRequest, event_id: int) -> HttpResponse:
     problem, status = "", 200
     if request.method == "POST":
         try:
-            withdraw_event(actor=actor_of(request), event_id=event_id, now=now)
-        except EventRefused as refused:
+            withdraw_event(actor=actor_of(request), event_id=event_id, key=key_of(request), now=now)
+        except (EventRefused, KeyReused) as refused:
             problem, status = money_words.refused(refused), 409
         else:
             return redirect("/tariffs/announced?done=withdrawn&show=withdrawn")
     return deeds.show(
         request, "withdraw", place=place, now=now, tab="announced", event=event, problem=problem,
         status=status, begun=event.has_begun(now), is_coming=event.is_coming(now),
+        key=key_of(request),
     )  # fmt: skip
 
 
@@ -224,9 +237,10 @@ def _set_resale(request: HttpRequest, page: RulesPage, asked: Asked) -> bool:
     try:
         set_resale_terms(
             actor=actor_of(request), property_id=page.place.property_id, rules=rules,
-            valid_from=valid_from, purchase_nano_per_kwh=purchase, direct=direct, now=page.now,
+            valid_from=valid_from, purchase_nano_per_kwh=purchase, direct=direct,
+            key=key_of(request), now=page.now,
         )  # fmt: skip
-    except ResaleRefused as refused:
+    except (ResaleRefused, KeyReused) as refused:
         asked.faults["purchase"] = money_words.refused(refused)
         return False
     return True
@@ -242,17 +256,22 @@ def _set_policy(request: HttpRequest, page: RulesPage, asked: Asked) -> bool:
     cap = asked.amount("cap", limit_micro=LIMIT_MICRO, allow_zero=True) if asked.text("cap") else 0
     if asked.faults:
         return False
-    set_policy(
-        actor=actor_of(request), property_id=page.place.property_id, now=page.now,
-        policy=replace(
-            page.policy,
-            reversed_payment=DebtPolicy.Missing(reversed_payment),
-            moved_credit=DebtPolicy.Missing(moved_credit),
-            let_shortfall=DebtPolicy.Missing(let_shortfall),
-            share_ppm=share,
-            weekly_cap_micro=cap,
-        ),
-    )  # fmt: skip
+    policy = replace(
+        page.policy,
+        reversed_payment=DebtPolicy.Missing(reversed_payment),
+        moved_credit=DebtPolicy.Missing(moved_credit),
+        let_shortfall=DebtPolicy.Missing(let_shortfall),
+        share_ppm=share,
+        weekly_cap_micro=cap,
+    )
+    try:
+        set_policy(
+            actor=actor_of(request), property_id=page.place.property_id, policy=policy,
+            key=key_of(request), now=page.now,
+        )  # fmt: skip
+    except KeyReused as refused:
+        asked.faults["reversed_payment"] = money_words.refused(refused)
+        return False
     return True
 
 
@@ -275,6 +294,6 @@ def _show_rules(
         request, "rules", place=page.place, now=page.now, tab="rules", status=status, page=page,
         packs=[(each.jurisdiction, f"{each.jurisdiction}: {each.name}") for each in page.packs],
         missing=money_words.MISSING.items(),
-        short=[(key, money_words.SHORT[key]) for key in money_words.SHORT], done=request.GET.get("done", ""),
+        short=list(money_words.SHORT.items()), done=request.GET.get("done", ""), key=key_of(request),
         **deeds.form_context(asked, **defaults),
     )  # fmt: skip

@@ -24,10 +24,11 @@ from prewatt.billing.terms import (
     change_tariff,
     set_terms,
 )
+from prewatt.ledger.operations import KeyReused
 from prewatt.reports.price_pages import TermsPage, terms_page
 from prewatt.web import clock
 from prewatt.web.console import deeds
-from prewatt.web.console.asked import Asked, wants, written_day
+from prewatt.web.console.asked import Asked, key_of, wants, written_day
 from prewatt.web.session import actor_of, countersigned
 from prewatt.web.ui import money_words
 
@@ -61,8 +62,12 @@ def _set_terms(request: HttpRequest, page: TermsPage, asked: Asked) -> bool:
         set_terms(
             actor=actor_of(request), property_id=page.place.property_id,
             account_id=page.holding.who.account_id, valid_from=valid_from, members=members,
-            contracted_w=contracted_w, exempt=exempt, overlay_groups=groups, now=page.now,
+            contracted_w=contracted_w, exempt=exempt, overlay_groups=groups, key=key_of(request),
+            now=page.now,
         )  # fmt: skip
+    except KeyReused as refused:
+        asked.faults["from"] = money_words.refused(refused)
+        return False
     except TermsRefused as refused:
         asked.faults[_TERMS_FIELD[refused.reason]] = money_words.refused(refused)
         return False
@@ -86,8 +91,11 @@ def _change_plan(request: HttpRequest, page: TermsPage, asked: Asked) -> bool:
         change_tariff(
             actor=actor_of(request), property_id=page.place.property_id,
             account_id=page.holding.who.account_id, tariff_code=code, valid_from=valid_from,
-            now=page.now,
+            key=key_of(request), now=page.now,
         )  # fmt: skip
+    except KeyReused as refused:
+        asked.faults["plan"] = money_words.refused(refused)
+        return False
     except ChangeRefused as refused:
         in_day = refused.reason in ("past", "not_midnight", "not_in_force")
         asked.faults["plan_from" if in_day else "plan"] = money_words.refused(refused)
@@ -133,7 +141,8 @@ def _show(
         who=page.holding.who, holding=page.holding, taxes=_taxes(page), groups=_groups(page),
         exempt=exempt, followed=groups, tax_names=dict(_taxes(page)),
         plans=[(each.code, each.name) for each in page.plans if not each.for_a_time],
-        done=request.GET.get("done", ""), **deeds.form_context(asked, **defaults),
+        done=request.GET.get("done", ""), key=key_of(request),
+        **deeds.form_context(asked, **defaults),
     )  # fmt: skip
 
 

@@ -10,12 +10,13 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
-from prewatt.billing.drafts import TRIAL_DAYS, DraftRefused, ask_trial
+from prewatt.billing.drafts import TRIAL_DAYS, ask_trial
 from prewatt.reports.tariff_query import draft_page
 from prewatt.reports.tariff_trial import Group, Show, Sort, TrialPage
 from prewatt.reports.tariff_trial_query import PAGE, PAGE_MAX, trial_page
 from prewatt.web import clock
 from prewatt.web.console import export
+from prewatt.web.console.asked import Asked
 from prewatt.web.console.tariffs import may_draft, path_of
 from prewatt.web.console.views import is_partial, number
 from prewatt.web.session import actor_of
@@ -46,19 +47,19 @@ def trial_csv(request: HttpRequest, code: str) -> HttpResponse:
 
 def _ask(request: HttpRequest, code: str) -> HttpResponse:
     draft = draft_page(actor=actor_of(request), code=code, now=clock.now())
-    days = number(request.POST.get("days", ""), DAYS[0], 366)
-    try:
-        trial_id = ask_trial(
-            actor=actor_of(request), draft_id=draft.draft.draft_id, days=days, now=clock.now()
-        )
-    except DraftRefused:
+    asked = Asked(request.POST)
+    least, most = TRIAL_DAYS
+    days = asked.whole("days", least=least, most=most)
+    if asked.faults:
         page, chosen = _page(request, code, limit=PAGE)
-        least, most = TRIAL_DAYS
         problem = _("A trial looks back over %(least)s to %(most)s days.") % {
             "least": least,
             "most": most,
         }
         return _show(request, page, chosen, problem=problem, status=422)
+    trial_id = ask_trial(
+        actor=actor_of(request), draft_id=draft.draft.draft_id, days=days, now=clock.now()
+    )
     return redirect(f"/tariffs/drafts/{path_of(code)}/trial?trial={trial_id}")
 
 
