@@ -248,6 +248,10 @@ def test_a_power_factor_is_held_against_nobody_who_was_not_measured(known: str) 
                    jsonb_build_object('account_id', %s))).* FROM meter_state s WHERE meter_id = %s""",
             account, here.meters["M-102"],
         )  # fmt: skip
+        rows(
+            "UPDATE meter_assignment SET account_id = %s WHERE meter_id = %s",
+            account, here.meters["M-102"],
+        )  # fmt: skip
     night("2026-11-04")
     # 3 kWh beside 4 kvarh is a power factor of 0.6, so 12 kW are billed as 12 × 0.9 ÷ 0.6.
     assert total(account, Component.DEMAND) == month(18_000 if known == "all" else 12_000, 3)

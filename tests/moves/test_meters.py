@@ -81,8 +81,9 @@ def test_a_feeder_is_exchanged_although_nobody_pays_by_it(here: World) -> None:
 def test_a_refused_exchange_leaves_the_old_device_in_place(here: World) -> None:
     here.read("M-101", hours(20), 3_000)
     before = snapshot()
-    with pytest.raises(TooEarly):
+    with pytest.raises(TooEarly) as refused:
         _exchange(here, 2_000, 10)
+    assert refused.value.earliest == hours(20)
     with pytest.raises(NameTaken):
         _exchange(here, 3_500, 30, meter=NewMeter("M-102"))
     with pytest.raises(RegisterRefused):

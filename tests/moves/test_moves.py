@@ -258,18 +258,6 @@ def test_energy_at_every_boundary_is_charged_once_to_exactly_one_account(
         assert available(account) == opening - energy_wh * PRICE_MICRO_PER_WH
 
 
-def test_a_back_dated_move_names_the_earliest_instant(here: World) -> None:
-    here.read("M-101", hours(50), 3_000)
-    before = snapshot()
-    with pytest.raises(TooEarly) as refused:
-        _out(here, 2_000, 49)
-    assert refused.value.earliest == hours(50)
-    with pytest.raises(RegisterRefused):
-        _out(here, 2_999, 50)
-    assert snapshot() == before
-    assert _out(here, 3_000, 50).balance_left_micro == 25_500_000 - 2_000 * PRICE_MICRO_PER_WH
-
-
 def test_two_moves_at_one_instant_are_refused(here: World) -> None:
     _change(here, 2_000, 10, "a")
     with pytest.raises(TooEarly):

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import pytest
+from django.db import connection
 from django.utils.html import escape
 
-from fernmoor import Fernmoor
+from fernmoor import NOW, Fernmoor
+from prewatt.billing.ingestion import apply_readings
+from prewatt.core.civil_time import instant_us
+from prewatt.core.readings import ReadingBatch
 
 NEW = {
     "who": "new", "name": "Ben Okafor", "email": "ben@tenant.example", "phone": "", "language": "en",
@@ -84,7 +90,7 @@ def test_out_and_in_again_with_registers_that_a_person_read(
     for wrong, beside in (
         ({"at": ""}, "Still to be filled in."),
         ({"at": "2026-11-18T09:00"}, "That has not come yet."),
-        ({"at": "2026-11-01T09:00"}, "Energy is charged up to"),
+        ({"at": "2020-01-01T09:00"}, "somebody else paid, or another meter counted"),
         ({register: "12,34,5"}, "Write the register in kWh"),
         ({register: "0"}, "lower than the last register"),
         ({register: ""}, "Still to be filled in."),
@@ -109,6 +115,46 @@ def test_out_and_in_again_with_registers_that_a_person_read(
     )
     assert entered.status_code == 302, _plain(entered)
     assert "Ben Okafor came" in _plain(client.get(entered["Location"]))
+
+
+def test_what_a_late_move_takes_and_gives_is_said_before_it_is_done(
+    settled: Fernmoor, sign_in: Callable[..., Any], as_owner: Callable[..., Any]
+) -> None:
+    """400 Wh for each of four hours; a tenant who left in the middle of the second one."""
+    client, unit, meter = sign_in(settled), settled.units["N-305"], settled.meters["N-305"]
+    last = settled.register("N-305")
+    with as_owner(settled), connection.cursor() as cursor:
+        cursor.execute("DELETE FROM interval WHERE account_id = %s", [settled.accounts["N-305"]])
+        cursor.execute(
+            "UPDATE meter_state SET last_at = %s, last_value_wh = %s - 1600 WHERE meter_id = %s",
+            [NOW - timedelta(hours=4), last, meter],
+        )
+        hours = [NOW - timedelta(hours=each) for each in (3, 2, 1, 0)]
+        apply_readings(
+            batch=ReadingBatch.of(
+                meter_id=np.full(4, meter, dtype=np.int64),
+                read_at_us=np.array([instant_us(each) for each in hours], dtype=np.int64),
+                value_wh=np.array([last - 1600 + 400 * each for each in (1, 2, 3, 4)]),
+                received_at_us=instant_us(NOW),
+            ),
+            now=NOW,
+        )
+    where = f"/units/{unit}/move/change"
+    form = NEW | {"how": "between", "at": "2026-11-17T12:00:00", "key": "late"}
+    look = client.post(where, form | {"do": "look"})
+    assert look.status_code == 200, _plain(look)
+    said = _plain(look)
+    assert "This lies back" in said and "goes back to Orla Fenwick" in said
+    assert "is charged to Ben Okafor" in said and said.count("1.000 kWh") == 3, said
+    done = client.post(where, form | {"do": "confirm"})
+    assert done.status_code == 302, _plain(done)
+    with as_owner(settled), connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT sum(energy_wh) FROM interval WHERE account_id IN
+                   (SELECT account_id FROM tenancy WHERE unit_id = %s AND upper_inf(period))""",
+            [unit],
+        )
+        assert cursor.fetchone() == (1_000,)
 
 
 @pytest.mark.parametrize("deed", ["out", "in", "change"])

@@ -129,11 +129,13 @@ class _Batch:
     def of(
         cls, lines: Lines, states: States, book: TariffBook, memory: Recollection | None
     ) -> _Batch:
-        account_id = np.unique(states.account_id[lines.row])
+        old = lines.replacement.old
+        # What is taken back may be all there is, or reach beyond what takes its place.
+        account_id = np.unique(states.account_id[np.concatenate([lines.row, old["row"]])])
         prices = book.prices_for(
             account_id,
-            from_us=int(lines.start_at_us.min()),
-            until_us=int(lines.end_at_us.max()) + 1,
+            from_us=int(np.concatenate([lines.start_at_us, old["start_at"]]).min()),
+            until_us=int(np.concatenate([lines.end_at_us, old["to_at"]]).max()) + 1,
         )
         if memory is None:
             accounts = load_accounts(account_id, prices.timelines.columns)
@@ -301,10 +303,12 @@ def _rate_present(batch: _Batch, rows: Int64, state: UsageState) -> _Present:
 
 def _columns(batch: _Batch, parts: list[tuple[Int64, RatedUsage]]) -> dict[str, Int64]:
     """The rated parts as columns of ``interval``, and ``row``."""
-    segment = np.concatenate([which for which, _ in parts])
+    segment = np.concatenate([np.zeros(0, dtype=np.int64), *(which for which, _ in parts)])
     lines, line = batch.lines, batch.counted.segments.source_row[segment]
 
     def rated(name: str) -> Int64:
+        if not parts:
+            return np.zeros(0, dtype=np.int64)
         return np.concatenate([getattr(each, name) for _, each in parts]).astype(
             np.int64, copy=False
         )
@@ -336,6 +340,8 @@ def _columns(batch: _Batch, parts: list[tuple[Int64, RatedUsage]]) -> dict[str, 
 
 def _rest(name: str, parts: list[tuple[Int64, RatedUsage]]) -> Int64:
     """What the charges of a component leave; asked for by everybody who rates here."""
+    if not parts:
+        return np.zeros(0, dtype=np.int64)
     rests = [each.rests or {} for _, each in parts]
     return np.concatenate([each[name.removeprefix("rest_")] for each in rests])
 

@@ -229,8 +229,8 @@ class CarriedSteps(models.Model):
 class RerateRequest(models.Model):
     """An account whose charges from an instant on have to be rated anew, and why.
 
-    A stable word is the reason: ``late_reading``, ``edited_reading``, ``terms``, ``prices``. There is
-    one open request for an account; it moves to the earliest instant asked for.
+    A stable word is the reason: ``late_reading``, ``edited_reading``, ``late_move``, ``terms``,
+    ``prices``. There is one open request for an account; it moves to the earliest instant asked for.
     """
 
     property_id = models.BigIntegerField()

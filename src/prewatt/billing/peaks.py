@@ -403,14 +403,17 @@ def _load_power_factors(cells: Sequence[_Cell]) -> None:
 
 
 #: Active and reactive energy of each stretch between the first and the last instant at which a meter
-#: gave both registers, as they were put right since. A meter that gave none leaves the power factor of its account unknown.
+#: gave both registers, as they were put right since. A reading is whose the assignment says: it may have
+#: changed its payer since it came. A meter that gave none leaves the power factor of its account unknown.
 _ENERGIES = f"""
 SELECT q.at, count(*), count(e.pairs) FILTER (WHERE e.pairs > 1),
        coalesce(sum(e.active * m.multiplier), 0), coalesce(sum(e.reactive * m.multiplier), 0)
 FROM unnest(%s::bigint[], %s::bigint[], %s::timestamptz[], %s::timestamptz[])
     AS q(at, account_id, begin_at, end_at)
-JOIN meter_state m ON m.account_id = q.account_id AND m.register_code = %s
-    AND m.opened_at < q.end_at AND m.closed_at > q.begin_at
+JOIN meter_assignment s ON s.account_id = q.account_id
+    AND s.period && tstzrange(q.begin_at, q.end_at)
+JOIN meter_state m ON m.account_id = s.account_id AND m.meter_id = s.meter_id
+    AND m.register_code = %s
 CROSS JOIN LATERAL (
     SELECT count(*) AS pairs,
            ((array_agg(a.value_wh ORDER BY a.read_at DESC))[1]
@@ -420,8 +423,9 @@ CROSS JOIN LATERAL (
                AS reactive
     FROM (
         SELECT DISTINCT ON (e.read_at) e.read_at, e.value_wh, e.quality FROM register_reading e
-        WHERE e.meter_id = m.meter_id AND e.register_code = %s AND e.account_id = q.account_id
-          AND e.read_at >= q.begin_at AND e.read_at <= q.end_at
+        WHERE e.meter_id = m.meter_id AND e.register_code = %s
+          AND e.read_at >= greatest(q.begin_at, lower(s.period))
+          AND e.read_at <= least(q.end_at, upper(s.period))
         ORDER BY e.read_at, e.revision DESC
     ) a
     JOIN register_reading r ON r.meter_id = m.meter_id AND r.register_code = %s

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import pairwise
-from typing import Final
+from itertools import groupby, pairwise
+from operator import itemgetter
+from typing import Any, Final
 
 import numpy as np
 from django.db import connection
@@ -73,6 +74,28 @@ def stretches_at(
     )
 
 
+def stretches_after(*, account_id: int, meter_id: int, at: datetime) -> list[Stretch]:
+    """The intervals that end after an instant, in the order of time. The account is locked."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""SELECT c.multiplier, {SEGMENT_COLUMNS}
+                FROM interval c CROSS JOIN LATERAL (SELECT c.*) i
+                WHERE c.account_id = %s AND c.meter_id = %s AND c.register_code = %s
+                  AND c.start_at >= coalesce((
+                      SELECT c.start_at FROM interval c
+                      WHERE c.account_id = %s AND c.meter_id = %s AND c.register_code = %s
+                        AND c.start_at <= %s AND {STANDS}
+                      ORDER BY c.start_at DESC LIMIT 1), %s)
+                  AND {STANDS}
+                ORDER BY c.start_at, c.segment""",  # noqa: S608 - our own names
+            [account_id, meter_id, ACTIVE_IMPORT] * 2 + [at, at],
+        )
+        found = cursor.fetchall()
+    # The second column is the start of the interval: a stretch is what has one start.
+    whole = (_of_segments(list(rows)) for _, rows in groupby(found, key=itemgetter(1)))
+    return [each for each in whole if each.end_at_us > instant_us(at)]
+
+
 def replace_stretches(
     *,
     states: States,
@@ -123,6 +146,11 @@ def move_watermark(*, states: States, row: int, at: datetime, value_wh: int) -> 
             raise AssertionError("the watermark is not at the last reading")
 
 
+def segment_value(stretch: Stretch, name: str) -> int:
+    """What the first segment of a stretch says in a column of ``interval``."""
+    return stretch.segments[0][_AT[name]]
+
+
 _CHARGED: Final = tuple(OLD_COLUMNS.index(name) - 1 for name in CHARGES)
 _AT: Final = {name: number - 1 for number, name in enumerate(OLD_COLUMNS)}
 
@@ -143,8 +171,11 @@ def _stretch(account_id: int, meter_id: int, where: str, at: datetime) -> Stretc
             [account_id, meter_id, ACTIVE_IMPORT, at, account_id, meter_id, ACTIVE_IMPORT],
         )
         found = cursor.fetchall()
-    if not found:
-        return None
+    return _of_segments(found) if found else None
+
+
+def _of_segments(found: Sequence[tuple[Any, ...]]) -> Stretch:
+    """A stretch of its rows: the multiplier, then ``SEGMENT_COLUMNS``."""
     segments = tuple(tuple(int(each) for each in row[1:]) for row in found)
     first, last = segments[0], segments[-1]
     return Stretch(
@@ -174,7 +205,7 @@ def _lines(
         start_value=column([each.start_value for each in new]),
         end_value=column([each.end_value for each in new]),
         energy_wh=column([each.energy_wh for each in new]),
-        revision=column(_revisions(states, row, [each.start_at_us for each in new])),
+        revision=column(next_revisions(states, row, [each.start_at_us for each in new])),
         source=np.full(size, int(ReadingSource.MANUAL), dtype=np.int64),
         received_at_us=np.full(size, instant_us(now), dtype=np.int64),
     )
@@ -195,7 +226,7 @@ def _lines(
     )
 
 
-def _revisions(states: States, row: int, starts_us: Sequence[int]) -> list[int]:
+def next_revisions(states: States, row: int, starts_us: Sequence[int]) -> list[int]:
     """The next revision of the intervals that begin at instants: 0 where none ever did."""
     with connection.cursor() as cursor:
         cursor.execute(

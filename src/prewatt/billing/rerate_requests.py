@@ -10,6 +10,7 @@ from django.db import connection
 #: Why an account is rated anew; stored, never renamed.
 LATE_READING = "late_reading"
 EDITED_READING = "edited_reading"
+LATE_MOVE = "late_move"
 TERMS = "terms"
 PRICES = "prices"
 

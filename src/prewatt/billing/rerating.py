@@ -33,7 +33,7 @@ from prewatt.billing.models import Tariff
 from prewatt.billing.operations import SelfApproval, advance_epoch
 from prewatt.billing.posting import post_chunk
 from prewatt.billing.queries import PLAIN, Terms
-from prewatt.billing.rerate_requests import request_rerating
+from prewatt.billing.rerate_requests import LATE_MOVE, request_rerating
 from prewatt.billing.reversals import CHARGES, RESTS, UNITS
 from prewatt.billing.tariffs import Prices, TariffBook
 from prewatt.billing.unpriced import leave_out
@@ -227,6 +227,19 @@ def _available_of(actor: Actor, account_id: int) -> int:
     return int(row[0])
 
 
+def rerate_moved(
+    *, actor: Actor, account_ids: Sequence[int], from_at: datetime, now: datetime
+) -> None:
+    """Rate accounts anew after usage changed its payer, in the caller's transaction.
+
+    Demand, bounds and charges by the day follow, and so does usage that is counted with what moved.
+    Whoever moved it tells the customers. Raises PermissionRefused.
+    """
+    require(actor, "billing.correct")
+    with scope(actor):
+        _rerate_chunk(actor, dict.fromkeys(account_ids, from_at), LATE_MOVE, now, tells=False)
+
+
 def rerate_requested(*, actor: Actor, now: datetime) -> list[Corrected]:
     """Work off the accounts that wait to be rated anew, the longest waiting first."""
     require(actor, "billing.correct")
@@ -257,7 +270,12 @@ def _rerate(
 
 
 def _rerate_chunk(
-    actor: Actor, wanted: Mapping[int, datetime], reason: str, now: datetime
+    actor: Actor,
+    wanted: Mapping[int, datetime],
+    reason: str,
+    now: datetime,
+    *,
+    tells: bool = True,
 ) -> list[Corrected]:
     """Rate a chunk anew in the caller's transaction; the locks are taken here."""
     locked = lock_accounts(list(wanted))
@@ -284,9 +302,29 @@ def _rerate_chunk(
     if changed:
         # Supply decides as the system does, whoever asked: all its gates hold for a correction too.
         look_again(actor=system_actor("rerating", actor.property_ids), account_ids=changed, now=now)
-    if corrected:
+    if corrected and tells:
         tell_customers(corrected, now=now)
     return corrected
+
+
+def counts_at(*, account_id: int, at: datetime) -> tuple[int, list[int]]:
+    """(window, counts) of an account's steps when all that it used up to an instant was counted.
+
+    Worked out from the intervals that end by then; (0, []) where none of its window does. The caller
+    holds the account's lock.
+    """
+    ground = _ground({account_id: at})
+    history = _read_history(ground)
+    if not history.size:
+        return 0, []
+    last = np.append(history.first[1:], history.interval.size) - 1
+    counted = history.columns["to_at"][last] <= instant_us(at)
+    chosen = counted[history.interval]
+    history = _joined(ground, {name: values[chosen] for name, values in history.columns.items()})
+    if not history.size:
+        return 0, []
+    state = _rate(ground, history).state
+    return int(state.step_window[0]), state.step_wh[0].tolist()
 
 
 # --- what is asked for ---
@@ -358,8 +396,9 @@ def _ground(asked: Mapping[int, datetime]) -> _Ground:
         cursor.execute(
             """SELECT s.property_id, s.carry_energy, s.carry_fee, s.carry_tax, s.carry_subsidy,
                       (extract(epoch FROM greatest(s.last_interval_at, 'epoch')) * 1000000)::bigint,
-                      (SELECT (extract(epoch FROM min(m.opened_at)) * 1000000)::bigint
-                       FROM meter_state m WHERE m.account_id = s.account_id)
+                      -- A vacancy account that got its meter back has a watermark that began anew.
+                      (SELECT (extract(epoch FROM min(lower(m.period))) * 1000000)::bigint
+                       FROM meter_assignment m WHERE m.account_id = s.account_id)
                FROM account_state s WHERE s.account_id = ANY(%s) ORDER BY s.account_id""",
             [accounts.tolist()],
         )

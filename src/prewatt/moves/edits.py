@@ -220,9 +220,13 @@ def _locked(ask: _Ask) -> _Reading:
         raise EditRefused("unknown", f"no account pays by a meter {ask.meter_id} in your scope")
     with connection.cursor() as cursor:
         cursor.execute(
-            """SELECT revision, value_wh, quality, account_id, property_id FROM register_reading
-               WHERE meter_id = %s AND register_code = %s AND read_at = %s
-               ORDER BY revision DESC LIMIT 1""",
+            # Whose it is says the assignment: it may have changed its payer since it came.
+            """SELECT r.revision, r.value_wh, r.quality, coalesce(a.account_id, r.account_id),
+                      r.property_id
+               FROM register_reading r
+               LEFT JOIN meter_assignment a ON a.meter_id = r.meter_id AND a.period @> r.read_at
+               WHERE r.meter_id = %s AND r.register_code = %s AND r.read_at = %s
+               ORDER BY r.revision DESC LIMIT 1""",
             [ask.meter_id, ask.register_code, ask.read_at],
         )
         found = cursor.fetchone()

@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 from django.db import connection
 
 from prewatt.access.scope import Actor, rehearsal, scope
+from prewatt.billing.rerate_requests import LATE_MOVE
 from prewatt.core.accounts import TransferKind
 from prewatt.core.rating import Component
 from prewatt.core.readings import ACTIVE_IMPORT
@@ -155,8 +156,10 @@ def _foreseen(account_id: int, was: _Standing, now: _Standing) -> AccountForesee
             """SELECT component, min(service_from), max(service_to), sum(amount)::bigint
                FROM transfer
                WHERE account_id = %s AND seq > %s AND corrects_seq IS NOT NULL AND kind <> ALL(%s)
+                 AND reason <> %s
                GROUP BY component HAVING sum(amount) <> 0 ORDER BY component""",
-            [account_id, was.transfer_seq, _NOT_CHARGES],
+            # Usage that changes its payer is said by itself, in the answer of the move.
+            [account_id, was.transfer_seq, _NOT_CHARGES, LATE_MOVE],
         )
         back = tuple(
             TakenBack(Component(row[0]), row[1], row[2], row[3]) for row in cursor.fetchall()

@@ -1,7 +1,8 @@
 """Tenants move, meters are exchanged, registers are read by hand: each in one transaction.
 
 A move is an instant and the registers at it (``boundary``). A new tenant gets a new account at
-zero, so nothing of the former one can reach them (invariant 6).
+zero, so nothing of the former one can reach them (invariant 6). It may be written down late: usage
+after its instant then goes from the former payer to the next.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from prewatt.estate.operations import NewCustomer, NewMeter, RegisterValue
 from prewatt.ledger.idempotency import store_answer, stored_answer
 from prewatt.ledger.operations import open_accounts
 from prewatt.moves import boundary
+from prewatt.moves.boundary import Closing, Passed
 from prewatt.moves.places import MeterAt, UnitAt, locked_meter, locked_unit
 from prewatt.moves.registers import (
     Opening,
@@ -70,8 +72,9 @@ def move_out(
     """End the tenancy of a unit; from ``at`` on the owner's vacancy account pays.
 
     ``closing`` has one register for each meter of the unit; with ``at`` and ``closing`` None the
-    boundary is where the meters stand now (`boundary.as_reported`). Usage up to ``at`` is posted,
-    the account takes no more recharges, and what is left on it stays there for the former tenant,
+    boundary is where the meters stand now (`boundary.as_reported`). ``at`` may lie behind what is
+    charged already: with ``closing`` None the registers are interpolated, and usage after it goes to
+    the vacancy account. Usage up to ``at`` is posted, the account takes no more recharges, and what is left on it stays there for the former tenant,
     or becomes a refund due with ``book_refund``.
     Idempotent by ``key``. Raises MoveRefused, PermissionRefused, PeriodClosed, KeyReused.
     """
@@ -82,25 +85,32 @@ def move_out(
         before = stored_answer(actor=actor, key=key, body=body)
         if before is not None:
             return MovedOut(**_again(before))
-        unit, closing, at = _unit_at(actor, unit_id, closing, at, now)
-        if unit.tenancy_id is None or unit.tenant_account_id is None:
+        unit, ending = _unit_at(actor, unit_id, closing, at, now)
+        former = unit.tenant_account_id
+        if unit.tenancy_id is None or former is None:
             raise UnitVacant(f"nobody lives in {unit.building} {unit.code}")
-        vacancy_id = unit.vacancy_account_id or _open_vacancy(actor, unit, at, now)
-        balance = _leave(actor, unit, closing, at, now)
-        boundary.hand_over(unit.property_id, unit.tenant_account_id, vacancy_id, closing, at, now)
-        boundary.post(actor, unit.property_id, vacancy_id, at, now)
-        _take_over_supply(unit.tenant_account_id, vacancy_id, closing, now)
-        refund, taken = _refund(actor, unit.tenant_account_id, now) if book_refund else (0, 0)
-        answer = MovedOut(
-            unit_id, unit.tenant_account_id, vacancy_id, balance - taken, at.isoformat(), refund
+        vacancy_id = unit.vacancy_account_id or _open_vacancy(actor, unit, ending.at, now)
+        passed = _leave(actor, unit, ending, now)
+        boundary.hand_over(unit.property_id, former, vacancy_id, ending, passed, now)
+        boundary.post(actor, unit.property_id, vacancy_id, ending.at, now)
+        _take_over_supply(former, vacancy_id, ending.values, now)
+        charged = boundary.pass_on(
+            actor, unit.property_id, former, vacancy_id, passed, ending.at, now
         )
+        balance = boundary.available(former)
+        refund, taken = _refund(actor, former, now) if book_refund else (0, 0)
+        answer = MovedOut(
+            unit_id, former, vacancy_id, balance - taken, ending.at.isoformat(), refund,
+            passed_wh=passed.energy_wh, passed_back_micro=passed.back_micro,
+            passed_on_micro=charged,
+        )  # fmt: skip
         _conclude(
             actor,
             key,
             body,
             "moves.tenant.out",
             unit.property_id,
-            unit.tenant_account_id,
+            former,
             asdict(answer),
             now,
         )
@@ -137,15 +147,17 @@ def move_in(
         before = stored_answer(actor=actor, key=key, body=body)
         if before is not None:
             return MovedIn(**_again(before))
-        unit, opening, at = _unit_at(actor, unit_id, opening, at, now)
+        unit, begin = _unit_at(actor, unit_id, opening, at, now)
         if unit.tenancy_id is not None:
             raise UnitOccupied(f"somebody lives in {unit.building} {unit.code}")
-        boundary.refuse_overlap(unit, at)
-        if unit.vacancy_account_id is not None and opening:
-            boundary.charge_unit(unit, opening, at, now)
-        answer = _enter(actor, unit, unit.vacancy_account_id, tenant, opening, at, now)
-        if unit.vacancy_account_id is not None:
-            boundary.post(actor, unit.property_id, unit.vacancy_account_id, at, now)
+        boundary.refuse_overlap(unit, begin.at)
+        owner, passed = unit.vacancy_account_id, boundary.Passed()
+        if owner is not None and begin.values:
+            passed = boundary.charge_unit(unit, owner, begin, now)
+        answer = _enter(actor, unit, owner, tenant, begin, passed, now)
+        if owner is not None:
+            boundary.post(actor, unit.property_id, owner, begin.at, now)
+            answer = _passed_on(actor, unit, owner, answer, passed, begin.at, now)
         answer = _with_recharge(actor, answer, first_recharge, key, now)
         _conclude(
             actor,
@@ -190,12 +202,14 @@ def tenant_change(
         before = stored_answer(actor=actor, key=key, body=body)
         if before is not None:
             return TenantChanged(**_again(before))
-        unit, registers, at = _unit_at(actor, unit_id, registers, at, now)
+        unit, ending = _unit_at(actor, unit_id, registers, at, now)
         former = unit.tenant_account_id
         if unit.tenancy_id is None or former is None:
             raise UnitVacant(f"nobody lives in {unit.building} {unit.code}")
-        balance = _leave(actor, unit, registers, at, now)
-        entered = _enter(actor, unit, former, tenant, registers, at, now)
+        passed = _leave(actor, unit, ending, now)
+        entered = _enter(actor, unit, former, tenant, ending, passed, now)
+        entered = _passed_on(actor, unit, former, entered, passed, ending.at, now)
+        balance = boundary.available(former)
         entered = _with_recharge(actor, entered, first_recharge, key, now)
         refund, taken = _refund(actor, former, now) if book_refund else (0, 0)
         answer = TenantChanged(
@@ -206,8 +220,11 @@ def tenant_change(
             entered.account_id,
             entered.account_number,
             entered.available_micro,
-            at.isoformat(),
+            ending.at.isoformat(),
             refund,
+            passed_wh=entered.passed_wh,
+            passed_back_micro=entered.passed_back_micro,
+            passed_on_micro=entered.passed_on_micro,
         )
         _conclude(
             actor,
@@ -320,19 +337,25 @@ def _unit_at(
     registers: Sequence[RegisterValue] | None,
     at: datetime | None,
     now: datetime,
-) -> tuple[UnitAt, Sequence[RegisterValue], datetime]:
+) -> tuple[UnitAt, Closing]:
     """The unit with its accounts locked, and the boundary, once all that can be refused has been."""
     unit = locked_unit(unit_id)
     if unit is None:
         raise UnknownPlace(f"there is no unit {unit_id} at your properties")
     require(actor, "moves.tenant", property_id=unit.property_id)
-    if registers is None or at is None:
-        registers, at = boundary.as_reported(unit.meters, now)
-    given = [each.meter_id for each in registers]
+    if at is None:
+        values, at = boundary.as_reported(unit.meters, now)
+        closing = Closing(values, at)
+    elif registers is None:
+        boundary.refuse_instant(unit.property_id, unit.meters, at, now, may_lie_behind=True)
+        closing = Closing(boundary.between_readings(unit.meters, at), at, is_read=False)
+    else:
+        closing = Closing(registers, at)
+    given = [each.meter_id for each in closing.values]
     if sorted(given) != [each.meter_id for each in unit.meters]:
         raise RegisterMissing([each.serial for each in unit.meters])
-    boundary.refuse_instant(unit.property_id, unit.meters, at, now)
-    return unit, registers, at
+    boundary.refuse_instant(unit.property_id, unit.meters, at, now, may_lie_behind=True)
+    return unit, closing
 
 
 def _refund(actor: Actor, account_id: int, now: datetime) -> tuple[int, int]:
@@ -346,22 +369,43 @@ def _refund(actor: Actor, account_id: int, now: datetime) -> tuple[int, int]:
     return (0, 0) if due is None else (due.amount, due.taken)
 
 
-def _leave(
-    actor: Actor, unit: UnitAt, closing: Sequence[RegisterValue], at: datetime, now: datetime
-) -> int:
-    """End the tenancy with its last charges; returns what is left on the account."""
+def _leave(actor: Actor, unit: UnitAt, closing: Closing, now: datetime) -> Passed:
+    """End the tenancy with its last charges; returns what was charged beyond its end."""
     assert unit.tenancy_id is not None and unit.tenant_account_id is not None
+    at, passed = closing.at, boundary.Passed()
     if unit.tenancy_begins_at is not None and at <= unit.tenancy_begins_at:
         raise TooEarly(unit.tenancy_begins_at + timedelta(microseconds=1))
     account_id = unit.tenant_account_id
-    if closing:
-        boundary.charge_unit(unit, closing, at, now)
+    if closing.values:
+        passed = boundary.charge_unit(unit, account_id, closing, now)
     estate.end_tenancy(tenancy_id=unit.tenancy_id, at=at)
     if not Tenancy.objects.filter(account_id=account_id, period__upper_inf=True).exists():
         estate.close_account(account_id=account_id, at=at)
     # Closed first: what the account owes by days ends here, and what it paid ahead comes back.
     boundary.post(actor, unit.property_id, account_id, at, now)
-    return _available(account_id)
+    return passed
+
+
+def _passed_on(
+    actor: Actor,
+    unit: UnitAt,
+    former_account_id: int,
+    entered: MovedIn,
+    passed: Passed,
+    at: datetime,
+    now: datetime,
+) -> MovedIn:
+    """Charge who came for what the former payer had been charged since."""
+    charged = boundary.pass_on(
+        actor, unit.property_id, former_account_id, entered.account_id, passed, at, now
+    )
+    return replace(
+        entered,
+        available_micro=boundary.available(entered.account_id),
+        passed_wh=passed.energy_wh,
+        passed_back_micro=passed.back_micro,
+        passed_on_micro=charged,
+    )
 
 
 def _enter(
@@ -369,13 +413,14 @@ def _enter(
     unit: UnitAt,
     former_account_id: int | None,
     tenant: NewTenant,
-    opening: Sequence[RegisterValue],
-    at: datetime,
+    opening: Closing,
+    passed: Passed,
     now: datetime,
 ) -> MovedIn:
     """Open the new tenant's account at zero and let it pay from the opening registers on."""
     if not 0 <= tenant.emergency_micro <= EMERGENCY_LIMIT_MICRO:
         raise EmergencyRefused
+    at = opening.at
     customer_id = _customer(unit.property_id, tenant.customer)
     number = tenant.account_number or f"{unit.building}-{unit.code}-{unit.tenancies + 1}"
     account_id = _open_account(
@@ -389,7 +434,7 @@ def _enter(
         at=at,
     )
     if former_account_id is not None:
-        boundary.hand_over(unit.property_id, former_account_id, account_id, opening, at, now)
+        boundary.hand_over(unit.property_id, former_account_id, account_id, opening, passed, now)
     supply.open_accounts(
         rows=[
             supply.OpenSupply(
@@ -399,14 +444,14 @@ def _enter(
         now=now,
     )
     if former_account_id is not None:
-        _take_over_supply(former_account_id, account_id, opening, now)
+        _take_over_supply(former_account_id, account_id, opening.values, now)
     return MovedIn(
         unit.unit_id,
         customer_id,
         account_id,
         number,
         former_account_id,
-        _available(account_id),
+        boundary.available(account_id),
         at.isoformat(),
     )
 
@@ -558,12 +603,6 @@ def _with_recharge(
     if isinstance(answer, RechargeRefused):
         raise RechargeFailed(answer)
     return replace(entered, available_micro=answer.available_after)
-
-
-def _available(account_id: int) -> int:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT available FROM account_state WHERE account_id = %s", [account_id])
-        return int(cursor.fetchone()[0])
 
 
 def _conclude(

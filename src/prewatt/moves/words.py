@@ -34,13 +34,12 @@ class InFuture(MoveRefused):
 
 
 class TooEarly(MoveRefused):
-    """Energy after that instant is charged already. ``earliest`` is the first possible instant."""
+    """Somebody else paid then, or another device counted; of an exchange, also: energy after that
+    instant is charged already. ``earliest`` is the first possible instant.
+    """
 
     def __init__(self, earliest: datetime) -> None:
-        super().__init__(
-            f"energy is charged up to {earliest:%Y-%m-%d %H:%M:%S} UTC already; "
-            f"the earliest possible instant is {earliest.isoformat()}"
-        )
+        super().__init__(f"the earliest possible instant is {earliest.isoformat()}")
         self.earliest = earliest
 
 
@@ -121,6 +120,9 @@ class FirstRecharge:
 class MovedOut:
     """``balance_left_micro`` stays on the closed account for its former tenant, unless it is booked
     as a refund due: then ``refund_micro`` is what is owed, and nothing stays.
+
+    Of a move that was written down late, ``passed_wh`` had been charged to the former payer already:
+    ``passed_back_micro`` came back to them for it, ``passed_on_micro`` is what the next one owes for it.
     """
 
     unit_id: int
@@ -130,11 +132,17 @@ class MovedOut:
     effective_at: str
     refund_micro: int = 0
     repeated: bool = False
+    passed_wh: int = 0
+    passed_back_micro: int = 0
+    passed_on_micro: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class MovedIn:
-    """The new tenant's account; ``former_account_id`` is the vacancy account or former tenant's."""
+    """The new tenant's account; ``former_account_id`` is the vacancy account or former tenant's.
+
+    ``passed_*`` as in ``MovedOut``.
+    """
 
     unit_id: int
     customer_id: int
@@ -144,11 +152,14 @@ class MovedIn:
     available_micro: int
     effective_at: str
     repeated: bool = False
+    passed_wh: int = 0
+    passed_back_micro: int = 0
+    passed_on_micro: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class TenantChanged:
-    """Out and in at one instant."""
+    """Out and in at one instant; ``passed_*`` as in ``MovedOut``."""
 
     unit_id: int
     former_account_id: int
@@ -160,6 +171,9 @@ class TenantChanged:
     effective_at: str
     refund_micro: int = 0
     repeated: bool = False
+    passed_wh: int = 0
+    passed_back_micro: int = 0
+    passed_on_micro: int = 0
 
 
 @dataclass(frozen=True, slots=True)

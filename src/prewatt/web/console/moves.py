@@ -25,7 +25,7 @@ from prewatt.estate.imports import EMERGENCY_LIMIT_MICRO
 from prewatt.estate.operations import NewCustomer, RegisterValue
 from prewatt.ledger.operations import KeyReused, PeriodClosed
 from prewatt.moves import operations as moves
-from prewatt.moves.foresight import Foreseen, foresee
+from prewatt.moves.foresight import AccountForeseen, Foreseen, foresee
 from prewatt.moves.words import (
     EmergencyRefused,
     FirstRecharge,
@@ -62,6 +62,8 @@ Answer = MovedOut | MovedIn | TenantChanged
 
 OUT, IN, CHANGE = "out", "in", "change"
 DEEDS: Final = (OUT, IN, CHANGE)
+#: Where a boundary's registers come from: the last report, a person, or the readings around it.
+HOW: Final = ("meter", "typed", "between")
 LANGUAGES: Final = ("en", "zh-hans")
 _REGISTER: Final = re.compile(r"([0-9]{1,12})(?:[.,]([0-9]{1,3}))?")
 #: A boundary that lies farther back than this is said to be back-dated.
@@ -70,7 +72,9 @@ BACK_DATED_S: Final = 3_600
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
-    """What a form asks for, as the operations take it. ``at`` None: where the meters stand."""
+    """What a form asks for, as the operations take it. ``at`` None: where the meters stand;
+    ``registers`` None beside it: what the readings around it say.
+    """
 
     at: datetime | None
     registers: list[RegisterValue] | None
@@ -144,10 +148,12 @@ def _do(request: HttpRequest, unit_id: int, deed: str, wish: _Wish, key: str) ->
 
 def _wish(asked: Asked, form: MoveForm, deed: str) -> _Wish:
     at, registers = None, None
-    if not form.charged_meters or asked.choice("how", ("meter", "typed")) != "meter":
+    how = asked.choice("how", HOW) if form.charged_meters else "typed"
+    if how != "meter":
         at = asked.instant("at", form.unit.place.time_zone)
         if at is None and "at" not in asked.faults:
             asked.faults["at"] = _("Still to be filled in.")
+    if how not in ("meter", "between"):
         registers = [
             RegisterValue(each.meter_id, value)
             for each in form.charged_meters
@@ -229,7 +235,10 @@ def _said(asked: Asked, form: MoveForm, refused: Exception) -> str:
         UnknownPlace: ("tariff", _("This is not there any more. Choose another.")),
     }
     if isinstance(refused, TooEarly):
-        asked.faults["at"] = said_earliest(refused, zone)
+        earliest = fmt.local(refused.earliest + timedelta(microseconds=999_999), zone)
+        asked.faults["at"] = _(
+            "Until %(at)s somebody else paid, or another meter counted. It can be later only."
+        ) % {"at": f"{earliest:%Y-%m-%d %H:%M:%S}"}
         return ""
     if isinstance(refused, RegisterRefused):
         meters = [each for each in form.charged_meters if each.serial == refused.serial]
@@ -313,6 +322,9 @@ def _show(
         "wish": wish,
         "former": former,
         "owner": owner,
+        "still": _without_passed(former, seen, is_former=True),
+        "owners": _without_passed(owner, seen, is_former=deed == IN),
+        "passes": _passes(form, deed, wish, seen),
         "back_dated": back_dated,
         "newcomer": _newcomer(form, wish),
         "languages": (("en", "English"), ("zh-hans", "中文")),
@@ -321,6 +333,54 @@ def _show(
         "ways": [(each, sentences.said(sentences.WAY, each)) for each in WAYS],
     }
     return render(request, "prewatt/pages/move.html", context, status=status)
+
+
+@dataclass(frozen=True, slots=True)
+class _Charged:
+    """What a move charges to an account beside what changes its payer."""
+
+    energy_wh: int
+    micro: int
+
+
+def _without_passed(
+    account: AccountForeseen | None, seen: Foreseen[Answer] | None, *, is_former: bool
+) -> _Charged | None:
+    if account is None or seen is None:
+        return None
+    if not is_former:
+        return _Charged(account.energy_wh, account.charged_micro)
+    return _Charged(
+        account.energy_wh + seen.answer.passed_wh,
+        account.charged_micro - seen.answer.passed_back_micro,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Passes:
+    """Between whom usage after the boundary passes; ``since_micro`` is all that a newcomer is
+    charged since.
+    """
+
+    former: str
+    next: str
+    since_micro: int
+
+
+def _passes(
+    form: MoveForm, deed: str, wish: _Wish | None, seen: Foreseen[Answer] | None
+) -> _Passes | None:
+    if seen is None or not seen.answer.passed_wh:
+        return None
+    owner, since = _("the owner"), 0
+    if not isinstance(seen.answer, MovedOut):
+        first = wish.first.amount if wish and wish.first else 0
+        since = seen.answer.available_micro - first
+    return _Passes(
+        owner if deed == IN else form.unit.customer,
+        owner if deed == OUT else _newcomer(form, wish),
+        since,
+    )
 
 
 #: What a form sends beside its fields.

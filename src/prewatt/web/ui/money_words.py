@@ -254,7 +254,7 @@ _BY_KIND: Final[tuple[tuple[type[Exception], Text], ...]] = (
 
 def _told_move(error: words.MoveRefused) -> Text | None:
     if isinstance(error, words.TooEarly):
-        return _("Energy after that instant is charged already. Try again now.")
+        return _("Somebody else paid then. It can be later only.")
     if isinstance(error, words.RegisterRefused):
         return gettext("Meter %(meter)s: that register is not credible. Read it once more.") % {
             "meter": error.serial
