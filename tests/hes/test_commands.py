@@ -1,5 +1,6 @@
 """Orders to meters and back: what is stored, what is sent, in which order, and how fast in the whole."""
 
+import itertools
 import queue
 import threading
 import time
@@ -335,6 +336,27 @@ def test_a_returning_meter_gets_its_order_at_once(meter: Device) -> None:
     assert desk.desk.saw("PW-1", instant_us(later))
     desk.desk.turn(later)
     assert desk.transport.commands() == [("PW-1", "9.3.relay", "closed")]
+
+
+def test_a_flood_of_hellos_does_not_skip_the_back_off_of_retries(meter: Device) -> None:
+    desk = Desk()
+    desk.orders.add(9, meter.meter_id, "PW-1", OrderKind.CONNECT)
+    sent: list[int] = []
+    for second in range(120):
+        now = NOW + timedelta(seconds=second)
+        # Retries of their own are left out: all that is sent is for the hellos.
+        order = desk.orders.orders[9]
+        if order.attempts:
+            far = NOW_US + 10**12
+            desk.orders.orders[9] = replace(order, next_try_at_us=far)
+        for number in range(20):
+            at_us = instant_us(now) + number
+            desk.desk.submit(HelloFrame("PW-1", at_us, AckToken(1, 1), at_us, "open", "fw"))
+        desk.desk.turn(now)
+        sent += [second] * len(desk.transport.commands())
+    assert len(sent) <= 8 and sent[1] <= 2
+    waits = [after - before for before, after in itertools.pairwise(sent[1:])]
+    assert waits == sorted(waits) and waits[-1] >= 32
 
 
 def test_tampering_is_kept_alarmed_and_only_then_acknowledged(meter: Device) -> None:

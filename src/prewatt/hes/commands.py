@@ -30,6 +30,7 @@ from django.db import InterfaceError, OperationalError, connection
 from prewatt.core.civil_time import instant_us, utc_datetime
 from prewatt.core.orders import Fit, Refusal, fit_of
 from prewatt.core.vocabulary import OrderKind, RelayState
+from prewatt.hes.comebacks import Comebacks
 from prewatt.hes.drivers.mqtt_senml.codec import Command
 from prewatt.hes.frames import (
     EVENT_LOG,
@@ -235,6 +236,7 @@ class CommandDesk:
         self._inbox: deque[SupplyFrame] = deque()
         self._rejected: deque[MalformedSample] = deque(maxlen=_FRAMES_PER_TURN)
         self._returned: set[str] = set()
+        self._comebacks = Comebacks()
         # Serial to instant of the last unanswered relay command; read by the delivery thread.
         self._waiting: dict[str, datetime] = {}
         self._doubted: set[str] = set()
@@ -324,9 +326,8 @@ class CommandDesk:
         )
         for serial, frame in {each.serial: each for each in answers.foreign}.items():
             self._raise_alert(devices[serial], frame, now)
-        if hellos:
-            meter_ids = sorted({devices[frame.serial].meter_id for frame in hellos})
-            self._orders.wake(meter_ids=meter_ids, now=now)
+        self._comebacks.note([devices[frame.serial].meter_id for frame in hellos], now)
+        self._wake_due(now)
         self._move_orders(answers.taken, now)
         # Committed: only now may broker and meters forget (invariant 9).
         self._transport.ack([frame.token for frame in frames])
@@ -413,9 +414,14 @@ class CommandDesk:
         for serial in returned:
             self._waiting.pop(serial, None)
         devices = self._directory.resolve(returned)
-        if devices:
-            meter_ids = sorted(device.meter_id for device in devices.values())
+        self._comebacks.note([device.meter_id for device in devices.values()], now)
+        self._wake_due(now)
+
+    def _wake_due(self, now: datetime) -> None:
+        meter_ids = self._comebacks.due(now)
+        if meter_ids:
             self._orders.wake(meter_ids=meter_ids, now=now)
+            self._comebacks.woken(meter_ids, now)
 
     def _send_due(self, now: datetime) -> None:
         # Without a broker the orders stay due; marking them sent would only put them off.
