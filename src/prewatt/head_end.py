@@ -85,12 +85,14 @@ def raise_device_alert(device: Device, frame: EventFrame | AnswerFrame, now: dat
     """
     from prewatt.access.scope import scope, system_actor
     from prewatt.hes.frames import EventFrame
+    from prewatt.notify.alerts import FOREIGN_ANSWER, TAMPER, AlertCode
     from prewatt.notify.operations import raise_alert
 
+    code: AlertCode
     if isinstance(frame, EventFrame):
-        code, what, at_us = "meter.tamper", {"event": frame.code}, frame.at_us
+        code, what, at_us = TAMPER, {"event": frame.code}, frame.at_us
     else:
-        code, what, at_us = "meter.foreign_answer", {"command": frame.command_id}, frame.at_us
+        code, what, at_us = FOREIGN_ANSWER, {"command": frame.command_id}, frame.at_us
     with scope(system_actor("head_end", (device.property_id,))):
         raise_alert(
             property_id=device.property_id,
@@ -98,7 +100,7 @@ def raise_device_alert(device: Device, frame: EventFrame | AnswerFrame, now: dat
             subject=f"meter:{device.meter_id}",
             detail={**what, "at_us": at_us, "received_at_us": frame.received_at_us},
             now=now,
-            refresh=code == "meter.tamper",
+            refresh=code == TAMPER,
         )
 
 

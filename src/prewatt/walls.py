@@ -245,6 +245,7 @@ CHANGES: Mapping[str, tuple[str, ...]] = {
         "last_seen_at",
         "relay",
         "relay_read_at",
+        "relay_since",
         "clock_drift_s",
         "firmware",
         "tamper_since",
@@ -290,7 +291,7 @@ CHANGES: Mapping[str, tuple[str, ...]] = {
     "notify_policy": ("version", "quiet_starts_min", "quiet_ends_min", "changed_at"),
     "message": ("detail", "due_at", "claim_no", "state", "all_tried_at", "finished_at"),
     "message_attempt": ("state", "error", "next_try_at"),
-    "alert": ("detail", "closed_at"),
+    "alert": ("detail", "closed_at", "closed_by", "close_note"),
 }
 #: Where one role changes less than others do, or more.
 COLUMNS: Mapping[tuple[str, str], tuple[str, ...]] = {
@@ -304,6 +305,9 @@ COLUMNS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("head_end", "supply_state"): _STANDING,
     ("app_operator", "supply_state"): (*_STANDING, "payment_hold_until"),
     ("app_operator", "vee_case"): (),
+    # Closing one in a person's name is the administrators'.
+    ("head_end", "alert"): ("detail", "closed_at"),
+    ("app_operator", "alert"): ("detail", "closed_at"),
     ("app_admin", "tariff_trial"): (),
     ("app_operator", "debt"): ("closed_at", "ending"),
 }
@@ -313,9 +317,11 @@ ADDS_NOTHING = frozenset(
     for role in ("head_end", "app_operator")
     for table in ("account_state", "meter_state", "supply_policy", "supply_state", "debt", "refund")
 )
-#: What the first row may say where the rest has to begin at its default: an account begins at zero.
+#: What the first row may say where the rest has to begin at its default: an account begins at zero,
+#: an alert open.
 BORN_WITH: Mapping[str, tuple[str, ...]] = {
-    "account_state": ("account_id", "property_id", "legal_entity_id", "updated_at")
+    "account_state": ("account_id", "property_id", "legal_entity_id", "updated_at"),
+    "alert": ("property_id", "code", "subject", "detail", "opened_at"),
 }
 #: What the pen sees, and what it changes: nothing that is not the ledger's.
 _PEN_RIGHTS: Mapping[str, str] = {

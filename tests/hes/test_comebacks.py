@@ -35,7 +35,9 @@ def test_a_return_that_has_to_wait_is_due_once_when_its_wait_is_over() -> None:
     for tenth in range(1, 6):
         comebacks.note([7], NOW + tenth * SECOND / 10)
     assert woken(comebacks, NOW + SECOND) == []
-    assert woken(comebacks, NOW + FIRST_WAIT) == [7], "nobody said so again, and it was not forgotten"
+    assert woken(comebacks, NOW + FIRST_WAIT) == [7], (
+        "nobody said so again, and it was not forgotten"
+    )
     assert woken(comebacks, NOW + 100 * SECOND) == []
 
 

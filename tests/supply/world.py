@@ -10,6 +10,7 @@ from django.db import connection, transaction
 
 from prewatt.access.scope import system_actor
 from prewatt.core.vocabulary import DeliveryState, Protection, RelayState
+from prewatt.hes.links import Device, Sighting, record_sightings
 from prewatt.ledger.operations import lock_accounts
 from prewatt.ledger.operations import open_accounts as open_ledger
 from prewatt.supply import operations
@@ -101,6 +102,37 @@ class World:
             NOW,
             state.value,
             NOW,
+        )
+
+    def see(self, state: RelayState, *, at: datetime, meter: int = 0, drift_s: int = 0) -> None:
+        """Let the head-end write down a relay that it read, as it does."""
+        device = Device(self.meter_ids[meter], self.property_id)
+        record_sightings([Sighting(device, at, state, drift_s)])
+
+    def count(self, register_wh: int, *, at: datetime, meter: int = 0) -> None:
+        """Let a reading of the active import register have been accepted."""
+        given = (self.account_ids[meter], self.meter_ids[meter], self.property_id)
+        run_sql(
+            """INSERT INTO meter_state (account_id, meter_id, property_id, register_code, multiplier,
+                   modulus_wh, max_power_w, expected_period_s, opened_at, opened_value_wh, last_at,
+                   last_value_wh, received_at)
+               VALUES (%s, %s, %s, 1, 1, 1000000000, 14000, 900, %s, 0, %s, %s, %s)
+               ON CONFLICT (account_id, meter_id, register_code) DO UPDATE
+               SET last_at = excluded.last_at, last_value_wh = excluded.last_value_wh""",
+            *given,
+            NOW - timedelta(days=100),
+            at,
+            register_wh,
+            at,
+        )
+        run_sql(
+            """INSERT INTO register_reading (account_id, meter_id, property_id, register_code, read_at,
+                   revision, value_wh, quality, source, received_at)
+               VALUES (%s, %s, %s, 1, %s, 0, %s, 1, 1, %s)""",
+            *given,
+            at,
+            register_wh,
+            at,
         )
 
     def reconsider(self, *, now: datetime = NOW, woken: bool = True) -> int:

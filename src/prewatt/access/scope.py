@@ -56,6 +56,7 @@ PERMISSIONS: dict[str, frozenset[Duty]] = {
     "vitals.read": frozenset({Duty.SYSTEM}),
     "notify.send": frozenset({Duty.SYSTEM}),
     "notify.policy": frozenset({Duty.SYSTEM}),
+    "notify.close_alert": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
 }
 
 

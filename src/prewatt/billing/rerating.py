@@ -54,6 +54,7 @@ from prewatt.core.readings import ACTIVE_IMPORT, REVERSED_SEGMENT, Quality
 from prewatt.core.steps import PURCHASE_KEY
 from prewatt.ledger.operations import UnknownAccount, lock_accounts
 from prewatt.mdm.archived import correctable_from_us
+from prewatt.notify.alerts import CORRECTION_TOO_OLD
 from prewatt.notify.operations import NewMessage, enqueue, raise_alert
 from prewatt.runtime.copying import copy_rows, read_columns
 from prewatt.supply.operations import look_again
@@ -62,8 +63,6 @@ from prewatt.supply.operations import look_again
 CHUNK: Final = 250
 #: Why a wrong tariff is rated anew; stored, never renamed.
 WRONG_TARIFF: Final = "wrong_tariff"
-#: The alert about an account that cannot be rated anew any more; stored, never renamed.
-TOO_OLD: Final = "billing.correction_too_old"
 #: The cause of the posting that goes before, so that a correction has an event of its own.
 BEFORE: Final = "posting.correction"
 
@@ -369,7 +368,7 @@ def _without_archived(asked: Mapping[int, datetime], now: datetime) -> dict[int,
             places = cursor.fetchall()
         for account_id, property_id in places:
             raise_alert(
-                property_id=property_id, code=TOO_OLD, subject=f"account:{account_id}",
+                property_id=property_id, code=CORRECTION_TOO_OLD, subject=f"account:{account_id}",
                 detail={"from_at": late[account_id].isoformat()}, now=now,
             )  # fmt: skip
     return {each: at for each, at in asked.items() if each not in late}

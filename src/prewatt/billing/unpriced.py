@@ -22,10 +22,8 @@ from prewatt.billing.queries import version_chains
 from prewatt.core.bounds import Int64
 from prewatt.core.readings import ACTIVE_IMPORT, ReadingBatch
 from prewatt.core.vee import Verdict
+from prewatt.notify.alerts import NO_TARIFF
 from prewatt.notify.operations import close_alert, raise_alert
-
-#: The alert about an account without a tariff; stored, never renamed.
-NO_TARIFF: Final = "billing.no_tariff"
 
 
 def leave_out(account_ids: Iterable[int], *, now: datetime) -> frozenset[int]:

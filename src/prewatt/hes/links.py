@@ -232,6 +232,9 @@ def record_sightings(sightings: Sequence[Sighting]) -> None:
                    last_seen_at = greatest(link.last_seen_at, seen.at),
                    relay = CASE WHEN seen.relay_at >= link.relay_read_at
                                 THEN seen.relay ELSE link.relay END,
+                   relay_since = CASE WHEN seen.relay_at >= link.relay_read_at
+                                       AND (seen.relay <> link.relay OR link.relay_since IS NULL)
+                                      THEN seen.relay_at ELSE link.relay_since END,
                    relay_read_at = greatest(link.relay_read_at, seen.relay_at),
                    clock_drift_s = coalesce(seen.drift_s, link.clock_drift_s),
                    firmware = coalesce(seen.firmware, link.firmware)

@@ -124,15 +124,21 @@ class Alert(models.Model):
     """Something that needs a person: open until resolved; the same trouble is one alert."""
 
     property_id = models.BigIntegerField()
-    #: Stable word such as ``supply.brake``; ``subject`` names the object as ``meter:4410``.
+    #: One of ``alerts.CODES``; ``subject`` names the object as ``meter:4410``.
     code = models.CharField(max_length=60)
     subject = models.CharField(max_length=80)
     detail = models.JSONField(default=dict)
     opened_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True)
+    #: The actor who closed it by hand, and with what note; empty where the system did.
+    closed_by = models.CharField(max_length=80, blank=True, db_default="")
+    close_note = models.CharField(max_length=200, blank=True, db_default="")
 
     class Meta:
         db_table = "alert"
+        indexes: ClassVar = [
+            models.Index(fields=["property_id", "opened_at"], name="alert_by_time"),
+        ]
         constraints: ClassVar = [
             models.UniqueConstraint(
                 fields=["property_id", "code", "subject"],
@@ -142,5 +148,10 @@ class Alert(models.Model):
             models.CheckConstraint(
                 condition=Q(closed_at__isnull=True) | Q(closed_at__gte=F("opened_at")),
                 name="alert_closes_after_it_opens",
+            ),
+            models.CheckConstraint(
+                condition=Q(closed_by="", close_note="")
+                | (Q(closed_at__isnull=False) & ~Q(closed_by="") & ~Q(close_note="")),
+                name="alert_closed_by_hand_says_who_and_why",
             ),
         ]

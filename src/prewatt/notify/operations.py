@@ -23,6 +23,7 @@ from prewatt.audit.operations import record
 from prewatt.core.civil_time import instant_us, utc_datetime
 from prewatt.core.quiet_hours import QuietHours, send_at_us
 from prewatt.core.vocabulary import DeliveryState, Severity
+from prewatt.notify.alerts import UNREACHABLE, AlertCode
 from prewatt.notify.policy import QuietHoursRefused, quiet_hours
 from prewatt.notify.ports import (
     Channel,
@@ -274,7 +275,7 @@ def restate(*, messages: Sequence[WaitingMessage]) -> int:
 def raise_alert(
     *,
     property_id: int,
-    code: str,
+    code: AlertCode,
     subject: str,
     detail: Mapping[str, object],
     now: datetime,
@@ -312,6 +313,28 @@ def close_alert(*, property_id: int, code: str, subject: str, now: datetime) -> 
     if closed:
         _ring("changed", [property_id])
     return closed
+
+
+def close_by_hand(*, actor: Actor, alert_id: int, note: str, now: datetime) -> None:
+    """Close an open alert in a person's name, inside the caller's transaction, which holds its lock."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """UPDATE alert SET closed_at = greatest(%s, opened_at), closed_by = %s, close_note = %s
+               WHERE id = %s AND closed_at IS NULL RETURNING property_id, code, subject""",
+            [now, actor.code, note, alert_id],
+        )
+        ((property_id, code, subject),) = cursor.fetchall()
+    record(
+        actor=actor.code,
+        code="notify.alert.closed",
+        property_id=property_id,
+        subject=subject,
+        now=now,
+        alert=alert_id,
+        about=code,
+        note=note,
+    )
+    _ring("changed", [property_id])
 
 
 def deliver_due(
@@ -697,16 +720,14 @@ def _keep_alert(claim: _Claim, state: DeliveryState, now: datetime) -> None:
     due = claim.due
     subject = f"account:{due.account_id}"
     if state is DeliveryState.DELIVERED:
-        close_alert(
-            property_id=due.property_id, code="notify.unreachable", subject=subject, now=now
-        )
+        close_alert(property_id=due.property_id, code=UNREACHABLE, subject=subject, now=now)
     elif due.code in ANSWERS and not claim.reachable:
         return
     elif due.has_customer and (state is DeliveryState.EXHAUSTED or not claim.reachable):
         why = "no_address" if not claim.reachable else "all_channels_failed"
         raise_alert(
             property_id=due.property_id,
-            code="notify.unreachable",
+            code=UNREACHABLE,
             subject=subject,
             detail={"message": due.code, "why": why},
             now=now,

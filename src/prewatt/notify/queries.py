@@ -11,7 +11,7 @@ from typing import Any
 from django.db import connection
 
 from prewatt.core.vocabulary import DeliveryState
-from prewatt.notify.sentences import WARNINGS
+from prewatt.notify.sentences import ANSWERS, WARNINGS
 from prewatt.runtime.prepared import fetch, integers, texts
 
 LIST_MAX = 500
@@ -38,6 +38,17 @@ class WaitingMessage:
     account_id: int
     code: str
     detail: Mapping[str, object]
+
+
+def has_undelivered(account_id: int) -> bool:
+    """Whether something that is not just an answer to the customer's own deed still waits to be told."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT EXISTS (SELECT FROM message WHERE account_id = %s AND finished_at IS NULL
+                   AND NOT would_have AND code <> ALL(%s))""",
+            [account_id, sorted(ANSWERS)],
+        )
+        return bool(cursor.fetchone()[0])
 
 
 @dataclass(frozen=True, slots=True)

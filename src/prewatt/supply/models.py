@@ -63,6 +63,10 @@ class SupplyState(models.Model):
                 name="supply_reconsider",
             ),
             models.Index(fields=["property_id"], condition=Q(held=True), name="supply_held"),
+            # Wanted open: with relays that read open, all that can have departed.
+            models.Index(
+                fields=["property_id", "account_id"], condition=Q(desired=2), name="supply_cut"
+            ),
         ]
 
 

@@ -49,6 +49,7 @@ from prewatt.core.vocabulary import (
     RelayState,
 )
 from prewatt.ledger.operations import lock_accounts
+from prewatt.notify.alerts import BRAKE, DEPARTED, USED_WHILE_OPEN
 from prewatt.notify.operations import close_alert, raise_alert
 from prewatt.notify.queries import warning_delivery
 from prewatt.runtime.prepared import execute, integers, moments, pipelined
@@ -228,8 +229,6 @@ def put_right_departed(
     require(actor, "supply.decide")
     places = None if everything else woken
     with scope(actor):
-        for property_id, subject in queries.departures_ended(property_ids=places):
-            close_alert(property_id=property_id, code=_DEPARTED, subject=subject, now=now)
         found = queries.departed(now=now, property_ids=places, limit=CHUNK)
     if not found:
         return {}
@@ -259,9 +258,6 @@ def put_right_departed(
     return later
 
 
-_DEPARTED: Final = "supply.relay_departed"
-
-
 def _to_put_right_at(each: queries.Departed, rules: Rules, now: datetime) -> datetime:
     kind = OrderKind.CONNECT if each.wanted is RelayState.CLOSED else OrderKind.DISCONNECT
     at = now
@@ -277,12 +273,56 @@ def _tell_departed(found: Sequence[queries.Departed], now: datetime) -> None:
     for each in found:
         raise_alert(
             property_id=each.property_id,
-            code=_DEPARTED,
+            code=DEPARTED,
             subject=f"meter:{each.meter_id}",
             detail={"wanted": each.wanted.word, "read_at_us": instant_us(each.read_at)},
             now=now,
             refresh=False,
         )
+
+
+def watch_open_relays(
+    *, actor: Actor, now: datetime, woken: Sequence[int] = (), everything: bool = False
+) -> int:
+    """Call a person to each meter that counts usage though its relay was read back open; how many.
+
+    The usage is charged like any other: it was used. A rise within the property's tolerance
+    (`Rules.usage_while_open_wh`) calls nobody. Alerts about relays that are again as they should be end
+    here, this one with the relay read closed. ``woken`` and ``everything`` as above.
+    """
+    require(actor, "supply.decide")
+    places = None if everything else woken
+    with scope(actor):
+        for property_id, code, subject in queries.alerts_outlived(property_ids=places):
+            close_alert(property_id=property_id, code=code, subject=subject, now=now)
+        found = queries.used_while_open(property_ids=places, limit=CHUNK)
+        rules = queries.rules(sorted({each.property_id for each in found}), now)
+        told = 0
+        for each in found:
+            tolerance_wh = rules[each.property_id].usage_while_open_wh
+            if each.used_wh > tolerance_wh:
+                _tell_used(each, tolerance_wh, now)
+                told += 1
+    return told
+
+
+def _tell_used(each: queries.UsedWhileOpen, tolerance_wh: int, now: datetime) -> None:
+    raise_alert(
+        property_id=each.property_id,
+        code=USED_WHILE_OPEN,
+        subject=f"meter:{each.meter_id}",
+        detail={
+            "account": each.account_id,
+            "since_us": instant_us(each.since),
+            "from_us": instant_us(each.from_at),
+            "from_wh": each.from_wh,
+            "read_us": instant_us(each.read_at),
+            "register_wh": each.register_wh,
+            "used_wh": each.used_wh,
+            "tolerance_wh": tolerance_wh,
+        },
+        now=now,
+    )
 
 
 def look_again(*, actor: Actor, account_ids: Sequence[int], now: datetime) -> None:
@@ -557,9 +597,7 @@ def _put_brake_on(property_id: int, wanted: int, room: int, now: datetime) -> No
             return
     detail = {"wanted": wanted, "room": room}
     subject = f"property:{property_id}"
-    raise_alert(
-        property_id=property_id, code="supply.brake", subject=subject, detail=detail, now=now
-    )
+    raise_alert(property_id=property_id, code=BRAKE, subject=subject, detail=detail, now=now)
     record(
         actor=ACTOR,
         code="supply.brake.on",
@@ -914,7 +952,7 @@ def release_brake(*, actor: Actor, property_id: int, now: datetime) -> bool:
             )
             close_alert(
                 property_id=property_id,
-                code="supply.brake",
+                code=BRAKE,
                 subject=f"property:{property_id}",
                 now=now,
             )

@@ -23,6 +23,7 @@ from prewatt.core.civil_time import instant_us, utc_datetime
 from prewatt.core.orders import Fit, IllegalTransition, Order, Refusal
 from prewatt.core.vocabulary import OrderKind, OrderState, RelayState
 from prewatt.ledger.operations import lock_accounts
+from prewatt.notify.alerts import COMMAND_REFUSED, RELAY_STUCK, AlertCode
 from prewatt.notify.operations import NewMessage, close_alert, enqueue, raise_alert
 from prewatt.supply import operations, queries
 from prewatt.supply.policy import Rules
@@ -337,7 +338,7 @@ def _tell(moved: Sequence[_Move], rules: Mapping[int, Rules], now: datetime) -> 
     for move in moved:
         policy = rules[move.row.property_id].order
         code = _trouble(move, policy)
-        if code:
+        if code is not None:
             raise_alert(
                 property_id=move.row.property_id,
                 code=code,
@@ -354,14 +355,14 @@ def _tell(moved: Sequence[_Move], rules: Mapping[int, Rules], now: datetime) -> 
     operations.ring("changed", {move.row.property_id for move in moved})
 
 
-def _trouble(move: _Move, policy: core.OrderPolicy) -> str:
-    """The alert that this step is a reason for; empty when nobody has to look."""
+def _trouble(move: _Move, policy: core.OrderPolicy) -> AlertCode | None:
+    """The alert that this step is a reason for; None when nobody has to look."""
     before, after = move.row.order, move.after
     if move.refusal is not None:
         needed = core.refusal_needs_person(after, move.refusal, policy)
-        return "supply.command_refused" if needed else ""
+        return COMMAND_REFUSED if needed else None
     needed = core.needs_person(after, policy) and not core.needs_person(before, policy)
-    return "supply.relay_stuck" if needed else ""
+    return RELAY_STUCK if needed else None
 
 
 def _tell_customers(done: Sequence[_Move], rules: Mapping[int, Rules], now: datetime) -> None:
@@ -400,7 +401,7 @@ def _close_alerts(done: Sequence[_Move], now: datetime) -> None:
                  AND closed_at IS NULL""",
             [
                 sorted({move.row.property_id for move in done}),
-                ["supply.command_refused", "supply.relay_stuck"],
+                [COMMAND_REFUSED, RELAY_STUCK],
                 [f"meter:{move.row.meter_id}" for move in done],
             ],
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from prewatt.core.credit import BrakePolicy, SupplyPolicy
 from prewatt.core.cut_window import CutWindow
@@ -35,7 +35,12 @@ _SUPPLY_KEYS = frozenset(
         "emergency_must_be_repaid",
     }
 )
-_KEYS = _SUPPLY_KEYS | {"window", "levels", "margin_bp", "margin_micro", "brake", "order"}
+_KEYS = _SUPPLY_KEYS | {
+    *("window", "levels", "margin_bp", "margin_micro", "brake", "order", "usage_while_open_wh"),
+}
+#: So much may a register rise behind an open relay before a person is called: what a meter whose clock is
+#: off counted before the relay opened. An open relay lets nothing through, so this is no allowance.
+USAGE_WHILE_OPEN_WH: Final = 100
 
 
 class PolicyRefused(ValueError):
@@ -51,6 +56,7 @@ class Rules:
     brake: BrakePolicy
     order: OrderPolicy
     currency: str
+    usage_while_open_wh: int = USAGE_WHILE_OPEN_WH
 
 
 def compile_rules(
@@ -82,9 +88,16 @@ def compile_rules(
             BrakePolicy(**body.get("brake", {})),
             OrderPolicy(**body.get("order", {})),
             currency,
+            _tolerance_wh(body.get("usage_while_open_wh", USAGE_WHILE_OPEN_WH)),
         )
     except (TypeError, KeyError, ValueError) as error:
         raise PolicyRefused(str(error)) from error
+
+
+def _tolerance_wh(found: object) -> int:
+    if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found <= 1_000_000:
+        raise PolicyRefused("usage_while_open_wh: whole watt-hours from 0 to 1000000")
+    return found
 
 
 def _level(each: Mapping[str, Any]) -> Level:

@@ -11,10 +11,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from typing import Final
 
 from django.db import connection
 
+from prewatt.core.readings import ACTIVE_IMPORT, Quality
 from prewatt.core.vocabulary import OrderKind, Protection, RelayState
+from prewatt.notify.alerts import (
+    BRAKE,
+    COMMAND_REFUSED,
+    DEPARTED,
+    RELAY_STUCK,
+    USED_WHILE_OPEN,
+)
 from prewatt.runtime.prepared import execute, fetch, integers, pipelined
 from prewatt.supply.policy import Rules, compile_rules
 
@@ -198,26 +207,7 @@ def departed(
     """Return relays that departed, in account order; None asks for every property, every account."""
     with connection.cursor() as cursor:
         cursor.execute(
-            """SELECT s.account_id, s.property_id, l.meter_id, s.desired, l.relay_read_at,
-                      recent.finished_at, recent.times, recent.tried_at, s.held AND l.relay = 1
-               FROM meter_link l
-               JOIN meter m ON m.id = l.meter_id AND m.has_relay
-               JOIN meter_assignment ma
-                 ON ma.meter_id = l.meter_id AND ma.period @> %(now)s::timestamptz
-               JOIN supply_state s ON s.account_id = ma.account_id
-               CROSS JOIN LATERAL (
-                   SELECT max(o.finished_at) AS finished_at,
-                          count(*) FILTER (WHERE d.trigger = 'relay') AS times,
-                          max(o.decided_at) FILTER (WHERE d.trigger = 'relay') AS tried_at
-                   FROM supply_order o JOIN supply_decision d ON d.id = o.decision_id
-                   WHERE o.account_id = s.account_id AND o.meter_id = l.meter_id
-                     AND NOT d.would_have AND o.decided_at > %(now)s - interval '1 day') recent
-               WHERE l.relay IN (1, 2) AND l.relay <> s.desired
-                 AND (%(places)s::bigint[] IS NULL OR l.property_id = ANY(%(places)s))
-                 AND (%(accounts)s::bigint[] IS NULL OR s.account_id = ANY(%(accounts)s))
-                 AND NOT EXISTS (SELECT FROM supply_order o
-                                 WHERE o.meter_id = l.meter_id AND o.state IN (1, 2, 3))
-               ORDER BY s.account_id, l.meter_id LIMIT %(limit)s""",
+            _DEPARTED,
             {
                 "now": now,
                 "places": None if property_ids is None else list(property_ids),
@@ -231,23 +221,170 @@ def departed(
         ]
 
 
-def departures_ended(*, property_ids: Sequence[int] | None) -> list[tuple[int, str]]:
-    """Return property and subject of open alerts about relays that read as wanted again."""
+#: Open relays, and accounts that are to be cut, have an index of their own each: what has departed is in
+#: one of them, so nothing is read of the many whose relay is closed as it should be.
+_DEPARTED = """
+SELECT gone.account_id, gone.property_id, gone.meter_id, gone.desired, gone.relay_read_at,
+       recent.finished_at, recent.times, recent.tried_at, gone.held AND gone.relay = 1
+FROM (SELECT s.account_id, s.property_id, s.desired, s.held, l.meter_id, l.relay, l.relay_read_at
+      FROM meter_link l
+      JOIN meter_assignment ma
+        ON ma.meter_id = l.meter_id AND ma.period @> %(now)s::timestamptz
+      JOIN supply_state s ON s.account_id = ma.account_id AND s.desired = 1
+      WHERE l.relay = 2
+        AND (%(places)s::bigint[] IS NULL OR l.property_id = ANY(%(places)s))
+        AND (%(accounts)s::bigint[] IS NULL OR s.account_id = ANY(%(accounts)s))
+      UNION ALL
+      SELECT s.account_id, s.property_id, s.desired, s.held, l.meter_id, l.relay, l.relay_read_at
+      FROM supply_state s
+      JOIN meter_assignment ma
+        ON ma.account_id = s.account_id AND ma.period @> %(now)s::timestamptz
+      JOIN meter_link l ON l.meter_id = ma.meter_id AND l.relay = 1
+      WHERE s.desired = 2
+        AND (%(places)s::bigint[] IS NULL OR s.property_id = ANY(%(places)s))
+        AND (%(accounts)s::bigint[] IS NULL OR s.account_id = ANY(%(accounts)s))) gone
+JOIN meter m ON m.id = gone.meter_id AND m.has_relay
+CROSS JOIN LATERAL (
+    SELECT max(o.finished_at) AS finished_at,
+           count(*) FILTER (WHERE d.trigger = 'relay') AS times,
+           max(o.decided_at) FILTER (WHERE d.trigger = 'relay') AS tried_at
+    FROM supply_order o JOIN supply_decision d ON d.id = o.decision_id
+    WHERE o.account_id = gone.account_id AND o.meter_id = gone.meter_id
+      AND NOT d.would_have AND o.decided_at > %(now)s - interval '1 day') recent
+WHERE NOT EXISTS (SELECT FROM supply_order o
+                  WHERE o.meter_id = gone.meter_id AND o.state IN (1, 2, 3))
+ORDER BY gone.account_id, gone.meter_id LIMIT %(limit)s
+"""
+
+
+#: Whether the relay of a meter, ``alert.subject``, reads otherwise than its payer's supply is wanted.
+_STILL_DEPARTED = """
+EXISTS (SELECT FROM meter_link l
+        JOIN meter_assignment ma ON ma.meter_id = l.meter_id AND upper_inf(ma.period)
+        JOIN supply_state s ON s.account_id = ma.account_id
+        WHERE l.meter_id = substr(a.subject, 7)::bigint
+          AND l.relay IN (1, 2) AND l.relay <> s.desired)
+"""
+#: Whether it still reads open, and somebody still pays by it.
+_STILL_OPEN = """
+EXISTS (SELECT FROM meter_link l
+        JOIN meter_assignment ma ON ma.meter_id = l.meter_id AND upper_inf(ma.period)
+        WHERE l.meter_id = substr(a.subject, 7)::bigint AND l.relay = 2)
+"""
+_ORDER_UNDER_WAY = """
+EXISTS (SELECT FROM supply_order o
+        WHERE o.meter_id = substr(a.subject, 7)::bigint AND o.state IN (1, 2, 3))
+"""
+#: The condition of each of supply's own alerts as long as its cause lasts; ``a`` is the alert.
+CAUSES: Final[Mapping[str, str]] = {
+    DEPARTED: _STILL_DEPARTED,
+    USED_WHILE_OPEN: _STILL_OPEN,
+    RELAY_STUCK: f"({_ORDER_UNDER_WAY} OR {_STILL_DEPARTED})",
+    COMMAND_REFUSED: f"({_ORDER_UNDER_WAY} OR {_STILL_DEPARTED})",
+    BRAKE: """EXISTS (SELECT FROM supply_policy p
+        WHERE p.property_id = a.property_id AND p.brake_since IS NOT NULL)""",
+}
+
+
+def has_lasting_cause(*, code: str, property_id: int, subject: str) -> bool:
+    """Whether what an alert of supply was opened for is still so; other packages' alerts are not known."""
     with connection.cursor() as cursor:
         cursor.execute(
-            """SELECT a.property_id, a.subject FROM alert a
-               WHERE a.code = 'supply.relay_departed' AND a.closed_at IS NULL
-                 AND (%(places)s::bigint[] IS NULL OR a.property_id = ANY(%(places)s))
-                 AND NOT EXISTS (
-                     SELECT FROM meter_link l
-                     JOIN meter_assignment ma ON ma.meter_id = l.meter_id AND upper_inf(ma.period)
-                     JOIN supply_state s ON s.account_id = ma.account_id
-                     WHERE a.subject = 'meter:' || l.meter_id
-                       AND l.relay IN (1, 2) AND l.relay <> s.desired)
-               ORDER BY a.property_id, a.subject""",
-            {"places": None if property_ids is None else list(property_ids)},
+            # One of our own conditions, never a caller's text.
+            f"""SELECT {CAUSES[code]}
+               FROM (SELECT %s::bigint AS property_id, %s::text AS subject) a""",  # noqa: S608 - our own
+            [property_id, subject],
         )
-        return [(row[0], row[1]) for row in cursor.fetchall()]
+        return bool(cursor.fetchone()[0])
+
+
+def alerts_outlived(*, property_ids: Sequence[int] | None) -> list[tuple[int, str, str]]:
+    """Return property, code and subject of open alerts about relays that are as they should be again."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""SELECT a.property_id, a.code, a.subject FROM alert a
+               WHERE a.closed_at IS NULL
+                 AND (%(places)s::bigint[] IS NULL OR a.property_id = ANY(%(places)s))
+                 AND (a.code = %(departed)s AND NOT {_STILL_DEPARTED}
+                      OR a.code = %(used)s AND NOT {_STILL_OPEN})
+               ORDER BY a.property_id, a.code, a.subject""",  # noqa: S608 - our own conditions
+            {
+                "places": None if property_ids is None else list(property_ids),
+                "departed": DEPARTED,
+                "used": USED_WHILE_OPEN,
+            },
+        )
+        return [(row[0], row[1], row[2]) for row in cursor.fetchall()]
+
+
+@dataclass(frozen=True, slots=True)
+class UsedWhileOpen:
+    """A meter whose register rose although its relay has been read open ``since`` then.
+
+    The rise is counted from the first reading after the relay was read back, so that nothing is in it
+    which was used before: from ``from_wh`` at ``from_at`` to ``register_wh`` at ``read_at``.
+    """
+
+    property_id: int
+    meter_id: int
+    account_id: int
+    since: datetime
+    from_at: datetime
+    from_wh: int
+    read_at: datetime
+    register_wh: int
+    used_wh: int
+
+
+def used_while_open(
+    *, property_ids: Sequence[int] | None = None, limit: int
+) -> list[UsedWhileOpen]:
+    """Return meters with an open relay whose register rose at all; only open relays are looked at.
+
+    A meter that was sent a command to close is left out: its relay may have closed already, and has
+    only not been read back. A meter's clock may be ahead, so that it dates a reading of before the
+    opening after it: by as much the first reading is looked for later.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _USED_WHILE_OPEN,
+            {
+                "places": None if property_ids is None else list(property_ids),
+                "register": ACTIVE_IMPORT,
+                "withdrawn": int(Quality.WITHDRAWN),
+                "limit": limit,
+            },
+        )
+        return [UsedWhileOpen(*row) for row in cursor.fetchall()]
+
+
+_USED_WHILE_OPEN = """
+SELECT l.property_id, l.meter_id, m.account_id, l.relay_since, began.read_at, began.value_wh,
+       m.last_at, m.last_value_wh, rise.wh
+FROM meter_link l
+JOIN meter_state m ON m.meter_id = l.meter_id AND m.register_code = %(register)s
+    AND m.closed_at = 'infinity' AND m.last_at > l.relay_since
+CROSS JOIN LATERAL (
+    SELECT r.read_at, r.value_wh FROM register_reading r
+    WHERE r.meter_id = l.meter_id AND r.register_code = %(register)s
+      AND r.read_at >= l.relay_since + greatest(l.clock_drift_s, 0) * interval '1 second'
+      AND r.quality <> %(withdrawn)s
+      AND NOT EXISTS (SELECT FROM register_reading later
+          WHERE later.meter_id = r.meter_id AND later.register_code = r.register_code
+            AND later.read_at = r.read_at AND later.revision > r.revision)
+    ORDER BY r.read_at LIMIT 1) began
+CROSS JOIN LATERAL (
+    SELECT (m.last_value_wh - began.value_wh
+            + CASE WHEN m.last_value_wh < began.value_wh THEN m.modulus_wh ELSE 0 END)
+           * m.multiplier AS wh) rise
+WHERE l.relay = 2 AND l.relay_since IS NOT NULL AND m.last_at > began.read_at
+  -- More than half the register is no turn past zero but a reading that somebody put right downwards.
+  AND rise.wh > 0 AND rise.wh < m.modulus_wh * m.multiplier / 2
+  AND (%(places)s::bigint[] IS NULL OR l.property_id = ANY(%(places)s))
+  AND NOT EXISTS (SELECT FROM supply_order o WHERE o.meter_id = l.meter_id
+                  AND o.state IN (1, 2, 3) AND o.kind = 1 AND o.sent_at IS NOT NULL)
+ORDER BY l.meter_id LIMIT %(limit)s
+"""
 
 
 def wirings(

@@ -2,7 +2,7 @@
 
 The worker calls `tick` whenever ``supply_due`` rings (with the properties that rang), and at least
 once a second, since a gate of time opens without a bell. `SWEEP` apart, it also looks at everything
-that is held and at every relay, so that a bell missed while it was down costs a minute and no more.
+that is held, at every relay that departed and at every open one, so that a bell missed while it was down costs a minute and no more.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from prewatt.access.scope import Actor
-from prewatt.supply.operations import put_right_departed, reconsider_due
+from prewatt.supply.operations import put_right_departed, reconsider_due, watch_open_relays
 from prewatt.supply.orders import OrderBook
 
 #: The database channels after which `tick` should run at once.
@@ -45,8 +45,8 @@ class SupplyTask:
         waited = {place for place, at in self._look_at.items() if at <= now}
         if not (everything or woken or waited):
             return
-        later = put_right_departed(
-            actor=self._actor, now=now, woken=sorted({*woken, *waited}), everything=everything
-        )
+        places = sorted({*woken, *waited})
+        watch_open_relays(actor=self._actor, now=now, woken=places, everything=everything)
+        later = put_right_departed(actor=self._actor, now=now, woken=places, everything=everything)
         looked = set(self._look_at) if everything else {*woken, *waited}
         self._look_at = {k: at for k, at in self._look_at.items() if k not in looked} | later

@@ -1,0 +1,71 @@
+"""Alerts are closed by a person, with a note: what was found, what was done.
+
+What the system ends by itself it would open again at its next look, so such an alert is not closed by
+hand while its cause lasts: what ends it is putting right what it tells of. Once the cause is gone, a
+person may close what the system had no occasion to.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from django.db import connection
+
+from prewatt.access.scope import Actor, require, scope
+from prewatt.billing.queries import version_chains
+from prewatt.notify.alerts import NO_TARIFF, UNREACHABLE
+from prewatt.notify.operations import close_by_hand
+from prewatt.notify.queries import has_undelivered
+from prewatt.supply.queries import CAUSES, has_lasting_cause
+
+NOTE_MAX: Final = 200
+
+
+class AlertRefused(Exception):
+    """The alert stays as it is. ``reason`` is `unknown`, `closed`, `cause_lasts` or `no_note`."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+def close_alert(*, actor: Actor, alert_id: int, note: str, now: datetime) -> None:
+    """Close an open alert, with who, when and why. Raises AlertRefused, PermissionRefused."""
+    require(actor, "notify.close_alert")
+    note = note.strip()
+    with scope(actor):
+        with connection.cursor() as cursor:
+            # Locked, so that two people, or a person and the system, do not both close it.
+            cursor.execute(
+                """SELECT property_id, code, subject, closed_at FROM alert WHERE id = %s
+                   FOR UPDATE""",
+                [alert_id],
+            )
+            row = cursor.fetchone()
+        if row is None:
+            raise AlertRefused("unknown", f"there is no alert {alert_id} at your properties")
+        property_id, code, subject, closed_at = row
+        require(actor, "notify.close_alert", property_id=property_id)
+        if closed_at is not None:
+            raise AlertRefused("closed", "the alert is closed already")
+        if not note or len(note) > NOTE_MAX or not note.isprintable():
+            raise AlertRefused("no_note", f"say why, in at most {NOTE_MAX} printable characters")
+        if cause_lasts(code=code, property_id=property_id, subject=subject):
+            raise AlertRefused("cause_lasts", "it ends by itself, once its cause is put right")
+        close_by_hand(actor=actor, alert_id=alert_id, note=note, now=now)
+
+
+def cause_lasts(*, code: str, property_id: int, subject: str) -> bool:
+    """Whether the system keeps an alert open because what it tells of is still so; in scope."""
+    if code in CAUSES:
+        return has_lasting_cause(code=code, property_id=property_id, subject=subject)
+    if code == UNREACHABLE:
+        return has_undelivered(_account_of(subject))
+    if code == NO_TARIFF:
+        return not version_chains([_account_of(subject)])
+    return False
+
+
+def _account_of(subject: str) -> int:
+    return int(subject.removeprefix("account:"))

@@ -1,0 +1,52 @@
+"""The alerts there are: what each is about, and whether the system ends it by itself.
+
+Codes are stored and never renamed. `raise_alert` takes none that is not named here, as mypy says, and
+a test of the pages asks for a sentence in every language for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal, get_args
+
+AlertCode = Literal[
+    "supply.usage_while_open",
+    "meter.tamper",
+    "meter.foreign_answer",
+    "supply.relay_departed",
+    "supply.relay_stuck",
+    "supply.command_refused",
+    "supply.brake",
+    "notify.unreachable",
+    "billing.no_tariff",
+    "billing.correction_too_old",
+]
+#: All of them, in the order in which they are offered.
+CODES: Final[tuple[AlertCode, ...]] = get_args(AlertCode)
+
+USED_WHILE_OPEN: Final = "supply.usage_while_open"
+TAMPER: Final = "meter.tamper"
+FOREIGN_ANSWER: Final = "meter.foreign_answer"
+DEPARTED: Final = "supply.relay_departed"
+RELAY_STUCK: Final = "supply.relay_stuck"
+COMMAND_REFUSED: Final = "supply.command_refused"
+BRAKE: Final = "supply.brake"
+UNREACHABLE: Final = "notify.unreachable"
+NO_TARIFF: Final = "billing.no_tariff"
+CORRECTION_TOO_OLD: Final = "billing.correction_too_old"
+
+#: What the subject of an alert names: ``meter:4410``, ``account:17``, ``property:1``.
+SUBJECTS: Final[Mapping[AlertCode, Literal["meter", "account", "property"]]] = {
+    USED_WHILE_OPEN: "meter",
+    TAMPER: "meter",
+    FOREIGN_ANSWER: "meter",
+    DEPARTED: "meter",
+    RELAY_STUCK: "meter",
+    COMMAND_REFUSED: "meter",
+    BRAKE: "property",
+    UNREACHABLE: "account",
+    NO_TARIFF: "account",
+    CORRECTION_TOO_OLD: "account",
+}
+#: Alerts that nothing but a person ends: whatever they tell of is past, and somebody has to have looked.
+PERSONS: Final[frozenset[AlertCode]] = frozenset({TAMPER, FOREIGN_ANSWER, CORRECTION_TOO_OLD})
