@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from prewatt.core.vocabulary import BoardState, RelayState
+from prewatt.reports.alerts import AlertRow
 from prewatt.reports.today import Place
 
 
@@ -118,6 +119,7 @@ class UnitPage:
     vacancy_account_id: int | None
     points: tuple[PointPeriods, ...]
     tenants: tuple[TenantPeriod, ...]
+    alerts: tuple[AlertRow, ...] = ()
 
     @property
     def vacant(self) -> bool:

@@ -9,6 +9,7 @@ from itertools import groupby
 from prewatt.access.scope import Actor, scope
 from prewatt.core.accounts import CounterAccount
 from prewatt.core.vocabulary import RelayState
+from prewatt.reports.alerts import open_alerts_of_unit
 from prewatt.reports.estate import (
     BuildingCounts,
     BuildingUnits,
@@ -92,6 +93,7 @@ def unit_page(*, actor: Actor, unit_id: int, now: datetime) -> UnitPage:
         unit = found[0]
         points = _points(unit_id)
         tenants = _tenants(unit_id)
+        alerts = open_alerts_of_unit(property_id=place.property_id, unit_id=unit_id)
         vacancy = rows("SELECT id FROM account WHERE unit_id = %s AND kind = 'vacancy'", [unit_id])
     return UnitPage(
         place=place,
@@ -108,6 +110,7 @@ def unit_page(*, actor: Actor, unit_id: int, now: datetime) -> UnitPage:
         vacancy_account_id=vacancy[0][0] if vacancy else None,
         points=points,
         tenants=tenants,
+        alerts=alerts,
     )
 
 

@@ -91,6 +91,7 @@ class NeedKind(StrEnum):
     PAID_NOT_CONFIRMED = "paid_not_confirmed"
     SILENT = "silent"
     TAMPER = "tamper"
+    USED_WHILE_OPEN = "used_while_open"
     RELAY_OPEN = "relay_open"
     RELAY_CLOSED = "relay_closed"
     FOREIGN_ANSWER = "foreign_answer"
@@ -104,7 +105,7 @@ class Need:
     """One line of *Needs you*; which of the figures are set depends on ``kind``.
 
     ``key`` names the line for the page, so that a live update can tell old lines from new ones.
-    ``count`` is the number of silent meters, of tries, or of held readings.
+    ``count`` is the number of silent meters, of tries, or of held readings; ``wh`` what was used.
     """
 
     key: str
@@ -116,6 +117,7 @@ class Need:
     floor: int | None = None
     amount_micro: int | None = None
     count: int = 0
+    wh: int = 0
 
 
 class Warned(StrEnum):

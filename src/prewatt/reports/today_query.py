@@ -289,26 +289,33 @@ def _silent(units: Sequence[UnitNow], now: datetime) -> list[Need]:
 
 
 def _meter_alerts(property_id: int, units: Sequence[UnitNow]) -> list[Need]:
-    """Relays that stand otherwise than was decided, people in the dark first; then strange answers."""
+    """What meters did that nobody asked of them, worst harm first; a relay that leaves people in the dark
+    before one that gives them light. A cover that is closed again still has to be looked at.
+    """
     found = rows(
         """SELECT substr(subject, 7)::bigint, opened_at,
                   CASE WHEN code = 'meter.foreign_answer' THEN %s
-                       WHEN detail ->> 'wanted' = 'closed' THEN %s ELSE %s END
+                       WHEN code = 'meter.tamper' THEN %s
+                       WHEN code = 'supply.usage_while_open' THEN %s
+                       WHEN detail ->> 'wanted' = 'closed' THEN %s ELSE %s END,
+                  coalesce((detail ->> 'used_wh')::bigint, 0)
            FROM alert WHERE property_id = %s AND closed_at IS NULL
-             AND code IN ('supply.relay_departed', 'meter.foreign_answer')""",
+             AND code IN ('supply.relay_departed', 'meter.foreign_answer', 'meter.tamper',
+                          'supply.usage_while_open')""",
         [
-            NeedKind.FOREIGN_ANSWER.value, NeedKind.RELAY_OPEN.value, NeedKind.RELAY_CLOSED.value,
-            property_id,
+            NeedKind.FOREIGN_ANSWER.value, NeedKind.TAMPER.value, NeedKind.USED_WHILE_OPEN.value,
+            NeedKind.RELAY_OPEN.value, NeedKind.RELAY_CLOSED.value, property_id,
         ],
     )  # fmt: skip
     by_meter = {unit.meter_id: unit for unit in units}
     kinds = list(NeedKind)
     return [
-        Need(f"{kind}-{meter}", NeedKind(kind), at, unit.name, unit.account_id)
-        for meter, at, kind in sorted(
+        Need(f"{kind}-{meter}", NeedKind(kind), at, unit.name, unit.account_id, wh=wh)
+        for meter, at, kind, wh in sorted(
             found, key=lambda row: (kinds.index(NeedKind(row[2])), row[1])
         )
         if (unit := by_meter.get(meter)) is not None
+        and not (kind == NeedKind.TAMPER and unit.tamper_since is not None)
     ]
 
 

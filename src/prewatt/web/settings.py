@@ -34,6 +34,7 @@ TEMPLATES = [
                 "django.templatetags.i18n",
                 "prewatt.web.ui.tags",
                 "prewatt.web.ui.plan_tags",
+                "prewatt.web.ui.alert_tags",
                 "prewatt.web.ui.form_tags",
             ],
             "context_processors": ["prewatt.web.session.page_context"],

@@ -7,6 +7,7 @@ from django.views.decorators.http import require_safe
 
 from prewatt.web import session
 from prewatt.web.console import (
+    alerts,
     builder,
     calendar,
     charges,
@@ -47,6 +48,9 @@ register_converter(_Id, "id")
 urlpatterns = [
     path("", require_safe(views.today_view)),
     path("today", require_safe(views.today_view)),
+    path("alerts", require_safe(alerts.alerts_view)),
+    path("alerts.csv", require_safe(alerts.alerts_csv)),
+    path("alerts/<id:alert_id>", alerts.alert_view),
     path("accounts", require_safe(views.accounts_view)),
     path("accounts.csv", require_safe(views.accounts_csv)),
     path("accounts/<id:account_id>", require_safe(views.account_view)),

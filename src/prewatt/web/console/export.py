@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 
 from prewatt.core.money import MICRO
 from prewatt.estate.sheets import RowError
+from prewatt.reports.alerts import AlertList
 from prewatt.reports.calendar import CalendarPage
 from prewatt.reports.debts import DebtList, RefundList
 from prewatt.reports.estate import UnitList
@@ -20,8 +21,9 @@ from prewatt.reports.lists import AccountList, Listing
 from prewatt.reports.price_pages import EventList
 from prewatt.reports.tariff_pages import TariffList
 from prewatt.reports.tariff_trial import TrialPage
+from prewatt.web.ui import alert_words, money_words, sentences
 from prewatt.web.ui import format as fmt
-from prewatt.web.ui import money_words, sentences
+from prewatt.web.ui.alert_words import Speech
 
 #: A spreadsheet of the Far East takes the wide forms of these signs as it takes the narrow ones.
 _WIDE = "\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}"
@@ -187,6 +189,26 @@ def trial(writer: Writer, page: TrialPage) -> None:
                 *(decimal(each) for each in (row.before_micro, row.after_micro, row.change_micro)),
                 "" if ppm is None else decimal(ppm * 100),
                 row.first_cut_day.isoformat() if row.first_cut_day and row.would_be_cut else "",
+            ]
+        )
+
+
+def alerts(writer: Writer, found: AlertList) -> None:
+    """Write alerts, one row each, under a head row."""
+    head = (_("Alert"), _("What happened"), _("Unit"), _("Customer"), _("Account"), _("Meter"))
+    ends = (_("Since"), _("Closed"), _("Closed by"), _("Note"))
+    writer.writerow([*head, *ends])
+    speech = Speech(found.place, found.now, get_language() or "en")
+    for row in found.rows:
+        words = (row.unit, row.customer, row.number, row.serial)
+        writer.writerow(
+            [
+                alert_words.name_of(row.code),
+                alert_words.what_happened(row, speech),
+                *(guarded(each) for each in words),
+                _time(row.opened_at),
+                _time(row.closed_at),
+                *(guarded(each) for each in (row.closed_by, row.close_note)),
             ]
         )
 

@@ -35,7 +35,7 @@ class Section:
 
 
 SECTIONS: Final = (
-    Section(_("Today"), (Page("today", "/", _("Today")),)),
+    Section(_("Today"), (Page("today", "/", _("Today")), Page("alerts", "/alerts", _("Alerts")))),
     Section(_("Units"), (Page("units", "/units", _("Units")),)),
     Section(_("Accounts"), (Page("accounts", "/accounts", _("Accounts")),)),
     Section(

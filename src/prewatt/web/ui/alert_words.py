@@ -1,0 +1,263 @@
+"""Alerts in words: what each is called, what happened with its figures, and what a person does about it.
+
+An alert keeps the figures that it was opened with; one of them missing, its sentence says the rest. A code
+without words is shown as its own, so that nothing is ever hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+
+from prewatt.core.civil_time import utc_datetime
+from prewatt.moves.alerts import AlertRefused
+from prewatt.reports.alerts import AlertRow
+from prewatt.reports.today import Place
+from prewatt.web.ui import format as fmt
+from prewatt.web.ui import sentences
+
+Text = str | Promise
+
+#: What an alert is called, in the order in which lists offer them.
+ALERT: Final[Mapping[str, Text]] = {
+    "supply.usage_while_open": _("Usage behind an open relay"),
+    "meter.tamper": _("Tamper"),
+    "meter.foreign_answer": _("Strange answer"),
+    "supply.relay_departed": _("Relay not as decided"),
+    "supply.relay_stuck": _("Relay does not follow"),
+    "supply.command_refused": _("Command refused"),
+    "supply.brake": _("Mass-cut brake"),
+    "notify.unreachable": _("Customer not reached"),
+    "billing.no_tariff": _("No tariff"),
+    "billing.correction_too_old": _("Correction too old"),
+}
+#: The glyph and colour of each: the triangle for a meter that somebody has to look at.
+LOOK: Final[Mapping[str, tuple[str, str]]] = {
+    "supply.brake": ("stop", "cut"),
+    "notify.unreachable": ("low", "low"),
+    "billing.no_tariff": ("wait", "low"),
+    "billing.correction_too_old": ("wait", "low"),
+}
+OPEN: Final[Text] = _("Needs a person")
+CLOSED: Final[Text] = _("Closed")
+ALERT_SHOW: Final[Mapping[str, Text]] = {
+    "open": _("Open alerts"),
+    "closed": _("Closed alerts"),
+    "all": _("All alerts"),
+}
+ALERT_SORT: Final[Mapping[str, Text]] = {
+    "opened": _("Latest first"),
+    "oldest": _("Oldest first"),
+    "unit": _("Unit"),
+    "kind": _("Kind"),
+}
+_TAMPER: Final[Mapping[str, Text]] = {
+    "cover_open": _("The meter's cover was opened %(when)s."),
+    "terminal_cover_open": _("The cover of the meter's terminals was opened %(when)s."),
+    "magnetic_field": _("The meter felt a strong magnetic field %(when)s."),
+}
+#: What a person does, by code; of a departed relay by what is wanted.
+_TODO: Final[Mapping[str, Text]] = {
+    "supply.usage_while_open": _(
+        "Look at the meter: its relay may be welded shut, or bridged. The usage is charged as always."
+    ),
+    "meter.tamper": _("Supply is left on. Look at the meter and its seals."),
+    "meter.foreign_answer": _(
+        "The answer changed nothing. Somebody may use this meter's credentials, or command it from elsewhere."
+    ),
+    "supply.relay_departed.closed": _(
+        "It is closed again at once. Look at the meter if it opens again."
+    ),
+    "supply.relay_departed.open": _(
+        "Energy is used without credit. It is cut again only through every gate; look at the meter."
+    ),
+    "supply.relay_stuck": _("Look at the meter. A connection goes on being tried."),
+    "supply.command_refused": _("Look at the meter. A connection goes on being tried."),
+    "supply.brake": _("No cut is made until two people release the brake."),
+    "notify.unreachable": _(
+        "Call the customer. A cut is on hold until a warning arrives or every channel was tried long enough."
+    ),
+    "billing.no_tariff": _(
+        "Give the account a tariff. Its held readings are then charged as if they came now."
+    ),
+    "billing.correction_too_old": _("Settle the difference with the customer by hand."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """Who is spoken to: the place whose time it is, now, and the page's language."""
+
+    place: Place
+    now: datetime
+    lang: str
+
+    def at(self, us: object) -> str:
+        """When something was, from stored µs; empty where that is not known."""
+        if not isinstance(us, int):
+            return ""
+        return fmt.stamp(utc_datetime(us), self.now, self.place.time_zone, self.lang)
+
+    def when(self, us: object) -> str:
+        """The same inside a sentence: `at 09:12`, `yesterday 09:12`, `on Mon 23, 09:12`."""
+        at = self.at(us)
+        if not isinstance(us, int):
+            return gettext("some time ago")
+        zone = self.place.time_zone
+        day = fmt.local(utc_datetime(us), zone).date()
+        back = (fmt.local(self.now, zone).date() - day).days
+        if back == 1:
+            return f"{at} " if fmt.is_chinese(self.lang) else at
+        return (gettext("at %(at)s") if back == 0 else gettext("on %(at)s")) % {"at": at}
+
+
+def name_of(code: str) -> str:
+    """What an alert is called."""
+    return sentences.said(ALERT, code)
+
+
+def look_of(code: str) -> tuple[str, str]:
+    """The glyph and the colour of an alert."""
+    return LOOK.get(code, ("tamper", "tamper"))
+
+
+def what_happened(row: AlertRow, speech: Speech) -> str:
+    """One sentence, with the figures of the alert."""
+    writer = _WRITERS.get(row.code)
+    return writer(row.detail, speech) if writer else name_of(row.code)
+
+
+def what_to_do(row: AlertRow) -> str:
+    """What it asks of a person; empty for a code without words."""
+    wanted = row.detail.get("wanted")
+    text = _TODO.get(f"{row.code}.{wanted}", _TODO.get(row.code, ""))
+    return str(text)
+
+
+def figures(row: AlertRow, speech: Speech) -> list[tuple[str, str, str]]:
+    """(what, figure, when) of an alert that stands on figures."""
+    detail = row.detail
+    if row.code != "supply.usage_while_open" or "used_wh" not in detail:
+        return []
+    return [
+        (gettext("Relay read back open"), "", speech.at(detail["since_us"])),
+        (
+            gettext("First register after that"),
+            _register(detail["from_wh"], speech),
+            speech.at(detail["from_us"]),
+        ),
+        (
+            gettext("Latest register"),
+            _register(detail["register_wh"], speech),
+            speech.at(detail["read_us"]),
+        ),
+        (gettext("Used behind the open relay"), fmt.energy_wh(detail["used_wh"], speech.lang), ""),
+        (
+            gettext("Tolerated before a person is called"),
+            fmt.energy_wh(detail["tolerance_wh"], speech.lang),
+            "",
+        ),
+    ]
+
+
+def refused(refusal: AlertRefused) -> str:
+    """Why an alert was not closed."""
+    return sentences.said(_REFUSED, refusal.reason)
+
+
+_REFUSED: Final[Mapping[str, Text]] = {
+    "closed": _("It is closed already."),
+    "cause_lasts": _("What it tells of is still so. It closes by itself once that is put right."),
+    "no_note": _("Say what was found or done."),
+}
+
+
+def _register(wh: int, speech: Speech) -> str:
+    return f"{fmt.register(wh)} {'度' if fmt.is_chinese(speech.lang) else 'kWh'}"
+
+
+def _usage(detail: Mapping[str, Any], speech: Speech) -> str:
+    return gettext(
+        "The relay was read back open %(when)s, and %(energy)s have been counted since."
+    ) % {
+        "when": speech.when(detail.get("since_us")),
+        "energy": fmt.energy_wh(detail.get("used_wh", 0), speech.lang),
+    }
+
+
+def _tamper(detail: Mapping[str, Any], speech: Speech) -> str:
+    text = _TAMPER.get(str(detail.get("event")), _("Somebody was at the meter %(when)s."))
+    return str(text) % {"when": speech.when(detail.get("at_us"))}
+
+
+def _foreign(detail: Mapping[str, Any], speech: Speech) -> str:
+    return gettext("The meter answered a command it was never sent, %(when)s.") % {
+        "when": speech.when(detail.get("received_at_us"))
+    }
+
+
+def _departed(detail: Mapping[str, Any], _speech: Speech) -> str:
+    if detail.get("wanted") == "closed":
+        return gettext("The relay is open, though nobody decided a cut.")
+    return gettext("The relay is closed, though the supply was cut.")
+
+
+def _stuck(detail: Mapping[str, Any], _speech: Speech) -> str:
+    n = int(detail.get("attempts", 0))
+    return ngettext(
+        "The meter said yes to %(n)s command, and its relay did not follow.",
+        "The meter said yes to %(n)s commands, and its relay did not follow.",
+        n,
+    ) % {"n": n}
+
+
+def _command(detail: Mapping[str, Any], _speech: Speech) -> str:
+    return sentences.said(sentences.FAILURE, str(detail.get("why") or "meter_failed"))
+
+
+def _brake(detail: Mapping[str, Any], _speech: Speech) -> str:
+    return gettext("Too many cuts came together: %(wanted)s were due, and %(room)s allowed.") % {
+        "wanted": detail.get("wanted", "–"),
+        "room": detail.get("room", "–"),
+    }
+
+
+def _unreachable(detail: Mapping[str, Any], _speech: Speech) -> str:
+    if detail.get("why") == "no_address":
+        return gettext("No address of this customer is known, so no warning can be sent.")
+    return gettext("Every channel was tried, and nothing arrived.")
+
+
+def _no_tariff(_detail: Mapping[str, Any], _speech: Speech) -> str:
+    return gettext("The account has no tariff: its readings are held, and nothing is charged.")
+
+
+def _too_old(detail: Mapping[str, Any], speech: Speech) -> str:
+    written = str(detail.get("from_at", ""))
+    try:
+        since = datetime.fromisoformat(written)
+    except ValueError:
+        return gettext("Usage that is archived already should have been charged otherwise.")
+    return gettext(
+        "Usage since %(day)s should have been charged otherwise, and is archived already."
+    ) % {"day": fmt.full_date(fmt.local(since, speech.place.time_zone).date(), speech.lang)}
+
+
+_WRITERS: Final[Mapping[str, Callable[[Mapping[str, Any], Speech], str]]] = {
+    "supply.usage_while_open": _usage,
+    "meter.tamper": _tamper,
+    "meter.foreign_answer": _foreign,
+    "supply.relay_departed": _departed,
+    "supply.relay_stuck": _stuck,
+    "supply.command_refused": _command,
+    "supply.brake": _brake,
+    "notify.unreachable": _unreachable,
+    "billing.no_tariff": _no_tariff,
+    "billing.correction_too_old": _too_old,
+}
