@@ -54,6 +54,11 @@ COMMANDS = (
     Command("scale", "prewatt.scale_command", "say how the database is laid over several machines"),
     Command("import", "prewatt.import_command", "make a property from its tables (CSV or XLSX)"),
     Command("password", "prewatt.password_command", "set or reset the password of a login"),
+    Command(
+        "concentrator",
+        "prewatt.concentrator_command",
+        "register concentrators, and say which meters they speak for",
+    ),
     Command("bill", "prewatt.bill_command", "say what a load would cost under a price plan"),
     Command("tariff", "prewatt.tariff_command", "check a price plan, or print its JSON Schema"),
 )

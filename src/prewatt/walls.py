@@ -58,6 +58,8 @@ MUTABLE = (
     "metering_point",
     "meter",
     "installation",
+    "concentrator",
+    "concentrator_meter",
     "customer",
     "account",
     "tenancy",
@@ -115,7 +117,7 @@ _DATA_STATE = (
     "alert",
     "rerate_request",
 )
-_AT_METERS = ("meter_link", "rejected_frame")
+_AT_METERS = ("meter_link", "rejected_frame", "concentrator")
 _BY_DAYS = ("demand_day", "bound_period")
 _SELLING = ("idempotency", "document", "document_series", "payment", "debt", "refund")
 _MOVING = (
@@ -124,6 +126,8 @@ _MOVING = (
     "metering_point",
     "meter",
     "installation",
+    "concentrator",
+    "concentrator_meter",
     "customer",
     "account",
     "tenancy",
@@ -222,6 +226,8 @@ CHANGES: Mapping[str, tuple[str, ...]] = {
     "metering_point": (),
     "meter": (),
     "installation": ("period", "end_value_wh"),
+    "concentrator": ("edition",),
+    "concentrator_meter": ("period",),
     "customer": (),
     "account": ("closed_at",),
     "tenancy": ("period",),
@@ -249,6 +255,7 @@ CHANGES: Mapping[str, tuple[str, ...]] = {
         "clock_drift_s",
         "firmware",
         "tamper_since",
+        "concentrator_id",
     ),
     "vee_case": ("state", "closed_at", "closed_by", "close_reason"),
     "rejected_frame": ("count", "sample", "last_at"),
@@ -297,6 +304,7 @@ CHANGES: Mapping[str, tuple[str, ...]] = {
 COLUMNS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("head_end", "account_state"): _ACCRUING,
     ("app_operator", "account_state"): (*_ACCRUING, *_COLLECTING),
+    ("head_end", "concentrator"): ("last_seen_at", "clock_drift_s"),
     ("head_end", "meter_state"): _REGISTER,
     ("app_operator", "meter_state"): _REGISTER,
     ("head_end", "supply_policy"): _BRAKE,
@@ -316,7 +324,7 @@ ADDS_NOTHING = frozenset(
     (role, table)
     for role in ("head_end", "app_operator")
     for table in ("account_state", "meter_state", "supply_policy", "supply_state", "debt", "refund")
-)
+) | {("head_end", "concentrator")}
 #: What the first row may say where the rest has to begin at its default: an account begins at zero,
 #: an alert open.
 BORN_WITH: Mapping[str, tuple[str, ...]] = {

@@ -30,6 +30,7 @@ from prewatt.hes.frames import (
     MAXIMUM_DEMAND,
     REACTIVE_IMPORT,
     AckToken,
+    BundleMark,
     ReadingsFrame,
     Watermark,
 )
@@ -51,12 +52,16 @@ class Meters:
     def __init__(self) -> None:
         self.acked: list[AckToken] = []
         self.marks: list[Watermark] = []
+        self.bundles: list[BundleMark] = []
 
     def ack(self, tokens: Sequence[AckToken]) -> None:
         self.acked += tokens
 
     def publish_watermarks(self, marks: Sequence[Watermark]) -> None:
         self.marks += marks
+
+    def publish_bundle_marks(self, marks: Sequence[BundleMark]) -> None:
+        self.bundles += marks
 
 
 def frame(here: World, serial: str, *readings: Reading, token: int = 1) -> ReadingsFrame:

@@ -19,7 +19,7 @@ from prewatt.core.bounds import Int64
 from prewatt.core.civil_time import utc_datetime
 
 if TYPE_CHECKING:
-    from prewatt.hes.frames import ReadingsFrame, Token, Watermark
+    from prewatt.hes.frames import BundleMark, ReadingsFrame, Token, Watermark
 
 OURS: Final = "ours"
 CEILING: Final = "ceiling"
@@ -182,6 +182,9 @@ class _Meters:
     def publish_watermarks(self, marks: Sequence[Watermark]) -> None:
         """Count them."""
         self.told += len(marks)
+
+    def publish_bundle_marks(self, marks: Sequence[BundleMark]) -> None:
+        """Nobody gathers here."""
 
 
 def _frames(city: City, part: Slice) -> list[ReadingsFrame]:

@@ -241,6 +241,44 @@ class Installation(models.Model):
         ]
 
 
+class Concentrator(models.Model):
+    """A device that gathers the readings of many meters and sends them in its own name.
+
+    ``edition`` counts the changes of its list of meters, so that whoever remembers the list knows when
+    to read it again. What it was last heard to say of itself is the head-end's to write.
+    """
+
+    property = models.ForeignKey(Property, on_delete=models.PROTECT)
+    serial = models.CharField(max_length=32, unique=True)
+    name = models.CharField(max_length=60, blank=True)
+    edition = models.PositiveIntegerField(default=0)
+    last_seen_at = models.DateTimeField(null=True)
+    #: How far its clock was ahead of ours then; null where it was never heard.
+    clock_drift_s = models.IntegerField(null=True)
+
+    class Meta:
+        db_table = "concentrator"
+
+
+class ConcentratorMeter(models.Model):
+    """For which half-open period a concentrator may speak for a meter: of readings by their own instant.
+
+    Both are of the row's property, which composite foreign keys hold (migration 0003).
+    """
+
+    property = models.ForeignKey(Property, on_delete=models.PROTECT)
+    concentrator = models.ForeignKey(Concentrator, on_delete=models.PROTECT, related_name="meters")
+    meter = models.ForeignKey(Meter, on_delete=models.PROTECT, related_name="concentrators")
+    period = DateTimeRangeField()
+
+    class Meta:
+        db_table = "concentrator_meter"
+        constraints: ClassVar = [
+            no_overlap("meter_behind_one_concentrator", "meter_id"),
+            not_empty("concentrator_meter_period"),
+        ]
+
+
 class Customer(models.Model):
     """A person or firm who holds accounts at a property."""
 

@@ -47,6 +47,32 @@ class TenancyAt:
     ends_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class ConcentratorNow:
+    """A concentrator, when it was last heard, and the serial numbers that it may speak for now."""
+
+    serial: str
+    name: str
+    last_seen_at: datetime | None
+    meters: tuple[str, ...]
+
+
+def concentrators(*, actor: Actor, property_id: int) -> list[ConcentratorNow]:
+    """The concentrators of a property, by serial number, with the rights that have no end."""
+    with scope(actor), connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT c.serial, c.name, c.last_seen_at,
+                      coalesce(array_agg(m.serial ORDER BY m.serial)
+                               FILTER (WHERE m.id IS NOT NULL), '{}')
+               FROM concentrator c
+               LEFT JOIN concentrator_meter k ON k.concentrator_id = c.id AND upper_inf(k.period)
+               LEFT JOIN meter m ON m.id = k.meter_id
+               WHERE c.property_id = %s GROUP BY c.id ORDER BY c.serial""",
+            [property_id],
+        )
+        return [ConcentratorNow(*row[:3], tuple(row[3])) for row in cursor.fetchall()]
+
+
 def meters_by_serial(
     *, actor: Actor, serials: Sequence[str], at: datetime
 ) -> dict[str, MeterPlace]:

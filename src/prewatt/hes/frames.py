@@ -9,6 +9,7 @@ delivered again by the broker.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import IntEnum
 from itertools import repeat
 from typing import Final, Literal
 
@@ -131,6 +132,55 @@ class ReadingsFrame:
         return len(self.read_at_us)
 
 
+class Refusal(IntEnum):
+    """Why one reading of a bundle is not taken, while the others are."""
+
+    NONE = 0
+    #: Of no meter of the message's own list.
+    PLACE = 1
+    REGISTER = 2
+    #: No absolute time.
+    TIME = 3
+    #: No value that a register can have.
+    RANGE = 4
+    #: The concentrator may not speak for the meter, or not of that instant.
+    NOT_ITS_METER = 5
+    #: Nobody is assigned to the meter.
+    NO_ACCOUNT = 6
+    #: The database refused it.
+    FAILED = 7
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadingsBundle:
+    """One message of a concentrator: readings of many meters as columns, not yet judged.
+
+    ``sequence`` and ``checksum`` name the message to its sender. Of each meter, in columns of length
+    m >= 1: its serial number as it was sent, when the concentrator heard it last (µs UTC by the
+    concentrator's clock, 0 where it does not say), and its relay then (`core.vocabulary.RelayState`).
+    Of each reading, in columns of length n >= 1: ``place`` is the row of its meter, ``refusal`` a
+    `Refusal` where the reading can be no reading; the other columns are those of `ReadingsFrame`.
+    """
+
+    concentrator: str
+    sequence: int
+    checksum: int
+    sent_at_us: int
+    received_at_us: int
+    token: AckToken
+    serials: list[bytes]
+    heard_at_us: NDArray[np.int64]
+    relay: NDArray[np.int64]
+    place: NDArray[np.int64]
+    read_at_us: NDArray[np.int64]
+    register_code: NDArray[np.int64]
+    value: NDArray[np.int64]
+    refusal: NDArray[np.int8]
+
+    def __len__(self) -> int:
+        return len(self.place)
+
+
 @dataclass(frozen=True, slots=True)
 class EventFrame:
     """Something the meter noticed: `code` is a short word such as `cover_open` or `power_up`."""
@@ -172,7 +222,7 @@ class AnswerFrame:
     at_us: int
 
 
-Frame = ReadingsFrame | EventFrame | HelloFrame | AnswerFrame
+Frame = ReadingsFrame | ReadingsBundle | EventFrame | HelloFrame | AnswerFrame
 
 
 class MalformedFrame(ValueError):
@@ -206,3 +256,17 @@ class Watermark:
     register_code: int
     read_at_us: int
     from_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BundleMark:
+    """What a concentrator's message brought is committed, but for the meters in ``refused``.
+
+    These are rows of the message's own list of meters: of each, one reading at least was refused for
+    want of a right or a place, which may be mended, so its sender must keep what it has of them.
+    """
+
+    concentrator: str
+    sequence: int
+    checksum: int
+    refused: tuple[int, ...] = ()

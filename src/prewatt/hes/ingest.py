@@ -30,10 +30,13 @@ from prewatt.core.bounds import Int64
 from prewatt.core.civil_time import utc_datetime
 from prewatt.core.readings import ReadingBatch, ReadingSource
 from prewatt.core.vee import VERDICT_NAMES, Verdict
+from prewatt.hes.bundles import BundleDesk, refused_sample
 from prewatt.hes.frames import (
     ACTIVE_IMPORT,
+    BundleMark,
     MalformedSample,
     ReadingsBlock,
+    ReadingsBundle,
     ReadingsFrame,
     Token,
     Watermark,
@@ -64,7 +67,8 @@ _RETRY_S: Final = 0.5
 _US_PER_S: Final = 1_000_000
 #: Two readings of a frame farther apart are not next to each other: a daily report on a long day is.
 _SPAN_GAP_US: Final = 25 * 3_600 * _US_PER_S
-Given = TypeVar("Given", ReadingsFrame, ReadingsBlock)
+Readings = ReadingsFrame | ReadingsBlock | ReadingsBundle
+Given = TypeVar("Given", ReadingsFrame, ReadingsBlock, ReadingsBundle)
 UNPLACED = "no_account"
 """``rejected_frame.reason`` of readings whose meter nobody is assigned to."""
 
@@ -78,6 +82,9 @@ class Transport(Protocol):
     def publish_watermarks(self, marks: Sequence[Watermark]) -> None:
         """Tell meters what is committed."""
 
+    def publish_bundle_marks(self, marks: Sequence[BundleMark]) -> None:
+        """Tell concentrators what is committed."""
+
 
 class IngestLoop:
     """Gathers, applies, acknowledges; one thread. Use ``start``, ``submit`` from elsewhere, ``stop``."""
@@ -89,19 +96,25 @@ class IngestLoop:
         self._name = name
         self._transport = transport
         self._clock = clock
-        self._inbox: Inbox[ReadingsFrame | ReadingsBlock] = Inbox(QUEUE_READINGS_MAX)
+        self._inbox: Inbox[Readings] = Inbox(QUEUE_READINGS_MAX)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name)
         self._directory = Directory()
         self._sightings = SightingBook()
         self._book = TariffBook()
         self._memory = Memory()
+        self._bundles = BundleDesk(
+            transport,
+            directory=self._directory,
+            sightings=self._sightings,
+            store=self._store,
+        )
 
     def start(self) -> None:
         """Begin to gather batches."""
         self._thread.start()
 
-    def submit(self, frame: ReadingsFrame | ReadingsBlock) -> None:
+    def submit(self, frame: Readings) -> None:
         """Take a frame, waiting while the queue is full; after ``stop`` it is left to the broker."""
         while not self._stopping.is_set():
             if self._inbox.put(frame, len(frame), timeout_s=0.5):
@@ -131,7 +144,7 @@ class IngestLoop:
         finally:
             connection.close()
 
-    def _gather(self) -> list[ReadingsFrame | ReadingsBlock]:
+    def _gather(self) -> list[Readings]:
         """The next batch: at most so many readings and what came with the last, at most so long."""
         taken = self._inbox.get(timeout_s=0.25)
         if taken is None:
@@ -147,15 +160,19 @@ class IngestLoop:
             readings += len(taken)
         return gathered
 
-    def _apply_until_done(self, gathered: Sequence[ReadingsFrame | ReadingsBlock]) -> None:
-        """Apply what was gathered: in columns if it is all in blocks, and else in the order of arrival."""
-        blocks = [each for each in gathered if isinstance(each, ReadingsBlock)]
-        if not gathered:
-            return
-        if len(blocks) == len(gathered):
+    def _apply_until_done(self, gathered: Sequence[Readings]) -> None:
+        """Apply what was gathered: bundles by themselves, and the rest in columns if it is all in
+        blocks, and else in the order of arrival.
+        """
+        bundles = [each for each in gathered if isinstance(each, ReadingsBundle)]
+        rest = [each for each in gathered if not isinstance(each, ReadingsBundle)]
+        blocks = [each for each in rest if isinstance(each, ReadingsBlock)]
+        if len(blocks) < len(rest):
+            self._until_done(_frames(rest), self._apply)
+        elif blocks:
             self._until_done(blocks, self._apply_blocks)
-        else:
-            self._until_done(_frames(gathered), self._apply)
+        if bundles:
+            self._until_done(bundles, self._bundles.apply)
 
     def _until_done(self, given: Sequence[Given], apply: Callable[[Sequence[Given]], None]) -> None:
         """Apply a batch; wait out a lost database, take a refused batch apart."""
@@ -172,14 +189,14 @@ class IngestLoop:
                 time.sleep(_RETRY_S)
                 continue
             except (DatabaseError, ValueError, ArithmeticError, AssertionError) as error:
-                frames = _frames(given)
-                if len(frames) > 1:
-                    log.warning("a batch of %d frames was refused: %s", len(frames), error)
-                    for frame in frames:
-                        self._until_done([frame], self._apply)
+                parts = _parts(given)
+                if len(parts) > 1:
+                    log.warning("a batch of %d frames was refused: %s", len(parts), error)
+                    for part in parts:
+                        self._apply_until_done([part])
                     return
-                log.exception("a frame of meter %s cannot be applied", frames[0].serial)
-                self._refuse(frames, f"{type(error).__name__}: {error}"[:200])
+                log.exception("a message cannot be applied")
+                self._refuse(parts[0], f"{type(error).__name__}: {error}"[:200])
             return
 
     def _apply_blocks(self, blocks: Sequence[ReadingsBlock]) -> None:
@@ -282,10 +299,13 @@ class IngestLoop:
             ]
         )
 
-    def _refuse(self, frames: Sequence[ReadingsFrame], reason: str) -> None:
-        """Keep a sample of each and acknowledge it, or it would come for ever."""
-        reject([_sample(frame, reason) for frame in frames])
-        self._transport.ack([frame.token for frame in frames])
+    def _refuse(self, given: ReadingsFrame | ReadingsBundle, reason: str) -> None:
+        """Keep a sample and acknowledge it to the broker, or it would come for ever."""
+        if isinstance(given, ReadingsBundle):
+            reject([refused_sample(given, reason)])
+        else:
+            reject([_sample(given, reason)])
+        self._transport.ack([given.token])
 
 
 class ShardedIngest:
@@ -313,10 +333,15 @@ class ShardedIngest:
         for loop in self._loops:
             loop.start()
 
-    def submit(self, frame: ReadingsFrame | ReadingsBlock) -> None:
-        """Take a frame, or each loop's part of a block, waiting while the loop's queue is full."""
+    def submit(self, frame: Readings) -> None:
+        """Take a frame, or each loop's part of a block, waiting while the loop's queue is full.
+
+        A bundle stays whole, so that it can be acknowledged: its sender has a loop, whatever its meters'.
+        """
         if len(self._loops) == 1:
             self._loops[0].submit(frame)
+        elif isinstance(frame, ReadingsBundle):
+            self._loop_of(frame.concentrator).submit(frame)
         elif isinstance(frame, ReadingsFrame):
             self._loop_of(frame.serial).submit(frame)
         else:
@@ -327,8 +352,12 @@ class ShardedIngest:
                     loop.submit(frame.part(own))
 
     def watch(self, serial: str, at_us: int) -> None:
-        """A device said something else than readings: look at what its next frames say of it."""
-        self._loop_of(serial).watch(serial, at_us)
+        """A device said something else than readings: look at what its next frames say of it.
+
+        Its readings may come through a concentrator, hence in any loop.
+        """
+        for loop in self._loops:
+            loop.watch(serial, at_us)
 
     def stop(self) -> None:
         """Commit and acknowledge what was taken, then end."""
@@ -354,6 +383,15 @@ def _frames(given: Sequence[ReadingsFrame | ReadingsBlock]) -> list[ReadingsFram
         frame
         for each in given
         for frame in (each.frames() if isinstance(each, ReadingsBlock) else [each])
+    ]
+
+
+def _parts(given: Sequence[Readings]) -> Sequence[ReadingsFrame | ReadingsBundle]:
+    """What can be applied by itself: each message."""
+    return [
+        part
+        for each in given
+        for part in ([each] if isinstance(each, ReadingsBundle) else _frames([each]))
     ]
 
 

@@ -54,6 +54,8 @@ class Sighting:
     firmware: str | None = None
     #: When the relay was so, by `relay_instant_us`; None is `seen_at`.
     relay_at: datetime | None = None
+    #: Which concentrator brought it; None where the device spoke for itself.
+    concentrator_id: int | None = None
 
 
 def relay_code(relay: RelayState) -> RelayCode:
@@ -237,10 +239,11 @@ def record_sightings(sightings: Sequence[Sighting]) -> None:
                                       THEN seen.relay_at ELSE link.relay_since END,
                    relay_read_at = greatest(link.relay_read_at, seen.relay_at),
                    clock_drift_s = coalesce(seen.drift_s, link.clock_drift_s),
-                   firmware = coalesce(seen.firmware, link.firmware)
+                   firmware = coalesce(seen.firmware, link.firmware),
+                   concentrator_id = coalesce(seen.concentrator_id, link.concentrator_id)
                FROM unnest(%s::bigint[], %s::timestamptz[], %s::smallint[], %s::timestamptz[],
-                           %s::integer[], %s::text[])
-                    AS seen(meter_id, at, relay, relay_at, drift_s, firmware)
+                           %s::integer[], %s::text[], %s::bigint[])
+                    AS seen(meter_id, at, relay, relay_at, drift_s, firmware, concentrator_id)
                WHERE link.meter_id = seen.meter_id
                RETURNING link.meter_id, link.property_id, link.relay""",
             [
@@ -250,6 +253,7 @@ def record_sightings(sightings: Sequence[Sighting]) -> None:
                 [_relay_at(row) for row in rows],
                 [row.clock_drift_s for row in rows],
                 [row.firmware for row in rows],
+                [row.concentrator_id for row in rows],
             ],
         )
         turned = {place for meter_id, place, relay in cursor.fetchall() if relay != was[meter_id]}
@@ -272,6 +276,9 @@ def _merged(before: Sighting, after: Sighting) -> Sighting:
         relay_at=_relay_at(newest),
         clock_drift_s=before.clock_drift_s if after.clock_drift_s is None else after.clock_drift_s,
         firmware=before.firmware if after.firmware is None else after.firmware,
+        concentrator_id=(
+            before.concentrator_id if after.concentrator_id is None else after.concentrator_id
+        ),
     )
 
 
@@ -310,11 +317,14 @@ def reject(samples: Sequence[MalformedSample]) -> None:
             serial = parts[1] if len(parts) > 1 else sample.topic
             cursor.execute(
                 """INSERT INTO rejected_frame (property_id, serial, reason, sample, first_at, last_at)
-                   VALUES ((SELECT property_id FROM meter WHERE serial = %s), %s, %s, %s, %s, %s)
+                   VALUES (coalesce((SELECT property_id FROM meter WHERE serial = %s),
+                                    (SELECT property_id FROM concentrator WHERE serial = %s)),
+                           %s, %s, %s, %s, %s)
                    ON CONFLICT (serial, reason) DO UPDATE SET
                        count = rejected_frame.count + 1, sample = excluded.sample,
                        last_at = greatest(rejected_frame.last_at, excluded.last_at)""",
                 [
+                    serial.replace("\x00", "")[:_SERIAL_CHARS_MAX],
                     serial.replace("\x00", "")[:_SERIAL_CHARS_MAX],
                     serial.replace("\x00", "")[:_SERIAL_CHARS_MAX],
                     sample.reason[:_REASON_CHARS_MAX],

@@ -16,8 +16,21 @@ from typing import Final, Protocol
 
 from prewatt.core.civil_time import instant_us
 from prewatt.hes.commands import CommandDesk, CommandLoop, Orders
-from prewatt.hes.frames import AnswerFrame, EventFrame, Frame, ReadingsBlock, ReadingsFrame
-from prewatt.hes.links import Device, Directory, relay_instant_us, relay_seen_us
+from prewatt.hes.frames import (
+    AnswerFrame,
+    EventFrame,
+    Frame,
+    ReadingsBlock,
+    ReadingsBundle,
+    ReadingsFrame,
+)
+from prewatt.hes.links import (
+    DRIFT_ALLOWED_US,
+    Device,
+    Directory,
+    relay_instant_us,
+    relay_seen_us,
+)
 from prewatt.hes.session import MqttConfig, MqttSession, probe_protocol
 from prewatt.runtime.readiness import say_ready
 from prewatt.telemetry.pulse import PULSE
@@ -37,8 +50,8 @@ class Ingest(Protocol):
     def start(self) -> None:
         """Begin to gather batches."""
 
-    def submit(self, frame: ReadingsFrame | ReadingsBlock) -> None:
-        """Take a frame or a block, waiting while the queue is full."""
+    def submit(self, frame: ReadingsFrame | ReadingsBlock | ReadingsBundle) -> None:
+        """Take a frame, a block or a bundle, waiting while the queue is full."""
 
     def watch(self, serial: str, at_us: int) -> None:
         """A device said something else than readings."""
@@ -110,9 +123,19 @@ class HeadEnd:
             if frame.relay is not None and relay_seen_us(frame) is None:
                 self._commands.doubt(frame.serial)
             self._ingest.submit(frame)
+        elif isinstance(frame, ReadingsBundle):
+            self._saw_bundle(frame)
+            self._ingest.submit(frame)
         else:
             self._ingest.watch(frame.serial, frame.received_at_us)
             self._commands.submit(frame)
+
+    def _saw_bundle(self, bundle: ReadingsBundle) -> None:
+        """Its meters are back that the concentrator has just heard: one with an order gets it at once."""
+        received_at_us = bundle.received_at_us
+        for serial, heard_at_us in zip(bundle.serials, bundle.heard_at_us.tolist(), strict=True):
+            if abs(received_at_us - heard_at_us) <= DRIFT_ALLOWED_US:
+                self._commands.saw(serial.decode("ascii", "replace"), received_at_us)
 
     def _dispatch_block(self, block: ReadingsBlock) -> None:
         for at, (serial, relay, received_at_us, clock_us) in enumerate(block.heard()):

@@ -25,15 +25,18 @@ from typing import Final
 import numpy as np
 
 from prewatt.hes import mqtt
+from prewatt.hes.drivers.mqtt_bundle import codec as bundles
 from prewatt.hes.drivers.mqtt_senml import codec, quick
 from prewatt.hes.drivers.mqtt_senml.topics import UPLINK_FILTER, Downlink, downlink_topic
 from prewatt.hes.frames import (
     AckToken,
     BlockToken,
+    BundleMark,
     Frame,
     MalformedFrame,
     MalformedSample,
     ReadingsBlock,
+    ReadingsBundle,
     Token,
     Watermark,
 )
@@ -60,6 +63,7 @@ _SUBSCRIPTION_ID: Final = 65_535
 class MqttConfig:
     """Where the broker is and how much may be in flight.
 
+    `queue_frames_max` counts the readings of a concentrator's message, and each other message as one.
     `receive_maximum` (at most 65,535) must be at least as many frames as one batch of the ingest loop
     gathers, or a batch would wait for messages that the broker holds back.
     """
@@ -301,9 +305,21 @@ class MqttSession:
             for serial, each in own.items()
             for payload in codec.watermark_payloads(each)
         ]
-        with self._lock:
-            if self._connected.is_set() and self._out_bytes < _OUT_BYTES_MAX:
-                self._send(b"".join(packets))
+        self._send_or_drop(packets)
+
+    def publish_bundle_marks(self, marks: Sequence[BundleMark]) -> None:
+        """Tell the concentrators what is committed. A lost mark is repeated after their next try."""
+        own: dict[str, list[BundleMark]] = {}
+        for mark in marks:
+            own.setdefault(mark.concentrator, []).append(mark)
+        self._send_or_drop(
+            [
+                mqtt.publish(
+                    self._version, bundles.marks_topic(concentrator), bundles.encode_marks(each)
+                )
+                for concentrator, each in own.items()
+            ]
+        )
 
     def send_command(self, serial: str, command: codec.Command) -> bool:
         """Hand a command to the broker; False when there is no connection, and nothing was sent."""
@@ -364,7 +380,7 @@ class MqttSession:
                 return None
             was_full = self._queued >= self._config.queue_frames_max
             taken = self._frames.popleft()
-            self._queued -= _messages(taken)
+            self._queued -= _weight(taken)
         if was_full:
             self._ring()
         return taken
@@ -438,7 +454,8 @@ class MqttSession:
         with self._lock:
             if self._stopping.is_set():
                 return 0
-            return min(_MESSAGES_AT_ONCE, self._config.queue_frames_max - self._queued)
+            # One bundle may overfill the queue by itself.
+            return max(0, min(_MESSAGES_AT_ONCE, self._config.queue_frames_max - self._queued))
 
     def _take(self, messages: mqtt.Publishes) -> None:
         """Decode messages and queue them for delivery."""
@@ -455,7 +472,7 @@ class MqttSession:
                 frames.append(frame)
         with self._lock:
             self._frames.extend(frames)
-            self._queued += sum(map(_messages, frames))
+            self._queued += sum(map(_weight, frames))
             self._lock.notify_all()
 
     def _decode(self, messages: mqtt.Publishes, at: int, received_at_us: int) -> Frame | None:
@@ -464,8 +481,9 @@ class MqttSession:
         topic = data[messages.topic[at] : messages.topic_end[at]].decode(errors="replace")
         payload = data[messages.payload[at] : messages.end[at]]
         token = AckToken(self._connection, messages.message_id[at])
+        decode = bundles.decode if topic.endswith(bundles.TOPIC_END) else codec.decode
         try:
-            return codec.decode(topic, payload, received_at_us=received_at_us, token=token)
+            return decode(topic, payload, received_at_us=received_at_us, token=token)
         except MalformedFrame as error:
             refusal = error
         except Exception as error:
@@ -494,6 +512,12 @@ class MqttSession:
             self._on_malformed(sample)
 
     # --- what goes out ---
+
+    def _send_or_drop(self, packets: Iterable[bytes]) -> None:
+        """Leave what may be lost, unless there is no connection or much waits already."""
+        with self._lock:
+            if self._connected.is_set() and self._out_bytes < _OUT_BYTES_MAX:
+                self._send(b"".join(packets))
 
     def _send(self, packets: bytes) -> None:
         """Leave packets for the network thread, which is woken; the caller holds the lock."""
@@ -621,5 +645,6 @@ class _Line:
             self._out, self._is_asked = memoryview(mqtt.PINGREQ), True
 
 
-def _messages(taken: Frame | ReadingsBlock) -> int:
-    return len(taken) if isinstance(taken, ReadingsBlock) else 1
+def _weight(taken: Frame | ReadingsBlock) -> int:
+    """How much of the queue it takes: a bundle as much as its readings, which its memory is made of."""
+    return len(taken) if isinstance(taken, ReadingsBlock | ReadingsBundle) else 1

@@ -31,6 +31,11 @@ WAITING_FRAMES: Final = Gauge(
 REJECTED_FRAMES: Final = Counter(
     "prewatt_rejected_frames", "Messages that nobody could read or place."
 )
+REFUSED_READINGS: Final = Counter(
+    "prewatt_refused_readings",
+    "Readings of concentrators' messages that were not taken, by reason; the others were.",
+    ["reason"],
+)
 RECHARGES: Final = Counter(
     "prewatt_recharges", "Recharges asked for: posted, repeated or refused.", ["outcome"]
 )
