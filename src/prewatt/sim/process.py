@@ -1,6 +1,7 @@
 """One process of simulated meters: each with an MQTT connection of its own, all in one thread and one selector.
 
-A meter costs a socket and a paho client without its thread. The process knows nothing of the platform but
+Or all behind one concentrator, which has the only connection: it sends their readings in bundles, and whatever else
+they say or hear in their names. A meter costs a socket and a paho client without its thread. The process knows nothing of the platform but
 the broker's address, and everything that a meter has to remember goes into a state file: killed and
 started again, its registers have gone on and its backlog is still there.
 
@@ -25,8 +26,11 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from prewatt.hes.drivers.mqtt_senml.topics import Downlink, downlink_topic, uplink_topic
-from prewatt.hes.frames import RelayState
+from prewatt.hes.drivers.mqtt_bundle.codec import bundle_topic, marks_topic
+from prewatt.hes.drivers.mqtt_senml import codec
+from prewatt.hes.drivers.mqtt_senml.topics import Downlink, Uplink, downlink_topic, uplink_topic
+from prewatt.hes.frames import RelayState, Watermark
+from prewatt.sim.concentrator import SimulatedConcentrator
 from prewatt.sim.loads import load_profile
 from prewatt.sim.meter import MeterConfig, Outgoing, SimulatedMeter, UnknownFault
 
@@ -65,6 +69,7 @@ class SimConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Simulated time is real time plus `clock_offset_us`. `name` tells the processes of one simulation
     apart in client identifiers. `faults` are switched at every start, whatever the meter remembers.
+    With a `concentrator` (its serial number) all meters are behind it, and it sends every `gather_s`.
     """
 
     name: str
@@ -76,6 +81,8 @@ class SimConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     utc_offset_s: int = 0
     report_period_s: int = 10
     faults: tuple[SimFault, ...] = ()
+    concentrator: str = ""
+    gather_s: int = 5
 
 
 def load_config(path: Path) -> SimConfig:
@@ -221,9 +228,18 @@ class SimProcess:
                 raise UnknownFault(f"no meter {fault.serial!r} to have a fault")
             self._meters[fault.serial].set_fault(fault.name, fault.value, now_us())
         address = (config.host, config.port)
-        self._lines = {
-            serial: self._new_line(serial, meter, address) for serial, meter in self._meters.items()
-        }
+        self._concentrator: SimulatedConcentrator | None = None
+        self._lines: dict[str, _Line] = {}
+        if config.concentrator:
+            self._concentrator = SimulatedConcentrator(
+                config.concentrator, gather_us=config.gather_s * 1_000_000
+            )
+            self._shared = self._new_shared_line(self._concentrator, address)
+        else:
+            self._lines = {
+                serial: self._new_line(serial, meter, address)
+                for serial, meter in self._meters.items()
+            }
         self._control = _Line(
             f"prewatt-sim-{config.name}",
             address,
@@ -273,7 +289,8 @@ class SimProcess:
     # --- inside ---
 
     def _all_lines(self) -> list[_Line]:
-        return [self._control, *self._lines.values()]
+        shared = [] if self._concentrator is None else [self._shared]
+        return [self._control, *shared, *self._lines.values()]
 
     def _tick(self, now_s: float) -> None:
         # A restarted broker is not to be stormed by every meter in the same moment.
@@ -283,11 +300,19 @@ class SimProcess:
         now_us = self._now_us()
         for serial, meter in self._meters.items():
             self._send(serial, meter.tick(now_us))
+        if self._concentrator is not None and self._shared.is_up:
+            topic = bundle_topic(self._concentrator.serial)
+            for payload in self._concentrator.tick(now_us):
+                self._shared.publish(topic, payload)
 
     def _send(self, serial: str, messages: list[Outgoing]) -> None:
-        line = self._lines[serial]
         for channel, payload in messages:
-            line.publish(uplink_topic(serial, channel), payload)
+            if self._concentrator is None:
+                self._lines[serial].publish(uplink_topic(serial, channel), payload)
+            elif channel is Uplink.READINGS:
+                self._concentrator.take(serial, payload, self._now_us())
+            else:
+                self._shared.publish(uplink_topic(serial, channel), payload)
         if messages:
             self._dirty = True
 
@@ -311,30 +336,73 @@ class SimProcess:
         )
 
     def _new_line(self, serial: str, meter: SimulatedMeter, address: tuple[str, int]) -> _Line:
-        commands = downlink_topic(serial, Downlink.COMMAND)
-
-        def receive(topic: str, payload: bytes) -> None:
-            if topic == commands:
-                self._send(serial, meter.receive_command(payload, self._now_us()))
-                if meter.relay != self._relays[serial]:
-                    # A relay's position survives a power cut, so it is saved before anything else.
-                    self._relays[serial] = meter.relay
-                    self._save()
-            else:
-                meter.receive_watermarks(payload, self._now_us())
-                self._dirty = True
-
         line = _Line(
             serial,
             address,
             self._selector,
-            subscriptions=[(commands, 1), (downlink_topic(serial, Downlink.ACK), 0)],
+            subscriptions=_heard_by(serial),
             on_up=lambda: self._send(serial, meter.connected(self._now_us())),
             on_down=meter.disconnected,
-            on_message=receive,
+            on_message=self._receive,
         )
         line.wanted = not meter.faults["outage"]
         return line
+
+    def _new_shared_line(
+        self, concentrator: SimulatedConcentrator, address: tuple[str, int]
+    ) -> _Line:
+        def connected() -> None:
+            concentrator.connected()
+            for serial, meter in self._meters.items():
+                if not meter.faults["outage"]:
+                    self._send(serial, meter.connected(self._now_us()))
+
+        def disconnected() -> None:
+            for meter in self._meters.values():
+                meter.disconnected()
+
+        def receive(topic: str, payload: bytes) -> None:
+            if topic == marks_topic(concentrator.serial):
+                self._let_go(concentrator.receive_marks(payload))
+            elif self._meters[topic.split("/")[1]].is_online:
+                self._receive(topic, payload)
+
+        return _Line(
+            concentrator.serial,
+            address,
+            self._selector,
+            subscriptions=[
+                (marks_topic(concentrator.serial), 0),
+                *(each for serial in self._meters for each in _heard_by(serial)),
+            ],
+            on_up=connected,
+            on_down=disconnected,
+            on_message=receive,
+        )
+
+    def _let_go(self, marks: Sequence[Watermark]) -> None:
+        """Hand watermarks on to the meters behind the concentrator."""
+        own: dict[str, list[Watermark]] = {}
+        for mark in marks:
+            own.setdefault(mark.serial, []).append(mark)
+        for serial, each in own.items():
+            for payload in codec.watermark_payloads(each):
+                self._meters[serial].receive_watermarks(payload, self._now_us())
+                self._dirty = True
+
+    def _receive(self, topic: str, payload: bytes) -> None:
+        """A meter hears an order or what is committed of its own messages."""
+        _, serial, _, channel = topic.split("/")
+        meter = self._meters[serial]
+        if channel != Downlink.COMMAND:
+            meter.receive_watermarks(payload, self._now_us())
+            self._dirty = True
+            return
+        self._send(serial, meter.receive_command(payload, self._now_us()))
+        if meter.relay != self._relays[serial]:
+            # A relay's position survives a power cut, so it is saved before anything else.
+            self._relays[serial] = meter.relay
+            self._save()
 
     def _switch(self, topic: str, payload: bytes) -> None:
         serial = topic.split("/")[2]
@@ -351,10 +419,19 @@ class SimProcess:
         self._send(serial, messages)
         self._dirty = True
         if name == "outage":
+            self._switch_line(serial, is_wanted=not value)
+
+    def _switch_line(self, serial: str, *, is_wanted: bool) -> None:
+        """A meter's own line to the broker, or the one to its concentrator, goes up or down."""
+        if self._concentrator is None:
             line = self._lines[serial]
-            line.wanted = not value
-            if value:
+            line.wanted = is_wanted
+            if not is_wanted:
                 line.disconnect()
+        elif not is_wanted:
+            self._meters[serial].disconnected()
+        elif self._shared.is_up:
+            self._send(serial, self._meters[serial].connected(self._now_us()))
 
     def _save(self) -> None:
         states = {serial: meter.to_state() for serial, meter in self._meters.items()}
@@ -371,6 +448,14 @@ class SimProcess:
         for serial, state in states.items():
             if serial in self._meters:
                 self._meters[serial].restore(state)
+
+
+def _heard_by(serial: str) -> list[tuple[str, int]]:
+    """What a meter subscribes to, and with which quality of service."""
+    return [
+        (downlink_topic(serial, Downlink.COMMAND), 1),
+        (downlink_topic(serial, Downlink.ACK), 0),
+    ]
 
 
 def run_process(config: SimConfig) -> None:
