@@ -80,9 +80,16 @@ def _add_database_and_format(parser: argparse.ArgumentParser) -> None:
 def _add_wire(wire: argparse.ArgumentParser) -> None:
     wire.add_argument("--accounts", type=int, default=50_000, help="(default: 50000)")
     wire.add_argument("--seconds", type=float, default=30, help="to measure (default: 30)")
-    wire.add_argument("--window", type=int, default=16_000, help="on the way (default: 16000)")
+    wire.add_argument("--window", type=int, help="readings on the way (default: 16000, or 80000)")
+    wire.add_argument(
+        "--concentrators",
+        type=int,
+        help="publish bundles of so many; --accounts then does not count",
+    )
+    wire.add_argument("--meters-each", type=int, default=200, help="of a bundle (default: 200)")
+    wire.add_argument("--intervals-each", type=int, default=4, help="of a meter (default: 4)")
     wire.add_argument("--shards", type=int, default=2, help="of the head-end (default: 2)")
-    wire.add_argument("--rate", type=int, help="messages a second (default: as many as go)")
+    wire.add_argument("--rate", type=int, help="readings a second (default: as many as go)")
     wire.add_argument("--format", choices=("text", "json"), default="text")
 
 
@@ -177,14 +184,21 @@ def _posting(arguments: argparse.Namespace) -> int:
 
 def _wire(arguments: argparse.Namespace) -> int:
     from prewatt.benchmarks.wire import as_text, measure
+    from prewatt.benchmarks.wire_client import Gathering
 
+    gathering = None
+    if arguments.concentrators:
+        gathering = Gathering(
+            arguments.concentrators, arguments.meters_each, arguments.intervals_each
+        )
     figures = measure(
         accounts=arguments.accounts,
         seconds=arguments.seconds,
-        window=arguments.window,
+        window=arguments.window or (16_000 if gathering is None else 80_000),
         shards=arguments.shards,
         rate=arguments.rate,
         tell=_tell,
+        gathering=gathering,
     )
     if arguments.format == "json":
         print(json.dumps(dataclasses.asdict(figures)))

@@ -1,4 +1,4 @@
-"""`prewatt bench wire`: messages of meters through the broker to the committed balance.
+"""`prewatt bench wire`: messages of meters, or of concentrators, through the broker to the committed balance.
 
 Everything is as in production: a durable PostgreSQL, Mosquitto with its persistence, `prewatt hes` in a
 process of its own, and a client process in the place of the meters. A message counts once the watermark of
@@ -28,28 +28,40 @@ from typing import Any, Final
 
 import psycopg
 
-from prewatt.benchmarks.city import OPENED, QUARTER_US, City, empty_database, fill, login
-from prewatt.benchmarks.wire_client import Load, Published, publish, take
+from prewatt.benchmarks.city import (
+    ACCOUNTS_OF_PROPERTY,
+    FIRST_METER,
+    OPENED,
+    QUARTER_US,
+    City,
+    empty_database,
+    fill,
+    login,
+)
+from prewatt.benchmarks.wire_client import Gathering, Load, Published, publish, take
 from prewatt.runtime.broker import Broker, BrokerCommand
 from prewatt.runtime.children import die_with_parent
 from prewatt.runtime.readiness import READY_VARIABLE
 from prewatt.wiring import OFFSET_VARIABLE
 
-#: No more than this is published in a second.
-_MESSAGES_PER_S_MAX: Final = 60_000
+#: No more than this is published in a second, in single messages and in bundles.
+_SINGLES_PER_S_MAX: Final = 60_000
+_GATHERED_PER_S_MAX: Final = 300_000
 _ANSWER_S: Final = 300.0
 _CEILING_S_MAX: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class WireFigures:
-    """Rates a second; ``p50`` and ``p99`` in ms from publishing to the watermark, with ``window`` on the way.
+    """Rates a second; ``p50`` and ``p99`` in ms from publishing to the watermark, with ``window`` messages on the way.
 
-    ``cpu`` is how many cores each process used while it was measured, ``cpu_us`` the microseconds of
-    them for a message: what a machine that is shared can still be compared by.
+    ``shape`` says what a message brings. ``ceiling_per_second`` is in readings. ``cpu`` is how many cores each
+    process used while it was measured, ``cpu_us`` the microseconds of them for a reading: what a
+    machine that is shared can still be compared by.
     """
 
     accounts: int
+    shape: str
     window: int
     shards: int
     seconds: float
@@ -73,38 +85,53 @@ def measure(
     shards: int,
     rate: int | None,
     tell: Callable[[str], None],
+    gathering: Gathering | None = None,
 ) -> WireFigures:
     """Fill a city, measure Mosquitto alone, then the whole way.
 
-    Raises `BrokerError` where Mosquitto is not installed and AssertionError if a message was lost.
+    With a ``gathering`` its concentrators publish, and the city is theirs. ``window`` and ``rate`` are in
+    readings. Raises `BrokerError` where Mosquitto is not installed, AssertionError if a message was
+    lost, and ValueError if the meters of a concentrator would be of two properties.
     """
-    window = min(window, accounts)
+    each = 1 if gathering is None else gathering.readings_each
+    if gathering is not None:
+        accounts = gathering.concentrators * gathering.meters_each
+        if ACCOUNTS_OF_PROPERTY % gathering.meters_each:
+            raise ValueError(f"{gathering.meters_each} is no divisor of {ACCOUNTS_OF_PROPERTY}")
+    at_once = accounts if gathering is None else accounts * gathering.instants_each
+    window = max(1, min(window, at_once) // each)
+    rate = None if rate is None else max(1, rate // each)
     with contextlib.ExitStack() as stack:
         owner = stack.enter_context(empty_database())
         city = City(accounts)
         fill(owner, city, tell=tell)
+        if gathering is not None:
+            _register(owner, gathering)
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="prewatt-wire-"))
         Path(folder).chmod(0o755)
         broker = Broker(Path(folder), kind="mosquitto")
         command = stack.enter_context(broker)
-        offset = _clock(accounts, seconds) - datetime.now(OPENED.tzinfo)
-        load = Load(city, command.port, window, rate, offset // timedelta(microseconds=1))
-        most = _ceiling(load, min(seconds, _CEILING_S_MAX))
-        tell(f"Mosquitto alone: {most:,.0f} messages/s")
+        offset = _clock(accounts, seconds, gathering) - datetime.now(OPENED.tzinfo)
+        load = Load(
+            city, command.port, window, rate, offset // timedelta(microseconds=1), gathering
+        )
+        most = each * _ceiling(load, min(seconds, _CEILING_S_MAX))
+        tell(f"Mosquitto alone: {most / each:,.0f} messages/s, {most:,.0f} readings/s")
         head_end = stack.enter_context(_head_end(owner, command, load, shards))
         done, cpu = _measured(load, seconds, _Processes(owner, broker, head_end))
-        if (lost := done.sent - _stored(owner)) != 0 or done.heard != done.sent:
+        if (lost := each * done.sent - _stored(owner)) != 0 or done.heard != done.sent:
             raise AssertionError(
-                f"{done.sent} messages sent, {done.heard} watermarks heard, {lost} not stored"
+                f"{done.sent} messages sent, {done.heard} heard of, {lost} readings not stored"
             )
-    per_second = done.counted / done.seconds
+    per_second = each * done.counted / done.seconds
     return WireFigures(
         accounts=accounts,
+        shape=_shape(gathering),
         window=window,
         shards=shards,
         seconds=round(done.seconds, 1),
         messages=done.counted,
-        messages_per_second=int(per_second),
+        messages_per_second=int(per_second / each),
         readings_per_second=int(per_second),
         ceiling_per_second=int(most),
         ratio=round(per_second / most, 3),
@@ -116,10 +143,45 @@ def measure(
     )
 
 
-def _clock(accounts: int, seconds: float) -> datetime:
+def _shape(gathering: Gathering | None) -> str:
+    if gathering is None:
+        return "single readings"
+    return (
+        f"{gathering.concentrators:,} concentrators, "
+        f"{gathering.meters_each} meters x {gathering.instants_each} intervals to a message"
+    )
+
+
+def _clock(accounts: int, seconds: float, gathering: Gathering | None) -> datetime:
     """Where the head-end's clock begins: after everything that will be published, and not long after."""
-    rounds = 2 + int(seconds * _MESSAGES_PER_S_MAX) // accounts
+    most = _SINGLES_PER_S_MAX if gathering is None else _GATHERED_PER_S_MAX
+    at_once = 1 if gathering is None else gathering.instants_each
+    rounds = 1 + at_once + int(seconds * most) // accounts
     return OPENED + timedelta(microseconds=QUARTER_US * rounds)
+
+
+def _register(dsn: str, gathering: Gathering) -> None:
+    """Put the city's meters behind concentrators, in their order."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(
+            """INSERT INTO concentrator (id, property_id, serial, name, edition)
+               SELECT n, ((n - 1) * %(each)s) / %(of_property)s + 1, 'DTU-' || n - 1, '', 1
+               FROM generate_series(1, %(concentrators)s::bigint) AS n""",
+            facts := {
+                "each": gathering.meters_each,
+                "of_property": ACCOUNTS_OF_PROPERTY,
+                "concentrators": gathering.concentrators,
+                "first": FIRST_METER,
+                "opened": OPENED,
+            },
+        )
+        connection.execute(
+            """INSERT INTO concentrator_meter (property_id, concentrator_id, meter_id, period)
+               SELECT property_id, (id - %(first)s) / %(each)s + 1, id, tstzrange(%(opened)s, NULL)
+               FROM meter""",
+            facts,
+        )
+        connection.execute("VACUUM ANALYZE concentrator, concentrator_meter")
 
 
 def _ceiling(load: Load, seconds: float) -> float:
@@ -265,15 +327,16 @@ def _answer(pipe: Connection) -> Any:
 def as_text(figures: WireFigures) -> str:
     """The figures in a few lines."""
     cpu = ", ".join(
-        f"{name} {cores:.2f} ({figures.cpu_us[name]:.0f} µs a message)"
+        f"{name} {cores:.2f} ({figures.cpu_us[name]:.1f} µs a reading)"
         for name, cores in figures.cpu.items()
     )
     return (
-        f"{figures.messages_per_second:,} messages/s ({figures.readings_per_second:,} readings/s) of "
-        f"{figures.accounts:,} accounts from publishing to the committed balance and back, over "
+        f"{figures.readings_per_second:,} readings/s in {figures.messages_per_second:,} messages/s of "
+        f"{figures.accounts:,} accounts ({figures.shape}) from publishing to the committed balance and back, over "
         f"{figures.seconds:.0f} s; p50 {figures.p50:.0f} ms, p99 {figures.p99:.0f} ms with "
         f"{figures.window:,} messages on the way\n"
-        f"Mosquitto alone to a subscriber that only acknowledges: {figures.ceiling_per_second:,}/s; "
+        f"Mosquitto alone to a subscriber that only acknowledges: {figures.ceiling_per_second:,} "
+        f"readings/s in the same packets; "
         f"ratio {figures.ratio:.2f}\n"
         f"cores used: {cpu}; {figures.shards} ingest loops; load average "
         f"{figures.load_average[0]:.1f}"

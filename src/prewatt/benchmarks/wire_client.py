@@ -1,8 +1,9 @@
-"""The processes of `prewatt bench wire` that stand for meters: they publish, and hear what is committed.
+"""The processes of `prewatt bench wire` that stand for meters or concentrators: they publish, and hear what is committed.
 
 Raw MQTT 3.1.1 on a blocking-free socket, packets written in one piece and in-flight bounded, so that the
 client costs little beside what it measures. Nothing of Prewatt's own decoder is used here: what the
-head-end reads was made by other code.
+head-end reads was made by other code. Only bundles are written by the codec that reads them, which its own
+tests hold to bytes written by hand.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import Synchronized
 from typing import Final
@@ -21,6 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from prewatt.benchmarks.city import City
+from prewatt.core.bounds import Int64
+from prewatt.hes.drivers.mqtt_bundle import codec as bundles
 
 #: Published and not yet taken by the broker, at most.
 _UNCONFIRMED_MAX: Final = 16_000
@@ -28,18 +32,47 @@ _CHUNK: Final = 500
 _READ_BYTES: Final = 1 << 20
 _POLL_S: Final = 0.05
 _MARK: Final = re.compile(rb'pw/C(\d+)/down/ack\{"committed":\{[^}]*\}(?:,"from":\{[^}]*\})?\}')
+_BUNDLE_MARK: Final = re.compile(rb"\[(\d+),\d+,\[([\d,]*)\]\]")
+_BUNDLES_REMEMBERED: Final = 65_536
 _DRAIN_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
+class Gathering:
+    """What a message of a concentrator brings: of each of so many meters so many quarter-hours."""
+
+    concentrators: int
+    meters_each: int
+    instants_each: int
+
+    @property
+    def readings_each(self) -> int:
+        """How many readings a message has."""
+        return self.meters_each * self.instants_each
+
+    def serial(self, number: int) -> str:
+        """The serial number of a concentrator, numbered from 0."""
+        return f"DTU-{number}"
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
-    """What is published: of ``accounts`` meters, with so many messages on their way at most."""
+    """What is published: of the city's meters, with so many messages on their way at most.
+
+    Single readings, or with a ``gathering`` bundles of concentrators. ``rate`` is in messages a second.
+    """
 
     city: City
     port: int
     window: int
     rate: int | None
     clock_offset_us: int
+    gathering: Gathering | None = None
+
+    @property
+    def messages_a_round(self) -> int:
+        """How many messages it takes until every meter was heard."""
+        return self.city.accounts if self.gathering is None else self.gathering.concentrators
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +95,8 @@ def publish(
     ``taken`` counts what a subscriber of nothing but PUBACKs took; without it the watermarks count.
     """
     try:
-        publisher = _Publisher(load, taken)
-        publisher.run_until_sent(load.city.accounts)
+        publisher = (_Publisher if load.gathering is None else _BundlePublisher)(load, taken)
+        publisher.run_until_sent(load.messages_a_round)
         pipe.send("warm")
         pipe.recv()
         pipe.send(publisher.measure(seconds))
@@ -119,7 +152,7 @@ class _Publisher:
         self._sent = self._confirmed = self._heard = 0
         self._confirmed_bytes = 0
         self._tail = b""
-        self._sent_at = np.zeros(load.city.accounts + 1)
+        self._sent_at = np.zeros(max(load.city.accounts + 1, _BUNDLES_REMEMBERED))
         self._waits: list[npt.NDArray[np.float64]] = []
         self._publishing = _connect(load.port, "bench-publish")
         self._selector.register(self._publishing, selectors.EVENT_READ)
@@ -176,15 +209,16 @@ class _Publisher:
         if count <= 0:
             return
         clock_us = time.time_ns() // 1_000 + self._load.clock_offset_us
+        self._out = memoryview(b"".join(self._packets(count, clock_us, time.monotonic())))
+
+    def _packets(self, count: int, clock_us: int, now: float) -> Iterator[bytes]:
+        """The next messages, noted as sent."""
         clock = f"{clock_us // 1_000_000}.{clock_us % 1_000_000:06d}"
-        now = time.monotonic()
-        packets = []
         for _ in range(count):
             account, at_s, value = next(self._messages)
             self._sent += 1
             self._sent_at[account] = now
-            packets.append(_packet(account, at_s, value, clock, self._sent % 65_535 + 1))
-        self._out = memoryview(b"".join(packets))
+            yield _packet(account, at_s, value, clock, self._sent % 65_535 + 1)
 
     def _turn(self) -> None:
         """Write and read what there is; waits a moment where there is nothing to do."""
@@ -209,13 +243,18 @@ class _Publisher:
 
     def _hear(self, chunk: bytes) -> None:
         data = self._tail + chunk
+        numbers, end = self._marks(data)
+        self._tail = data[end:]
+        self._heard += len(numbers)
+        self._waits.append(time.monotonic() - self._sent_at[numbers])
+
+    def _marks(self, data: bytes) -> tuple[list[int], int]:
+        """What watermarks name, as rows of when it was sent, and where the last whole one ends."""
         accounts, end = [], 0
         for match in _MARK.finditer(data):
             accounts.append(int(match[1]))
             end = match.end()
-        self._tail = data[end:]
-        self._heard += len(accounts)
-        self._waits.append(time.monotonic() - self._sent_at[accounts])
+        return accounts, end
 
     def _arrived(self) -> int:
         return self._heard if self._taken is None else self._taken.value
@@ -237,6 +276,65 @@ class _Publisher:
                 numbers, city.registers(accounts, quarter).tolist(), strict=True
             ):
                 yield account, at_s, value
+
+
+class _BundlePublisher(_Publisher):
+    """The same of concentrators: each sends some quarter-hours of all its meters at once."""
+
+    def _packets(self, count: int, clock_us: int, now: float) -> Iterator[bytes]:
+        gathering = self._load.gathering
+        assert gathering is not None, "or single readings are published"
+        meters = np.zeros(gathering.meters_each, dtype=bundles.METER)
+        meters["heard_at_us"], meters["relay"] = clock_us, 1
+        for _ in range(count):
+            number, serials, readings = next(self._gathered)
+            meters["serial"] = serials
+            self._sent += 1
+            self._sent_at[self._sent % _BUNDLES_REMEMBERED] = now
+            payload = bundles.encode(
+                sequence=self._sent, sent_at_us=clock_us, meters=meters, readings=readings
+            )
+            topic = bundles.bundle_topic(gathering.serial(number)).encode()
+            yield _publish_packet(topic, self._sent % 65_535 + 1, payload)
+
+    def _marks(self, data: bytes) -> tuple[list[int], int]:
+        sequences, end = [], 0
+        for match in _BUNDLE_MARK.finditer(data):
+            if match[2]:
+                raise AssertionError(f"meters of message {match[1].decode()} were refused")
+            sequences.append(int(match[1]) % _BUNDLES_REMEMBERED)
+            end = match.end()
+        return sequences, end
+
+    @cached_property
+    def _gathered(self) -> Iterator[tuple[int, npt.NDArray[np.bytes_], npt.NDArray[np.void]]]:
+        """Concentrator, serial numbers and readings of one message after the other."""
+        gathering = self._load.gathering
+        assert gathering is not None, "or single readings are published"
+        return self._rounds(gathering)
+
+    def _rounds(
+        self, gathering: Gathering
+    ) -> Iterator[tuple[int, npt.NDArray[np.bytes_], npt.NDArray[np.void]]]:
+        city, each, instants = self._load.city, gathering.meters_each, gathering.instants_each
+        accounts = city.shard(0, 1)
+        serials = np.array(city.serials(accounts), dtype="S32").reshape(-1, each)
+        readings = np.zeros((gathering.concentrators, each, instants), dtype=bundles.READING)
+        readings["meter"] = np.arange(each)[:, None]
+        readings["register_code"] = 1
+        quarter = 0
+        while True:
+            for at in range(instants):
+                quarter += 1
+                readings["read_at_us"][:, :, at] = city.at_us(quarter)
+                readings["value"][:, :, at] = _by_sender(city, accounts, quarter, each)
+            for number in range(gathering.concentrators):
+                yield number, serials[number], readings[number].ravel()
+
+
+def _by_sender(city: City, accounts: Int64, quarter: int, meters_each: int) -> Int64:
+    """Registers at the end of a quarter-hour, a row for each concentrator."""
+    return city.registers(accounts, quarter).reshape(-1, meters_each)
 
 
 def _packet(account: int, at_s: int, value: int, clock: str, message_id: int) -> bytes:
