@@ -77,20 +77,25 @@ def add_meter(database: str) -> tuple[int, int]:
 
 
 def add_order(
-    database: psycopg.Connection, meter_id: int, property_id: int, kind: OrderKind
+    database: psycopg.Connection,
+    meter_id: int,
+    property_id: int,
+    kind: OrderKind,
+    account_id: int = 1,
 ) -> int:
     """What a decision leaves behind: an order that is due, and the bell."""
     row = database.execute(
         """WITH decision AS (
                INSERT INTO supply_decision (property_id, account_id, decided_at, outcome, reason,
                                             gates, available_micro, would_have, trigger)
-               VALUES (%(p)s, 1, now(), 3, 'manual', '[]', 0, false, 'test') RETURNING id)
+               VALUES (%(p)s, %(a)s, now(), 3, 'manual', '[]', 0, false, 'test') RETURNING id)
            INSERT INTO supply_order (property_id, account_id, meter_id, kind, state, decision_id,
                                      reason, decided_at, attempts, next_try_at, expires_at, failure)
-           SELECT %(p)s, 1, %(m)s, %(k)s, 1, id, 'manual', now(), 0, now(), %(x)s, '' FROM decision
+           SELECT %(p)s, %(a)s, %(m)s, %(k)s, 1, id, 'manual', now(), 0, now(), %(x)s, '' FROM decision
            RETURNING id""",
         {
             "p": property_id,
+            "a": account_id,
             "m": meter_id,
             "k": int(kind),
             "x": now() + timedelta(hours=1) if kind is OrderKind.DISCONNECT else None,

@@ -70,7 +70,10 @@ def concentrators(*, actor: Actor, property_id: int) -> list[ConcentratorNow]:
                WHERE c.property_id = %s GROUP BY c.id ORDER BY c.serial""",
             [property_id],
         )
-        return [ConcentratorNow(*row[:3], tuple(row[3])) for row in cursor.fetchall()]
+        return [
+            ConcentratorNow(serial, name, seen_at, tuple(meters))
+            for serial, name, seen_at, meters in cursor.fetchall()
+        ]
 
 
 def meters_by_serial(

@@ -147,4 +147,4 @@ def are_within(
 ) -> npt.NDArray[np.bool_]:
     """Whether each instant lies in one of the periods of its column."""
     inside = (starts[:, column] <= at_us) & (at_us < ends[:, column])
-    return np.logical_or.reduce(inside, axis=0)
+    return np.asarray(inside.any(axis=0))
