@@ -98,8 +98,8 @@ def measure(
         accounts = gathering.concentrators * gathering.meters_each
         if ACCOUNTS_OF_PROPERTY % gathering.meters_each:
             raise ValueError(f"{gathering.meters_each} is no divisor of {ACCOUNTS_OF_PROPERTY}")
-    at_once = accounts if gathering is None else accounts * gathering.instants_each
-    window = max(1, min(window, at_once) // each)
+    # Of a single meter nothing more is sent before the last is heard of; bundles follow one another.
+    window = min(window, accounts) if gathering is None else max(1, window // each)
     rate = None if rate is None else max(1, rate // each)
     with contextlib.ExitStack() as stack:
         owner = stack.enter_context(empty_database())

@@ -275,16 +275,17 @@ class BundleDesk:
         relay = gathered.column("relay")
         heard: list[Heard] = []
         is_known = []
-        for at in own.tolist():
-            device, roster = gathered.device[at], gathered.rosters[gathered.sender[at]]
+        # Numbers of Python's own from here on: this is done for each meter of each message.
+        via = [roster.concentrator_id for roster in gathered.rosters]
+        for at, sender, at_us, state, is_told in zip(
+            *(each[own].tolist() for each in (everyone, gathered.sender, heard_us, relay, told)),
+            strict=True,
+        ):
+            device = gathered.device[at]
             assert device is not None, "a period is of a device"
-            is_known.append(
-                bool(told[at]) and self._via.get(device.meter_id) == roster.concentrator_id
-            )
-            self._via[device.meter_id] = roster.concentrator_id
-            heard.append(
-                (gathered.serial[at], _RELAY_WORDS[int(relay[at])], int(heard_us[at]), None)
-            )
+            is_known.append(is_told and self._via.get(device.meter_id) == via[sender])
+            self._via[device.meter_id] = via[sender]
+            heard.append((gathered.serial[at], _RELAY_WORDS[state], at_us, None))
         news = own[self._sightings.news_of(heard, is_known)]
         record_sightings(
             [

@@ -46,6 +46,8 @@ set_tcp_nodelay true
 # The head-end bounds what is in flight by its own receive-maximum.
 max_inflight_messages 0
 max_queued_messages 100000
+# Of large messages fewer: what is not queued was not acknowledged by name, and is sent again.
+max_queued_bytes 536870912
 max_packet_size 262144
 persistence true
 persistence_location {folder}/
