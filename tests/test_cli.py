@@ -7,7 +7,9 @@ import importlib
 import sys
 from types import ModuleType
 
+import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from prewatt import cli
 from prewatt.runtime.state import CannotRunError
@@ -51,3 +53,30 @@ def test_expected_endings_are_short(
     monkeypatch.setattr(cli, "available_commands", lambda: list(cli.COMMANDS))
     assert cli.main(["tried"]) == status
     assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize("change", [{"port": "1"}, {"password": "guess"}, {"dbname": "nowhere"}])
+def test_a_database_that_lets_nobody_in_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    postgres_dsn: str,
+    change: dict[str, str],
+) -> None:
+    monkeypatch.setenv("PREWATT_DSN", make_conninfo(postgres_dsn, **change))
+    assert cli.main(["scale", "sizes"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("prewatt: the database cannot be reached: ")
+    assert said.count("\n") == 1
+
+
+def test_an_error_of_our_own_keeps_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, postgres_dsn: str
+) -> None:
+    monkeypatch.setenv("PREWATT_DSN", postgres_dsn)
+
+    def wrong(cursor: psycopg.Cursor) -> None:
+        cursor.execute("SELECT 1 / 0")
+
+    monkeypatch.setattr("prewatt.scale_command.sizes_of", wrong)
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        cli.main(["scale", "sizes"])

@@ -90,6 +90,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        if (reason := _why_no_database(error)) is None:
+            raise
+        print(f"prewatt: the database cannot be reached: {reason}", file=sys.stderr)
+        return 1
+
+
+#: What a server says that is there and takes nobody in: wrong login, no such database, full, starting.
+_NOT_LET_IN = frozenset({"28000", "28P01", "3D000", "53300", "57P03"})
+
+
+def _why_no_database(error: Exception) -> str | None:
+    """Return the server's or the system's words if no session could be had, else None: then it is ours."""
+    import psycopg
+
+    # Django wraps the driver's error and keeps it as the cause.
+    for each in (error, error.__cause__):
+        if isinstance(each, psycopg.OperationalError) and (
+            each.sqlstate in _NOT_LET_IN or (each.sqlstate is None and "connection" in str(each))
+        ):
+            return " ".join(str(each).split())
+    return None
 
 
 def _overview(commands: Sequence[Command]) -> str:
