@@ -34,7 +34,7 @@ from prewatt.web.console.tariffs import may_draft, path_of
 from prewatt.web.console.views import is_partial
 from prewatt.web.session import actor_of
 from prewatt.web.ui import format as fmt
-from prewatt.web.ui import plan
+from prewatt.web.ui import plan, sentences, shipped_words
 
 CODE_MAX: Final = 24
 REASON_MAX: Final = 400
@@ -114,6 +114,9 @@ def _started(request: HttpRequest, place: Place, kind: str, key: str) -> _Work:
         if not found:
             raise NoSuchThing(f"there is no example {key!r}")
         state = state_of(to_document(found[0]))
+        # A plan begins in the words of whoever makes it; its source stays a quotation.
+        state["name"] = sentences.said(shipped_words.EXAMPLE_NAME, key)
+        state["note"] = sentences.said(shipped_words.EXAMPLE_NOTE, key)
         foreign = found[0].currency if found[0].currency != place.currency else ""
         return _Work(place, state | {"currency": place.currency}, from_currency=foreign)
     if kind == "tariff":

@@ -49,7 +49,7 @@ from prewatt.web.console.asked import (
     written_day,
 )
 from prewatt.web.session import actor_of
-from prewatt.web.ui import money_words, refusals
+from prewatt.web.ui import money_words, refusals, sentences, shipped_words
 from prewatt.web.ui.format import percent
 
 #: How long one price of a series holds, in minutes.
@@ -275,6 +275,10 @@ def _set_policy(request: HttpRequest, page: RulesPage, asked: Asked) -> bool:
     return True
 
 
+def _pack(jurisdiction: str) -> str:
+    return sentences.said(shipped_words.PACK_NAME, jurisdiction)
+
+
 def _show_rules(
     request: HttpRequest, page: RulesPage, asked: Asked | None, *, status: int = 200
 ) -> HttpResponse:
@@ -292,7 +296,10 @@ def _show_rules(
     }
     return deeds.show(
         request, "rules", place=page.place, now=page.now, tab="rules", status=status, page=page,
-        packs=[(each.jurisdiction, f"{each.jurisdiction}: {each.name}") for each in page.packs],
+        packs=[
+            (each.jurisdiction, f"{each.jurisdiction}: {_pack(each.jurisdiction)}")
+            for each in page.packs
+        ],
         missing=money_words.MISSING.items(),
         short=list(money_words.SHORT.items()), done=request.GET.get("done", ""), key=key_of(request),
         **deeds.form_context(asked, **defaults),

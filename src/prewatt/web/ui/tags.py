@@ -23,7 +23,15 @@ from prewatt.core.vocabulary import BoardState, DeliveryState, OrderState
 from prewatt.reports.account import AccountPage, CutHours, Entry, GateLine
 from prewatt.reports.held import HeldPage
 from prewatt.reports.today import BoardUnit, House, Place, Today
-from prewatt.web.ui import assets, charts, icons, money_words, navigation, sentences
+from prewatt.web.ui import (
+    assets,
+    charts,
+    icons,
+    money_words,
+    navigation,
+    sentences,
+    shipped_words,
+)
 from prewatt.web.ui import format as fmt
 from prewatt.web.ui.reading_chart import reading_chart
 
@@ -264,7 +272,8 @@ def took(milliseconds: int) -> str:
 @register.filter
 def said(code: Any, table: str) -> str:
     """The text of a code: ``{{ order.reason|said:"REASON" }}``."""
-    texts = getattr(sentences if hasattr(sentences, table) else money_words, table)
+    where = next(each for each in (sentences, money_words, shipped_words) if hasattr(each, table))
+    texts = getattr(where, table)
     if isinstance(code, str):
         return sentences.said(texts, code)
     return str(texts[code])
