@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -22,11 +24,20 @@ from prewatt.access.models import Duty
 from prewatt.access.scope import Actor, PermissionRefused
 from prewatt.billing.ingestion import apply_readings
 from prewatt.core.civil_time import instant_us
+from prewatt.core.hand_readings import LEAST_WH, MULTIPLE
 from prewatt.core.readings import ReadingBatch
 from prewatt.core.vee import Verdict
 from prewatt.estate.operations import NewMeter
 from prewatt.moves import operations as moves
-from prewatt.moves.words import MeterExchanged, NameTaken, RegisterRefused, TooEarly, UnknownPlace
+from prewatt.moves.words import (
+    MeterExchanged,
+    NameTaken,
+    ReadingBeyond,
+    ReadingEntered,
+    RegisterRefused,
+    TooEarly,
+    UnknownPlace,
+)
 
 
 @pytest.fixture
@@ -126,6 +137,64 @@ def test_an_operator_enters_a_reading_and_it_is_charged_like_any_other(here: Wor
         now=NOW,
     )
     assert (repeated.verdict, charged_wh(account)) == ("mdm.vee.duplicate", 800)
+
+
+def test_one_operator_alone_cannot_charge_an_account_empty(here: World) -> None:
+    """The attack: below the meter's rating, so validation has nothing to say, and far above its usage."""
+    meter, account = here.meters["M-101"], here.accounts["1001"]
+    for day in range(1, 12):
+        here.read("M-101", hours(24 * day), 1_000 + 300 * day)
+    before, usual = available(account), 300
+    last, at = 1_000 + 300 * 11, hours(24 * 11)
+
+    def enter(actor: Actor, wh: int, minutes: int) -> ReadingEntered:
+        return moves.manual_reading(
+            actor=actor, meter_id=meter, value_wh=last + wh, now=NOW,
+            read_at=at + timedelta(minutes=minutes), reason="display", reference="IMG-1",
+        )  # fmt: skip
+
+    with pytest.raises(ReadingBeyond) as refused:
+        enter(here.operator, 40_000, 24 * 60)
+    assert refused.value.energy_wh == 40_000
+    assert refused.value.plausible_wh == max(MULTIPLE * usual, LEAST_WH)
+    assert available(account) == before and rows("SELECT count(*) FROM vee_case") == [(0,)]
+    # Nor by many small ones, each plausible beside the one before, by one operator or by several.
+    taken = 0
+    for quarter in range(1, 96):
+        actor = here.operator if quarter % 2 else replace(here.operator, code="user:77")
+        try:
+            entered = enter(actor, taken + 500, 15 * quarter)
+        except ReadingBeyond:
+            continue
+        assert not entered.held
+        taken += 500
+    assert taken == LEAST_WH
+    assert available(account) == before - LEAST_WH * PRICE_MICRO_PER_WH
+    # An administrator may, and the audit has what it did.
+    enter(here.administrator, 40_000, 24 * 60)
+    ((detail,),) = rows(
+        """SELECT detail FROM audit_event WHERE code = 'mdm.reading.entered'
+           ORDER BY id DESC LIMIT 1"""
+    )
+    figures = json.loads(detail) if isinstance(detail, str) else detail
+    assert figures["energy_wh"] == 40_000 > figures["plausible_wh"]
+    assert figures["before"]["last_wh"] == last + taken
+    assert figures["after"]["last_wh"] == last + 40_000
+    assert figures["before"]["available_micro"] - figures["after"]["available_micro"] == (
+        figures["charged_micro"]
+    )
+    assert figures["charged_micro"] == (40_000 - taken) * PRICE_MICRO_PER_WH
+
+
+def test_a_meter_that_was_silent_for_days_is_read_by_an_operator(here: World) -> None:
+    for day in range(1, 12):
+        here.read("M-101", hours(24 * day), 1_000 + 3_000 * day)
+    entered = moves.manual_reading(
+        actor=here.operator, meter_id=here.meters["M-101"], value_wh=1_000 + 33_000 + 5 * 4_000,
+        read_at=hours(24 * 16), now=NOW,
+    )  # fmt: skip
+    assert not entered.is_beyond and entered.energy_wh == 20_000
+    assert entered.plausible_wh == MULTIPLE * 5 * 3_000
 
 
 def test_an_absurd_reading_by_hand_waits_in_validation(here: World) -> None:

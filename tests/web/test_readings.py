@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.utils.html import escape
 
 from fernmoor import Fernmoor
@@ -58,6 +59,31 @@ def test_a_reading_is_seen_then_in_the_books(
         assert refused.status_code == 422 and escape(beside) in refused.content.decode(), wrong
     assert client.get(f"/meters/{meter}/exchange").status_code == 403
     assert sign_in(settled, "auditor").get(where).status_code == 403
+
+
+def test_what_one_operator_may_not_enter_alone_an_administrator_sees_first(
+    settled: Fernmoor, sign_in: Callable[..., Any], as_owner: Callable[..., Any]
+) -> None:
+    meter, last = settled.meters["N-305"], settled.register("N-305")
+    with as_owner(settled), connection.cursor() as cursor:
+        cursor.execute(
+            # A meter so strong that validation has nothing to say.
+            "UPDATE meter_state SET max_power_w = 2000000 WHERE meter_id = %s", [meter]
+        )
+    where, wish = f"/meters/{meter}/read", _read(settled, f"{(last + 6_000) / 1000:.3f}")
+    for do in ("look", "confirm"):
+        refused = sign_in(settled, "operator").post(where, wish | {"do": do})
+        assert refused.status_code == 422
+        said = _plain(refused)
+        assert "An administrator may enter it." in said and "6.0 kWh" in said, do
+        assert 'id="f-register-why"' in refused.content.decode()
+    assert settled.register("N-305") == last and settled.audited("mdm.reading.entered") == []
+    administrator = sign_in(settled)
+    look = _plain(administrator.post(where, wish | {"do": "look"}))
+    assert "far more than the meter usually counts" in look and "Balance before" in look
+    assert "is plausible of this meter" in look and settled.register("N-305") == last
+    done = _plain(administrator.post(where, wish | {"do": "confirm"}))
+    assert "is in the books" in done and settled.register("N-305") == last + 6_000
 
 
 def test_an_unbelievable_reading_is_held_then_released_or_discarded_with_a_reason(

@@ -14,12 +14,13 @@ from typing import Any
 
 from django.db import IntegrityError, connection, transaction
 
+from prewatt.access.models import Duty
 from prewatt.access.scope import Actor, require, scope
 from prewatt.audit.operations import record
 from prewatt.billing.models import Tariff, TariffAssignment
 from prewatt.billing.operations import assign_tariff
 from prewatt.core.readings import ReadingSource
-from prewatt.core.vee import HELD_VERDICTS, VERDICT_NAMES
+from prewatt.core.vee import HELD_VERDICTS, VERDICT_NAMES, Verdict
 from prewatt.estate import operations as estate
 from prewatt.estate.imports import EMERGENCY_LIMIT_MICRO, vacancy_number
 from prewatt.estate.models import Account, Customer, Meter, Tenancy
@@ -28,6 +29,7 @@ from prewatt.ledger.idempotency import store_answer, stored_answer
 from prewatt.ledger.operations import open_accounts
 from prewatt.moves import boundary
 from prewatt.moves.boundary import Closing, Passed
+from prewatt.moves.hand_readings import Ground, ground_of
 from prewatt.moves.places import MeterAt, UnitAt, locked_meter, locked_unit
 from prewatt.moves.registers import (
     Opening,
@@ -44,6 +46,7 @@ from prewatt.moves.words import (
     MovedOut,
     NameTaken,
     NewTenant,
+    ReadingBeyond,
     ReadingEntered,
     RechargeFailed,
     RegisterMissing,
@@ -305,7 +308,8 @@ def manual_reading(
     """Enter a register read by a person; it goes through validation like any other.
 
     ``reason`` and ``reference`` (the number of a photo, say) go into the audit event. A repeat
-    changes nothing, so it needs no key. Raises UnknownPlace, PermissionRefused.
+    changes nothing, so it needs no key. What would charge more than ``core.hand_readings`` finds
+    plausible is an administrator's to enter. Raises ReadingBeyond, UnknownPlace, PermissionRefused.
     """
     require(actor, "mdm.read_manually")
     with scope(actor):
@@ -313,8 +317,14 @@ def manual_reading(
         if meter is None or not meter.assignments.exists():
             raise UnknownPlace(f"no account pays by a meter {meter_id} at your properties")
         require(actor, "mdm.read_manually", property_id=meter.property_id)
+        before = ground_of(meter_id, read_at)
         verdict = boundary.enter_readings([RegisterValue(meter_id, value_wh)], read_at, now)[0]
         answer = ReadingEntered(meter_id, VERDICT_NAMES[verdict], verdict in HELD_VERDICTS)
+        after = ground_of(meter_id, read_at)
+        if before is not None and after is not None:
+            answer = _with_figures(answer, verdict, before, after)
+        if answer.is_beyond and actor.duty is Duty.OPERATOR:
+            raise ReadingBeyond(answer.energy_wh, answer.plausible_wh)
         record(
             actor=actor.code,
             code="mdm.reading.entered",
@@ -326,9 +336,27 @@ def manual_reading(
             verdict=answer.verdict,
             reason=reason,
             reference=reference,
+            energy_wh=answer.energy_wh,
+            plausible_wh=answer.plausible_wh,
+            charged_micro=answer.charged_micro,
+            before=before and before.figures(),
+            after=after and after.figures(),
         )
         _tell(meter.property_id)
     return answer
+
+
+def _with_figures(
+    answer: ReadingEntered, verdict: Verdict, before: Ground, after: Ground
+) -> ReadingEntered:
+    """The answer with what was charged, and what was plausible as seen before."""
+    return replace(
+        answer,
+        charged_micro=before.available_micro - after.available_micro,
+        # Only a reading that moves the watermark charges energy; any other only splits it anew.
+        energy_wh=before.energy_wh() if verdict is Verdict.ACCEPTED else 0,
+        plausible_wh=before.plausible_wh,
+    )
 
 
 def _unit_at(

@@ -72,6 +72,22 @@ class RegisterRefused(MoveRefused):
         self.verdict = verdict
 
 
+class ReadingBeyond(MoveRefused):
+    """A register read by hand would charge more than is plausible of this meter in that time.
+
+    ``energy_wh`` is what it says was used since the meter itself spoke, ``plausible_wh`` the most
+    that an operator may enter alone (``core.hand_readings``); an administrator may enter it.
+    """
+
+    def __init__(self, energy_wh: int, plausible_wh: int) -> None:
+        super().__init__(
+            f"{energy_wh} Wh are more than the {plausible_wh} Wh that are plausible; "
+            "an administrator may enter it"
+        )
+        self.energy_wh = energy_wh
+        self.plausible_wh = plausible_wh
+
+
 class NameTaken(MoveRefused):
     """The account number or meter serial is in use already."""
 
@@ -194,3 +210,11 @@ class ReadingEntered:
     meter_id: int
     verdict: str
     held: bool
+    energy_wh: int = 0
+    plausible_wh: int = 0
+    charged_micro: int = 0
+
+    @property
+    def is_beyond(self) -> bool:
+        """Whether it says more than one person may enter alone."""
+        return self.energy_wh > self.plausible_wh

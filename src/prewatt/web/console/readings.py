@@ -8,10 +8,12 @@ from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
 from prewatt.access.scope import Actor, may, rehearsal, require
+from prewatt.core.hand_readings import MULTIPLE
 from prewatt.estate.operations import NewMeter
 from prewatt.ledger.operations import KeyReused, PeriodClosed
 from prewatt.moves import operations as moves
@@ -28,6 +30,7 @@ from prewatt.moves.words import (
     MeterSilent,
     MoveRefused,
     NameTaken,
+    ReadingBeyond,
     ReadingEntered,
     RegisterRefused,
     TooEarly,
@@ -44,6 +47,7 @@ from prewatt.web.console.moves import register_of, said_earliest
 from prewatt.web.console.views import number
 from prewatt.web.session import actor_of
 from prewatt.web.ui import sentences
+from prewatt.web.ui.format import energy
 
 DRIVERS: Final = ("mqtt_senml",)
 WHY_MAX: Final = 200
@@ -183,11 +187,25 @@ def read_view(request: HttpRequest, meter_id: int) -> HttpResponse:
             with rehearsal():
                 entered = enter()
                 after = meter_page(actor=actor, meter_id=meter_id, now=page.now)
+    except ReadingBeyond as refused:
+        asked.faults["register"] = _beyond_said(refused)
+        return _show_read(request, page, asked, status=422)
     except MoveRefused:
         problem = _("Nobody pays by this meter, so nothing can be charged.")
         return _show_read(request, page, asked, problem=problem, status=422)
     done = request.POST.get("do") == "confirm"
     return _show_read(request, page, asked, entered=entered, after=after, done=done, value=value)
+
+
+def _beyond_said(refused: ReadingBeyond) -> str:
+    language = get_language() or "en"
+    return _(
+        "That would charge %(energy)s since the meter itself was heard; at most %(most)s is plausible there, %(n)s times what it usually counts. Look at the display again. An administrator may enter it."
+    ) % {
+        "energy": energy(refused.energy_wh, language),
+        "most": energy(refused.plausible_wh, language),
+        "n": MULTIPLE,
+    }
 
 
 def _show_read(
