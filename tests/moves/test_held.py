@@ -9,7 +9,17 @@ from tests.moves.world import PRICE_MICRO_PER_WH, World, charged_wh, hours, rows
 from prewatt.access.models import Duty
 from prewatt.access.scope import Actor, PermissionRefused
 from prewatt.core.vee import Verdict
-from prewatt.moves.held import HeldRefused, discard_reading, rehearse_release, release_reading
+from prewatt.moves.held import (
+    TOGETHER_MAX,
+    HeldRefused,
+    Released,
+    discard_reading,
+    discard_readings,
+    rehearse_release,
+    rehearse_releases,
+    release_reading,
+    release_readings,
+)
 
 
 @pytest.fixture
@@ -78,3 +88,60 @@ def test_only_an_administrator_decides_and_at_their_own_property(here: World, du
             decide(actor=outsider, case_id=case, reason="r", now=NOW)
         assert refused.value.reason == "unknown"
     assert snapshot() == before
+
+
+def _held(here: World, *values: int) -> list[int]:
+    """Readings of M-101, an hour apart, each held because of the first."""
+    for hour, value in enumerate(values, 1):
+        here.read("M-101", hours(hour), value)
+    return [int(row[0]) for row in rows("SELECT case_id FROM vee_case ORDER BY read_at")]
+
+
+def test_readings_held_because_of_an_earlier_one_are_released_with_it(here: World) -> None:
+    cases = _held(here, 900_000, 900_300, 900_700)
+    assert len(cases) == 3
+    before, account = snapshot(), here.accounts["1001"]
+    # Whatever order they are asked for in, they go by when they were read.
+    looked = rehearse_releases(actor=here.administrator, case_ids=cases[::-1], now=NOW)
+    assert snapshot() == before
+    assert [each.charged_micro for each in looked if isinstance(each, Released)] == [
+        wh * PRICE_MICRO_PER_WH for wh in (899_000, 300, 400)
+    ]
+    done = release_readings(
+        actor=here.administrator, case_ids=cases[::-1], reason="Load test", now=NOW
+    )
+    assert done == looked and charged_wh(account) == 899_700
+    assert rows("SELECT DISTINCT state, close_reason FROM vee_case") == [("released", "Load test")]
+    assert rows("SELECT count(*) FROM audit_event WHERE code = 'mdm.reading.released'") == [(3,)]
+    with pytest.raises(HeldRefused) as twice:
+        release_readings(actor=here.administrator, case_ids=cases, reason="Again", now=NOW)
+    assert twice.value.reason == "closed" and charged_wh(account) == 899_700
+
+
+def test_of_several_none_is_released_where_one_cannot_be(here: World) -> None:
+    cases = _held(here, 900_000, 500, 900_700)
+    before = snapshot()
+    looked = rehearse_releases(actor=here.administrator, case_ids=cases, now=NOW)
+    assert [isinstance(each, Released) for each in looked] == [True, False, True]
+    with pytest.raises(HeldRefused) as refused:
+        release_readings(actor=here.administrator, case_ids=cases, reason="All of it", now=NOW)
+    assert refused.value.reason == "mdm.vee.backwards" and refused.value.case_id == cases[1]
+    assert snapshot() == before
+    ones = [cases[0], cases[2]]
+    release_readings(actor=here.administrator, case_ids=ones, reason="Without it", now=NOW)
+    assert charged_wh(here.accounts["1001"]) == 899_700
+    assert rows("SELECT state FROM vee_case WHERE case_id = %s", cases[1]) == [("held",)]
+
+
+def test_several_are_discarded_all_or_none_and_by_whom_it_behoves(here: World) -> None:
+    cases, before = _held(here, 900_000, 900_300), snapshot()
+    for wrong in ([], [*cases, max(cases) + 1], list(range(1, TOGETHER_MAX + 2))):
+        with pytest.raises(HeldRefused):
+            discard_readings(actor=here.administrator, case_ids=wrong, reason="Away", now=NOW)
+    for decide in (release_readings, discard_readings):
+        with pytest.raises(PermissionRefused):
+            decide(actor=here.operator, case_ids=cases, reason="Away", now=NOW)
+    assert snapshot() == before
+    discard_readings(actor=here.administrator, case_ids=cases, reason="Away", now=NOW)
+    assert rows("SELECT DISTINCT state FROM vee_case") == [("discarded",)]
+    assert charged_wh(here.accounts["1001"]) == 0

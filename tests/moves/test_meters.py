@@ -180,8 +180,9 @@ def test_one_operator_alone_cannot_charge_an_account_empty(here: World) -> None:
     assert figures["energy_wh"] == 40_000 > figures["plausible_wh"]
     assert figures["before"]["last_wh"] == last + taken
     assert figures["after"]["last_wh"] == last + 40_000
-    assert figures["before"]["available_micro"] - figures["after"]["available_micro"] == (
-        figures["charged_micro"]
+    assert (
+        figures["before"]["available_micro"] - figures["after"]["available_micro"]
+        == (figures["charged_micro"])
     )
     assert figures["charged_micro"] == (40_000 - taken) * PRICE_MICRO_PER_WH
 

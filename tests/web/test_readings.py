@@ -68,7 +68,8 @@ def test_what_one_operator_may_not_enter_alone_an_administrator_sees_first(
     with as_owner(settled), connection.cursor() as cursor:
         cursor.execute(
             # A meter so strong that validation has nothing to say.
-            "UPDATE meter_state SET max_power_w = 2000000 WHERE meter_id = %s", [meter]
+            "UPDATE meter_state SET max_power_w = 2000000 WHERE meter_id = %s",
+            [meter],
         )
     where, wish = f"/meters/{meter}/read", _read(settled, f"{(last + 6_000) / 1000:.3f}")
     for do in ("look", "confirm"):
@@ -121,6 +122,45 @@ def test_an_unbelievable_reading_is_held_then_released_or_discarded_with_a_reaso
         assert again.status_code == 422 and "already" in again.content.decode()
     assert settled.register("N-305") == (last // 1000 + 900) * 1000
     assert "Checked on site" in client.get("/meters/held.csv?show=closed").content.decode()
+
+
+def test_what_is_held_of_a_meter_is_decided_together_after_a_look(
+    settled: Fernmoor, sign_in: Callable[..., Any]
+) -> None:
+    client, meter = sign_in(settled), settled.meters["N-305"]
+    read, last = f"/meters/{meter}/read", settled.register("N-305")
+    for minute, kwh in ((30, last // 1000 + 900), (31, last // 1000 + 901), (32, last // 1000 - 9)):
+        wish = _read(settled, str(kwh), at=f"2026-11-17T14:{minute}")
+        assert "is held" in _plain(client.post(read, wish | {"do": "confirm"})), minute
+    where = f"/meters/{meter}/held"
+    page = client.get(where).content.decode()
+    cases = re.findall(r'name="case" value="(\d+)" checked', page)
+    assert len(cases) == 3 and "It cannot be released." in page and "Release 3" not in page
+    form = {"case": cases[:2], "do": "look"}
+    look = client.post(where, form).content.decode()
+    assert "Release 2 readings, charge" in look and look.count(" checked") == 2
+    assert settled.register("N-305") == last
+    for wrong, said in (
+        ({"case": [], "do": "release", "reason": "x"}, "Tick at least one"),
+        ({"case": cases[:2], "do": "release", "reason": ""}, "Still to be filled in."),
+        ({"case": cases, "do": "release", "reason": "All"}, "lower than the last register"),
+        ({"case": ["999999", "x"], "do": "discard", "reason": "All"}, "Tick at least one"),
+    ):
+        refused = client.post(where, wrong)
+        assert refused.status_code == 422 and said in refused.content.decode(), wrong
+    assert settled.register("N-305") == last
+    done = client.post(where, form | {"do": "release", "reason": "Load test"})
+    assert (
+        done.status_code == 302
+        and "Load test" in client.get("/meters/held.csv?show=closed").content.decode()
+    )
+    assert settled.register("N-305") == (last // 1000 + 901) * 1000
+    client.post(where, {"case": cases[2], "do": "discard", "reason": "Misread"})
+    assert "No reading of 44102035 is held" in _plain(client.get(where))
+    for duty in ("operator", "auditor"):
+        other = sign_in(settled, duty)
+        assert other.get(where).status_code == 200
+        assert other.post(where, form | {"do": "release", "reason": "x"}).status_code == 403
 
 
 def test_a_meter_is_exchanged_and_the_balance_goes_on(

@@ -3,16 +3,20 @@
 A release judges the reading once more, with the person's word that the meter can have counted so
 much; every other rule stays. What still cannot be charged (a register that runs backwards, an instant
 of nobody's) is refused with its verdict, so a release never puts in what validation keeps out.
+
+Readings that were held because of an earlier one of their meter are decided together, in the order in
+which they were read: the first one needs a person's word, and the others follow from it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 import numpy as np
-from django.db import connection
+from django.db import connection, transaction
 
 from prewatt.access.scope import Actor, rehearsal, require, scope
 from prewatt.audit.operations import record
@@ -23,15 +27,20 @@ from prewatt.core.vee import VERDICT_NAMES, Verdict
 from prewatt.mdm.operations import keep_readings
 
 REASON_MAX: Final = 200
+#: So many are decided together at most.
+TOGETHER_MAX: Final = 200
 _CHARGEABLE: Final = (Verdict.ACCEPTED, Verdict.BACKFILL, Verdict.DUPLICATE)
 
 
 class HeldRefused(Exception):
-    """The case stays as it is. ``reason`` is `unknown`, `closed`, `no_reason` or a verdict's name."""
+    """The case stays as it is. ``reason`` is `unknown`, `closed`, `no_reason`, `many` or a verdict's
+    name; ``case_id`` is the case that it is about.
+    """
 
-    def __init__(self, reason: str, text: str) -> None:
+    def __init__(self, reason: str, text: str, case_id: int = 0) -> None:
         super().__init__(text)
         self.reason = reason
+        self.case_id = case_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +79,49 @@ class _Case:
 
 def release_reading(*, actor: Actor, case_id: int, reason: str, now: datetime) -> Released:
     """Put a held reading into the books on a person's word. Raises HeldRefused, PermissionRefused."""
+    (released,) = release_readings(actor=actor, case_ids=[case_id], reason=reason, now=now)
+    return released
+
+
+def release_readings(
+    *, actor: Actor, case_ids: Sequence[int], reason: str, now: datetime
+) -> tuple[Released, ...]:
+    """Put held readings into the books together, in the order in which they were read: all or none.
+
+    Raises HeldRefused for the first that cannot be charged even after those before it,
+    PermissionRefused.
+    """
     require(actor, "mdm.release")
     with scope(actor):
-        case = _case(actor, case_id, reason)
-        before = _available(case.meter_id)
-        verdict = _apply(case, now)
-        if verdict not in _CHARGEABLE:
-            raise HeldRefused(VERDICT_NAMES[verdict], f"still {VERDICT_NAMES[verdict]}")
-        _close(actor, case, "released", reason, now, verdict=VERDICT_NAMES[verdict])
-        charged = before - _available(case.meter_id)
-    return Released(case_id, VERDICT_NAMES[verdict], charged)
+        return tuple(_release(actor, case, reason, now) for case in _cases(actor, case_ids, reason))
+
+
+def rehearse_releases(
+    *, actor: Actor, case_ids: Sequence[int], now: datetime
+) -> tuple[Released | HeldRefused, ...]:
+    """What a release of each would do after those before it, or why it cannot be released; taken
+    back. In the order in which they were read.
+    """
+    require(actor, "mdm.release")
+    found: list[Released | HeldRefused] = []
+    with rehearsal(), scope(actor):
+        for case in _cases(actor, case_ids, "rehearsal"):
+            try:
+                with transaction.atomic():
+                    found.append(_release(actor, case, "rehearsal", now))
+            except HeldRefused as refused:
+                found.append(refused)
+    return tuple(found)
+
+
+def _release(actor: Actor, case: _Case, reason: str, now: datetime) -> Released:
+    before = _available(case.meter_id)
+    verdict = _apply(case, now)
+    if verdict not in _CHARGEABLE:
+        name = VERDICT_NAMES[verdict]
+        raise HeldRefused(name, f"still {name}", case.case_id)
+    _close(actor, case, "released", reason, now, verdict=VERDICT_NAMES[verdict])
+    return Released(case.case_id, VERDICT_NAMES[verdict], before - _available(case.meter_id))
 
 
 def rehearse_release(*, actor: Actor, case_id: int, now: datetime) -> Released:
@@ -93,10 +135,23 @@ def discard_reading(*, actor: Actor, case_id: int, reason: str, now: datetime) -
 
     Raises HeldRefused, PermissionRefused.
     """
+    discard_readings(actor=actor, case_ids=[case_id], reason=reason, now=now)
+
+
+def discard_readings(*, actor: Actor, case_ids: Sequence[int], reason: str, now: datetime) -> None:
+    """Close cases together, all or none, as ``discard_reading`` closes one."""
     require(actor, "mdm.release")
     with scope(actor):
-        case = _case(actor, case_id, reason)
-        _close(actor, case, "discarded", reason, now)
+        for case in _cases(actor, case_ids, reason):
+            _close(actor, case, "discarded", reason, now)
+
+
+def _cases(actor: Actor, case_ids: Sequence[int], reason: str) -> list[_Case]:
+    """The cases, each once, in the order in which their readings were read."""
+    if not 1 <= len(set(case_ids)) <= TOGETHER_MAX:
+        raise HeldRefused("many", f"decide about 1 to {TOGETHER_MAX} readings at a time")
+    cases = [_case(actor, each, reason) for each in sorted(set(case_ids))]
+    return sorted(cases, key=lambda case: (case.meter_id, case.register_code, case.read_at))
 
 
 def _case(actor: Actor, case_id: int, reason: str) -> _Case:
@@ -113,7 +168,7 @@ def _case(actor: Actor, case_id: int, reason: str) -> _Case:
     case = _Case(*row)
     require(actor, "mdm.release", property_id=case.property_id)
     if case.state != "held":
-        raise HeldRefused("closed", f"the reading was {case.state} already")
+        raise HeldRefused("closed", f"the reading was {case.state} already", case_id)
     if not reason.strip() or len(reason) > REASON_MAX or not reason.isprintable():
         raise HeldRefused("no_reason", f"say why, in at most {REASON_MAX} printable characters")
     return case

@@ -9,6 +9,7 @@ from prewatt.access.scope import Actor, scope
 from prewatt.core.readings import Quality
 from prewatt.core.vocabulary import RelayState
 from prewatt.moves.boundary import SILENT_AFTER_PERIODS
+from prewatt.moves.held import TOGETHER_MAX
 from prewatt.reports.held import ChargedReading, HeldPage, HeldRow, MeterPage, ReadingPoint
 from prewatt.reports.lists import Listing
 from prewatt.reports.lists_query import PAGE, actor_names
@@ -143,6 +144,21 @@ def held_page(*, actor: Actor, case_id: int, now: datetime) -> HeldPage:
         multiplier=found[0][21],
         points=tuple(ReadingPoint(*row) for row in points),
         others=others,
+    )
+
+
+def held_of_meter(*, actor: Actor, meter_id: int, now: datetime) -> Listing[HeldRow]:
+    """What is held of one meter, in the order in which it was read."""
+    with scope(actor):
+        place = place_of(actor)
+        found = rows(
+            _HELD
+            + """ AND v.meter_id = %(meter)s AND v.state = 'held'
+                  ORDER BY v.register_code, v.read_at, v.case_id LIMIT %(most)s""",
+            {"property": place.property_id, "meter": meter_id, "most": TOGETHER_MAX},
+        )
+    return Listing(
+        place, now, tuple(_row(row, {}) for row in found), int(found[0][19]) if found else 0
     )
 
 

@@ -75,6 +75,7 @@ urlpatterns = [
     path("meters/held", require_safe(readings.held_view)),
     path("meters/held.csv", require_safe(readings.held_csv)),
     path("meters/held/<id:case_id>", readings.case_view),
+    path("meters/<id:meter_id>/held", readings.together_view),
     path("meters/<id:meter_id>/read", readings.read_view),
     path("meters/<id:meter_id>/correct", correct.correct_view),
     path("meters/<id:meter_id>/exchange", readings.exchange_view),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -19,11 +20,15 @@ from prewatt.ledger.operations import KeyReused, PeriodClosed
 from prewatt.moves import operations as moves
 from prewatt.moves.held import (
     REASON_MAX,
+    TOGETHER_MAX,
     HeldRefused,
     Released,
     discard_reading,
+    discard_readings,
     rehearse_release,
+    rehearse_releases,
     release_reading,
+    release_readings,
 )
 from prewatt.moves.words import (
     InFuture,
@@ -37,7 +42,14 @@ from prewatt.moves.words import (
     UnknownPlace,
 )
 from prewatt.reports.held import HeldPage, HeldRow, MeterPage
-from prewatt.reports.held_query import SHOWS, SORTS, held_list, held_page, meter_page
+from prewatt.reports.held_query import (
+    SHOWS,
+    SORTS,
+    held_list,
+    held_of_meter,
+    held_page,
+    meter_page,
+)
 from prewatt.reports.lists import Listing
 from prewatt.reports.lists_query import PAGE, PAGE_MAX
 from prewatt.web import clock
@@ -152,6 +164,81 @@ def _rehearsed(actor: Actor, page: HeldPage) -> tuple[Released | None, str]:
         return rehearse_release(actor=actor, case_id=page.case.case_id, now=page.now), ""
     except HeldRefused as refused:
         return None, _held_said(refused)
+
+
+@require_http_methods(["GET", "POST"])
+def together_view(request: HttpRequest, meter_id: int) -> HttpResponse:
+    """All that is held of one meter: what each would charge after those before it, and one decision."""
+    actor, now = actor_of(request), clock.now()
+    found = held_of_meter(actor=actor, meter_id=meter_id, now=now)
+    if request.method == "GET":
+        return _show_together(request, meter_id, found, None)
+    require(actor, "mdm.release")
+    asked = Asked(request.POST)
+    chosen = _ticked(found, asked)
+    do = asked.choice("do", ("look", "release", "discard"))
+    if not chosen:
+        asked.faults["case"] = _("Tick at least one reading.")
+    if do == "look" or asked.faults:
+        status = 422 if asked.faults else 200
+        return _show_together(request, meter_id, found, asked, status=status)
+    reason = asked.line("reason", most=REASON_MAX, needed=True)
+    if asked.faults:
+        return _show_together(request, meter_id, found, asked, status=422)
+    decide = release_readings if do == "release" else discard_readings
+    try:
+        decide(actor=actor, case_ids=chosen, reason=reason, now=now)
+    except HeldRefused as refused:
+        problem = _held_said(refused)
+        return _show_together(request, meter_id, found, asked, problem=problem, status=422)
+    serial = found.rows[0].serial
+    return redirect(f"/meters/held?{urlencode({'show': 'closed', 'q': serial, 'sort': 'meter'})}")
+
+
+def _ticked(found: Listing[HeldRow], asked: Asked | None) -> list[int]:
+    """The readings that are decided about; all of them before anybody chose."""
+    if asked is None:
+        return [row.case_id for row in found.rows]
+    written = set(asked.data.getlist("case")[:TOGETHER_MAX])
+    return [row.case_id for row in found.rows if str(row.case_id) in written]
+
+
+def _show_together(
+    request: HttpRequest,
+    meter_id: int,
+    found: Listing[HeldRow],
+    asked: Asked | None,
+    *,
+    problem: str = "",
+    status: int = 200,
+) -> HttpResponse:
+    actor, chosen = actor_of(request), _ticked(found, asked)
+    meter = meter_page(actor=actor, meter_id=meter_id, now=found.now)
+    seen: dict[int, Released | HeldRefused] = {}
+    if chosen and may(actor, "mdm.release"):
+        # A look at readings of which some were decided meanwhile has nothing to show.
+        with suppress(HeldRefused):
+            looked = rehearse_releases(actor=actor, case_ids=chosen, now=found.now)
+            seen = {each.case_id: each for each in looked}
+    released = [each for each in seen.values() if isinstance(each, Released)]
+    cannot = {
+        each.case_id: _held_said(each) for each in seen.values() if isinstance(each, HeldRefused)
+    }
+    return render(
+        request,
+        "prewatt/pages/held_together.html",
+        {
+            "list": found, "place": found.place, "now": found.now, "tab": "held", "meter": meter,
+            "lines": [
+                (row, row.case_id in chosen, seen.get(row.case_id), cannot.get(row.case_id, ""))
+                for row in found.rows
+            ],
+            "ready": bool(released) and not cannot, "count": len(chosen),
+            "charged_micro": sum(each.charged_micro for each in released), "problem": problem,
+            "form": asked.values if asked else {}, "faults": asked.faults if asked else {},
+        },
+        status=status,
+    )  # fmt: skip
 
 
 @require_http_methods(["GET", "POST"])

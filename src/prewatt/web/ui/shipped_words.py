@@ -25,7 +25,9 @@ PACK_NAME: Final[Mapping[str, Text]] = {
 PACK_APPLIES: Final[Mapping[str, Text]] = {
     "CN": _("Shops, offices and flats supplied through the property’s own network."),
     "DE-MIETERSTROM": _("Flats supplied under a Mieterstrom contract."),
-    "GB": _("Electricity resold for domestic use. Shops and offices are a matter of their contract."),
+    "GB": _(
+        "Electricity resold for domestic use. Shops and offices are a matter of their contract."
+    ),
     "ZA": _("All customers of a reseller, in flats, malls and offices."),
 }
 #: The law or notice that a pack is from.
