@@ -297,7 +297,7 @@ def _show_rules(
     return deeds.show(
         request, "rules", place=page.place, now=page.now, tab="rules", status=status, page=page,
         packs=[
-            (each.jurisdiction, f"{each.jurisdiction}: {_pack(each.jurisdiction)}")
+            (each.jurisdiction, each.jurisdiction + _(": ") + _pack(each.jurisdiction))
             for each in page.packs
         ],
         missing=money_words.MISSING.items(),
