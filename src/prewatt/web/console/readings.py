@@ -221,6 +221,9 @@ def _show_together(
             looked = rehearse_releases(actor=actor, case_ids=chosen, now=found.now)
             seen = {each.case_id: each for each in looked}
     released = [each for each in seen.values() if isinstance(each, Released)]
+    if asked is None and released:
+        # Before anybody chose, what can be released is ticked.
+        chosen = [each.case_id for each in released]
     cannot = {
         each.case_id: _held_said(each) for each in seen.values() if isinstance(each, HeldRefused)
     }
@@ -233,7 +236,7 @@ def _show_together(
                 (row, row.case_id in chosen, seen.get(row.case_id), cannot.get(row.case_id, ""))
                 for row in found.rows
             ],
-            "ready": bool(released) and not cannot, "count": len(chosen),
+            "ready": bool(released) and len(released) == len(chosen), "count": len(chosen),
             "charged_micro": sum(each.charged_micro for each in released), "problem": problem,
             "form": asked.values if asked else {}, "faults": asked.faults if asked else {},
         },
