@@ -283,7 +283,15 @@ CHANGES: Mapping[str, tuple[str, ...]] = {
         "changed_at",
     ),
     "refund": ("state", "paid_way", "paid_reference", "paid_by", "paid_at"),
-    "temporary_let": ("closed_at", "closed_by", "close_reason", "refund_id"),
+    "temporary_let": (
+        "begun_at",
+        "fee_event_id",
+        "fee_seq",
+        "closed_at",
+        "closed_by",
+        "close_reason",
+        "refund_id",
+    ),
     "supply_policy": (*_BRAKE, "brake_released_at"),
     "supply_state": (*_STANDING, "payment_hold_until", "protection"),
     "supply_order": (

@@ -152,7 +152,7 @@ class Worker:
         """What takes its time: each minute what the clock asks for, and trials when one waits."""
         from prewatt.billing.tasks import rate_anew, rate_held_readings, settle_peaks
         from prewatt.billing.trials import run_next_trial
-        from prewatt.moves.lets import close_ended_lets
+        from prewatt.moves.lets import begin_announced_lets, close_ended_lets
 
         now = self._clock()
         chores: list[tuple[str, Callable[[], object]]] = [
@@ -166,6 +166,7 @@ class Worker:
                 ("rerating", lambda: rate_anew(now=now)),
                 ("rebates", lambda: settle_peaks(now=now)),
                 ("lets", lambda: close_ended_lets(now=now)),
+                ("announced lets", lambda: begin_announced_lets(now=now)),
                 ("partitions", lambda: self._make_partitions(now)),
             ]
         for name, chore in chores:

@@ -27,10 +27,13 @@ from prewatt.estate.operations import NewCustomer
 from prewatt.estate.sheets import PropertySheets
 from prewatt.ledger.operations import KeyReused
 from prewatt.moves import lets
+from prewatt.moves import operations as moves
 from prewatt.moves.lets import (
     LetBegun,
     NotTemporary,
     PaidTooLittle,
+    PlaceTaken,
+    begin_announced_lets,
     close_ended_lets,
     close_let,
     let_unit,
@@ -488,3 +491,145 @@ def test_the_webs_login_may_take_money_for_a_debt(database: str) -> None:
     with signed_in(role_dsn(database, "web"), database):
         assert pay(here, debt_id, 40).left_micro == 0
     assert debts_of(let.account_id)[0][3:] == (0, "paid")
+
+
+# --- announced, and written down late ---
+
+
+def announce(here: World, *, days: int = 2, key: str = "a", paid: int = 100) -> LetBegun:
+    """Flat 102 for three days, from some days after now on."""
+    at = NOW + timedelta(days=days)
+    return let_unit(
+        actor=here.administrator, unit_id=here.units["102"],
+        tenant=NewTenant(NewCustomer("Mara Ruiz"), "booth"), opening=None, at=at,
+        until=at + timedelta(hours=50), payment=FirstRecharge(paid * EURO), key=key, now=NOW,
+    )  # fmt: skip
+
+
+def test_an_announced_let_is_paid_at_once_and_begins_by_itself_at_its_instant() -> None:
+    here = market()
+    let = announce(here)
+    begins = NOW + timedelta(days=2)
+    assert (let.announced, let.available_micro) == (True, 20 * EURO)
+    assert available(let.account_id) == 100 * EURO, "fee and deposit are taken when it begins"
+    assert announce(here).repeated
+    assert rows("SELECT count(*) FROM tenancy WHERE account_id = %s", let.account_id) == [(0,)]
+    here.read("M-102", begins - timedelta(minutes=5), 3_000, now=begins)
+    assert begin_announced_lets(now=begins - timedelta(seconds=1)) == 0
+    assert begin_announced_lets(now=begins + timedelta(minutes=1)) == 0, "the meter may report yet"
+    # Three minutes after the last report it begins; ten minutes after that the meter has counted 1.5 kWh.
+    here.read("M-102", begins + timedelta(minutes=10), 4_500, now=begins + timedelta(minutes=10))
+    assert begin_announced_lets(now=begins + timedelta(minutes=11)) == 1
+    assert begin_announced_lets(now=begins + timedelta(minutes=11)) == 0
+    assert rows(
+        "SELECT lower(t.period), l.begun_at, a.start_value_wh FROM tenancy t "
+        "JOIN temporary_let l USING (account_id) JOIN meter_assignment a USING (account_id)"
+    ) == [(begins, begins, 3_500)]
+    # A third of what the meter counted since its last report is the owner's.
+    assert available(let.account_id) == 20 * EURO - 1_000 * 250
+    standing = counters(let.account_id)
+    assert standing[CounterAccount.DEPOSITS] == -50 * EURO
+    assert standing[CounterAccount.FEE_REVENUE] + standing[CounterAccount.TAX_PAYABLE] == -30 * EURO
+    after = begins + timedelta(hours=51)
+    here.read("M-102", after, 6_500, now=after)
+    assert close_ended_lets(now=after) == 1
+    assert rows("SELECT amount_micro FROM refund") == [(69_250_000,)]
+    with connection.cursor() as cursor:
+        assert check_books(cursor, [here.property_id]) == []
+
+
+def test_a_silent_meter_does_not_keep_an_announced_let_waiting() -> None:
+    here = market()
+    let = announce(here)
+    begins = NOW + timedelta(days=2)
+    assert begin_announced_lets(now=begins + timedelta(minutes=29)) == 0
+    assert begin_announced_lets(now=begins + timedelta(minutes=30)) == 1
+    assert available(let.account_id) == 20 * EURO
+    assert rows(
+        "SELECT start_value_wh FROM meter_assignment WHERE account_id = %s", let.account_id
+    ) == [(2_000,)]
+
+
+def test_an_announced_let_is_cancelled_and_all_of_it_comes_back() -> None:
+    here = market()
+    let = announce(here)
+    closed = close_let(actor=here.administrator, let_id=let.let_id, closing=None, at=None, now=NOW)
+    assert (closed.reason, closed.refund_micro, closed.balance_micro) == (
+        "cancelled",
+        100 * EURO,
+        0,
+    )
+    again = close_let(actor=here.administrator, let_id=let.let_id, closing=None, at=None, now=NOW)
+    assert again.repeated and again.refund_micro == 100 * EURO
+    assert begin_announced_lets(now=NOW + timedelta(days=3)) == 0
+    assert close_ended_lets(now=NOW + timedelta(days=9)) == 0
+    assert announce(here, key="b").account_id != let.account_id
+    with connection.cursor() as cursor:
+        assert check_books(cursor, [here.property_id]) == []
+
+
+def test_no_two_lets_of_a_place_overlap_and_one_follows_another() -> None:
+    here = market()
+    announce(here)
+    before = snapshot()
+    for days in (0, 1, 3):
+        with pytest.raises(PlaceTaken):
+            announce(here, days=days, key=f"k{days}") if days else let_unit(
+                actor=here.administrator, unit_id=here.units["102"], opening=None, at=None,
+                tenant=NewTenant(NewCustomer("Ada"), "booth"), until=NOW + timedelta(days=3),
+                payment=FirstRecharge(900 * EURO), key="now", now=NOW,
+            )  # fmt: skip
+    with pytest.raises(PaidTooLittle):
+        announce(here, days=9, key="z", paid=79)
+    assert snapshot() == before
+    second = announce(here, days=5, key="s")
+    # The worker was away: the first begins and ends late, and the second begins when it has.
+    late = NOW + timedelta(days=5, hours=4)
+    here.read("M-102", late, 2_400, now=late)
+    assert begin_announced_lets(now=late) == 1
+    assert close_ended_lets(now=late) == 1
+    here.read("M-102", late + timedelta(hours=1), 2_500, now=late + timedelta(hours=1))
+    assert begin_announced_lets(now=late + timedelta(hours=1)) == 1
+    assert available(second.account_id) == 20 * EURO - 99 * 250 or available(second.account_id) == (
+        20 * EURO - 100 * 250
+    )
+    with connection.cursor() as cursor:
+        assert check_books(cursor, [here.property_id]) == []
+
+
+def test_a_place_where_somebody_lives_begins_no_let_and_loses_no_money() -> None:
+    here = market()
+    let = announce(here)
+    moves.move_in(
+        actor=here.administrator, unit_id=here.units["102"], at=NOW, key="m", now=NOW,
+        tenant=tenant(), opening=here.register("M-102", 2_000),
+    )  # fmt: skip
+    assert begin_announced_lets(now=NOW + timedelta(days=2, hours=1)) == 0
+    assert available(let.account_id) == 100 * EURO
+    assert rows("SELECT begun_at, closed_at FROM temporary_let") == [(None, None)]
+
+
+def test_a_let_that_began_earlier_is_written_down_with_what_was_used_since() -> None:
+    here = market()
+    for hour in range(1, 11):
+        here.read("M-102", hours(32 + hour), 2_000 + 100 * hour)
+    let = let_unit(
+        actor=here.administrator, unit_id=here.units["102"],
+        tenant=NewTenant(NewCustomer("Mara Ruiz"), "booth"), opening=None, at=hours(36.5),
+        until=hours(36.5 + 400), payment=FirstRecharge(900 * EURO), key="k", now=NOW,
+    )  # fmt: skip
+    assert not let.announced and let.units == 18
+    # 550 Wh since then, at 25 cents, that the owner had been charged.
+    assert let.available_micro == 900 * EURO - 180 * EURO - 50 * EURO - 550 * 250
+    assert rows("SELECT begun_at FROM temporary_let") == [(hours(36.5),)]
+
+
+@pytest.mark.parametrize("login", ["clerk"])
+def test_the_worker_may_begin_what_was_announced(database: str, login: str) -> None:
+    here = market()
+    announce(here)
+    begins = NOW + timedelta(days=2)
+    here.read("M-102", begins - timedelta(minutes=5), 3_000, now=begins)
+    here.read("M-102", begins + timedelta(minutes=10), 4_500, now=begins + timedelta(minutes=10))
+    with signed_in(role_dsn(database, login), database):
+        assert begin_announced_lets(now=begins + timedelta(minutes=11)) == 1

@@ -380,6 +380,37 @@ def test_a_stall_is_let_after_a_look_and_ended_early_with_a_refund(
     assert _one(place, as_owner, "SELECT count(*) FROM refund") == 2
 
 
+def test_a_stall_is_let_for_days_to_come_and_cancelled_with_all_that_was_paid(
+    place: Fernmoor, sign_in: SignIn, as_owner: Owner
+) -> None:
+    client = sign_in(place)
+    unit = re.search(r'<option value="(\d+)"[^>]*>', client.get("/lets/new").content.decode())
+    assert unit is not None
+    form = {
+        "unit": unit[1], "plan": "STALL", "begin": "2026-11-20T08:00", "until": "2026-11-22T12:00",
+        "who": "0", "name": "Mara Ruiz", "email": "", "phone": "", "paid": "120", "way": "cash",
+    }  # fmt: skip
+    wrong = client.post("/lets/new", form | {"begin": "soon", "do": "look"})
+    assert wrong.status_code == 422 and 'id="f-begin-why"' in wrong.content.decode()
+    look = client.post("/lets/new", form | {"do": "look"})
+    assert look.status_code == 200 and "Begins by itself" in _text(look)
+    done = client.post("/lets/new", form | {"do": "confirm", "key": _key(look)})
+    assert done.status_code == 302
+    page = _text(client.get(done["Location"]))
+    assert "The let is announced and paid." in page and "€40.00" in page
+    assert "Mara Ruiz" in _text(client.get("/lets?show=announced"))
+    assert "Mara Ruiz" not in _text(client.get("/lets"))
+    taken = client.post("/lets/new", form | {"do": "look", "key": "other"})
+    assert taken.status_code == 422 and 'id="f-begin-why"' in taken.content.decode()
+    account = _one(place, as_owner, "SELECT account_id FROM temporary_let WHERE begun_at IS NULL")
+    assert client.get(f"/accounts/{account}").status_code == 200
+    where = done["Location"].partition("?")[0]
+    assert "refund €120.00 to Mara Ruiz" in _text(client.post(where, {"do": "look"}))
+    assert client.post(where, {"do": "confirm"}).status_code == 302
+    assert "cancelled before it began" in _text(client.get(where))
+    assert client.get(f"/accounts/{account}").status_code == 200
+
+
 def test_money_for_a_debt_is_taken_at_the_window_once_with_its_change(
     place: Fernmoor, sign_in: SignIn, as_owner: Owner
 ) -> None:

@@ -113,14 +113,14 @@ def _earliest(meter: MeterAt, *, may_lie_behind: bool) -> datetime | None:
 
 
 def between_readings(meters: Sequence[MeterAt], at: datetime) -> list[RegisterValue]:
-    """The registers at an instant that the meters have reported beyond, interpolated.
+    """The registers at an instant that the meters have reported, or reported beyond: interpolated.
 
     Raises MeterSilent for a meter that has not: a person has to read it. The payers are locked.
     """
     values = []
     for each in meters:
-        value = None
-        if each.account_id is not None:
+        value = each.last_value_wh if each.last_at == at else None
+        if value is None and each.account_id is not None:
             value = register_at(account_id=each.account_id, meter_id=each.meter_id, at=at)
         if value is None:
             raise MeterSilent(each.serial, each.last_at)

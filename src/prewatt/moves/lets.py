@@ -2,7 +2,8 @@
 
 A let is a tenancy whose end was agreed: a booth by the hour or day, a merchant's season. Its tariff
 names fee and deposit (``core.temporary``). At its end, the next reading is the closing register; the unstarted units of a let that ends early, the deposit, and what is left of the
-prepaid energy come back as one refund. What was used beyond all of them is a named debt, which by the
+prepaid energy come back as one refund. A let may be announced: it is paid at once, and begins by itself at
+its instant. What was used beyond all of them is a named debt, which by the
 property's policy another let of the same customer begins with. Nothing waits for anybody to remember it.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Final
@@ -35,10 +36,19 @@ from prewatt.core.temporary import (
     season_end_us,
     started_units,
 )
+from prewatt.estate import operations as estate
+from prewatt.estate.models import Account, Tenancy
 from prewatt.estate.operations import RegisterValue
 from prewatt.ledger.idempotency import store_answer, stored_answer
-from prewatt.ledger.operations import Event, Leg, append_events, new_event_ids
-from prewatt.moves.boundary import system
+from prewatt.ledger.operations import (
+    Event,
+    Leg,
+    PeriodClosed,
+    append_events,
+    lock_accounts,
+    new_event_ids,
+)
+from prewatt.moves.boundary import SILENT_AFTER_PERIODS, system
 from prewatt.moves.let_debts import (
     lock_old_debts,
     name_shortfall,
@@ -47,10 +57,18 @@ from prewatt.moves.let_debts import (
     total_owed,
 )
 from prewatt.moves.models import TemporaryLet
-from prewatt.moves.operations import move_in, move_out
+from prewatt.moves.operations import move_in, move_out, prepare_tenant
 from prewatt.moves.places import MeterAt, UnitAt, locked_unit
-from prewatt.moves.words import FirstRecharge, MoveRefused, NewTenant, UnknownPlace
+from prewatt.moves.words import (
+    FirstRecharge,
+    MoveRefused,
+    NewTenant,
+    Prepared,
+    RechargeFailed,
+    UnknownPlace,
+)
 from prewatt.supply.operations import look_again
+from prewatt.vending.operations import Recharge, RechargeRefused, recharge
 from prewatt.vending.refunds import refund_balance
 
 log = logging.getLogger(__name__)
@@ -80,6 +98,15 @@ class PaidTooLittle(MoveRefused):
         self.owed_micro = owed_micro
 
 
+class PlaceTaken(MoveRefused):
+    """The place is let at that time already, or a let of it is announced. ``begins_at``, ``ends_at``."""
+
+    def __init__(self, begins_at: datetime, ends_at: datetime) -> None:
+        super().__init__(f"the place is let from {begins_at.isoformat()} to {ends_at.isoformat()}")
+        self.begins_at = begins_at
+        self.ends_at = ends_at
+
+
 def _in_units(micro: int) -> str:
     whole, part = divmod(micro, MICRO)
     return f"{whole}.{part * 100 // MICRO:02d}"
@@ -89,7 +116,8 @@ def _in_units(micro: int) -> str:
 class LetBegun:
     """A let that began: what was taken, and what is left for energy, in micro-units.
 
-    ``debt_micro`` went to what earlier lets of the customer had lacked.
+    ``debt_micro`` went to what earlier lets of the customer had lacked. One that is ``announced`` has
+    fee and deposit in its wallet still, and ``available_micro`` is what they will leave.
     """
 
     let_id: int
@@ -102,6 +130,8 @@ class LetBegun:
     available_micro: int
     repeated: bool = False
     debt_micro: int = 0
+    begins_at: str = ""
+    announced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +168,10 @@ def let_unit(
 
     ``tenant.tariff_code`` names a temporary plan; ``payment`` is at least fee and deposit, with what
     earlier lets of the customer lacked where the property's policy says so, and what it has above
-    them is prepaid energy. ``opening`` None takes the registers as the meters last reported them.
-    Idempotent by ``key``. Raises as ``moves.move_in``, and NotTemporary, PaidTooLittle,
+    them is prepaid energy. ``opening`` None takes the registers as the meters last reported them, or as
+    they were at an ``at`` that has passed. An ``at`` that has not come announces the let: it is paid now
+    and begins by itself (``begin_announced_lets``), with the registers of then. Idempotent by ``key``.
+    Raises as ``moves.move_in``, and NotTemporary, PaidTooLittle, PlaceTaken,
     ``core.temporary.LetRefused``.
     """
     require(actor, "moves.tenant")
@@ -155,41 +187,94 @@ def let_unit(
         at = now if at is None else at
         owed = lock_old_debts(unit_id, tenant.customer)
         terms = _terms_of(actor, unit_id, tenant.tariff_code, at, until)
-        if opening is None:
-            opening = _as_reported(terms.unit)
         needed = terms.fee + terms.deposit + total_owed(owed)
         if payment.amount < needed:
             raise PaidTooLittle(needed, total_owed(owed))
-        entered = move_in(
-            actor=actor, unit_id=unit_id, tenant=tenant, opening=opening, at=at,
-            key=f"{key}:in", now=now, first_recharge=payment,
-        )  # fmt: skip
-        let = _begin(actor, terms, entered.account_id, at, now)
-        pay_old_debts(actor, entered.account_id, owed, now)
+        _refuse_taken(terms, at)
+        if at > now:
+            answer = _announce(actor, terms, tenant, payment, at, key, now)
+        else:
+            answer = _let_now(actor, terms, tenant, opening, payment, at, key, now)
+        pay_old_debts(actor, answer.account_id, owed, now)
         look_again(
-            actor=system(actor, terms.unit.property_id), account_ids=[entered.account_id], now=now
+            actor=system(actor, terms.unit.property_id), account_ids=[answer.account_id], now=now
         )
-        answer = LetBegun(
-            int(let.pk), entered.account_id, entered.account_number, terms.until.isoformat(),
-            terms.units, terms.fee, terms.deposit, _available(entered.account_id),
+        kept = terms.fee + terms.deposit if answer.announced else 0
+        answer = replace(
+            answer,
+            available_micro=_available(answer.account_id) - kept,
             debt_micro=total_owed(owed),
-        )  # fmt: skip
-        _audit(actor, "moves.let.begun", terms.unit.property_id, asdict(answer), now)
+        )
+        code = "moves.let.announced" if answer.announced else "moves.let.begun"
+        _audit(actor, code, terms.unit.property_id, asdict(answer), now)
         store_answer(
-            actor=actor, key=key, body=body, account_id=entered.account_id,
+            actor=actor, key=key, body=body, account_id=answer.account_id,
             property_id=terms.unit.property_id, answer=asdict(answer), now=now,
         )  # fmt: skip
     return answer
 
 
+def _let_now(
+    actor: Actor, terms: _Terms, tenant: NewTenant, opening: Sequence[RegisterValue] | None,
+    payment: FirstRecharge, at: datetime, key: str, now: datetime,
+) -> LetBegun:  # fmt: skip
+    meters = terms.unit.meters
+    if opening is None and not any(each.last_at and at < each.last_at for each in meters):
+        opening = _as_reported(terms.unit)
+    entered = move_in(
+        actor=actor, unit_id=terms.unit.unit_id, tenant=tenant, opening=opening, at=at,
+        key=f"{key}:in", now=now, first_recharge=payment,
+    )  # fmt: skip
+    let = _written_down(actor, terms, entered.account_id, at, now)
+    _begin(actor, let, terms.tariff, terms.calendar, at, now)
+    return _begun(let, entered.account_number)
+
+
+def _announce(
+    actor: Actor, terms: _Terms, tenant: NewTenant, payment: FirstRecharge, at: datetime, key: str,
+    now: datetime,
+) -> LetBegun:  # fmt: skip
+    """Open the account for its instant, and take the money into it."""
+    prepared = prepare_tenant(actor=actor, unit=terms.unit, tenant=tenant, at=at, now=now)
+    wish = Recharge(
+        f"{key}:paid", prepared.account_id, payment.amount, payment.way, payment.reference, now
+    )
+    answer = recharge(actor=actor, recharges=[wish], now=now)[0]
+    if isinstance(answer, RechargeRefused):
+        raise RechargeFailed(answer)
+    let = _written_down(actor, terms, prepared.account_id, at, now)
+    return _begun(let, prepared.account_number)
+
+
+def _begun(let: TemporaryLet, account_number: str) -> LetBegun:
+    return LetBegun(
+        int(let.pk), let.account_id, account_number, let.ends_at.isoformat(), let.units,
+        let.fee_micro, let.deposit_micro, _available(let.account_id),
+        begins_at=let.begins_at.isoformat(), announced=let.begun_at is None,
+    )  # fmt: skip
+
+
+def _refuse_taken(terms: _Terms, at: datetime) -> None:
+    """No two lets of a place at one time, running or announced."""
+    taken = TemporaryLet.objects.filter(
+        unit_id=terms.unit.unit_id,
+        closed_at__isnull=True,
+        begins_at__lt=terms.until,
+        ends_at__gt=at,
+    ).first()
+    if taken is not None:
+        raise PlaceTaken(taken.begins_at, taken.ends_at)
+
+
 def rehearse_let(
     *, actor: Actor, unit_id: int, tenant: NewTenant, opening: Sequence[RegisterValue] | None,
     until: datetime | None, payment: FirstRecharge, key: str, now: datetime,
+    at: datetime | None = None,
 ) -> LetBegun:  # fmt: skip
-    """What ``let_unit`` would do now, found by doing it and taking all of it back. Raises as it does."""
+    """What ``let_unit`` would do, found by doing it and taking all of it back. Raises as it does."""
     with rehearsal():
         return let_unit(
-            actor=actor, unit_id=unit_id, tenant=tenant, opening=opening, at=None, until=until,
+            actor=actor, unit_id=unit_id, tenant=tenant, opening=opening, at=at, until=until,
             payment=payment, key=key, now=now,
         )  # fmt: skip
 
@@ -200,7 +285,8 @@ def close_let(
 ) -> LetClosed:  # fmt: skip
     """End a let at an instant (None: now) with its registers, and refund what comes back.
 
-    ``closing`` None takes the registers as the meters last reported them. A let that is closed already answers as it did (``repeated``). Raises as ``moves.move_out``.
+    ``closing`` None takes the registers as the meters last reported them. A let that has not begun is
+    cancelled: all of it comes back. A let that is closed already answers as it did (``repeated``). Raises as ``moves.move_out``.
     """
     require(actor, "moves.tenant")
     with scope(actor):
@@ -210,6 +296,8 @@ def close_let(
         require(actor, "moves.tenant", property_id=let.property_id)
         if let.closed_at is not None:
             return _closed_before(let)
+        if let.begun_at is None:
+            return _cancel(actor, let, now)
         at = now if at is None else at
         if closing is None:
             unit = locked_unit(let.unit_id)
@@ -236,6 +324,25 @@ def close_let(
     return answer
 
 
+def _cancel(actor: Actor, let: TemporaryLet, now: datetime) -> LetClosed:
+    """Close the account at the instant for which it was opened; nothing was used by it."""
+    lock_accounts([let.account_id])
+    estate.close_account(account_id=let.account_id, at=let.begins_at)
+    refund = refund_balance(
+        actor=system(actor, let.property_id), account_id=let.account_id, reason="let.cancelled",
+        now=now,
+    )  # fmt: skip
+    let.closed_at, let.closed_by, let.close_reason = now, actor.code, "cancelled"
+    let.refund_id = refund.refund_id if refund else None
+    let.save(update_fields=["closed_at", "closed_by", "close_reason", "refund_id"])
+    answer = LetClosed(
+        int(let.pk), let.account_id, "cancelled", 0, 0, refund.amount if refund else 0,
+        _available(let.account_id),
+    )  # fmt: skip
+    _audit(actor, "moves.let.cancelled", let.property_id, asdict(answer), now)
+    return answer
+
+
 def rehearse_closing(
     *, actor: Actor, let_id: int, closing: Sequence[RegisterValue] | None, now: datetime
 ) -> LetClosed:
@@ -255,7 +362,9 @@ def close_ended_lets(*, now: datetime) -> int:
     actor = system_actor("lets")
     with scope(actor):
         ended = list(
-            TemporaryLet.objects.filter(closed_at__isnull=True, ends_at__lte=now)
+            TemporaryLet.objects.filter(
+                closed_at__isnull=True, begun_at__isnull=False, ends_at__lte=now
+            )
             .order_by("ends_at", "pk")
             .values_list("pk", "unit_id", "ends_at")[:_LETS_MAX]
         )
@@ -277,7 +386,80 @@ def close_ended_lets(*, now: datetime) -> int:
     return closed
 
 
-#: Lets closed in one pass; the rest follows in the next.
+def begin_announced_lets(*, now: datetime) -> int:
+    """Begin every announced let whose instant has come; returns how many.
+
+    Each begins at its instant, with the registers that the meters had then, as soon as they have
+    reported it or gone on beyond it; a meter that stays silent for two of its periods begins with its
+    last register. Where somebody else paid a while longer, it begins when they ceased. One that
+    cannot begin, because somebody lives there, is logged and tried again.
+    """
+    actor = system_actor("lets")
+    with scope(actor):
+        due = list(
+            TemporaryLet.objects.filter(
+                closed_at__isnull=True, begun_at__isnull=True, begins_at__lte=now
+            )
+            .order_by("begins_at", "pk")
+            .values_list("pk", "unit_id")[:_LETS_MAX]
+        )
+    begun = 0
+    for let_id, unit_id in due:
+        try:
+            with transaction.atomic(), scope(actor):
+                begun += _begin_announced(actor, let_id, unit_id, now)
+        except (MoveRefused, PeriodClosed):
+            log.exception("let %s could not begin; it is tried again", let_id)
+    return begun
+
+
+def _begin_announced(actor: Actor, let_id: int, unit_id: int, now: datetime) -> bool:
+    """Whether it has begun now; not while a meter may still report the instant."""
+    let = TemporaryLet.objects.select_for_update().filter(pk=let_id, begun_at__isnull=True).first()
+    unit = locked_unit(unit_id)
+    if let is None or unit is None or let.closed_at is not None:
+        return False
+    if unit.tenant_account_id is not None and _waits_for_its_end(unit.tenant_account_id, now):
+        return False
+    former = Tenancy.objects.filter(unit_id=unit_id).order_by("-period").first()
+    free_at = [former.period.upper] if former is not None and former.period.upper else []
+    opened = [each.opened_at + _INSTANT for each in unit.meters if each.opened_at]
+    at = max([let.begins_at, *free_at, *opened])
+    beyond = all(each.last_at is not None and each.last_at >= at for each in unit.meters)
+    longest = max([each.expected_period_s for each in unit.meters], default=0)
+    if not beyond and now < at + SILENT_AFTER_PERIODS * timedelta(seconds=longest):
+        return False
+    if not beyond:
+        # The register of a silent one stands until then; nothing is known of the others at one instant.
+        at = max([at, *(each.last_at for each in unit.meters if each.last_at)])
+    account = Account.objects.get(pk=let.account_id)
+    assert account.customer_id is not None, "a let has a customer"
+    entered = move_in(
+        actor=actor, unit_id=unit_id,
+        tenant=Prepared(account.customer_id, let.account_id, account.number),
+        opening=None if beyond and unit.meters else _as_reported(unit), at=at,
+        key=f"let:{let_id}:in", now=now,
+    )  # fmt: skip
+    tariff = parse_tariff(TariffVersion.objects.get(pk=let.tariff_version_id).content)
+    _begin(actor, let, tariff, _calendar(let.property_id), at, now)
+    look_again(actor=actor, account_ids=[let.account_id], now=now)
+    _audit(
+        actor, "moves.let.begun", let.property_id,
+        asdict(_begun(let, entered.account_number)), now,
+    )  # fmt: skip
+    return True
+
+
+def _waits_for_its_end(account_id: int, now: datetime) -> bool:
+    """Whether who is there has a let that is over and waits for its last reading."""
+    return TemporaryLet.objects.filter(
+        account_id=account_id, closed_at__isnull=True, ends_at__lte=now
+    ).exists()
+
+
+#: A period has at least one instant.
+_INSTANT: Final = timedelta(microseconds=1)
+#: Lets closed or begun in one pass; the rest follows in the next.
 _LETS_MAX: Final = 200
 
 
@@ -360,23 +542,10 @@ def _fee_parts(
     return parts
 
 
-def _begin(
+def _written_down(
     actor: Actor, terms: _Terms, account_id: int, at: datetime, now: datetime
 ) -> TemporaryLet:
-    """Take fee and deposit off the wallet and write the let down."""
-    parts = _fee_parts(terms.tariff, terms.calendar, instant_us(at), terms.units)
-    legs = [
-        _fee_leg(account_id, part, -amount, at, terms.until, "let.fee")
-        for part, amount in parts.items()
-        if amount
-    ]
-    if terms.deposit:
-        legs.append(_deposit_leg(account_id, -terms.deposit, at, "let.deposit.taken"))
-    event_id = fee_seq = None
-    if legs:
-        (event_id,) = new_event_ids(1)
-        append_events(actor_code=actor.code, events=[Event(event_id, tuple(legs))], now=now)
-        fee_seq = _first_seq(account_id, event_id) if terms.fee else None
+    """The let as it was agreed, not begun yet."""
     return TemporaryLet.objects.create(
         property_id=terms.unit.property_id,
         unit_id=terms.unit.unit_id,
@@ -387,11 +556,37 @@ def _begin(
         units=terms.units,
         fee_micro=terms.fee,
         deposit_micro=terms.deposit,
-        fee_event_id=event_id if terms.fee else None,
-        fee_seq=fee_seq,
         made_by=actor.code,
         made_at=now,
     )
+
+
+def _begin(
+    actor: Actor,
+    let: TemporaryLet,
+    tariff: Tariff,
+    calendar: LocalCalendar,
+    at: datetime,
+    now: datetime,
+) -> None:
+    """Take fee and deposit off the wallet, and let the let begin at ``at``."""
+    parts = _fee_parts(tariff, calendar, instant_us(let.begins_at), let.units)
+    legs = [
+        _fee_leg(let.account_id, part, -amount, let.begins_at, let.ends_at, "let.fee")
+        for part, amount in parts.items()
+        if amount
+    ]
+    if let.deposit_micro:
+        legs.append(
+            _deposit_leg(let.account_id, -let.deposit_micro, let.begins_at, "let.deposit.taken")
+        )
+    if legs:
+        (event_id,) = new_event_ids(1)
+        append_events(actor_code=actor.code, events=[Event(event_id, tuple(legs))], now=now)
+        if let.fee_micro:
+            let.fee_event_id, let.fee_seq = event_id, _first_seq(let.account_id, event_id)
+    let.begun_at = at
+    let.save(update_fields=["begun_at", "fee_event_id", "fee_seq"])
 
 
 def _give_back(actor: Actor, let: TemporaryLet, at: datetime, now: datetime) -> int:

@@ -10,8 +10,9 @@ from django.db import models
 class TemporaryLet(models.Model):
     """A booth or a merchant's season: a tenancy with an end that was agreed and paid for before.
 
-    ``fee_micro`` and ``deposit_micro`` are what was taken at the beginning, as positive amounts;
-    ``fee_seq`` is the fee's transfer, which a refund of unstarted units names.
+    ``begins_at`` is what was agreed; until it has begun (``begun_at``) the let is announced, and its
+    wallet holds what was paid. ``fee_micro`` and ``deposit_micro`` are what is taken at the beginning,
+    as positive amounts; ``fee_seq`` is the fee's transfer, which a refund of unstarted units names.
     """
 
     property_id = models.BigIntegerField()
@@ -19,6 +20,7 @@ class TemporaryLet(models.Model):
     account_id = models.BigIntegerField(unique=True)
     tariff_version_id = models.BigIntegerField()
     begins_at = models.DateTimeField()
+    begun_at = models.DateTimeField(null=True)
     ends_at = models.DateTimeField()
     units = models.PositiveIntegerField()
     fee_micro = models.BigIntegerField()
@@ -29,8 +31,8 @@ class TemporaryLet(models.Model):
     made_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True)
     closed_by = models.CharField(max_length=80, blank=True)
-    #: Why it closed when it did: ``ended``, ``left`` before the end, or ``silent``, without a
-    #: reading at the end.
+    #: Why it closed when it did: ``ended``, ``left`` before the end, ``silent``, without a
+    #: reading at the end, or ``cancelled`` before it began.
     close_reason = models.CharField(max_length=10, blank=True)
     refund_id = models.BigIntegerField(null=True)
 
@@ -39,7 +41,12 @@ class TemporaryLet(models.Model):
         indexes: ClassVar = [
             models.Index(
                 fields=["ends_at"], name="let_to_close", condition=models.Q(closed_at__isnull=True)
-            )
+            ),
+            models.Index(
+                fields=["begins_at"],
+                name="let_to_begin",
+                condition=models.Q(closed_at__isnull=True, begun_at__isnull=True),
+            ),
         ]
         constraints: ClassVar = [
             models.CheckConstraint(
@@ -50,7 +57,10 @@ class TemporaryLet(models.Model):
             ),
             models.CheckConstraint(
                 condition=models.Q(closed_at__isnull=True, closed_by="", close_reason="")
-                | models.Q(closed_at__isnull=False, close_reason__in=("ended", "left", "silent")),
+                | models.Q(
+                    closed_at__isnull=False,
+                    close_reason__in=("ended", "left", "silent", "cancelled"),
+                ),
                 name="let_closes_for_a_reason",
             ),
         ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
+from itertools import count
 from typing import Any
 
 from django.db import IntegrityError, connection, transaction
@@ -46,6 +47,7 @@ from prewatt.moves.words import (
     MovedOut,
     NameTaken,
     NewTenant,
+    Prepared,
     ReadingBeyond,
     ReadingEntered,
     RechargeFailed,
@@ -124,7 +126,7 @@ def move_in(
     *,
     actor: Actor,
     unit_id: int,
-    tenant: NewTenant,
+    tenant: NewTenant | Prepared,
     opening: Sequence[RegisterValue] | None,
     at: datetime | None,
     key: str,
@@ -133,7 +135,7 @@ def move_in(
 ) -> MovedIn:
     """Begin a tenancy in a vacant unit on a new account that starts at zero.
 
-    ``opening`` has one register for each meter of the unit, or is None with ``at`` as in
+    A ``Prepared`` tenant has the account already. ``opening`` has one register for each meter of the unit, or is None with ``at`` as in
     ``move_out``; what the meters counted before it is the vacancy account's. Idempotent by ``key``. Raises as ``move_out``, and UnitOccupied,
     NameTaken, EmergencyRefused, RechargeFailed.
     """
@@ -436,33 +438,17 @@ def _passed_on(
     )
 
 
-def _enter(
-    actor: Actor,
-    unit: UnitAt,
-    former_account_id: int | None,
-    tenant: NewTenant,
-    opening: Closing,
-    passed: Passed,
-    now: datetime,
-) -> MovedIn:
-    """Open the new tenant's account at zero and let it pay from the opening registers on."""
+def prepare_tenant(
+    *, actor: Actor, unit: UnitAt, tenant: NewTenant, at: datetime, now: datetime
+) -> Prepared:
+    """Open the account of somebody who comes at an instant, at zero. Raises as ``move_in``."""
     if not 0 <= tenant.emergency_micro <= EMERGENCY_LIMIT_MICRO:
         raise EmergencyRefused
-    at = opening.at
     customer_id = _customer(unit.property_id, tenant.customer)
-    number = tenant.account_number or f"{unit.building}-{unit.code}-{unit.tenancies + 1}"
+    number = tenant.account_number or _free_number(unit)
     account_id = _open_account(
         actor, unit, number, tenant.tariff_code, at, now, customer_id=customer_id
     )
-    estate.begin_tenancy(
-        property_id=unit.property_id,
-        unit_id=unit.unit_id,
-        customer_id=customer_id,
-        account_id=account_id,
-        at=at,
-    )
-    if former_account_id is not None:
-        boundary.hand_over(unit.property_id, former_account_id, account_id, opening, passed, now)
     supply.open_accounts(
         rows=[
             supply.OpenSupply(
@@ -471,15 +457,41 @@ def _enter(
         ],
         now=now,
     )
+    return Prepared(customer_id, account_id, number)
+
+
+def _enter(
+    actor: Actor,
+    unit: UnitAt,
+    former_account_id: int | None,
+    tenant: NewTenant | Prepared,
+    opening: Closing,
+    passed: Passed,
+    now: datetime,
+) -> MovedIn:
+    """Let the new tenant's account pay from the opening registers on."""
+    at = opening.at
+    if isinstance(tenant, NewTenant):
+        tenant = prepare_tenant(actor=actor, unit=unit, tenant=tenant, at=at, now=now)
+    estate.begin_tenancy(
+        property_id=unit.property_id,
+        unit_id=unit.unit_id,
+        customer_id=tenant.customer_id,
+        account_id=tenant.account_id,
+        at=at,
+    )
     if former_account_id is not None:
-        _take_over_supply(former_account_id, account_id, opening.values, now)
+        boundary.hand_over(
+            unit.property_id, former_account_id, tenant.account_id, opening, passed, now
+        )
+        _take_over_supply(former_account_id, tenant.account_id, opening.values, now)
     return MovedIn(
         unit.unit_id,
-        customer_id,
-        account_id,
-        number,
+        tenant.customer_id,
+        tenant.account_id,
+        tenant.account_number,
         former_account_id,
-        boundary.available(account_id),
+        boundary.available(tenant.account_id),
         at.isoformat(),
     )
 
@@ -501,6 +513,18 @@ def _customer(property_id: int, customer: int | NewCustomer) -> int:
     if not Customer.objects.filter(pk=customer, property_id=property_id).exists():
         raise UnknownPlace(f"there is no customer {customer} at this property")
     return customer
+
+
+def _free_number(unit: UnitAt) -> str:
+    """The next account number of a unit; those of announced lets have no tenancy yet."""
+    stem = f"{unit.building}-{unit.code}-"
+    taken = set(
+        Account.objects.filter(property_id=unit.property_id, number__startswith=stem).values_list(
+            "number", flat=True
+        )
+    )
+    following = count(unit.tenancies + 1)
+    return next(each for each in (f"{stem}{n}" for n in following) if each not in taken)
 
 
 def _open_vacancy(actor: Actor, unit: UnitAt, at: datetime, now: datetime) -> int:

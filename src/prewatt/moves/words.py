@@ -124,6 +124,15 @@ class NewTenant:
 
 
 @dataclass(frozen=True, slots=True)
+class Prepared:
+    """Somebody whose account was opened before they come, for the instant at which they do."""
+
+    customer_id: int
+    account_id: int
+    account_number: str
+
+
+@dataclass(frozen=True, slots=True)
 class FirstRecharge:
     """Money taken at the handing over of the keys, in micro-units."""
 

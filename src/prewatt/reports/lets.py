@@ -17,14 +17,16 @@ from prewatt.reports.place import NoSuchThing, json_of, place_of, rows
 from prewatt.reports.today import Place
 from prewatt.reports.units import unit_name
 
-LET_SHOWS: Final = ("running", "ended", "all")
+LET_SHOWS: Final = ("running", "announced", "ended", "all")
 LET_SORTS: Final = ("end", "begin", "unit", "balance", "refund")
 CUSTOMERS_MAX: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
 class LetRow:
-    """One let. ``refund_micro`` is 0 where nothing came back, ``refund_id`` then None."""
+    """One let. ``refund_micro`` is 0 where nothing came back, ``refund_id`` then None. One that is
+    announced has no ``begun_at``, and its wallet holds fee and deposit still.
+    """
 
     let_id: int
     who: Who
@@ -43,6 +45,18 @@ class LetRow:
     refund_micro: int
     refund_paid_at: datetime | None
     fee_back_micro: int
+    begun_at: datetime | None
+
+    @property
+    def announced(self) -> bool:
+        """Whether it waits for its begin."""
+        return self.begun_at is None and self.closed_at is None
+
+    @property
+    def for_energy_micro(self) -> int:
+        """What the wallet has, or will have, beside fee and deposit."""
+        kept = self.fee_micro + self.deposit_micro if self.announced else 0
+        return self.available_micro - kept
 
     @property
     def account_id(self) -> int:
@@ -112,7 +126,7 @@ _LETS = f"""
 SELECT l.id, f.name, l.begins_at, l.ends_at, l.units, l.fee_micro, l.deposit_micro, l.closed_at,
        l.close_reason, s.available, l.refund_id, r.number, coalesce(r.amount_micro, 0), r.paid_at,
        coalesce(k.amount, 0)::bigint, v.content->'temporary'->>'unit', l.made_by, l.closed_by,
-       l.unit_id, {HOLDER_COLUMNS}
+       l.unit_id, l.begun_at, {HOLDER_COLUMNS}
 FROM temporary_let l
 JOIN account a ON a.id = l.account_id
 JOIN account_state s ON s.account_id = l.account_id
@@ -121,19 +135,20 @@ JOIN tariff f ON f.id = v.tariff_id
 LEFT JOIN refund r ON r.id = l.refund_id
 LEFT JOIN LATERAL (SELECT sum(t.amount) AS amount FROM transfer t
     WHERE t.account_id = l.account_id AND t.reason = 'let.fee.unstarted') k ON true
-{HOLDER_JOINS}
+{HOLDER_JOINS.replace("coalesce(h.unit_id, a.unit_id)", "l.unit_id")}
 WHERE l.property_id = %(property)s AND (%(let)s::bigint IS NULL OR l.id = %(let)s)
-  AND (%(show)s = 'all' OR (l.closed_at IS NULL) = (%(show)s = 'running'))
+  AND (%(show)s = 'all' OR %(show)s = CASE WHEN l.closed_at IS NOT NULL THEN 'ended'
+       WHEN l.begun_at IS NULL THEN 'announced' ELSE 'running' END)
 ORDER BY l.ends_at, l.id
 """  # noqa: S608 - only our own constants are put in
-_WHO_AT: Final = 19
+_WHO_AT: Final = 20
 
 
 def lets(
     *, actor: Actor, now: datetime, show: str = "running", query: str = "", sort: str = "end",
     limit: int = PAGE,
 ) -> LetList:  # fmt: skip
-    """Running, ended or all lets, found by text and sorted; the sum is of their deposits."""
+    """Running, announced, ended or all lets, found by text and sorted; the sum is of their deposits."""
     with scope(actor):
         place = place_of(actor)
         found = [_let(row) for row in _found(place, show=show, let_id=None)]
@@ -145,8 +160,8 @@ def lets(
         "balance": lambda row: row.available_micro,
         "refund": lambda row: -row.refund_micro,
     }
-    found.sort(key=keys[sort], reverse=show != "running" and sort in ("end", "begin"))
-    held = sum(row.deposit_micro for row in found if row.closed_at is None)
+    found.sort(key=keys[sort], reverse=show in ("ended", "all") and sort in ("end", "begin"))
+    held = sum(row.deposit_micro for row in found if row.closed_at is None and row.begun_at)
     return LetList(place, now, tuple(found[:limit]), len(found), held)
 
 
@@ -219,6 +234,7 @@ def _let(row: tuple[Any, ...]) -> LetRow:
         refund_micro=row[12],
         refund_paid_at=row[13],
         fee_back_micro=row[14],
+        begun_at=row[19],
     )
 
 

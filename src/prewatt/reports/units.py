@@ -58,6 +58,12 @@ _FORMER = _OF_ACCOUNT.replace(
 ).replace("WHERE e.unit_id = u.id ORDER BY", "WHERE false ORDER BY")
 assert _FORMER.count("t.account_id = %(account)s") == _FORMER.count("WHERE false") == 1
 
+#: The same of an account whose let is announced, or was cancelled before it began.
+_ANNOUNCED = _FORMER.replace("JOIN tenancy t", "JOIN temporary_let t").replace(
+    "SELECT unit_id FROM tenancy", "SELECT unit_id FROM temporary_let"
+)
+assert _ANNOUNCED.count("temporary_let") == 2
+
 
 @dataclass(frozen=True, slots=True)
 class UnitNow:
@@ -155,12 +161,13 @@ def units_now(
 ) -> tuple[UnitNow, ...]:
     """Every unit of a property, or of one account, in the order of the façade.
 
-    With ``former``, an account that pays for no unit now has its last one, without the meter.
+    With ``former``, an account that pays for no unit now has its last one, or the one that a let of it is
+    announced for, without the meter.
     """
     given = {"now": now, "property": property_id, "account": account_id}
     found = rows(_UNITS if account_id is None else _OF_ACCOUNT, given)
     if former and account_id is not None and not found:
-        found = rows(_FORMER, given)[:1]
+        found = rows(_FORMER, given)[:1] or rows(_ANNOUNCED, given)[:1]
     return tuple(_unit(row) for row in found)
 
 

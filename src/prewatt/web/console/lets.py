@@ -14,12 +14,19 @@ from prewatt.moves.lets import (
     LetBegun,
     LetClosed,
     PaidTooLittle,
+    PlaceTaken,
     close_let,
     let_unit,
     rehearse_closing,
     rehearse_let,
 )
-from prewatt.moves.words import FirstRecharge, MoveRefused, NewTenant, RegisterMissing
+from prewatt.moves.words import (
+    FirstRecharge,
+    MoveRefused,
+    NewTenant,
+    RegisterMissing,
+    TooEarly,
+)
 from prewatt.reports.lets import (
     LET_SHOWS,
     LET_SORTS,
@@ -42,6 +49,8 @@ from prewatt.web.ui.format import money
 
 WAYS = ("cash", "online", "transfer")
 _REFUSED = (MoveRefused, LetRefused, KeyReused, PeriodClosed)
+#: Refusals that stand beside the begin.
+_AT_BEGIN = (PlaceTaken, TooEarly, PeriodClosed)
 
 
 def lets_view(request: HttpRequest) -> HttpResponse:
@@ -64,7 +73,7 @@ def lets_csv(request: HttpRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 def new_let_view(request: HttpRequest) -> HttpResponse:
-    """A let to begin now: first looked at, then done."""
+    """A let to begin now, earlier or later: first looked at, then done."""
     page = let_form(actor=actor_of(request), now=clock.now())
     if request.method != "POST":
         first = page.plans[0].code if page.plans else ""
@@ -75,17 +84,18 @@ def new_let_view(request: HttpRequest) -> HttpResponse:
         return _show_form(request, page, asked, status=422)
     unit, tenant, opening, payment = wish
     until = asked.instant("until", page.place.time_zone)
+    at = asked.instant("begin", page.place.time_zone)
     key, now = key_of(request), page.now
     try:
         if wants(request):
             done = let_unit(
                 actor=actor_of(request), unit_id=unit.unit_id, tenant=tenant, opening=opening,
-                at=None, until=until, payment=payment, key=key, now=now,
+                at=at, until=until, payment=payment, key=key, now=now,
             )  # fmt: skip
             return redirect(f"/lets/{done.let_id}?begun=1")
         looked = rehearse_let(
             actor=actor_of(request), unit_id=unit.unit_id, tenant=tenant, opening=opening,
-            until=until, payment=payment, key=key, now=now,
+            at=at, until=until, payment=payment, key=key, now=now,
         )  # fmt: skip
     except PaidTooLittle as refused:
         needed = money(refused.needed_micro, page.place.currency)
@@ -93,6 +103,7 @@ def new_let_view(request: HttpRequest) -> HttpResponse:
         return _show_form(request, page, asked, needed_micro=refused.needed_micro, status=422)
     except _REFUSED as refused:
         field = "until" if isinstance(refused, LetRefused) else "unit"
+        field = "begin" if isinstance(refused, _AT_BEGIN) else field
         asked.faults[field] = money_words.refused(refused)
         return _show_form(request, page, asked, status=422)
     return _show_form(
@@ -126,6 +137,7 @@ def _wish(
     plan = asked.choice("plan", {each.code for each in page.plans})
     who = asked.choice("who", {"0", *(str(each) for each, _ in page.customers)})
     asked.instant("until", page.place.time_zone)
+    asked.instant("begin", page.place.time_zone)
     paid = asked.amount("paid", limit_micro=LIMIT_MICRO)
     way = asked.choice("way", WAYS)
     customer: int | NewCustomer
@@ -188,13 +200,14 @@ def _show_form(
         looked=looked, unit=unit, tenant_name=tenant_name, payment=payment, key=key,
         needed_micro=needed_micro, ways=WAYS,
         ends_at=None if looked is None else money_words.instant(looked.ends_at),
+        begins_at=None if looked is None else money_words.instant(looked.begins_at),
         **deeds.form_context(asked, **defaults),
     )  # fmt: skip
 
 
 @require_http_methods(["GET", "POST"])
 def let_view(request: HttpRequest, let_id: int) -> HttpResponse:
-    """One let; a POST looks at its early end, then ends it."""
+    """One let; a POST looks at its early end, or what cancelling it gives back, then does it."""
     page = let_page(actor=actor_of(request), let_id=let_id, now=clock.now())
     if request.method != "POST":
         return _show_let(request, page, None)

@@ -73,12 +73,14 @@ NOTE: Final[Mapping[str, Text]] = {
     "let.ended": _("The let has ended"),
     "let.left": _("The let was ended early"),
     "let.silent": _("The let has ended; its meter was silent"),
+    "let.cancelled": _("The let was cancelled before it began"),
     "opening_balance": _("Brought in from the books before"),
 }
 REFUND_REASON: Final[Mapping[str, Text]] = {
     "let.ended": _("The let has ended"),
     "let.left": _("The let was ended early"),
     "let.silent": _("The let has ended; its meter was silent"),
+    "let.cancelled": _("The let was cancelled before it began"),
     "moved_out": _("The customer moved out"),
 }
 REFUND_SHOW: Final[Mapping[str, Text]] = {
@@ -97,6 +99,7 @@ REFUND_WAY: Final[Mapping[str, Text]] = {
 }
 LET_SHOW: Final[Mapping[str, Text]] = {
     "running": _("Running"),
+    "announced": _("Announced"),
     "ended": _("Ended"),
     "all": _("All lets"),
 }
@@ -111,6 +114,7 @@ LET_CLOSED: Final[Mapping[str, Text]] = {
     "ended": _("ended as agreed"),
     "left": _("left early"),
     "silent": _("ended, meter silent"),
+    "cancelled": _("cancelled before it began"),
 }
 EVENT_SHOW: Final[Mapping[str, Text]] = {
     "coming": _("To come"),
@@ -153,6 +157,7 @@ _MOVES: Final[Mapping[type[Exception], Text]] = {
     words.EmergencyRefused: _("Emergency credit cannot be as large as that."),
     words.RegisterMissing: _("A meter has never reported. Read its register and write it down."),
     lets.NotTemporary: _("This plan lets nothing for a time."),
+    lets.PlaceTaken: _("The place is let at that time already, or a let of it is announced."),
 }
 _LET: Final[Mapping[str, Text]] = {
     "empty": _("Say until when: the end must come after now."),
