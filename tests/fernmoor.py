@@ -194,6 +194,15 @@ class Fernmoor:
         found = self._as_owner("SELECT min(case_id) FROM vee_case WHERE state = 'held'")
         return int(found[0][0])
 
+    def alert(self) -> int:
+        """A new open alert about a meter that was tampered with."""
+        found = self._as_owner(
+            """INSERT INTO alert (property_id, code, subject, detail, opened_at)
+               VALUES (%s, 'meter.tamper', %s, '{"event": "cover_open"}', %s) RETURNING id""",
+            self.property_id, f"meter:{self.meters['N-404']}", NOW,
+        )  # fmt: skip
+        return int(found[0][0])
+
     def grant(self, who: str, property_id: int, duty: str) -> None:
         """Give one of the users a duty at another property."""
         _run(

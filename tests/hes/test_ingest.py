@@ -18,6 +18,7 @@ from tests.moves.world import tenant
 
 import prewatt.hes.ingest as ingest
 import prewatt.moves.operations as moves
+from prewatt.access.scope import system_actor
 from prewatt.core.civil_time import SECOND_US, instant_us, utc_datetime
 from prewatt.core.vee import VERDICT_NAMES, Verdict
 from prewatt.core.vocabulary import RelayState
@@ -39,6 +40,7 @@ from prewatt.mdm.operations import NoPayer, keep_readings
 from prewatt.reports.books import check_books
 from prewatt.sim.loads import load_profile
 from prewatt.sim.meter import MeterConfig, Outgoing, SimulatedMeter
+from prewatt.supply.operations import watch_open_relays
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -591,6 +593,36 @@ def test_a_link_is_written_for_what_is_news_and_left_alone_otherwise() -> None:
     again = heard(here, 5, relay="open", received_at_us=instant_us(at(5.5)), meter_clock_us=None)
     assert sees(again)[0] == at(5.5)
     assert sees(heard(here, 12, relay="open", meter_clock_us=None))[0] == at(12)
+
+
+def test_a_relay_has_read_so_since_the_first_report_that_agrees_and_usage_after_it_is_told() -> (
+    None
+):
+    """The whole way: readings of a meter that says its relay is open, and counts on."""
+    here = place()
+    loop = ingest.IngestLoop(Meters(), clock=lambda: NOW)
+
+    def since() -> Any:
+        return one("SELECT relay_since FROM meter_link WHERE meter_id = %s", here.meters["M-101"])
+
+    def told() -> list[tuple[Any, ...]]:
+        watch_open_relays(actor=system_actor("supply"), now=NOW, everything=True)
+        return rows(
+            """SELECT subject, (detail ->> 'used_wh')::bigint, closed_at FROM alert
+               WHERE code = 'supply.usage_while_open'"""
+        )
+
+    loop.take([heard(here, 1)])
+    assert since() == at(1)
+    loop.take([heard(here, 2), heard(here, 3, relay="open")])
+    assert since() == at(3)
+    loop.take([heard(here, 4, relay="open")])
+    assert since() == at(3) and told() == [], "100 Wh is what is tolerated"
+    loop.take([heard(here, 5, relay="open"), heard(here, 12, relay="open")])
+    assert since() == at(3)
+    assert told() == [(f"meter:{here.meters['M-101']}", 900, None)]
+    loop.take([heard(here, 13)])
+    assert since() == at(13) and told()[0][2] == NOW
 
 
 def test_a_relay_that_others_wrote_is_looked_at_again() -> None:

@@ -13,6 +13,7 @@ from django.db import connection, transaction
 from tests.supply.world import CLERK, EUR, NOW, World, run_sql
 
 from prewatt.core.civil_time import instant_us
+from prewatt.core.readings import Quality
 from prewatt.core.vocabulary import OrderKind, RelayState
 from prewatt.supply import operations
 from prewatt.supply.orders import OrderBook
@@ -137,6 +138,39 @@ def test_a_clock_that_is_ahead_does_not_date_earlier_usage_behind_the_opening() 
     assert detail()["used_wh"] == 1_000
 
 
+def test_a_meter_that_was_silent_after_the_opening_begins_with_its_first_word() -> None:
+    world, task = World(), SupplyTask(CLERK)
+    cut(world)
+    world.count(70_000, at=NOW + 30 * HOUR)
+    task.tick(now=NOW + 31 * HOUR)
+    assert USED not in world.alerts()
+    world.count(70_500, at=NOW + 32 * HOUR)
+    task.tick(now=NOW + 33 * HOUR)
+    assert (detail()["from_wh"], detail()["used_wh"]) == (70_000, 500)
+
+
+def test_readings_that_were_put_right_or_withdrawn_count_as_they_were_put_right() -> None:
+    world, task = World(), SupplyTask(CLERK)
+    cut(world)
+    for minute, register in ((1, 60_000), (16, 70_000), (31, 71_000)):
+        world.count(register, at=NOW + minute * MINUTE)
+    # The first was never made, the second was misread by a kilowatt-hour.
+    for minute, quality, register in ((1, Quality.WITHDRAWN, 60_000), (16, Quality.EDITED, 71_000)):
+        run_sql(
+            """INSERT INTO register_reading SELECT meter_id, register_code, read_at, 1, property_id,
+                   account_id, %s, %s, source, received_at
+               FROM register_reading WHERE read_at = %s""",
+            register,
+            int(quality),
+            NOW + minute * MINUTE,
+        )
+    task.tick(now=NOW + 32 * MINUTE)
+    assert USED not in world.alerts()
+    world.count(71_300, at=NOW + 46 * MINUTE)
+    task.tick(now=NOW + 47 * MINUTE)
+    assert (detail()["from_wh"], detail()["used_wh"]) == (71_000, 300)
+
+
 def test_a_register_that_turns_past_zero_rises_and_one_put_right_downwards_does_not() -> None:
     world, task = World(), SupplyTask(CLERK)
     cut(world)
@@ -188,8 +222,8 @@ def test_the_tolerance_is_the_propertys_own() -> None:
 def rows_read(table: str) -> Iterator[list[int]]:
     """What the statements inside read of a table, row by row and by its indexes, appended at the end."""
     with transaction.atomic(), connection.cursor() as cursor:
-        query = """SELECT coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)
-                   FROM pg_stat_xact_user_tables WHERE relname = %s"""
+        query = """SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))
+                   FROM pg_stat_xact_user_tables WHERE relname LIKE %s"""
         cursor.execute(query, [table])
         before, found = int(cursor.fetchone()[0]), list[int]()
         yield found
@@ -197,7 +231,7 @@ def rows_read(table: str) -> Iterator[list[int]]:
         found.append(int(cursor.fetchone()[0]) - before)
 
 
-@pytest.mark.parametrize("table", ["meter_link", "supply_state"])
+@pytest.mark.parametrize("table", ["meter_link", "supply_state", "register_reading%"])
 def test_the_sweep_reads_what_can_have_departed_and_not_every_meter(table: str) -> None:
     world = World(2)
     many, first = 20_000, 1_000_000
@@ -216,7 +250,15 @@ def test_the_sweep_reads_what_can_have_departed_and_not_every_meter(table: str) 
     world.see(OPEN, at=NOW, meter=1)
     world.count(1_000, at=NOW + MINUTE)
     world.count(9_000, at=NOW + 16 * MINUTE)
+    run_sql(
+        """INSERT INTO register_reading (account_id, meter_id, property_id, register_code, read_at,
+               revision, value_wh, quality, source, received_at)
+           SELECT %s, %s, %s, 1, %s::timestamptz + n * interval '1 minute', 0, 9000, 1, 1, %s
+           FROM generate_series(1, 5000) n""",
+        world.account_ids[0], world.meter_ids[0], world.property_id, NOW + HOUR, NOW,
+    )  # fmt: skip
     with connection.cursor() as cursor:
+        cursor.execute("ANALYZE register_reading")
         cursor.execute("ANALYZE meter_link, supply_state, meter_assignment, meter_state, meter")
     at = NOW + 17 * MINUTE
     with rows_read(table) as read:

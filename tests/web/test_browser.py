@@ -199,6 +199,7 @@ def test_no_page_has_an_accessibility_fault(page: Any, fernmoor: Fernmoor, theme
         *("/", "/accounts?sort=time", f"/accounts/{fernmoor.accounts['N-305']}"),
         *(f"/accounts/{account}/recharge", f"/accounts/{account}/recharge?amount=20"),
         *("/recharges/902", "/supply", "/meters", "/money?days=30", "/messages"),
+        *("/alerts", "/alerts?show=closed", f"/alerts/{fernmoor.alert()}"),
     )
     options = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
     for address in pages:

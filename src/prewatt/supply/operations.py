@@ -288,14 +288,15 @@ def watch_open_relays(
 
     The usage is charged like any other: it was used. A rise within the property's tolerance
     (`Rules.usage_while_open_wh`) calls nobody. Alerts about relays that are again as they should be end
-    here, this one with the relay read closed. ``woken`` and ``everything`` as above.
+    here, this one with the relay read closed. ``woken`` are properties where a relay turned, which ends
+    alerts; a rise has no bell, so that it costs ingest nothing, and is looked for with ``everything``.
     """
     require(actor, "supply.decide")
     places = None if everything else woken
     with scope(actor):
         for property_id, code, subject in queries.alerts_outlived(property_ids=places):
             close_alert(property_id=property_id, code=code, subject=subject, now=now)
-        found = queries.used_while_open(property_ids=places, limit=CHUNK)
+        found = queries.used_while_open(limit=CHUNK) if everything else []
         rules = queries.rules(sorted({each.property_id for each in found}), now)
         told = 0
         for each in found:

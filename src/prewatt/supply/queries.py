@@ -336,9 +336,7 @@ class UsedWhileOpen:
     used_wh: int
 
 
-def used_while_open(
-    *, property_ids: Sequence[int] | None = None, limit: int
-) -> list[UsedWhileOpen]:
+def used_while_open(*, limit: int) -> list[UsedWhileOpen]:
     """Return meters with an open relay whose register rose at all; only open relays are looked at.
 
     A meter that was sent a command to close is left out: its relay may have closed already, and has
@@ -349,7 +347,6 @@ def used_while_open(
         cursor.execute(
             _USED_WHILE_OPEN,
             {
-                "places": None if property_ids is None else list(property_ids),
                 "register": ACTIVE_IMPORT,
                 "withdrawn": int(Quality.WITHDRAWN),
                 "limit": limit,
@@ -358,21 +355,32 @@ def used_while_open(
         return [UsedWhileOpen(*row) for row in cursor.fetchall()]
 
 
-_USED_WHILE_OPEN = """
+#: The first reading from an instant on that nobody has withdrawn, as it was put right last.
+_FIRST_READING = """
+SELECT r.read_at, r.value_wh FROM register_reading r
+WHERE r.meter_id = l.meter_id AND r.register_code = %(register)s
+  AND r.read_at >= opened.at {until} AND r.quality <> %(withdrawn)s
+  -- A scalar, so that it is asked of the first row or two and not joined with a meter's whole past.
+  AND r.revision = (SELECT max(x.revision) FROM register_reading x
+      WHERE x.meter_id = r.meter_id AND x.register_code = r.register_code AND x.read_at = r.read_at)
+ORDER BY r.read_at LIMIT 1
+"""
+#: It is looked for in two hours, which are a few rows however long the relay has been open, and only of a
+#: meter that was silent for so long in all that came since.
+_USED_WHILE_OPEN = f"""
 SELECT l.property_id, l.meter_id, m.account_id, l.relay_since, began.read_at, began.value_wh,
        m.last_at, m.last_value_wh, rise.wh
 FROM meter_link l
-JOIN meter_state m ON m.meter_id = l.meter_id AND m.register_code = %(register)s
-    AND m.closed_at = 'infinity' AND m.last_at > l.relay_since
 CROSS JOIN LATERAL (
-    SELECT r.read_at, r.value_wh FROM register_reading r
-    WHERE r.meter_id = l.meter_id AND r.register_code = %(register)s
-      AND r.read_at >= l.relay_since + greatest(l.clock_drift_s, 0) * interval '1 second'
-      AND r.quality <> %(withdrawn)s
-      AND NOT EXISTS (SELECT FROM register_reading later
-          WHERE later.meter_id = r.meter_id AND later.register_code = r.register_code
-            AND later.read_at = r.read_at AND later.revision > r.revision)
-    ORDER BY r.read_at LIMIT 1) began
+    SELECT l.relay_since + greatest(l.clock_drift_s, 0) * interval '1 second' AS at) opened
+JOIN meter_state m ON m.meter_id = l.meter_id AND m.register_code = %(register)s
+    AND m.closed_at = 'infinity' AND m.last_at > opened.at
+LEFT JOIN LATERAL ({_FIRST_READING.format(until="AND r.read_at < opened.at + interval '2 hours'")}) soon
+    ON true
+LEFT JOIN LATERAL ({_FIRST_READING.format(until="AND soon.read_at IS NULL")}) late ON true
+CROSS JOIN LATERAL (
+    SELECT coalesce(soon.read_at, late.read_at) AS read_at,
+           coalesce(soon.value_wh, late.value_wh) AS value_wh) began
 CROSS JOIN LATERAL (
     SELECT (m.last_value_wh - began.value_wh
             + CASE WHEN m.last_value_wh < began.value_wh THEN m.modulus_wh ELSE 0 END)
@@ -380,11 +388,10 @@ CROSS JOIN LATERAL (
 WHERE l.relay = 2 AND l.relay_since IS NOT NULL AND m.last_at > began.read_at
   -- More than half the register is no turn past zero but a reading that somebody put right downwards.
   AND rise.wh > 0 AND rise.wh < m.modulus_wh * m.multiplier / 2
-  AND (%(places)s::bigint[] IS NULL OR l.property_id = ANY(%(places)s))
   AND NOT EXISTS (SELECT FROM supply_order o WHERE o.meter_id = l.meter_id
                   AND o.state IN (1, 2, 3) AND o.kind = 1 AND o.sent_at IS NOT NULL)
 ORDER BY l.meter_id LIMIT %(limit)s
-"""
+"""  # noqa: S608 - our own texts
 
 
 def wirings(
