@@ -11,13 +11,17 @@ from typing import Any
 import pytest
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
+from tests.hes.drivers.mqtt_bundle.test_codec import message
 
+from prewatt.hes.drivers.mqtt_bundle import codec as bundles
 from prewatt.hes.drivers.mqtt_senml import codec
 from prewatt.hes.frames import (
     AnswerFrame,
+    BundleMark,
     Frame,
     HelloFrame,
     MalformedSample,
+    ReadingsBundle,
     ReadingsFrame,
     Watermark,
 )
@@ -270,3 +274,61 @@ def test_stopping_sends_the_acknowledgements_that_are_due(mosquitto: Broker, lim
         again = MqttSession(config(mosquitto), clock_us=lambda: 1)
         with running(again, frames.put):
             assert values(take_readings(frames, 4 - limit)) == list(range(limit, 4))
+
+
+def bundle_of(readings: int, sequence: int) -> bytes:
+    rows = [(0, 1, T + at, at) for at in range(readings)]
+    return message([("M-1", T, 1)], rows, sequence)
+
+
+def test_a_bundle_arrives_as_columns_and_a_broken_one_is_counted_and_holds_nobody_up(
+    broker: Broker,
+) -> None:
+    frames: queue.Queue[Frame] = queue.Queue()
+    samples: list[MalformedSample] = []
+    session = MqttSession(config(broker), clock_us=lambda: 9, on_malformed=samples.append)
+    with running(session, frames.put), meter(broker, "DTU-1") as (client, heard):
+        good = bundle_of(3, 5)
+        for payload in (good[:-1], b"PWC\x02" + good[4:], b"", good):
+            client.publish("pw/DTU-1/up/bundle", payload, qos=1).wait_for_publish(10)
+        frame = frames.get(timeout=10)
+        assert isinstance(frame, ReadingsBundle)
+        assert (frame.concentrator, frame.sequence, frame.received_at_us) == ("DTU-1", 5, 9)
+        assert session.stats().malformed == {"length": 1, "version": 1, "truncated": 1}
+        assert {each.topic for each in samples} == {"pw/DTU-1/up/bundle"}
+        assert session.stats().unacknowledged == 1, "the broken ones are acknowledged, this is not"
+        session.ack([frame.token])
+        mark = BundleMark("DTU-1", 5, frame.checksum, (0,))
+        session.publish_bundle_marks([mark])
+        said = heard.get(timeout=10)
+        assert said.topic == "pw/DTU-1/down/ack"
+        assert bundles.decode_marks("DTU-1", said.payload) == [mark]
+
+
+def test_bundles_that_nobody_takes_stop_the_socket_before_they_fill_the_memory(
+    mosquitto: Broker,
+) -> None:
+    """The queue counts readings: a message of a concentrator has as many as thousands of meters'."""
+    frames: queue.Queue[Frame] = queue.Queue()
+    hold = threading.Event()
+
+    def slowly(frame: Frame) -> None:
+        hold.wait(60)
+        frames.put(frame)
+
+    session = MqttSession(config(mosquitto, queue_frames_max=10_000), clock_us=lambda: 1)
+    with running(session, slowly), meter(mosquitto, "DTU-1") as (client, _):
+        for number in range(30):
+            payload = bundle_of(bundles.MAX_READINGS, number)
+            client.publish("pw/DTU-1/up/bundle", payload, qos=1).wait_for_publish(10)
+        deadline = time.monotonic() + 10
+        while session.stats().queued < 10_000 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.5)
+        read_at_once = 2 * 256 * 1024 // 20
+        assert 10_000 <= session.stats().queued <= 10_000 + read_at_once < 30 * bundles.MAX_READINGS
+        hold.set()
+        taken = [frames.get(timeout=20) for _ in range(30)]
+        assert [each.sequence for each in taken if isinstance(each, ReadingsBundle)] == [*range(30)]
+        session.ack([each.token for each in taken])
+        assert session.stats().unacknowledged == 0

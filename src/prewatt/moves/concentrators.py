@@ -89,15 +89,7 @@ def put_behind(
         period = TimestamptzRange(at, None)
         if ConcentratorMeter.objects.filter(meter_id__in=ids, period__overlap=period).exists():
             raise ConcentratorRefused("one of the meters had another concentrator then or later")
-        ConcentratorMeter.objects.bulk_create(
-            ConcentratorMeter(
-                property_id=property_id,
-                concentrator=concentrator,
-                meter_id=each,
-                period=period,
-            )
-            for each in ids
-        )
+        _begin(concentrator, ids, period)
         _next_edition([concentrator.pk])
         _audit(actor, "estate.concentrator.meters", concentrator, now, at=at, put=sorted(meters))
     return PutBehind(concentrator.pk, serial, len(ids))
@@ -165,6 +157,24 @@ def _open(meter_ids: Sequence[int], at: datetime) -> QuerySet[ConcentratorMeter]
     return ConcentratorMeter.objects.filter(
         meter_id__in=meter_ids, period__contains=at, period__endswith__isnull=True
     )
+
+
+def _begin(concentrator: Concentrator, meter_ids: Sequence[int], period: TimestamptzRange) -> None:
+    rights = [
+        ConcentratorMeter(
+            property_id=concentrator.property_id,
+            concentrator=concentrator,
+            meter_id=each,
+            period=period,
+        )
+        for each in meter_ids
+    ]
+    try:
+        with transaction.atomic():
+            ConcentratorMeter.objects.bulk_create(rights)
+    except IntegrityError as error:
+        # Somebody was quicker: the exclusion constraint has the last word.
+        raise ConcentratorRefused("one of the meters has just got another concentrator") from error
 
 
 def _end(meter_ids: Sequence[int], at: datetime) -> int:
