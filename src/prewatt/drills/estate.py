@@ -1,7 +1,8 @@
 """The property of a drill: so many flats in one house, each with a tenant, an account and a meter.
 
 Most meters are behind: they live through past weeks at great speed, so that bands, days and postings pass by
-within minutes. Some are of now, on accounts that hold little: they are warned, cut and connected.
+within minutes; every other one of them stands behind a concentrator. Some are of now, on accounts that hold
+little: they are warned, cut and connected.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from prewatt.drills.plan import CURRENCY, TIME_ZONE, tariff_document
 OPENING_BALANCE: Final = "20"
 #: Of an account of now: a few seconds of its load.
 LOW_BALANCE: Final = "0.05"
+CONCENTRATOR: Final = "DRILL-DTU"
 
 POLICY: Final[dict[str, Any]] = {
     "freshness_s": 600,
@@ -28,11 +30,15 @@ POLICY: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One flat: its meter, its account once that exists, and whether its meter is of now."""
+    """One flat: its meter, its account once that exists, and whether its meter is of now.
+
+    ``is_gathered``: its meter stands behind the concentrator.
+    """
 
     serial: str
     opening_wh: int
     is_live: bool
+    is_gathered: bool = False
     meter_id: int = 0
     account_id: int = 0
 
@@ -48,7 +54,12 @@ class Estate:
 def places_of(*, behind: int, live: int) -> list[Place]:
     """So many places with meters that are behind, then those of now."""
     return [
-        Place(f"DRILL{number:04}", 1_000_000 + number * 7_919, is_live=number >= behind)
+        Place(
+            f"DRILL{number:04}",
+            1_000_000 + number * 7_919,
+            is_live=number >= behind,
+            is_gathered=number < behind and number % 2 == 1,
+        )
         for number in range(behind + live)
     ]
 
@@ -59,6 +70,7 @@ def make_estate(places: list[Place], *, opened_at: datetime, now: datetime) -> E
 
     from prewatt.access.scope import system_actor
     from prewatt.estate.sheets import PropertySheets
+    from prewatt.moves.concentrators import put_behind, register_concentrator
     from prewatt.moves.onboarding import import_property
     from prewatt.supply.operations import set_policy
 
@@ -69,6 +81,15 @@ def make_estate(places: list[Place], *, opened_at: datetime, now: datetime) -> E
     ).property_id
     actor = system_actor("drill", (property_id,))
     set_policy(actor=actor, property_id=property_id, body=POLICY, now=now)
+    register_concentrator(actor=actor, property_id=property_id, serial=CONCENTRATOR, now=now)
+    put_behind(
+        actor=actor,
+        property_id=property_id,
+        serial=CONCENTRATOR,
+        meters=[place.serial for place in places if place.is_gathered],
+        at=opened_at,
+        now=now,
+    )
     with connection.cursor() as cursor:
         cursor.execute(
             """SELECT m.serial, m.id, a.account_id FROM meter m

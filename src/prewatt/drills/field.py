@@ -1,5 +1,7 @@
 """The field of a drill: all its meters over one MQTT connection, in a thread of the drill itself.
 
+Some of the meters stand behind a concentrator, which sends their readings in bundles over the same line.
+
 The field is never killed. What its meters counted is the truth, and what they forgot, at a watermark
 and at nothing else, is what the head-end has acknowledged.
 """
@@ -18,10 +20,14 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from prewatt.core.civil_time import instant_us
-from prewatt.drills.estate import Place
+from prewatt.drills.estate import CONCENTRATOR, Place
 from prewatt.drills.lines import Line, Sent
 from prewatt.drills.model import QUARTER_US, Row
-from prewatt.hes.drivers.mqtt_senml.topics import uplink_topic
+from prewatt.hes.drivers.mqtt_bundle.codec import bundle_topic
+from prewatt.hes.drivers.mqtt_senml.codec import watermark_payloads
+from prewatt.hes.drivers.mqtt_senml.topics import Uplink, uplink_topic
+from prewatt.hes.frames import Watermark
+from prewatt.sim.concentrator import SimulatedConcentrator
 from prewatt.sim.loads import load_profile, scale_ppm_for
 from prewatt.sim.meter import MeterConfig, Outgoing, SimulatedMeter
 from prewatt.wiring import now as wiring_now
@@ -36,6 +42,9 @@ _LIVE_PERIOD_US: Final = 2_000_000
 _BEHIND_RETRY_US: Final = 8 * QUARTER_US
 _LIVE_RETRY_US: Final = 3_000_000
 _AGAIN_S: Final = 2.0
+#: Two turns of the field, and as long as a meter waits before it sends again.
+_GATHER_US: Final = 500_000
+_GATHER_RETRY_US: Final = 2_000_000
 
 
 @dataclass(slots=True, eq=False)
@@ -63,6 +72,9 @@ class Field:
         self._line = line
         self._address = address
         self._meters = {each.serial: self._new_meter(each, opened_us) for each in places}
+        self._concentrator = SimulatedConcentrator(
+            CONCENTRATOR, gather_us=_GATHER_US, retry_us=_GATHER_RETRY_US
+        )
         self._is_up = False
         self._is_reading = True
         self._stopping = threading.Event()
@@ -162,6 +174,9 @@ class Field:
                 self._say(each, each.meter.tick(each.time_us))
             elif again and each.meter.backlog and self._is_up:
                 self._say(each, each.meter.connected(each.time_us))
+        if self._is_up:
+            topic = bundle_topic(CONCENTRATOR)
+            self._said += [(topic, payload) for payload in self._concentrator.tick(present_us)]
         said, self._said = self._said, []
         leaving = self._line.leaving(said)
         if again:
@@ -171,7 +186,10 @@ class Field:
 
     def _say(self, each: FieldMeter, messages: list[Outgoing]) -> None:
         for channel, payload in messages:
-            self._said.append((uplink_topic(each.place.serial, channel), payload))
+            if each.place.is_gathered and channel is Uplink.READINGS:
+                self._concentrator.take(each.place.serial, payload, instant_us(wiring_now()))
+            else:
+                self._said.append((uplink_topic(each.place.serial, channel), payload))
 
     # --- connection ---
 
@@ -196,6 +214,7 @@ class Field:
         self._is_up = True
         client.subscribe([("pw/+/down/command", 1), ("pw/+/down/ack", 0)])
         with self._lock:
+            self._concentrator.connected()
             for each in self._meters.values():
                 self._say(each, each.meter.connected(each.time_us))
 
@@ -215,6 +234,9 @@ class Field:
     def _handle_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
         _, serial, _, channel = message.topic.split("/")
         with self._lock:
+            if serial == CONCENTRATOR:
+                self._let_go(bytes(message.payload))
+                return
             each = self._meters.get(serial)
             if each is None:
                 return
@@ -224,6 +246,16 @@ class Field:
             if each.place.is_live:
                 each.time_us = instant_us(wiring_now())
             self._say(each, each.meter.receive_command(bytes(message.payload), each.time_us))
+
+    def _let_go(self, payload: bytes) -> None:
+        """The concentrator hands on what is committed of its bundles."""
+        own: dict[str, list[Watermark]] = {}
+        for mark in self._concentrator.receive_marks(payload):
+            own.setdefault(mark.serial, []).append(mark)
+        for serial, marks in own.items():
+            each = self._meters[serial]
+            for said in watermark_payloads(marks):
+                each.meter.receive_watermarks(said, each.time_us)
 
     @staticmethod
     def _new_meter(place: Place, opened_us: int) -> FieldMeter:
