@@ -13,9 +13,11 @@ from pathlib import Path
 
 import psycopg
 
+from prewatt.core.money import format_amount
 from prewatt.reports.books import check_books, rests_on_archive
 from prewatt.runtime.embedded_postgres import running_postgres
 from prewatt.runtime.state import own_directory, state_directory
+from prewatt.vending.sums import sums_of
 
 BROKEN = 1
 """Exit status when something does not hold."""
@@ -40,6 +42,14 @@ def run(arguments: argparse.Namespace) -> int:
         session.read_only = True
         breaches = check_books(session.cursor())
         rests = rests_on_archive(session.cursor())
+        places = [int(row[0]) for row in session.execute("SELECT id FROM property ORDER BY id")]
+        proofs = sums_of(session.cursor(), places)
+    breaches += [
+        f"property {each.property_id}: cash {each.cash_micro}, ledger {each.ledger_micro} and meter"
+        f" credit {each.meters_micro} micro-units are not the same"
+        for each in proofs
+        if not each.holds
+    ]
     if arguments.format == "json":
         archived = {"rests_on_archive": rests} if rests else {}
         print(json.dumps({"ok": not breaches, "breaches": breaches} | archived))
@@ -47,6 +57,10 @@ def run(arguments: argparse.Namespace) -> int:
         for breach in breaches:
             print(breach, file=sys.stderr)
         print(f"{len(breaches)} places do not hold." if breaches else "The books hold.")
+        for each in proofs:
+            if each.holds:
+                credit = format_amount(each.meters_micro, currency="", digits=6).strip()
+                print(f"Property {each.property_id}: cash = ledger = meter credit = {credit}.")
         for each in rests:
             print(each)
     return BROKEN if breaches else 0

@@ -47,6 +47,7 @@ APPEND_ONLY = (
     "event_look",
     "archived_partition",
     "archived_account",
+    "books_proof",
 )
 #: Business tables that change: estate, watermarks, states.
 MUTABLE = (
@@ -154,6 +155,7 @@ WRITES: Mapping[str, tuple[str, ...]] = {
         "tariff_trial",
         "notify_policy",
         "debt_policy",
+        "books_proof",
     ),
     "app_operator": (*_DATA_PLANE, *_DATA_STATE, *_SELLING),
     "app_admin": (

@@ -153,6 +153,7 @@ class Worker:
         from prewatt.billing.tasks import rate_anew, rate_held_readings, settle_peaks
         from prewatt.billing.trials import run_next_trial
         from prewatt.moves.lets import begin_announced_lets, close_ended_lets
+        from prewatt.vending.proofs import prove_due
 
         now = self._clock()
         chores: list[tuple[str, Callable[[], object]]] = [
@@ -168,6 +169,7 @@ class Worker:
                 ("lets", lambda: close_ended_lets(now=now)),
                 ("announced lets", lambda: begin_announced_lets(now=now)),
                 ("partitions", lambda: self._make_partitions(now)),
+                ("proof", lambda: prove_due(now=now)),
             ]
         for name, chore in chores:
             if not stopping.is_set():

@@ -39,6 +39,7 @@ from prewatt.ledger.operations import KeyReused
 from prewatt.reports.books import check_books
 from prewatt.vending.operations import Recharge, Recharged, recharge
 from prewatt.vending.queries import deducted_of, preview_recharge
+from prewatt.vending.sums import sums_of
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -71,6 +72,7 @@ def books_hold(here: World) -> None:
     """The usual books, and every open debt has something left, every closed one nothing."""
     with connection.cursor() as cursor:
         assert check_books(cursor, [here.property_id]) == []
+        assert all(each.holds for each in sums_of(cursor, [here.property_id]))
     for account, code, closed in rows(
         "SELECT account_id, code, closed_at IS NOT NULL FROM debt WHERE property_id = %s",
         here.property_id,

@@ -43,6 +43,7 @@ from prewatt.moves.words import FirstRecharge, NewTenant
 from prewatt.reports.books import check_books
 from prewatt.vending.debt_payments import DebtPaid, DebtPaymentRefused, pay_debt
 from prewatt.vending.refunds import RefundRefused, pay_refund, refund_balance
+from prewatt.vending.sums import sums_of
 from prewatt.vending.taking_back import reverse_recharge
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -173,6 +174,7 @@ def test_a_refund_is_what_can_be_paid_and_its_rounding_is_booked(
     )
     assert detail == [(residual,)]
     assert check_books(connection.cursor()) == []
+    assert all(each.holds for each in sums_of(connection.cursor(), [here.property_id]))
 
 
 def test_who_leaves_early_gets_back_the_days_that_had_not_started() -> None:

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from fernmoor import NOW, Fernmoor
 
@@ -276,3 +277,24 @@ def test_an_id_that_no_database_holds_is_no_address(
 ) -> None:
     for page in ("/units/", "/accounts/", "/recharges/"):
         assert sign_in(fernmoor).get(page + "9" * 30).status_code == 404
+
+
+def test_today_shows_the_latest_proof_of_the_books_and_whether_it_holds(
+    fernmoor: Fernmoor, sign_in: Callable[..., Any], as_owner: Callable[..., Any]
+) -> None:
+    client = sign_in(fernmoor)
+    assert "meter credit" not in client.get("/").content.decode(), "nothing was proved yet"
+    for cash, said in (
+        (6_354_592_390, "Cash = ledger = meter credit: €6,354.59. Proved 06:00, difference €0.00"),
+        (6_355_592_390, "Cash €6,355.59, ledger €6,354.59, meter credit €6,354.59: €1.00 apart."),
+    ):
+        with as_owner(fernmoor), connection.cursor() as cursor:
+            cursor.execute(
+                """INSERT INTO books_proof (property_id, proved_at, cash_micro, ledger_micro,
+                       meters_micro, made_by)
+                   VALUES (%s, '2026-11-17 05:00Z', %s, 6354592390, 6354592390, 'system:proof')""",
+                [fernmoor.property_id, cash],
+            )
+        assert said in client.get("/").content.decode()
+    chinese = sign_in(fernmoor, language="zh-hans").get("/").content.decode()
+    assert "收款 €6,355.59，账本 €6,354.59" in chinese

@@ -48,6 +48,7 @@ PERMISSIONS: dict[str, frozenset[Duty]] = {
     "debts.manage": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "debts.policy": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "ledger.close_period": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
+    "ledger.prove": frozenset({Duty.SYSTEM}),
     "supply.policy": frozenset({Duty.SYSTEM}),
     "supply.decide": frozenset({Duty.SYSTEM}),
     "supply.payment_hold": frozenset({Duty.OPERATOR, Duty.ADMINISTRATOR, Duty.SYSTEM}),

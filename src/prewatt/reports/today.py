@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from prewatt.core.vocabulary import BoardState
+from prewatt.vending.sums import Proof
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,8 @@ class Today:
     ``cuts_until`` is the end of the permitted window when it is open now; ``cuts_from`` its next
     opening when it is not. Both are None where the property never cuts. ``flow_hours`` is 23, 24
     or 25. ``methods`` breaks the money in down by method; ``held_micro`` is the
-    unused credit of all customers together; nobody's emergency credit is set against it.
+    unused credit of all customers together; nobody's emergency credit is set against it. ``proof``
+    is the latest that was kept, as of ``proved_at``.
     """
 
     place: Place
@@ -177,6 +179,8 @@ class Today:
     now_hour_tenths: int
     methods: tuple[tuple[str, int], ...]
     held_micro: int
+    proof: Proof | None = None
+    proved_at: datetime | None = None
 
     def state_counts(self) -> tuple[tuple[BoardState, int], ...]:
         """Units per state in the order of the key: on, low, emergency … protected."""

@@ -27,6 +27,7 @@ from prewatt.reports.today import (
     Warned,
 )
 from prewatt.reports.units import UnitNow, units_now
+from prewatt.vending.sums import Proof
 
 #: *Runs out next* and the third figure look this far ahead.
 SOON_HOURS = 48
@@ -48,6 +49,7 @@ def today(*, actor: Actor, now: datetime) -> Today:
         warned = _warnings([unit for unit in units if unit.account_id is not None])
         window = cut_rules(place.property_id, now)
         needs = _needs(place.property_id, units, now)
+        proof, proved_at = _proof(place.property_id)
     metered = [unit for unit in units if unit.meter_id is not None]
     fresh = now - timedelta(minutes=FRESH_MINUTES)
     soon = _soon(units, now)
@@ -82,7 +84,22 @@ def today(*, actor: Actor, now: datetime) -> Today:
         now_hour_tenths=int((now - day.begins_at).total_seconds() // 360),
         methods=_by_way(money_in),
         held_micro=sum(max(0, unit.available_micro) for unit in units if not unit.vacant),
+        proof=proof,
+        proved_at=proved_at,
     )
+
+
+def _proof(property_id: int) -> tuple[Proof | None, datetime | None]:
+    """The latest proof that was kept, and when it was; nothing is added up here."""
+    found = rows(
+        """SELECT cash_micro, ledger_micro, meters_micro, proved_at FROM books_proof
+           WHERE property_id = %s ORDER BY proved_at DESC, id DESC LIMIT 1""",
+        [property_id],
+    )
+    if not found:
+        return None, None
+    *sums, proved_at = found[0]
+    return Proof(property_id, *sums), proved_at
 
 
 def _houses(units: Sequence[UnitNow], now: datetime) -> tuple[House, ...]:

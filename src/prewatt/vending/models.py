@@ -40,6 +40,23 @@ class Payment(models.Model):
         ]
 
 
+class BooksProof(models.Model):
+    """That cash, ledger and meter credit were the same at an instant, or by how much not: ``proofs``."""
+
+    property_id = models.BigIntegerField()
+    proved_at = models.DateTimeField()
+    cash_micro = models.BigIntegerField()
+    ledger_micro = models.BigIntegerField()
+    meters_micro = models.BigIntegerField()
+    made_by = models.CharField(max_length=80)
+
+    class Meta:
+        db_table = "books_proof"
+        indexes: ClassVar = [
+            models.Index(fields=["property_id", "proved_at"], name="books_proof_latest")
+        ]
+
+
 class Refund(models.Model):
     """What is owed to a customer who left: taken off the account, due until somebody pays it out.
 

@@ -18,6 +18,7 @@ SYMBOLS: Final[dict[str, str]] = {
     "vacant": '<path d="M1.5 1.5h13v13h-13Zm1.8 1.8v9.4h9.4V3.3Z" fill-rule="evenodd"/>',
     "tamper": '<path d="M8 .8 15.8 14.8H.2ZM7 5.6l.3 4.5h1.4L9 5.6Zm.1 5.8v1.7h1.8v-1.7Z" fill-rule="evenodd"/>',
     "protected": '<path d="M8 .5 14.5 2.8v5C14.5 11.4 11.9 14.3 8 15.6 4.1 14.3 1.5 11.4 1.5 7.8v-5ZM7.2 5v2.2H5v1.6h2.2V11h1.6V8.8H11V7.2H8.8V5Z" fill-rule="evenodd"/>',
+    "proof": '<path d="M8 .5 14.5 2.8v5C14.5 11.4 11.9 14.3 8 15.6 4.1 14.3 1.5 11.4 1.5 7.8v-5ZM7.1 11.3l5-5L10.9 5 7.1 8.8 5.3 7 4 8.2Z" fill-rule="evenodd"/>',
     "wait": '<path d="M8 1a7 7 0 1 1 0 14A7 7 0 0 1 8 1Zm0 1.8a5.2 5.2 0 1 0 0 10.4A5.2 5.2 0 0 0 8 2.8ZM7.1 4.3h1.8v3.3l2.3 1.4-.9 1.5L7.1 8.6Z" fill-rule="evenodd"/>',
     "check": '<path d="m6.3 13.2-5-5 1.5-1.5 3.5 3.5 7-7 1.5 1.5Z"/>',
     "coin": '<path d="M8 1a7 7 0 1 1 0 14A7 7 0 0 1 8 1Zm.9 3.2H7.1v3H4.2V9h2.9v2.9h1.8V9h2.9V7.2H8.9Z" fill-rule="evenodd"/>',
