@@ -57,10 +57,10 @@ def run(arguments: argparse.Namespace) -> int:
         for breach in breaches:
             print(breach, file=sys.stderr)
         print(f"{len(breaches)} places do not hold." if breaches else "The books hold.")
-        for each in proofs:
-            if each.holds:
-                credit = format_amount(each.meters_micro, currency="", digits=6).strip()
-                print(f"Property {each.property_id}: cash = ledger = meter credit = {credit}.")
+        for proof in proofs:
+            if proof.holds:
+                credit = format_amount(proof.meters_micro, currency="", digits=6).strip()
+                print(f"Property {proof.property_id}: cash = ledger = meter credit = {credit}.")
         for each in rests:
             print(each)
     return BROKEN if breaches else 0
