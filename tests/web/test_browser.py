@@ -227,7 +227,7 @@ def test_no_page_of_the_estate_has_an_accessibility_fault(
             "/property/calendar?year=2026&day=2026-12-25",
         ),
         *(f"/units/{unit}/move/change", f"/units/{unit}/move/out", "/meters/held"),
-        *(f"/meters/{meter}/read", f"/meters/{meter}/exchange"),
+        *(f"/meters/{meter}/read", f"/meters/{meter}/held", f"/meters/{meter}/exchange"),
     )
     options = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
     for address in pages:
