@@ -8,13 +8,14 @@ bypass the parent's policy.
 Roles: ``web`` signs in and becomes ``app_operator``, ``app_admin`` or ``app_auditor`` by duty;
 ``head_end`` writes the data plane (BYPASSRLS, because PostgreSQL refuses COPY into a table with
 row-level security); ``clerk`` posts, decides, notifies and closes what ends by itself; ``keeper`` makes partitions and archives months; ``witness``
-reads the ledger. ``ledger_pen`` signs in nowhere: it owns the one function that writes transfers and
-moves posted money (``ledger/sql/0006_pen_of_many.sql``), and sees what the caller of that function sees.
+reads the ledger. ``PENS`` sign in nowhere: each owns functions that alone write what must stay together
+(transfers and posted money, the brake), and sees what the caller of the function sees.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from psycopg import sql
@@ -22,8 +23,95 @@ from psycopg import sql
 LOGINS = ("web", "head_end", "clerk", "keeper", "witness")
 DUTIES = ("app_operator", "app_admin", "app_auditor")
 BYPASS = frozenset({"head_end"})
-#: Owns the ledger's pen; who may execute it.
-PEN, PEN_HOLDERS = "ledger_pen", ("app_operator", "app_admin", "clerk")
+
+
+@dataclass(frozen=True, slots=True)
+class Pen:
+    """A role that nobody can become: the functions that it owns, and all it may do in them.
+
+    ``holders`` says who may execute each function; a function of a trigger has none.
+    """
+
+    role: str
+    holders: Mapping[str, tuple[str, ...]]
+    rights: Mapping[str, str]
+
+
+#: What a reading moves of an account.
+_BY_HAND = (
+    "accrued_energy",
+    "accrued_tax",
+    "accrued_fee",
+    "accrued_subsidy",
+    "carry_energy",
+    "carry_tax",
+    "carry_fee",
+    "carry_subsidy",
+    "step_window",
+    "step_wh",
+    "allowance_window",
+    "allowance_wh",
+    "interval_no",
+    "last_interval_at",
+    "updated_at",
+)
+_SELLERS = ("app_operator", "app_admin", "clerk")
+_DECIDERS = (*_SELLERS, "head_end")
+PENS = (
+    Pen(
+        "ledger_pen",
+        {
+            "append_transfers": _SELLERS,
+            "close_books": ("app_admin", "clerk"),
+            "series_is_used": (),
+        },
+        {
+            "account_state": "SELECT, UPDATE (posted, transfer_seq, purchase_no, updated_at)",
+            "transfer": "INSERT, SELECT (account_id, event_id, seq)",
+            "payment": "SELECT (property_id, account_id, event_id, amount_micro, way, taken_by)",
+            "debt": "SELECT (property_id, account_id, code, id, closed_at)",
+            "property": "SELECT (id, currency, time_zone, legal_entity_id)",
+            "ledger_period": "SELECT, INSERT, UPDATE (open_from)",
+            "document": "SELECT (legal_entity_id, series, number, property_id)",
+            "refund": "SELECT (number, property_id)",
+        },
+    ),
+    Pen(
+        "supply_pen",
+        {
+            "lock_brake": _DECIDERS,
+            "put_brake_on": _DECIDERS,
+            "release_brake": ("app_admin", "clerk"),
+            "raise_watch": ("app_operator",),
+        },
+        {
+            "supply_policy": "SELECT, UPDATE (brake_since, brake_release_asked_by, "
+            "brake_release_asked_at, brake_released_at)",
+            "supply_state": "SELECT (account_id, property_id)",
+            "account_state": "SELECT, UPDATE (watch_below)",
+        },
+    ),
+    Pen(
+        "usage_pen",
+        {"charge_by_hand": ("app_operator",)},
+        {
+            "account_state": f"SELECT, UPDATE ({', '.join(_BY_HAND)})",
+            "interval": "SELECT, INSERT",
+            "meter_state": "SELECT, UPDATE (last_at, last_value_wh, received_at)",
+            "tariff_version": "SELECT (id, property_id, tariff_id, content)",
+            "tariff_assignment": "SELECT (property_id, account_id, tariff_id)",
+        },
+    ),
+    Pen(
+        "frame_pen",
+        {"keep_rejected": ("head_end",), "place_of_serial": ()},
+        {
+            "rejected_frame": "SELECT, INSERT, UPDATE, DELETE",
+            "meter": "SELECT (serial, property_id)",
+            "concentrator": "SELECT (serial, property_id)",
+        },
+    ),
+)
 
 #: Append-only: INSERT and SELECT are the most that anybody gets.
 APPEND_ONLY = (
@@ -107,9 +195,10 @@ UNUSED = ("auth_group", "auth_group_permissions", "auth_permission")
 #: What each duty and process may write. Everything else it sees, it sees read-only. Nobody is listed
 #: for ``transfer``: that is the pen's.
 _DATA_PLANE = ("register_reading", "interval", "audit_event", "supply_decision")
-_DATA_STATE = (
+#: Intervals of what an operator enters are written by ``charge_by_hand``.
+_ENTERED = ("register_reading", "audit_event", "supply_decision")
+_DECIDED = (
     "account_state",
-    "meter_state",
     "vee_case",
     "supply_state",
     "supply_order",
@@ -118,7 +207,8 @@ _DATA_STATE = (
     "alert",
     "rerate_request",
 )
-_AT_METERS = ("meter_link", "rejected_frame", "concentrator")
+_DATA_STATE = ("meter_state", *_DECIDED)
+_AT_METERS = ("meter_link", "concentrator")
 _BY_DAYS = ("demand_day", "bound_period")
 _SELLING = ("idempotency", "document", "document_series", "payment", "debt", "refund")
 _MOVING = (
@@ -145,7 +235,6 @@ WRITES: Mapping[str, tuple[str, ...]] = {
     "clerk": (
         *_DATA_PLANE,
         *_DATA_STATE,
-        *_AT_METERS,
         *_SELLING,
         *_BY_DAYS,
         *_MOVING,
@@ -157,14 +246,13 @@ WRITES: Mapping[str, tuple[str, ...]] = {
         "debt_policy",
         "books_proof",
     ),
-    "app_operator": (*_DATA_PLANE, *_DATA_STATE, *_SELLING),
+    "app_operator": (*_ENTERED, *_DECIDED, *_SELLING),
     "app_admin": (
         *_DATA_PLANE,
         *_DATA_STATE,
         *_SELLING,
         *_BY_DAYS,
         *_MOVING,
-        "ledger_period",
         "tariff_assignment",
         "account_terms",
         "price_event",
@@ -176,37 +264,39 @@ WRITES: Mapping[str, tuple[str, ...]] = {
         "debt_policy",
     ),
     "app_auditor": ("audit_event",),
-    "keeper": (),
-    "witness": (),
 }
+
+#: Who reads for one purpose sees what that takes, and nobody's name, address or message: the keeper what it
+#: archives, the witness what the books are recomputed from. Empty: the whole row, which names nobody.
+_ARCHIVED = ("interval", "register_reading", "posting", "archived_partition", "archived_account")
+READS: Mapping[str, Mapping[str, str]] = {
+    "keeper": dict.fromkeys(_ARCHIVED, "") | {
+        "account_state": "account_id, posted_interval_no",
+        "rerate_request": "account_id, from_at, done_at",
+        "vee_case": "case_id, state, read_at, watermark_at",
+    },
+    "witness": dict.fromkeys(
+        (*_ARCHIVED, "account_state", "meter_state", "transfer", "ledger_period", "document",
+         "document_series", "carried_steps"), ""
+    ) | {
+        "property": "id, legal_entity_id, currency, time_zone",
+        "tariff_version": "id, property_id, content",
+        "payment": "id, property_id, account_id, event_id, amount_micro",
+    },
+}  # fmt: skip
 
 #: The charges of an account as they accrue, where they stand, and the level that supply watches.
 _ACCRUING = (
-    "accrued_energy",
+    *_BY_HAND,
     "accrued_standing",
-    "accrued_tax",
-    "accrued_fee",
     "accrued_demand",
-    "accrued_subsidy",
-    "carry_energy",
     "carry_standing",
-    "carry_tax",
-    "carry_fee",
     "carry_demand",
-    "carry_subsidy",
-    "step_window",
-    "step_wh",
-    "allowance_window",
-    "allowance_wh",
-    "interval_no",
-    "last_interval_at",
     "watch_below",
-    "updated_at",
 )
 _COLLECTING = ("daily_through", "collected_through", "daily_carry_fee", "daily_carry_tax")
 _POSTING = ("posted_interval_no", "posting_no", "spend_per_day")
 _REGISTER = ("last_at", "last_value_wh", "received_at")
-_BRAKE = ("brake_since", "brake_release_asked_by", "brake_release_asked_at")
 _STANDING = (
     "desired",
     "fired_mask",
@@ -260,9 +350,9 @@ CHANGES: Mapping[str, tuple[str, ...]] = {
         "concentrator_id",
     ),
     "vee_case": ("state", "closed_at", "closed_by", "close_reason"),
-    "rejected_frame": ("count", "sample", "last_at"),
+    "rejected_frame": (),
     "document_series": ("last_number",),
-    "ledger_period": ("open_from",),
+    "ledger_period": (),
     "tariff_epoch": ("epoch",),
     "rerate_request": ("from_at", "done_at"),
     "tariff_draft": ("name", "content", "reason", "made_by", "changed_at", "edition"),
@@ -294,7 +384,7 @@ CHANGES: Mapping[str, tuple[str, ...]] = {
         "close_reason",
         "refund_id",
     ),
-    "supply_policy": (*_BRAKE, "brake_released_at"),
+    "supply_policy": (),
     "supply_state": (*_STANDING, "payment_hold_until", "protection"),
     "supply_order": (
         "state",
@@ -313,13 +403,10 @@ CHANGES: Mapping[str, tuple[str, ...]] = {
 #: Where one role changes less than others do, or more.
 COLUMNS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("head_end", "account_state"): _ACCRUING,
-    ("app_operator", "account_state"): (*_ACCRUING, *_COLLECTING),
+    ("app_operator", "account_state"): ("carry_standing", *_COLLECTING),
     ("head_end", "concentrator"): ("last_seen_at", "clock_drift_s"),
     ("head_end", "meter_state"): _REGISTER,
-    ("app_operator", "meter_state"): _REGISTER,
-    ("head_end", "supply_policy"): _BRAKE,
-    ("app_operator", "supply_policy"): _BRAKE,
-    ("clerk", "supply_policy"): (*_BRAKE, "brake_released_at", "version", "body", "changed_at"),
+    ("clerk", "supply_policy"): ("version", "body", "changed_at"),
     ("head_end", "supply_state"): _STANDING,
     ("app_operator", "supply_state"): (*_STANDING, "payment_hold_until"),
     ("app_operator", "vee_case"): (),
@@ -340,13 +427,6 @@ ADDS_NOTHING = frozenset(
 BORN_WITH: Mapping[str, tuple[str, ...]] = {
     "account_state": ("account_id", "property_id", "legal_entity_id", "updated_at"),
     "alert": ("property_id", "code", "subject", "detail", "opened_at"),
-}
-#: What the pen sees, and what it changes: nothing that is not the ledger's.
-_PEN_RIGHTS: Mapping[str, str] = {
-    "account_state": "SELECT, UPDATE (posted, transfer_seq, purchase_no, updated_at)",
-    "transfer": "INSERT",
-    "property": "SELECT (id, currency, time_zone)",
-    "ledger_period": "SELECT",
 }
 #: Whose names the pages show; a digest of a password is read by the sign-in alone.
 _NAMES = "id, email, name, language, is_active, created_at"
@@ -373,6 +453,21 @@ _ARCHIVING = (
 )
 
 
+#: Advisory locks that no login takes: those of two keys alone, which are the ledger's books and the archive's,
+#: and all that outlive a transaction. What is left to them ends with their transaction, and is either
+#: shared or of one key, of which there are 2^64.
+_LOCKS = (
+    "pg_advisory_xact_lock(integer, integer)",
+    "pg_try_advisory_xact_lock(integer, integer)",
+    *(
+        f"pg_{way}advisory_lock{kind}({keys})"
+        for way in ("", "try_")
+        for kind in ("", "_shared")
+        for keys in ("bigint", "integer, integer")
+    ),
+)
+
+
 class Cursor(Protocol):
     """What is needed of a database cursor: Django's and psycopg's both have it."""
 
@@ -392,9 +487,13 @@ def apply(cursor: Cursor, *, passwords: Mapping[str, str]) -> None:
     _refuse_unlisted_tables(cursor)
     _make_roles(cursor, passwords)
     cursor.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
-    for role in (*LOGINS, *DUTIES, PEN):
+    for role in (*LOGINS, *DUTIES, *(pen.role for pen in PENS)):
         cursor.execute(f"GRANT USAGE ON SCHEMA public TO {role}")
         cursor.execute(f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {role}")
+    for role, tables in READS.items():
+        for table, columns in tables.items():
+            cursor.execute(f"GRANT SELECT {f'({columns})' if columns else ''} ON {table} TO {role}")
+        cursor.execute(f"REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM {role}")
     for role in WRITES:
         for table in (*APPEND_ONLY, *MUTABLE):
             cursor.execute(f"GRANT {_rights(role, table)} ON {table} TO {role}")
@@ -410,13 +509,14 @@ def apply(cursor: Cursor, *, passwords: Mapping[str, str]) -> None:
         cursor.execute(f"GRANT EXECUTE ON FUNCTION make_month_partitions(date, date) TO {role}")
     cursor.execute(f"GRANT EXECUTE ON FUNCTION {', '.join(_ARCHIVING)} TO keeper")
     # Whoever rates anew, or judges a late reading, asks first what is still there.
-    raters = ", ".join(role for role in WRITES if "interval" in WRITES[role])
+    raters = ", ".join(role for role in WRITES if "register_reading" in WRITES[role])
     cursor.execute(f"GRANT EXECUTE ON FUNCTION correctable_from() TO {raters}")
     for table in (*APPEND_ONLY, *MUTABLE):
         _raise_policy(cursor, table)
-    _keep_brake(cursor)
     _keep_paid(cursor)
-    _hand_out_pen(cursor)
+    _lock_up(cursor)
+    for pen in PENS:
+        _hand_out(cursor, pen)
     _close_books(cursor)
 
 
@@ -461,10 +561,12 @@ def _make_roles(cursor: Cursor, passwords: Mapping[str, str]) -> None:
         )
     for duty in DUTIES:
         cursor.execute(f"GRANT {duty} TO web")
-    verb = "ALTER" if PEN in known else "CREATE"
-    cursor.execute(
-        f"{verb} ROLE {PEN} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT NOBYPASSRLS"
-    )
+    for pen in PENS:
+        verb = "ALTER" if pen.role in known else "CREATE"
+        cursor.execute(
+            f"{verb} ROLE {pen.role} "
+            "NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT NOBYPASSRLS"
+        )
 
 
 def _raise_policy(cursor: Cursor, table: str) -> None:
@@ -482,15 +584,6 @@ def _raise_policy(cursor: Cursor, table: str) -> None:
     )
 
 
-def _keep_brake(cursor: Cursor) -> None:
-    """An operator's deeds may put the mass-cut brake on, or leave it; releasing takes two others."""
-    cursor.execute("DROP POLICY IF EXISTS brake_stays ON supply_policy")
-    cursor.execute(
-        """CREATE POLICY brake_stays ON supply_policy AS RESTRICTIVE FOR UPDATE TO app_operator
-           USING (true) WITH CHECK (brake_since IS NOT NULL AND brake_release_asked_by = '')"""
-    )
-
-
 def _keep_paid(cursor: Cursor) -> None:
     """A refund that was paid out stays so: made due again, it would be paid twice."""
     cursor.execute("DROP POLICY IF EXISTS paid_stays ON refund")
@@ -500,25 +593,43 @@ def _keep_paid(cursor: Cursor) -> None:
     )
 
 
-def _hand_out_pen(cursor: Cursor) -> None:
-    """Give ``append_transfers`` to its owner and its holders, and let it see the caller's scope.
+def _lock_up(cursor: Cursor) -> None:
+    """Take the locks with which a login could hold up everybody from all but who needs them.
 
-    Its policies go by the login: a process of ours that serves every property sees every account,
+    Only a superuser may do so; where the owner is none, they stay with everybody (decision 15).
+    """
+    cursor.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
+    if list(cursor.fetchall()) != [(True,)]:
+        return
+    cursor.execute(f"REVOKE EXECUTE ON FUNCTION {', '.join(_LOCKS)} FROM PUBLIC")
+    cursor.execute(
+        "GRANT EXECUTE ON FUNCTION pg_advisory_xact_lock(integer, integer) TO ledger_pen"
+    )
+    cursor.execute("GRANT EXECUTE ON FUNCTION pg_try_advisory_lock(bigint) TO keeper")
+
+
+def _hand_out(cursor: Cursor, pen: Pen) -> None:
+    """Give a pen's functions to their owner and their holders, and let them see the caller's scope.
+
+    Its policies go by the login: a process of ours that serves every property sees every row,
     the web's duties see what ``access.scope`` has set, and whoever comes later sees nothing.
     """
-    cursor.execute(f"ALTER FUNCTION append_transfers OWNER TO {PEN}")
-    cursor.execute("REVOKE ALL ON FUNCTION append_transfers FROM PUBLIC")
-    for role in (*LOGINS, *DUTIES):
-        verb, way = ("GRANT", "TO") if role in PEN_HOLDERS else ("REVOKE", "FROM")
-        cursor.execute(f"{verb} EXECUTE ON FUNCTION append_transfers {way} {role}")
+    for function, holders in pen.holders.items():
+        cursor.execute(f"ALTER FUNCTION {function} OWNER TO {pen.role}")
+        cursor.execute(f"REVOKE ALL ON FUNCTION {function} FROM PUBLIC")
+        for role in (*LOGINS, *DUTIES):
+            verb, way = ("GRANT", "TO") if role in holders else ("REVOKE", "FROM")
+            cursor.execute(f"{verb} EXECUTE ON FUNCTION {function} {way} {role}")
     cursor.execute("SELECT quote_literal(current_user)")
     ((owner,),) = cursor.fetchall()
-    for table, rights in _PEN_RIGHTS.items():
-        scope = f"session_user IN ('clerk', {owner}) OR {_SCOPE_OF.get(table, _SCOPE)}"
-        cursor.execute(f"GRANT {rights} ON {table} TO {PEN}")
+    for table, rights in pen.rights.items():
+        scope = f"session_user IN ('clerk', 'head_end', {owner}) OR {_SCOPE_OF.get(table, _SCOPE)}"
+        cursor.execute(f"GRANT {rights} ON {table} TO {pen.role}")
         cursor.execute(f"DROP POLICY IF EXISTS by_pen ON {table}")
+        cursor.execute(f"DROP POLICY IF EXISTS by_{pen.role} ON {table}")
         cursor.execute(
-            f"CREATE POLICY by_pen ON {table} TO {PEN} USING ({scope}) WITH CHECK ({scope})"
+            f"CREATE POLICY by_{pen.role} ON {table} TO {pen.role} "
+            f"USING ({scope}) WITH CHECK ({scope})"
         )
 
 

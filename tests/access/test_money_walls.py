@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -180,22 +181,6 @@ def test_the_sign_in_notes_the_time_and_nothing_else(books: str) -> None:
         assert refused(session, "INSERT INTO duty_grant SELECT * FROM duty_grant")
 
 
-def test_an_operator_never_takes_the_brake_off(
-    books: str, owner: Session, two: tuple[World, World]
-) -> None:
-    here = two[0].property_id
-    off = "UPDATE supply_policy SET brake_since = NULL"
-    asked = "UPDATE supply_policy SET brake_since = now(), brake_release_asked_by = 'user:2'"
-    with psycopg.connect(role_dsn(books, "web"), autocommit=True) as session:
-        duty(session, "app_operator", here)
-        session.execute("UPDATE supply_policy SET brake_since = now()")
-        assert refused(session, off) and refused(session, asked)
-        assert refused(session, "UPDATE supply_policy SET body = '{}'")
-        session.execute("RESET ROLE")
-        duty(session, "app_admin", here)
-        session.execute(off)
-
-
 def test_a_refund_that_was_paid_is_never_due_again(
     books: str, owner: Session, two: tuple[World, World]
 ) -> None:
@@ -217,19 +202,43 @@ def test_a_refund_that_was_paid_is_never_due_again(
 
 # --- the pen ---
 
-_CALL = """SELECT refusal, written FROM append_transfers(ARRAY[%(event)s]::bigint[],
-    ARRAY[%(account)s]::bigint[], ARRAY[%(kind)s]::smallint[], '{1}', '{0}', '{1}',
-    ARRAY[%(amount)s]::bigint[], '{0}', '{0}', ARRAY[%(at)s]::timestamptz[],
-    ARRAY[%(at)s]::timestamptz[], '{null}', '{null}', '{test}', '{0}', '{""}', %(at)s, '{user:1}')"""
+_CALL = """SELECT refusal, written FROM append_transfers(%(events)s::bigint[], %(accounts)s::bigint[],
+    %(kinds)s::smallint[], array_fill(1::smallint, %(size)s), array_fill(0::smallint, %(size)s),
+    %(counters)s::smallint[], %(amounts)s::bigint[], array_fill(0::bigint, %(size)s),
+    array_fill(0, %(size)s), array_fill(%(at)s::timestamptz, %(size)s),
+    array_fill(%(at)s::timestamptz, %(size)s), %(corrects)s::bigint[], %(corrects)s::bigint[],
+    array_fill('test'::text, %(size)s), array_fill(0::smallint, %(size)s),
+    %(codes)s::text[], %(at)s, %(actors)s::text[])"""
+_PAID = """INSERT INTO public.payment (property_id, account_id, event_id, amount_micro, way, reference, paid_at,
+        accepted_at, taken_by)
+    SELECT property_id, account_id, %s, %s, %s, '', %s, %s, %s FROM public.account_state WHERE account_id = %s"""
+EVENT = 10**9
+RECHARGE = (2, 1, 1_000_000, "")
+Leg = tuple[int, int, int, str]
+
+
+def write_legs(session: Session, account: int, *legs: Leg, **changed: list[Any]) -> Any:
+    """Ask the pen for one event of (kind, counter-account, amount, code) legs."""
+    size = len(legs)
+    kinds, counters, amounts, codes = (list(each) for each in zip(*legs, strict=True))
+    given: dict[str, Any] = {
+        "events": [EVENT] * size, "accounts": [account] * size, "kinds": kinds, "counters": counters,
+        "amounts": amounts, "codes": codes, "actors": ["user:1"] * size, "corrects": [None] * size,
+    }  # fmt: skip
+    return session.execute(_CALL, given | {"size": [size], "at": NOW} | changed).fetchone()
 
 
 def write(session: Session, account: int, *, kind: int = 2, amount: int = 1_000_000) -> Any:
-    """Ask the pen for one transfer; it is undone again."""
+    """Ask the pen for one transfer, with the payment that a recharge is for; it is undone again."""
     with session.transaction(force_rollback=True):
-        return session.execute(
-            _CALL,
-            {"event": 10**9, "account": account, "kind": kind, "amount": amount, "at": NOW},
-        ).fetchone()
+        if kind == 2 and amount > 0 and _may_take_payments(session):
+            session.execute(_PAID, [EVENT, amount, "cash", NOW, NOW, "user:1", account])
+        return write_legs(session, account, (kind, 1, amount, ""))
+
+
+def _may_take_payments(session: Session) -> bool:
+    row = session.execute("SELECT has_table_privilege('payment', 'INSERT')").fetchone()
+    return row == (True,)
 
 
 def test_the_pen_is_for_those_who_sell_and_sees_what_they_see(
@@ -267,9 +276,10 @@ def test_the_pen_books_no_more_than_a_duty_may(books: str, two: tuple[World, Wor
         for amount in (0, -1):
             with pytest.raises(psycopg.errors.CheckViolation):
                 write(session, account, amount=amount)
-        with pytest.raises(psycopg.errors.CheckViolation, match="transfer_recovery_takes"):
-            write(session, account, kind=11)
-        assert write(session, account, kind=11, amount=-1) == (None, 1)
+        for amount in (-1, 1):
+            for kind in (10, 11):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege, match="what it pays for"):
+                    write(session, account, kind=kind, amount=amount)
         with pytest.raises(psycopg.errors.NumericValueOutOfRange):
             write(session, account, amount=2**63 - 1)
         session.execute("RESET ROLE")
@@ -279,20 +289,165 @@ def test_the_pen_books_no_more_than_a_duty_may(books: str, two: tuple[World, Wor
         assert write(session, account, kind=5, amount=-1) == (None, 1)
 
 
+SELLERS = [("web", "app_operator"), ("web", "app_admin"), ("clerk", "")]
+
+
+@pytest.fixture(params=SELLERS, ids=lambda way: way[1] or way[0])
+def seller(
+    request: pytest.FixtureRequest, books: str, two: tuple[World, World]
+) -> Iterator[Session]:
+    """A session of each login that sells."""
+    login, role = request.param
+    with psycopg.connect(role_dsn(books, login), autocommit=True) as session:
+        if role:
+            duty(session, role, two[0].property_id)
+        yield session
+
+
+@pytest.mark.parametrize(
+    "paid",
+    [
+        None,
+        {"amount": 999_999},
+        {"way": "transfer"},
+        {"by": "user:2"},
+        {"event": EVENT + 1},
+        {"account": "1002"},
+    ],
+    ids=str,
+)
+def test_no_credit_is_sold_without_its_own_payment(
+    seller: Session, two: tuple[World, World], paid: dict[str, Any] | None
+) -> None:
+    accounts = two[0].accounts
+    account = accounts["1001"]
+    other = next(each for number, each in accounts.items() if number != "1001")
+    with seller.transaction(force_rollback=True):
+        if paid is not None:
+            seller.execute(
+                _PAID,
+                [paid.get("event", EVENT), paid.get("amount", 1_000_000), paid.get("way", "cash"),
+                 NOW, NOW, paid.get("by", "user:1"), other if "account" in paid else account],
+            )  # fmt: skip
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="its own event"):
+            write_legs(seller, account, RECHARGE)
+
+
+def test_a_payment_is_sold_for_once(
+    seller: Session, owner: Session, two: tuple[World, World]
+) -> None:
+    account = two[0].accounts["1001"]
+    with seller.transaction(force_rollback=True):
+        seller.execute(_PAID, [EVENT, 1_000_000, "cash", NOW, NOW, "user:1", account])
+        with pytest.raises(psycopg.errors.InsufficientPrivilege), seller.transaction():
+            write_legs(seller, account, RECHARGE, RECHARGE)
+        assert write_legs(seller, account, RECHARGE) == (None, 1)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege), seller.transaction():
+            write_legs(seller, account, RECHARGE)
+    (sold,) = all_of(owner, "SELECT min(event_id) FROM payment WHERE account_id = %s", account)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege), seller.transaction():
+        write_legs(seller, account, (2, 1, 5_000_000, ""), events=[sold], actors=["user:3"])
+
+
+def test_two_at_once_do_not_sell_for_one_payment(
+    books: str, owner: Session, two: tuple[World, World]
+) -> None:
+    """The payment is there already, and both ask for its credit: the second finds it sold."""
+    account = two[0].accounts["1001"]
+    owner.execute(_PAID, [EVENT + 7, 1_000_000, "cash", NOW, NOW, "user:1", account])
+    done: list[Any] = []
+
+    def second() -> None:
+        with psycopg.connect(role_dsn(books, "clerk")) as session:
+            try:
+                done.append(write_legs(session, account, RECHARGE, events=[EVENT + 7]))
+            except psycopg.errors.InsufficientPrivilege as error:
+                done.append(error)
+            session.rollback()
+
+    with psycopg.connect(role_dsn(books, "clerk")) as first:
+        assert write_legs(first, account, RECHARGE, events=[EVENT + 7]) == (None, 1)
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        waiting.join(0.2)
+        assert waiting.is_alive() and done == [], "it waits for the account"
+        first.commit()
+        waiting.join(10)
+    assert isinstance(done[0], psycopg.errors.InsufficientPrivilege)
+
+
+DEBT = (11, 12, -400_000, "D-77")
+CHARGE = (10, 4, -600_000, "house")
+
+
+@pytest.mark.parametrize(
+    ("legs", "may"),
+    [
+        ((RECHARGE, CHARGE, DEBT), True),
+        ((RECHARGE, (10, 4, 1, "house")), False),
+        ((RECHARGE, (11, 12, 1, "D-77")), False),
+        ((RECHARGE, CHARGE, CHARGE), False),
+        ((RECHARGE, (10, 1, -1, "house")), False),
+        ((RECHARGE, (10, 10, -1, "house")), False),
+        ((RECHARGE, (11, 1, -1, "D-77")), False),
+        ((RECHARGE, (11, 12, -1, "D-78")), False),
+        ((CHARGE,), False),
+        ((DEBT,), False),
+    ],
+    ids=str,
+)
+def test_an_operator_takes_of_a_recharge_what_it_pays_for(
+    books: str, owner: Session, two: tuple[World, World], legs: tuple[Leg, ...], may: bool
+) -> None:
+    account = two[0].accounts["1001"]
+    owner.execute(
+        """INSERT INTO debt (property_id, legal_entity_id, account_id, number, code, reason, note,
+               principal_micro, origin_event_id, share_ppm, weekly_cap_micro, opened_at, opened_by, ending)
+           SELECT property_id, legal_entity_id, account_id, 77, 'D-77', 'arrears', '', 1, 1, 1, 0, now(),
+                  'user:1', '' FROM account_state WHERE account_id = %s
+           ON CONFLICT DO NOTHING""",
+        [account],
+    )
+    with psycopg.connect(role_dsn(books, "web"), autocommit=True) as session:
+        duty(session, "app_operator", two[0].property_id)
+        with session.transaction(force_rollback=True):
+            session.execute(_PAID, [EVENT, 1_000_000, "cash", NOW, NOW, "user:1", account])
+            if may:
+                assert write_legs(session, account, *legs) == (None, len(legs))
+            else:
+                with pytest.raises(
+                    (psycopg.errors.IntegrityError, psycopg.errors.InsufficientPrivilege)
+                ):
+                    write_legs(session, account, *legs)
+    owner.execute("DELETE FROM debt WHERE code = 'D-77'")
+
+
+def test_an_operator_corrects_nothing_and_signs_with_one_name(
+    books: str, two: tuple[World, World]
+) -> None:
+    here, there = (each.accounts["1001"] for each in two)
+    other = next(each for number, each in two[0].accounts.items() if number != "1001")
+    with psycopg.connect(role_dsn(books, "web"), autocommit=True) as session:
+        duty(session, "app_operator", two[0].property_id)
+        for changed in (
+            {"corrects": [None, 1]},
+            {"actors": ["user:1", "user:2"]},
+            {"accounts": [here, other]},
+            {"accounts": [here, there]},
+            {"events": [EVENT, EVENT + 1]},
+        ):
+            with session.transaction(force_rollback=True):
+                session.execute(_PAID, [EVENT, 1_000_000, "cash", NOW, NOW, "user:1", here])
+                with pytest.raises(psycopg.errors.InsufficientPrivilege, match="what it pays for"):
+                    write_legs(session, here, RECHARGE, CHARGE, **changed)
+
+
 def test_the_pen_takes_columns_of_one_length(books: str, two: tuple[World, World]) -> None:
     account = two[0].accounts["1001"]
     with psycopg.connect(role_dsn(books, "clerk"), autocommit=True) as session:
-        for given, torn in (
-            ("'{1}', '{0}', '{1}'", "'{1,1}', '{0}', '{1}'"),
-            ("'{test}'", "'{}'"),
-            ("ARRAY[%(kind)s]", "ARRAY[%(kind)s, 5]"),
-        ):
-            assert given in _CALL
+        for torn in ({"counters": [1, 1]}, {"actors": []}, {"kinds": [5, 5]}):
             with pytest.raises(psycopg.errors.IntegrityError), session.transaction():
-                session.execute(
-                    _CALL.replace(given, torn),
-                    {"event": 1, "account": account, "kind": 5, "amount": 5, "at": NOW},
-                )
+                write_legs(session, account, (5, 1, 5, ""), **torn)
 
 
 def test_no_table_can_be_slipped_under_the_pen(
@@ -302,7 +457,7 @@ def test_no_table_can_be_slipped_under_the_pen(
     account = two[0].accounts["1001"]
     with psycopg.connect(role_dsn(books, "web"), autocommit=True) as session:
         duty(session, "app_operator", two[0].property_id)
-        for table in ("account_state", "transfer", "property", "ledger_period"):
+        for table in ("account_state", "transfer", "property", "ledger_period", "payment", "debt"):
             session.execute(f"CREATE TEMP TABLE {table} (LIKE public.{table})")
         session.execute(
             "CREATE FUNCTION pg_temp.coalesce_(text) RETURNS text LANGUAGE sql AS 'SELECT $1'"
@@ -329,10 +484,27 @@ def test_every_function_with_its_owners_rights_is_closed(owner: Session) -> None
         assert not is_public, f"anybody may execute {name}"
 
 
-def test_the_pen_belongs_to_a_role_that_nobody_can_become(owner: Session) -> None:
-    row = owner.execute(
-        """SELECT r.rolname, r.rolcanlogin OR r.rolsuper OR r.rolbypassrls OR r.rolcreaterole,
-                  (SELECT count(*) FROM pg_auth_members WHERE roleid = r.oid)
-           FROM pg_proc p JOIN pg_roles r ON r.oid = p.proowner WHERE proname = 'append_transfers'"""
-    ).fetchone()
-    assert row == (walls.PEN, False, 0)
+def test_every_pen_belongs_to_a_role_that_nobody_can_become(owner: Session) -> None:
+    for pen in walls.PENS:
+        for function in pen.holders:
+            row = owner.execute(
+                """SELECT r.rolname, r.rolcanlogin OR r.rolsuper OR r.rolbypassrls OR r.rolcreaterole,
+                          (SELECT count(*) FROM pg_auth_members WHERE roleid = r.oid)
+                   FROM pg_proc p JOIN pg_roles r ON r.oid = p.proowner WHERE proname = %s""",
+                [function],
+            ).fetchone()
+            assert row == (pen.role, False, 0), function
+
+
+def test_a_pen_is_in_the_hands_that_the_walls_say(owner: Session) -> None:
+    for pen in walls.PENS:
+        for function, holders in pen.holders.items():
+            may = all_of(
+                owner,
+                """SELECT rolname::text FROM pg_roles r, pg_proc p
+                   WHERE proname = %s AND rolname = ANY(%s)
+                     AND has_function_privilege(r.oid, p.oid, 'EXECUTE')""",
+                function,
+                [*walls.LOGINS, *walls.DUTIES],
+            )
+            assert set(may) == set(holders), function

@@ -46,10 +46,10 @@ from prewatt.hes.links import (
     Sighting,
     record_event,
     record_sightings,
-    reject,
     relay_seen_us,
 )
 from prewatt.hes.main import HeadEnd, mqtt_config
+from prewatt.hes.rejected import reject
 from prewatt.hes.session import MqttSession, probe_protocol
 from prewatt.runtime.broker import Broker
 from prewatt.sim.command import switch_fault

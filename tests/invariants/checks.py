@@ -719,7 +719,7 @@ def _policy_refuses(dsn: str, account: int, first_open: Any) -> None:
         FROM account_state WHERE account_id = %s"""
     for when, expected in ((first_open - timedelta(seconds=1), False), (first_open, True)):
         with psycopg.connect(dsn) as session:
-            session.execute(f"SET ROLE {walls.PEN}")
+            session.execute("SET ROLE ledger_pen")
             try:
                 session.execute(insert, [when, when, NOW, account])
                 accepted = True

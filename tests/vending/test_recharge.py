@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.db import DatabaseError, connections
 from tests.conftest import role_dsn
-from tests.invariants.places import NOW, World, one, place, rows, signed_in, wish
+from tests.invariants.places import NOW, World, one, place, rows, send, signed_in, wish
 from tests.moves.world import snapshot
 
 from prewatt.access.models import Duty
@@ -237,12 +237,16 @@ def test_a_key_used_at_a_property_out_of_sight_is_refused_alone_and_tells_nothin
     assert one("SELECT count(*) FROM idempotency WHERE key = 'used'") == 1
 
 
-def test_new_levels_are_watched_from_the_next_recharge_on() -> None:
-    """Most recharges change nothing of supply and look no further; new rules are a reason to look."""
+def test_new_levels_are_watched_from_the_next_reading_on() -> None:
+    """Most recharges change nothing of supply and look no further; new rules are a reason to look. Who
+    sells never lowers what is watched: until the first reading all that comes is looked at.
+    """
     here = place()
     account = here.accounts["1001"]
-    watch = "SELECT watch_below FROM account_state WHERE account_id = %s"
+    watch, all_of_it = "SELECT watch_below FROM account_state WHERE account_id = %s", 2**62
     recharge(actor=here.operator, recharges=[wish(here, "a")], now=NOW)
+    assert one(watch, account) == all_of_it
+    send(here, [("M-101", NOW - timedelta(minutes=1), 2_000)], now=NOW)
     assert one(watch, account) == 5_000_001
     recharge(actor=here.operator, recharges=[wish(here, "b")], now=NOW)
     assert one(watch, account) == 5_000_001
@@ -252,4 +256,6 @@ def test_new_levels_are_watched_from_the_next_recharge_on() -> None:
         actor=system_actor("set"), property_id=here.property_id, body={"levels": levels}, now=NOW
     )
     recharge(actor=here.operator, recharges=[wish(here, "c")], now=NOW)
+    assert one(watch, account) == all_of_it
+    send(here, [("M-101", NOW, 2_001)], now=NOW)
     assert one(watch, account) == 12_000_001

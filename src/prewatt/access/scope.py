@@ -10,15 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Final
 
 from django.db import connection, transaction
 
 from prewatt.access.models import Duty, DutyGrant, User
 
+OPERATOR: Final = "app_operator"
 #: The database role each duty works under. ``system`` keeps the login role of its own process.
 DATABASE_ROLE = {
-    Duty.OPERATOR: "app_operator",
+    Duty.OPERATOR: OPERATOR,
     Duty.ADMINISTRATOR: "app_admin",
     Duty.AUDITOR: "app_auditor",
 }
@@ -115,7 +118,23 @@ def scope(actor: Actor) -> Iterator[None]:
                 cursor.execute("SELECT set_config('prewatt.properties', %s, true)", [properties])
             else:
                 cursor.execute(_BECOME, [role, properties])
-        yield
+        # As long as the transaction, the database keeps a role that was taken inside it.
+        before = _acting.set(role or _acting.get())
+        try:
+            yield
+        finally:
+            _acting.reset(before)
+
+
+_acting: ContextVar[str | None] = ContextVar("acting", default=None)
+
+
+def acting_role() -> str | None:
+    """The database role of the duty that acts in this thread; None for a process in its own right.
+
+    What an operator may not write is written for them by functions of the database.
+    """
+    return _acting.get()
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from prewatt.billing.accounts import (
     move_accounts,
 )
 from prewatt.billing.backfill import Replacement
+from prewatt.billing.by_hand import charge_by_hand, is_by_hand
 from prewatt.billing.late import Bench, Counted, rate_late
 from prewatt.billing.purchases import current_purchase, number_purchases
 from prewatt.billing.rerate_requests import LATE_READING, request_rerating
@@ -41,7 +42,7 @@ from prewatt.core.rating import (
 )
 from prewatt.core.readings import REVERSED_SEGMENT, Quality
 from prewatt.core.steps import PURCHASE_KEY, CountKind
-from prewatt.runtime.copying import copy_rows
+from prewatt.runtime.copying import Column, copy_rows
 from prewatt.supply.operations import decide_for_crossings
 
 #: A balance that falls on readings older than this is history: what would have been done is
@@ -386,6 +387,7 @@ def _store(
     """Number the intervals, and write them and the accounts."""
     accounts, states = batch.accounts, batch.states
     account_id = states.account_id[columns["row"]]
+    segments = _segments(columns, account_id, states)
     index = np.searchsorted(accounts.account_id, account_id)
     size = accounts.account_id.size
     count = np.bincount(index, minlength=size)
@@ -393,6 +395,10 @@ def _store(
     interval_no = accounts.interval_no[index] + 1 + np.arange(index.size) - first_of_account[index]
     latest = np.full(size, np.iinfo(np.int64).min)
     np.maximum.at(latest, index, columns["to_at"])
+    if is_by_hand():
+        crossed = charge_by_hand(segments, accounts, state, now)
+        _decide(crossed, accounts.account_id, latest, now)
+        return crossed
     moved = Movement(
         energy=_totals(columns["charge_energy"], index, size),
         fee=_totals(columns["charge_fee"], index, size),
@@ -413,7 +419,7 @@ def _store(
                 np.maximum(accounts.last_interval_at_us, latest),
             )
         )
-    _copy_intervals(columns, account_id, states, interval_no)
+    copy_rows(connection.connection, "interval", segments | {"interval_no": ("int8", interval_no)})
     _decide(crossed, accounts.account_id, latest, now)
     return crossed
 
@@ -425,46 +431,40 @@ def _totals(values: Int64, index: Int64, size: int) -> Int64:
     return total
 
 
-def _copy_intervals(
-    columns: dict[str, Int64], account_id: Int64, states: States, interval_no: Int64
-) -> None:
+def _segments(columns: dict[str, Int64], account_id: Int64, states: States) -> dict[str, Column]:
+    """The columns of ``interval``, all but the number."""
     row = columns["row"]
     zero = np.zeros(row.size, dtype=np.int64)
-    copy_rows(
-        connection.connection,
-        "interval",
-        {
-            "account_id": ("int8", account_id),
-            "meter_id": ("int8", states.meter_id[row]),
-            "register_code": ("int2", states.register_code[row]),
-            "start_at": ("timestamptz", columns["start_at"]),
-            "revision": ("int2", columns["revision"]),
-            "segment": ("int2", columns["segment"]),
-            "property_id": ("int8", states.property_id[row]),
-            "interval_no": ("int8", interval_no),
-            "from_at": ("timestamptz", columns["from_at"]),
-            "to_at": ("timestamptz", columns["to_at"]),
-            "start_value_wh": ("int8", columns["start_value_wh"]),
-            "end_value_wh": ("int8", columns["end_value_wh"]),
-            "multiplier": ("int4", states.watermarks.wh_per_count[row]),
-            "energy_wh": ("int8", columns["energy_wh"]),
-            "quality": ("int2", columns["quality"]),
-            "source": ("int2", columns["source"]),
-            "received_at": ("timestamptz", columns["received_at"]),
-            "tariff_version_id": ("int8", columns["tariff_version_id"]),
-            "band": ("int2", columns["band"]),
-            "price_nano": ("int8", columns["price_nano"]),
-            "step": ("int2", columns["step"]),
-            "charge_energy": ("int8", columns["charge_energy"]),
-            "charge_standing": ("int8", zero),
-            "charge_tax": ("int8", columns["charge_tax"]),
-            "charge_fee": ("int8", columns["charge_fee"]),
-            "charge_demand": ("int8", zero),
-            "charge_subsidy": ("int8", columns["charge_subsidy"]),
-            # Nothing is left of what is not charged: the column's default says so at no cost.
-            **{name: ("int4", columns[name]) for name in RESTS if columns[name].any()},
-        },
-    )
+    return {
+        "account_id": ("int8", account_id),
+        "meter_id": ("int8", states.meter_id[row]),
+        "register_code": ("int2", states.register_code[row]),
+        "start_at": ("timestamptz", columns["start_at"]),
+        "revision": ("int2", columns["revision"]),
+        "segment": ("int2", columns["segment"]),
+        "property_id": ("int8", states.property_id[row]),
+        "from_at": ("timestamptz", columns["from_at"]),
+        "to_at": ("timestamptz", columns["to_at"]),
+        "start_value_wh": ("int8", columns["start_value_wh"]),
+        "end_value_wh": ("int8", columns["end_value_wh"]),
+        "multiplier": ("int4", states.watermarks.wh_per_count[row]),
+        "energy_wh": ("int8", columns["energy_wh"]),
+        "quality": ("int2", columns["quality"]),
+        "source": ("int2", columns["source"]),
+        "received_at": ("timestamptz", columns["received_at"]),
+        "tariff_version_id": ("int8", columns["tariff_version_id"]),
+        "band": ("int2", columns["band"]),
+        "price_nano": ("int8", columns["price_nano"]),
+        "step": ("int2", columns["step"]),
+        "charge_energy": ("int8", columns["charge_energy"]),
+        "charge_standing": ("int8", zero),
+        "charge_tax": ("int8", columns["charge_tax"]),
+        "charge_fee": ("int8", columns["charge_fee"]),
+        "charge_demand": ("int8", zero),
+        "charge_subsidy": ("int8", columns["charge_subsidy"]),
+        # Nothing is left of what is not charged: the column's default says so at no cost.
+        **{name: ("int4", columns[name]) for name in RESTS if columns[name].any()},
+    }
 
 
 def _decide(crossed: tuple[int, ...], accounts: Int64, latest_us: Int64, now: datetime) -> None:

@@ -17,6 +17,7 @@ from django.db import connection, transaction
 
 from prewatt.billing.accounts import Outdated, all_of, equal_to
 from prewatt.billing.backfill import Replacement, no_replacement, replace_intervals
+from prewatt.billing.by_hand import is_by_hand
 from prewatt.billing.charging import Lines, charge_lines
 from prewatt.billing.memory import Memory
 from prewatt.billing.states import States, lock_states, state_of_each
@@ -207,7 +208,9 @@ class _Write:
             crossed = charge_lines(
                 lines, self.states, now=self.now, book=book, memory=memory, is_recalled=is_recalled
             )
-        _advance_watermarks(self, is_recalled=is_recalled)
+        if not is_by_hand():
+            # An operator's charges have moved the registers with them.
+            _advance_watermarks(self, is_recalled=is_recalled)
         kept = np.isin(self.verdict, [Verdict.ACCEPTED, Verdict.BACKFILL])
         _copy_readings(self.batch, self.row, self.states, kept)
         _hold(self.batch, self.row, self.states, self.verdict)

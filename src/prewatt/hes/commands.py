@@ -51,10 +51,10 @@ from prewatt.hes.links import (
     is_known_event,
     record_event,
     record_sightings,
-    reject,
     relay_code,
     relay_instant_us,
 )
+from prewatt.hes.rejected import RejectedBook, reject
 from prewatt.supply.queries import DueOrder, KnownOrder
 from prewatt.telemetry.pulse import PULSE
 
@@ -234,7 +234,7 @@ class CommandDesk:
         self._directory = directory
         self._raise_alert = raise_alert
         self._inbox: deque[SupplyFrame] = deque()
-        self._rejected: deque[MalformedSample] = deque(maxlen=_FRAMES_PER_TURN)
+        self._rejected = RejectedBook()
         self._returned: set[str] = set()
         self._comebacks = Comebacks()
         # Serial to instant of the last unanswered relay command; read by the delivery thread.
@@ -254,8 +254,8 @@ class CommandDesk:
         return True
 
     def submit_malformed(self, sample: MalformedSample) -> None:
-        """Take a sample for the table of rejected frames; under a flood the oldest are dropped."""
-        self._rejected.append(sample)
+        """Count a message for the table of rejected frames, and keep a sample of its kind."""
+        self._rejected.add([sample])
 
     def saw(self, serial: str, received_at_us: int) -> bool:
         """A reading came: returns whether an order has been waiting for this meter to come back."""
@@ -278,7 +278,7 @@ class CommandDesk:
             self._store_until_done(frames, now)
             for _ in frames:
                 self._inbox.popleft()
-        self._store_rejected()
+        self._rejected.store()
         self._wake_returned(now)
         self._orders.expire(now=now)
         self._send_due(now)
@@ -399,13 +399,6 @@ class CommandDesk:
             self._answered[_as_told(each)] = None
         while len(self._answered) > _ANSWERS_KEPT:
             self._answered.popitem(last=False)
-
-    def _store_rejected(self) -> None:
-        samples = []
-        while self._rejected:
-            samples.append(self._rejected.popleft())
-        if samples:
-            reject(samples)
 
     def _wake_returned(self, now: datetime) -> None:
         returned: set[str] = set()

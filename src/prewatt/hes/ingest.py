@@ -49,10 +49,10 @@ from prewatt.hes.links import (
     Sighting,
     SightingBook,
     record_sightings,
-    reject,
     relay_code,
     relay_seen_us,
 )
+from prewatt.hes.rejected import reject
 from prewatt.mdm.operations import LIMITS, keep_readings
 from prewatt.telemetry.metrics import BATCH_SECONDS, READINGS, WAITING_FRAMES
 from prewatt.telemetry.pulse import PULSE

@@ -15,9 +15,8 @@ from django.db import connection, transaction
 
 from prewatt.core.civil_time import utc_datetime
 from prewatt.core.vocabulary import RelayState as RelayCode
-from prewatt.hes.frames import EventFrame, MalformedSample, ReadingsFrame, RelayState
+from prewatt.hes.frames import EventFrame, ReadingsFrame, RelayState
 from prewatt.mdm.operations import LIMITS
-from prewatt.telemetry.metrics import REJECTED_FRAMES
 
 UNKNOWN_METER = "unknown_meter"
 """The `rejected_frame.reason` of a message from a serial number that no property has."""
@@ -29,10 +28,8 @@ DRIFT_ALLOWED_US: Final = LIMITS.clock_tolerance_us
 
 _TAMPER = frozenset({"cover_open", "terminal_cover_open", "magnetic_field"})
 _TAMPER_ENDS = frozenset({"cover_closed", "terminal_cover_closed", "magnetic_field_gone"})
-_SERIAL_CHARS_MAX = 32
 #: Of so many devices each may be looked for by itself.
 _FEW: Final = 100
-_REASON_CHARS_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,34 +303,6 @@ def record_event(device: Device, event: EventFrame) -> bool:
         )
         _ring(cursor, {device.property_id})
     return is_tamper
-
-
-def reject(samples: Sequence[MalformedSample]) -> None:
-    """Count messages that nobody could read or place, and keep the last sample of each kind."""
-    with transaction.atomic(), connection.cursor() as cursor:
-        for sample in samples:
-            at = utc_datetime(sample.received_at_us)
-            parts = sample.topic.split("/")
-            serial = parts[1] if len(parts) > 1 else sample.topic
-            cursor.execute(
-                """INSERT INTO rejected_frame (property_id, serial, reason, sample, first_at, last_at)
-                   VALUES (coalesce((SELECT property_id FROM meter WHERE serial = %s),
-                                    (SELECT property_id FROM concentrator WHERE serial = %s)),
-                           %s, %s, %s, %s, %s)
-                   ON CONFLICT (serial, reason) DO UPDATE SET
-                       count = rejected_frame.count + 1, sample = excluded.sample,
-                       last_at = greatest(rejected_frame.last_at, excluded.last_at)""",
-                [
-                    serial.replace("\x00", "")[:_SERIAL_CHARS_MAX],
-                    serial.replace("\x00", "")[:_SERIAL_CHARS_MAX],
-                    serial.replace("\x00", "")[:_SERIAL_CHARS_MAX],
-                    sample.reason[:_REASON_CHARS_MAX],
-                    sample.payload_head,
-                    at,
-                    at,
-                ],
-            )
-    REJECTED_FRAMES.inc(len(samples))
 
 
 def _lock_links(cursor: object, devices: Sequence[Device], at: datetime) -> dict[int, int]:

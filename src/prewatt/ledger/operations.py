@@ -123,7 +123,7 @@ def append_events(*, actor_code: str, events: Sequence[Event], now: datetime) ->
         raise AssertionError(f"{len(legs)} transfers meant, {written} written")
 
 
-#: The ledger's pen (``sql/0006_pen_of_many.sql``) takes the locks, looks at the period and writes.
+#: The ledger's pen (``sql/0009_pen_of_paid.sql``) takes the locks, looks at the period and writes.
 _APPEND = """
 SELECT refusal, refused_account, refused_from, books_open_from, written
 FROM append_transfers(
@@ -171,11 +171,6 @@ def next_document_number(*, legal_entity_id: int, series: str, count: int = 1) -
     return int(row[0]) - count + 1
 
 
-#: The first key of the advisory locks on ledger periods, as ``append_transfers`` has it; the second is
-#: the property.
-_PERIOD_LOCK = 20567
-
-
 def close_period(*, actor: Actor, property_id: int, open_from: date, now: datetime) -> None:
     """Close the books before ``open_from``; closing never moves backwards.
 
@@ -184,18 +179,9 @@ def close_period(*, actor: Actor, property_id: int, open_from: date, now: dateti
     require(actor, "ledger.close_period", property_id=property_id)
     with scope(actor):
         with connection.cursor() as cursor:
-            # Alone with the property's books: every entry shares this lock until it commits.
-            cursor.execute(
-                "SELECT pg_advisory_xact_lock(%s, %s::integer)", [_PERIOD_LOCK, property_id]
-            )
-            cursor.execute(
-                """INSERT INTO ledger_period (property_id, open_from) VALUES (%s, %s)
-                   ON CONFLICT (property_id) DO UPDATE SET open_from = excluded.open_from
-                   WHERE ledger_period.open_from <= excluded.open_from
-                   RETURNING open_from""",
-                [property_id, open_from],
-            )
-            if cursor.fetchone() is None:
+            # Alone with the property's books: every entry shares their lock until it commits.
+            cursor.execute("SELECT close_books(%s, %s)", [property_id, open_from])
+            if cursor.fetchone() != (True,):
                 raise PeriodClosed("the books are already closed beyond that day")
         record(
             actor=actor.code,

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from django.db import connection
 
-from prewatt.access.scope import Actor, require, scope
+from prewatt.access.scope import OPERATOR, Actor, acting_role, require, scope
 from prewatt.audit.operations import AuditRow, record, record_many
 from prewatt.core.civil_time import instant_us, utc_datetime
 from prewatt.core.credit import (
@@ -62,6 +62,8 @@ from prewatt.supply.warnings import settle_warnings
 ACTOR: Final = "system:supply"
 #: Accounts in one transaction of the worker.
 CHUNK: Final = 2_000
+#: A payment that is on its way for longer is looked at by somebody, and held again.
+HOLD_MAX: Final = timedelta(days=7)
 
 
 class SupplyRefused(Exception):
@@ -561,13 +563,12 @@ def _room_for_cuts(property_id: int, wanted: Sequence[int], rules: Rules, now: d
     since = now - timedelta(seconds=rules.brake.window_s)
     with connection.cursor() as cursor:
         cursor.execute(
-            """SELECT brake_since IS NOT NULL,
-                      greatest(%s::timestamptz, coalesce(brake_released_at, '-infinity'))
-               FROM supply_policy WHERE property_id = %s FOR UPDATE""",
+            """SELECT is_on, greatest(%s::timestamptz, coalesce(released_at, '-infinity'))
+               FROM lock_brake(%s)""",
             [since, property_id],
         )
-        row = cursor.fetchone()
-        if row is None or row[0]:
+        is_on, counted_from = cursor.fetchone()
+        if is_on is None or is_on:
             # No policy row, no way to put a brake on: such a property cuts nobody.
             return 0
         cursor.execute(
@@ -575,7 +576,7 @@ def _room_for_cuts(property_id: int, wanted: Sequence[int], rules: Rules, now: d
                WHERE property_id = %s AND decided_at > %s AND outcome = %s AND NOT would_have
                  AND account_id <> ALL(%s)
                GROUP BY account_id ORDER BY 1""",
-            [property_id, row[1], Outcome.CUT.value, list(wanted)],
+            [property_id, counted_from, Outcome.CUT.value, list(wanted)],
         )
         recent = [each[0] for each in cursor.fetchall()]
         cursor.execute(
@@ -588,13 +589,8 @@ def _room_for_cuts(property_id: int, wanted: Sequence[int], rules: Rules, now: d
 
 def _put_brake_on(property_id: int, wanted: int, room: int, now: datetime) -> None:
     with connection.cursor() as cursor:
-        cursor.execute(
-            """UPDATE supply_policy SET brake_since = %s, brake_release_asked_by = '',
-                      brake_release_asked_at = NULL
-               WHERE property_id = %s AND brake_since IS NULL""",
-            [now, property_id],
-        )
-        if not cursor.rowcount:
+        cursor.execute("SELECT put_brake_on(%s, %s)", [property_id, now])
+        if cursor.fetchone() != (True,):
             return
     detail = {"wanted": wanted, "room": room}
     subject = f"property:{property_id}"
@@ -761,16 +757,23 @@ def _watch_of(case: Case, decision: Decision | None) -> int:
 
 
 def _set_watch(wanted: Mapping[int, int], now_set: Mapping[int, int] | None = None) -> None:
-    """Write ``watch_below`` where it changes; the caller holds the ``account_state`` locks."""
+    """Write ``watch_below`` where it changes; the caller holds the ``account_state`` locks.
+
+    An operator only raises it, in a function of the database (``sql/0004_guards.sql``).
+    """
     before = now_set or {}
     changed = {key: value for key, value in wanted.items() if before.get(key) != value}
     if not changed:
         return
-    execute(
-        """UPDATE account_state AS a SET watch_below = n.w
-           FROM unnest(%s::bigint[], %s::bigint[]) AS n(a, w) WHERE a.account_id = n.a""",
-        [integers(changed), integers(changed.values())],
-    )
+    statement = _RAISE_WATCH if acting_role() == OPERATOR else _WATCH
+    execute(statement, [integers(changed), integers(changed.values())])
+
+
+_RAISE_WATCH: Final = "SELECT raise_watch(%s::bigint[], %s::bigint[])"
+_WATCH: Final = """
+UPDATE account_state AS a SET watch_below = n.w
+FROM unnest(%s::bigint[], %s::bigint[]) AS n(a, w) WHERE a.account_id = n.a
+"""
 
 
 def _write_orders(
@@ -864,11 +867,14 @@ def place_payment_hold(
 ) -> None:
     """Hold cuts of these accounts while a payment is on its way, at most until ``until``.
 
-    The later of two holds stands. Raises `SupplyRefused` for an instant that has passed.
+    The later of two holds stands. Raises `SupplyRefused` ``hold_in_the_past`` for an instant that has
+    passed, ``hold_too_long`` for one beyond `HOLD_MAX`, which the database bounds as well.
     """
     require(actor, "supply.payment_hold", property_id=property_id)
     if until <= now:
         raise SupplyRefused("hold_in_the_past")
+    if until > now + HOLD_MAX:
+        raise SupplyRefused("hold_too_long")
     with scope(actor), connection.cursor() as cursor:
         cursor.execute(
             """UPDATE supply_state
@@ -929,24 +935,13 @@ def release_brake(*, actor: Actor, property_id: int, now: datetime) -> bool:
     """
     require(actor, "supply.release_brake", property_id=property_id)
     with scope(actor), connection.cursor() as cursor:
-        cursor.execute(
-            """SELECT brake_since, brake_release_asked_by FROM supply_policy
-               WHERE property_id = %s FOR UPDATE""",
-            [property_id],
-        )
-        row = cursor.fetchone()
-        if row is None or row[0] is None:
-            raise SupplyRefused("brake_is_off")
-        if row[1] == actor.code:
-            raise SupplyRefused("same_person")
-        is_second = bool(row[1])
+        # The brake's own functions take the steps: no login may write it otherwise.
+        cursor.execute("SELECT release_brake(%s, %s, %s)", [property_id, actor.code, now])
+        (answer,) = cursor.fetchone()
+        if answer in {"brake_is_off", "same_person"}:
+            raise SupplyRefused(answer)
+        is_second = bool(answer == "released")
         if is_second:
-            cursor.execute(
-                """UPDATE supply_policy SET brake_since = NULL, brake_released_at = %s,
-                          brake_release_asked_by = '', brake_release_asked_at = NULL
-                   WHERE property_id = %s""",
-                [now, property_id],
-            )
             cursor.execute(
                 "UPDATE supply_state SET reconsider_at = %s WHERE property_id = %s AND held",
                 [now, property_id],
@@ -958,12 +953,6 @@ def release_brake(*, actor: Actor, property_id: int, now: datetime) -> bool:
                 now=now,
             )
             ring("supply_due", [property_id])
-        else:
-            cursor.execute(
-                """UPDATE supply_policy SET brake_release_asked_by = %s, brake_release_asked_at = %s
-                   WHERE property_id = %s""",
-                [actor.code, now, property_id],
-            )
         record(
             actor=actor.code,
             code="supply.brake.released" if is_second else "supply.brake.release_asked",

@@ -91,8 +91,11 @@ def pay_debt(
             return DebtPaid(**known)
         debt = _locked(actor, debt_id)
         left = left_of(debt.account_id, debt.code)
-        answer = _book(actor, debt, offered_micro, min(offered_micro, left), left, way, now)
-        _write_papers(actor, debt, answer, way, reference, now)
+        amount = min(offered_micro, left)
+        (event,) = new_event_ids(1)
+        _write_payment(actor, debt, event, amount, way, reference, now)
+        answer = _book(actor, debt, event, offered_micro, amount, left, way, now)
+        _write_receipt(debt, answer, now)
         _conclude(actor, key, body, debt, answer, way, now)
     return answer
 
@@ -121,10 +124,16 @@ def _locked(actor: Actor, debt_id: int) -> Debt:
 
 
 def _book(
-    actor: Actor, debt: Debt, offered: int, amount: int, left: int, way: str, now: datetime
+    actor: Actor,
+    debt: Debt,
+    event: int,
+    offered: int,
+    amount: int,
+    left: int,
+    way: str,
+    now: datetime,
 ) -> DebtPaid:
     """The money in and the debt down, as one event; a debt with nothing left is closed."""
-    (event,) = new_event_ids(1)
     legs = [
         debt_leg(
             debt.account_id, signed, debt.code, now,
@@ -144,21 +153,24 @@ def _book(
     )  # fmt: skip
 
 
-def _write_papers(
-    actor: Actor, debt: Debt, paid: DebtPaid, way: str, reference: str, now: datetime
+def _write_payment(
+    actor: Actor, debt: Debt, event: int, amount: int, way: str, reference: str, now: datetime
 ) -> None:
-    """The payment and its receipt."""
+    """The payment, before its transfer: the ledger's pen asks for it."""
     Payment.objects.create(
         property_id=debt.property_id,
         account_id=debt.account_id,
-        event_id=paid.event_id,
-        amount_micro=paid.amount_micro,
+        event_id=event,
+        amount_micro=amount,
         way=way,
         reference=reference,
         paid_at=now,
         accepted_at=now,
         taken_by=actor.code,
     )
+
+
+def _write_receipt(debt: Debt, paid: DebtPaid, now: datetime) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             """INSERT INTO document (property_id, legal_entity_id, series, number, kind, account_id,

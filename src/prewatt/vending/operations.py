@@ -291,6 +291,7 @@ def _plan_deductions(rows: Columns, now: datetime, *, is_first_deed: bool) -> De
     )
     rows.take(plan)
     if plan.takes_something:
+        sets.pay(rows, now=now)
         events = zip(rows.asks, rows.seen, plan.each, strict=True)
         for code, own in groupby(events, key=lambda each: each[0].actor.code):
             append_events(

@@ -138,6 +138,33 @@ class Booked:
         return list(self._cursor.fetchone()[0])
 
 
+_PAY: Final = """
+INSERT INTO payment (property_id, account_id, event_id, amount_micro, way, reference, paid_at, accepted_at,
+                     taken_by)
+SELECT w.p, w.a, w.e, w.m, w.way, w.ref, w.paid, %s::timestamptz, w.caller
+FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s::text[],
+            %s::timestamptz[], %s::text[]) AS w(p, a, e, m, way, ref, paid, caller)"""
+
+
+def pay(rows: Columns, *, now: datetime) -> None:
+    """Write the payments of what stands, before their transfers; ``book`` does so where it appends."""
+    wishes = [ask.wish for ask in rows.asks]
+    execute(
+        _PAY,
+        [
+            now,
+            integers([seen.property_id for seen in rows.seen]),
+            integers([wish.account_id for wish in wishes]),
+            integers([seen.event_id for seen in rows.seen]),
+            integers([wish.amount for wish in wishes]),
+            texts([wish.way for wish in wishes]),
+            texts([wish.reference for wish in wishes]),
+            texts([wish.paid_at.isoformat() for wish in wishes]),
+            texts([ask.actor.code for ask in rows.asks]),
+        ],
+    )
+
+
 _BOOK: Final = """SELECT book_recharges(%s::timestamptz, %s::boolean, %s::boolean,
     %s::text[], %s::text[], %s::bytea[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
     %s::bigint[], %s::text[], %s::text[], %s::timestamptz[],
@@ -145,7 +172,9 @@ _BOOK: Final = """SELECT book_recharges(%s::timestamptz, %s::boolean, %s::boolea
 
 
 def book(rows: Columns, *, now: datetime, is_appended: bool, announce: bool) -> Booked:
-    """Write what stands. ``is_appended`` says that the ledger has the transfers already."""
+    """Write what stands. ``is_appended`` says that the ledger has the transfers already, and that
+    their payments are written (``pay``).
+    """
     wishes = [ask.wish for ask in rows.asks]
     return Booked(
         execute(

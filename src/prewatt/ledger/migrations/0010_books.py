@@ -1,0 +1,15 @@
+"""Closes books in a function of the database: ``sql/0010_books.sql``."""
+
+from pathlib import Path
+from typing import ClassVar
+
+from django.db import migrations
+
+SQL = Path(__file__).resolve().parent.parent / "sql" / "0010_books.sql"
+
+
+class Migration(migrations.Migration):
+    """Plain SQL; who may execute it is said by ``walls.py``."""
+
+    dependencies: ClassVar = [("ledger", "0009_pen_of_paid")]
+    operations: ClassVar = [migrations.RunSQL(SQL.read_text(encoding="utf-8"), elidable=False)]
