@@ -596,7 +596,7 @@ def _keep_paid(cursor: Cursor) -> None:
 def _lock_up(cursor: Cursor) -> None:
     """Take the locks with which a login could hold up everybody from all but who needs them.
 
-    Only a superuser may do so; where the owner is none, they stay with everybody (decision 15).
+    Only a superuser may do so; where the owner is none, they stay with everybody (decision 16).
     """
     cursor.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
     if list(cursor.fetchall()) != [(True,)]:

@@ -38,9 +38,9 @@ from prewatt.hes.links import (
     Sighting,
     SightingBook,
     record_sightings,
-    reject,
     relay_instant_us,
 )
+from prewatt.hes.rejected import reject
 from prewatt.hes.rosters import Roster, RosterBook, are_within, padded
 from prewatt.telemetry.metrics import REFUSED_READINGS
 
