@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 from fractions import Fraction
 from math import floor
+from random import Random
 from typing import Any
 
 import pytest
@@ -294,4 +295,75 @@ def test_a_corrected_account_stands_as_if_it_had_been_right_all_along(
     rate_anew(now=local("2027-02-01T13:00"))
     assert states([account]) == before
     assert all_named(account)
+    books_hold(here)
+
+
+DAYS = 20
+AWKWARD = ("0.3333333", "1.0000007", "0.0190001", "2.7182818")
+
+
+def a_plan(random: Random, rate: str) -> dict[str, Any]:
+    """Standing charges and a fee by the day, month or year at awkward amounts, and a tax on them."""
+    written = [
+        {
+            "code": f"s{n}",
+            random.choice(["per_day", "per_month", "per_year"]): random.choice(AWKWARD),
+        }
+        for n in range(random.randrange(1, 3))
+    ]
+    fee = {"code": "care", random.choice(["per_day", "per_month"]): random.choice(AWKWARD)}
+    return plan(standing=written, fees=[fee], taxes=[{"code": "vat", "rate": rate}])
+
+
+def exactly(versions: dict[int, dict[str, Any]]) -> dict[Component, Fraction]:
+    """What DAYS days of November cost under the plan that holds on each."""
+    total = dict.fromkeys((Component.STANDING, Component.FEE), Fraction(0))
+    for day in range(1, DAYS + 1):
+        document = versions[max(each for each in versions if each <= day)]
+        for component, charges in (
+            (Component.STANDING, document["standing"]), (Component.FEE, document["fees"])
+        ):  # fmt: skip
+            for charge in charges:
+                for per, days in (("per_day", 1), ("per_month", 30), ("per_year", 365)):
+                    total[component] += Fraction(charge.get(per, "0")) * 1_000_000 / days
+    return total
+
+
+@pytest.mark.parametrize("seed", range(cases(3)))
+def test_days_that_were_put_right_again_and_again_are_exact(seed: int) -> None:
+    """Plans that were wrong from any day on, in any order: the sum is cut off once."""
+    random = Random(seed)
+    rate = random.choice(["19", "8.1", "2.0501"])
+    versions = {1: a_plan(random, rate)}
+    here = place(versions[1])
+    account = here.accounts["1001"]
+    night(f"2026-11-{random.randrange(2, 12):02d}")
+    for number in range(5):
+        day, document = random.randrange(1, DAYS + 1), a_plan(random, rate)
+        versions[day] = document
+        code = f"p{number}"
+        create_tariff_version(
+            actor=CLERK, property_id=here.property_id, code=code, name=code, document=document,
+            valid_from=local("2026-01-01T00:00"), approved_by="user:2",
+            now=local("2026-11-17T12:00"),
+        )  # fmt: skip
+        correct_tariff(
+            actor=system_actor("billing"), property_id=here.property_id, account_ids=[account],
+            tariff_code=code, from_at=local(f"2026-11-{day:02d}T00:00"), reason="wrong plan",
+            approved_by="user:2", now=local("2027-02-01T12:00"),
+        )  # fmt: skip
+        if number == 2:
+            night("2026-11-15")
+    night(f"2026-11-{DAYS}")
+    exact = exactly(versions)
+    for component, amount in exact.items():
+        assert total(account, component) == floor(amount), component
+    rates = {day: Fraction(each["taxes"][0]["rate"]) / 100 for day, each in versions.items()}
+    if len(set(rates.values())) == 1:
+        on = total(account, Component.STANDING) + total(account, Component.FEE)
+        assert total(account, Component.TAX) == floor(on * next(iter(rates.values())))
+    assert all_named(account)
+    before = states([account])
+    rate_anew(now=local("2027-02-01T13:00"))
+    assert states([account]) == before
     books_hold(here)

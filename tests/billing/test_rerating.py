@@ -39,6 +39,7 @@ from tests.invariants.places import (
     signed_in,
     wish,
 )
+from tests.moves.world import tenant
 
 from prewatt.billing.operations import SelfApproval, advance_epoch, create_tariff_version
 from prewatt.billing.rerate_requests import request_rerating
@@ -49,6 +50,7 @@ from prewatt.core.accounts import TransferKind
 from prewatt.core.civil_time import instant_us, utc_datetime
 from prewatt.core.vee import HELD_VERDICTS
 from prewatt.ledger.operations import close_period
+from prewatt.moves import operations as moves
 from prewatt.reports.books import check_books
 from prewatt.vending.operations import Recharged, recharge
 
@@ -580,3 +582,65 @@ def test_the_logins_of_the_web_and_the_worker_may_do_their_part(database: str) -
     prices = ExactPrices("Europe/Berlin", [(0, TARIFF), (instant_us(at(30)), FLAT)])
     assert abs(charged(here) - exact_charges(known, prices)) <= 1
     books_hold(here)
+
+
+def carrying(random: Random) -> dict[str, Any]:
+    """A plan whose count stays with the unit, over one window whatever its prices."""
+    document = stepped(random, extras=False)
+    document["energy"]["steps"] |= {
+        "window": "month", "scope": "all", "scale": "none", "on_tenant_change": "carry",
+        "limits": random.choice([["20", "60"], ["10", "25"], ["30", "31"]]),
+    }  # fmt: skip
+    return document
+
+
+@pytest.mark.parametrize("seed", range(LIVES))
+def test_a_count_that_came_with_the_unit_is_in_every_rating_anew(seed: int) -> None:
+    """Late readings and wrong plans of who came: what the former tenant had counted goes before."""
+    random = Random(seed)
+    document = carrying(random)
+    here = place("2026-10-23T00:00", document)
+    prices = [(0, document)]
+    former = ExactUsage(ExactPrices("Europe/Berlin", prices))
+    when, count = AUTUMN, 1_000
+    for _ in range(random.randrange(1, 12)):
+        start, low = when, count
+        when += timedelta(seconds=random.choice([3_600, 17_777, 43_200]))
+        count += random.randrange(6_000)
+        former.use(instant_us(start), instant_us(when), count - low)
+        send(here, [("M-101", when, count)])
+    came = moves.tenant_change(
+        actor=here.administrator, unit_id=here.units["101"], at=when, now=NOW, key="came",
+        tenant=tenant(), registers=here.register("M-101", count),
+    )  # fmt: skip
+    kept = replace(here, accounts={**here.accounts, "1001": came.account_id})
+    life = Life({instant_us(when): count}, prices)
+    readings = []
+    for _ in range(random.randrange(4, 30)):
+        when += timedelta(seconds=random.choice([3_600, 17_777, 43_200]))
+        count += random.choice([0, 1, random.randrange(6_000)])
+        readings.append(("M-101", when, count))
+    life.known |= {instant_us(at): value for _, at, value in readings}
+    opened = min(life.known)
+    for batch in _delivered(random, readings, interleaved=True):
+        send(kept, batch)
+        what = random.randrange(4)
+        if what == 0:
+            post(kept)
+        elif what == 1:
+            begin = utc_datetime(opened) + timedelta(seconds=random.randrange(900_000))
+            _correct_to(kept, life, carrying(random), begin)
+        elif what == 2:
+            rate_anew(now=NOW)
+    life.versions.sort(key=lambda each: each[0])
+    rate_anew(now=NOW)
+    post(kept)
+    exact = ExactUsage(ExactPrices("Europe/Berlin", life.versions))
+    if former.counts:
+        exact.window, exact.counts = former.window, dict(former.counts)
+    for (start_us, low), (end_us, high) in pairwise(sorted(life.known.items())):
+        exact.use(start_us, end_us, high - low)
+    sums = {name: charged(kept, f"charge_{name}") for name in CHARGES}
+    assert sums == {name: floor(getattr(exact, name)) for name in CHARGES}
+    assert again(kept, utc_datetime(opened)) == []
+    books_hold(kept)

@@ -17,13 +17,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
 
 from django.db import connection
 
 from prewatt.access.scope import Actor, scope
 from prewatt.billing.bounds import bound_lines, has_bound
-from prewatt.billing.day_charges import SOURCE, dated_charges, store_carries
+from prewatt.billing.day_charges import COLLECTED, SOURCE, dated_charges, store_carries
 from prewatt.billing.day_corrections import put_right
 from prewatt.billing.day_legs import Line, legs_of, with_tax
 from prewatt.billing.days import (
@@ -43,9 +42,6 @@ from prewatt.core.rating import Component
 from prewatt.core.tariff.model import Collect
 from prewatt.core.taxes import EffectiveTax
 from prewatt.ledger.operations import Leg
-
-#: Charges that a recharge collects for its whole month, and what is given back of them.
-COLLECTED: Final = "daily.collected"
 
 #: (account, from, to]: the intervals that a posting closes.
 Range = tuple[int, int, int]

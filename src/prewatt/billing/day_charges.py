@@ -14,6 +14,8 @@ from prewatt.core.dated import DayParts, accrue_parts
 from prewatt.core.rating import Component
 
 SOURCE: Final = {Component.STANDING: "daily.standing", Component.FEE: "daily.fee"}
+#: Charges that a recharge collects for its whole month, and what is given back of them.
+COLLECTED: Final = "daily.collected"
 
 
 def dated_charges(

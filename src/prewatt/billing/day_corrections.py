@@ -1,7 +1,8 @@
 """Days that were posted and turn out otherwise: the wrong payer, the wrong tariff, an exemption.
 
 A day whose transfers are not what it owes now is taken back, each transfer named by the one that
-takes it back, and charged anew. A day of closed books is never touched: what it differs by is booked on
+takes it back, and charged anew, so that all days together are their exact sum cut off once (``day_carries``).
+A day of closed books is never touched: what it differs by is booked on
 the first open instant, one transfer for each charge, which names the transfer of that day and says the
 day in its reason (``docs/decisions/0012-closed-days-are-corrected-in-open-books.md``). Demand is measured
 and billed again for every month since, bounds are settled again, and the difference names the last
@@ -14,16 +15,16 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from fractions import Fraction
-from typing import Any, Final
+from typing import Any
 
 from django.db import connection
 
+from prewatt.billing import day_carries
 from prewatt.billing.bounds import rebuilt_bound_lines
+from prewatt.billing.day_carries import Days
 from prewatt.billing.day_charges import SOURCE, dated_charges, store_carries
 from prewatt.billing.day_legs import Line, closed_day, legs_of, with_tax
 from prewatt.billing.days import (
-    DatedRows,
     DayAccount,
     charges_by_days,
     dated_rows,
@@ -33,13 +34,9 @@ from prewatt.billing.days import (
 from prewatt.billing.peaks import Span, demand_lines, month_of, orphaned_demand_lines
 from prewatt.core.accounts import CounterAccount, TransferKind
 from prewatt.core.civil_time import instant_us, utc_datetime
-from prewatt.core.dated import DATED_DENOMINATOR
 from prewatt.core.rating import Component
 from prewatt.core.tariff.model import Collect
 from prewatt.ledger.operations import Event, Leg, append_events, new_event_ids
-
-#: The tax on a line is cut off twice: over the lines of an account, and over its codes.
-_TAX_CUT: Final = 2
 
 
 def correct_days(
@@ -98,23 +95,20 @@ def put_right(accounts: Sequence[DayAccount], since_us: Mapping[int, int]) -> di
 
 
 def _put_right(account: DayAccount, first: int, end: int) -> list[Leg]:
-    rows = dated_rows(account.plan, first, end, Collect.DAILY)
-    owed = {day for a, b in account.owed_ranges(first, end) for day in range(a, b)}
-    posted = _posted_days(account, first, end)
-    wrong = [
-        day
-        for day in range(first, end)
-        if not _is_right(rows, day, posted.get(day, ()), owed=day in owed)
-    ]
+    days = _days(account, first, end)
+    wrong = days.wrong(range(first, end))
     if not wrong:
         return []
+    whole = day_carries.renew(account, _days(account, account.opening_day, end), set(wrong))
+    rows, owed, posted = days.rows, days.owed, days.posted
     again = [(account, day, day + 1) for day in wrong if day in owed]
-    lines = dated_charges(rows, again, SOURCE) if again else []
+    lines = day_carries.give_whole(dated_charges(rows, again, SOURCE) if again else [], whole)
     by_id = {account.account_id: account}
-    taxed = with_tax(lines, by_id)
+    taxed = day_carries.give_whole_tax(with_tax(lines, by_id), whole)
     shut = {day for day in wrong if int(account.plan.starts_us(day, day + 1)[0]) < account.books_us}
     open_lines = [each for each in taxed if each[0].day not in shut]
-    legs = [leg for day in wrong if day not in shut for leg in posted.get(day, ())]
+    back = [leg for day in wrong if day not in shut for leg in posted.get(day, ())]
+    legs = day_carries.take_whole(back, whole)
     legs += legs_of(open_lines, by_id).get(account.account_id, [])
     for day in sorted(shut):
         own = legs_of([each for each in taxed if each[0].day == day], by_id)
@@ -153,28 +147,12 @@ def _charge_of(leg: Leg) -> tuple[int, str, int]:
     return leg.component, leg.code, leg.tax_rate_ppm
 
 
-def _is_right(rows: DatedRows, day: int, posted: Sequence[Leg], *, owed: bool) -> bool:
-    """Whether a day's transfers are what it owes, but for the fractions that are cut off.
-
-    ``posted`` are the legs that would take the transfers back, so their amounts are charges.
-    """
-    found: defaultdict[tuple[int, str], int] = defaultdict(int)
-    for leg in posted:
-        found[leg.component, leg.code] += leg.amount
-    exact: defaultdict[tuple[int, str], Fraction] = defaultdict(Fraction)
-    if owed:
-        begin, end = rows.offset[day - rows.first], rows.offset[day - rows.first + 1]
-        for row in range(int(begin), int(end)):
-            entry = rows.entries[rows.entry[row]]
-            micro, rest = int(rows.parts.micro[row]), int(rows.parts.rest[row])
-            amount = micro + Fraction(rest, DATED_DENOMINATOR)
-            exact[int(entry.component), entry.code] += amount
-            for part in entry.tax.parts:
-                exact[int(Component.TAX), part.code] += part.share * amount
-    lines = sum(1 for component, _ in exact if component != Component.TAX)
-    return all(
-        abs(found[key] - exact[key]) <= (_TAX_CUT * lines if key[0] == Component.TAX else 1)
-        for key in found.keys() | exact.keys()
+def _days(account: DayAccount, first: int, end: int) -> Days:
+    """The local days [first, end) of an account: what they owe, and what is posted of them."""
+    return Days(
+        rows=dated_rows(account.plan, first, end, Collect.DAILY),
+        owed={day for a, b in account.owed_ranges(first, end) for day in range(a, b)},
+        posted=_posted_days(account, first, end),
     )
 
 

@@ -18,8 +18,7 @@ from weakref import WeakKeyDictionary
 
 from django.db import connection
 
-from prewatt.billing.daily import COLLECTED
-from prewatt.billing.day_charges import SOURCE, dated_charges, store_carries
+from prewatt.billing.day_charges import COLLECTED, SOURCE, dated_charges, store_carries
 from prewatt.billing.day_legs import Line, legs_of, with_tax
 from prewatt.billing.days import DatedRows, DayAccount, dated_rows, load_accounts, tariffs_where
 from prewatt.billing.peaks import month_of

@@ -14,7 +14,8 @@ from datetime import datetime, timedelta
 from django.db import connection
 
 from prewatt.access.scope import Actor
-from prewatt.billing.daily import COLLECTED, daily_legs
+from prewatt.billing.daily import daily_legs
+from prewatt.billing.day_charges import COLLECTED
 from prewatt.billing.legs import PostedLine, UsageSum, usage_legs
 from prewatt.billing.queries import tariffs, terms_at, terms_of
 from prewatt.core.accounts import TransferKind
