@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import role_dsn
 from tests.invariants.places import NOW, World, at, one, place, rows
 
+import prewatt.moves.concentrators as operations
 from prewatt import concentrator_command
 from prewatt.access.models import Duty
 from prewatt.access.scope import Actor, PermissionRefused, system_actor
@@ -71,6 +72,30 @@ def test_a_meter_has_one_concentrator_at_a_time_and_a_change_ends_the_former() -
     assert rights()[1] == ("DTU-2", at(3), at(5))
     codes = rows("SELECT code, count(*) FROM audit_event WHERE code LIKE %s GROUP BY 1", "%concen%")
     assert dict(codes) == {"estate.concentrator.registered": 2, "estate.concentrator.meters": 5}
+
+
+def test_of_two_who_put_a_meter_behind_at_once_the_second_is_refused(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = place()
+    register(here)
+    register(here, "DTU-2")
+    begin = operations._begin
+
+    def after_somebody_else(*given: Any) -> None:
+        with psycopg.connect(database, autocommit=True) as rival:
+            rival.execute(
+                """INSERT INTO concentrator_meter (property_id, concentrator_id, meter_id, period)
+                   SELECT property_id, id, %s, tstzrange(%s, NULL) FROM concentrator
+                   WHERE serial = 'DTU-2'""",
+                [here.meters["M-101"], at(1)],
+            )
+        begin(*given)
+
+    monkeypatch.setattr(operations, "_begin", after_somebody_else)
+    with pytest.raises(ConcentratorRefused, match="just got another"):
+        put(here, "M-101", at(1))
+    assert rights() == [("DTU-2", at(1), None)]
 
 
 @pytest.mark.parametrize("name", ["", "sim", "-x", "a/b", "a+b", "a#", "ü", "a" * 33, "a b"])
