@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from datetime import timedelta
 from fractions import Fraction
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, connection, transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.invariants.full_checks import LADDER
 from tests.invariants.places import CLERK, NOW, TARIFF, at, one, place, post, rows, send
 
 import prewatt.billing.operations as billing
+from prewatt.billing import posting, unposted
 from prewatt.billing.legs import divide
 from prewatt.billing.operations import SelfApproval, create_tariff_version, post_usage
 from prewatt.billing.tariffs import TariffBook
@@ -103,27 +105,164 @@ def test_a_late_arrival_enters_the_next_posting_under_its_own_day() -> None:
     ) < at(24)
 
 
+def record(row: tuple[Any, ...]) -> bytes:
+    """A row as PostgreSQL's record_send has it, made by the letter of its source (rowtypes.c)."""
+    wide = {"smallint": (21, ">h"), "integer": (23, ">i"), "bigint": (20, ">q"),
+            "timestamptz": (1184, ">q")}  # fmt: skip
+    image = struct.pack(">i", len(row))
+    for kind, value in row:
+        oid, code = wide[kind]
+        image += struct.pack(">Ii", oid, struct.calcsize(code)) + struct.pack(code, value)
+    return image
+
+
 def test_a_posting_commits_to_its_intervals() -> None:
     here = place()
     account = here.accounts["1001"]
     send(here, [("M-101", at(6), 1_777), ("M-101", at(20), 3_777)])
     post(here)
-    lines = [
-        "|".join(str(each) for each in row)
+    since_2000 = "(extract(epoch FROM {} - timestamptz '2000-01-01 UTC') * 1000000)::bigint"
+    kinds = (
+        "bigint smallint timestamptz smallint smallint bigint timestamptz timestamptz bigint bigint "
+        "integer bigint smallint bigint smallint smallint bigint" + 6 * " bigint"
+    ).split()
+    images = [
+        record(tuple(zip(kinds, row, strict=True)))
         for row in rows(
-            """SELECT 'v2', meter_id, register_code, (extract(epoch FROM start_at) * 1000000)::bigint,
-                      revision, segment, interval_no, (extract(epoch FROM from_at) * 1000000)::bigint,
-                      (extract(epoch FROM to_at) * 1000000)::bigint, start_value_wh, end_value_wh,
-                      multiplier, energy_wh, quality, tariff_version_id, band, step, price_nano,
-                      charge_energy, charge_standing, charge_tax, charge_fee, charge_demand,
-                      charge_subsidy
+            f"""SELECT meter_id, register_code, {since_2000.format("start_at")}, revision, segment,
+                      interval_no, {since_2000.format("from_at")}, {since_2000.format("to_at")},
+                      start_value_wh, end_value_wh, multiplier, energy_wh, quality, tariff_version_id,
+                      band, step, price_nano, charge_energy, charge_standing, charge_tax, charge_fee,
+                      charge_demand, charge_subsidy
                FROM interval WHERE account_id = %s ORDER BY interval_no""",
             account,
         )
     ]
-    assert len(lines) > 2
-    committed = bytes(one("SELECT interval_hash FROM posting WHERE account_id = %s", account))
-    assert committed == hashlib.sha256("\n".join(lines).encode()).digest()
+    assert len(images) > 2
+    [(committed, version)] = rows(
+        "SELECT interval_hash, hash_version FROM posting WHERE account_id = %s", account
+    )
+    assert (bytes(committed), version) == (hashlib.sha256(b"".join(images)).digest(), 3)
+    swapped = [images[1], images[0], *images[2:]]
+    assert bytes(committed) != hashlib.sha256(b"".join(swapped)).digest(), "their order counts"
+
+
+def test_what_happens_between_the_reading_and_the_locks_is_posted_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Somebody posts, a late reading comes, and an account that had nothing to post uses something."""
+    here = place()
+    account = here.accounts["1001"]
+    send(here, [("M-101", at(6), 1_777), ("M-102", at(6), 1_200)])
+    real, happened = posting.lock_numbers, []
+
+    def lock(account_ids: Any) -> Any:
+        if not happened:
+            happened.append(True)
+            post_usage(actor=CLERK, now=NOW, until=at(6), cause="other", account_ids=[account])
+            send(here, [("M-101", at(7), 2_777), ("M-102", at(7), 1_500), ("M-LIFT", at(7), 1_500)])
+        return real(account_ids)
+
+    monkeypatch.setattr(posting, "lock_numbers", lock)
+    post(here)
+    for each in here.accounts.values():
+        [(last, posted_no, accrued)] = rows(
+            "SELECT interval_no, posted_interval_no, accrued_energy FROM account_state "
+            "WHERE account_id = %s",
+            each,
+        )
+        assert (posted_no, accrued) == (last, 0)
+        ranges = rows(
+            "SELECT interval_no_from, interval_no_to FROM posting WHERE account_id = %s "
+            "ORDER BY posting_no",
+            each,
+        )
+        edges = [0, *(to for _, to in ranges)]
+        assert [before for before, _ in ranges] == edges[:-1]
+    charged = one(
+        "SELECT sum(charge_energy) FROM interval JOIN account a ON a.id = account_id "
+        "WHERE a.property_id = %s",
+        here.property_id,
+    )
+    booked = one(
+        "SELECT -sum(amount) FROM transfer WHERE property_id = %s AND component = %s AND kind = %s",
+        here.property_id, int(Component.ENERGY), int(TransferKind.USAGE),
+    )  # fmt: skip
+    assert charged == booked > 0
+    assert one("SELECT count(*) FROM posting WHERE cause = 'other'") == 1
+
+
+def test_a_reading_after_the_day_leaves_what_was_read_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = place()
+    account = here.accounts["1001"]
+    send(here, [("M-101", at(23), 1_777), ("M-101", at(25), 2_777)])
+    real, read = posting.lock_numbers, posting.read_unposted
+    asked: list[list[int]] = []
+
+    def lock(account_ids: Any) -> Any:
+        send(here, [("M-101", at(26), 3_777)])
+        return real(account_ids)
+
+    def counted(account_ids: Any, until: Any) -> Any:
+        asked.append(list(account_ids))
+        return read(account_ids, until)
+
+    monkeypatch.setattr(posting, "lock_numbers", lock)
+    monkeypatch.setattr(posting, "read_unposted", counted)
+    post_usage(actor=CLERK, now=NOW, until=at(24), cause="posting.daily", account_ids=[account])
+    assert asked == [[account], []]
+    assert one("SELECT max(to_at) FROM interval i JOIN posting p USING (account_id) "
+               "WHERE account_id = %s AND interval_no <= interval_no_to", account) <= at(24)  # fmt: skip
+
+
+def test_accounts_read_in_parts_and_of_several_places_are_posted_alike(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    places = [place(), place()]
+    for each in places:
+        send(each, [("M-101", at(hour), 3_000 + 50 * hour) for hour in range(1, 20)])
+        send(each, [("M-102", at(hour), 5_000 + 70 * hour) for hour in range(1, 20)])
+    with connection.cursor() as cursor:
+        # A day of its own for each place: with a reading each hour some are yesterday's there.
+        cursor.execute(
+            "UPDATE property SET time_zone = 'Asia/Tokyo' WHERE id = %s", [places[1].property_id]
+        )
+    monkeypatch.setattr(unposted, "_READ_MAX", 1)
+    accounts = [account for each in places for account in each.accounts.values()]
+    post_usage(actor=CLERK, now=NOW, until=NOW, cause="posting.daily", account_ids=accounts)
+    wrong = rows(
+        """SELECT account_id, day FROM (
+               SELECT i.account_id, (i.from_at AT TIME ZONE p.time_zone)::date AS day,
+                      sum(charge_energy) AS charged
+               FROM interval i JOIN property p ON p.id = i.property_id GROUP BY 1, 2) u
+           FULL JOIN (
+               SELECT t.account_id, (t.service_from AT TIME ZONE p.time_zone)::date AS day,
+                      -sum(amount) AS booked
+               FROM transfer t JOIN property p ON p.id = t.property_id
+               WHERE component = %s AND kind = %s GROUP BY 1, 2) b USING (account_id, day)
+           WHERE charged IS DISTINCT FROM booked""",
+        int(Component.ENERGY), int(TransferKind.USAGE),
+    )  # fmt: skip
+    assert wrong == []
+
+
+def test_what_is_spent_a_day_looks_at_the_latest_transfers_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = place()
+    account = here.accounts["1001"]
+    spent = "SELECT spend_per_day FROM account_state WHERE account_id = %s"
+    monkeypatch.setattr(posting, "SPEND_TRANSFERS", 1)
+    send(here, [("M-101", at(8), 3_000)])
+    post_usage(actor=CLERK, now=NOW, until=at(24), cause="posting.daily", account_ids=[account])
+    assert one(spent, account) > 0
+    send(here, [("M-101", at(25), 3_100)])
+    post_usage(actor=CLERK, now=NOW, until=at(48), cause="posting.daily", account_ids=[account])
+    assert one(spent, account) == one(
+        "SELECT -amount FROM transfer WHERE account_id = %s ORDER BY seq DESC LIMIT 1", account
+    )
 
 
 def test_a_new_price_holds_from_its_instant_and_a_running_book_follows_it() -> None:

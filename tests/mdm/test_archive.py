@@ -358,6 +358,28 @@ def test_archived_and_live_intervals_make_the_hashes_of_their_postings(
     assert any("is nowhere" in each for each in verify_archive(keeper, tmp_path))
 
 
+def test_hashes_of_the_version_before_are_still_proved(
+    lived: World, keeper: Session, tmp_path: Path
+) -> None:
+    """Postings from before there were images of records committed to lines of text."""
+    rows(
+        """UPDATE posting p SET hash_version = 2, interval_hash = (
+               SELECT sha256(convert_to(string_agg(concat_ws('|', 'v2', i.meter_id, i.register_code,
+                   (date_part('epoch', i.start_at) * 1000000)::bigint, i.revision, i.segment,
+                   i.interval_no, (date_part('epoch', i.from_at) * 1000000)::bigint,
+                   (date_part('epoch', i.to_at) * 1000000)::bigint, i.start_value_wh, i.end_value_wh,
+                   i.multiplier, i.energy_wh, i.quality, i.tariff_version_id, i.band, i.step,
+                   i.price_nano, i.charge_energy, i.charge_standing, i.charge_tax, i.charge_fee,
+                   i.charge_demand, i.charge_subsidy), chr(10) ORDER BY i.interval_no), 'UTF8'))
+               FROM interval i WHERE i.account_id = p.account_id
+                 AND i.interval_no > p.interval_no_from AND i.interval_no <= p.interval_no_to)"""
+    )
+    both(keeper, tmp_path)
+    assert verify_archive(keeper, tmp_path) == []
+    rows("UPDATE posting SET hash_version = 3 WHERE posting_no = 1")
+    assert any("do not make its hash" in each for each in verify_archive(keeper, tmp_path))
+
+
 def test_the_command_archives_what_is_due_shows_and_verifies(
     lived: World, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -43,10 +43,6 @@ from prewatt.core.tariff.model import Collect
 from prewatt.core.taxes import EffectiveTax
 from prewatt.ledger.operations import Leg
 
-#: (account, from, to]: the intervals that a posting closes.
-Range = tuple[int, int, int]
-
-
 @dataclass(frozen=True, slots=True)
 class _Reach:
     """How far a run takes an account: days before ``begun_end`` have begun, before
@@ -109,14 +105,15 @@ ORDER BY s.account_id
 def daily_legs(
     *,
     account_ids: Sequence[int],
-    ranges: Sequence[Range],
+    energy: Mapping[tuple[int, int], int],
     until: datetime,
     lives_changed: bool = False,
 ) -> dict[int, list[Leg]]:
     """The transfers of what the accounts owe by days up to ``until``, by account.
 
-    The caller holds the accounts' locks and books the legs in this transaction. ``ranges`` are the
-    intervals that it posts along with them: their days' demand and bounds are looked at again.
+    The caller holds the accounts' locks and books the legs in this transaction. ``energy`` are the
+    energy charges that it posts along with them, by (account, local day), zero ones included: these
+    days' demand and bounds are looked at again.
     ``lives_changed`` says that somebody came or left at ``until``, perhaps days ago: days posted
     since then go to whom they belong.
     """
@@ -130,9 +127,8 @@ def daily_legs(
         if account.closed_us > until_us:
             account.closed_us = NEVER_US
     reach = {each.account_id: _reach(each, until_us) for each in accounts}
-    energy = _energy_by_day(
-        [each for each in accounts if has_demand(each) or has_bound(each)], ranges
-    )
+    asked = {each.account_id for each in accounts if has_demand(each) or has_bound(each)}
+    energy = {key: micro for key, micro in energy.items() if key[0] in asked}
     spans = _spans(reach, energy)
     by_id = {each.account_id: each for each in accounts}
     # Before the new days: their remainders follow those of the days that were put right.
@@ -175,29 +171,6 @@ def _spans(reach: Mapping[int, _Reach], energy: Mapping[tuple[int, int], int]) -
         account_id: Span(each.finished_from, each.finished_end, frozenset(touched[account_id]))
         for account_id, each in reach.items()
     }
-
-
-def _energy_by_day(
-    accounts: Sequence[DayAccount], ranges: Sequence[Range]
-) -> dict[tuple[int, int], int]:
-    """Energy charges that are being posted, by (account, local day), zero ones included."""
-    asked = {each.account_id for each in accounts}
-    rows = [each for each in ranges if each[0] in asked]
-    if not rows:
-        return {}
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """SELECT i.account_id,
-                      ((i.from_at AT TIME ZONE p.time_zone)::date - DATE '1970-01-01') AS day,
-                      sum(i.charge_energy)::bigint
-               FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS r(account_id, from_no, to_no)
-               JOIN interval i ON i.account_id = r.account_id
-                   AND i.interval_no > r.from_no AND i.interval_no <= r.to_no
-               JOIN property p ON p.id = i.property_id
-               GROUP BY 1, 2""",
-            [list(column) for column in zip(*rows, strict=True)],
-        )
-        return {(int(account), int(day)): int(micro) for account, day, micro in cursor.fetchall()}
 
 
 # --- dated charges ---

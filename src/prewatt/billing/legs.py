@@ -16,9 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import groupby
-from typing import Final
+from typing import Any, Final
 
 from prewatt.core.accounts import CounterAccount, TransferKind
 from prewatt.core.rating import Component
@@ -138,9 +138,11 @@ def _total(own: Sequence[UsageSum], name: str) -> int:
     return sum(int(getattr(each, name)) for each in own)
 
 
-def _leg(own: Sequence[UsageSum], component: Component, amount: int, cause: str) -> Leg:
+def _leg(
+    own: Sequence[UsageSum], component: Component, amount: int, cause: str, **given: Any
+) -> Leg:
     """A leg over the whole time of the sums; a closed day is booked on the first open instant."""
-    booked_from = min(each.booked_from for each in own)
+    booked_from = min([each.booked_from for each in own])
     return Leg(
         account_id=own[0].account_id,
         kind=TransferKind.USAGE,
@@ -148,8 +150,9 @@ def _leg(own: Sequence[UsageSum], component: Component, amount: int, cause: str)
         counter_account=_COUNTER[component],
         amount=-amount,
         service_from=booked_from,
-        service_to=max(booked_from, *(each.to_at for each in own)),
+        service_to=max(booked_from, *[each.to_at for each in own]),
         reason=cause,
+        **given,
     )
 
 
@@ -163,15 +166,13 @@ _COUNTER: Final = {
 
 def _energy_legs(own: Sequence[UsageSum], cause: str) -> list[Leg]:
     return [
-        replace(
-            _leg([each], Component.ENERGY, each.energy, cause),
-            band=each.band,
-            step=each.step,
-            energy_wh=each.energy_wh,
+        _leg(
+            [each], Component.ENERGY, each.energy, cause,
+            band=each.band, step=each.step, energy_wh=each.energy_wh,
         )
         for each in own
         if each.energy
-    ]
+    ]  # fmt: skip
 
 
 def _added_legs(
@@ -179,20 +180,20 @@ def _added_legs(
 ) -> list[Leg]:
     """Fees, taxes and subsidies of a day, by code."""
     return [
-        replace(
-            _leg(own, component, amount, cause), code=share.code, tax_rate_ppm=share.tax_rate_ppm
+        _leg(own, component, amount, cause, code=share.code, tax_rate_ppm=share.tax_rate_ppm)
+        for component, shares_of in (
+            (Component.FEE, _fees),
+            (Component.TAX, partial(_taxes, exempt=exempt)),
+            (Component.SUBSIDY, _subsidies),
         )
-        for component, total, shares in (
-            (Component.FEE, _total(own, "fee"), _fees(own, plan)),
-            (Component.TAX, _total(own, "tax"), _taxes(own, plan, exempt)),
-            (Component.SUBSIDY, _total(own, "subsidy"), _subsidies(own, plan)),
-        )
-        if total
-        for share, amount in zip(
-            shares, divide(total, [each.exact for each in shares]), strict=True
-        )
+        if (total := _total(own, component.name.lower()))
+        for share, amount in _divided(total, shares_of(own, plan))
         if amount
     ]
+
+
+def _divided(total: int, shares: Sequence[Share]) -> list[tuple[Share, int]]:
+    return list(zip(shares, divide(total, [each.exact for each in shares]), strict=True))
 
 
 def divide(total: int, exact: Sequence[Fraction]) -> list[int]:

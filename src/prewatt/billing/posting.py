@@ -7,6 +7,7 @@ available balance is the same before and after.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,23 +19,21 @@ from prewatt.billing.daily import daily_legs
 from prewatt.billing.day_charges import COLLECTED
 from prewatt.billing.legs import PostedLine, UsageSum, usage_legs
 from prewatt.billing.queries import tariffs, terms_at, terms_of
+from prewatt.billing.unposted import HASH_VERSION, Unposted, read_unposted
 from prewatt.core.accounts import TransferKind
-from prewatt.core.civil_time import instant_us
-from prewatt.ledger.operations import (
-    Event,
-    Leg,
-    append_events,
-    lock_accounts,
-    new_event_ids,
-)
+from prewatt.core.civil_time import day_number, instant_us
+from prewatt.ledger.operations import Event, Leg, append_events, lock_numbers, new_event_ids
+from prewatt.runtime.prepared import fetch, integers, texts
 
 #: The cause of a posting that goes with somebody's coming or leaving.
 MOVE = "move"
 
 #: The reason of what announced peaks give back (``rebates``); stored, never renamed.
 REBATE = "rebate.event"
-#: "Days left" looks back over this many days of what was posted for use and for time.
+#: "Days left" looks back over this many days of what was posted for use and for time, in at most so
+#: many of the latest transfers: an account has ever more of them.
 SPEND_DAYS = 14
+SPEND_TRANSFERS = 512
 SPENDING = (TransferKind.USAGE, TransferKind.DAILY, TransferKind.CORRECTION)
 
 
@@ -49,23 +48,23 @@ class Posted:
 def post_chunk(
     actor: Actor, account_ids: list[int], *, now: datetime, until: datetime, cause: str
 ) -> Posted:
-    """Post the accounts' usage up to ``until``, in the caller's transaction; the locks are taken here."""
-    locked = lock_accounts(account_ids)
-    with connection.cursor() as cursor:
-        cursor.execute(_RANGES, [until, locked])
-        ranges = cursor.fetchall()
+    """Post the accounts' usage up to ``until``, in the caller's transaction; the locks are taken here,
+    after usage was read and added up.
+    """
+    usage = read_unposted(account_ids, until)
+    numbers = lock_numbers(account_ids)
+    usage = _as_locked(usage, numbers, until)
+    sums = [each for account in sorted(usage) for each in usage[account].sums]
     by_days = daily_legs(
-        account_ids=locked,
-        ranges=[row[:3] for row in ranges],
+        account_ids=sorted(numbers),
+        energy=_energy_by_day(sums),
         until=until,
         lives_changed=cause == MOVE,
     )
-    accounts = sorted({row[0] for row in ranges} | by_days.keys())
+    accounts = sorted(usage.keys() | by_days.keys())
     if not accounts:
         return Posted(0, 0)
     event_of = dict(zip(accounts, new_event_ids(len(accounts)), strict=True))
-    columns = [[row[n] for row in ranges] for n in range(4)]
-    sums = _usage_sums(columns)
     legs = _legs(sums, cause)
     for account_id, own in by_days.items():
         legs[account_id] = [*legs.get(account_id, ()), *own]
@@ -74,96 +73,38 @@ def post_chunk(
         events=[Event(event_of[account], tuple(own)) for account, own in legs.items()],
         now=now,
     )
-    _close_ranges(columns, event_of, sums, cause, now)
-    _refresh_spend(accounts, until)
+    _close(event_of, usage, numbers, until=until, cause=cause, now=now)
     return Posted(len(accounts), sum(len(own) for own in legs.values()))
 
 
-#: (account, from, to, property) of each account with something to post up to an instant.
-_RANGES = """
-SELECT s.account_id, s.posted_interval_no, r.last_no, s.property_id
-FROM account_state s
-CROSS JOIN LATERAL (
-    SELECT coalesce(min(i.interval_no) FILTER (WHERE i.to_at > %s) - 1, s.interval_no) AS last_no
-    FROM interval i
-    WHERE i.account_id = s.account_id AND i.interval_no > s.posted_interval_no
-) r
-WHERE s.account_id = ANY(%s) AND r.last_no > s.posted_interval_no
-ORDER BY s.account_id
-"""
+def _as_locked(
+    usage: Mapping[int, Unposted], numbers: Mapping[int, tuple[int, int]], until: datetime
+) -> dict[int, Unposted]:
+    """The usage of the locked accounts that has something to post; what somebody posted or added
+    to before the locks were there is read again.
+    """
+    changed = [
+        account_id
+        for account_id, (posted_no, last_no) in numbers.items()
+        if not (
+            usage[account_id].still_holds(posted_no, last_no)
+            if account_id in usage
+            else posted_no == last_no
+        )
+    ]
+    found = {**{each: usage[each] for each in usage.keys() & numbers.keys()}}
+    for account_id in changed:
+        found.pop(account_id, None)
+    found |= read_unposted(changed, until)
+    return {account_id: each for account_id, each in found.items() if each.to_no > each.from_no}
 
 
-def _usage_sums(columns: list[list[int]]) -> list[UsageSum]:
-    """What the ranges sum to; what corrects posted usage apart, in accounts that take back any."""
-    accounts, from_no, to_no, _ = columns
-    with connection.cursor() as cursor:
-        cursor.execute(_USAGE, [accounts, from_no, to_no])
-        rows = cursor.fetchall()
-        taking_back = {row[0] for row in rows if row[-1]}
-        if taking_back:
-            chosen = [at for at, each in enumerate(accounts) if each in taking_back]
-            cursor.execute(
-                _USAGE_WITH_CORRECTIONS, [[column[at] for at in chosen] for column in columns[:3]]
-            )
-            rows = [row for row in rows if row[0] not in taking_back] + cursor.fetchall()
-    return [UsageSum(*row[:-1]) for row in rows]
-
-
-#: Per account, local service day, version, band and step: energy, charges by component, the span
-#: they were used in and the first instant of it that open books take, and whether anything was
-#: taken back.
-_SUMS = """
-SELECT i.account_id, {corrects} AS corrects, (i.from_at AT TIME ZONE p.time_zone)::date AS day,
-       i.tariff_version_id, i.band, i.step, sum(i.energy_wh)::bigint, sum(i.charge_energy)::bigint,
-       sum(i.charge_fee)::bigint, sum(i.charge_tax)::bigint, sum(i.charge_subsidy)::bigint,
-       min(i.from_at), max(i.to_at),
-       greatest(min(i.from_at), max(l.open_from)::timestamp AT TIME ZONE max(p.time_zone)),
-       bool_or(i.segment >= 10000)
-FROM {source}
-JOIN property p ON p.id = i.property_id
-LEFT JOIN ledger_period l ON l.property_id = i.property_id
-GROUP BY i.account_id, corrects, day, i.tariff_version_id, i.band, i.step
-ORDER BY i.account_id, corrects, day, i.tariff_version_id, i.band, i.step
-"""
-_RANGE = """
-WITH r AS (
-    SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS t(account_id, from_no, to_no)
-)"""
-_IN_RANGE = """r JOIN interval i ON i.account_id = r.account_id
-    AND i.interval_no > r.from_no AND i.interval_no <= r.to_no"""
-_USAGE = _RANGE + _SUMS.format(corrects="false", source=_IN_RANGE)
-#: Rows inside an interval of which the range takes back a part that is in the ledger correct it. How
-#: far such intervals reach is carried along in the order of time: one pass, however many there are.
-_SUPERSEDED = """, superseded AS (
-    SELECT o.account_id, o.meter_id, o.register_code, o.start_at, max(o.to_at) AS end_at
-    FROM r
-    JOIN interval t ON t.account_id = r.account_id
-        AND t.interval_no > r.from_no AND t.interval_no <= r.to_no AND t.segment >= 10000
-    JOIN interval o ON o.account_id = t.account_id AND o.meter_id = t.meter_id
-        AND o.register_code = t.register_code AND o.start_at = t.start_at
-        AND o.revision = t.revision - 1 AND o.segment = t.segment - 10000
-        AND o.interval_no <= r.from_no
-    GROUP BY o.account_id, o.meter_id, o.register_code, o.start_at
-)"""
-_COLUMNS = """tariff_version_id, band, step, energy_wh, charge_energy, charge_fee, charge_tax,
-    charge_subsidy, from_at, to_at, segment, property_id"""
-_MARKED = f"""(
-    SELECT m.*, max(m.end_at) OVER (
-        PARTITION BY m.account_id, m.meter_id, m.register_code
-        ORDER BY coalesce(m.from_at, m.start_at)) AS reaches
-    FROM (SELECT i.account_id, i.meter_id, i.register_code, i.start_at, NULL::timestamptz AS end_at,
-                 {", ".join(f"i.{each.strip()}" for each in _COLUMNS.split(","))}
-          FROM {_IN_RANGE}
-          UNION ALL
-          SELECT account_id, meter_id, register_code, start_at, end_at,
-                 {", ".join("NULL" for _ in _COLUMNS.split(","))}
-          FROM superseded) m) i"""  # noqa: S608 - only our own constants are put in
-_USAGE_WITH_CORRECTIONS = (
-    _RANGE
-    + _SUPERSEDED
-    # What marks an interval has no property and drops out with the join to it.
-    + _SUMS.format(corrects="coalesce(i.from_at < i.reaches, false)", source=_MARKED)
-)
+def _energy_by_day(sums: Sequence[UsageSum]) -> dict[tuple[int, int], int]:
+    """Energy charges by (account, local day)."""
+    energy: defaultdict[tuple[int, int], int] = defaultdict(int)
+    for each in sums:
+        energy[each.account_id, day_number(each.day)] += each.energy
+    return energy
 
 
 def _legs(sums: Sequence[UsageSum], cause: str) -> dict[int, list[Leg]]:
@@ -204,97 +145,88 @@ def _posted_lines(corrections: Sequence[UsageSum]) -> list[PostedLine]:
         return [PostedLine(*row) for row in cursor.fetchall()]
 
 
-def _close_ranges(
-    columns: list[list[int]],
+def _close(
     event_of: Mapping[int, int],
-    sums: Sequence[UsageSum],
+    usage: Mapping[int, Unposted],
+    numbers: Mapping[int, tuple[int, int]],
+    *,
+    until: datetime,
     cause: str,
     now: datetime,
 ) -> None:
-    """Write the posting rows with their commitment and take the posted charges off the accrual."""
-    accounts, from_no, to_no, _ = columns
-    place = {account: at for at, account in enumerate(accounts)}
+    """Write the posting rows with their commitment, take the posted charges off the accrual, and
+    average anew what an account spends. An account without usage only has days: it has no range.
+    """
+    accounts = list(event_of)
     totals = {
-        name: [0] * len(accounts) for name in ("energy", "fee", "tax", "subsidy", "energy_wh")
+        name: [
+            sum(getattr(each, name) for each in usage[account].sums) if account in usage else 0
+            for account in accounts
+        ]
+        for name in ("energy", "fee", "tax", "subsidy", "energy_wh")
     }
-    for each in sums:
-        for name, total in totals.items():
-            total[place[each.account_id]] += getattr(each, name)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            _CLOSE,
-            [
-                accounts,
-                from_no,
-                to_no,
-                [event_of[each] for each in accounts],
-                *totals.values(),
-                now,
-                cause,
-                now,
-            ],
-        )
-        if cursor.rowcount != len(accounts):
-            raise AssertionError(f"{len(accounts)} postings meant, {cursor.rowcount} written")
+    closed = [
+        (usage[each].from_no, usage[each].to_no, usage[each].digest.hex())
+        if each in usage
+        else (numbers[each][0], numbers[each][0], None)
+        for each in accounts
+    ]
+    from_no, to_no, digest = zip(*closed, strict=True)
+    [(moved, written)] = fetch(
+        _CLOSE,
+        [
+            integers(accounts),
+            integers(from_no),
+            integers(to_no),
+            integers(event_of.values()),
+            texts(digest),
+            *(integers(each) for each in totals.values()),
+            SPEND_DAYS,
+            until,
+            SPEND_TRANSFERS,
+            integers(int(each) for each in SPENDING),
+            until - timedelta(days=SPEND_DAYS),
+            # A month at once is not what a day costs, nor is what one evening gave back.
+            texts([COLLECTED, REBATE]),
+            now,
+            HASH_VERSION,
+            cause,
+            now,
+        ],
+    )
+    if (moved, written) != (len(accounts), len(usage)):
+        raise AssertionError(f"{len(usage)} postings meant, {written} written")
 
 
-#: ``interval_hash`` is SHA-256 over the intervals of the range in order of interval_no, each as the
-#: text ``v2|meter|register|start|revision|segment|no|from|to|start_wh|end_wh|multiplier|energy|
-#: quality|tariff version|band|step|price|energy charge|standing|tax|fee|demand|subsidy`` (instants
-#: in µs), joined by newlines.
-INTERVAL_LINE = """concat_ws('|', 'v2', i.meter_id,
-        i.register_code, (date_part('epoch', i.start_at) * 1000000)::bigint, i.revision, i.segment,
-        i.interval_no, (date_part('epoch', i.from_at) * 1000000)::bigint,
-        (date_part('epoch', i.to_at) * 1000000)::bigint, i.start_value_wh, i.end_value_wh,
-        i.multiplier, i.energy_wh, i.quality, i.tariff_version_id, i.band, i.step, i.price_nano,
-        i.charge_energy, i.charge_standing, i.charge_tax, i.charge_fee, i.charge_demand,
-        i.charge_subsidy)"""
-_CLOSE = f"""
+_CLOSE = """
 WITH r AS MATERIALIZED (
-    SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
-        %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
-        AS t(account_id, from_no, to_no, event_id, energy, fee, tax, subsidy, energy_wh)
-), sealed AS (
-    SELECT r.account_id, sha256(convert_to(string_agg({INTERVAL_LINE}, E'\\n' ORDER BY i.interval_no), 'UTF8')) AS hash
-    FROM r JOIN interval i ON i.account_id = r.account_id
-        AND i.interval_no > r.from_no AND i.interval_no <= r.to_no
-    GROUP BY r.account_id
+    SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[],
+        %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
+        AS t(account_id, from_no, to_no, event_id, digest, energy, fee, tax, subsidy, energy_wh)
 ), state AS (
     UPDATE account_state s
     SET accrued_energy = s.accrued_energy - r.energy, accrued_fee = s.accrued_fee - r.fee,
         accrued_tax = s.accrued_tax - r.tax, accrued_subsidy = s.accrued_subsidy - r.subsidy,
-        posted_interval_no = r.to_no, posting_no = s.posting_no + 1,
-        updated_at = greatest(s.updated_at, %s)
-    FROM r WHERE s.account_id = r.account_id
+        posted_interval_no = r.to_no, posting_no = s.posting_no + (r.digest IS NOT NULL)::int,
+        spend_per_day = coalesce((
+            SELECT CASE WHEN count(*) > 0 THEN greatest(0, (-sum(t.amount) / greatest(1, least(%s::int,
+                ceil(extract(epoch FROM %s::timestamptz - min(t.service_from)) / 86400))))::bigint) END
+            FROM transfer t
+            WHERE t.account_id = s.account_id AND t.seq > s.transfer_seq - %s::int
+              AND t.kind = ANY(%s::smallint[]) AND t.service_from >= %s::timestamptz
+              AND t.reason <> ALL(%s::text[])), s.spend_per_day),
+        updated_at = greatest(s.updated_at, %s::timestamptz)
+    FROM r
+    WHERE s.account_id = r.account_id AND s.posted_interval_no = r.from_no
     RETURNING s.account_id, s.property_id, s.posting_no
+), written AS (
+    INSERT INTO posting (account_id, posting_no, property_id, event_id, interval_no_from,
+        interval_no_to, interval_hash, hash_version, energy_wh, amount, cause, posted_at)
+    SELECT r.account_id, s.posting_no, s.property_id, r.event_id, r.from_no, r.to_no,
+           decode(r.digest, 'hex'), %s::smallint, r.energy_wh, r.energy + r.fee + r.tax + r.subsidy,
+           %s::text, %s::timestamptz
+    FROM r JOIN state s USING (account_id) WHERE r.digest IS NOT NULL
+    RETURNING 1
 )
-INSERT INTO posting (account_id, posting_no, property_id, event_id, interval_no_from, interval_no_to,
-    interval_hash, energy_wh, amount, cause, posted_at)
-SELECT r.account_id, s.posting_no, s.property_id, r.event_id, r.from_no, r.to_no, h.hash,
-       r.energy_wh, r.energy + r.fee + r.tax + r.subsidy, %s, %s
-FROM r JOIN sealed h USING (account_id) JOIN state s USING (account_id)
-"""  # noqa: S608 - only our own constant is put in
-
-
-def _refresh_spend(account_ids: Sequence[int], until: datetime) -> None:
-    """Average charge per day over the last two weeks (or since the first day), for "days left"."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """UPDATE account_state s SET spend_per_day = greatest(0, u.per_day)
-               FROM (SELECT account_id, (-sum(amount) / greatest(1, least(%s,
-                         ceil(extract(epoch FROM %s - min(service_from)) / 86400))))::bigint AS per_day
-                     FROM transfer
-                     WHERE account_id = ANY(%s) AND kind = ANY(%s) AND service_from >= %s
-                       AND reason <> ALL(%s)
-                     GROUP BY account_id) u
-               WHERE s.account_id = u.account_id""",
-            [
-                SPEND_DAYS,
-                until,
-                list(account_ids),
-                [int(each) for each in SPENDING],
-                until - timedelta(days=SPEND_DAYS),
-                # A month at once is not what a day costs, nor is what one evening gave back.
-                [COLLECTED, REBATE],
-            ],
-        )
+SELECT (SELECT count(*) FROM state), (SELECT count(*) FROM written)
+"""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from django.db import connection
 
@@ -13,6 +14,7 @@ from prewatt.core.tariff import Tariff, parse_tariff
 from prewatt.core.tariff.model import OverlayKind
 from prewatt.core.timelines import PriceEvent
 from prewatt.runtime.copying import ArrayOf, read_columns
+from prewatt.runtime.prepared import fetch, integers
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,18 +132,18 @@ def _begin(terms: Terms) -> int:
 
 def tariffs(version_ids: Iterable[int]) -> dict[int, Tariff]:
     """The checked contents of versions."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT id, content FROM tariff_version WHERE id = ANY(%s)", [list(version_ids)]
-        )
-        return {int(each): parse_tariff(_document(content)) for each, content in cursor.fetchall()}
+    rows = fetch(_CONTENTS, [integers(version_ids)])
+    return {version_id: _parsed(content) for version_id, content in rows}
 
 
-def _document(content: str | Mapping[str, object]) -> Mapping[str, object]:
-    if isinstance(content, str):
-        document: Mapping[str, object] = json.loads(content)
-        return document
-    return content
+_CONTENTS = "SELECT id, content::text FROM tariff_version WHERE id = ANY(%s::bigint[])"
+
+
+@lru_cache(maxsize=256)
+def _parsed(content: str) -> Tariff:
+    """A document checked once, however often it is asked for: a version never changes."""
+    document: Mapping[str, object] = json.loads(content)
+    return parse_tariff(document)
 
 
 def announced(property_id: int, groups: Iterable[str]) -> tuple[PriceEvent, ...]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
 
 from django.db import connection
 
 from prewatt.access.scope import Actor, require, scope
 from prewatt.audit.operations import record
 from prewatt.core.accounts import CounterAccount, TransferKind
+from prewatt.runtime.prepared import fetch, integers, moments, texts
 
 
 class LedgerRefused(Exception):
@@ -96,6 +96,18 @@ def lock_accounts(account_ids: Sequence[int]) -> list[int]:
         return [int(row[0]) for row in cursor.fetchall()]
 
 
+def lock_numbers(account_ids: Sequence[int]) -> dict[int, tuple[int, int]]:
+    """Lock as `lock_accounts` does, and return each account's (posted_interval_no, interval_no)."""
+    rows = fetch(_LOCK_NUMBERS, [integers(sorted(set(account_ids)))])
+    return {account_id: (posted_no, last_no) for account_id, posted_no, last_no in rows}
+
+
+_LOCK_NUMBERS = """
+SELECT account_id, posted_interval_no, interval_no FROM account_state
+WHERE account_id = ANY(%s::bigint[]) ORDER BY account_id FOR NO KEY UPDATE
+"""
+
+
 def append_events(*, actor_code: str, events: Sequence[Event], now: datetime) -> None:
     """Append the legs of all events and move the posted balances with them, in one statement.
 
@@ -107,11 +119,9 @@ def append_events(*, actor_code: str, events: Sequence[Event], now: datetime) ->
     legs = [(event.event_id, leg) for event in events for leg in event.legs]
     if not legs:
         return
-    with connection.cursor() as cursor:
-        cursor.execute(_APPEND, [*_columns(legs), now, [actor_code] * len(legs)])
-        row = cursor.fetchone()
-    assert row is not None
-    refusal, account_id, service_from, open_from, written = row
+    [(refusal, account_id, service_from, open_from, written)] = fetch(
+        _APPEND, [*_columns(legs), now, texts([actor_code] * len(legs))]
+    )
     if refusal == "unknown_account":
         raise UnknownAccount("an account of the event does not exist or is out of scope")
     if refusal == "period_closed":
@@ -129,29 +139,29 @@ SELECT refusal, refused_account, refused_from, books_open_from, written
 FROM append_transfers(
     %s::bigint[], %s::bigint[], %s::smallint[], %s::smallint[], %s::smallint[], %s::smallint[],
     %s::bigint[], %s::bigint[], %s::integer[], %s::timestamptz[], %s::timestamptz[],
-    %s::bigint[], %s::bigint[], %s::text[], %s::smallint[], %s::text[], %s, %s::text[])
+    %s::bigint[], %s::bigint[], %s::text[], %s::smallint[], %s::text[], %s::timestamptz, %s::text[])
 """
 
 
-def _columns(legs: Sequence[tuple[int, Leg]]) -> list[list[Any]]:
+def _columns(legs: Sequence[tuple[int, Leg]]) -> list[str]:
     """The legs as columns for ``unnest``, in the order that ``append_transfers`` takes them."""
     return [
-        [event_id for event_id, _ in legs],
-        [leg.account_id for _, leg in legs],
-        [int(leg.kind) for _, leg in legs],
-        [leg.component for _, leg in legs],
-        [leg.band for _, leg in legs],
-        [int(leg.counter_account) for _, leg in legs],
-        [leg.amount for _, leg in legs],
-        [leg.energy_wh for _, leg in legs],
-        [leg.tax_rate_ppm for _, leg in legs],
-        [leg.service_from for _, leg in legs],
-        [leg.service_to for _, leg in legs],
-        [leg.corrects_event_id for _, leg in legs],
-        [leg.corrects_seq for _, leg in legs],
-        [leg.reason for _, leg in legs],
-        [leg.step for _, leg in legs],
-        [leg.code for _, leg in legs],
+        integers([event_id for event_id, _ in legs]),
+        integers([leg.account_id for _, leg in legs]),
+        integers([int(leg.kind) for _, leg in legs]),
+        integers([leg.component for _, leg in legs]),
+        integers([leg.band for _, leg in legs]),
+        integers([int(leg.counter_account) for _, leg in legs]),
+        integers([leg.amount for _, leg in legs]),
+        integers([leg.energy_wh for _, leg in legs]),
+        integers([leg.tax_rate_ppm for _, leg in legs]),
+        moments([leg.service_from for _, leg in legs]),
+        moments([leg.service_to for _, leg in legs]),
+        integers([leg.corrects_event_id for _, leg in legs]),
+        integers([leg.corrects_seq for _, leg in legs]),
+        texts([leg.reason for _, leg in legs]),
+        integers([leg.step for _, leg in legs]),
+        texts([leg.code for _, leg in legs]),
     ]
 
 

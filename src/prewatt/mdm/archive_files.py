@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from psycopg.abc import Buffer
 
-from prewatt.runtime.copying import POSTGRES_EPOCH_US
+from prewatt.runtime.copying import POSTGRES_EPOCH_US, record_images
 
 #: Rows of a row group: some 30 MB of them in memory, and what a look at one account has to read.
 GROUP_ROWS: Final = 131_072
@@ -30,7 +30,6 @@ _BEGIN_BYTES: Final = 19
 """COPY's signature, flags and the length of an empty extension."""
 _TRAILER: Final = b"\xff\xff"
 _WIDTH: Final = {"int8": 8, "int4": 4, "int2": 2, "timestamptz": 8}
-_OID: Final = {"int8": 20, "int4": 23, "int2": 21, "timestamptz": 1184}
 _ARROW: Final = {
     "int8": pa.int64(), "int4": pa.int32(), "int2": pa.int16(),
     "timestamptz": pa.timestamp("us", tz="UTC"),
@@ -155,7 +154,9 @@ def read_content(path: Path, layout: Layout) -> Content:
         for name in layout.sums:
             # Python's integers: a sum over a city's month may pass 64 bits.
             sums[name] += sum(_safe_parts(columns[name]))
-        images = _images(layout, columns)
+        images = record_images(
+            {name: (kind, columns[name]) for name, kind in layout.columns.items()}
+        )
         for group, begin, end in _groups(layout, columns):
             if group != open_group:
                 if last is not None and group <= last:
@@ -208,7 +209,7 @@ def _groups_with(
 
 def _copied(layout: Layout, blocks: Iterable[Buffer]) -> Iterator[dict[str, npt.NDArray[Any]]]:
     """Columns of at most ``GROUP_ROWS`` rows each, out of COPY's binary stream."""
-    record = _record(layout, with_types=False)
+    record = _record(layout)
     pending, size, begun = [], 0, False
     for block in blocks:
         pending.append(bytes(block))
@@ -247,24 +248,12 @@ def _batch(layout: Layout, columns: Mapping[str, npt.NDArray[Any]]) -> pa.Record
     return pa.RecordBatch.from_arrays(arrays, schema=layout.schema())
 
 
-def _record(layout: Layout, *, with_types: bool) -> np.dtype[Any]:
-    """A row as COPY sends it, or with the columns' types as ``record_send`` does."""
-    fields: list[tuple[str, str]] = [("n", ">i4" if with_types else ">i2")]
+def _record(layout: Layout) -> np.dtype[Any]:
+    """A row as COPY sends it."""
+    fields: list[tuple[str, str]] = [("n", ">i2")]
     for name, kind in layout.columns.items():
-        fields += [(f"{name}.oid", ">u4")] if with_types else []
         fields += [(f"{name}.len", ">i4"), (name, f">i{_WIDTH[kind]}")]
     return np.dtype(fields)
-
-
-def _images(layout: Layout, columns: Mapping[str, npt.NDArray[np.int64]]) -> npt.NDArray[Any]:
-    """What ``record_send`` makes of each row."""
-    images = np.empty(columns[layout.group[0]].size, dtype=_record(layout, with_types=True))
-    images["n"] = len(layout.columns)
-    for name, kind in layout.columns.items():
-        images[f"{name}.oid"], images[f"{name}.len"] = _OID[kind], _WIDTH[kind]
-        shift = POSTGRES_EPOCH_US if kind == "timestamptz" else 0
-        images[name] = columns[name] - shift
-    return images
 
 
 def _groups(

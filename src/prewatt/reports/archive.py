@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import psycopg
 
-from prewatt.billing.posting import INTERVAL_LINE
+from prewatt.billing.unposted import COMMITTED, INTERVAL_IMAGE
 from prewatt.core.civil_time import instant_us, utc_datetime
 from prewatt.mdm.archive_files import (
     INTERVAL,
@@ -25,18 +25,12 @@ from prewatt.mdm.archive_files import (
     read_batches,
     read_content,
 )
+from prewatt.runtime.copying import POSTGRES_EPOCH_US, read_records, record_images
 
 Columns = Mapping[str, npt.NDArray[np.int64]]
 
 #: Accounts whose postings are proved at a time: bounds memory.
 CHUNK: Final = 200
-#: What ``posting.INTERVAL_LINE`` says of an interval, in its order.
-_LINE: Final = (
-    "meter_id", "register_code", "start_at", "revision", "segment", "interval_no", "from_at", "to_at",
-    "start_value_wh", "end_value_wh", "multiplier", "energy_wh", "quality", "tariff_version_id", "band",
-    "step", "price_nano", "charge_energy", "charge_standing", "charge_tax", "charge_fee",
-    "charge_demand", "charge_subsidy",
-)  # fmt: skip
 
 
 def archived_lines(
@@ -103,44 +97,56 @@ def _unproved(session: psycopg.Connection[Any], folder: Path) -> Iterator[str]:
     ]
     for at in range(0, len(accounts), CHUNK):
         chunk = accounts[at : at + CHUNK]
-        lines = _live_lines(session, chunk)
+        intervals = _live_intervals(session, chunk)
         for name in names:
-            _add_archived(folder / name, chunk, lines)
-        yield from _differing(session, chunk, lines)
+            _add_archived(folder / name, chunk, intervals)
+        yield from _differing(session, chunk, intervals)
 
 
-def _live_lines(
-    session: psycopg.Connection[Any], accounts: Sequence[int]
-) -> dict[int, dict[int, str]]:
-    """By account and interval_no, what is left of the postings that lack archived intervals."""
-    lines: dict[int, dict[int, str]] = {account: {} for account in accounts}
-    for account, number, line in session.execute(
-        f"""SELECT i.account_id, i.interval_no, {INTERVAL_LINE}
+#: By account and interval_no, the columns that postings commit to; instants in µs since the Unix epoch.
+_Intervals = dict[int, dict[int, list[int]]]
+
+
+def _live_intervals(session: psycopg.Connection[Any], accounts: Sequence[int]) -> _Intervals:
+    """What is left of the postings that lack archived intervals."""
+    intervals: _Intervals = {account: {} for account in accounts}
+    for account, image in session.execute(
+        f"""SELECT i.account_id, string_agg({INTERVAL_IMAGE}, ''::bytea ORDER BY i.interval_no)
             FROM interval i WHERE i.account_id = ANY(%s) AND i.interval_no <= (
                 SELECT max(p.interval_no_to) FROM posting p JOIN archived_account x USING (account_id)
-                WHERE p.account_id = i.account_id AND p.interval_no_from < x.last_interval_no)""",  # noqa: S608 - our own names
+                WHERE p.account_id = i.account_id AND p.interval_no_from < x.last_interval_no)
+            GROUP BY i.account_id""",  # noqa: S608 - our own names
         [list(accounts)],
+        binary=True,
     ):
-        lines[account][number] = line
-    return lines
+        rows = read_records(image, COMMITTED)
+        table = np.column_stack([_from_epoch(name, rows[name]) for name in COMMITTED]).tolist()
+        intervals[account] = dict(zip(rows["interval_no"].tolist(), table, strict=True))
+    return intervals
 
 
-def _add_archived(path: Path, accounts: Sequence[int], lines: dict[int, dict[int, str]]) -> None:
+def _from_epoch(name: str, values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    shift = POSTGRES_EPOCH_US if COMMITTED[name] == "timestamptz" else 0
+    return values.astype(np.int64) + shift
+
+
+def _add_archived(path: Path, accounts: Sequence[int], intervals: _Intervals) -> None:
     for columns in read_batches(path, INTERVAL, (accounts[0], accounts[-1])):
         chosen = np.flatnonzero(np.isin(columns["account_id"], list(accounts)))
-        table = np.column_stack([columns[name][chosen] for name in _LINE]).tolist()
+        table = np.column_stack([columns[name][chosen] for name in COMMITTED]).tolist()
         numbers = columns["interval_no"][chosen].tolist()
         for account, number, row in zip(
             columns["account_id"][chosen].tolist(), numbers, table, strict=True
         ):
-            lines[account][number] = "|".join(("v2", *map(str, row)))
+            intervals[account][number] = row
 
 
 def _differing(
-    session: psycopg.Connection[Any], accounts: Sequence[int], lines: dict[int, dict[int, str]]
+    session: psycopg.Connection[Any], accounts: Sequence[int], intervals: _Intervals
 ) -> Iterator[str]:
-    for account, posting, after, to, sealed in session.execute(
-        """SELECT p.account_id, p.posting_no, p.interval_no_from, p.interval_no_to, p.interval_hash
+    for account, posting, after, to, version, sealed in session.execute(
+        """SELECT p.account_id, p.posting_no, p.interval_no_from, p.interval_no_to, p.hash_version,
+                  p.interval_hash
            FROM posting p WHERE p.account_id = ANY(%s) AND EXISTS (
                SELECT FROM archived_account x WHERE x.account_id = p.account_id
                  AND x.first_interval_no <= p.interval_no_to
@@ -148,11 +154,28 @@ def _differing(
            ORDER BY p.account_id, p.posting_no""",
         [list(accounts)],
     ):
-        own = lines[account]
+        own = intervals[account]
         missing = [number for number in range(after + 1, to + 1) if number not in own]
         if missing:
             yield f"account {account} posting {posting}: interval {missing[0]} is nowhere"
             continue
-        text = "\n".join(own[number] for number in range(after + 1, to + 1))
-        if hashlib.sha256(text.encode()).digest() != bytes(sealed):
+        image = _IMAGES[version]([own[number] for number in range(after + 1, to + 1)])
+        if hashlib.sha256(image).digest() != bytes(sealed):
             yield f"account {account} posting {posting}: its intervals do not make its hash"
+
+
+def _as_text(rows: Sequence[Sequence[int]]) -> bytes:
+    """Version 2: a line for each interval, ``v2`` and its columns parted by ``|``."""
+    return "\n".join("|".join(("v2", *map(str, row))) for row in rows).encode()
+
+
+def _as_records(rows: Sequence[Sequence[int]]) -> bytes:
+    """Version 3: what ``record_send`` makes of each."""
+    columns = np.array(rows, dtype=np.int64).T
+    return record_images(
+        {name: (kind, columns[at]) for at, (name, kind) in enumerate(COMMITTED.items())}
+    ).tobytes()
+
+
+#: What is hashed of a posting's intervals, by ``posting.hash_version``.
+_IMAGES: Final = {2: _as_text, 3: _as_records}

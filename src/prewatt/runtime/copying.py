@@ -219,5 +219,47 @@ def _elements(image: bytes | None, name: str, kind: str) -> npt.NDArray[np.int64
     return found
 
 
+def record_type(columns: Mapping[str, str]) -> np.dtype[Any]:
+    """A row of ``columns`` (name to type, none of them NULL) as PostgreSQL's ``record_send`` images it:
+    how many columns, then the type, length and value of each, in network byte order.
+
+    A field is called as its column; instants are in µs since 2000-01-01 (:data:`POSTGRES_EPOCH_US`).
+    """
+    fields: list[tuple[str, str]] = [("n", ">i4")]
+    for name, kind in columns.items():
+        fields += [(f"{name}.oid", ">u4"), (f"{name}.len", ">i4"), (name, f">i{_WIDTH[kind]}")]
+    return np.dtype(fields)
+
+
+def record_images(columns: Mapping[str, Column]) -> npt.NDArray[Any]:
+    """What ``record_send`` makes of each row of columns of one length.
+
+    A ``timestamptz`` column is given in µs since the Unix epoch.
+    """
+    kinds = {name: kind for name, (kind, _) in columns.items()}
+    size = next(iter(columns.values()))[1].size
+    images = np.empty(size, dtype=record_type(kinds))
+    images["n"] = len(columns)
+    for name, (kind, values) in columns.items():
+        images[f"{name}.oid"], images[f"{name}.len"] = _ELEMENT_OIDS[kind], _WIDTH[kind]
+        images[name] = values - POSTGRES_EPOCH_US if kind == "timestamptz" else values
+    return images
+
+
+def read_records(image: bytes, columns: Mapping[str, str]) -> npt.NDArray[Any]:
+    """The rows whose ``record_send`` images follow one another. Raises ValueError for others."""
+    row = record_type(columns)
+    if len(image) % row.itemsize:
+        raise ValueError("the records are not of these columns")
+    records = np.frombuffer(image, dtype=row)
+    kinds = [
+        (records[f"{name}.oid"] != _ELEMENT_OIDS[kind]).any() for name, kind in columns.items()
+    ]
+    nulls = [(records[f"{name}.len"] != _WIDTH[kind]).any() for name, kind in columns.items()]
+    if any(kinds) or any(nulls):
+        raise ValueError("a column of the records is NULL or of another type")
+    return records
+
+
 def _element(kind: str) -> np.dtype[Any]:
     return np.dtype([("len", ">i4"), ("value", f">i{_WIDTH[kind]}")])
