@@ -10,7 +10,7 @@ import pytest
 
 from prewatt.benchmarks.city import City, fill, live, login
 from prewatt.benchmarks.ingest import Crew
-from prewatt.benchmarks.ingest_writer import CEILING, OURS
+from prewatt.benchmarks.ingest_writer import CEILING, OURS, Feed
 from prewatt.benchmarks.posting import _check, _post
 from prewatt.core.levels import evaluate_levels
 from prewatt.supply.policy import compile_rules
@@ -96,6 +96,23 @@ def test_both_phases_store_every_reading_and_leave_books_that_add_up(city: str) 
     ) == [(0,)]
 
 
+def test_readings_that_come_late_or_twice_are_stored_once_and_add_up(city: str) -> None:
+    feed = Feed(40, is_paced=True, irregular=0.2)
+    accounts = CITY.shard(0, 1)
+    assert feed.is_late(accounts, 3).any() and feed.is_twice(accounts, 3).any()
+    with Crew(city, CITY, batch=feed, writers=1) as crew:
+        phase = crew.phase(OURS, batches=8)
+    assert rows(
+        city, "SELECT count(*), count(DISTINCT (meter_id, read_at)) FROM register_reading"
+    ) == [(phase.readings, phase.readings)]
+    assert rows(city, "SELECT count(*) > 0 FROM interval WHERE revision > 0") == [(True,)]
+    assert rows(
+        city,
+        """SELECT count(*) FROM meter_state m WHERE last_value_wh - opened_value_wh <> (
+               SELECT coalesce(sum(energy_wh), 0) FROM interval i WHERE i.account_id = m.account_id)""",
+    ) == [(0,)]
+
+
 def test_a_day_that_passed_can_be_posted_and_adds_up(city: str) -> None:
     live(city, CITY, quarters=96, tell=lambda _: None)
     assert rows(
@@ -107,7 +124,10 @@ def test_a_day_that_passed_can_be_posted_and_adds_up(city: str) -> None:
                       sum(energy_wh) AS wh
                FROM interval GROUP BY account_id) i USING (account_id)""",
     ) == [(150, True)]
-    assert sum(map(_post, [(login(city, "clerk"), CITY, 0, 1)])) == 150
+    done = _post((login(city, "clerk"), CITY, 0, 1))
+    assert done.accounts == 150
+    assert sum(done.cpu_s.values()) == pytest.approx(2 * done.cpu_s["total"])
+    assert done.locked_s and max(done.locked_s) > 0
     intervals, transfers = _check(city, 150)
     assert intervals == 150 * 96
     assert transfers > 150 * 4

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from prewatt.benchmarks.supply import SupplyFigures
 
 _ITEMS = Path(__file__).parents[3] / "tests" / "data" / "urdb"
+_CALLERS = 16
 _HEAD = ("", "count", "first", "p50", "p95", "p99", "max")
 
 
@@ -46,13 +47,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rate.add_argument("--format", choices=("text", "json"), default="text")
     ingest = commands.add_parser("ingest", help="readings a second, from decoded columns to commit")
     ingest.add_argument("--accounts", type=int, default=100_000, help="(default: 100000)")
-    ingest.add_argument("--batch", type=int, default=10_000, help="readings (default: 10000)")
+    ingest.add_argument("--batch", type=int, default=10_000, help="at most (default: 10000)")
+    ingest.add_argument(
+        "--irregular", type=float, default=0.0, help="share that comes late or twice (default: 0)"
+    )
     ingest.add_argument("--writers", type=int, default=2, help="processes (default: 2)")
     ingest.add_argument("--seconds", type=float, default=60, help="to measure (default: 60)")
     _add_database_and_format(ingest)
     posting = commands.add_parser("posting", help="a day of many accounts posted to the ledger")
     posting.add_argument("--accounts", type=int, default=100_000, help="(default: 100000)")
     posting.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
+    posting.add_argument(
+        "--recharges-beside", action="store_true", help="while 16 callers recharge at a desk"
+    )
     _add_database_and_format(posting)
     sold = commands.add_parser("recharge", help="recharges a second at the desk, to the commit")
     sold.add_argument("--accounts", type=int, default=100_000, help="(default: 100000)")
@@ -159,6 +166,7 @@ def _ingest(arguments: argparse.Namespace) -> int:
         batch=arguments.batch,
         writers=arguments.writers,
         seconds=arguments.seconds,
+        irregular=arguments.irregular,
         dsn=arguments.dsn,
         tell=_tell,
     )
@@ -173,7 +181,11 @@ def _posting(arguments: argparse.Namespace) -> int:
     from prewatt.benchmarks.posting import as_text, measure
 
     figures = measure(
-        accounts=arguments.accounts, workers=arguments.workers, dsn=arguments.dsn, tell=_tell
+        accounts=arguments.accounts,
+        workers=arguments.workers,
+        callers=_CALLERS if arguments.recharges_beside else 0,
+        dsn=arguments.dsn,
+        tell=_tell,
     )
     if arguments.format == "json":
         print(json.dumps(dataclasses.asdict(figures)))

@@ -25,11 +25,11 @@ import psycopg
 
 from prewatt.benchmarks.city import City, empty_database, fill, login
 from prewatt.benchmarks.figures import Latencies
-from prewatt.benchmarks.ingest_writer import CEILING, OURS, Done, write
+from prewatt.benchmarks.ingest_writer import CEILING, OURS, Done, Feed, write
 from prewatt.benchmarks.page_viewer import view
 
 #: A phase is this many batches for each writer: long enough to see checkpoints, short enough to alternate.
-PHASE_BATCHES: Final = 6
+PHASE_BATCHES: Final = 12
 _TIMEOUT_S: Final = 600.0
 
 
@@ -38,7 +38,7 @@ class IngestFigures:
     """Medians over phases; times in ms, sizes in bytes, memory in MiB.
 
     ``p50`` and ``p99`` are of a batch from its columns to its commit. Bytes are those of both phases
-    together: they store the same rows. ``cpu_us``: processor time of a reading, in the writer and its
+    together: they store the same rows. ``batch_readings`` were to a batch, at most ``batch``. ``cpu_us``: processor time of a reading, in the writer and its
     server process, which says more than the clock where other work takes the machine. ``page_``: account pages that somebody opens all the while, ten
     a second at most, of the phases of our own path alone. ``looks``: decisions and messages that crossings led to.
     """
@@ -46,6 +46,8 @@ class IngestFigures:
     accounts: int
     batch: int
     writers: int
+    batch_readings: int
+    irregular: float
     phases: int
     readings: int
     readings_per_second: int
@@ -96,10 +98,14 @@ def measure(
     batch: int,
     writers: int,
     seconds: float,
+    irregular: float,
     dsn: str | None,
     tell: Callable[[str], None],
 ) -> IngestFigures:
     """Fill a city, let the writers alternate for about ``seconds``, and say what they did.
+
+    A batch is as large as the ingest loop asks for, at most ``batch``; ``irregular`` is the share of
+    readings that come late or twice.
 
     Raises `NotDurableError` if ``dsn`` names a server that could lose committed transactions.
     """
@@ -107,13 +113,15 @@ def measure(
     with empty_database(dsn) as owner:
         city = City(accounts)
         fill(owner, city, tell=tell)
-        with Crew(owner, city, batch=batch, writers=writers) as crew:
+        feed = Feed(batch, is_paced=True, irregular=irregular)
+        with Crew(owner, city, batch=feed, writers=writers) as crew:
             # Every account is read once, as after a start, before anything is measured.
-            rounds = -(-accounts // (2 * writers * batch * PHASE_BATCHES))
-            for _ in range(rounds):
+            warmed = 0
+            while 2 * warmed < accounts:
                 for name in phases:
                     warm = crew.phase(name)
                     tell(f"warming up: {name} {warm.per_second:,.0f} readings/s")
+                warmed += warm.readings
             before, until = _stored(owner), time.monotonic() + seconds
             while time.monotonic() < until or not phases[CEILING]:
                 for name, done in phases.items():
@@ -141,6 +149,10 @@ def measure(
         accounts=accounts,
         batch=batch,
         writers=writers,
+        batch_readings=int(
+            statistics.median(each.readings / len(each.waits) for each in phases[OURS])
+        ),
+        irregular=irregular,
         phases=len(phases[OURS]),
         readings=readings,
         readings_per_second=int(per_second),
@@ -172,15 +184,16 @@ def _wal_per_reading(phases: Sequence[Phase]) -> float:
 class Crew:
     """Writers in processes of their own, signed in as the head-end, each on its share of the city."""
 
-    def __init__(self, dsn: str, city: City, *, batch: int, writers: int) -> None:
+    def __init__(self, dsn: str, city: City, *, batch: int | Feed, writers: int) -> None:
         self._dsn = dsn
+        feed = Feed(batch) if isinstance(batch, int) else batch
         self._pipes: list[Connection] = []
         self._processes: list[BaseProcess] = []
         context = multiprocessing.get_context("spawn")
         for number in range(writers):
             here, there = context.Pipe()
             process = context.Process(
-                target=write, args=(there, login(dsn, "head_end"), city, number, writers, batch)
+                target=write, args=(there, login(dsn, "head_end"), city, number, writers, feed)
             )
             process.start()
             there.close()
@@ -269,7 +282,7 @@ def as_text(figures: IngestFigures) -> str:
     """The figures in a few lines."""
     return (
         f"{figures.readings_per_second:,} readings/s of {figures.accounts:,} accounts to the commit "
-        f"(median of {figures.phases} phases, {figures.writers} writers, {figures.batch:,} to a "
+        f"(median of {figures.phases} phases, {figures.writers} writers, {figures.batch_readings:,} to a "
         f"batch); a batch takes p50 {figures.p50:.0f} ms, p99 {figures.p99:.0f} ms\n"
         f"PostgreSQL alone with the same rows: {figures.ceiling_per_second:,}/s, p50 "
         f"{figures.ceiling_p50:.0f} ms, p99 {figures.ceiling_p99:.0f} ms; ratio {figures.ratio:.2f}\n"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from prewatt.benchmarks.city import ACCOUNTS_OF_PROPERTY, ENERGY_PRICE_MICRO, OPENED, City
 from prewatt.core.bounds import Int64
@@ -47,7 +48,31 @@ class Slice:
     value_wh: Int64
 
 
-def write(pipe: Connection, dsn: str, city: City, number: int, writers: int, batch: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """What a writer feeds: at most ``batch`` readings at once, ``is_paced``: as many as the loop asks
+    for; ``irregular`` is the share of readings that come late (one half) or twice.
+    """
+
+    batch: int
+    is_paced: bool = False
+    irregular: float = 0.0
+
+    def is_late(self, account_id: Int64, quarter: int) -> npt.NDArray[np.bool_]:
+        """Whose reading of a quarter-hour comes two quarter-hours later."""
+        return self._chosen(account_id, quarter, 7_919)
+
+    def is_twice(self, account_id: Int64, quarter: int) -> npt.NDArray[np.bool_]:
+        """Who sends the reading before once more."""
+        return self._chosen(account_id, quarter, 104_729) & ~self.is_late(account_id, quarter - 1)
+
+    def _chosen(self, account_id: Int64, quarter: int, factor: int) -> npt.NDArray[np.bool_]:
+        drawn = (account_id * factor + quarter * 15_485_863) % 1_000_003 * 611_953 % 1_000_003
+        chosen: npt.NDArray[np.bool_] = drawn < self.irregular / 2 * 1_000_003
+        return chosen
+
+
+def write(pipe: Connection, dsn: str, city: City, number: int, writers: int, feed: Feed) -> None:
     """Serve phases until the pipe closes: make the batches, say so, wait for the word, write."""
     os.environ["PREWATT_DSN"] = dsn
     os.environ.setdefault("PREWATT_SECRET_KEY", "a benchmark signs nothing")
@@ -57,9 +82,12 @@ def write(pipe: Connection, dsn: str, city: City, number: int, writers: int, bat
     accounts = city.shard(number, writers)
     # Each phase has accounts of its own, or every phase would find its memory outdated by the other.
     ours, ceiling = np.array_split(accounts, 2)
-    slices = {OURS: _slices(city, ours, batch), CEILING: _slices(city, ceiling, batch)}
     try:
-        writer = _Writer(city, ceiling)
+        writer = _Writer(city, ceiling, feed)
+        slices = {
+            name: _slices(city, share, writer.batch_readings)
+            for name, share in ((OURS, ours), (CEILING, ceiling))
+        }
         while True:
             name, batches = pipe.recv()
             jobs = writer.jobs(name, slices[name], batches)
@@ -73,13 +101,15 @@ def write(pipe: Connection, dsn: str, city: City, number: int, writers: int, bat
         pipe.send(RuntimeError(f"{type(error).__name__}: {error}"))
 
 
-def _slices(city: City, accounts: Int64, batch: int) -> Iterator[Slice]:
+def _slices(city: City, accounts: Int64, batch: Callable[[], int]) -> Iterator[Slice]:
     """Every quarter-hour after the opening, all accounts of the share in each, cut into batches."""
     quarter = 0
     while True:
         quarter += 1
-        for at in range(0, accounts.size, batch):
-            some = accounts[at : at + batch]
+        at = 0
+        while at < accounts.size:
+            some = accounts[at : at + batch()]
+            at += some.size
             yield Slice(
                 some, quarter, city.registers(some, quarter - 1), city.registers(some, quarter)
             )
@@ -99,15 +129,21 @@ class _Writer:
     ``accounts`` are those of the ceiling, whose intervals it numbers by itself.
     """
 
-    def __init__(self, city: City, accounts: Int64) -> None:
+    def __init__(self, city: City, accounts: Int64, feed: Feed) -> None:
         from prewatt.hes.ingest import IngestLoop
 
         self._city = city
+        self._feed = feed
         self._accounts = accounts
         self._interval_no = np.zeros_like(accounts)
         self._now = OPENED
         self._meters = _Meters()
         self._loop = IngestLoop(self._meters, clock=lambda: self._now)
+
+    def batch_readings(self) -> int:
+        """How many readings the next batch is made of, in both phases."""
+        batch = self._feed.batch
+        return min(batch, self._loop.batch_readings) if self._feed.is_paced else batch
 
     def jobs(self, name: str, slices: Iterator[Slice], batches: int) -> list[_Job]:
         """The batches of a phase, made ready."""
@@ -117,13 +153,30 @@ class _Writer:
 
     def _job(self, name: str, part: Slice) -> _Job:
         if name == OURS:
-            frames = _frames(self._city, part)
+            frames, stored = self._messages(part)
             now = utc_datetime(self._city.at_us(part.quarter)) + _ON_THE_WAY
-            return _Job(len(frames), lambda: self._apply(frames, now))
+            return _Job(stored, lambda: self._apply(frames, now))
         place = part.account_id - self._accounts[0]
         self._interval_no[place] += 1
         rows = _CeilingRows.of(self._city, part, self._interval_no[place])
         return _Job(part.account_id.size, rows.write)
+
+    def _messages(self, part: Slice) -> tuple[list[ReadingsFrame], int]:
+        """The messages of a slice and how many of them are new: most of this quarter-hour, and what
+        comes late or twice.
+        """
+        feed, city, ids, quarter = self._feed, self._city, part.account_id, part.quarter
+        if not feed.irregular:
+            return _frames(city, ids, quarter, part.value_wh), ids.size
+        in_time = ~feed.is_late(ids, quarter)
+        late = ids[feed.is_late(ids, quarter - 2)] if quarter > 2 else ids[:0]
+        again = feed.is_twice(ids, quarter)
+        frames = [
+            *_frames(city, ids[in_time], quarter, part.value_wh[in_time]),
+            *_frames(city, ids[again], quarter - 1, part.before_wh[again]),
+            *_frames(city, late, quarter - 2, city.registers(late, quarter - 2)),
+        ]
+        return frames, int(in_time.sum()) + late.size
 
     def done(self, jobs: list[_Job]) -> Done:
         """Run the jobs one after the other."""
@@ -187,14 +240,14 @@ class _Meters:
         """Nobody gathers here."""
 
 
-def _frames(city: City, part: Slice) -> list[ReadingsFrame]:
+def _frames(city: City, account_id: Int64, quarter: int, value_wh: Int64) -> list[ReadingsFrame]:
     """One message of each meter with one reading, as the driver decodes it."""
     from prewatt.hes.frames import AckToken, ReadingsFrame
 
-    at_us = city.at_us(part.quarter)
+    at_us = city.at_us(quarter)
     received_us = at_us + _ON_THE_WAY // timedelta(microseconds=1)
-    read_at_us = np.full(part.account_id.size, at_us, dtype=np.int64)
-    code = np.full(part.account_id.size, 1, dtype=np.int16)
+    read_at_us = np.full(account_id.size, at_us, dtype=np.int64)
+    code = np.full(account_id.size, 1, dtype=np.int16)
     return [
         ReadingsFrame(
             serial=serial,
@@ -202,11 +255,11 @@ def _frames(city: City, part: Slice) -> list[ReadingsFrame]:
             token=AckToken(1, n),
             read_at_us=read_at_us[n : n + 1],
             register_code=code[n : n + 1],
-            value=part.value_wh[n : n + 1],
+            value=value_wh[n : n + 1],
             meter_clock_us=received_us,
             relay="closed",
         )
-        for n, serial in enumerate(city.serials(part.account_id))
+        for n, serial in enumerate(city.serials(account_id))
     ]
 
 

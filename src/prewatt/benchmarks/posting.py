@@ -1,32 +1,49 @@
-"""How long it takes to post a day of a city, and what of it PostgreSQL spends alone.
+"""How long it takes to post a day of a city, which part costs what, and how long a recharge waits for it.
 
 The day's quarter-hours are written set-based in the shape that ingest leaves (`city.live`), then
 posted as the worker posts them, chunk by chunk, and measured. Beside it stands the one thing that no
-posting can do without: gathering every interval of the day once by its account.
+posting can do without: gathering every interval of the day once by its account. If asked for, callers
+at a desk recharge accounts at random all the while.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing import get_context
+from typing import Any, Final, Self
+from unittest import mock
 
 import psycopg
 
 from prewatt.benchmarks.city import OPENED, City, empty_database, fill, live, login
+from prewatt.benchmarks.ingest_writer import _cpu_s
+from prewatt.benchmarks.recharge import Selling, _process
+from prewatt.benchmarks.recharge_desk import BARE, OURS, Sold, serve
+from prewatt.core.accounts import TransferKind
 
 #: Local midnight of the city's second day, and the grace after it.
 _UNTIL = OPENED + timedelta(hours=23)
 _NOW = OPENED + timedelta(hours=25)
+#: What is posted before the clock starts: calendars are imported, statements planned.
+_WARM_UP: Final = 50
+_RECHARGE_S: Final = 2.0
+_LANES: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
 class PostingFigures:
-    """Seconds, and accounts a second. ``per_million_s``: what a million accounts would take."""
+    """Seconds, and accounts a second. ``per_million_s``: what a million accounts would take.
+
+    ``cpu_ms``: processor time of an account in the worker and its server process, by part; ``total``
+    is all of it. ``locked_ms``: how long a chunk's accounts are locked, at the 99th percentile.
+    """
 
     accounts: int
     workers: int
@@ -38,13 +55,30 @@ class PostingFigures:
     ceiling_per_second: int
     ratio: float
     per_million_s: float
+    cpu_ms: dict[str, float]
+    locked_ms: float
+    recharges: Selling | None
     load_average: tuple[float, float, float]
 
 
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What one worker did; ``locked_s`` for each chunk."""
+
+    accounts: int
+    cpu_s: dict[str, float]
+    locked_s: list[float]
+
+
 def measure(
-    *, accounts: int, workers: int, dsn: str | None, tell: Callable[[str], None]
+    *,
+    accounts: int,
+    workers: int,
+    callers: int,
+    dsn: str | None,
+    tell: Callable[[str], None],
 ) -> PostingFigures:
-    """Fill a city, let a day pass, post it. Raises `NotDurableError`."""
+    """Fill a city, let a day pass, post it while so many callers recharge. Raises `NotDurableError`."""
     with empty_database(dsn) as owner:
         city = City(accounts)
         began = time.monotonic()
@@ -52,14 +86,16 @@ def measure(
         live(owner, city, quarters=96, tell=tell)
         filled_s = time.monotonic() - began
         read_s = _read_alone(owner)
-        began = time.monotonic()
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            shares = [(login(owner, "clerk"), city, each, workers) for each in range(workers)]
-            posted = sum(pool.map(_post, shares))
-        posting_s = time.monotonic() - began
+        with _recharging(owner, city, callers) as sold:
+            began = time.monotonic()
+            with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+                shares = [(login(owner, "clerk"), city, each, workers) for each in range(workers)]
+                done = list(pool.map(_post, shares))
+            posting_s = time.monotonic() - began
         intervals, transfers = _check(owner, accounts)
-    if posted != accounts:
-        raise AssertionError(f"{accounts} accounts meant, {posted} posted")
+    if sum(each.accounts for each in done) != accounts:
+        raise AssertionError(f"{accounts} accounts meant, {done} posted")
+    locked = sorted(each for some in done for each in some.locked_s)
     return PostingFigures(
         accounts=accounts,
         workers=workers,
@@ -71,11 +107,48 @@ def measure(
         ceiling_per_second=int(accounts / read_s),
         ratio=round(read_s / posting_s, 3),
         per_million_s=round(posting_s / accounts * 1_000_000, 1),
+        cpu_ms={
+            part: round(sum(each.cpu_s[part] for each in done) * 1_000 / accounts, 4)
+            for part in done[0].cpu_s
+        },
+        locked_ms=round(locked[-(-len(locked) * 99 // 100) - 1] * 1_000, 1),
+        recharges=Selling.of(sold) if sold else None,
         load_average=os.getloadavg(),
     )
 
 
-def _post(share: tuple[str, City, int, int]) -> int:
+@contextlib.contextmanager
+def _recharging(owner: str, city: City, callers: int) -> Iterator[list[Sold]]:
+    """Let callers at the desk of a process of its own recharge for the length of the block."""
+    sold: list[Sold] = []
+    if not callers:
+        yield sold
+        return
+    with psycopg.connect(owner) as connection:
+        connection.execute(BARE)
+    failed: list[Exception] = []
+    stopping = threading.Event()
+    with _process(serve, login(owner, "web"), owner, city, callers, _LANES) as ask:
+
+        def sell() -> None:
+            try:
+                while not stopping.is_set():
+                    sold.append(ask((OURS, _RECHARGE_S)))
+            except Exception as error:
+                failed.append(error)
+
+        seller = threading.Thread(target=sell)
+        seller.start()
+        try:
+            yield sold
+        finally:
+            stopping.set()
+            seller.join()
+    if failed:
+        raise failed[0]
+
+
+def _post(share: tuple[str, City, int, int]) -> _Done:
     """Post a share of the accounts, in a process of its own."""
     dsn, city, number, of = share
     os.environ["PREWATT_DSN"] = dsn
@@ -86,15 +159,83 @@ def _post(share: tuple[str, City, int, int]) -> int:
     from prewatt.access.scope import system_actor
     from prewatt.billing.operations import post_usage
 
-    done = post_usage(
-        actor=system_actor("posting"),
-        now=_NOW,
-        until=_UNTIL,
-        cause="posting.daily",
-        account_ids=city.shard(number, of).tolist() if of > 1 else None,
-        supply_looks=True,
-    )
-    return done.accounts
+    def post(account_ids: list[int]) -> int:
+        return post_usage(
+            actor=system_actor("posting"),
+            now=_NOW,
+            until=_UNTIL,
+            cause="posting.daily",
+            account_ids=account_ids,
+            supply_looks=True,
+        ).accounts
+
+    own = city.shard(number, of).tolist()
+    posted = post(own[:_WARM_UP])
+    with _Parts() as parts:
+        posted += post(own[_WARM_UP:])
+    return _Done(posted, parts.seconds, parts.locked_s)
+
+
+class _Parts:
+    """Takes the processor time of the parts of a posting while the block lasts, in ``seconds``; what
+    lies between them, commits above all, is ``rest``. ``locked_s``: from locks to commit, by chunk.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.locked_s: list[float] = []
+        self._began_s = self._locked_at = 0.0
+        self._patches = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        from prewatt.billing import operations, posting
+
+        for module, name, part in (
+            (posting, "read_unposted", "intervals"),
+            (posting, "lock_numbers", "locks"),
+            (posting, "daily_legs", "days"),
+            (posting, "_legs", "legs"),
+            (posting, "append_events", "ledger"),
+            (posting, "_close", "closing"),
+            (operations, "look_again", "supply"),
+        ):
+            self._patch(module, name, self._timed(getattr(module, name), part))
+        self._patch(operations, "scope", self._transaction(operations.scope))
+        self._began_s = _cpu_s()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        total = _cpu_s() - self._began_s
+        self._patches.close()
+        self.seconds |= {"rest": total - sum(self.seconds.values()), "total": total}
+
+    def _patch(self, module: object, name: str, replacement: object) -> None:
+        self._patches.enter_context(mock.patch.object(module, name, replacement))
+
+    def _timed(self, real: Callable[..., Any], part: str) -> Callable[..., Any]:
+        self.seconds[part] = 0.0
+
+        def timed(*given: Any, **named: Any) -> Any:
+            before = _cpu_s()
+            try:
+                return real(*given, **named)
+            finally:
+                self.seconds[part] += _cpu_s() - before
+                if part == "locks":
+                    self._locked_at = time.perf_counter()
+
+        return timed
+
+    def _transaction(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        @contextlib.contextmanager
+        def transaction(actor: Any) -> Iterator[None]:
+            self._locked_at = 0.0
+            with real(actor):
+                yield
+            if self._locked_at:
+                self.locked_s.append(time.perf_counter() - self._locked_at)
+
+        return transaction
 
 
 def _read_alone(dsn: str) -> float:
@@ -118,8 +259,8 @@ def _check(dsn: str, accounts: int) -> tuple[int, int]:
                    (SELECT count(*) FROM account_state s
                     WHERE posted_interval_no <> 92 OR posted <> (
                         SELECT sum(amount) FROM transfer t WHERE t.account_id = s.account_id)),
-                   (SELECT count(*) FROM interval), (SELECT count(*) - %s FROM transfer)""",
-            [accounts],
+                   (SELECT count(*) FROM interval), (SELECT count(*) FROM transfer WHERE kind <> %s)""",
+            [int(TransferKind.RECHARGE)],
         ).fetchone()
     assert row is not None
     postings, wrong, intervals, transfers = row
@@ -130,11 +271,26 @@ def _check(dsn: str, accounts: int) -> tuple[int, int]:
 
 def as_text(figures: PostingFigures) -> str:
     """The figures in a few lines."""
-    return (
-        f"posted a day of {figures.accounts:,} accounts ({figures.intervals:,} intervals, "
-        f"{figures.transfers:,} transfers) in {figures.posting_s:.0f} s with {figures.workers} "
-        f"workers: {figures.accounts_per_second:,} accounts/s, a million in "
-        f"{figures.per_million_s:.0f} s\n"
-        f"PostgreSQL reading the same intervals once: {figures.ceiling_per_second:,} accounts/s; "
-        f"ratio {figures.ratio:.2f}; load average {figures.load_average[0]:.1f}"
-    )
+    parts = ", ".join(f"{part} {ms:.3f}" for part, ms in figures.cpu_ms.items() if part != "total")
+    lines = [
+        (
+            f"posted a day of {figures.accounts:,} accounts ({figures.intervals:,} intervals, "
+            f"{figures.transfers:,} transfers) in {figures.posting_s:.0f} s with {figures.workers} "
+            f"workers: {figures.accounts_per_second:,} accounts/s, a million in "
+            f"{figures.per_million_s:.0f} s"
+        ),
+        (
+            f"processor time of 1,000 accounts: {figures.cpu_ms['total']:.3f} s ({parts}); locked for "
+            f"{figures.locked_ms:.0f} ms (99 of 100 chunks)"
+        ),
+        (
+            f"PostgreSQL reading the same intervals once: {figures.ceiling_per_second:,} accounts/s; "
+            f"ratio {figures.ratio:.2f}; load average {figures.load_average[0]:.1f}"
+        ),
+    ]
+    if beside := figures.recharges:
+        lines.append(
+            f"recharges beside it: {beside.recharges_per_second:,}/s, p50 {beside.p50} ms, p99 "
+            f"{beside.p99} ms, longest {beside.max} ms; {beside.busy} were told to ask again"
+        )
+    return "\n".join(lines)

@@ -52,6 +52,7 @@ from prewatt.hes.links import (
     relay_code,
     relay_seen_us,
 )
+from prewatt.hes.pace import READINGS_MAX, Pace
 from prewatt.hes.rejected import reject
 from prewatt.mdm.operations import LIMITS, keep_readings
 from prewatt.telemetry.metrics import BATCH_SECONDS, READINGS, WAITING_FRAMES
@@ -59,9 +60,8 @@ from prewatt.telemetry.pulse import PULSE
 
 log = logging.getLogger(__name__)
 
-BATCH_READINGS_MAX: Final = 10_000
 BATCH_WAIT_S: Final = 0.05
-QUEUE_READINGS_MAX: Final = 10_000
+QUEUE_READINGS_MAX: Final = READINGS_MAX
 SHARDS_MAX: Final = 16
 _RETRY_S: Final = 0.5
 _US_PER_S: Final = 1_000_000
@@ -109,6 +109,12 @@ class IngestLoop:
             sightings=self._sightings,
             store=self._store,
         )
+        self._pace = Pace()
+
+    @property
+    def batch_readings(self) -> int:
+        """How many readings the next batch takes."""
+        return self._pace.readings
 
     def start(self) -> None:
         """Begin to gather batches."""
@@ -126,7 +132,7 @@ class IngestLoop:
 
     def take(self, frames: Sequence[ReadingsFrame]) -> None:
         """Apply and acknowledge a batch that the caller gathered; what fails is raised."""
-        self._apply(frames)
+        self._timed(frames, self._apply)
 
     def stop(self) -> None:
         """Commit and acknowledge what was taken, then end."""
@@ -152,7 +158,7 @@ class IngestLoop:
         gathered, readings = [taken], len(taken)
         WAITING_FRAMES.set(len(self._inbox))
         until = time.monotonic() + BATCH_WAIT_S
-        while readings < BATCH_READINGS_MAX:
+        while readings < self._pace.readings:
             taken = self._inbox.get(timeout_s=max(0.0, until - time.monotonic()))
             if taken is None:
                 break
@@ -180,7 +186,7 @@ class IngestLoop:
             PULSE.beat(self._name)
             try:
                 with BATCH_SECONDS.time():
-                    apply(given)
+                    self._timed(given, apply)
             except (OperationalError, InterfaceError, psycopg.OperationalError):
                 log.warning("the database is away; nothing is acknowledged", exc_info=True)
                 connection.close()
@@ -198,6 +204,12 @@ class IngestLoop:
                 log.exception("a message cannot be applied")
                 self._refuse(parts[0], f"{type(error).__name__}: {error}"[:200])
             return
+
+    def _timed(self, given: Sequence[Given], apply: Callable[[Sequence[Given]], None]) -> None:
+        """Apply a batch, and let the next one be as large as this one says."""
+        began = time.monotonic()
+        apply(given)
+        self._pace.took(sum(map(len, given)), time.monotonic() - began)
 
     def _apply_blocks(self, blocks: Sequence[ReadingsBlock]) -> None:
         """Store and acknowledge blocks in columns; where a meter's place is not plain, as frames."""

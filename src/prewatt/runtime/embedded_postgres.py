@@ -56,9 +56,13 @@ _SETTINGS: Mapping[str, str] = {
     "shared_buffers": "256MB",
     "work_mem": "16MB",
     "maintenance_work_mem": "128MB",
-    "max_wal_size": "2GB",
+    # Each page is written whole to the log once after a checkpoint: rarer ones make for less of it. Only
+    # as much is kept as is written between two of them; a crash replays it at the speed of the disk.
+    "max_wal_size": "8GB",
     "min_wal_size": "256MB",
     "checkpoint_timeout": "15min",
+    # Batches of two writers fit, so that neither writes out the other's log while it adds its own.
+    "wal_buffers": "32MB",
     "random_page_cost": "1.1",
     # Partitioned tables take a lock for each partition that a statement touches.
     "max_locks_per_transaction": "256",
@@ -417,6 +421,8 @@ class _ThrowawayPostgres(EmbeddedPostgres):
         self._settings["max_connections"] = "60"
         if not fsync:
             self._settings.update(fsync="off", full_page_writes="off", synchronous_commit="off")
+            # Several run at once where tests do, and nothing of their logs is ever read.
+            self._settings.update(max_wal_size="1GB", wal_buffers="8MB")
             # Nobody attacks the passwords of such a server, and tests sign in thousands of times.
             self._settings["scram_iterations"] = "1"
 
