@@ -20,12 +20,14 @@ from prewatt.core.bounds import Int64
 from prewatt.core.civil_time import utc_datetime
 
 if TYPE_CHECKING:
-    from prewatt.hes.frames import BundleMark, ReadingsFrame, Token, Watermark
+    from prewatt.hes.frames import BundleMark, ReadingsBlock, Token, Watermark
 
 OURS: Final = "ours"
 CEILING: Final = "ceiling"
 #: A meter's message is this long on its way.
 _ON_THE_WAY: Final = timedelta(seconds=20)
+#: What is read of the broker at once.
+_BLOCK: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,30 +155,30 @@ class _Writer:
 
     def _job(self, name: str, part: Slice) -> _Job:
         if name == OURS:
-            frames, stored = self._messages(part)
+            blocks, stored = self._messages(part)
             now = utc_datetime(self._city.at_us(part.quarter)) + _ON_THE_WAY
-            return _Job(stored, lambda: self._apply(frames, now))
+            return _Job(stored, lambda: self._apply(blocks, now))
         place = part.account_id - self._accounts[0]
         self._interval_no[place] += 1
         rows = _CeilingRows.of(self._city, part, self._interval_no[place])
         return _Job(part.account_id.size, rows.write)
 
-    def _messages(self, part: Slice) -> tuple[list[ReadingsFrame], int]:
+    def _messages(self, part: Slice) -> tuple[list[ReadingsBlock], int]:
         """The messages of a slice and how many of them are new: most of this quarter-hour, and what
         comes late or twice.
         """
         feed, city, ids, quarter = self._feed, self._city, part.account_id, part.quarter
         if not feed.irregular:
-            return _frames(city, ids, quarter, part.value_wh), ids.size
+            return _blocks(city, ids, quarter, part.value_wh), ids.size
         in_time = ~feed.is_late(ids, quarter)
         late = ids[feed.is_late(ids, quarter - 2)] if quarter > 2 else ids[:0]
         again = feed.is_twice(ids, quarter)
-        frames = [
-            *_frames(city, ids[in_time], quarter, part.value_wh[in_time]),
-            *_frames(city, ids[again], quarter - 1, part.before_wh[again]),
-            *_frames(city, late, quarter - 2, city.registers(late, quarter - 2)),
+        blocks = [
+            *_blocks(city, ids[in_time], quarter, part.value_wh[in_time]),
+            *_blocks(city, ids[again], quarter - 1, part.before_wh[again]),
+            *_blocks(city, late, quarter - 2, city.registers(late, quarter - 2)),
         ]
-        return frames, int(in_time.sum()) + late.size
+        return blocks, int(in_time.sum()) + late.size
 
     def done(self, jobs: list[_Job]) -> Done:
         """Run the jobs one after the other."""
@@ -203,13 +205,12 @@ class _Writer:
             {"interval_no": "int8"},
         )["interval_no"]
 
-    def _apply(self, frames: list[ReadingsFrame], now: datetime) -> None:
+    def _apply(self, blocks: list[ReadingsBlock], now: datetime) -> None:
         self._now, before = now, self._meters.acked
-        self._loop.take(frames)
-        if self._meters.acked - before != len(frames):
-            raise AssertionError(
-                f"{len(frames)} messages, {self._meters.acked - before} acknowledged"
-            )
+        self._loop.take(blocks)
+        messages, acked = sum(map(len, blocks)), self._meters.acked - before
+        if acked != messages:
+            raise AssertionError(f"{messages} messages, {acked} acknowledged")
 
 
 def _cpu_s() -> float:
@@ -230,7 +231,11 @@ class _Meters:
 
     def ack(self, tokens: Sequence[Token]) -> None:
         """Count them."""
-        self.acked += len(tokens)
+        from prewatt.hes.frames import BlockToken
+
+        self.acked += sum(
+            each.message_ids.size if isinstance(each, BlockToken) else 1 for each in tokens
+        )
 
     def publish_watermarks(self, marks: Sequence[Watermark]) -> None:
         """Count them."""
@@ -240,26 +245,25 @@ class _Meters:
         """Nobody gathers here."""
 
 
-def _frames(city: City, account_id: Int64, quarter: int, value_wh: Int64) -> list[ReadingsFrame]:
-    """One message of each meter with one reading, as the driver decodes it."""
-    from prewatt.hes.frames import AckToken, ReadingsFrame
+def _blocks(city: City, account_id: Int64, quarter: int, value_wh: Int64) -> list[ReadingsBlock]:
+    """One message of each meter with one reading, as the driver decodes what was read at once."""
+    from prewatt.hes.frames import BlockToken, ReadingsBlock
 
     at_us = city.at_us(quarter)
     received_us = at_us + _ON_THE_WAY // timedelta(microseconds=1)
-    read_at_us = np.full(account_id.size, at_us, dtype=np.int64)
-    code = np.full(account_id.size, 1, dtype=np.int16)
     return [
-        ReadingsFrame(
-            serial=serial,
+        ReadingsBlock(
+            serials=city.serials(some),
             received_at_us=received_us,
-            token=AckToken(1, n),
-            read_at_us=read_at_us[n : n + 1],
-            register_code=code[n : n + 1],
-            value=value_wh[n : n + 1],
-            meter_clock_us=received_us,
-            relay="closed",
+            token=BlockToken(1, np.arange(1, some.size + 1, dtype=np.uint16)),
+            read_at_us=np.full(some.size, at_us, dtype=np.int64),
+            register_code=np.full(some.size, 1, dtype=np.int16),
+            value=value_wh[at : at + _BLOCK],
+            meter_clock_us=[received_us] * some.size,
+            relay=["closed"] * some.size,
         )
-        for n, serial in enumerate(city.serials(account_id))
+        for at in range(0, account_id.size, _BLOCK)
+        for some in [account_id[at : at + _BLOCK]]
     ]
 
 

@@ -188,6 +188,7 @@ class _Parts:
         self._patches = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
+        from prewatt.access.scope import scope
         from prewatt.billing import operations, posting
 
         for module, name, part in (
@@ -200,7 +201,7 @@ class _Parts:
             (operations, "look_again", "supply"),
         ):
             self._patch(module, name, self._timed(getattr(module, name), part))
-        self._patch(operations, "scope", self._transaction(operations.scope))
+        self._patch(operations, "scope", self._transaction(scope))
         self._began_s = _cpu_s()
         return self
 

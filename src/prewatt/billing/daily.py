@@ -88,9 +88,9 @@ _DUE = """
 SELECT s.account_id
 FROM account_state s
 JOIN account a ON a.id = s.account_id
-JOIN property p ON p.id = s.property_id
+JOIN property p ON p.id = a.property_id
 WHERE (%(accounts)s::bigint[] IS NULL OR s.account_id = ANY(%(accounts)s))
-  AND (%(property)s::bigint IS NULL OR s.property_id = %(property)s)
+  AND (%(property)s::bigint IS NULL OR a.property_id = %(property)s)
   AND a.opened_at <= %(until)s
   AND s.daily_through < least(
       (%(until)s AT TIME ZONE p.time_zone)::date - DATE '1970-01-01',

@@ -72,8 +72,8 @@ def _unposted(property_id: int, until: datetime) -> list[int]:
     """Accounts with an interval before ``until`` that no posting covers."""
     with scope(system_actor("posting")), connection.cursor() as cursor:
         cursor.execute(
-            """SELECT s.account_id FROM account_state s
-               WHERE s.property_id = %s AND s.interval_no > s.posted_interval_no
+            """SELECT s.account_id FROM account a JOIN account_state s ON s.account_id = a.id
+               WHERE a.property_id = %s AND s.interval_no > s.posted_interval_no
                  AND EXISTS (SELECT FROM interval i WHERE i.account_id = s.account_id
                              AND i.interval_no = s.posted_interval_no + 1 AND i.to_at <= %s)
                ORDER BY s.account_id""",

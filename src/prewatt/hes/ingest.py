@@ -130,9 +130,13 @@ class IngestLoop:
         """A device said something else than readings: look at what its next frames say of it."""
         self._sightings.watch(serial, at_us)
 
-    def take(self, frames: Sequence[ReadingsFrame]) -> None:
+    def take(self, given: Sequence[ReadingsFrame | ReadingsBlock]) -> None:
         """Apply and acknowledge a batch that the caller gathered; what fails is raised."""
-        self._timed(frames, self._apply)
+        blocks = [each for each in given if isinstance(each, ReadingsBlock)]
+        if len(blocks) == len(given):
+            self._timed(blocks, self._apply_blocks)
+        else:
+            self._timed(_frames(given), self._apply)
 
     def stop(self) -> None:
         """Commit and acknowledge what was taken, then end."""
