@@ -43,6 +43,7 @@ from prewatt.core.tariff.model import Collect
 from prewatt.core.taxes import EffectiveTax
 from prewatt.ledger.operations import Leg
 
+
 @dataclass(frozen=True, slots=True)
 class _Reach:
     """How far a run takes an account: days before ``begun_end`` have begun, before
