@@ -62,13 +62,15 @@ PENS = (
         "ledger_pen",
         {
             "append_transfers": _SELLERS,
+            "append_recharges": _SELLERS,
             "close_books": ("app_admin", "clerk"),
             "series_is_used": (),
         },
         {
-            "account_state": "SELECT, UPDATE (posted, transfer_seq, purchase_no, updated_at)",
+            "account_state": "SELECT, UPDATE (posted, transfer_seq, purchase_no, watch_below, "
+            "updated_at)",
             "transfer": "INSERT, SELECT (account_id, event_id, seq)",
-            "payment": "SELECT (property_id, account_id, event_id, amount_micro, way, taken_by)",
+            "payment": "INSERT, SELECT (property_id, account_id, event_id, amount_micro, way, taken_by)",
             "debt": "SELECT (property_id, account_id, code, id, closed_at)",
             "property": "SELECT (id, currency, time_zone, legal_entity_id)",
             "ledger_period": "SELECT, INSERT, UPDATE (open_from)",

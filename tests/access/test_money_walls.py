@@ -508,3 +508,120 @@ def test_a_pen_is_in_the_hands_that_the_walls_say(owner: Session) -> None:
                 [*walls.LOGINS, *walls.DUTIES],
             )
             assert set(may) == set(holders), function
+
+
+_SALE = """SELECT append_recharges(%(events)s::bigint[], %(accounts)s::bigint[], %(amounts)s::bigint[],
+    %(ways)s::text[], %(references)s::text[], %(paid)s::timestamptz[], %(actors)s::text[],
+    %(watches)s::bigint[], %(at)s)"""
+
+
+def sale(session: Session, *accounts: int, **changed: Any) -> Any:
+    """Ask the pen for one recharge of each account, with its payment; it is undone again."""
+    size = len(accounts)
+    given = {
+        "events": [EVENT + at for at in range(size)], "accounts": list(accounts),
+        "amounts": [1_000_000] * size, "ways": ["cash"] * size, "references": [""] * size,
+        "paid": [NOW] * size, "actors": ["user:1"] * size, "watches": [None] * size, "at": NOW,
+    }  # fmt: skip
+    with session.transaction(force_rollback=True):
+        row = session.execute(_SALE, given | changed).fetchone()
+        stored = session.execute(
+            """SELECT p.amount_micro, t.amount, t.counter_account, t.actor = p.taken_by
+               FROM payment p JOIN transfer t USING (event_id, account_id) WHERE event_id = %s""",
+            [EVENT],
+        ).fetchone()
+    assert row is not None
+    return row[0], stored
+
+
+def test_a_recharge_and_its_payment_are_written_together_for_who_sells(
+    books: str, two: tuple[World, World]
+) -> None:
+    mine, theirs = (each.accounts["1001"] for each in two)
+    written = 1, (1_000_000, 1_000_000, 1, True)
+    for login in walls.LOGINS:
+        with psycopg.connect(role_dsn(books, login), autocommit=True) as session:
+            if login == "clerk":
+                assert sale(session, mine) == sale(session, theirs) == written
+            else:
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    sale(session, mine)
+    with psycopg.connect(role_dsn(books, "web"), autocommit=True) as session:
+        for role in ("app_operator", "app_admin"):
+            duty(session, role, two[0].property_id)
+            assert sale(session, mine) == written
+            with pytest.raises(
+                psycopg.errors.CheckViolation, match="1 recharges meant, 0 accounts"
+            ):
+                sale(session, theirs)
+            session.execute("RESET ROLE")
+        duty(session, "app_auditor", two[0].property_id)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            sale(session, mine)
+
+
+def test_what_is_written_together_is_an_event_of_its_own_for_money_that_came_in(
+    seller: Session, two: tuple[World, World]
+) -> None:
+    account, other = (two[0].accounts[number] for number in ("1001", "OWN-LIFT"))
+    for amount in (0, -1):
+        with pytest.raises(
+            psycopg.errors.CheckViolation, match=r"payment_is_positive|amount_check"
+        ):
+            sale(seller, account, amounts=[amount])
+    with pytest.raises(psycopg.errors.NumericValueOutOfRange):
+        sale(seller, account, amounts=[2**63 - 1])
+    # Twice in one call would be booked once.
+    with pytest.raises(psycopg.errors.CheckViolation, match="2 recharges meant, 1 accounts"):
+        sale(seller, account, account)
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        sale(seller, account, other, events=[EVENT, EVENT])
+    uneven: list[dict[str, Any]] = [
+        {"actors": []},
+        {"watches": [1, 2]},
+        {"events": [EVENT, EVENT + 1]},
+    ]
+    for torn in uneven:
+        with pytest.raises(psycopg.errors.CheckViolation, match="differ in length"):
+            sale(seller, account, **torn)
+    row = seller.execute(
+        "SELECT event_id FROM transfer WHERE account_id = %s LIMIT 1", [account]
+    ).fetchone()
+    assert row is not None
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="event of its own"):
+        sale(seller, account, events=[row[0]])
+
+
+def test_closed_books_take_no_recharge_whatever_was_looked_at_before(
+    seller: Session, owner: Session, two: tuple[World, World]
+) -> None:
+    here = two[0]
+    owner.execute(
+        "INSERT INTO ledger_period (property_id, open_from) VALUES (%s, '2030-01-01')",
+        [here.property_id],
+    )
+    try:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
+            sale(seller, here.accounts["1001"])
+    finally:
+        owner.execute("DELETE FROM ledger_period WHERE property_id = %s", [here.property_id])
+
+
+def test_a_sale_raises_what_supply_watches_and_never_lowers_it(
+    seller: Session, owner: Session, two: tuple[World, World]
+) -> None:
+    account = two[0].accounts["1001"]
+    (before,) = owner.execute(
+        "SELECT watch_below FROM account_state WHERE account_id = %s", [account]
+    ).fetchone() or (0,)
+    for watch, after in ((before + 7, before + 7), (before - 7, before), (None, before)):
+        with seller.transaction(force_rollback=True):
+            seller.execute(
+                _SALE.replace("%(at)s", f"'{NOW.isoformat()}'"),
+                {"events": [EVENT], "accounts": [account], "amounts": [1], "ways": ["cash"],
+                 "references": [""], "paid": [NOW], "actors": ["user:1"], "watches": [watch]},
+            )  # fmt: skip
+            found = seller.execute(
+                "SELECT watch_below FROM account_state WHERE account_id = %s", [account]
+            ).fetchone()
+            assert found == (after,)

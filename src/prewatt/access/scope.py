@@ -111,7 +111,7 @@ def scope(actor: Actor) -> Iterator[None]:
     composes others therefore stays all or nothing.
     """
     role = DATABASE_ROLE.get(actor.duty)
-    properties = "{" + ",".join(str(int(p)) for p in actor.property_ids) + "}"
+    properties = _as_array(actor.property_ids)
     with transaction.atomic():
         with connection.cursor() as cursor:
             if role is None:
@@ -135,6 +135,26 @@ def acting_role() -> str | None:
     What an operator may not write is written for them by functions of the database.
     """
     return _acting.get()
+
+
+def _as_array(property_ids: tuple[int, ...]) -> str:
+    return "{" + ",".join([str(int(each)) for each in property_ids]) + "}"
+
+
+#: A scope for one statement that is a transaction by itself: it stands first in FROM, and what
+#: follows is LATERAL and takes something of ``entered``, for only that makes it come after.
+ENTERED = """(SELECT set_config('role', %s, true) AS role,
+    set_config('prewatt.properties', %s, true) AS properties OFFSET 0) AS entered"""
+
+
+def entered_by(actor: Actor) -> list[str]:
+    """The parameters of `ENTERED`: the same role and properties that `scope` sets.
+
+    Raises RuntimeError inside a transaction, whose other statements would be in that scope too.
+    """
+    if connection.in_atomic_block:
+        raise RuntimeError("a statement with a scope of its own is a transaction of its own")
+    return [DATABASE_ROLE.get(actor.duty, "none"), _as_array(actor.property_ids)]
 
 
 @contextmanager

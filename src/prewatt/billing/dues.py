@@ -50,6 +50,8 @@ class Dues:
 
     each: tuple[TariffDue, ...]
     moved: tuple[DayAccount, ...]
+    #: No tariff has a say in recharges at these properties as long as this is their epoch.
+    is_silent: bool = False
 
     def keep(self) -> None:
         """Write how far the accounts are collected now; the caller holds their locks."""
@@ -71,7 +73,7 @@ def dues_at_recharge(
     """
     tariff_ids = _tariffs_of_epochs(epochs)
     if not tariff_ids:
-        return Dues((NOTHING,) * len(recharges), ())
+        return Dues((NOTHING,) * len(recharges), (), is_silent=epochs is not None)
     accounts = {
         each.account_id: each
         for each in load_accounts(sorted({account for account, _ in recharges}), tariff_ids)

@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from django.db import connection
 
 from prewatt.core.readings import ACTIVE_IMPORT, Quality
-from prewatt.core.vocabulary import OrderKind, Protection, RelayState
+from prewatt.core.vocabulary import LevelKind, OrderKind, Protection, RelayState
 from prewatt.notify.alerts import (
     BRAKE,
     COMMAND_REFUSED,
@@ -174,6 +174,48 @@ def _compiled(
         own_calendar=own_calendar,
         currency=currency,
         year=year,
+    )
+
+
+class Rearming(NamedTuple):
+    """When credit does no more to an account than to let its warning levels fire again.
+
+    That is above every one of its levels: ``money_micro`` and ``hours`` of its use are the highest of
+    their kinds, if there are any; zero is one for who has emergency credit, and the end of that is one
+    for everybody.
+    ``bits`` are the levels there are, ``emergency_bits`` those of emergency credit alone. Of one
+    ``version`` of a property's rules, 0 where none were stored.
+    """
+
+    version: int
+    money_micro: int | None
+    hours: int | None
+    bits: int
+    emergency_bits: int
+
+
+def rearming(property_ids: Sequence[int], now: datetime) -> dict[int, Rearming]:
+    """The same of each property, for whoever sells (`vending.sets.sell`)."""
+    return {
+        row[0]: _rearming(row[1], _compiled(*row[2:], now.year))
+        for row in fetch(_RULES_OF_VERSION, [integers(property_ids)])
+    }
+
+
+_RULES_OF_VERSION = _RULES.replace("SELECT p.id,", "SELECT p.id, coalesce(s.version, 0),")
+
+
+def _rearming(version: int, rules: Rules) -> Rearming:
+    levels = rules.levels.levels
+    in_emergency = [each for each in levels if each.kind is LevelKind.EMERGENCY]
+    return Rearming(
+        version,
+        max(
+            [each.threshold_micro for each in levels if each.kind is LevelKind.MONEY], default=None
+        ),
+        max([each.threshold_h for each in levels if each.kind is LevelKind.DAYS], default=None),
+        sum(1 << each.level_no for each in levels if each not in in_emergency),
+        sum(1 << each.level_no for each in in_emergency),
     )
 
 

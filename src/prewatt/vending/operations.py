@@ -2,6 +2,7 @@
 
 A set goes to the database twice: once for everything that has to be known, under every lock, and
 once with everything that is written, together with the commit. Between the two each wish is decided.
+Those of a set about which there is nothing to decide can be sold before, in one statement.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, MutableMapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -26,10 +27,11 @@ from prewatt.core.rating import Component
 from prewatt.ledger.operations import Event, Leg, append_events
 from prewatt.runtime.prepared import pipelined
 from prewatt.supply.operations import decide_after_credit
+from prewatt.supply.queries import rearming
 from prewatt.telemetry.metrics import RECHARGES
 from prewatt.vending import sets
 from prewatt.vending.deductions import Deductions, plan_deductions
-from prewatt.vending.sets import Booked, Columns, Seen
+from prewatt.vending.sets import Booked, Columns, Plain, Seen
 from prewatt.vending.words import Answer, Ask, Recharge, Recharged, RechargeRefused
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "RechargeRefused",
     "Recharged",
     "recharge",
+    "recharge_at_once",
     "recharge_together",
 ]
 
@@ -75,34 +78,90 @@ def recharge(
     ]
 
 
+#: What makes recharges plain at properties, as it was seen by `recharge_together`.
+Known = MutableMapping[int, Plain]
+
+
+def recharge_at_once(*, asks: Sequence[Ask], now: datetime, known: Known) -> list[Answer | None]:
+    """Recharge whoever there is nothing to decide about, in one statement that commits itself.
+
+    What it does is what `recharge_together` does of the same wish. None answers all others: nothing
+    was done about them, and `recharge_together` answers. ``known`` is of this one database; what is
+    at no property in it needs deciding. Raises PermissionRefused, also for actors of different duties.
+    """
+    _require(asks)
+    answers: list[Answer | None] = [_malformed(ask.wish, now) for ask in asks]
+    plain = _each_alone([at for at, answer in enumerate(answers) if answer is None], asks)
+    if plain and known:
+        own = [asks[at] for at in plain]
+        hashes = [body_hash(ask.wish) for ask in own]
+        accepted_at = now.isoformat()
+        for sold in sets.sell(own, hashes, now=now, known=known):
+            wish = own[sold.place].wish
+            answers[plain[sold.place]] = Recharged(
+                wish.key, wish.account_id, sold.event_id, wish.amount, sold.receipt_number,
+                sold.available_after, accepted_at,
+            )  # fmt: skip
+    _count(answers)
+    return answers
+
+
+def _each_alone(places: Sequence[int], asks: Sequence[Ask]) -> list[int]:
+    """The places of wishes that share neither account nor key with one before them."""
+    accounts: set[int] = set()
+    names: set[_Name] = set()
+    alone = []
+    for at in places:
+        account_id, name = asks[at].wish.account_id, _name(asks[at])
+        if account_id not in accounts and name not in names:
+            alone.append(at)
+        accounts.add(account_id)
+        names.add(name)
+    return alone
+
+
+def _require(asks: Sequence[Ask]) -> None:
+    for actor in {ask.actor for ask in asks}:
+        require(actor, "vending.recharge")
+
+
+def _count(answers: Sequence[Answer | None]) -> None:
+    for result, number in Counter(map(_result, answers)).items():
+        if result is not None:
+            RECHARGES.labels(result).inc(number)
+
+
 def recharge_together(
-    *, asks: Sequence[Ask], now: datetime, announce: bool = True, waits: bool = True
+    *,
+    asks: Sequence[Ask],
+    now: datetime,
+    announce: bool = True,
+    waits: bool = True,
+    known: Known | None = None,
 ) -> list[Answer | None]:
     """Recharge for several actors of one duty in one transaction; as `recharge` for each of them.
 
     What each may see and recharge is their own properties, whoever else is in the set. None answers
     a wish whose account or key somebody else holds at this moment, if we do not wait: nothing was
-    done about it. Raises PermissionRefused, also for actors of different duties.
+    done about it. What makes recharges plain at their properties is set down in ``known``.
+    Raises PermissionRefused, also for actors of different duties.
     """
-    for actor in {ask.actor for ask in asks}:
-        require(actor, "vending.recharge")
+    _require(asks)
     sound = [ask for ask in asks if _malformed(ask.wish, now) is None]
     taken: frozenset[_Name] = frozenset()
     while True:
-        one = _Set(sound, now, announce, taken)
+        one = _Set(sound, now, announce, taken, known)
         try:
             if sound:
                 _sell(one, waits=waits)
-        except _KeysTaken as known:
+        except _KeysTaken as found:
             # Undone and once more without them: a key is never free again, so this ends.
-            taken |= known.names
+            taken |= found.names
         else:
             break
     rest = iter(one.in_order())
     answers = [_malformed(ask.wish, now) or next(rest) for ask in asks]
-    for result, number in Counter(map(_result, answers)).items():
-        if result is not None:
-            RECHARGES.labels(result).inc(number)
+    _count(answers)
     return answers
 
 
@@ -133,6 +192,7 @@ class _Set:
     now: datetime
     announce: bool
     taken: frozenset[_Name]
+    known: Known | None
     answers: dict[int, Answer | None] = field(default_factory=dict)
     same_as: dict[int, int] = field(default_factory=dict)
 
@@ -150,6 +210,7 @@ def _sell(one: _Set, *, waits: bool) -> None:
     """One transaction: look, decide, book. What is written last goes out together with the commit."""
     rows = Columns()
     booked: Booked | None = None
+    plain: dict[int, Plain] = {}
     is_outermost = not connection.in_atomic_block
     try:
         with ExitStack() as line:
@@ -160,6 +221,8 @@ def _sell(one: _Set, *, waits: bool) -> None:
                 _decide(one, seen, rows)
                 if rows.at:
                     plan = _plan_deductions(rows, one.now, is_first_deed=is_outermost)
+                    if one.known is not None and plan.dues.is_silent:
+                        plain = _plain(rows, one.now)
                     _reconsider_supply(rows, one.now)
                     if is_outermost:
                         line.enter_context(pipelined())
@@ -171,8 +234,18 @@ def _sell(one: _Set, *, waits: bool) -> None:
         if places is None:
             raise
         raise _KeysTaken(_name(rows.asks[place]) for place in places) from error
+    if one.known is not None:
+        one.known.update(plain)
     if booked is not None:
         one.answers.update(zip(rows.at, _answers(rows, booked, one.now), strict=True))
+
+
+def _plain(rows: Columns, now: datetime) -> dict[int, Plain]:
+    epochs = rows.tariff_epochs()
+    return {
+        place: Plain(epochs[place], levels)
+        for place, levels in rearming(sorted(epochs), now).items()
+    }
 
 
 def _name(ask: Ask) -> _Name:

@@ -43,6 +43,10 @@ class Dues(Protocol):
     def each(self) -> Sequence[TariffDue]:
         """One for each recharge."""
 
+    @property
+    def is_silent(self) -> bool:
+        """No tariff has a say in any recharge at the properties named, in the epochs named."""
+
     def keep(self) -> None:
         """Remember that the legs were booked, in their transaction and under the same locks."""
 

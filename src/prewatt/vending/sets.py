@@ -5,7 +5,7 @@ Columns go in and out; what a row means is decided in ``operations``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Final, NamedTuple
@@ -14,9 +14,10 @@ import psycopg
 from django.db import DatabaseError
 
 from prewatt.access.models import Duty
-from prewatt.access.scope import Actor
+from prewatt.access.scope import ENTERED, Actor, entered_by, together
 from prewatt.core.forecast import HORIZON_DAYS
-from prewatt.runtime.prepared import execute, fetch, integers, texts
+from prewatt.runtime.prepared import execute, fetch, integers, moments, texts
+from prewatt.supply.queries import Rearming
 from prewatt.vending.deductions import Deductions
 from prewatt.vending.words import Ask
 
@@ -83,6 +84,73 @@ def look(asks: Sequence[Ask], *, now: datetime, waits: bool) -> list[Seen]:
 def _scope_of(actor: Actor) -> str | None:
     """The properties that a person may see; a process is limited by its login alone."""
     return None if actor.duty is Duty.SYSTEM else integers(actor.property_ids)
+
+
+class Sold(NamedTuple):
+    """A recharge that was sold at once; ``place`` is where it stood in the set, counted from zero."""
+
+    place: int
+    event_id: int
+    receipt_number: int
+    available_after: int
+
+
+_SELL: Final = f"""SELECT sold.* FROM {ENTERED}, LATERAL sell_recharges(
+    CASE WHEN entered.properties IS NOT NULL THEN %s::timestamptz END, %s::text, %s::text[], %s::text[],
+    %s::bytea[], %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::timestamptz[], %s::text[],
+    %s::bigint, %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
+    %s::bigint[]) AS sold"""  # noqa: S608 - constants of our own
+
+
+class Plain(NamedTuple):
+    """Why there is little to decide at a property: no tariff has a say in recharges as long as this is
+    its ``epoch``, and levels are as its rules have them.
+    """
+
+    epoch: int
+    levels: Rearming
+
+
+def sell(
+    asks: Sequence[Ask], body_hashes: Sequence[bytes], *, now: datetime, known: Mapping[int, Plain]
+) -> list[Sold]:
+    """Sell what needs no deciding, committed when this returns; no account and no key comes twice.
+
+    What is known of properties is looked at again: what is not so any more is not sold.
+    """
+    everyone = together(ask.actor for ask in asks)
+    wishes = [ask.wish for ask in asks]
+    places = [
+        (place, *plain, *levels)
+        for place, (*plain, levels) in list(known.items())
+        if everyone.duty is Duty.SYSTEM or place in everyone.property_ids
+    ]
+    if not places:
+        return []
+    rows = fetch(
+        _SELL,
+        [
+            *entered_by(everyone),
+            now,
+            now.isoformat(),
+            texts([ask.actor.code for ask in asks]),
+            texts([wish.key for wish in wishes]),
+            _hashes(body_hashes),
+            integers([wish.account_id for wish in wishes]),
+            integers([wish.amount for wish in wishes]),
+            texts([wish.way for wish in wishes]),
+            texts([wish.reference for wish in wishes]),
+            moments([wish.paid_at for wish in wishes]),
+            texts([_scope_of(ask.actor) for ask in asks]),
+            HORIZON_DAYS * 24,
+            *(integers(column) for column in zip(*places, strict=True)),
+        ],
+    )
+    return [Sold(*row) for row in rows]
+
+
+def _hashes(values: Sequence[bytes]) -> str:
+    return texts(["\\x" + each.hex() for each in values])
 
 
 @dataclass(slots=True)
@@ -185,7 +253,7 @@ def book(rows: Columns, *, now: datetime, is_appended: bool, announce: bool) -> 
                 announce,
                 texts([ask.actor.code for ask in rows.asks]),
                 texts([wish.key for wish in wishes]),
-                texts(["\\x" + each.hex() for each in rows.body_hashes]),
+                _hashes(rows.body_hashes),
                 integers([seen.property_id for seen in rows.seen]),
                 integers([seen.legal_entity_id for seen in rows.seen]),
                 integers([wish.account_id for wish in wishes]),
@@ -193,7 +261,7 @@ def book(rows: Columns, *, now: datetime, is_appended: bool, announce: bool) -> 
                 integers([wish.amount for wish in wishes]),
                 texts([wish.way for wish in wishes]),
                 texts([wish.reference for wish in wishes]),
-                texts([wish.paid_at.isoformat() for wish in wishes]),
+                moments([wish.paid_at for wish in wishes]),
                 integers(rows.collected),
                 integers(rows.debts),
                 integers(rows.available_after),
