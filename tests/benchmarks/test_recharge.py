@@ -37,7 +37,7 @@ def test_both_phases_store_a_row_of_every_kind_for_each_recharge(database: str, 
         started = connection.execute(_COUNTS).fetchone()
     assert started is not None
     seller = _Seller(CITY, callers=6, lanes=lanes, owner_dsn=database)
-    with signed_in(role_dsn(database, "web"), database):
+    with signed_in(role_dsn(database, "web"), database), seller:
         sold = seller.ours(0.5)
     after_ours = ask(_COUNTS)
     assert sold.recharges == sum(sold.sets) == len(sold.waits) > 0

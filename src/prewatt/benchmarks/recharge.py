@@ -81,6 +81,14 @@ class RechargeFigures:
     p99: float
     max: float
     recharges_per_commit: float
+    #: Of all recharges, in ten-thousandths, those about which there was something to decide.
+    decided_bp: int
+    #: Microseconds of processor a recharge; of PostgreSQL alone, its client and itself.
+    callers_us: float
+    desk_us: float
+    server_us: float
+    ceiling_client_us: float
+    ceiling_server_us: float
     beside_ingest: Selling | None
     http: Selling | None
     load_average: tuple[float, float, float]
@@ -125,12 +133,14 @@ def measure(
         Selling.of(alone),
         statistics.median(each.recharges / each.seconds for each in bare),
     )
+    ours_count = [each.recharges for each in alone]
+    bare_count = [each.recharges for each in bare]
     return RechargeFigures(
         accounts=accounts,
         callers=callers,
         lanes=lanes,
         phases=len(alone),
-        recharges=sum(each.recharges for each in alone),
+        recharges=sum(ours_count),
         recharges_per_second=ours.recharges_per_second,
         ceiling_per_second=int(most),
         ratio=round(ours.recharges_per_second / most, 3),
@@ -138,10 +148,20 @@ def measure(
         p99=ours.p99,
         max=ours.max,
         recharges_per_commit=round(statistics.mean([n for each in alone for n in each.sets]), 1),
+        decided_bp=10_000 * sum(each.decided for each in alone) // sum(ours_count),
+        callers_us=_us([each.spent.callers_s for each in alone], ours_count),
+        desk_us=_us([each.spent.desk_s for each in alone], ours_count),
+        server_us=_us([each.spent.server_s for each in alone], ours_count),
+        ceiling_client_us=_us([each.spent.desk_s for each in bare], bare_count),
+        ceiling_server_us=_us([each.spent.server_s for each in bare], bare_count),
         beside_ingest=beside,
         http=over_http,
         load_average=os.getloadavg(),
     )
+
+
+def _us(seconds: Sequence[float], recharges: Sequence[int]) -> float:
+    return round(sum(seconds) / sum(recharges) * 1e6, 1)
 
 
 def _beside_ingest(
@@ -247,6 +267,12 @@ def as_text(figures: RechargeFigures) -> str:
         (
             f"PostgreSQL alone with the same rows and commits: {figures.ceiling_per_second:,}/s; ratio "
             f"{figures.ratio:.2f}"
+        ),
+        (
+            f"µs of processor a recharge: callers {figures.callers_us:.0f}, the desk "
+            f"{figures.desk_us:.0f}, PostgreSQL {figures.server_us:.0f}; alone: client "
+            f"{figures.ceiling_client_us:.0f}, PostgreSQL {figures.ceiling_server_us:.0f}; "
+            f"{figures.decided_bp / 100:.1f} % had something to decide"
         ),
     ]
     if beside := figures.beside_ingest:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import random
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -26,6 +29,18 @@ AMOUNT_MICRO: Final = 20_000_000
 
 
 @dataclass(frozen=True, slots=True)
+class Spent:
+    """Seconds of processor: of those who ask, of the rest of their process, of the whole server.
+
+    Zero where the system does not count them (`/proc`).
+    """
+
+    callers_s: float
+    desk_s: float
+    server_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Sold:
     """What a phase did; ``waits`` in seconds, one for each recharge of our own phase."""
 
@@ -33,8 +48,11 @@ class Sold:
     seconds: float
     waits: tuple[float, ...]
     sets: tuple[int, ...] = ()
+    spent: Spent = Spent(0.0, 0.0, 0.0)
     #: Those that were told to ask again, because somebody else kept their account for too long.
     busy: int = 0
+    #: Those about which there was something to decide.
+    decided: int = 0
 
 
 def serve(
@@ -47,19 +65,40 @@ def serve(
 
     wiring.start_django()
     try:
-        seller = _Seller(city, callers, lanes, owner_dsn)
-        seller.warm_up()
-        pipe.send("ready")
-        while True:
-            name, seconds = pipe.recv()
-            pipe.send(seller.ours(seconds) if name == OURS else seller.ceiling(seconds))
+        with _Seller(city, callers, lanes, owner_dsn) as seller:
+            seller.warm_up()
+            pipe.send("ready")
+            while True:
+                name, seconds = pipe.recv()
+                pipe.send(seller.ours(seconds) if name == OURS else seller.ceiling(seconds))
     except EOFError:
         return
     except Exception as error:
         pipe.send(RuntimeError(f"{type(error).__name__}: {error}"))
 
 
+class _Counted:
+    """A way to sell sets, and how many recharges each of them had."""
+
+    def __init__(self, sell: Callable[..., Any]) -> None:
+        self._sell = sell
+        self.sizes: list[int] = []
+
+    def __call__(self, **given: Any) -> Any:
+        answers = self._sell(**given)
+        if sold := len(answers) - answers.count(None):
+            self.sizes.append(sold)
+        return answers
+
+    def take(self) -> list[int]:
+        """The sizes since the last time."""
+        sizes, self.sizes = self.sizes, []
+        return sizes
+
+
 class _Seller:
+    """A process with a desk, which stays open as that of the web does."""
+
     def __init__(self, city: City, callers: int, lanes: int, owner_dsn: str) -> None:
         self._city = city
         self._callers = callers
@@ -67,6 +106,18 @@ class _Seller:
         self._owner_dsn = owner_dsn
         self._numbers = itertools.count(1)
         self._sets: list[int] = [1]
+        from prewatt.vending.desk import Desk
+        from prewatt.vending.operations import recharge_at_once, recharge_together
+
+        self._at_once, self._together = _Counted(recharge_at_once), _Counted(recharge_together)
+        self._desk = Desk(lanes=lanes, at_once=self._at_once, together=self._together)
+
+    def __enter__(self) -> _Seller:
+        self._desk.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._desk.stop()
 
     def warm_up(self) -> None:
         """Let every connection plan its statements."""
@@ -75,33 +126,30 @@ class _Seller:
 
     def ours(self, seconds: float) -> Sold:
         """Callers in threads, each a cashier at one property, ask again as soon as they are answered."""
-        from prewatt.vending.desk import Desk
-        from prewatt.vending.operations import recharge_together
+        clock = _Clock(self._owner_dsn)
+        waits, took, busy, callers_s = self._call(self._desk, seconds)
+        spent = clock.spent(callers_s)
+        decided = self._together.take()
+        self._sets = [*self._at_once.take(), *decided]
+        return Sold(
+            len(waits) - busy,
+            took,
+            tuple(waits),
+            tuple(self._sets),
+            spent,
+            busy=busy,
+            decided=sum(decided),
+        )
 
-        sizes: list[int] = []
-
-        def counted(**given: Any) -> Any:
-            answers = recharge_together(**given)
-            if sold := sum(answer is not None for answer in answers):
-                sizes.append(sold)
-            return answers
-
-        desk = Desk(lanes=self._lanes, sell=counted)
-        desk.start()
-        try:
-            waits, took, busy = self._call(desk, seconds)
-        finally:
-            desk.stop()
-        self._sets = sizes
-        return Sold(len(waits) - busy, took, tuple(waits), tuple(sizes), busy)
-
-    def _call(self, desk: Desk, seconds: float) -> tuple[list[float], float, int]:
+    def _call(self, desk: Desk, seconds: float) -> tuple[list[float], float, int, float]:
         waits: list[list[float]] = [[] for _ in range(self._callers)]
+        busy_s: list[float] = []
         refusals: list[str] = []
         began = time.monotonic()
         threads = [
             threading.Thread(
-                target=self._caller, args=(desk, each, began + seconds, waits[each], refusals)
+                target=self._caller,
+                args=(desk, each, began + seconds, waits[each], refusals, busy_s),
             )
             for each in range(self._callers)
         ]
@@ -112,10 +160,16 @@ class _Seller:
         took = time.monotonic() - began
         if refused := set(refusals) - {"vending.recharge.busy"}:
             raise AssertionError(f"recharges were refused: {refused}")
-        return [each for own in waits for each in own], took, len(refusals)
+        return [each for own in waits for each in own], took, len(refusals), sum(busy_s)
 
     def _caller(
-        self, desk: Desk, number: int, until: float, waits: list[float], refusals: list[str]
+        self,
+        desk: Desk,
+        number: int,
+        until: float,
+        waits: list[float],
+        refusals: list[str],
+        busy_s: list[float],
     ) -> None:
         from prewatt.access.models import Duty
         from prewatt.access.scope import Actor
@@ -134,23 +188,27 @@ class _Seller:
             waits.append(time.monotonic() - began)
             if isinstance(answer, RechargeRefused):
                 refusals.append(answer.code)
+        busy_s.append(time.thread_time())
 
     def ceiling(self, seconds: float) -> Sold:
         """The rows of the same sets again, on as many connections, and nothing else."""
         sizes = itertools.cycle(list(self._sets))
         done: list[int] = []
+        clock = _Clock(self._owner_dsn)
+        spent: list[Spent] = []
         began = time.monotonic()
+        together = threading.Barrier(self._lanes, lambda: spent.append(clock.spent(0.0)))
         threads = [
-            threading.Thread(target=self._bare, args=(sizes, began + seconds, done))
+            threading.Thread(target=self._bare, args=(sizes, began + seconds, done, together))
             for _ in range(self._lanes)
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        return Sold(sum(done), time.monotonic() - began, (), tuple(done))
+        return Sold(sum(done), time.monotonic() - began, (), tuple(done), spent[0])
 
-    def _bare(self, sizes: Any, until: float, done: list[int]) -> None:
+    def _bare(self, sizes: Any, until: float, done: list[int], together: threading.Barrier) -> None:
         chance = random.Random(next(self._numbers))  # noqa: S311 - accounts at random, no secrets
         with psycopg.connect(self._owner_dsn, autocommit=True) as connection:
             while time.monotonic() < until:
@@ -167,6 +225,34 @@ class _Seller:
                     prepare=True,
                 )
                 done.append(size)
+            # The server's processes are looked at while all of them are still there.
+            together.wait()
+
+
+class _Clock:
+    """What this process and the server have used of the processors since it was made."""
+
+    def __init__(self, owner_dsn: str) -> None:
+        self._owner = psycopg.connect(owner_dsn, autocommit=True)
+        self._server_ns = self._of_server()
+        self._own_s = time.process_time()
+
+    def spent(self, callers_s: float) -> Spent:
+        """What was used, of which ``callers_s`` by threads that ask; ends the clock."""
+        own_s, now_ns = time.process_time() - self._own_s, self._of_server()
+        self._owner.close()
+        server_ns = sum(ns - self._server_ns.get(pid, 0) for pid, ns in now_ns.items())
+        return Spent(callers_s, own_s - callers_s, server_ns / 1e9)
+
+    def _of_server(self) -> dict[int, int]:
+        """Nanoseconds of each of its processes but the one that is asked."""
+        used = {}
+        for (pid,) in self._owner.execute(
+            "SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+        ):
+            with contextlib.suppress(OSError):
+                used[pid] = int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
+        return used
 
 
 #: The rows of a set and nothing else: no key looked up, no scope, no decision, no message to a bell.
@@ -196,8 +282,10 @@ BEGIN
         accepted_at, taken_by)
     SELECT (a - 1) / 10000 + 1, a, first + place, amount, 'cash', '', at, at, 'user:1'
     FROM unnest(ids) WITH ORDINALITY AS t(a, place);
-    UPDATE document_series SET last_number = last_number + cardinality(ids)
-    WHERE legal_entity_id = 1 AND series = 'B' RETURNING last_number - cardinality(ids) INTO numbers;
+    INSERT INTO document_series AS s (legal_entity_id, series, last_number)
+    VALUES (1, 'B', cardinality(ids)) ON CONFLICT (legal_entity_id, series)
+    DO UPDATE SET last_number = s.last_number + excluded.last_number
+    RETURNING last_number - cardinality(ids) INTO numbers;
     INSERT INTO document (property_id, legal_entity_id, series, number, kind, account_id, event_id,
         issued_at, amount_micro)
     SELECT (a - 1) / 10000 + 1, 1, 'B', numbers + place, 'receipt', a, first + place, at, amount
@@ -220,5 +308,4 @@ BEGIN
            'en', false, false, 'recharge:' || first + place, at, at, 0, 1
     FROM unnest(ids) WITH ORDINALITY AS t(a, place);
 END $$;
-INSERT INTO document_series (legal_entity_id, series, last_number) VALUES (1, 'B', 0);
 """
