@@ -50,8 +50,8 @@ def application() -> Callable[..., Any]:
     from prewatt.vending.desk import Desk
     from prewatt.web import clock, till
 
-    # Requests run in threads of their own, which end with them: a kept connection would be lost.
-    connections.settings["default"]["CONN_MAX_AGE"] = 0
+    # Requests run in threads of their own, which end with them: each leaves its connection to the next.
+    connections.settings["default"].update(CONN_MAX_AGE=0, ENGINE="prewatt.web.kept_connections")
     clock.use(wiring.now)
     pages, desk = get_asgi_application(), Desk()
 
