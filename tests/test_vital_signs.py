@@ -121,6 +121,14 @@ def test_vital_signs_count_what_waits(database: str) -> None:
     assert vitals(actor=system_actor("vitals"), now=NOW).waiting_messages == 0
 
 
+def test_a_meter_that_reports_is_not_silent_though_its_link_has_nothing_new(database: str) -> None:
+    world = World(2)
+    run_sql("UPDATE meter_link SET last_seen_at = %s", NOW - timedelta(hours=3))
+    assert vitals(actor=system_actor("vitals"), now=NOW).silent_meters == 2
+    world.count(1_000, at=NOW - timedelta(minutes=15))
+    assert vitals(actor=system_actor("vitals"), now=NOW).silent_meters == 1
+
+
 def test_nobody_of_the_console_asks_for_all_properties(database: str) -> None:
     with pytest.raises(PermissionRefused):
         vitals(actor=Actor("user:1", Duty.ADMINISTRATOR, (1,)), now=NOW)

@@ -240,6 +240,7 @@ WRITES: Mapping[str, tuple[str, ...]] = {
         *_SELLING,
         *_BY_DAYS,
         *_MOVING,
+        "carried_steps",
         "message_attempt",
         "event_rebate",
         "event_look",

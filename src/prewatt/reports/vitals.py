@@ -63,7 +63,9 @@ def vitals(*, actor: Actor, now: datetime) -> Vitals:
     )
 
 
+#: A link is written again only when something new is known of it: who reports is not silent.
 _COUNTS = """
+WITH silent AS (SELECT %(now)s - make_interval(secs => %(silent_for_s)s) AS since)
 SELECT (SELECT count(*) FROM vee_case WHERE state = 'held'),
        (SELECT coalesce(sum(count), 0) FROM rejected_frame),
        (SELECT coalesce(max(extract(epoch FROM %(now)s - decided_at)), 0) FROM supply_order
@@ -71,8 +73,11 @@ SELECT (SELECT count(*) FROM vee_case WHERE state = 'held'),
        (SELECT count(*) FROM message WHERE finished_at IS NULL),
        (SELECT coalesce(max(greatest(extract(epoch FROM %(now)s - due_at), 0)), 0) FROM message
         WHERE finished_at IS NULL),
-       (SELECT count(*) FROM meter_link
-        WHERE last_seen_at < %(now)s - make_interval(secs => %(silent_for_s)s)),
+       (SELECT count(*) FROM meter_link AS link CROSS JOIN silent
+        WHERE link.last_seen_at < silent.since AND NOT EXISTS (
+            SELECT FROM meter_state AS register
+            WHERE register.meter_id = link.meter_id AND register.closed_at = 'infinity'
+              AND register.last_at >= silent.since)),
        (SELECT count(*) FROM account WHERE closed_at IS NULL)
 """
 
