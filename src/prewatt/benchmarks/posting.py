@@ -31,7 +31,7 @@ from prewatt.core.accounts import TransferKind
 #: Local midnight of the city's second day, and the grace after it.
 _UNTIL = OPENED + timedelta(hours=23)
 _NOW = OPENED + timedelta(hours=25)
-#: What is posted before the clock starts: calendars are imported, statements planned.
+#: What is posted before the clock starts: statements are planned.
 _WARM_UP: Final = 50
 _RECHARGE_S: Final = 2.0
 _LANES: Final = 2
@@ -158,6 +158,10 @@ def _post(share: tuple[str, City, int, int]) -> _Done:
     wiring.start_django()
     from prewatt.access.scope import system_actor
     from prewatt.billing.operations import post_usage
+    from prewatt.supply.rehearsal import rehearse
+
+    # As the worker does: importing a calendar takes seconds, and accounts would be locked meanwhile.
+    rehearse(actor=system_actor("supply"), now=_NOW)
 
     def post(account_ids: list[int]) -> int:
         return post_usage(
