@@ -7,8 +7,8 @@ from datetime import timedelta
 from django.db import connection
 
 from prewatt.benchmarks.city import City, fill
-from prewatt.benchmarks.ingest import Crew
-from prewatt.benchmarks.query import _Bench, _lay_down, _own_times, _size, _worst_node
+from prewatt.benchmarks.past import lay_down
+from prewatt.benchmarks.query import _POSTED, _Bench, _own_times, _size, _worst_node
 from prewatt.core.civil_time import utc_datetime
 from prewatt.reports.books import check_books
 
@@ -17,14 +17,13 @@ CITY = City(150)
 
 def test_every_page_answers_in_a_city_with_history(database: str) -> None:
     fill(database, CITY, tell=lambda _: None)
-    with Crew(database, CITY, batch=75, writers=1) as crew:
-        quarter = _lay_down(crew, CITY, 600, lambda _: None)
-    assert _size()[0] >= 600 and quarter > 4
-    bench = _Bench(CITY, utc_datetime(CITY.at_us(quarter)) + timedelta(minutes=1), lambda _: None)
+    lay_down(database, CITY, quarters=6, tell=lambda _: None)
+    assert _size()[0] == 6 * CITY.accounts
+    bench = _Bench(CITY, utc_datetime(CITY.at_us(6)) + timedelta(minutes=1), lambda _: None)
     bench.settle()
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(DISTINCT account_id) FROM transfer WHERE kind = 3")
-        assert cursor.fetchone()[0] == 75, "the half of the city that has history"
+        assert cursor.fetchone()[0] == _POSTED
         assert [each for each in check_books(cursor) if "transfer" in each.lower()] == []
     pages = bench.pages()
     assert len({name for name, _, _ in pages}) == len(pages) == 11

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -27,7 +28,12 @@ from psycopg.conninfo import make_conninfo
 
 from prewatt.core.bounds import Int64
 from prewatt.core.civil_time import instant_us
-from prewatt.runtime.embedded_postgres import check_durable, throwaway_postgres
+from prewatt.runtime.embedded_postgres import (
+    EmbeddedPostgres,
+    check_durable,
+    filling_postgres,
+    throwaway_postgres,
+)
 from prewatt.sim.loads import load_profile
 
 #: A Tuesday in a month without a change of the clocks; every account and meter begins here.
@@ -89,6 +95,11 @@ class City:
         registers: Int64 = _opening_wh(account_id) + now - opening
         return registers
 
+    def shapes(self, **quarters: int) -> dict[str, list[int]]:
+        """What each load shape has drawn by the named quarter-hours and in a ``cycle``: for SQL, in Wh."""
+        drawn = {name: self._drawn(quarter).tolist() for name, quarter in quarters.items()}
+        return drawn | {"cycle": self._cycle_wh.tolist()}
+
     def _drawn(self, quarter: int) -> Int64:
         """Wh that each load shape has drawn since 2021."""
         local = (self.at_us(quarter) - _PROFILES_FROM_US) // QUARTER_US + _UTC_OFFSET_S // 900
@@ -123,15 +134,55 @@ def empty_database(dsn: str | None = None) -> Iterator[str]:
         if dsn is None:
             dsn = stack.enter_context(throwaway_postgres())
         check_durable(dsn)
-        os.environ["PREWATT_DSN"] = dsn
-        os.environ.setdefault("PREWATT_SECRET_KEY", "a benchmark signs nothing")
-        from prewatt import walls, wiring
-
-        wiring.start_django()
-        from prewatt.migrate import migrate
-
-        migrate(passwords=dict.fromkeys(walls.LOGINS, PASSWORD), today=OPENED.date())
+        use(dsn)
+        _migrate()
         yield dsn
+
+
+@contextlib.contextmanager
+def kept_database(folder: Path, fill_up: Callable[[str], None]) -> Iterator[str]:
+    """The owner's DSN of a durable server whose data stay in the folder; the first time it is filled.
+
+    ``fill_up`` is given the owner's DSN of an empty database. What it does is many times as fast as
+    on a durable server (`filling_postgres`), so an unfinished attempt has to be deleted by hand.
+    """
+    done = folder / "filled"
+    if not done.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise FileExistsError(f"{folder} holds something else, or half a city: delete it first")
+        with filling_postgres(folder) as dsn:
+            use(dsn)
+            _migrate()
+            fill_up(dsn)
+        done.touch()
+    server = EmbeddedPostgres(folder)
+    try:
+        dsn = server.start()
+        use(dsn)
+        _migrate()
+        yield dsn
+    finally:
+        server.stop(timeout_s=300)
+
+
+def use(dsn: str) -> None:
+    """Set Django up on this database."""
+    os.environ["PREWATT_DSN"] = dsn
+    os.environ.setdefault("PREWATT_SECRET_KEY", "a benchmark signs nothing")
+    from prewatt import wiring
+
+    wiring.start_django()
+    from django.db import connection
+
+    # Whatever it was connected to before may be gone.
+    connection.close()
+
+
+def _migrate() -> None:
+    from prewatt import walls
+    from prewatt.migrate import migrate
+
+    migrate(passwords=dict.fromkeys(walls.LOGINS, PASSWORD), today=OPENED.date())
 
 
 def login(dsn: str, role: str) -> str:

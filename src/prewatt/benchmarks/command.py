@@ -73,6 +73,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     query.add_argument("--accounts", type=int, default=100_000, help="(default: 100000)")
     query.add_argument("--intervals", type=int, default=10_000_000, help="(default: 10000000)")
     query.add_argument("--beside-ingest", action="store_true", help="also while readings come in")
+    query.add_argument(
+        "--keep", type=Path, help="a folder for the city, which is asked as it stands the next time"
+    )
     _add_database_and_format(query)
     _add_wire(commands.add_parser("wire", help="messages a second, from publishing to the balance"))
 
@@ -262,6 +265,7 @@ def _query(arguments: argparse.Namespace) -> int:
         intervals=arguments.intervals,
         beside_ingest=arguments.beside_ingest,
         dsn=arguments.dsn,
+        folder=arguments.keep,
         tell=_tell,
     )
     as_json = arguments.format == "json"

@@ -53,12 +53,14 @@ class Slice:
 @dataclass(frozen=True, slots=True)
 class Feed:
     """What a writer feeds: at most ``batch`` readings at once, ``is_paced``: as many as the loop asks
-    for; ``irregular`` is the share of readings that come late (one half) or twice.
+    for; ``irregular`` is the share of readings that come late (one half) or twice. ``after`` says how
+    many quarter-hours the city has seen.
     """
 
     batch: int
     is_paced: bool = False
     irregular: float = 0.0
+    after: int = 0
 
     def is_late(self, account_id: Int64, quarter: int) -> npt.NDArray[np.bool_]:
         """Whose reading of a quarter-hour comes two quarter-hours later."""
@@ -87,7 +89,7 @@ def write(pipe: Connection, dsn: str, city: City, number: int, writers: int, fee
     try:
         writer = _Writer(city, ceiling, feed)
         slices = {
-            name: _slices(city, share, writer.batch_readings)
+            name: _slices(city, share, writer.batch_readings, feed.after)
             for name, share in ((OURS, ours), (CEILING, ceiling))
         }
         while True:
@@ -103,9 +105,11 @@ def write(pipe: Connection, dsn: str, city: City, number: int, writers: int, fee
         pipe.send(RuntimeError(f"{type(error).__name__}: {error}"))
 
 
-def _slices(city: City, accounts: Int64, batch: Callable[[], int]) -> Iterator[Slice]:
-    """Every quarter-hour after the opening, all accounts of the share in each, cut into batches."""
-    quarter = 0
+def _slices(
+    city: City, accounts: Int64, batch: Callable[[], int], after: int
+) -> Iterator[Slice]:
+    """Every quarter-hour after so many, all accounts of the share in each, cut into batches."""
+    quarter = after
     while True:
         quarter += 1
         at = 0

@@ -1,7 +1,7 @@
 """How long pages and lists take in a city with history, and which node of a plan takes the time.
 
-A city (`city`) is filled, and writers lay quarter-hours of its real load shapes down as ingest does,
-until there are as many intervals as asked for. Then each page's own query is asked again and again,
+A city (`city`) is filled, and PostgreSQL makes quarter-hours of its real load shapes (`past`), as
+many intervals as asked for. Then each page's own query is asked again and again,
 for accounts and properties at random, by an administrator under row-level security, where nothing
 is left of the one before but PostgreSQL's own memory. Where a page is slow, its slowest statement is
 explained, and the node with the longest time of its own named.
@@ -16,15 +16,18 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
-from prewatt.benchmarks.city import City, cashier, empty_database, fill
+from prewatt.benchmarks.city import City, cashier, empty_database, fill, kept_database
 from prewatt.benchmarks.figures import Latencies
-from prewatt.benchmarks.ingest import PHASE_BATCHES, Crew
-from prewatt.benchmarks.ingest_writer import CEILING, OURS
+from prewatt.benchmarks.ingest import Crew
+from prewatt.benchmarks.ingest_writer import OURS, Feed
+from prewatt.benchmarks.past import lay_down
 from prewatt.core.civil_time import utc_datetime
 
 if TYPE_CHECKING:
@@ -68,21 +71,30 @@ def measure(
     intervals: int,
     beside_ingest: bool,
     dsn: str | None,
+    folder: Path | None,
     tell: Callable[[str], None],
 ) -> QueryFigures:
-    """Fill, lay down, ask; raises `NotDurableError` if ``dsn`` names a server that is not durable."""
-    with empty_database(dsn) as owner:
-        city = City(accounts)
+    """Fill the empty database of ``dsn``, or a server of our own, and ask.
+
+    In ``folder`` the city stays: the next time it is asked as it stands. Raises `NotDurableError` if
+    ``dsn`` names a server that is not durable.
+    """
+    city = City(accounts)
+    quarters = -(-intervals // accounts)
+
+    def fill_up(owner: str) -> None:
         fill(owner, city, tell=tell)
-        with Crew(owner, city, batch=_BATCH, writers=2) as crew:
-            quarter = _lay_down(crew, city, intervals, tell)
-            bench = _Bench(city, utc_datetime(city.at_us(quarter)) + timedelta(minutes=1), tell)
-            bench.settle()
-            found = [bench.page(*each) for each in bench.pages()]
-            beside = None
-            if beside_ingest:
-                with _ingesting(crew):
-                    beside = bench.page("account, while readings come in", *bench.account())
+        lay_down(owner, city, quarters=quarters, tell=tell)
+
+    with _standing(dsn, folder, fill_up) as owner:
+        bench = _Bench(city, utc_datetime(city.at_us(quarters)) + timedelta(minutes=1), tell)
+        bench.settle()
+        found = [bench.page(*each) for each in bench.pages()]
+        beside = None
+        if beside_ingest:
+            crew = Crew(owner, city, batch=Feed(_BATCH, after=quarters), writers=2)
+            with crew, _ingesting(crew):
+                beside = bench.page("account, while readings come in", *bench.account())
         stored, size = _size()
     return QueryFigures(
         accounts=accounts,
@@ -94,18 +106,20 @@ def measure(
     )
 
 
-def _lay_down(crew: Crew, city: City, intervals: int, tell: Callable[[str], None]) -> int:
-    """Store so many intervals, quarter-hour after quarter-hour; returns how many quarters.
-
-    They go to that half of each writer's accounts that the bench of ingest keeps for finished rows.
-    """
-    done = told = 0
-    while done < intervals:
-        done += crew.phase(CEILING, PHASE_BATCHES).readings
-        if done * 10 // intervals > told:
-            told = done * 10 // intervals
-            tell(f"laid {done:,} of {intervals:,} intervals down")
-    return done * 2 // city.accounts + 1
+@contextmanager
+def _standing(
+    dsn: str | None, folder: Path | None, fill_up: Callable[[str], None]
+) -> Iterator[str]:
+    """The owner's DSN of the filled city; what no folder keeps is thrown away in the end."""
+    if dsn is not None:
+        with empty_database(dsn) as owner:
+            fill_up(owner)
+            yield owner
+        return
+    with ExitStack() as stack:
+        if folder is None:
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="prewatt-"))) / "city"
+        yield stack.enter_context(kept_database(folder, fill_up))
 
 
 @contextmanager

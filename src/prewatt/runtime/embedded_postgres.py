@@ -460,6 +460,36 @@ def throwaway_postgres(state_dir: Path | None = None, *, fsync: bool = True) -> 
 
 
 @contextlib.contextmanager
+def filling_postgres(state_dir: Path) -> Iterator[str]:
+    """Run the server of a measurement below `state_dir` while it is filled; yield the owner's DSN.
+
+    Nothing is synced before the end of the block, and new tables are not logged: several times as
+    fast, and all is lost if the machine fails meanwhile. What was written is on the disk when the
+    block ends, and an `EmbeddedPostgres` of the same folder then keeps what it commits.
+    """
+    server = _FillingPostgres(state_dir)
+    try:
+        yield server.start()
+    finally:
+        server.stop(timeout_s=300)
+        os.sync()
+
+
+class _FillingPostgres(EmbeddedPostgres):
+    """Only between the first row and the last one of a measurement's data."""
+
+    def __init__(self, state_dir: Path) -> None:
+        super().__init__(state_dir)
+        self._settings.update(
+            fsync="off", full_page_writes="off", synchronous_commit="off", autovacuum="off",
+            wal_level="minimal", max_wal_senders="0", max_wal_size="16GB", checkpoint_timeout="1h",
+        )  # fmt: skip
+
+    def _check_settings(self) -> None:
+        """It is not durable, on purpose."""
+
+
+@contextlib.contextmanager
 def running_postgres(state_dir: Path, environ: Mapping[str, str] = os.environ) -> Iterator[str]:
     """Yield the owner's DSN of the server to work on: `PREWATT_DSN`'s, else the embedded one's.
 
