@@ -435,10 +435,12 @@ BORN_WITH: Mapping[str, tuple[str, ...]] = {
 _NAMES = "id, email, name, language, is_active, created_at"
 
 #: A setting that was local to a transaction is empty afterwards, not absent: both mean no property.
-_SCOPE = "property_id = ANY (nullif(current_setting('prewatt.properties', true), '')::bigint[])"
+#: In a SELECT of its own the setting is read once to a statement, and not once to a row.
+_SEEN = "(SELECT nullif(current_setting('prewatt.properties', true), '')::bigint[])::bigint[]"
+_SCOPE = f"property_id = ANY ({_SEEN})"
 #: Where the property of a row is not its ``property_id`` column.
 _SCOPE_OF = {
-    "property": "id = ANY (nullif(current_setting('prewatt.properties', true), '')::bigint[])",
+    "property": f"id = ANY ({_SEEN})",
     "organisation": "id IN (SELECT organisation_id FROM property)",
     "legal_entity": "id IN (SELECT legal_entity_id FROM property)",
     "document_series": "legal_entity_id IN (SELECT legal_entity_id FROM property)",

@@ -266,7 +266,7 @@ def test_units_are_found_and_exported(fernmoor: Fernmoor, sign_in: Callable[...,
     client = sign_in(fernmoor, "operator")
     found = client.get("/units?q=fenwick").content.decode()
     assert "N-305" in found and "N-306" not in found
-    lines = client.get("/units.csv?kind=flat&q=N-305").content.decode("utf-8-sig").splitlines()
+    lines = client.get("/units.csv?kind=flat&q=N-305").getvalue().decode("utf-8-sig").splitlines()
     assert lines[0].startswith("Unit,Building") and lines[1].startswith("N-305,")
     assert len(lines) == 2
     assert "No unit matches" in client.get("/units?q=zzz").content.decode()

@@ -118,7 +118,7 @@ def test_an_export_cannot_run_as_a_formula(fernmoor: Fernmoor, sign_in: Callable
     for wide in "\uff1d\uff0b\uff0d\uff20":
         assert guarded(f"{wide}1") == f"'{wide}1", "the spreadsheets of the Far East run it too"
     assert decimal(-3_410_000) == "-3.41" and decimal(1) == "0.000001"
-    text = sign_in(fernmoor).get("/accounts.csv?q=N-603").content.decode("utf-8-sig")
+    text = sign_in(fernmoor).get("/accounts.csv?q=N-603").getvalue().decode("utf-8-sig")
     head, row = list(csv.reader(io.StringIO(text)))
     assert head[6] == "Balance EUR" and row[1] == "N-603" and row[6] == "-3.41"
 

@@ -186,13 +186,13 @@ class _Writer:
 
     def done(self, jobs: list[_Job]) -> Done:
         """Run the jobs one after the other."""
-        waits, before = [], _cpu_s()
+        waits, before = [], cpu_s()
         for job in jobs:
             began = time.perf_counter()
             job.write()
             waits.append(time.perf_counter() - began)
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return Done(sum(job.readings for job in jobs), tuple(waits), _cpu_s() - before, used)
+        return Done(sum(job.readings for job in jobs), tuple(waits), cpu_s() - before, used)
 
     def _last_numbers(self) -> Int64:
         """The number of each account's last interval, of all accounts of this writer."""
@@ -217,7 +217,7 @@ class _Writer:
             raise AssertionError(f"{messages} messages, {acked} acknowledged")
 
 
-def _cpu_s() -> float:
+def cpu_s() -> float:
     """Processor time of this process and of its server process, where that is one of this machine."""
     from django.db import connection
 

@@ -14,11 +14,18 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import psycopg
 
-from prewatt.benchmarks.city import ACCOUNTS_OF_PROPERTY, ENERGY_PRICE_MICRO, FIRST_METER, OPENED, City
+from prewatt.benchmarks.city import (
+    ACCOUNTS_OF_PROPERTY,
+    ENERGY_PRICE_MICRO,
+    FIRST_METER,
+    OPENED,
+    City,
+)
 
 #: The city opens in this month, and all of its past lies in it.
 _MONTH: Final = "interval_202611"
@@ -35,16 +42,16 @@ def lay_down(
     Raw readings are left out, and nothing of supply is decided. ``dsn`` is the owner's, with a
     superuser's rights.
     """
-    assert 0 < quarters and OPENED + quarters * _QUARTER < _MONTH_ENDS
+    assert quarters > 0 and OPENED + quarters * _QUARTER < _MONTH_ENDS
     began = time.monotonic()
     parts = _parts(quarters, min(writers, quarters))
     with psycopg.connect(dsn, autocommit=True) as connection:
         _make_room(connection)
-        _at_once([lambda part=part: _write(dsn, city, part) for part in parts])
+        _at_once([partial(_write, dsn, city, part) for part in parts])
         tell(f"wrote {quarters * city.accounts:,} intervals in {time.monotonic() - began:.0f} s")
         for part in parts:
             connection.execute(_ATTACH.format(**vars(part)))
-        for statement in _SUMS:
+        for statement in (_SUM_METERS, _SUM_ACCOUNTS):
             connection.execute(statement, _given(city, 0, quarters))
         connection.execute("VACUUM ANALYZE")
     tell(f"let {quarters} quarter-hours pass in {time.monotonic() - began:.0f} s")
@@ -119,7 +126,9 @@ CREATE TABLE {name} (LIKE interval INCLUDING DEFAULTS INCLUDING CONSTRAINTS,
     CHECK (start_at >= '{begins}' AND start_at < '{ends}'))
 """
 #: The check makes looking through the rows needless.
-_ATTACH: Final = "ALTER TABLE interval ATTACH PARTITION {name} FOR VALUES FROM ('{begins}') TO ('{ends}')"
+_ATTACH: Final = (
+    "ALTER TABLE interval ATTACH PARTITION {name} FOR VALUES FROM ('{begins}') TO ('{ends}')"
+)
 _INDEXES: Final = (
     """ALTER TABLE {name}
            ADD PRIMARY KEY (account_id, meter_id, register_code, start_at, revision, segment)""",
@@ -146,12 +155,13 @@ FROM generate_series(1::bigint, %(accounts)s) AS n,
 LATERAL (SELECT (n - 1) / %(of_property)s + 1 AS place, 1000000 + n * 7919 %% 40000000 AS opening) AS o,
 {_COUNTED}
 """  # noqa: S608 - our own expressions
-_SUMS: Final = (
-    f"""UPDATE meter_state m SET last_at = %(ended)s, last_value_wh = m.opened_value_wh + now
-        FROM (SELECT account_id AS n FROM account_state) AS a, {_COUNTED}
-        WHERE m.account_id = n""",
-    f"""UPDATE account_state a SET accrued_energy = now * %(price)s, accrued_tax = now * %(price)s / 5,
-            interval_no = %(quarter)s, last_interval_at = %(ended)s
-        FROM (SELECT account_id AS n FROM account_state) AS b, {_COUNTED}
-        WHERE a.account_id = n""",
-)  # the price is a multiple of five, so the tax of a sum is the sum of taxes
+#: The price is a multiple of five, so the tax of a sum is the sum of the taxes.
+_SUM_METERS: Final = f"""
+UPDATE meter_state m SET last_at = %(ended)s, last_value_wh = m.opened_value_wh + now
+FROM (SELECT account_id AS n FROM account_state) AS a, {_COUNTED} WHERE m.account_id = n
+"""  # noqa: S608 - our own expressions
+_SUM_ACCOUNTS: Final = f"""
+UPDATE account_state a SET accrued_energy = now * %(price)s, accrued_tax = now * %(price)s / 5,
+    interval_no = %(quarter)s, last_interval_at = %(ended)s
+FROM (SELECT account_id AS n FROM account_state) AS b, {_COUNTED} WHERE a.account_id = n
+"""  # noqa: S608 - our own expressions

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
@@ -26,9 +27,10 @@ from typing import TYPE_CHECKING, Any, Final
 from prewatt.benchmarks.city import City, cashier, empty_database, fill, kept_database
 from prewatt.benchmarks.figures import Latencies
 from prewatt.benchmarks.ingest import Crew
-from prewatt.benchmarks.ingest_writer import OURS, Feed
+from prewatt.benchmarks.ingest_writer import OURS, Feed, cpu_s
 from prewatt.benchmarks.past import lay_down
 from prewatt.core.civil_time import utc_datetime
+from prewatt.reports.paging import Page
 
 if TYPE_CHECKING:
     from prewatt.access.scope import Actor
@@ -37,19 +39,25 @@ if TYPE_CHECKING:
 SLOW_MS: Final = 100.0
 _BATCH: Final = 10_000
 #: Pages about a whole property of ten thousand are asked less often than those about one account.
-_OF_ACCOUNT, _OF_PROPERTY = 40, 5
+_OF_ACCOUNT, _OF_PROPERTY = 60, 20
+#: Today of so many properties: the usage of each is added up once, which takes its time.
+_PLACES_OF_TODAY: Final = 5
 _POSTED: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
 class PageFigures:
-    """One page, in ms; ``worst`` names the plan's worst node and its own ms, where it is slow."""
+    """One page, in ms; ``cpu`` is processor time of ours and of PostgreSQL together, for one look.
+
+    ``worst`` names the plan's worst node and its own ms, where it is slow.
+    """
 
     page: str
     count: int
     p50: float
     p95: float
     max: float
+    cpu: float
     worst: str = ""
 
 
@@ -192,8 +200,13 @@ class _Bench:
 
         now = self._now
         listed: list[tuple[str, Callable[[Actor], object]]] = [
-            ("today", lambda actor: today(actor=actor, now=now)),
             ("accounts", lambda actor: lists_query.accounts(actor=actor, now=now)),
+            (
+                "accounts, the next page by time left",
+                lambda actor: lists_query.accounts(
+                    actor=actor, now=now, sort="time", page=Page.of("86400_1", "")
+                ),
+            ),
             (
                 "accounts, searched and sorted",
                 lambda actor: lists_query.accounts(
@@ -202,14 +215,27 @@ class _Bench:
             ),
             ("accounts, exported", self._export),
             ("units", lambda actor: estate_query.unit_list(actor=actor, now=now)),
+            ("property", lambda actor: estate_query.property_page(actor=actor, now=now)),
             ("meters", lambda actor: lists_query.meters(actor=actor, now=now)),
+            (
+                "meters, silent",
+                lambda actor: lists_query.meters(actor=actor, now=now, show="silent"),
+            ),
             ("money", lambda actor: lists_query.money(actor=actor, now=now, days=31)),
             ("orders", lambda actor: lists_query.orders(actor=actor, now=now)),
             ("messages", lambda actor: lists_query.messages(actor=actor, now=now)),
         ]
+        some = [self._actor(each) for each in list(self._accounts)[:_PLACES_OF_TODAY]]
+        first, again = cycle(some), cycle(some)
         return [
             ("account", *self.account()),
             ("charge", _OF_ACCOUNT, self._charge),
+            (
+                "today, its usage added up at first",
+                len(some) - 1,
+                lambda: today(actor=next(first), now=now, add_up=True),
+            ),
+            ("today", _OF_PROPERTY, lambda: today(actor=next(again), now=now)),
             *(
                 (name, _OF_PROPERTY, lambda ask=ask: ask(self._somebody()[0]))
                 for name, ask in listed
@@ -247,8 +273,8 @@ class _Bench:
         from prewatt.web.console import export
 
         file = io.StringIO()
-        found = lists_query.accounts(actor=actor, now=self._now)
-        export.accounts(csv.writer(file), found, "en")
+        found = lists_query.every_account(actor=actor, now=self._now)
+        csv.writer(file).writerows(export.accounts(found, "EUR"))
         return file
 
     def _somebody(self) -> tuple[Actor, Sequence[int]]:
@@ -265,15 +291,16 @@ class _Bench:
     def page(self, name: str, count: int, ask: Ask) -> PageFigures:
         """Ask so often, after once to warm up; and explain it if it is slow."""
         ask()
-        waits = []
+        waits, before = [], cpu_s()
         for _ in range(count):
             began = time.perf_counter()
             ask()
             waits.append(timedelta(seconds=time.perf_counter() - began))
+        cpu_ms = round((cpu_s() - before) * 1000 / count, 1)
         found = Latencies.of(waits)
         worst = _worst_node(ask) if found.p95 > SLOW_MS else ""
-        self._tell(f"{name}: p50 {found.p50} ms, p95 {found.p95} ms {worst}")
-        return PageFigures(name, count, found.p50, found.p95, found.max, worst)
+        self._tell(f"{name}: p50 {found.p50} ms, p95 {found.p95} ms, cpu {cpu_ms} ms {worst}")
+        return PageFigures(name, count, found.p50, found.p95, found.max, cpu_ms, worst)
 
 
 def _worst_node(ask: Ask) -> str:
@@ -319,21 +346,23 @@ def _own_times(plan: Mapping[str, Any]) -> Iterator[tuple[float, str]]:
 
 
 def _size() -> tuple[int, int]:
-    """Intervals stored, and the bytes of the whole database."""
+    """Intervals stored, as their accounts have numbered them, and the bytes of the whole database."""
     from django.db import connection
 
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*), pg_database_size(current_database()) FROM interval")
+        cursor.execute(
+            """SELECT sum(interval_no), pg_database_size(current_database()) FROM account_state"""
+        )
         count, size = cursor.fetchone()
     return int(count), int(size)
 
 
 def as_text(figures: QueryFigures) -> str:
     """The figures as a table, in milliseconds."""
-    head = f"{'milliseconds':<34}{'count':>7}{'p50':>9}{'p95':>9}{'max':>9}"
+    head = f"{'milliseconds':<38}{'count':>7}{'p50':>9}{'p95':>9}{'max':>9}{'cpu':>9}"
     pages = [*figures.pages, *([figures.beside_ingest] if figures.beside_ingest else [])]
     lines = [
-        f"{each.page:<34}{each.count:>7}{each.p50:>9.1f}{each.p95:>9.1f}{each.max:>9.1f}  {each.worst}"
+        f"{each.page:<38}{each.count:>7}{each.p50:>9.1f}{each.p95:>9.1f}{each.max:>9.1f}{each.cpu:>9.1f}  {each.worst}"
         for each in pages
     ]
     return "\n".join(

@@ -22,7 +22,9 @@ class BoardState(Coded):
     """The eight states of a unit's window on the board; a higher code takes precedence.
 
     The order of the codes *is* the order of precedence (tamper > cut > offline > emergency > low >
-    protected > vacant > on), so SQL may use ``greatest`` and Python ``max`` over them.
+    protected > vacant > on). CUT means that the relay was read back as open, not that an order
+    stands; EMERGENCY that the account lives on emergency credit; LOW that at least one low-balance
+    level has fired and was not cleared. Which one holds is said once, in SQL (``reports.units``).
     """
 
     ON = 1
@@ -33,37 +35,6 @@ class BoardState(Coded):
     OFFLINE = 6
     CUT = 7
     TAMPER = 8
-
-
-def board_state(
-    *,
-    tamper: bool = False,
-    cut: bool = False,
-    offline: bool = False,
-    emergency: bool = False,
-    low: bool = False,
-    protected: bool = False,
-    vacant: bool = False,
-) -> BoardState:
-    """Return the one state a window shows when several hold at once.
-
-    ``cut`` means that the relay was read back as open, not that an order stands; ``emergency``
-    that the account lives on emergency credit; ``low`` that at least one low-balance level has
-    fired and has not been cleared.
-    """
-    shown = BoardState.ON
-    for holds, state in (
-        (vacant, BoardState.VACANT),
-        (protected, BoardState.PROTECTED),
-        (low, BoardState.LOW),
-        (emergency, BoardState.EMERGENCY),
-        (offline, BoardState.OFFLINE),
-        (cut, BoardState.CUT),
-        (tamper, BoardState.TAMPER),
-    ):
-        if holds:
-            shown = max(shown, state)
-    return shown
 
 
 class RelayState(Coded):

@@ -34,7 +34,7 @@ from prewatt.reports.lists_query import actor_names, orders_of
 from prewatt.reports.place import NoSuchThing, local_day, place_of, rows
 from prewatt.reports.rules import CutRules, cut_rules, gates_now, standing_of
 from prewatt.reports.today import Place
-from prewatt.reports.units import UnitNow, ends_at, units_now
+from prewatt.reports.units import UnitNow, ends_at, units_of_account
 
 #: The chart looks back over this many days besides today.
 DAYS_BACK = 13
@@ -103,7 +103,7 @@ def account_page(
         place=place,
         now=now,
         holder=holder,
-        state=unit.state(now),
+        state=unit.state,
         relay=unit.relay,
         balance=balance,
         outlook=_outlook(unit, days, cut, gates, now),
@@ -124,7 +124,9 @@ def account_page(
 
 
 def _unit(place: Place, account_id: int, now: datetime) -> UnitNow:
-    found = units_now(property_id=place.property_id, now=now, account_id=account_id, former=True)
+    found = units_of_account(
+        property_id=place.property_id, now=now, account_id=account_id, former=True
+    )
     if not found:
         raise NoSuchThing(f"no account {account_id} in scope")
     return found[0]
@@ -350,7 +352,7 @@ def _outlook(
         runs_out_late_at=late,
         emergency_ends_at=ends if unit.emergency_micro else None,
         earliest_cut_at=earliest,
-        hours_left=unit.hours_left(),
+        hours_left=unit.hours_left,
     )
 
 

@@ -20,7 +20,7 @@ from prewatt.reports.account import EntryKind
 from prewatt.reports.charge_page import ChargeLine, ChargePage, Corrected, Rebated, Run
 from prewatt.reports.place import NoSuchThing, place_of, rows
 from prewatt.reports.today import Place
-from prewatt.reports.units import units_now
+from prewatt.reports.units import units_of_account
 
 KINDS: Final = {
     EntryKind.USAGE: TransferKind.USAGE,
@@ -58,7 +58,9 @@ def charge_page(
     """
     with scope(actor):
         place = place_of(actor)
-        unit = units_now(property_id=place.property_id, now=now, account_id=account_id, former=True)
+        unit = units_of_account(
+            property_id=place.property_id, now=now, account_id=account_id, former=True
+        )
         legs = _legs(account_id, event_id, kind, day, place)
         if not unit or not legs:
             raise NoSuchThing(f"account {account_id} has no such charge in event {event_id}")

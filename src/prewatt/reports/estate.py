@@ -10,6 +10,7 @@ from datetime import datetime
 
 from prewatt.core.vocabulary import BoardState, RelayState
 from prewatt.reports.alerts import AlertRow
+from prewatt.reports.paging import NOWHERE, Neighbours
 from prewatt.reports.today import Place
 
 
@@ -19,6 +20,7 @@ class UnitRow:
 
     unit_id: int
     name: str
+    building: str
     kind: str
     floor: int
     customer: str
@@ -30,27 +32,30 @@ class UnitRow:
 
 @dataclass(frozen=True, slots=True)
 class BuildingUnits:
-    """A building with those of its units that match; ``units`` counts all that it has."""
+    """A building with units of it; ``units`` counts all that it has, ``found`` those that match."""
 
     building_id: int
     code: str
     name: str
     units: int
+    found: int
     rows: tuple[UnitRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class UnitList:
-    """The tree of buildings and units, searched."""
+    """A page of the tree of buildings and units, searched; ``total`` counts all that match."""
 
     place: Place
     now: datetime
     buildings: tuple[BuildingUnits, ...]
+    total: int
+    beside: Neighbours = NOWHERE
 
     @property
-    def total(self) -> int:
-        """How many units match."""
-        return sum(len(each.rows) for each in self.buildings)
+    def rows(self) -> tuple[UnitRow, ...]:
+        """The units of the page."""
+        return tuple(row for each in self.buildings for row in each.rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from datetime import datetime
 from itertools import groupby
 
@@ -22,55 +23,76 @@ from prewatt.reports.estate import (
     UnitPage,
     UnitRow,
 )
+from prewatt.reports.paging import Page
 from prewatt.reports.place import NoSuchThing, place_of, rows
-from prewatt.reports.units import UnitNow, units_now
+from prewatt.reports.selection import Wanted, every_unit, select_units
+from prewatt.reports.units import UNIT_NOW, UnitNow, looking_at_all, units_by_id
 
 KINDS = ("flat", "office", "shop", "booth", "plant")
 #: A unit's past is shown as far back as this many tenants, and meters of a point.
 PAST_MAX = 50
+FIRST = Page()
 
 
 def unit_list(
-    *, actor: Actor, now: datetime, query: str = "", kind: str = "", vacant: bool = False
+    *,
+    actor: Actor,
+    now: datetime,
+    query: str = "",
+    kind: str = "",
+    vacant: bool = False,
+    page: Page = FIRST,
 ) -> UnitList:
     """The buildings with their units, searched by text, kind and whether the owner pays."""
     with scope(actor):
         place = place_of(actor)
-        units = units_now(property_id=place.property_id, now=now)
-    buildings = []
-    for building_id, group in groupby(units, key=lambda unit: unit.building_id):
-        inside = list(group)
-        matching = tuple(
-            _row(unit, now)
-            for unit in inside
-            if _matches(unit, query)
-            and kind in ("", unit.kind)
-            and (not vacant or (unit.vacant and unit.kind != "plant"))
-        )
-        if matching:
-            first = inside[0]
-            buildings.append(
-                BuildingUnits(
-                    building_id, first.building_code, first.building, len(inside), matching
-                )
+        found = select_units(place, now, _units(query, kind, vacant=vacant), page)
+        sizes = dict(
+            rows(
+                "SELECT building_id, count(*) FROM unit WHERE building_id = ANY(%s) GROUP BY building_id",
+                [list({unit.building_id for unit in found.units})],
             )
-    return UnitList(place, now, tuple(buildings))
+        )
+    buildings = []
+    for building_id, group in groupby(found.units, key=lambda unit: unit.building_id):
+        inside = list(group)
+        buildings.append(
+            BuildingUnits(
+                building_id,
+                inside[0].building_code,
+                inside[0].building,
+                sizes[building_id],
+                found.found_in[building_id],
+                tuple(_row(unit) for unit in inside),
+            )
+        )
+    return UnitList(place, now, tuple(buildings), found.total, found.beside)
 
 
-def _matches(unit: UnitNow, query: str) -> bool:
-    text = f"{unit.name} {unit.building} {unit.customer} {unit.number} {unit.serial}".casefold()
-    return all(word in text for word in query.casefold().split())
+def every_unit_row(
+    *, actor: Actor, now: datetime, query: str = "", kind: str = "", vacant: bool = False
+) -> Iterator[UnitRow]:
+    """The same selection to its end, for a file: rows come as they are asked for."""
+    with scope(actor):
+        place = place_of(actor)
+        for unit in every_unit(place, now, _units(query, kind, vacant=vacant)):
+            yield _row(unit)
 
 
-def _row(unit: UnitNow, now: datetime) -> UnitRow:
+def _units(query: str, kind: str, *, vacant: bool) -> Wanted:
+    return Wanted(("vacant",) if vacant else (), text=query, kind=kind)
+
+
+def _row(unit: UnitNow) -> UnitRow:
     return UnitRow(
         unit_id=unit.unit_id,
         name=unit.name,
+        building=unit.building,
         kind=unit.kind,
         floor=unit.floor,
         customer=unit.customer,
         account_id=unit.account_id,
-        state=unit.state(now),
+        state=unit.state,
         meter_id=unit.meter_id,
         serial=unit.serial,
     )
@@ -83,11 +105,7 @@ def unit_page(*, actor: Actor, unit_id: int, now: datetime) -> UnitPage:
     """
     with scope(actor):
         place = place_of(actor)
-        found = [
-            each
-            for each in units_now(property_id=place.property_id, now=now)
-            if each.unit_id == unit_id
-        ]
+        found = units_by_id(property_id=place.property_id, now=now, unit_ids=[unit_id])
         if not found:
             raise NoSuchThing(f"no unit {unit_id} in scope")
         unit = found[0]
@@ -104,7 +122,7 @@ def unit_page(*, actor: Actor, unit_id: int, now: datetime) -> UnitPage:
         kind=unit.kind,
         floor=unit.floor,
         building=unit.building,
-        state=unit.state(now),
+        state=unit.state,
         customer=unit.customer,
         account_id=unit.account_id,
         vacancy_account_id=vacancy[0][0] if vacancy else None,
@@ -182,24 +200,19 @@ def property_page(*, actor: Actor, now: datetime) -> PropertyPage:
                JOIN legal_entity e ON e.id = p.legal_entity_id WHERE p.id = %s""",
             [now, place.property_id],
         )[0]
-        units = units_now(property_id=place.property_id, now=now)
-        shared = _shared(place.property_id)
-    buildings = []
-    for _, group in groupby(units, key=lambda unit: unit.building_id):
-        inside = list(group)
-        buildings.append(
-            BuildingCounts(
-                inside[0].building_code,
-                inside[0].building,
-                len(inside),
-                sum(each.vacant and each.kind != "plant" for each in inside),
-                sum(each.meter_id is not None for each in inside),
+        with looking_at_all():
+            buildings = rows(
+                f"""SELECT building_code, building, count(*),
+                           count(*) FILTER (WHERE vacant AND kind <> 'plant'), count(meter_id)
+                    FROM {UNIT_NOW} AS unit_now GROUP BY building_position, building_id, building_code, building
+                    ORDER BY building_position, building_id""",  # noqa: S608 - our own relation
+                {"property": place.property_id, "now": now},
             )
-        )
+        shared = _shared(place.property_id)
     code, organisation, entity, tax_number, calendar, language, customers, accounts = facts
     return PropertyPage(
         place, now, code, organisation, entity, tax_number, calendar, language, customers, accounts,
-        tuple(buildings), shared,
+        tuple(BuildingCounts(*row) for row in buildings), shared,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from prewatt.core.vocabulary import BoardState, DeliveryState, RelayState
 from prewatt.reports.account import OrderLine
+from prewatt.reports.paging import NOWHERE, Neighbours
 from prewatt.reports.today import Place
 
 Row = TypeVar("Row")
@@ -88,6 +89,7 @@ class Listing(Generic[Row]):
     rows: tuple[Row, ...]
     total: int
     sum_micro: int = 0
+    beside: Neighbours = NOWHERE
 
 
 AccountList = Listing[AccountRow]

@@ -1,8 +1,8 @@
-"""Reads the console's lists: accounts, orders, meters, recharges, messages; each one statement or two."""
+"""Reads the console's lists: accounts, orders, meters, recharges, messages; each in two or three statements."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -26,12 +26,16 @@ from prewatt.reports.lists import (
     MoneyRow,
     OrderList,
 )
+from prewatt.reports.paging import PAGE, Mark, Neighbours, Page
 from prewatt.reports.place import local_day, place_of, rows
-from prewatt.reports.units import UnitNow, unit_name, units_now
+from prewatt.reports.selection import Wanted, every_unit, select_units
+from prewatt.reports.units import UnitNow, unit_name
 
-#: A list shows so many rows at first, and never more than the limit of one answer.
-PAGE = 100
+__all__ = ["PAGE", "PAGE_MAX"]
+
+#: Lists that are not paged by key never show more than this.
 PAGE_MAX = 2_000
+FIRST = Page()
 
 
 def actor_names(codes: Iterable[str]) -> dict[str, str]:
@@ -48,30 +52,33 @@ def accounts(
     query: str = "",
     state: BoardState | None = None,
     sort: str = "unit",
+    page: Page = FIRST,
 ) -> AccountList:
     """All accounts with a unit, filtered by text and state; sorted by unit, time left or balance."""
     with scope(actor):
         place = place_of(actor)
-        units = units_now(property_id=place.property_id, now=now)
-    found = [
-        _account_row(unit, now)
-        for unit in units
-        if unit.account_id is not None
-        and _matches(unit, query)
-        and (state is None or unit.state(now) is state)
-    ]
-    if sort == "time":
-        found.sort(key=lambda row: (row.runs_out_at is None, row.runs_out_at or now))
-    elif sort == "balance":
-        found.sort(key=lambda row: row.balance_micro)
-    together = sum(row.balance_micro for row in found)
-    return AccountList(place, now, tuple(found), len(found), together)
+        found = select_units(place, now, _accounts(query, state, sort), page)
+    listed = tuple(_account_row(unit, now) for unit in found.units)
+    return AccountList(place, now, listed, found.total, found.sum_micro, found.beside)
 
 
-def _matches(unit: UnitNow, query: str) -> bool:
-    """Every word of the query occurs in the unit, building, customer, account or meter number."""
-    text = f"{unit.name} {unit.building} {unit.customer} {unit.number} {unit.serial}".casefold()
-    return all(word in text for word in query.casefold().split())
+def every_account(
+    *,
+    actor: Actor,
+    now: datetime,
+    query: str = "",
+    state: BoardState | None = None,
+    sort: str = "unit",
+) -> Iterator[AccountRow]:
+    """The same selection to its end, for a file: rows come as they are asked for."""
+    with scope(actor):
+        place = place_of(actor)
+        for unit in every_unit(place, now, _accounts(query, state, sort)):
+            yield _account_row(unit, now)
+
+
+def _accounts(query: str, state: BoardState | None, sort: str) -> Wanted:
+    return Wanted(("account",), text=query, state=state, sort=sort)
 
 
 def _account_row(unit: UnitNow, now: datetime) -> AccountRow:
@@ -83,7 +90,7 @@ def _account_row(unit: UnitNow, now: datetime) -> AccountRow:
         building=unit.building,
         customer=unit.customer,
         meter=unit.serial,
-        state=unit.state(now),
+        state=unit.state,
         balance_micro=unit.available_micro,
         runs_out_at=None if unit.relay is RelayState.OPEN else unit.runs_out_at(now),
         day_micro=unit.spend_per_day_micro,
@@ -93,7 +100,7 @@ def _account_row(unit: UnitNow, now: datetime) -> AccountRow:
 _ORDERS = """
 SELECT o.id, o.account_id, b.code, u.code, coalesce(c.name, ''), m.serial, o.kind, o.state, o.reason,
        o.decided_at, o.sent_at, o.acknowledged_at,
-       CASE WHEN o.state = 4 THEN o.finished_at END, o.attempts, o.failure, count(*) OVER ()
+       CASE WHEN o.state = 4 THEN o.finished_at END, o.attempts, o.failure
 FROM supply_order o
 JOIN meter m ON m.id = o.meter_id
 JOIN account a ON a.id = o.account_id
@@ -104,31 +111,9 @@ LEFT JOIN LATERAL (
 ) h ON true
 LEFT JOIN unit u ON u.id = h.unit_id
 LEFT JOIN building b ON b.id = u.building_id
-WHERE (%(account)s::bigint IS NULL OR o.account_id = %(account)s)
-  AND (%(kind)s::int IS NULL OR o.kind = %(kind)s) AND o.state = ANY(%(states)s)
-ORDER BY o.decided_at DESC, o.id DESC LIMIT %(limit)s
-"""
+WHERE """
 _LIVE = (OrderState.DECIDED, OrderState.SENT, OrderState.ACKNOWLEDGED)
 _REAL = tuple(state for state in OrderState if state is not OrderState.WOULD_HAVE)
-
-
-def _orders(
-    *,
-    limit: int,
-    account_id: int | None,
-    kind: OrderKind | None,
-    states: Sequence[OrderState],
-) -> tuple[tuple[OrderLine, ...], int]:
-    found = rows(
-        _ORDERS,
-        {
-            "account": account_id,
-            "kind": None if kind is None else int(kind),
-            "states": [int(state) for state in states],
-            "limit": limit,
-        },
-    )
-    return tuple(_order(row) for row in found), int(found[0][15]) if found else 0
 
 
 def _order(row: tuple[Any, ...]) -> OrderLine:
@@ -146,58 +131,86 @@ def reason_word(reason: object) -> str:
 
 def orders_of(*, account_id: int, limit: int) -> tuple[OrderLine, ...]:
     """The latest orders of one account, inside the caller's scope."""
-    return _orders(limit=limit, account_id=account_id, kind=None, states=tuple(OrderState))[0]
+    found = rows(
+        _ORDERS
+        + "o.account_id = %(account)s ORDER BY o.decided_at DESC, o.id DESC LIMIT %(limit)s",
+        {"account": account_id, "limit": limit},
+    )
+    return tuple(_order(row) for row in found)
 
 
-def orders(*, actor: Actor, now: datetime, show: str = "", limit: int = PAGE) -> OrderList:
+def orders(*, actor: Actor, now: datetime, show: str = "", page: Page = FIRST) -> OrderList:
     """The property's orders, newest first; ``show`` is open, connect, disconnect, would_have or all."""
     kind = {"connect": OrderKind.CONNECT, "disconnect": OrderKind.DISCONNECT}.get(show)
     states = {"open": _LIVE, "would_have": (OrderState.WOULD_HAVE,)}.get(show, _REAL)
     with scope(actor):
         place = place_of(actor)
-        found, total = _orders(limit=limit, account_id=None, kind=kind, states=states)
-    return OrderList(place, now, found, total)
+        given = {
+            "property": place.property_id,
+            "kind": None if kind is None else int(kind),
+            "states": [int(state) for state in states],
+            **page.given(),
+        }
+        total = rows(f"SELECT count(*) FROM supply_order o WHERE {_ASKED}", given)[0][0]  # noqa: S608 - our own condition
+        beyond = page.where(("o.decided_at", "o.id"), _EDGE, falls=True)
+        found = rows(f"{_ORDERS} {_ASKED} AND {beyond}", given)
+    shown, *more = page.cut(tuple(_order(row) for row in found))
+    marks = [Mark.of_time(order.decided_at, order.order_id) for order in shown]
+    return OrderList(place, now, shown, total, beside=_beside(marks, *more))
 
 
-def meters(*, actor: Actor, now: datetime, show: str = "", limit: int = PAGE_MAX) -> MeterList:
+_ASKED = """o.property_id = %(property)s AND o.state = ANY(%(states)s)
+    AND (%(kind)s::int IS NULL OR o.kind = %(kind)s)"""
+#: The key of the row at the edge of a page, in lists that are sorted by time.
+_EDGE = "(%(mark_at)s, %(mark_id)s)"
+
+
+def _beside(marks: Sequence[Mark], is_before: bool, is_after: bool) -> Neighbours:
+    return Neighbours.of(marks, is_before=is_before, is_after=is_after)
+
+
+def meters(
+    *, actor: Actor, now: datetime, show: str = "", query: str = "", page: Page = FIRST
+) -> MeterList:
     """The property's meters in the order of the façade; ``show`` is silent, open, held or all."""
+    asked = ("meter", show) if show in ("silent", "open", "held") else ("meter",)
     with scope(actor):
         place = place_of(actor)
-        units = units_now(property_id=place.property_id, now=now)
+        found = select_units(place, now, Wanted(asked, text=query), page)
         held = dict(
             rows(
                 """SELECT meter_id, count(*) FROM vee_case
-                   WHERE property_id = %s AND state = 'held' GROUP BY meter_id""",
-                [place.property_id],
+                   WHERE property_id = %s AND state = 'held' AND meter_id = ANY(%s)
+                   GROUP BY meter_id""",
+                [place.property_id, [unit.meter_id for unit in found.units]],
             )
         )
-    found = [
+    listed = tuple(
         MeterRow(
-            unit.meter_id, unit.serial, unit.name, unit.account_id, unit.heard_at(), unit.reading_at,
-            unit.register_wh, unit.relay, not unit.is_silent(now), held.get(unit.meter_id, 0),
+            unit.meter_id, unit.serial, unit.name, unit.account_id, unit.heard_at, unit.reading_at,
+            unit.register_wh, unit.relay, not unit.silent, held.get(unit.meter_id, 0),
         )
-        for unit in units
+        for unit in found.units
         if unit.meter_id is not None
-    ]  # fmt: skip
-    if show == "silent":
-        found = [row for row in found if not row.fresh]
-    elif show == "open":
-        found = [row for row in found if row.relay is RelayState.OPEN]
-    elif show == "held":
-        found = [row for row in found if row.held]
-    return MeterList(place, now, tuple(found[:limit]), len(found))
+    )  # fmt: skip
+    return MeterList(place, now, listed, found.total, beside=found.beside)
 
 
-def money(*, actor: Actor, now: datetime, days: int = 1, limit: int = PAGE) -> MoneyList:
+def money(*, actor: Actor, now: datetime, days: int = 1, page: Page = FIRST) -> MoneyList:
     """The recharges of the last local days, today included, newest first, with their whole sum."""
     with scope(actor):
         place = place_of(actor)
         since = local_day(now, place.time_zone, back=max(0, days - 1)).begins_at
+        given = {"property": place.property_id, "since": since, **page.given()}
+        total, together = rows(
+            """SELECT count(*), coalesce(sum(amount_micro), 0)::bigint FROM payment
+               WHERE property_id = %(property)s AND accepted_at >= %(since)s""",
+            given,
+        )[0]
         found = rows(
-            """SELECT p.event_id, p.account_id, coalesce(b.code, ''), coalesce(u.code, a.number),
+            f"""SELECT p.event_id, p.account_id, coalesce(b.code, ''), coalesce(u.code, a.number),
                       coalesce(c.name, ''), p.accepted_at, p.amount_micro, p.way, p.reference,
-                      coalesce(d.series || '-' || d.number, ''), p.taken_by,
-                      count(*) OVER (), sum(p.amount_micro) OVER ()::bigint
+                      coalesce(d.series || '-' || d.number, ''), p.taken_by, p.id
                FROM payment p
                JOIN account a ON a.id = p.account_id
                LEFT JOIN customer c ON c.id = a.customer_id
@@ -206,31 +219,42 @@ def money(*, actor: Actor, now: datetime, days: int = 1, limit: int = PAGE) -> M
                    ORDER BY lower(t.period) DESC LIMIT 1) h ON true
                LEFT JOIN unit u ON u.id = coalesce(h.unit_id, a.unit_id)
                LEFT JOIN building b ON b.id = u.building_id
-               WHERE p.property_id = %s AND p.accepted_at >= %s
-               ORDER BY p.accepted_at DESC, p.id DESC LIMIT %s""",
-            [place.property_id, since, limit],
+               WHERE p.property_id = %(property)s AND p.accepted_at >= %(since)s
+                 AND {page.where(("p.accepted_at", "p.id"), _EDGE, falls=True)}""",  # noqa: S608 - our own condition
+            given,
         )
-        names = actor_names(row[10] for row in found)
+        shown, *more = page.cut(found)
+        names = actor_names(row[10] for row in shown)
     listed = tuple(
         MoneyRow(
             row[0], row[1], unit_name(row[2], row[3]), row[4], row[5], row[6], row[7], row[8],
             row[9], names.get(row[10], ""),
         )
-        for row in found
+        for row in shown
     )  # fmt: skip
-    total, together = (int(found[0][11]), int(found[0][12])) if found else (0, 0)
-    return MoneyList(place, now, listed, total, together)
+    marks = [Mark.of_time(row[5], row[11]) for row in shown]
+    return MoneyList(place, now, listed, total, together, _beside(marks, *more))
 
 
-def messages(*, actor: Actor, now: datetime, limit: int = PAGE) -> MessageList:
+def messages(*, actor: Actor, now: datetime, page: Page = FIRST) -> MessageList:
     """What people were told, newest first, with the latest try; nothing from old readings."""
     with scope(actor):
         place = place_of(actor)
+        given = {
+            "property": place.property_id,
+            "would_have": int(DeliveryState.WOULD_HAVE),
+            **page.given(),
+        }
+        total = rows(
+            """SELECT count(*) FROM message
+               WHERE property_id = %(property)s AND state <> %(would_have)s""",
+            given,
+        )[0][0]
         found = rows(
-            """SELECT m.id, m.account_id, coalesce(b.code, ''), coalesce(u.code, ''),
+            f"""SELECT m.id, m.account_id, coalesce(b.code, ''), coalesce(u.code, ''),
                       coalesce(nullif(t.address, ''), c.name, ''), coalesce(t.channel, ''),
                       m.created_at, m.code, m.urgent, m.state, coalesce(t.subject, ''),
-                      coalesce(t.body, ''), count(*) OVER ()
+                      coalesce(t.body, '')
                FROM message m
                LEFT JOIN account a ON a.id = m.account_id
                LEFT JOIN customer c ON c.id = m.customer_id
@@ -240,15 +264,17 @@ def messages(*, actor: Actor, now: datetime, limit: int = PAGE) -> MessageList:
                LEFT JOIN building b ON b.id = u.building_id
                LEFT JOIN LATERAL (SELECT * FROM message_attempt x WHERE x.message_id = m.id
                    ORDER BY x.tried_at DESC LIMIT 1) t ON true
-               WHERE m.property_id = %s AND m.state <> %s
-               ORDER BY m.created_at DESC, m.id DESC LIMIT %s""",
-            [place.property_id, int(DeliveryState.WOULD_HAVE), limit],
+               WHERE m.property_id = %(property)s AND m.state <> %(would_have)s
+                 AND {page.where(("m.created_at", "m.id"), _EDGE, falls=True)}""",  # noqa: S608 - our own condition
+            given,
         )
+    shown, *more = page.cut(found)
     listed = tuple(
         MessageRow(
             row[0], row[1], unit_name(row[2], row[3]) if row[3] else "", row[4], row[5], row[6],
             row[7], row[8], DeliveryState(row[9]), row[10], row[11],
         )
-        for row in found
+        for row in shown
     )  # fmt: skip
-    return MessageList(place, now, listed, int(found[0][12]) if found else 0)
+    marks = [Mark.of_time(row[6], row[0]) for row in shown]
+    return MessageList(place, now, listed, total, beside=_beside(marks, *more))

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from django.db import connection
 
-from prewatt.access.scope import Actor, require
+from prewatt.access.scope import Actor, require, scope
 from prewatt.reports.today import Place
 
 
@@ -64,3 +64,9 @@ def place_of(actor: Actor) -> Place:
     if not found:
         raise NoSuchThing("no property in scope")
     return Place(*found[0])
+
+
+def place_for(actor: Actor) -> Place:
+    """``place_of`` for who has no scope open. Raises NoSuchThing, PermissionRefused."""
+    with scope(actor):
+        return place_of(actor)

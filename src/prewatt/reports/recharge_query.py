@@ -11,7 +11,7 @@ from prewatt.reports.lists_query import actor_names
 from prewatt.reports.place import NoSuchThing, place_of, rows
 from prewatt.reports.recharge import RechargeEffect, RechargeForm, RechargeResult
 from prewatt.reports.taking_back import taken_back
-from prewatt.reports.units import ends_at, units_now
+from prewatt.reports.units import ends_at, units_of_account
 from prewatt.vending.operations import LIMIT_MICRO
 from prewatt.vending.queries import RechargePreview, deducted_of, preview_recharge
 
@@ -21,7 +21,7 @@ def recharge_form(*, actor: Actor, account_id: int, now: datetime) -> RechargeFo
     require(actor, "vending.recharge")
     with scope(actor):
         place = place_of(actor)
-        units = units_now(property_id=place.property_id, now=now, account_id=account_id)
+        units = units_of_account(property_id=place.property_id, now=now, account_id=account_id)
         if not units:
             raise NoSuchThing(f"no account {account_id} in scope")
         last = rows(
@@ -41,7 +41,7 @@ def recharge_form(*, actor: Actor, account_id: int, now: datetime) -> RechargeFo
         unit=unit.name,
         customer=unit.customer,
         meter=unit.serial,
-        state=unit.state(now),
+        state=unit.state,
         relay=unit.relay,
         balance_micro=unit.available_micro,
         emergency_limit_micro=unit.emergency_micro,
@@ -98,7 +98,9 @@ def recharge_result(*, actor: Actor, event_id: int, now: datetime) -> RechargeRe
             receipt,
             used,
         ) = found[0]
-        units = units_now(property_id=place.property_id, now=now, account_id=account, former=True)
+        units = units_of_account(
+            property_id=place.property_id, now=now, account_id=account, former=True
+        )
         if not units:
             raise NoSuchThing(f"account {account} has no unit in scope")
         order = rows(
@@ -147,6 +149,6 @@ def recharge_result(*, actor: Actor, event_id: int, now: datetime) -> RechargeRe
         order=state,
         sent_at=order[0][1] if order else None,
         verified_at=order[0][2] if order and state is OrderState.VERIFIED else None,
-        meter_fresh=not unit.is_silent(now),
+        meter_fresh=not unit.silent,
         taken_back_at=None if taken is None else taken.at,
     )

@@ -13,7 +13,7 @@ from prewatt.reports.holders import Holding, holding_of
 from prewatt.reports.lists_query import actor_names
 from prewatt.reports.place import NoSuchThing, place_of, rows
 from prewatt.reports.today import Place
-from prewatt.reports.units import units_now
+from prewatt.reports.units import FACADE, UNIT_NOW, looking_at_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +100,13 @@ def taken_back(actor: Actor, account_id: int, event_id: int) -> TakenBackAlready
 
 def accounts_named(*, actor: Actor, text: str, now: datetime) -> list[int]:
     """Open customers' accounts of which unit, account number or meter is exactly this text."""
-    wanted = text.strip().casefold()
     with scope(actor):
         place = place_of(actor)
-        units = units_now(property_id=place.property_id, now=now)
-    return [
-        unit.account_id
-        for unit in units
-        if unit.account_id is not None
-        and not unit.vacant
-        and wanted in (unit.name.casefold(), unit.number.casefold(), unit.serial.casefold())
-    ]
+        with looking_at_all():
+            found = rows(
+                f"""SELECT account_id FROM {UNIT_NOW} AS unit_now
+                    WHERE paying AND lower(%(text)s) IN (lower(name), lower(number), lower(serial))
+                    ORDER BY {", ".join(FACADE)}""",  # noqa: S608 - our own relation
+                {"property": place.property_id, "now": now, "text": text.strip()},
+            )
+    return [account for (account,) in found]

@@ -52,17 +52,40 @@ class Floor:
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """One building, top floor first; ``kinds`` counts its units by kind, most frequent first."""
+    """One building, top floor first; ``kinds`` counts its units by kind, most frequent first.
+
+    ``states`` counts all of its units; its floors are here where it ``is_open``, and ``is_cut_off``
+    where they are too many for once. ``widest`` is the number of windows on its widest floor.
+    """
 
     building_id: int
     name: str
     kinds: tuple[tuple[str, int], ...]
+    states: tuple[tuple[BoardState, int], ...]
     floors: tuple[Floor, ...]
+    widest: int
+    is_open: bool = True
+    is_cut_off: bool = False
 
     @property
     def wide(self) -> bool:
         """Whether the building is a row of units rather than a tower, and takes the full width."""
-        return max((len(floor.units) for floor in self.floors), default=0) > 9
+        return self.widest > 9
+
+    @property
+    def units(self) -> int:
+        """How many units it has."""
+        return sum(count for _, count in self.states)
+
+    @property
+    def loud(self) -> tuple[tuple[BoardState, int], ...]:
+        """Its units that are not simply on, by state, the loudest first."""
+        return tuple(sorted((each for each in self.states if each[0] in _LOUD), reverse=True))
+
+    @property
+    def last_shown(self) -> int | None:
+        """The last unit whose window is here, when there are more of them after it."""
+        return self.floors[-1].units[-1].unit_id if self.is_cut_off and self.floors else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +130,7 @@ class Need:
 
     ``key`` names the line for the page, so that a live update can tell old lines from new ones.
     ``count`` is the number of silent meters, of tries, or of held readings; ``wh`` what was used.
+    ``unit_id`` is the unit that gives the line its name.
     """
 
     key: str
@@ -119,6 +143,7 @@ class Need:
     amount_micro: int | None = None
     count: int = 0
     wh: int = 0
+    unit_id: int | None = None
 
 
 class Warned(StrEnum):
@@ -159,8 +184,9 @@ class Today:
     ``cuts_until`` is the end of the permitted window when it is open now; ``cuts_from`` its next
     opening when it is not. Both are None where the property never cuts. ``flow_hours`` is 23, 24
     or 25. ``methods`` breaks the money in down by method; ``held_micro`` is the
-    unused credit of all customers together; nobody's emergency credit is set against it. ``proof``
-    is the latest that was kept, as of ``proved_at``.
+    unused credit of all customers together; nobody's emergency credit is set against it. ``whole``
+    says that every unit has its window on the board, ``flow_known`` that the day's usage is added up.
+    ``proof`` is the latest that was kept, as of ``proved_at``.
     """
 
     place: Place
@@ -172,10 +198,12 @@ class Today:
     cuts_until: datetime | None
     figures: Figures
     houses: tuple[House, ...]
+    whole: bool
     needs: tuple[Need, ...]
     endings: tuple[Ending, ...]
     flow: tuple[HourFlow, ...]
     flow_hours: int
+    flow_known: bool
     now_hour_tenths: int
     methods: tuple[tuple[str, int], ...]
     held_micro: int
@@ -186,10 +214,14 @@ class Today:
         """Units per state in the order of the key: on, low, emergency … protected."""
         counts = dict.fromkeys(KEY_ORDER, 0)
         for house in self.houses:
-            for floor in house.floors:
-                for unit in floor.units:
-                    counts[unit.state] += 1
+            for state, count in house.states:
+                counts[state] += count
         return tuple(counts.items())
+
+    @property
+    def here(self) -> House | None:
+        """The one building whose windows are shown, of a property with too many for one board."""
+        return None if self.whole else next((each for each in self.houses if each.is_open), None)
 
 
 #: The board's key reads from quiet to loud, column by column.
@@ -203,3 +235,4 @@ KEY_ORDER = (
     BoardState.TAMPER,
     BoardState.PROTECTED,
 )
+_LOUD = frozenset(BoardState) - {BoardState.ON, BoardState.VACANT, BoardState.PROTECTED}

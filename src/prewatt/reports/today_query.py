@@ -1,89 +1,87 @@
-"""Reads Today with a handful of set-based statements: one for all units, then the day's flows."""
+"""Reads Today with a handful of set-based statements: the board, then the day's flows and what needs a person."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import groupby
+from typing import Final
 
 from prewatt.access.scope import Actor, scope
-from prewatt.core.vocabulary import DeliveryState, OrderKind, RelayState
+from prewatt.core.vocabulary import DeliveryState, OrderKind
 from prewatt.notify.sentences import WARNINGS
-from prewatt.reports.day_usage import day_usage
+from prewatt.reports.board import FRESH_MINUTES, Board, read_board
+from prewatt.reports.day_usage import DayUsage, day_usage
 from prewatt.reports.place import LocalDay, local_day, place_of, rows
 from prewatt.reports.rules import cut_rules
-from prewatt.reports.today import (
-    BoardUnit,
-    Ending,
-    Figures,
-    Floor,
-    HourFlow,
-    House,
-    Need,
-    NeedKind,
-    Today,
-    Warned,
-)
-from prewatt.reports.units import UnitNow, units_now
+from prewatt.reports.today import Ending, Figures, HourFlow, Need, NeedKind, Today, Warned
+from prewatt.reports.units import UnitNow, units_by_id
 from prewatt.vending.sums import Proof
 
-#: *Runs out next* and the third figure look this far ahead.
-SOON_HOURS = 48
-ENDINGS_MAX = 8
-NEEDS_MAX = 8
-FRESH_MINUTES = 15
+NEEDS_MAX: Final = 8
 #: A paid order that is younger than this is simply under way and needs nobody.
-PATIENCE = timedelta(seconds=20)
+PATIENCE: Final = timedelta(seconds=20)
+#: The usage of so many accounts that were not looked at today is added up while somebody waits.
+ADDED_AT_ONCE: Final = 1_000
 
 
-def today(*, actor: Actor, now: datetime) -> Today:
-    """Everything on the Today page, in one read transaction. Raises PermissionRefused."""
+def today(
+    *,
+    actor: Actor,
+    now: datetime,
+    building: int | None = None,
+    after: int | None = None,
+    add_up: bool = False,
+) -> Today:
+    """Everything on the Today page, in one read transaction. Raises PermissionRefused.
+
+    Of a large property one building's windows are on the board: ``building``, or where it is loudest;
+    those after the unit ``after``. With ``add_up`` the day's usage is added up however long that takes.
+    """
     with scope(actor):
         place = place_of(actor)
         day = local_day(now, place.time_zone)
-        units = units_now(property_id=place.property_id, now=now)
+        counted = read_board(place.property_id, now, building=building, after=after)
         money_in = _money_in(place.property_id, day)
-        usage = day_usage(place.property_id, day)
-        warned = _warnings([unit for unit in units if unit.account_id is not None])
+        usage = day_usage(place.property_id, day, most=None if add_up else ADDED_AT_ONCE)
         window = cut_rules(place.property_id, now)
-        needs = _needs(place.property_id, units, now)
+        needs = _needs(place.property_id, counted, now)
+        units = _named(place.property_id, now, counted, needs)
+        warned = _warnings([units[unit_id] for unit_id in counted.endings])
         proof, proved_at = _proof(place.property_id)
-    metered = [unit for unit in units if unit.meter_id is not None]
-    fresh = now - timedelta(minutes=FRESH_MINUTES)
-    soon = _soon(units, now)
+    known = usage or DayUsage(day.begins_at)
     figures = Figures(
-        units=len(units),
-        supplied=sum(unit.relay is not RelayState.OPEN for unit in units),
-        vacant=sum(unit.vacant for unit in units),
-        cut=sum(unit.relay is RelayState.OPEN for unit in units),
-        soon=len(soon),
-        soon_warned=sum(_warned(unit, warned)[0] is Warned.DELIVERED for unit in soon),
+        units=counted.units,
+        supplied=counted.units - counted.cut,
+        vacant=counted.vacant,
+        cut=counted.cut,
+        soon=counted.soon,
+        soon_warned=counted.soon_warned,
         money_in_micro=sum(each.micro for each in money_in),
         recharges=sum(each.count for each in money_in),
-        energy_out_micro=sum(usage.charges.values()),
-        energy_out_wh=usage.energy_wh,
+        energy_out_micro=sum(known.charges.values()),
+        energy_out_wh=known.energy_wh,
     )
     return Today(
         place=place,
         now=now,
-        meters=len(metered),
-        meters_fresh=sum(
-            unit.reading_at is not None and unit.reading_at >= fresh for unit in metered
-        ),
+        meters=counted.meters,
+        meters_fresh=counted.meters_fresh,
         fresh_minutes=FRESH_MINUTES,
         cuts_from=window.opens_next(now),
         cuts_until=window.open_until(now),
         figures=figures,
-        houses=_houses(units, now),
-        needs=needs,
-        endings=_endings(soon, warned, now),
-        flow=_flow(money_in, usage.charges, day, now),
+        houses=counted.houses,
+        whole=counted.whole,
+        needs=tuple(_with_name(need, units) for need in needs),
+        endings=_endings([units[unit_id] for unit_id in counted.endings], warned, now),
+        flow=_flow(money_in, known.charges, day, now),
         flow_hours=day.hours,
+        flow_known=usage is not None,
         now_hour_tenths=int((now - day.begins_at).total_seconds() // 360),
         methods=_by_way(money_in),
-        held_micro=sum(max(0, unit.available_micro) for unit in units if not unit.vacant),
+        held_micro=counted.held_micro,
         proof=proof,
         proved_at=proved_at,
     )
@@ -102,40 +100,22 @@ def _proof(property_id: int) -> tuple[Proof | None, datetime | None]:
     return Proof(property_id, *sums), proved_at
 
 
-def _houses(units: Sequence[UnitNow], now: datetime) -> tuple[House, ...]:
-    houses = []
-    for building_id, group in groupby(units, key=lambda unit: unit.building_id):
-        inside = list(group)
-        floors = tuple(
-            Floor(
-                floor,
-                tuple(
-                    BoardUnit(
-                        unit.unit_id,
-                        unit.account_id,
-                        unit.code,
-                        unit.state(now),
-                        unit.hours_left(),
-                    )
-                    for unit in storey
-                ),
-            )
-            for floor, storey in groupby(inside, key=lambda unit: unit.floor)
-        )
-        kinds = tuple(Counter(unit.kind for unit in inside).most_common())
-        houses.append(House(building_id, inside[0].building, kinds, floors))
-    return tuple(houses)
+def _named(
+    property_id: int, now: datetime, counted: Board, needs: Sequence[Need]
+) -> dict[int, UnitNow]:
+    """The few units that the page calls by name, by their ids."""
+    wanted = {*counted.endings, *(need.unit_id for need in needs if need.unit_id is not None)}
+    found = units_by_id(property_id=property_id, now=now, unit_ids=wanted)
+    return {unit.unit_id: unit for unit in found}
 
 
-def _soon(units: Sequence[UnitNow], now: datetime) -> list[UnitNow]:
-    """Supplied customers whose money ends within two days, the first to end first."""
-    near = []
-    for unit in units:
-        hours = unit.hours_left()
-        supplied = not unit.vacant and unit.relay is not RelayState.OPEN
-        if supplied and hours is not None and hours < SOON_HOURS:
-            near.append((hours, unit))
-    return [unit for _, unit in sorted(near, key=lambda pair: (pair[0], pair[1].unit_id))]
+def _with_name(need: Need, units: Mapping[int, UnitNow]) -> Need:
+    unit = None if need.unit_id is None else units.get(need.unit_id)
+    if unit is None:
+        return need
+    if need.kind is NeedKind.SILENT:
+        return replace(need, place=unit.name)
+    return replace(need, unit=unit.name, account_id=need.account_id or unit.account_id)
 
 
 def _warnings(units: Sequence[UnitNow]) -> dict[int, tuple[DeliveryState, datetime]]:
@@ -165,30 +145,22 @@ _WARNED = {
 }
 
 
-def _warned(
-    unit: UnitNow, warned: dict[int, tuple[DeliveryState, datetime]]
-) -> tuple[Warned, datetime | None]:
-    if unit.account_id is None or unit.account_id not in warned:
-        return Warned.NONE, None
-    state, at = warned[unit.account_id]
-    return _WARNED.get(state, Warned.NONE), at
-
-
 def _endings(
     soon: Sequence[UnitNow],
-    warned: dict[int, tuple[DeliveryState, datetime]],
+    warned: Mapping[int, tuple[DeliveryState, datetime]],
     now: datetime,
 ) -> tuple[Ending, ...]:
     endings = []
-    for unit in soon[:ENDINGS_MAX]:
+    for unit in soon:
         runs_out_at = unit.runs_out_at(now)
         if unit.account_id is not None and runs_out_at is not None:
-            how, at = _warned(unit, warned)
+            state, at = warned.get(unit.account_id, (None, None))
+            how = Warned.NONE if state is None else _WARNED.get(state, Warned.NONE)
             endings.append(
                 Ending(
                     unit.account_id,
                     unit.name,
-                    unit.state(now),
+                    unit.state,
                     runs_out_at,
                     unit.available_micro,
                     how,
@@ -237,32 +209,45 @@ def _flow(
     return tuple(HourFlow(hour, received[hour], energy_out.get(hour, 0)) for hour in hours)
 
 
-def _needs(property_id: int, units: Sequence[UnitNow], now: datetime) -> tuple[Need, ...]:
-    """What needs a person, worst harm first."""
-    names = {unit.account_id: unit.name for unit in units if unit.account_id is not None}
+def _needs(property_id: int, counted: Board, now: datetime) -> list[Need]:
+    """What needs a person, worst harm first; units by their ids, not yet by name."""
     found = [
-        *_paid_not_confirmed(property_id, names, now),
-        *_silent(units, now),
-        *(
-            Need(
-                f"tamper-{unit.meter_id}",
-                NeedKind.TAMPER,
-                unit.tamper_since,
-                unit.name,
-                unit.account_id,
-            )
-            for unit in units
-            if unit.tamper_since is not None
-        ),
-        *_meter_alerts(property_id, units),
-        *_held_readings(property_id, names),
-        *_not_delivered(property_id, names),
+        *_paid_not_confirmed(property_id, now),
+        *counted.silent,
+        *counted.tampered,
+        *_meter_alerts(property_id, now),
+        *_held_readings(property_id),
+        *_not_delivered(property_id),
         *_brake(property_id),
     ]
-    return tuple(found[:NEEDS_MAX])
+    shown = found[:NEEDS_MAX]
+    return _with_units(property_id, shown, now)
 
 
-def _paid_not_confirmed(property_id: int, names: dict[int, str], now: datetime) -> list[Need]:
+def _with_units(property_id: int, needs: Sequence[Need], now: datetime) -> list[Need]:
+    """The needs of accounts with the unit that each of these pays for now."""
+    accounts = [need.account_id for need in needs if need.unit_id is None]
+    found = rows(
+        """SELECT DISTINCT ON (account_id) account_id, unit_id FROM (
+               SELECT account_id, unit_id FROM tenancy
+               WHERE account_id = ANY(%(accounts)s) AND period @> %(now)s
+                 AND property_id = %(property)s
+               UNION ALL
+               SELECT id, unit_id FROM account v
+               WHERE id = ANY(%(accounts)s) AND kind = 'vacancy' AND property_id = %(property)s
+                 AND NOT EXISTS (SELECT FROM tenancy t
+                                 WHERE t.unit_id = v.unit_id AND t.period @> %(now)s)
+           ) AS paying ORDER BY account_id, unit_id""",
+        {"accounts": accounts, "now": now, "property": property_id},
+    )
+    units = dict(found)
+    return [
+        need if need.unit_id is not None else replace(need, unit_id=units.get(need.account_id))
+        for need in needs
+    ]
+
+
+def _paid_not_confirmed(property_id: int, now: datetime) -> list[Need]:
     found = rows(
         """SELECT o.id, o.account_id, o.decided_at, o.attempts, p.amount_micro
            FROM supply_order o
@@ -274,88 +259,65 @@ def _paid_not_confirmed(property_id: int, names: dict[int, str], now: datetime) 
     )
     return [
         Need(
-            f"order-{order}", NeedKind.PAID_NOT_CONFIRMED, at, names.get(account, ""), account,
+            f"order-{order}", NeedKind.PAID_NOT_CONFIRMED, at, account_id=account,
             amount_micro=amount or 0, count=tries,
         )
         for order, account, at, tries, amount in found
     ]  # fmt: skip
 
 
-def _silent(units: Sequence[UnitNow], now: datetime) -> list[Need]:
-    """Silent meters, one line for each floor they share: a floor that falls silent has one cause."""
-    needs = []
-    silent = [unit for unit in units if unit.is_silent(now)]
-    for (building_id, floor), group in groupby(
-        silent, key=lambda unit: (unit.building_id, unit.floor)
-    ):
-        quiet = list(group)
-        heard = [at for unit in quiet if (at := unit.heard_at()) is not None]
-        since = min(heard, default=now)
-        one = len(quiet) == 1
-        needs.append(
-            Need(
-                f"silent-{building_id}-{floor}",
-                NeedKind.SILENT,
-                since,
-                place=quiet[0].name if one else quiet[0].building,
-                floor=None if one else floor,
-                count=len(quiet),
-            )
-        )
-    return needs[:3]
+#: What a meter may have done that nobody asked of it, in the order of harm.
+_BY_METERS: Final = (
+    NeedKind.TAMPER,
+    NeedKind.USED_WHILE_OPEN,
+    NeedKind.RELAY_OPEN,
+    NeedKind.RELAY_CLOSED,
+    NeedKind.FOREIGN_ANSWER,
+)
 
 
-def _meter_alerts(property_id: int, units: Sequence[UnitNow]) -> list[Need]:
+def _meter_alerts(property_id: int, now: datetime) -> list[Need]:
     """What meters did that nobody asked of them, worst harm first; a relay that leaves people in the dark
     before one that gives them light. A cover that is closed again still has to be looked at.
     """
     found = rows(
-        """SELECT substr(subject, 7)::bigint, opened_at,
-                  CASE WHEN code = 'meter.foreign_answer' THEN %s
-                       WHEN code = 'meter.tamper' THEN %s
-                       WHEN code = 'supply.usage_while_open' THEN %s
-                       WHEN detail ->> 'wanted' = 'closed' THEN %s ELSE %s END,
-                  coalesce((detail ->> 'used_wh')::bigint, 0)
-           FROM alert WHERE property_id = %s AND closed_at IS NULL
-             AND code IN ('supply.relay_departed', 'meter.foreign_answer', 'meter.tamper',
-                          'supply.usage_while_open')""",
-        [
-            NeedKind.FOREIGN_ANSWER.value, NeedKind.TAMPER.value, NeedKind.USED_WHILE_OPEN.value,
-            NeedKind.RELAY_OPEN.value, NeedKind.RELAY_CLOSED.value, property_id,
-        ],
-    )  # fmt: skip
-    by_meter = {unit.meter_id: unit for unit in units}
-    kinds = list(NeedKind)
+        """SELECT DISTINCT ON (o.harm, o.opened_at, o.meter_id)
+                  o.meter_id, o.opened_at, o.harm, o.used_wh, e.unit_id
+           FROM (SELECT substr(subject, 7)::bigint AS meter_id, opened_at,
+                        coalesce((detail ->> 'used_wh')::bigint, 0) AS used_wh,
+                        CASE WHEN code = 'meter.tamper' THEN 0
+                             WHEN code = 'supply.usage_while_open' THEN 1
+                             WHEN code = 'meter.foreign_answer' THEN 4
+                             WHEN detail ->> 'wanted' = 'closed' THEN 2 ELSE 3 END AS harm
+                 FROM alert WHERE property_id = %s AND closed_at IS NULL
+                   AND code IN ('supply.relay_departed', 'meter.foreign_answer', 'meter.tamper',
+                                'supply.usage_while_open')) o
+           JOIN installation i ON i.meter_id = o.meter_id AND i.period @> %s
+           JOIN metering_point e ON e.id = i.metering_point_id AND e.unit_id IS NOT NULL
+           LEFT JOIN meter_link l ON l.meter_id = o.meter_id
+           WHERE o.harm > 0 OR l.tamper_since IS NULL
+           ORDER BY o.harm, o.opened_at, o.meter_id LIMIT %s""",
+        [property_id, now, NEEDS_MAX],
+    )
     return [
-        Need(f"{kind}-{meter}", NeedKind(kind), at, unit.name, unit.account_id, wh=wh)
-        for meter, at, kind, wh in sorted(
-            found, key=lambda row: (kinds.index(NeedKind(row[2])), row[1])
-        )
-        if (unit := by_meter.get(meter)) is not None
-        and not (kind == NeedKind.TAMPER and unit.tamper_since is not None)
+        Need(f"{_BY_METERS[harm].value}-{meter}", _BY_METERS[harm], at, unit_id=unit_id, wh=used_wh)
+        for meter, at, harm, used_wh, unit_id in found
     ]
 
 
-def _held_readings(property_id: int, names: dict[int, str]) -> list[Need]:
+def _held_readings(property_id: int) -> list[Need]:
     found = rows(
         """SELECT account_id, min(read_at), count(*) FROM vee_case
            WHERE property_id = %s AND state = 'held' GROUP BY account_id ORDER BY 2 LIMIT %s""",
         [property_id, NEEDS_MAX],
     )
     return [
-        Need(
-            f"held-{account}",
-            NeedKind.HELD_READING,
-            at,
-            names.get(account, ""),
-            account,
-            count=count,
-        )
+        Need(f"held-{account}", NeedKind.HELD_READING, at, account_id=account, count=count)
         for account, at, count in found
     ]
 
 
-def _not_delivered(property_id: int, names: dict[int, str]) -> list[Need]:
+def _not_delivered(property_id: int) -> list[Need]:
     found = rows(
         """SELECT DISTINCT ON (m.account_id) m.account_id, m.created_at, t.tries
            FROM message m
@@ -373,11 +335,14 @@ def _not_delivered(property_id: int, names: dict[int, str]) -> list[Need]:
     )  # fmt: skip
     return [
         Need(
-            f"warning-{account}", NeedKind.WARNING_NOT_DELIVERED, at, names.get(account, ""), account,
+            f"warning-{account}",
+            NeedKind.WARNING_NOT_DELIVERED,
+            at,
+            account_id=account,
             count=tries,
         )
         for account, at, tries in found
-    ]  # fmt: skip
+    ]
 
 
 def _brake(property_id: int) -> list[Need]:

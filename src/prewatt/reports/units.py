@@ -1,31 +1,72 @@
-"""One statement that says how every unit stands now; the board and all lists are made from it."""
+"""How units stand now: one definition in SQL that the board, every list and a unit's page share.
+
+``UNIT_NOW`` is a relation with one row for each unit of a property. It is counted, searched, sorted
+and paged in the database; PostgreSQL leaves out the joins that a question does not need. Objects
+(`UnitNow`) are made of the few units alone that a page shows, found by their keys.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any, Final
 
-from prewatt.core.vocabulary import BoardState, RelayState, board_state
+from prewatt.core.vocabulary import BoardState, RelayState
 from prewatt.reports.place import rows
 
 #: A meter is silent when it was not heard for this many of its own reporting periods.
-SILENT_AFTER_PERIODS = 2
+SILENT_AFTER_PERIODS: Final = 2
+#: Farther than this nobody looks ahead.
+_DAYS_MAX: Final = 1_000_000
 
-_UNITS = """
-SELECT u.id, u.code, u.floor, u.kind, b.id, b.code, b.name,
-       a.id, a.number, a.kind = 'vacancy', coalesce(c.name, ''), m.id, coalesce(m.serial, ''),
-       coalesce(m.expected_period_s, 900), s.available, s.spend_per_day, s.posted,
-       coalesce(p.emergency_micro, 0), coalesce(p.fired_mask, 0), p.level_fired_at,
-       coalesce(p.protection, ''), l.last_seen_at, coalesce(l.relay, 0), l.tamper_since,
-       w.last_at, w.last_value_wh
+
+_FACTS = """
+SELECT u.id AS unit_id, u.code, u.floor, u.position, u.kind, b.id AS building_id,
+       b.position AS building_position, b.code AS building_code, b.name AS building,
+       CASE WHEN b.code = '' OR u.code ~ '^[[:alpha:]]' THEN u.code
+            ELSE b.code || '-' || u.code END AS name,
+       a.id AS account_id, coalesce(a.number, '') AS number,
+       coalesce(a.kind = 'vacancy', false) AS vacant, coalesce(a.kind <> 'vacancy', false) AS paying,
+       coalesce(c.name, '') AS customer, m.id AS meter_id, coalesce(m.serial, '') AS serial,
+       m.expected_period_s, coalesce(s.available, 0) AS available,
+       coalesce(s.spend_per_day, 0) AS spend_per_day, coalesce(s.posted, 0) AS posted,
+       coalesce(p.emergency_micro, 0) AS emergency, coalesce(p.fired_mask, 0) AS fired_mask,
+       p.level_fired_at, coalesce(p.protection, '') AS protection, l.last_seen_at AS seen_at,
+       coalesce(l.relay, 0) AS relay, l.tamper_since, w.last_at AS reading_at,
+       w.last_value_wh AS register_wh, greatest(l.last_seen_at, w.last_at) AS heard_at
 FROM unit u
 JOIN building b ON b.id = u.building_id
-LEFT JOIN tenancy t ON t.unit_id = u.id AND t.period @> %(now)s
-LEFT JOIN account v ON v.unit_id = u.id AND v.kind = 'vacancy'
-LEFT JOIN account a ON a.id = coalesce(t.account_id, v.id)
-LEFT JOIN customer c ON c.id = a.customer_id
-LEFT JOIN account_state s ON s.account_id = a.id
-LEFT JOIN supply_state p ON p.account_id = a.id
+LEFT JOIN tenancy t ON t.unit_id = u.id AND {tenancy} AND t.property_id = u.property_id
+LEFT JOIN account v ON v.unit_id = u.id AND v.kind = 'vacancy' AND v.property_id = u.property_id
+LEFT JOIN account a ON a.id = coalesce(t.account_id, v.id) AND a.property_id = u.property_id
+LEFT JOIN customer c ON c.id = a.customer_id AND c.property_id = u.property_id
+LEFT JOIN account_state s ON s.account_id = a.id AND s.property_id = u.property_id
+LEFT JOIN supply_state p ON p.account_id = a.id AND p.property_id = u.property_id
+{meters}
+WHERE u.property_id = %(property)s
+"""
+#: The meter at a unit's first metering point that has one, and the latest of its registers.
+_METERS_OF_ALL = """
+LEFT JOIN (
+    SELECT DISTINCT ON (e.unit_id) e.unit_id, i.meter_id FROM metering_point e
+    JOIN installation i ON i.metering_point_id = e.id AND i.period @> %(now)s
+        AND i.property_id = e.property_id
+    WHERE e.property_id = %(property)s AND e.unit_id IS NOT NULL ORDER BY e.unit_id, e.id
+) h ON h.unit_id = u.id
+LEFT JOIN meter m ON m.id = h.meter_id AND m.property_id = u.property_id
+LEFT JOIN meter_link l ON l.meter_id = m.id AND l.property_id = u.property_id
+LEFT JOIN (
+    SELECT k.meter_id, max(k.last_at) AS last_at, max(k.last_value_wh) AS last_value_wh
+    FROM meter_state k
+    WHERE k.property_id = %(property)s AND k.closed_at = 'infinity' AND k.register_code = 1
+    GROUP BY k.meter_id
+) w ON w.meter_id = m.id
+"""
+#: The same looked up unit by unit, for a few of them.
+_METERS_OF_SOME = """
 LEFT JOIN LATERAL (
     SELECT i.meter_id FROM metering_point e
     JOIN installation i ON i.metering_point_id = e.id AND i.period @> %(now)s
@@ -37,37 +78,92 @@ LEFT JOIN LATERAL (
     SELECT max(k.last_at) AS last_at, max(k.last_value_wh) AS last_value_wh FROM meter_state k
     WHERE k.meter_id = m.id AND k.closed_at = 'infinity' AND k.register_code = 1
 ) w ON true
-WHERE u.property_id = %(property)s
-ORDER BY b.position, b.id, u.floor DESC, u.position, u.code
 """
+_NO_METERS = _METERS_OF_SOME.replace("WHERE e.unit_id = u.id", "WHERE false")
 
-#: The same of one account, which looks at its own units alone, however many its property has.
-_OF_ACCOUNT = _UNITS.replace(
-    "WHERE u.property_id = %(property)s\n",
-    """WHERE u.property_id = %(property)s AND a.id = %(account)s AND u.id IN (
-    SELECT unit_id FROM tenancy WHERE account_id = %(account)s
-    UNION SELECT unit_id FROM account WHERE id = %(account)s)
-""",
+#: The one state that a unit's window shows, where several hold at once: the guide's precedence.
+STATE = f"""CASE
+    WHEN tamper_since IS NOT NULL THEN {BoardState.TAMPER:d}
+    WHEN relay = {RelayState.OPEN:d} THEN {BoardState.CUT:d}
+    WHEN silent THEN {BoardState.OFFLINE:d}
+    WHEN paying AND available <= 0 THEN {BoardState.EMERGENCY:d}
+    WHEN paying AND fired_mask <> 0 THEN {BoardState.LOW:d}
+    WHEN protection NOT IN ('', 'none') THEN {BoardState.PROTECTED:d}
+    WHEN NOT paying THEN {BoardState.VACANT:d}
+    ELSE {BoardState.ON:d} END"""
+_SILENT = f"""meter_id IS NOT NULL AND coalesce(
+    %(now)s - heard_at > expected_period_s * interval '{SILENT_AFTER_PERIODS} seconds', true)"""
+#: What may still be used: the balance, or below zero what is left of emergency credit.
+_MONEY_LEFT = "CASE WHEN available > 0 THEN available ELSE greatest(0, available + emergency) END"
+#: Seconds until that is used up at the usual pace; whole days first, so that no product overflows.
+_SECONDS_LEFT = f"""CASE WHEN NOT vacant AND spend_per_day > 0 THEN
+    least(money_left / spend_per_day, {_DAYS_MAX}) * 86400
+    + money_left %% spend_per_day * 86400 / spend_per_day END"""
+
+
+#: That all rows are of the unit's property leads to them where every unit is looked at. For a few units
+#: it would lead the planner to read all of the property, too: their keys say enough.
+_SAME_PROPERTY = re.compile(r" AND \w\.property_id = u\.property_id")
+
+
+def _relation(
+    *, meters: str, tenancy: str = "t.period @> %(now)s", where: str = "", of_all: bool = False
+) -> str:
+    facts = _FACTS.format(meters=meters, tenancy=tenancy) + where
+    if not of_all:
+        facts = _SAME_PROPERTY.sub("", facts)
+    return f"""(
+SELECT money.*, {_SECONDS_LEFT} AS seconds_left, {STATE} AS state
+FROM (SELECT facts.*, {_SILENT} AS silent, {_MONEY_LEFT} AS money_left FROM ({facts}) AS facts) AS money
+)"""  # noqa: S608 - our own expressions
+
+
+#: Every unit of the property ``%(property)s`` at the instant ``%(now)s``.
+UNIT_NOW: Final = _relation(meters=_METERS_OF_ALL, of_all=True)
+#: The order of the façade: by building, top floor first, from left to right.
+FACADE: Final = ("building_position", "building_id", "-floor", "position", "code")
+
+_SOME = "AND u.id = ANY(%(units)s)"
+_OF_ACCOUNT = _SOME + " AND a.id = %(account)s"
+#: The columns of a `UnitNow`, in its order.
+COLUMNS: Final = """unit_id, code, floor, kind, building_id, building_code, building, account_id, number,
+    vacant, customer, meter_id, serial, available, spend_per_day, posted, emergency, fired_mask,
+    level_fired_at, protection, seen_at, relay, tamper_since, reading_at, register_wh, heard_at,
+    silent, seconds_left, state"""
+_SELECT = f"SELECT {COLUMNS} FROM {{}} AS unit_now ORDER BY {', '.join(FACADE)}"  # noqa: S608 - our own columns
+_BY_UNIT = _SELECT.format(_relation(meters=_METERS_OF_SOME, where=_SOME))
+_BY_ACCOUNT = _SELECT.format(_relation(meters=_METERS_OF_SOME, where=_OF_ACCOUNT))
+#: An account that pays for no unit now: the one it had, without the meter, which is another's.
+_FORMER = _SELECT.format(
+    _relation(meters=_NO_METERS, tenancy="t.account_id = %(account)s", where=_OF_ACCOUNT)
 )
-assert _OF_ACCOUNT != _UNITS
 
-#: The same of an account that pays for no unit now: without the meter, which is another's.
-_FORMER = _OF_ACCOUNT.replace(
-    "t.period @> %(now)s\nLEFT JOIN account v",
-    "t.account_id = %(account)s\nLEFT JOIN account v",
-).replace("WHERE e.unit_id = u.id ORDER BY", "WHERE false ORDER BY")
-assert _FORMER.count("t.account_id = %(account)s") == _FORMER.count("WHERE false") == 1
+
+@contextmanager
+def looking_at_all() -> Iterator[None]:
+    """Let PostgreSQL join every unit of a property by hashing, for the statements of this block.
+
+    Behind row-level security it may not use what it knows of a table's contents, takes the tenancies
+    of ten thousand units for one, and would compare each row with each. Compiling the statement would
+    take longer than it does.
+    """
+    rows("SELECT set_config('enable_nestloop', 'off', true), set_config('jit', 'off', true)", [])
+    yield
+    rows("SELECT set_config('enable_nestloop', 'on', true)", [])
+
 
 #: The same of an account whose let is announced, or was cancelled before it began.
-_ANNOUNCED = _FORMER.replace("JOIN tenancy t", "JOIN temporary_let t").replace(
-    "SELECT unit_id FROM tenancy", "SELECT unit_id FROM temporary_let"
-)
-assert _ANNOUNCED.count("temporary_let") == 2
+_ANNOUNCED = _FORMER.replace("JOIN tenancy t ", "JOIN temporary_let t ")
+assert _ANNOUNCED != _FORMER
 
 
 @dataclass(frozen=True, slots=True)
 class UnitNow:
-    """A unit, who pays for it, its meter and its money, as they are now."""
+    """A unit, who pays for it, its meter and its money, as they are now.
+
+    ``heard_at`` is the last sign of life: a frame of any kind, or an accepted reading.
+    ``seconds_left`` is None where nobody pays or usage is too small to say.
+    """
 
     unit_id: int
     code: str
@@ -82,7 +178,6 @@ class UnitNow:
     customer: str
     meter_id: int | None
     serial: str
-    expected_period_s: int
     available_micro: int
     spend_per_day_micro: int
     posted_micro: int
@@ -95,53 +190,24 @@ class UnitNow:
     tamper_since: datetime | None
     reading_at: datetime | None
     register_wh: int | None
+    heard_at: datetime | None
+    silent: bool
+    seconds_left: int | None
+    state: BoardState
 
     @property
     def name(self) -> str:
         """The unit as people call it: building code and unit code, `N-305`."""
         return unit_name(self.building_code, self.code)
 
-    def is_silent(self, now: datetime) -> bool:
-        """Whether the head-end has not heard the meter for too long."""
-        if self.meter_id is None:
-            return False
-        limit = timedelta(seconds=self.expected_period_s * SILENT_AFTER_PERIODS)
-        heard_at = self.heard_at()
-        return heard_at is None or now - heard_at > limit
-
-    def heard_at(self) -> datetime | None:
-        """The last sign of life: a frame of any kind, or an accepted reading."""
-        signs = [at for at in (self.seen_at, self.reading_at) if at is not None]
-        return max(signs, default=None)
-
-    def state(self, now: datetime) -> BoardState:
-        """The one state that its window shows."""
-        paying = not self.vacant and self.account_id is not None
-        return board_state(
-            tamper=self.tamper_since is not None,
-            cut=self.relay is RelayState.OPEN,
-            offline=self.is_silent(now),
-            emergency=paying and self.available_micro <= 0,
-            low=paying and self.fired_mask != 0,
-            protected=self.protection not in ("", "none"),
-            vacant=not paying,
-        )
-
-    def money_left_micro(self) -> int:
-        """What may still be used: the balance, or below zero what is left of emergency credit."""
-        if self.available_micro > 0:
-            return self.available_micro
-        return max(0, self.available_micro + self.emergency_micro)
-
+    @property
     def hours_left(self) -> int | None:
         """Hours until the balance (then the emergency credit) is used up, at the usual pace."""
-        if self.vacant or self.spend_per_day_micro <= 0:
-            return None
-        return self.money_left_micro() * 24 // self.spend_per_day_micro
+        return None if self.seconds_left is None else self.seconds_left // 3_600
 
     def runs_out_at(self, now: datetime) -> datetime | None:
         """When that is; None when usage is too small to say or farther than a year."""
-        return ends_at(now, self.money_left_micro(), 0 if self.vacant else self.spend_per_day_micro)
+        return after_seconds(now, self.seconds_left)
 
 
 def unit_name(building: str, unit: str) -> str:
@@ -151,33 +217,54 @@ def unit_name(building: str, unit: str) -> str:
 
 def ends_at(now: datetime, money_micro: int, per_day_micro: int) -> datetime | None:
     """When an amount is used up at a daily pace; None beyond a year or without a pace."""
-    if per_day_micro <= 0 or money_micro // per_day_micro > 366:
+    if per_day_micro <= 0:
         return None
-    return now + timedelta(seconds=money_micro * 86_400 // per_day_micro)
+    return after_seconds(now, money_micro * 86_400 // per_day_micro)
 
 
-def units_now(
-    *, property_id: int, now: datetime, account_id: int | None = None, former: bool = False
+def after_seconds(now: datetime, seconds: int | None) -> datetime | None:
+    """The instant so many seconds ahead; None beyond a year."""
+    if seconds is None or seconds // 86_400 > 366:
+        return None
+    return now + timedelta(seconds=seconds)
+
+
+def units_by_id(
+    *, property_id: int, now: datetime, unit_ids: Collection[int]
 ) -> tuple[UnitNow, ...]:
-    """Every unit of a property, or of one account, in the order of the façade.
+    """Some units of a property in the order of the façade; those that are not its own are missing."""
+    given = {"now": now, "property": property_id, "units": list(unit_ids)}
+    return tuple(unit_of(row) for row in rows(_BY_UNIT, given)) if unit_ids else ()
+
+
+def units_of_account(
+    *, property_id: int, now: datetime, account_id: int, former: bool = False
+) -> tuple[UnitNow, ...]:
+    """The units for which an account pays, in the order of the façade.
 
     With ``former``, an account that pays for no unit now has its last one, or the one that a let of it is
     announced for, without the meter.
     """
-    given = {"now": now, "property": property_id, "account": account_id}
-    found = rows(_UNITS if account_id is None else _OF_ACCOUNT, given)
-    if former and account_id is not None and not found:
+    # Asked for together with the rest, they would be looked for among all units of the property.
+    ever = rows(
+        """SELECT unit_id FROM tenancy WHERE account_id = %(account)s
+           UNION SELECT unit_id FROM account WHERE id = %(account)s AND unit_id IS NOT NULL
+           UNION SELECT unit_id FROM temporary_let WHERE account_id = %(account)s""",
+        {"account": account_id},
+    )
+    given = {
+        "now": now,
+        "property": property_id,
+        "account": account_id,
+        "units": [unit_id for (unit_id,) in ever],
+    }
+    found = rows(_BY_ACCOUNT, given)
+    if former and not found:
         found = rows(_FORMER, given)[:1] or rows(_ANNOUNCED, given)[:1]
-    return tuple(_unit(row) for row in found)
+    return tuple(unit_of(row) for row in found)
 
 
-def _unit(row: tuple[object, ...]) -> UnitNow:
-    (unit_id, code, floor, kind, building_id, building_code, building, account_id, number, vacant,
-     customer, meter_id, serial, period_s, available, spend, posted, emergency, fired_mask, fired_at,
-     protection, seen_at, relay, tamper_since, reading_at, register_wh) = row  # fmt: skip
-    return UnitNow(
-        unit_id, code, floor, kind, building_id, building_code, building, account_id,  # type: ignore[arg-type]  # rows of a cursor are untyped
-        number or "", bool(vacant), customer, meter_id, serial, period_s, available or 0,  # type: ignore[arg-type]  # as above
-        spend or 0, posted or 0, emergency, fired_mask, fired_at, protection, seen_at,  # type: ignore[arg-type]  # as above
-        RelayState(relay), tamper_since, reading_at, register_wh,  # type: ignore[arg-type]  # as above
-    )  # fmt: skip
+def unit_of(row: tuple[Any, ...]) -> UnitNow:
+    """A unit of the columns ``COLUMNS``."""
+    unit = UnitNow(*row)
+    return replace(unit, relay=RelayState(unit.relay), state=BoardState(unit.state))

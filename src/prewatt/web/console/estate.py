@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-import csv
 from urllib.parse import urlencode
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import render
 
-from prewatt.reports.estate import UnitList
-from prewatt.reports.estate_query import KINDS, property_page, unit_list, unit_page
+from prewatt.reports.estate_query import (
+    KINDS,
+    every_unit_row,
+    property_page,
+    unit_list,
+    unit_page,
+)
 from prewatt.web import clock
-from prewatt.web.console import export
+from prewatt.web.console import export, streaming
+from prewatt.web.console.views import beside, page_of
 from prewatt.web.session import actor_of
 
 
 def units_view(request: HttpRequest) -> HttpResponse:
     """All units by building, found and filtered."""
-    found, chosen = _units(request)
+    chosen = _chosen(request)
+    found = unit_list(
+        actor=actor_of(request),
+        now=clock.now(),
+        query=chosen["q"],
+        kind=chosen["kind"],
+        vacant=bool(chosen["vacant"]),
+        page=page_of(request),
+    )
     return render(
         request,
         "prewatt/pages/units.html",
@@ -29,36 +42,33 @@ def units_view(request: HttpRequest) -> HttpResponse:
             "kinds_known": KINDS,
             "filters": urlencode(chosen),
             "text": chosen["q"],
+            **beside("/units", chosen, found.beside),
             **chosen,
         },
     )
 
 
-def units_csv(request: HttpRequest) -> HttpResponse:
+def units_csv(request: HttpRequest) -> StreamingHttpResponse:
     """The same selection as a file for a spreadsheet."""
-    found, _chosen = _units(request)
-    response = HttpResponse(content_type="text/csv; charset=utf-8")
-    response["Content-Disposition"] = 'attachment; filename="units.csv"'
-    response.write("\ufeff")
-    export.units(csv.writer(response), found)
-    return response
-
-
-def _units(request: HttpRequest) -> tuple[UnitList, dict[str, str]]:
-    kind = request.GET.get("kind", "")
-    chosen = {
-        "q": request.GET.get("q", "").replace("\0", "").strip()[:80],
-        "kind": kind if kind in KINDS else "",
-        "vacant": "1" if request.GET.get("vacant") == "1" else "",
-    }
-    found = unit_list(
+    chosen = _chosen(request)
+    found = every_unit_row(
         actor=actor_of(request),
         now=clock.now(),
         query=chosen["q"],
         kind=chosen["kind"],
         vacant=bool(chosen["vacant"]),
     )
-    return found, chosen
+    return streaming.csv_file(request, "units.csv", export.units(found))
+
+
+def _chosen(request: HttpRequest) -> dict[str, str]:
+    """What is looked for, as far as it can be."""
+    kind = request.GET.get("kind", "")
+    return {
+        "q": request.GET.get("q", "").replace("\0", "").strip()[:80],
+        "kind": kind if kind in KINDS else "",
+        "vacant": "1" if request.GET.get("vacant") == "1" else "",
+    }
 
 
 def unit_view(request: HttpRequest, unit_id: int) -> HttpResponse:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -14,10 +14,10 @@ from prewatt.estate.sheets import RowError
 from prewatt.reports.alerts import AlertList
 from prewatt.reports.calendar import CalendarPage
 from prewatt.reports.debts import DebtList, RefundList
-from prewatt.reports.estate import UnitList
+from prewatt.reports.estate import UnitRow
 from prewatt.reports.held import HeldRow
 from prewatt.reports.lets import LetList
-from prewatt.reports.lists import AccountList, Listing
+from prewatt.reports.lists import AccountRow, Listing
 from prewatt.reports.price_pages import EventList
 from prewatt.reports.tariff_pages import TariffList
 from prewatt.reports.tariff_trial import TrialPage
@@ -50,8 +50,8 @@ def decimal(micro: int) -> str:
     return f"{sign}{whole}.{digits}"
 
 
-def accounts(writer: Writer, found: AccountList, lang: str) -> None:
-    """Write the accounts of a selection, one row each, under a head row."""
+def accounts(found: Iterable[AccountRow], currency: str) -> Iterator[list[str]]:
+    """The accounts of a selection, one row each, under a head row."""
     head = (
         _("Account"),
         _("Unit"),
@@ -60,36 +60,32 @@ def accounts(writer: Writer, found: AccountList, lang: str) -> None:
         _("Meter"),
         _("State"),
     )
-    writer.writerow([*head, f"{_('Balance')} {found.place.currency}", _("Runs out about")])
-    for row in found.rows:
+    yield [*head, f"{_('Balance')} {currency}", _("Runs out about")]
+    for row in found:
         runs_out = "" if row.runs_out_at is None else row.runs_out_at.isoformat(timespec="minutes")
         words = (row.number, row.unit, row.building, row.customer, row.meter)
-        writer.writerow(
-            [
-                *(guarded(word) for word in words),
-                str(sentences.STATE[row.state]),
-                decimal(row.balance_micro),
-                runs_out,
-            ]
-        )
+        yield [
+            *(guarded(word) for word in words),
+            str(sentences.STATE[row.state]),
+            decimal(row.balance_micro),
+            runs_out,
+        ]
 
 
-def units(writer: Writer, found: UnitList) -> None:
-    """Write the units of a selection, one row each, under a head row."""
-    head = (_("Unit"), _("Building"), _("Kind"), _("Floor"), _("Tenant"), _("Meter"), _("State"))
-    writer.writerow(list(head))
-    for building in found.buildings:
-        for row in building.rows:
-            words = (row.name, building.name, str(sentences.UNIT_KIND_COUNT[row.kind][0]))
-            writer.writerow(
-                [
-                    *(guarded(word) for word in words),
-                    str(row.floor),
-                    guarded(row.customer),
-                    guarded(row.serial),
-                    str(sentences.STATE[row.state]),
-                ]
-            )
+def units(found: Iterable[UnitRow]) -> Iterator[list[str]]:
+    """The units of a selection, one row each, under a head row."""
+    yield [
+        *(_("Unit"), _("Building"), _("Kind"), _("Floor"), _("Tenant"), _("Meter"), _("State")),
+    ]
+    for row in found:
+        words = (row.name, row.building, str(sentences.UNIT_KIND_COUNT[row.kind][0]))
+        yield [
+            *(guarded(word) for word in words),
+            str(row.floor),
+            guarded(row.customer),
+            guarded(row.serial),
+            str(sentences.STATE[row.state]),
+        ]
 
 
 def calendar(writer: Writer, page: CalendarPage) -> None:

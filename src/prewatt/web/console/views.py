@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import csv
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import render
-from django.utils.translation import get_language
 
 from prewatt.core.vocabulary import BoardState
 from prewatt.reports import lists_query
 from prewatt.reports.account_query import ENTRIES, account_page
+from prewatt.reports.paging import Neighbours, Page
+from prewatt.reports.place import place_for
 from prewatt.reports.today import KEY_ORDER
 from prewatt.reports.today_query import today
 from prewatt.web import clock
-from prewatt.web.console import export
+from prewatt.web.console import export, streaming
 from prewatt.web.session import actor_of
 from prewatt.web.ui import sentences
 
@@ -35,15 +36,47 @@ def number(text: str, default: int, most: int) -> int:
     return min(max(int(text), 1), most) if is_number else default
 
 
+def page_of(request: HttpRequest) -> Page:
+    """The page of a list that an address asks for."""
+    return Page.of(request.GET.get("after", ""), request.GET.get("before", ""))
+
+
+def beside(path: str, chosen: Mapping[str, str], neighbours: Neighbours) -> dict[str, str]:
+    """The addresses of the pages before and after this one, for the foot of a list."""
+    kept = {key: value for key, value in chosen.items() if value}
+    before, after = {"before": neighbours.previous}, {"after": neighbours.next}
+    return {
+        "previous_url": f"{path}?{urlencode(kept | before)}" if neighbours.previous else "",
+        "next_url": f"{path}?{urlencode(kept | after)}" if neighbours.next else "",
+    }
+
+
 def today_view(request: HttpRequest) -> HttpResponse:
     """Today, whole or as the part that lives."""
-    report = today(actor=actor_of(request), now=clock.now())
+    report = today(
+        actor=actor_of(request),
+        now=clock.now(),
+        building=_id(request.GET.get("building", "")),
+        after=_id(request.GET.get("after", "")),
+        add_up=request.GET.get("add") == "1",
+    )
     page = "prewatt/parts/today_live.html" if is_partial(request) else "prewatt/pages/today.html"
     return render(
         request,
         page,
-        {"today": report, "place": report.place, "now": report.now, "tab": "today"},
+        {
+            "today": report,
+            "place": report.place,
+            "now": report.now,
+            "tab": "today",
+            "after": _id(request.GET.get("after", "")),
+        },
     )
+
+
+def _id(text: str) -> int | None:
+    """An id of an address, None for what is none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
 
 
 def account_view(request: HttpRequest, account_id: int) -> HttpResponse:
@@ -88,7 +121,15 @@ def band_labels(bands: Any) -> dict[str, str]:
 
 def accounts_view(request: HttpRequest) -> HttpResponse:
     """All accounts, found, filtered, sorted."""
-    found, chosen = _accounts(request)
+    chosen = _chosen(request)
+    found = lists_query.accounts(
+        actor=actor_of(request),
+        now=clock.now(),
+        query=chosen["q"],
+        state=_STATES.get(chosen["state"]),
+        sort=chosen["sort"],
+        page=page_of(request),
+    )
     return render(
         request,
         "prewatt/pages/accounts.html",
@@ -100,82 +141,76 @@ def accounts_view(request: HttpRequest) -> HttpResponse:
             "states": KEY_ORDER,
             "filters": urlencode(chosen),
             "query": chosen["q"],
+            **beside("/accounts", chosen, found.beside),
             **chosen,
         },
     )
 
 
-def accounts_csv(request: HttpRequest) -> HttpResponse:
+def accounts_csv(request: HttpRequest) -> StreamingHttpResponse:
     """The same selection as a file for a spreadsheet."""
-    found, _chosen = _accounts(request)
-    response = HttpResponse(content_type="text/csv; charset=utf-8")
-    response["Content-Disposition"] = 'attachment; filename="accounts.csv"'
-    # Spreadsheet programs take UTF-8 for granted only after this mark.
-    response.write("\ufeff")
-    export.accounts(csv.writer(response), found, get_language() or "en")
-    return response
-
-
-def _accounts(request: HttpRequest) -> tuple[Any, dict[str, str]]:
-    state = request.GET.get("state", "")
-    sort = request.GET.get("sort", "unit")
-    chosen = {
-        "q": request.GET.get("q", "").strip()[:80],
-        "state": state if state in _STATES else "",
-        "sort": sort if sort in ("unit", "time", "balance") else "unit",
-    }
-    found = lists_query.accounts(
-        actor=actor_of(request),
+    actor, chosen = actor_of(request), _chosen(request)
+    found = lists_query.every_account(
+        actor=actor,
         now=clock.now(),
         query=chosen["q"],
         state=_STATES.get(chosen["state"]),
         sort=chosen["sort"],
     )
-    return found, chosen
+    currency = place_for(actor).currency
+    return streaming.csv_file(request, "accounts.csv", export.accounts(found, currency))
+
+
+def _chosen(request: HttpRequest) -> dict[str, str]:
+    """What is looked for, as far as it can be."""
+    state = request.GET.get("state", "")
+    sort = request.GET.get("sort", "unit")
+    return {
+        "q": request.GET.get("q", "").replace("\0", "").strip()[:80],
+        "state": state if state in _STATES else "",
+        "sort": sort if sort in ("unit", "time", "balance") else "unit",
+    }
 
 
 def supply_view(request: HttpRequest) -> HttpResponse:
     """Supply orders."""
-    show, limit = request.GET.get("show", ""), _limit(request)
-    found = lists_query.orders(actor=actor_of(request), now=clock.now(), show=show, limit=limit)
-    return _listing(request, "supply", found, show, limit)
+    show = request.GET.get("show", "")
+    found = lists_query.orders(
+        actor=actor_of(request), now=clock.now(), show=show, page=page_of(request)
+    )
+    return _listing(request, "supply", found, show=show)
 
 
 def meters_view(request: HttpRequest) -> HttpResponse:
     """Meters."""
-    show = request.GET.get("show", "")
-    found = lists_query.meters(actor=actor_of(request), now=clock.now(), show=show)
-    return _listing(request, "meters", found, show, lists_query.PAGE_MAX)
+    show, text = (
+        request.GET.get("show", ""),
+        request.GET.get("q", "").replace("\0", "").strip()[:80],
+    )
+    found = lists_query.meters(
+        actor=actor_of(request), now=clock.now(), show=show, query=text, page=page_of(request)
+    )
+    return _listing(request, "meters", found, show=show, q=text)
 
 
 def money_view(request: HttpRequest) -> HttpResponse:
     """Recharges of one, seven or thirty days."""
-    days, limit = number(request.GET.get("days", ""), 1, 366), _limit(request)
-    found = lists_query.money(actor=actor_of(request), now=clock.now(), days=days, limit=limit)
-    return _listing(request, "money", found, "", limit, days=days)
+    days = number(request.GET.get("days", ""), 1, 366)
+    found = lists_query.money(
+        actor=actor_of(request), now=clock.now(), days=days, page=page_of(request)
+    )
+    return _listing(request, "money", found, days=str(days))
 
 
 def messages_view(request: HttpRequest) -> HttpResponse:
     """What customers were told."""
-    limit = _limit(request)
-    found = lists_query.messages(actor=actor_of(request), now=clock.now(), limit=limit)
-    return _listing(request, "messages", found, "", limit)
+    found = lists_query.messages(actor=actor_of(request), now=clock.now(), page=page_of(request))
+    return _listing(request, "messages", found)
 
 
-def _limit(request: HttpRequest) -> int:
-    return number(request.GET.get("limit", ""), lists_query.PAGE, lists_query.PAGE_MAX)
-
-
-def _listing(
-    request: HttpRequest, name: str, found: Any, show: str, limit: int, **more: Any
-) -> HttpResponse:
-    chosen = {"show": show, "days": str(more.get("days", "")), "limit": str(limit)}
-    filters = {key: value for key, value in chosen.items() if value and value != "0"}
-    more_url = ""
-    if found.total > len(found.rows) and limit < lists_query.PAGE_MAX:
-        more_url = f"/{name}?" + urlencode(
-            filters | {"limit": min(limit * 4, lists_query.PAGE_MAX)}
-        )
+def _listing(request: HttpRequest, name: str, found: Any, **chosen: str) -> HttpResponse:
+    marks = {each: request.GET.get(each, "")[:40] for each in ("after", "before")}
+    asked = {key: value for key, value in (chosen | marks).items() if value}
     return render(
         request,
         f"prewatt/pages/{name}.html",
@@ -184,10 +219,9 @@ def _listing(
             "place": found.place,
             "now": found.now,
             "tab": name,
-            "show": show,
-            "filters": urlencode(filters),
-            "more_url": more_url,
-            **more,
+            "filters": urlencode(asked),
+            **beside(f"/{name}", chosen, found.beside),
+            **chosen,
         },
     )
 
