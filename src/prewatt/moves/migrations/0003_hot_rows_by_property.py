@@ -17,7 +17,7 @@ class Migration(migrations.Migration):
 
     atomic = False
     dependencies: ClassVar = [
-        ("moves", "0001_initial"),
+        ("moves", "0002_announced_lets"),
         ("ledger", "0002_hot_tables"),
         ("mdm", "0001_initial"),
         ("supply", "0001_initial"),
