@@ -105,9 +105,7 @@ def write(pipe: Connection, dsn: str, city: City, number: int, writers: int, fee
         pipe.send(RuntimeError(f"{type(error).__name__}: {error}"))
 
 
-def _slices(
-    city: City, accounts: Int64, batch: Callable[[], int], after: int
-) -> Iterator[Slice]:
+def _slices(city: City, accounts: Int64, batch: Callable[[], int], after: int) -> Iterator[Slice]:
     """Every quarter-hour after so many, all accounts of the share in each, cut into batches."""
     quarter = after
     while True:

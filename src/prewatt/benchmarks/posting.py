@@ -23,7 +23,7 @@ from unittest import mock
 import psycopg
 
 from prewatt.benchmarks.city import OPENED, City, empty_database, fill, live, login
-from prewatt.benchmarks.ingest_writer import _cpu_s
+from prewatt.benchmarks.ingest_writer import cpu_s
 from prewatt.benchmarks.recharge import Selling, _process
 from prewatt.benchmarks.recharge_desk import BARE, OURS, Sold, serve
 from prewatt.core.accounts import TransferKind
@@ -206,11 +206,11 @@ class _Parts:
         ):
             self._patch(module, name, self._timed(getattr(module, name), part))
         self._patch(operations, "scope", self._transaction(scope))
-        self._began_s = _cpu_s()
+        self._began_s = cpu_s()
         return self
 
     def __exit__(self, *_: object) -> None:
-        total = _cpu_s() - self._began_s
+        total = cpu_s() - self._began_s
         self._patches.close()
         self.seconds |= {"rest": total - sum(self.seconds.values()), "total": total}
 
@@ -221,11 +221,11 @@ class _Parts:
         self.seconds[part] = 0.0
 
         def timed(*given: Any, **named: Any) -> Any:
-            before = _cpu_s()
+            before = cpu_s()
             try:
                 return real(*given, **named)
             finally:
-                self.seconds[part] += _cpu_s() - before
+                self.seconds[part] += cpu_s() - before
                 if part == "locks":
                     self._locked_at = time.perf_counter()
 
