@@ -560,7 +560,11 @@ class Fernmoor:
                     midnight + timedelta(hours=hour),
                     wh,
                 )
-            _run("UPDATE account_state SET interval_no = 1013 WHERE account_id = %s", account)
+            _run(
+                """UPDATE account_state SET interval_no = 1013, posted_interval_no = 999
+                   WHERE account_id = %s""",
+                account,
+            )
         for number, name in enumerate(("N-101", "N-102", "S-106", "A2", "N-301", "S-304", "A5")):
             at = midnight + timedelta(hours=7 + number, minutes=10 * number)
             account = self.accounts[name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Sequence
+from contextvars import copy_context
 from itertools import islice
 from typing import Final
 
@@ -39,15 +40,19 @@ def _parts(rows: Iterator[Sequence[str]], language: str) -> Generator[bytes]:
         part = file.getvalue()
 
 
-def _next(parts: Generator[bytes]) -> bytes:
-    return next(parts, b"")
-
-
 async def _one_by_one(parts: Generator[bytes]) -> AsyncIterator[bytes]:
-    """Each part in the request's own thread, where its connection and its cursor are."""
+    """Each part in the request's own thread, where its connection and its cursor are.
+
+    And in one context, to which the scope belongs that is open from the first part to the last.
+    """
+    context = copy_context()
+
+    def step() -> bytes:
+        return context.run(next, parts, b"")
+
     try:
-        while part := await sync_to_async(_next)(parts):
+        while part := await sync_to_async(step)():
             yield part
     finally:
         # Whoever stops listening ends the transaction, too.
-        await sync_to_async(parts.close)()
+        await sync_to_async(context.run)(parts.close)
