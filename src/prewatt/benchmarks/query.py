@@ -126,7 +126,10 @@ def _standing(
         return
     with ExitStack() as stack:
         if folder is None:
-            folder = Path(stack.enter_context(TemporaryDirectory(prefix="prewatt-"))) / "city"
+            above = Path(stack.enter_context(TemporaryDirectory(prefix="prewatt-")))
+            # Root's server runs as somebody else, who has to come through.
+            above.chmod(0o755 if os.geteuid() == 0 else 0o700)
+            folder = above / "city"
         yield stack.enter_context(kept_database(folder, fill_up))
 
 
