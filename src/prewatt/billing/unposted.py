@@ -138,7 +138,10 @@ def _read(account_ids: Sequence[int], until_us: int) -> list[Unposted]:
         end = begin + last_no - from_no
         numbers = rows["interval_no"][begin:end]
         if len(own) != (end - begin) * size or numbers[0] != from_no + 1 or numbers[-1] != last_no:
-            raise AssertionError(f"account {account_id}: its intervals are not numbered in a row")
+            raise AssertionError(
+                f"account {account_id}: its intervals are not numbered in a row, {from_no} to "
+                f"{last_no}: {numbers.tolist()}, {len(own)} bytes of {size} each"
+            )
         late = np.flatnonzero(beyond[begin:end])
         chosen = begin + int(late[0]) if late.size else end
         parts.append(_Part(account_id, from_no, last_no, time_zone, books_us, begin, chosen))

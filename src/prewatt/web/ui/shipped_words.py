@@ -59,7 +59,7 @@ EXAMPLE_NAME: Final[Mapping[str, Text]] = {
 #: What a worked example leaves out, invents or simplifies.
 EXAMPLE_NOTE: Final[Mapping[str, Text]] = {
     "cn-ladder-four-bands": _(
-        "Composed, and in force nowhere as a whole: the ladder and the flat, peak and valley prices are Zhejiang's for households, the hours are Beijing's for shops, the sharp price is the peak price and a fifth, the least that the national rule of 2021 asks. It shows a ladder that counts four bands together."
+        "Composed, and in force nowhere as a whole: the ladder and the flat, peak and valley prices are Zhejiang's for households, the hours are Beijing's for shops, the sharp price is the peak price and a fifth, the least that the national rule of 2021 asks. What a fifth member adds is Shanghai's. It shows a ladder that counts four bands together."
     ),
     "cn-shanghai-residential": _(
         "Simplified: Shanghai gives every household of five or more the same 100 kWh a month on top, so enter five members for it, never more. A connection that begins within the year has the whole year's limits here."
