@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 from django.db import connection, transaction
 from tests.invariants.places import NOW, World, at, one, pay, place, post, rows, send
@@ -13,6 +14,7 @@ from tests.invariants.places import NOW, World, at, one, pay, place, post, rows,
 import prewatt.billing.accounts as accounts
 import prewatt.billing.ingestion as ingestion
 import prewatt.moves.operations as moves
+from prewatt.billing.accounts import load_accounts
 from prewatt.billing.memory import _ACCOUNT, _METER, _USAGE, _WATERMARK, Memory
 from prewatt.billing.operations import advance_epoch
 from prewatt.billing.tariffs import TariffBook
@@ -129,6 +131,36 @@ def test_whatever_happens_meanwhile_comes_out_as_without_a_memory(
     assert verdicts == send(there, WEEK[11:20])
     assert reader.send(here, *WEEK[20:30]) == send(there, WEEK[20:30])
     assert books(here) == books(there)
+
+
+def test_an_old_meter_of_an_account_that_is_known_anew_meets_what_others_wrote(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its account proves right, its intervals are there already, and only then its watermark is wrong."""
+    here, there = place(), place()
+    reader = Reader(monkeypatch)
+    reader.send(here, *WEEK[:11])
+    send(there, WEEK[:11])
+    for where in (here, there):
+        send(where, WEEK[11:14])
+    counts = reader.memory._counts
+    reader.memory.remember_accounts(load_accounts(np.array([here.accounts["1001"]]), counts))
+    assert reader.send(here, *WEEK[14:20]) == send(there, WEEK[14:20])
+    assert reader.read == 2
+    assert books(here) == books(there)
+
+
+def test_a_meter_that_several_accounts_pay_by_is_not_remembered_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = place()
+    reader = Reader(monkeypatch)
+    reader.send(here, *WEEK[:11])
+    meter = np.array([here.meters["M-101"]])
+    assert reader.memory.recall(meter) is not None
+    _moves_out(here)
+    reader.send(here, WEEK[15])
+    assert reader.memory.recall(meter) is None
 
 
 def test_no_number_in_memory_can_be_wrong_and_count(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
+import psycopg
 import pytest
 from django.db import DatabaseError, OperationalError, connection
 from tests.conftest import role_dsn
@@ -387,8 +388,11 @@ def look(here: World, heard: Meters) -> None:
     assert kept(here) == [] and one("SELECT count(*) FROM interval") == 0
 
 
+@pytest.mark.parametrize(
+    "error", [DatabaseError, psycopg.errors.UniqueViolation, psycopg.DataError]
+)
 def test_a_frame_the_database_refuses_takes_nobody_elses_registers_with_it(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     here = place()
     poison = here.meters["M-101"]
@@ -396,7 +400,7 @@ def test_a_frame_the_database_refuses_takes_nobody_elses_registers_with_it(
 
     def picky(*, batch: Any, **rest: Any) -> Any:
         if (batch.meter_id == poison).any():
-            raise DatabaseError("refused")
+            raise error("refused")
         return real(batch=batch, **rest)
 
     monkeypatch.setattr(ingest, "apply_readings", picky)
@@ -406,7 +410,7 @@ def test_a_frame_the_database_refuses_takes_nobody_elses_registers_with_it(
     )
     assert kept(here) == [] and [each[2] for each in kept(here, "M-102")] == [2]
     assert sorted(each.message_id for each in heard.acked) == [1, 2]
-    assert one("SELECT reason FROM rejected_frame").startswith("DatabaseError")
+    assert one("SELECT reason FROM rejected_frame").startswith(error.__name__)
 
 
 def test_two_head_ends_that_get_the_same_frames_do_not_fall_over_one_another(

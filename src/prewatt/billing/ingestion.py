@@ -13,6 +13,7 @@ from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
+import psycopg
 from django.db import connection, transaction
 
 from prewatt.billing.accounts import Outdated, all_of, equal_to
@@ -78,7 +79,8 @@ def apply_readings(
     if memory is not None and book is not None:
         try:
             applied = _apply_recalled(batch, now, book, memory)
-        except (Outdated, UnpricedAccount):
+        except (Outdated, UnpricedAccount, psycopg.errors.UniqueViolation):
+            # The last: others wrote what memory was about to, and it shows before a watermark does.
             applied = None
         if applied is not None:
             return applied

@@ -88,6 +88,12 @@ class _Rows:
         self._ids = np.insert(self._ids, at[fresh], ids[fresh])
         self._place = np.insert(self._place, at[fresh], np.arange(begin, self._used))
 
+    def forget(self, ids: Int64) -> None:
+        """Know nothing of these any more; their places stay empty."""
+        others = ~np.isin(self._ids, ids)
+        if not others.all():
+            self._ids, self._place = self._ids[others], self._place[others]
+
 
 @dataclass(slots=True)
 class Memory:
@@ -129,9 +135,11 @@ class Memory:
         )
 
     def remember(self, states: States, last_at_us: Int64, last_value: Int64) -> None:
-        """Remember meters as they stand after a batch; those of several payers are left out."""
+        """Remember meters as they stand after a batch, and forget those of several payers."""
         meters, first, count = np.unique(states.meter_id, return_index=True, return_counts=True)
         chosen = (count == 1) & (states.register_code[first] == ACTIVE_IMPORT)
+        if not chosen.all():
+            self._meters.forget(meters[~chosen])
         at = first[chosen]
         columns = [getattr(states, name) for name in _METER]
         marks = {name: getattr(states.watermarks, name) for name in _WATERMARK}
