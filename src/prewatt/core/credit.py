@@ -239,10 +239,16 @@ def decide_departed(
 
 def connect_shortfall_micro(state: SupplyState, policy: SupplyPolicy) -> int:
     """Return the least credit that would let supply be connected; 0 when it may be now."""
-    line = 0 if policy.emergency_must_be_repaid else -state.emergency_credit_micro
+    least = connects_from_micro(state.emergency_credit_micro, policy)
+    return max(least - state.available_micro, 0)
+
+
+def connects_from_micro(emergency_credit_micro: int, policy: SupplyPolicy) -> int:
+    """Return the least balance with which supply that was cut is connected."""
+    line = 0 if policy.emergency_must_be_repaid else -emergency_credit_micro
     # At the line itself credit is exhausted, so at least one micro-unit above it is needed, or a
     # connected account would be cut again by the same balance.
-    return max(line + max(policy.reconnect_min_micro, 1) - state.available_micro, 0)
+    return line + max(policy.reconnect_min_micro, 1)
 
 
 @dataclass(frozen=True, slots=True)

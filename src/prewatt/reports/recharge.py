@@ -17,7 +17,8 @@ class RechargeForm:
     """The account before the money: enough to read unit and name aloud, and to look ahead.
 
     ``micro_per_day`` is the average charge of a day over the last two weeks, 0 when nothing was
-    used. ``last_recharge_at`` is None for an account that never had one. ``debts`` are open ones;
+    used. ``connects_from_micro`` is the least balance with which supply that was cut comes back.
+    ``last_recharge_at`` is None for an account that never had one. ``debts`` are open ones;
     ``is_whole`` says that nothing would be taken of any recharge now, be it for debts or charges.
     """
 
@@ -31,6 +32,7 @@ class RechargeForm:
     relay: RelayState
     balance_micro: int
     emergency_limit_micro: int
+    connects_from_micro: int
     micro_per_day: int
     limit_micro: int
     last_recharge_at: datetime | None
@@ -46,7 +48,11 @@ class RechargeForm:
 
 @dataclass(frozen=True, slots=True)
 class RechargeEffect:
-    """What an amount will do, line by line. ``deducted`` is what does not reach the balance."""
+    """What an amount will do, line by line. ``deducted`` is what does not reach the balance.
+
+    ``emergency_left_micro`` is what may still be used with a balance that is not above zero; it and
+    ``lasts_until`` are looked ahead to, and no part of a receipt.
+    """
 
     amount_micro: int
     deducted: tuple[Deducted, ...]
@@ -55,6 +61,7 @@ class RechargeEffect:
     balance_after_micro: int
     lasts_until: datetime | None
     reconnects: bool
+    emergency_left_micro: int = 0
 
     @property
     def charges(self) -> tuple[Deducted, ...]:
@@ -70,6 +77,11 @@ class RechargeEffect:
 @dataclass(frozen=True, slots=True)
 class RechargeResult:
     """A recharge after it was committed, and the supply order it caused, if one was needed.
+
+    The figures of ``effect`` and ``balance_before_micro`` are those of the instant of the payment, for
+    ever. Of a recharge that told nobody its balance they are the posted ones, as ``is_posted`` says:
+    usage that no posting had taken then is left out. ``balance_micro``, ``emergency_left_micro`` and
+    ``lasts_until`` are of now.
 
     ``order`` is None while nothing has been decided; ``needs_order`` is False when supply was on and
     the credit alone was the point.
@@ -88,8 +100,11 @@ class RechargeResult:
     paid_at: datetime
     line: int
     effect: RechargeEffect
+    is_posted: bool
     balance_before_micro: int
     balance_micro: int
+    emergency_left_micro: int
+    lasts_until: datetime | None
     relay: RelayState
     relay_read_at: datetime | None
     needs_order: bool

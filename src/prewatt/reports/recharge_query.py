@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from prewatt.access.scope import Actor, require, scope
-from prewatt.core.vocabulary import OrderKind, OrderState
+from prewatt.core.credit import connects_from_micro
+from prewatt.core.vocabulary import OrderKind, OrderState, RelayState
 from prewatt.debts.queries import debts_of
 from prewatt.reports.lists_query import actor_names
 from prewatt.reports.place import NoSuchThing, place_of, rows
 from prewatt.reports.recharge import RechargeEffect, RechargeForm, RechargeResult
+from prewatt.reports.rules import cut_rules
 from prewatt.reports.taking_back import taken_back
 from prewatt.reports.units import ends_at, units_of_account
 from prewatt.vending.operations import LIMIT_MICRO
@@ -30,6 +32,7 @@ def recharge_form(*, actor: Actor, account_id: int, now: datetime) -> RechargeFo
             [account_id],
         )
         debts = debts_of(actor=actor, account_id=account_id)
+        policy = cut_rules(place.property_id, now).rules.supply
         most = preview_recharge(
             actor=actor, account_id=account_id, amount_micro=LIMIT_MICRO, now=now
         )
@@ -45,6 +48,7 @@ def recharge_form(*, actor: Actor, account_id: int, now: datetime) -> RechargeFo
         relay=unit.relay,
         balance_micro=unit.available_micro,
         emergency_limit_micro=unit.emergency_micro,
+        connects_from_micro=connects_from_micro(unit.emergency_micro, policy),
         micro_per_day=unit.spend_per_day_micro,
         limit_micro=LIMIT_MICRO,
         last_recharge_at=last[0][0] if last else None,
@@ -59,15 +63,27 @@ def effect_of(form: RechargeForm, shown: RechargePreview) -> RechargeEffect:
     credit = shown.credit_micro
     after = form.balance_micro + credit
     repaid = min(credit, max(0, -form.balance_micro))
+    reconnects = after >= form.connects_from_micro
+    # Behind a relay that stays open nothing is used, be there emergency credit or not.
+    is_supplied = form.relay is not RelayState.OPEN or reconnects
+    left = emergency_left_micro(after, form.emergency_limit_micro) if is_supplied else 0
     return RechargeEffect(
         amount_micro=shown.amount_micro,
         deducted=shown.lines,
         emergency_micro=repaid,
         credit_micro=credit - repaid,
         balance_after_micro=after,
-        lasts_until=ends_at(form.now, max(0, after), form.micro_per_day),
-        reconnects=after > -form.emergency_limit_micro,
+        lasts_until=(
+            ends_at(form.now, max(left, after, 0), form.micro_per_day) if is_supplied else None
+        ),
+        reconnects=reconnects,
+        emergency_left_micro=left,
     )
+
+
+def emergency_left_micro(balance_micro: int, limit_micro: int) -> int:
+    """What of the emergency credit may still be used; 0 while there is a balance above zero."""
+    return 0 if balance_micro > 0 else max(0, balance_micro + limit_micro)
 
 
 def recharge_result(*, actor: Actor, event_id: int, now: datetime) -> RechargeResult:
@@ -77,10 +93,11 @@ def recharge_result(*, actor: Actor, event_id: int, now: datetime) -> RechargeRe
         found = rows(
             """SELECT p.account_id, p.amount_micro, p.way, p.accepted_at, p.taken_by, t.seq,
                       t.posted_after, coalesce(d.series || '-' || d.number, ''),
-                      s.posted - s.available
+                      (m.detail->>'available_micro')::bigint
                FROM payment p
                JOIN transfer t ON t.account_id = p.account_id AND t.event_id = p.event_id
-               JOIN account_state s ON s.account_id = p.account_id
+               LEFT JOIN message m ON m.account_id = p.account_id
+                   AND m.dedupe_key = 'recharge:' || p.event_id AND NOT m.would_have
                LEFT JOIN document d ON d.event_id = p.event_id AND d.kind = 'receipt'
                WHERE p.event_id = %s ORDER BY t.seq DESC LIMIT 1""",
             [event_id],
@@ -96,7 +113,7 @@ def recharge_result(*, actor: Actor, event_id: int, now: datetime) -> RechargeRe
             line,
             posted_after,
             receipt,
-            used,
+            told_after,
         ) = found[0]
         units = units_of_account(
             property_id=place.property_id, now=now, account_id=account, former=True
@@ -119,14 +136,16 @@ def recharge_result(*, actor: Actor, event_id: int, now: datetime) -> RechargeRe
         deducted = deducted_of(actor=actor, account_id=account, event_id=event_id)
     unit = units[0]
     state = OrderState(order[0][0]) if order else None
-    # Usage goes on after the payment; what was unposted then is taken as what is unposted now.
-    after = posted_after - used
+    # What the customer was told in the same commit was reckoned with all that was used until then. A
+    # past that was replayed told nobody, and of it only the ledger's own line is certain.
+    after = posted_after if told_after is None else told_after
     credit = amount - sum(each.micro for each in deducted)
     before = after - credit
     repaid = min(credit, max(0, -before))
     effect = RechargeEffect(
         amount, deducted, repaid, credit - repaid, after, None, reconnects=bool(order)
     )
+    left = emergency_left_micro(unit.available_micro, unit.emergency_micro)
     return RechargeResult(
         place=place,
         now=now,
@@ -141,8 +160,11 @@ def recharge_result(*, actor: Actor, event_id: int, now: datetime) -> RechargeRe
         paid_at=accepted_at,
         line=line,
         effect=effect,
+        is_posted=told_after is None,
         balance_before_micro=before,
         balance_micro=unit.available_micro,
+        emergency_left_micro=left,
+        lasts_until=ends_at(now, left or max(0, unit.available_micro), unit.spend_per_day_micro),
         relay=unit.relay,
         relay_read_at=unit.seen_at,
         needs_order=bool(order),
