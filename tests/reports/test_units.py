@@ -40,6 +40,8 @@ class Facts:
     protection: str
     relay: int
     tamper_since: datetime | None
+    #: When alerts of tampering were closed; None is one that is open.
+    looked_at: list[datetime | None]
     seen_at: datetime | None
     reading_at: datetime | None
     period_s: int
@@ -48,7 +50,7 @@ class Facts:
 def state_of(unit: Facts) -> BoardState:
     """The guide's precedence: tamper > cut > offline > emergency > low > protected > vacant > on."""
     holds = {BoardState.ON}
-    if unit.tamper_since is not None:
+    if unit.tamper_since is not None and not looked_at(unit, unit.tamper_since):
         holds.add(BoardState.TAMPER)
     if unit.relay == 2:
         holds.add(BoardState.CUT)
@@ -63,6 +65,12 @@ def state_of(unit: Facts) -> BoardState:
     if unit.vacant:
         holds.add(BoardState.VACANT)
     return max(holds)
+
+
+def looked_at(unit: Facts, since: datetime) -> bool:
+    """A person has closed what was told of this tampering, and nothing of it is open."""
+    closed = [at for at in unit.looked_at if at is not None]
+    return len(closed) == len(unit.looked_at) > 0 and max(closed) >= since
 
 
 def silent(unit: Facts) -> bool:
@@ -88,7 +96,7 @@ def at_random(chance: random.Random) -> Facts:
         around = 2 * period + chance.choice((-1, 0, 1, 5_000))
         return chance.choice((None, NOW, NOW - timedelta(seconds=around)))
 
-    seen_at = ago()
+    seen_at, before = ago(), NOW - timedelta(microseconds=1)
     return Facts(
         vacant=chance.random() < 0.3,
         available=chance.choice((-7_000_000, -5_000_000, -1, 0, 1, 999, 10**6, 4 * 10**17)),
@@ -98,7 +106,10 @@ def at_random(chance: random.Random) -> Facts:
         protection=chance.choice(("", "", "none", "medical")),
         # A meter that was never heard has nothing to say of its relay either.
         relay=chance.choice((0, 1, 1, 2)) if seen_at else 0,
-        tamper_since=chance.choice((None, None, None, NOW)) if seen_at else None,
+        tamper_since=chance.choice((None, None, NOW)) if seen_at else None,
+        looked_at=chance.choice(
+            ([], [], [None], [NOW], [NOW, None], [before], [before, NOW], [before, before])
+        ),
         seen_at=seen_at,
         reading_at=ago() or NOW - timedelta(days=300),
         period_s=period,
@@ -126,6 +137,12 @@ def write(place: Fernmoor, names: list[str], facts: list[Facts]) -> None:
                    WHERE meter_id = %s""",
                 [unit.relay, unit.tamper_since, unit.seen_at or NOW, meter],
             )
+            for closed_at in unit.looked_at:
+                cursor.execute(
+                    """INSERT INTO alert (property_id, code, subject, detail, opened_at, closed_at)
+                       VALUES (%s, 'meter.tamper', %s, '{}', %s, %s)""",
+                    [place.property_id, f"meter:{meter}", NOW - timedelta(days=1), closed_at],
+                )
             cursor.execute(
                 "UPDATE meter_state SET last_at = %s WHERE meter_id = %s", [unit.reading_at, meter]
             )

@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -197,6 +198,42 @@ def test_today_and_the_unit_lead_to_their_alerts(
     with psycopg.connect(fernmoor.dsn) as owner:
         owner.execute("DELETE FROM alert")
     assert 'id="alerts"' not in client.get(f"/units/{fernmoor.units['N-404']}").content.decode()
+
+
+def test_what_a_person_has_looked_at_calls_no_more_until_it_is_tampered_with_anew(
+    fernmoor: Fernmoor, sign_in: Callable[..., Any]
+) -> None:
+    client, unit = sign_in(fernmoor), f"/units/{fernmoor.units['S-403']}"
+    meter = fernmoor.meters["S-403"]
+
+    def alert(opened_at: datetime) -> int:
+        with psycopg.connect(fernmoor.dsn) as owner:
+            (made,) = owner.execute(
+                """INSERT INTO alert (property_id, code, subject, detail, opened_at)
+                   VALUES (%s, 'meter.tamper', %s, '{"event": "cover_open"}', %s) RETURNING id""",
+                [fernmoor.property_id, f"meter:{meter}", opened_at],
+            ).fetchone()  # type: ignore[misc]  # the row that was made
+        return int(made)
+
+    def calls() -> bool:
+        today, page = _plain(client.get("/")), _plain(client.get(unit))
+        assert ("S-403: cover opened" in today) is (" Tamper " in page)
+        return "S-403: cover opened" in today
+
+    first = alert(NOW - timedelta(minutes=92))
+    assert calls()
+    client.post(f"/alerts/{first}", {"note": "Seal is whole"})
+    assert not calls()
+    second = alert(NOW)
+    assert calls(), "opened again while the cover still counts as open"
+    client.post(f"/alerts/{second}", {"note": "The caretaker"})
+    assert not calls()
+    with psycopg.connect(fernmoor.dsn) as owner:
+        owner.execute(
+            "UPDATE meter_link SET tamper_since = %s WHERE meter_id = %s",
+            [NOW + timedelta(seconds=1), meter],
+        )
+    assert calls(), "closed, and opened after that"
 
 
 def test_alerts_of_another_property_are_nobodys_here(

@@ -13,6 +13,8 @@ from django.http import QueryDict
 
 from fernmoor import NOW, TARIFF, Fernmoor
 from prewatt.billing.models import TariffDraft, TariffTrial
+from prewatt.billing.resale import packs
+from prewatt.core.price_rules import rule_document
 from prewatt.core.tariff import parse_tariff, to_document
 from prewatt.web.console.plan_document import state_of
 from web.forms import named
@@ -249,6 +251,7 @@ def result(place: Fernmoor) -> dict[str, Any]:
                 "account_ids": [place.accounts["N-402"]],
             }
         ],
+        "rules": [rule_document(each) for each in packs()["GB"].rules],
         "left_out": ["demand"],
         "seconds": 0.2,
     }
@@ -312,6 +315,19 @@ def test_a_trial_says_who_pays_more_and_who_would_have_been_cut(
     assert "Broken: an approval is refused, at worst 125 % where 100 % is allowed" in text
     assert "No fees of the property&#x27;s own" in text and "Holds" in text
     assert "not in these figures: demand charges" in text
+    # A trial that knew no rules says nothing of them, and a rule that became stricter is another one.
+    known = [
+        None,
+        [],
+        [rule_document(each) | {"at_most_ppm": 1} for each in packs()["GB"].rules],
+    ]
+    for rules in known:
+        with as_owner(fernmoor):
+            TariffTrial.objects.update(result=result(fernmoor) | {"rules": rules, "findings": []})
+        old = client.get("/tariffs/drafts/R/trial").content.decode()
+        assert "Not looked at in this trial; try again" in old and "Holds" not in old
+    with as_owner(fernmoor):
+        TariffTrial.objects.update(result=result(fernmoor))
     assert "waits for approval" in text and ">Approve" not in text
     by_share = client.get("/tariffs/drafts/R/trial?sort=share").content.decode()
     assert re.findall(r">(N-\d+)</a>", by_share.split('id="accounts"')[1]) == ["N-305", "N-402"]

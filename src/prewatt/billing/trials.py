@@ -47,7 +47,7 @@ from prewatt.core.bounds import Int64, checked_multiply
 from prewatt.core.civil_time import DAY_US, LocalCalendar, day_date, utc_datetime, utc_year
 from prewatt.core.dated import accrue_parts, accrue_tax
 from prewatt.core.demand import peak_power_w
-from prewatt.core.price_rules import Facts, Finding, Reference, judge
+from prewatt.core.price_rules import Facts, Finding, Reference, Rule, judge, rule_document
 from prewatt.core.rating import Segments, rate_usage, split_intervals
 from prewatt.core.tariff import Tariff, parse_tariff
 from prewatt.core.tariff.model import Window
@@ -74,6 +74,7 @@ class TrialReport:
     account_ids: tuple[int, ...]
     energy_wh: Int64
     trial: Trial
+    rules: tuple[Rule, ...]
     findings: tuple[Finding, ...]
     seconds: float
     left_out: tuple[str, ...]
@@ -124,6 +125,7 @@ def try_tariff(
         account_ids=place.account_ids,
         energy_wh=energy_wh,
         trial=compare(joined),
+        rules=() if resale is None else resale.pack.rules,
         findings=_judged(resale, draft, energy_wh, charged_net, direct_net, inflow),
         seconds=time.monotonic() - began,
         left_out=left_out(draft, place.first_day, days),
@@ -164,6 +166,8 @@ def as_document(report: TrialReport) -> dict[str, Any]:
             }
             for account_id, charged, drafted, energy_wh, cut, was_cut in columns
         ],
+        # A rule that holds leaves no finding: what was looked at is told by itself.
+        "rules": [rule_document(each) for each in report.rules],
         "findings": [_finding_document(each, report.account_ids) for each in report.findings],
         "left_out": list(report.left_out),
         "seconds": round(report.seconds, 1),

@@ -147,6 +147,16 @@ def parse_pack(document: Mapping[str, object]) -> RulePack:
     )
 
 
+def rule_document(rule: Rule) -> dict[str, object]:
+    """What a rule asks, as a trial keeps it: a rule of another bound is another rule."""
+    return {
+        "code": rule.code,
+        "kind": rule.kind.value,
+        "reference": None if rule.reference is None else rule.reference.value,
+        "at_most_ppm": rule.at_most_ppm,
+    }
+
+
 def judge(pack: RulePack, tariff: Tariff, facts: Facts) -> tuple[Finding, ...]:
     """Every rule of the pack that is broken or could not be checked, in the pack's order."""
     findings = (_judge_one(rule, tariff, facts) for rule in pack.rules)

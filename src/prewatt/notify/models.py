@@ -138,6 +138,12 @@ class Alert(models.Model):
         db_table = "alert"
         indexes: ClassVar = [
             models.Index(fields=["property_id", "opened_at"], name="alert_by_time"),
+            # Whether somebody has looked at a meter is asked for each unit that is shown.
+            models.Index(
+                fields=["property_id", "subject"],
+                condition=Q(code="meter.tamper"),
+                name="alert_of_tampering",
+            ),
         ]
         constraints: ClassVar = [
             models.UniqueConstraint(

@@ -83,6 +83,8 @@ class TrialAccount:
 class RuleLine:
     """A price rule of the place and how the draft stands to it; ``outcome`` None: it holds.
 
+    Not ``is_looked_at``: the trial knew no such rule and says nothing of it.
+
     ``measured_ppm`` is the worst ratio, ``units`` are some of those above a cap, ``why`` says why it
     could not be checked.
     """
@@ -96,6 +98,7 @@ class RuleLine:
     accounts: int = 0
     units: tuple[str, ...] = ()
     why: str = ""
+    is_looked_at: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from prewatt.access.scope import Actor, scope
 from prewatt.billing.resale import resale_at
-from prewatt.core.price_rules import Outcome, Rule
+from prewatt.core.price_rules import Outcome, Rule, rule_document
 from prewatt.core.tariff import parse_tariff
 from prewatt.core.trial import NEVER, Trial, histogram, totals
 from prewatt.reports.lists_query import actor_names
@@ -192,7 +192,7 @@ def _result(
         found=len(chosen),
         largest=max(more, key=lambda row: row.change_micro, default=None),
         more_micro=sum(row.change_micro for row in more),
-        rules=_rules(document["findings"], rules, {row.account_id: row for row in accounts}),
+        rules=_rules(document, rules, {row.account_id: row for row in accounts}),
         left_out=tuple(document.get("left_out", ())),
     )
 
@@ -222,16 +222,27 @@ def _account(each: Mapping[str, Any], names: Mapping[int, _Name]) -> TrialAccoun
 
 
 def _rules(
-    findings: Sequence[Mapping[str, Any]],
+    document: Mapping[str, Any],
     rules: Sequence[Rule],
     accounts: Mapping[int, TrialAccount],
 ) -> tuple[RuleLine, ...]:
-    """Every rule of the place: broken or not known as the trial found, else it holds.
+    """Every rule of the place: broken or not known as the trial found; else it holds, if the trial looked at it.
 
-    A cap that is broken only by accounts outside the group holds for the group.
+    Rules may have come, or become stricter, since the trial; and one that names only its findings says
+    nothing of the others. A cap that is broken only by accounts outside the group holds for the group.
     """
-    found = {each["code"]: each for each in findings}
-    return tuple(_rule(rule, found.get(rule.code), accounts) for rule in rules)
+    found = {each["code"]: each for each in document["findings"]}
+    looked_at = document.get("rules")
+    return tuple(
+        _rule(rule, found.get(rule.code), accounts)
+        if (rule.code in found if looked_at is None else rule_document(rule) in looked_at)
+        else _not_looked_at(rule)
+        for rule in rules
+    )
+
+
+def _not_looked_at(rule: Rule) -> RuleLine:
+    return RuleLine(rule.code, rule.text, rule.severity, None, rule.at_most_ppm, is_looked_at=False)
 
 
 def _rule(

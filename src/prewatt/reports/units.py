@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from prewatt.core.vocabulary import BoardState, RelayState
+from prewatt.notify.alerts import TAMPER
 from prewatt.reports.place import rows
 
 #: A meter is silent when it was not heard for this many of its own reporting periods.
@@ -35,7 +36,9 @@ SELECT u.id AS unit_id, u.code, u.floor, u.position, u.kind, b.id AS building_id
        coalesce(s.spend_per_day, 0) AS spend_per_day, coalesce(s.posted, 0) AS posted,
        coalesce(p.emergency_micro, 0) AS emergency, coalesce(p.fired_mask, 0) AS fired_mask,
        p.level_fired_at, coalesce(p.protection, '') AS protection, l.last_seen_at AS seen_at,
-       coalesce(l.relay, 0) AS relay, l.tamper_since, w.last_at AS reading_at,
+       coalesce(l.relay, 0) AS relay,
+       CASE WHEN x.looked_at >= l.tamper_since THEN NULL ELSE l.tamper_since END AS tamper_since,
+       w.last_at AS reading_at,
        w.last_value_wh AS register_wh, greatest(l.last_seen_at, w.last_at) AS heard_at
 FROM unit u
 JOIN building b ON b.id = u.building_id
@@ -48,8 +51,10 @@ LEFT JOIN supply_state p ON p.account_id = a.id AND p.property_id = u.property_i
 {meters}
 WHERE u.property_id = %(property)s
 """
+#: When a person closed the last alert of tampering; NULL while one is open, whatever was closed before.
+_LOOKED_AT = "CASE WHEN bool_and(y.closed_at IS NOT NULL) THEN max(y.closed_at) END"
 #: The meter at a unit's first metering point that has one, and the latest of its registers.
-_METERS_OF_ALL = """
+_METERS_OF_ALL = f"""
 LEFT JOIN (
     SELECT DISTINCT ON (e.unit_id) e.unit_id, i.meter_id FROM metering_point e
     JOIN installation i ON i.metering_point_id = e.id AND i.period @> %(now)s
@@ -64,9 +69,13 @@ LEFT JOIN (
     WHERE k.property_id = %(property)s AND k.closed_at = 'infinity' AND k.register_code = 1
     GROUP BY k.meter_id
 ) w ON w.meter_id = m.id
-"""
+LEFT JOIN (
+    SELECT substr(y.subject, 7)::bigint AS meter_id, {_LOOKED_AT} AS looked_at FROM alert y
+    WHERE y.property_id = %(property)s AND y.code = '{TAMPER}' GROUP BY y.subject
+) x ON x.meter_id = m.id
+"""  # noqa: S608 - our own expressions
 #: The same looked up unit by unit, for a few of them.
-_METERS_OF_SOME = """
+_METERS_OF_SOME = f"""
 LEFT JOIN LATERAL (
     SELECT i.meter_id FROM metering_point e
     JOIN installation i ON i.metering_point_id = e.id AND i.period @> %(now)s
@@ -78,7 +87,12 @@ LEFT JOIN LATERAL (
     SELECT max(k.last_at) AS last_at, max(k.last_value_wh) AS last_value_wh FROM meter_state k
     WHERE k.meter_id = m.id AND k.closed_at = 'infinity' AND k.register_code = 1
 ) w ON true
-"""
+LEFT JOIN LATERAL (
+    SELECT {_LOOKED_AT} AS looked_at FROM alert y
+    WHERE y.property_id = u.property_id AND y.code = '{TAMPER}' AND y.subject = 'meter:' || m.id
+        AND l.tamper_since IS NOT NULL
+) x ON true
+"""  # noqa: S608 - our own expressions
 _NO_METERS = _METERS_OF_SOME.replace("WHERE e.unit_id = u.id", "WHERE false")
 
 #: The one state that a unit's window shows, where several hold at once: the guide's precedence.
@@ -161,6 +175,7 @@ assert _ANNOUNCED != _FORMER
 class UnitNow:
     """A unit, who pays for it, its meter and its money, as they are now.
 
+    ``tamper_since`` is None once a person has closed the alert of it, until there is a new one.
     ``heard_at`` is the last sign of life: a frame of any kind, or an accepted reading.
     ``seconds_left`` is None where nobody pays or usage is too small to say.
     """

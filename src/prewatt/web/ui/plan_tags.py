@@ -207,9 +207,9 @@ def rule_text(rule: RuleLine) -> str:
 @register.simple_tag(takes_context=True)
 def rule_tile(context: Context, rule: RuleLine) -> SafeString:
     """How a draft stands to a rule, as a glyph."""
-    if rule.outcome is None:
+    if rule.outcome is None and rule.is_looked_at:
         return tile(context, "check", "on")
-    if rule.outcome is Outcome.UNKNOWN:
+    if rule.outcome in (None, Outcome.UNKNOWN):
         return tile(context, "offline", "offline")
     return tile(context, "tamper", "tamper" if rule.severity is Severity.REFUSE else "low")
 
@@ -217,6 +217,8 @@ def rule_tile(context: Context, rule: RuleLine) -> SafeString:
 @register.simple_tag(takes_context=True)
 def rule_state(context: Context, rule: RuleLine) -> str:
     """How a draft stands to a rule, in words with its figure."""
+    if not rule.is_looked_at:
+        return str(sentences.RULE_STATE["not_looked_at"])
     if rule.outcome is None:
         return str(sentences.RULE_STATE["holds"])
     if rule.outcome is Outcome.UNKNOWN:

@@ -394,6 +394,7 @@ RULE_STATE: Final[Mapping[str, Text]] = {
     "broken_refuse": _("Broken: an approval is refused"),
     "broken_warn": _("Broken: a warning to whoever approves"),
     "unknown": _("Could not be checked"),
+    "not_looked_at": _("Not looked at in this trial; try again"),
 }
 
 #: Why a price rule could not be checked.
