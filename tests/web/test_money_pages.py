@@ -18,6 +18,7 @@ from prewatt.debts.models import Debt
 from prewatt.debts.operations import open_debt
 from prewatt.vending.refunds import pay_refund
 from prewatt.web.console import refunds
+from prewatt.web.ui.format import money
 
 STALL: dict[str, Any] = {
     "format": "prewatt-tariff/1",
@@ -270,6 +271,48 @@ def test_credit_on_the_wrong_account_is_looked_at_moved_once_and_told(
     assert "What happened to the recharge" in _text(
         client.get(f"/accounts/{place.accounts['N-305']}")
     )
+
+
+def test_takings_say_what_was_received_what_went_back_what_was_paid_out_and_the_net(
+    place: Fernmoor, sign_in: SignIn, as_owner: Owner
+) -> None:
+    client = sign_in(place)
+    plain = _text(client.get("/money?days=30"))
+    assert "taken back" not in plain and "Net" not in plain and "net" not in _text(client.get("/"))
+    with as_owner(place), connection.cursor() as cursor:
+        cursor.execute("SELECT sum(amount_micro)::bigint FROM payment WHERE accepted_at >= %s",
+                       [NOW - timedelta(hours=12)])  # fmt: skip
+        (received,) = cursor.fetchone()
+    what = {"how": "reversed", "why": "charged back", "do": "confirm", "key": "back"}
+    assert client.post("/recharges/400/take-back", what).status_code == 302
+    refund = _one(place, as_owner, "SELECT id FROM refund")
+    assert client.post(f"/refunds/{refund}", {"way": "cash", "do": "confirm"}).status_code == 302
+    net = money(received - 20_000_000 - 67_000_000, "EUR")
+    # The recharge of days ago went back today: so it counts today, and stays on its own day's list.
+    for page in ("/money", "/"):
+        said = _text(client.get(page))
+        for each in (
+            f"Money received {money(received, 'EUR')}", "Taken back €20.00", "Refunds paid out €67.00",
+            f"Net {net}",
+        ):  # fmt: skip
+            assert each in said, (page, each)
+    rows = client.get("/money?days=30").content.decode()
+    assert "taken back" in _row(rows, 400) and rows.count(">taken back<") == 1
+
+
+def test_credit_that_moved_stays_received_and_its_row_says_that_it_moved(
+    place: Fernmoor, sign_in: SignIn
+) -> None:
+    client = sign_in(place)
+    form = {"how": "moved", "to": "N-202", "why": "next door", "do": "confirm", "key": "m"}
+    assert client.post("/recharges/400/take-back", form).status_code == 302
+    page = client.get("/money?days=30").content.decode()
+    assert "moved to another account" in _row(page, 400)
+    assert 'id="takings"' not in page, "the money never left the till"
+
+
+def _row(page: str, event: int) -> str:
+    return page.partition(f'id="p{event}"')[2].partition("</tr>")[0]
 
 
 def test_a_property_that_takes_back_all_or_nothing_says_so(

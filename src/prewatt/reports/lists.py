@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, TypeVar
 
+from prewatt.core.accounts import TransferKind
 from prewatt.core.vocabulary import BoardState, DeliveryState, RelayState
 from prewatt.reports.account import OrderLine
 from prewatt.reports.paging import NOWHERE, Neighbours
-from prewatt.reports.today import Place
+from prewatt.reports.today import Place, Takings
 
 Row = TypeVar("Row")
 
@@ -48,7 +49,11 @@ class MeterRow:
 
 @dataclass(frozen=True, slots=True)
 class MoneyRow:
-    """One recharge as accepted, with its receipt number."""
+    """One recharge as accepted, with its receipt number.
+
+    ``went`` is the TransferKind by which it was taken back: REVERSAL where the payment went back, MOVE
+    where the credit went to the right account; None where it stands.
+    """
 
     event_id: int
     account_id: int
@@ -60,6 +65,7 @@ class MoneyRow:
     reference: str
     receipt: str
     by: str
+    went: TransferKind | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,5 +101,11 @@ class Listing(Generic[Row]):
 AccountList = Listing[AccountRow]
 OrderList = Listing[OrderLine]
 MeterList = Listing[MeterRow]
-MoneyList = Listing[MoneyRow]
 MessageList = Listing[MessageRow]
+
+
+@dataclass(frozen=True, slots=True)
+class MoneyList(Listing[MoneyRow]):
+    """Recharges, and beside their sum what went back and what was paid out in the same days."""
+
+    takings: Takings = field(default_factory=Takings)

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from prewatt.access.scope import Actor, scope
+from prewatt.core.accounts import TransferKind
 from prewatt.core.vocabulary import (
     BoardState,
     DeliveryState,
@@ -29,6 +30,7 @@ from prewatt.reports.lists import (
 from prewatt.reports.paging import PAGE, Mark, Neighbours, Page
 from prewatt.reports.place import local_day, place_of, rows
 from prewatt.reports.selection import Wanted, every_unit, select_units
+from prewatt.reports.takings import takings
 from prewatt.reports.units import UnitNow, unit_name
 
 __all__ = ["PAGE", "PAGE_MAX"]
@@ -197,7 +199,9 @@ def meters(
 
 
 def money(*, actor: Actor, now: datetime, days: int = 1, page: Page = FIRST) -> MoneyList:
-    """The recharges of the last local days, today included, newest first, with their whole sum."""
+    """The recharges of the last local days, today included, newest first, with their whole sum
+    and with what went back and was paid out in these days.
+    """
     with scope(actor):
         place = place_of(actor)
         since = local_day(now, place.time_zone, back=max(0, days - 1)).begins_at
@@ -210,7 +214,12 @@ def money(*, actor: Actor, now: datetime, days: int = 1, page: Page = FIRST) -> 
         found = rows(
             f"""SELECT p.event_id, p.account_id, coalesce(b.code, ''), coalesce(u.code, a.number),
                       coalesce(c.name, ''), p.accepted_at, p.amount_micro, p.way, p.reference,
-                      coalesce(d.series || '-' || d.number, ''), p.taken_by, p.id
+                      coalesce(d.series || '-' || d.number, ''), p.taken_by, p.id,
+                      (SELECT c.kind FROM transfer r
+                       JOIN transfer c ON c.account_id = r.account_id
+                           AND c.corrects_event_id = r.event_id AND c.corrects_seq = r.seq
+                       WHERE r.account_id = p.account_id AND r.event_id = p.event_id
+                         AND r.kind = {TransferKind.RECHARGE:d} LIMIT 1)
                FROM payment p
                JOIN account a ON a.id = p.account_id
                LEFT JOIN customer c ON c.id = a.customer_id
@@ -225,15 +234,18 @@ def money(*, actor: Actor, now: datetime, days: int = 1, page: Page = FIRST) -> 
         )
         shown, *more = page.cut(found)
         names = actor_names(row[10] for row in shown)
+        took = takings(
+            property_id=place.property_id, since=since, until=None, received_micro=together
+        )
     listed = tuple(
         MoneyRow(
             row[0], row[1], unit_name(row[2], row[3]), row[4], row[5], row[6], row[7], row[8],
-            row[9], names.get(row[10], ""),
+            row[9], names.get(row[10], ""), None if row[12] is None else TransferKind(row[12]),
         )
         for row in shown
     )  # fmt: skip
     marks = [Mark.of_time(row[5], row[11]) for row in shown]
-    return MoneyList(place, now, listed, total, together, _beside(marks, *more))
+    return MoneyList(place, now, listed, total, together, _beside(marks, *more), took)
 
 
 def messages(*, actor: Actor, now: datetime, page: Page = FIRST) -> MessageList:

@@ -89,6 +89,25 @@ class House:
 
 
 @dataclass(frozen=True, slots=True)
+class Takings:
+    """Sums in micro-units of currency, each of them zero or more; ``net_micro`` may be below zero."""
+
+    received_micro: int = 0
+    taken_back_micro: int = 0
+    paid_out_micro: int = 0
+
+    @property
+    def net_micro(self) -> int:
+        """What stayed."""
+        return self.received_micro - self.taken_back_micro - self.paid_out_micro
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing went the other way, so that what was received is all there is to say."""
+        return not self.taken_back_micro and not self.paid_out_micro
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
     """The five figures of the strip, with the line under each."""
 
@@ -98,10 +117,15 @@ class Figures:
     cut: int
     soon: int
     soon_warned: int
-    money_in_micro: int
+    takings: Takings
     recharges: int
     energy_out_micro: int
     energy_out_wh: int
+
+    @property
+    def money_in_micro(self) -> int:
+        """What was received today, whatever went back since."""
+        return self.takings.received_micro
 
     @property
     def soon_not_warned(self) -> int:

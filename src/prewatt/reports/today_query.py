@@ -15,6 +15,7 @@ from prewatt.reports.board import FRESH_MINUTES, Board, read_board
 from prewatt.reports.day_usage import DayUsage, day_usage
 from prewatt.reports.place import LocalDay, local_day, place_of, rows
 from prewatt.reports.rules import cut_rules
+from prewatt.reports.takings import takings
 from prewatt.reports.today import Ending, Figures, HourFlow, Need, NeedKind, Today, Warned
 from prewatt.reports.units import UnitNow, units_by_id
 from prewatt.vending.sums import Proof
@@ -44,6 +45,10 @@ def today(
         day = local_day(now, place.time_zone)
         counted = read_board(place.property_id, now, building=building, after=after)
         money_in = _money_in(place.property_id, day)
+        took = takings(
+            property_id=place.property_id, since=day.begins_at, until=day.ends_at,
+            received_micro=sum(each.micro for each in money_in),
+        )  # fmt: skip
         usage = day_usage(place.property_id, day, most=None if add_up else ADDED_AT_ONCE)
         window = cut_rules(place.property_id, now)
         needs = _needs(place.property_id, counted, now)
@@ -58,7 +63,7 @@ def today(
         cut=counted.cut,
         soon=counted.soon,
         soon_warned=counted.soon_warned,
-        money_in_micro=sum(each.micro for each in money_in),
+        takings=took,
         recharges=sum(each.count for each in money_in),
         energy_out_micro=sum(known.charges.values()),
         energy_out_wh=known.energy_wh,
