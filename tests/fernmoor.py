@@ -543,7 +543,7 @@ class Fernmoor:
             next_try_at=at + timedelta(hours=1) if state == 3 else None,
             subject="Your electricity credit is low",
             body="Dear Orla Fenwick,\nyour credit runs out Thursday about 18:00.\n"
-            "Supply is never cut before Monday 09:00.",
+            "At your usual use, supply is not cut before Monday 09:00.",
         )
         return int(message.pk)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,8 +12,10 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from tests.supply.world import CLERK, EUR, NOW, World, run_sql
 
+from prewatt.core.civil_time import instant_us
 from prewatt.core.vocabulary import DeliveryState
 from prewatt.ledger.operations import lock_accounts
+from prewatt.reports.rules import cut_rules
 from prewatt.runtime.prepared import fetch
 from prewatt.supply import operations
 
@@ -85,6 +87,32 @@ def test_money_in_the_night_leaves_the_one_warning_that_is_true(
     world.read(-5 * EUR, now=MORNING + HOUR)
     again = waiting(world)
     assert kinds(again) == ([] if goes_out == ["exhausted"] else ["exhausted"])
+
+
+@pytest.mark.parametrize(
+    ("falls_to", "per_day", "protection", "expected"),
+    [
+        # What is left of emergency credit lasts 32 hours, to Wednesday 18:00, after the window.
+        pytest.param(-EUR, EUR * 3 // 2, "none", datetime(2026, 11, 26, 8, tzinfo=UTC), id="later"),
+        pytest.param(-EUR, 2 * EUR, "none", NOW + timedelta(days=1), id="in the window"),
+        pytest.param(-EUR, 0, "none", None, id="no pace is known"),
+        pytest.param(-EUR, EUR, "medical", None, id="protected"),
+        pytest.param(-EMERGENCY, EUR, "none", NOW, id="used up, and the window is open"),
+    ],
+)
+def test_no_cut_is_told_of_while_emergency_credit_lasts_and_the_page_says_the_same(
+    falls_to: int, per_day: int, protection: str, expected: datetime | None
+) -> None:
+    world = place()
+    run_sql("UPDATE account_state SET spend_per_day = %s", per_day)
+    run_sql("UPDATE supply_state SET protection = %s", protection)
+    world.read(falls_to)
+    (found,) = (each for each in waiting(world) if each["detail"]["level_kind"] != "money")
+    us = found["detail"]["earliest_cut_us"]
+    assert us == (None if expected is None else instant_us(expected))
+    if protection == "none":
+        page = cut_rules(world.property_id, NOW).earliest_cut(NOW, falls_to + EMERGENCY, per_day)
+        assert page == expected
 
 
 def test_a_payment_that_ends_nothing_keeps_the_tries_that_were_made() -> None:

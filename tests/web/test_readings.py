@@ -6,13 +6,14 @@ import csv
 import io
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import connection
 from django.utils.html import escape
 
-from fernmoor import Fernmoor
+from fernmoor import NOW, Fernmoor
 
 METER = {
     "how": "meter", "serial": "NEW-1", "opening": "12.5", "model": "S2", "driver": "mqtt_senml",
@@ -59,6 +60,28 @@ def test_a_reading_is_seen_then_in_the_books(
         assert refused.status_code == 422 and escape(beside) in refused.content.decode(), wrong
     assert client.get(f"/meters/{meter}/exchange").status_code == 403
     assert sign_in(settled, "auditor").get(where).status_code == 403
+
+
+def test_a_reading_before_a_later_one_is_told_so_and_the_form_begins_after_the_last(
+    settled: Fernmoor, sign_in: Callable[..., Any], as_owner: Callable[..., Any]
+) -> None:
+    client, meter = sign_in(settled), settled.meters["N-305"]
+    last, where = settled.register("N-305"), f"/meters/{meter}/read"
+    first = _read(settled, f"{(last + 300) / 1000:.3f}", do="confirm")
+    assert "is in the books" in _plain(client.post(where, first))
+    late = _read(settled, f"{(last + 310) / 1000:.3f}", at="2026-11-17T14:29:59", do="look")
+    told = _plain(client.post(where, late))
+    assert "lower than the last" not in told
+    shown = f"{(last + 300) / 1000:.3f}"[-7:] + " kWh, 14:30:00."
+    assert "There is a later reading already: " in told and shown in told
+    assert 'value="2026-11-17T14:30:01"' in client.get(where).content.decode()
+    with as_owner(settled), connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE meter_state SET last_at = %s WHERE meter_id = %s",
+            [NOW - timedelta(milliseconds=1_400), meter],
+        )
+    for page in (where, f"/meters/{meter}/exchange"):
+        assert 'value="2026-11-17T14:30:00"' in client.get(page).content.decode()
 
 
 def test_what_one_operator_may_not_enter_alone_an_administrator_sees_first(

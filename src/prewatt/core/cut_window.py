@@ -17,12 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from prewatt.core.bounds import Int64
-from prewatt.core.civil_time import DAY_US, MINUTE_US, MINUTES_PER_DAY, LocalCalendar
+from prewatt.core.civil_time import DAY_US, MINUTE_US, MINUTES_PER_DAY, SECOND_US, LocalCalendar
 
 # An opening is looked for month by month, for a little more than a year. A window that stays
 # closed for longer is reported as never opening, which a person has to resolve.
 _STEP_US: Final = 31 * DAY_US
 _STEPS: Final = 13
+#: Nobody is told of a cut that is farther away than this.
+_AHEAD_MAX_DAYS: Final = 366
 
 
 class WindowInvalid(ValueError):
@@ -81,6 +83,24 @@ def next_open_at_us(window: CutWindow, now_us: int) -> int | None:
     if is_open(window, now_us):
         return now_us
     return _search(window, now_us - now_us % MINUTE_US + MINUTE_US)
+
+
+def earliest_cut_us(
+    window: CutWindow, now_us: int, left_micro: int, per_day_micro: int
+) -> int | None:
+    """Return the first instant at which credit is used up, at the usual pace, and the window is open.
+
+    ``left_micro`` is all that may still be used, emergency credit included. None if the window never
+    opens, or while there is credit and no pace is known or it lasts longer than a year.
+    """
+    if left_micro <= 0:
+        return next_open_at_us(window, now_us)
+    if per_day_micro <= 0:
+        return None
+    lasts_s = left_micro * 86_400 // per_day_micro
+    if lasts_s // 86_400 > _AHEAD_MAX_DAYS:
+        return None
+    return next_open_at_us(window, now_us + lasts_s * SECOND_US)
 
 
 @lru_cache(maxsize=16_384)

@@ -344,8 +344,8 @@ def _outlook(
     ends = ends_at(now, max(0, unit.available_micro + unit.emergency_micro), pace)
     early, late = _range(days, left, runs_out, now)
     earliest: datetime | None = None
-    if gates and ends is not None and not unit.protection:
-        earliest = cut.opens_next(max(ends, now))
+    if gates and unit.protection in ("", "none"):
+        earliest = cut.earliest_cut(now, unit.available_micro + unit.emergency_micro, pace)
     return Outlook(
         runs_out_at=runs_out,
         runs_out_early_at=early,

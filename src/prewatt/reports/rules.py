@@ -15,7 +15,7 @@ from prewatt.core.credit import (
     Warnings,
     decide_disconnection,
 )
-from prewatt.core.cut_window import is_open, next_open_at_us
+from prewatt.core.cut_window import earliest_cut_us, is_open, next_open_at_us
 from prewatt.core.vocabulary import Gate, Protection, RelayState
 from prewatt.notify.queries import warning_delivery
 from prewatt.reports.account import CutHours, GateLine
@@ -47,6 +47,12 @@ class CutRules:
     def opens_next(self, now: datetime) -> datetime | None:
         """The first instant, now or later, at which the window is open; None if never."""
         at_us = next_open_at_us(self.rules.supply.window, instant_us(now))
+        return None if at_us is None else utc_datetime(at_us)
+
+    def earliest_cut(self, now: datetime, left_micro: int, per_day_micro: int) -> datetime | None:
+        """The first instant at which credit is used up and the window is open, as warnings say it."""
+        window = self.rules.supply.window
+        at_us = earliest_cut_us(window, instant_us(now), left_micro, per_day_micro)
         return None if at_us is None else utc_datetime(at_us)
 
 

@@ -14,9 +14,9 @@ from datetime import datetime
 from typing import Final
 
 from prewatt.core.civil_time import instant_us
-from prewatt.core.cut_window import next_open_at_us
+from prewatt.core.cut_window import earliest_cut_us
 from prewatt.core.levels import Level, level_amount_micro
-from prewatt.core.vocabulary import LevelKind
+from prewatt.core.vocabulary import LevelKind, Protection
 from prewatt.notify.operations import NewMessage, enqueue, restate, withdraw
 from prewatt.notify.queries import WaitingMessage, waiting
 from prewatt.notify.sentences import WARNINGS
@@ -110,8 +110,7 @@ def _warning(case: Case, level: Level, trigger: str) -> NewMessage:
 
 def _detail(case: Case, level: Level) -> Mapping[str, object]:
     """The figures of a warning, as they are now."""
-    standing, window = case.standing, case.rules.supply.window
-    is_last = level.kind in _LAST
+    standing = case.standing
     return {
         "level_kind": level.kind.word,
         "level_no": level.level_no,
@@ -119,5 +118,18 @@ def _detail(case: Case, level: Level) -> Mapping[str, object]:
         "emergency_micro": standing.emergency_micro,
         "days_left_h": standing.left_h,
         "currency": case.rules.currency,
-        "earliest_cut_us": next_open_at_us(window, instant_us(case.as_of)) if is_last else None,
+        "earliest_cut_us": _earliest_cut_us(case) if level.kind in _LAST else None,
     }
+
+
+def _earliest_cut_us(case: Case) -> int | None:
+    """As the account's page has it: when the window is open, and not while credit lasts."""
+    standing = case.standing
+    if standing.protection is not Protection.NONE:
+        return None
+    return earliest_cut_us(
+        case.rules.supply.window,
+        instant_us(case.as_of),
+        standing.available_micro + standing.emergency_micro,
+        standing.spend_per_day_micro,
+    )

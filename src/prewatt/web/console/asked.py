@@ -170,6 +170,15 @@ def written_local(at: datetime, zone: str) -> str:
     return f"{at.astimezone(ZoneInfo(zone)):%Y-%m-%dT%H:%M}"
 
 
+def written_after(last_at: datetime | None, now: datetime, zone: str) -> str:
+    """The present instant as a form's field shows it, to the second; later than the last reading.
+
+    Whole minutes would lie before a reading of this minute, and be held to it as a late one.
+    """
+    at = now if last_at is None else max(now, last_at + timedelta(seconds=1))
+    return f"{at.astimezone(ZoneInfo(zone)):%Y-%m-%dT%H:%M:%S}"
+
+
 def written_day(at: datetime, zone: str, *, ahead: int = 0) -> str:
     """The local day of an instant, or one after it, as a form's field of a date shows it."""
     return (at.astimezone(ZoneInfo(zone)).date() + timedelta(days=ahead)).isoformat()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -54,12 +55,14 @@ from prewatt.reports.lists import Listing
 from prewatt.reports.lists_query import PAGE, PAGE_MAX
 from prewatt.web import clock
 from prewatt.web.console import export
-from prewatt.web.console.asked import Asked, key_of, written_local
+from prewatt.web.console.asked import Asked, key_of, written_after
 from prewatt.web.console.moves import register_of, said_earliest
 from prewatt.web.console.views import number
 from prewatt.web.session import actor_of
+from prewatt.web.ui import format as fmt
 from prewatt.web.ui import sentences
 from prewatt.web.ui.format import energy
+from prewatt.web.ui.tags import register_value
 
 DRIVERS: Final = ("mqtt_senml",)
 WHY_MAX: Final = 200
@@ -284,7 +287,23 @@ def read_view(request: HttpRequest, meter_id: int) -> HttpResponse:
         problem = _("Nobody pays by this meter, so nothing can be charged.")
         return _show_read(request, page, asked, problem=problem, status=422)
     done = request.POST.get("do") == "confirm"
-    return _show_read(request, page, asked, entered=entered, after=after, done=done, value=value)
+    return _show_read(
+        request, page, asked, entered=entered, after=after, done=done, value=value,
+        verdict=_verdict_said(entered, at, page),
+    )  # fmt: skip
+
+
+def _verdict_said(entered: ReadingEntered, at: datetime, page: MeterPage) -> str:
+    """What validation says; of a reading that a later one contradicts, which that is."""
+    if not entered.held or page.last_at is None or at >= page.last_at:
+        return sentences.said(sentences.VERDICT, entered.verdict)
+    language = get_language() or "en"
+    return _(
+        "There is a later reading already: %(register)s, %(at)s. This one does not fit between the readings around it. Look at its time again."
+    ) % {
+        "register": register_value(page.last_wh, unit=True),
+        "at": fmt.stamp(page.last_at, page.now, page.place.time_zone, language, seconds=True),
+    }
 
 
 def _beyond_said(refused: ReadingBeyond) -> str:
@@ -307,10 +326,11 @@ def _show_read(
     after: MeterPage | None = None,
     done: bool = False,
     value: int = 0,
+    verdict: str = "",
     problem: str = "",
     status: int = 200,
 ) -> HttpResponse:
-    defaults = {"at": written_local(page.now, page.place.time_zone)}
+    defaults = {"at": written_after(page.last_at, page.now, page.place.time_zone)}
     values = defaults | (asked.values if asked else {})
     charged = page.available_micro - after.available_micro if after else 0
     return render(
@@ -320,7 +340,7 @@ def _show_read(
             "page": page, "place": page.place, "now": page.now, "tab": "meters",
             "form": values, "faults": asked.faults if asked else {}, "problem": problem,
             "sent": _kept(values), "entered": entered, "after": after, "done": done,
-            "charged_micro": -charged, "value": value,
+            "charged_micro": -charged, "value": value, "verdict": verdict,
         },
         status=status,
     )  # fmt: skip
@@ -421,7 +441,7 @@ def _show_exchange(
 ) -> HttpResponse:
     defaults = {
         "how": "typed" if page.silent else "meter",
-        "at": written_local(page.now, page.place.time_zone),
+        "at": written_after(page.last_at, page.now, page.place.time_zone),
         "driver": page.driver,
         "model": page.model,
         "multiplier": str(page.multiplier),

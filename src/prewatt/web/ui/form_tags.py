@@ -52,6 +52,7 @@ _KINDS: Mapping[str, SafeString] = {
     "number": SafeString(' inputmode="decimal"'),
     "date": SafeString(' type="date"'),
     "time": SafeString(' type="datetime-local"'),
+    "second": SafeString(' type="datetime-local" step="1"'),
     "password": SafeString(' type="password"'),
 }
 
