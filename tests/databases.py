@@ -97,6 +97,7 @@ class TestDatabases:
         self._template = template
         self._spare: str | None = None
         self._facts = ""
+        self._sizes: list[tuple[str, int]] = []
         self._sequences: dict[str, tuple[int, bool]] = {}
         self._counts: dict[str, int] = {}
         self._kept: dict[str, sql.Composed] = {}
@@ -115,6 +116,7 @@ class TestDatabases:
                 self._facts = _facts(connection)
                 self._sequences = _sequences(connection)
                 self._kept = _kept(connection)
+                self._sizes = _sizes(connection)
         return self._dsn(name)
 
     def give_back(self, dsn: str) -> None:
@@ -125,6 +127,8 @@ class TestDatabases:
             is_as_before = _facts(connection) == self._facts
             if is_as_before:
                 self._bring_back_rows(connection)
+                # What a session wrote whose statistics came late, or that came back, is found here.
+                is_as_before = _sizes(connection) == self._sizes
         if is_as_before:
             self._spare = name
         else:
@@ -170,6 +174,18 @@ def _facts(connection: psycopg.Connection) -> str:
 def _counts(connection: psycopg.Connection) -> dict[str, int]:
     connection.execute("SELECT pg_stat_force_next_flush()")
     return {row[0]: row[1] for row in connection.execute(_COUNTS)}
+
+
+def _sizes(connection: psycopg.Connection) -> list[tuple[str, int]]:
+    """How many rows each table has that is not empty."""
+    names = _tables_with_rows(connection)
+    if not names:
+        return []
+    each = sql.SQL("SELECT {}, count(*) FROM {}")
+    counts = sql.SQL(" UNION ALL ").join(
+        each.format(sql.Literal(name), sql.Identifier(name)) for name in names
+    )
+    return sorted(row for row in connection.execute(counts).fetchall() if row[1])
 
 
 def _sequences(connection: psycopg.Connection) -> dict[str, tuple[int, bool]]:
