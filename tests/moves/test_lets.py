@@ -41,6 +41,7 @@ from prewatt.moves.lets import (
 from prewatt.moves.onboarding import import_property
 from prewatt.moves.words import FirstRecharge, NewTenant
 from prewatt.reports.books import check_books
+from prewatt.reports.recharge_query import recharge_result
 from prewatt.vending.debt_payments import DebtPaid, DebtPaymentRefused, pay_debt
 from prewatt.vending.refunds import RefundRefused, pay_refund, refund_balance
 from prewatt.vending.sums import sums_of
@@ -635,3 +636,20 @@ def test_the_worker_may_begin_what_was_announced(database: str, login: str) -> N
     here.read("M-102", begins + timedelta(minutes=10), 4_500, now=begins + timedelta(minutes=10))
     with signed_in(role_dsn(database, login), database):
         assert begin_announced_lets(now=begins + timedelta(minutes=11)) == 1
+
+
+@pytest.mark.parametrize("how", [begin, announce])
+def test_who_lets_is_told_what_is_left_and_the_receipt_stays_that_of_the_payment(how: Any) -> None:
+    here = market()
+    let = how(here, paid=95)
+    ((code, said, event, urgent),) = rows(
+        """SELECT code, detail->>'available_micro', (detail->>'event')::bigint, urgent
+           FROM message ORDER BY id"""
+    )
+    assert (code, int(said), urgent) == ("vending.recharged", 15 * EURO, False), "and no warning"
+    assert let.available_micro == 15 * EURO
+    receipt = recharge_result(actor=here.administrator, event_id=event, now=NOW)
+    assert (receipt.balance_before_micro, receipt.effect.balance_after_micro) == (0, 95 * EURO)
+    assert not receipt.is_posted
+    assert how(here, paid=95).repeated
+    assert rows("SELECT count(*) FROM message") == [(1,)]

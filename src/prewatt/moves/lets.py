@@ -67,6 +67,8 @@ from prewatt.moves.words import (
     RechargeFailed,
     UnknownPlace,
 )
+from prewatt.notify.operations import restate
+from prewatt.notify.queries import waiting
 from prewatt.supply.operations import look_again
 from prewatt.vending.operations import Recharge, RechargeRefused, recharge
 from prewatt.vending.refunds import refund_balance
@@ -205,6 +207,7 @@ def let_unit(
             available_micro=_available(answer.account_id) - kept,
             debt_micro=total_owed(owed),
         )
+        _tell_what_is_left(answer)
         code = "moves.let.announced" if answer.announced else "moves.let.begun"
         _audit(actor, code, terms.unit.property_id, asdict(answer), now)
         store_answer(
@@ -699,6 +702,27 @@ def _first_seq(account_id: int, event_id: int) -> int:
             [account_id, event_id],
         )
         return int(cursor.fetchone()[0])
+
+
+def _tell_what_is_left(let: LetBegun) -> None:
+    """Let the answer to the payment, which nobody has seen yet, say what is left when all is taken.
+
+    The balance right after the payment stays beside it, for the receipt.
+    """
+    restate(
+        messages=[
+            replace(
+                each,
+                detail={
+                    **each.detail,
+                    "paid_up_micro": each.detail["available_micro"],
+                    "available_micro": let.available_micro,
+                    "days_left_h": None,
+                },
+            )
+            for each in waiting([let.account_id], ["vending.recharged"])
+        ]
+    )
 
 
 def _available(account_id: int) -> int:

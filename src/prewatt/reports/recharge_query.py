@@ -93,7 +93,7 @@ def recharge_result(*, actor: Actor, event_id: int, now: datetime) -> RechargeRe
         found = rows(
             """SELECT p.account_id, p.amount_micro, p.way, p.accepted_at, p.taken_by, t.seq,
                       t.posted_after, coalesce(d.series || '-' || d.number, ''),
-                      (m.detail->>'available_micro')::bigint
+                      coalesce(m.detail->>'paid_up_micro', m.detail->>'available_micro')::bigint
                FROM payment p
                JOIN transfer t ON t.account_id = p.account_id AND t.event_id = p.event_id
                LEFT JOIN message m ON m.account_id = p.account_id
