@@ -127,6 +127,8 @@ def test_a_meter_that_reports_is_not_silent_though_its_link_has_nothing_new(data
     assert vitals(actor=system_actor("vitals"), now=NOW).silent_meters == 2
     world.count(1_000, at=NOW - timedelta(minutes=15))
     assert vitals(actor=system_actor("vitals"), now=NOW).silent_meters == 1
+    run_sql("UPDATE meter_link SET read_by_hand_at = %s", NOW - timedelta(minutes=15))
+    assert vitals(actor=system_actor("vitals"), now=NOW).silent_meters == 2, "a person read it"
 
 
 def test_nobody_of_the_console_asks_for_all_properties(database: str) -> None:

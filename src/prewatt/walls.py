@@ -249,7 +249,7 @@ WRITES: Mapping[str, tuple[str, ...]] = {
         "debt_policy",
         "books_proof",
     ),
-    "app_operator": (*_ENTERED, *_DECIDED, *_SELLING),
+    "app_operator": (*_ENTERED, *_DECIDED, *_SELLING, "meter_link"),
     "app_admin": (
         *_DATA_PLANE,
         *_DATA_STATE,
@@ -351,6 +351,7 @@ CHANGES: Mapping[str, tuple[str, ...]] = {
         "firmware",
         "tamper_since",
         "concentrator_id",
+        "read_by_hand_at",
     ),
     "vee_case": ("state", "closed_at", "closed_by", "close_reason"),
     "rejected_frame": (),
@@ -413,6 +414,8 @@ COLUMNS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("head_end", "supply_state"): _STANDING,
     ("app_operator", "supply_state"): (*_STANDING, "payment_hold_until"),
     ("app_operator", "vee_case"): (),
+    # That a person read it, and that this is no sign of life.
+    ("app_operator", "meter_link"): ("last_seen_at", "read_by_hand_at"),
     # Closing one in a person's name is the administrators'.
     ("head_end", "alert"): ("detail", "closed_at"),
     ("app_operator", "alert"): ("detail", "closed_at"),
@@ -424,7 +427,7 @@ ADDS_NOTHING = frozenset(
     (role, table)
     for role in ("head_end", "app_operator")
     for table in ("account_state", "meter_state", "supply_policy", "supply_state", "debt", "refund")
-) | {("head_end", "concentrator")}
+) | {("head_end", "concentrator"), ("app_operator", "meter_link")}
 #: What the first row may say where the rest has to begin at its default: an account begins at zero,
 #: an alert open.
 BORN_WITH: Mapping[str, tuple[str, ...]] = {

@@ -44,6 +44,8 @@ class Facts:
     looked_at: list[datetime | None]
     seen_at: datetime | None
     reading_at: datetime | None
+    #: A person read it then.
+    read_by_hand_at: datetime | None
     period_s: int
 
 
@@ -74,8 +76,12 @@ def looked_at(unit: Facts, since: datetime) -> bool:
 
 
 def silent(unit: Facts) -> bool:
-    """Not heard for two of its own periods, by a frame or a reading."""
-    heard = [at for at in (unit.seen_at, unit.reading_at) if at is not None]
+    """Not heard for two of its own periods, by a frame or a reading of its own."""
+    by_hand = unit.reading_at is not None and (
+        unit.read_by_hand_at is not None and unit.read_by_hand_at >= unit.reading_at
+    )
+    counted = None if by_hand else unit.reading_at
+    heard = [at for at in (unit.seen_at, counted) if at is not None]
     return not heard or NOW - max(heard) > timedelta(seconds=2 * unit.period_s)
 
 
@@ -97,6 +103,7 @@ def at_random(chance: random.Random) -> Facts:
         return chance.choice((None, NOW, NOW - timedelta(seconds=around)))
 
     seen_at, before = ago(), NOW - timedelta(microseconds=1)
+    reading_at = ago() or NOW - timedelta(days=300)
     return Facts(
         vacant=chance.random() < 0.3,
         available=chance.choice((-7_000_000, -5_000_000, -1, 0, 1, 999, 10**6, 4 * 10**17)),
@@ -111,7 +118,12 @@ def at_random(chance: random.Random) -> Facts:
             ([], [], [None], [NOW], [NOW, None], [before], [before, NOW], [before, before])
         ),
         seen_at=seen_at,
-        reading_at=ago() or NOW - timedelta(days=300),
+        reading_at=reading_at,
+        read_by_hand_at=chance.choice(
+            (None, None, reading_at, reading_at - timedelta(microseconds=1))
+        )
+        if seen_at
+        else None,
         period_s=period,
     )
 
@@ -133,9 +145,10 @@ def write(place: Fernmoor, names: list[str], facts: list[Facts]) -> None:
             if unit.seen_at is None:
                 cursor.execute("DELETE FROM meter_link WHERE meter_id = %s", [meter])
             cursor.execute(
-                """UPDATE meter_link SET relay = %s, tamper_since = %s, last_seen_at = %s
+                """UPDATE meter_link SET relay = %s, tamper_since = %s, last_seen_at = %s,
+                       read_by_hand_at = %s
                    WHERE meter_id = %s""",
-                [unit.relay, unit.tamper_since, unit.seen_at or NOW, meter],
+                [unit.relay, unit.tamper_since, unit.seen_at or NOW, unit.read_by_hand_at, meter],
             )
             for closed_at in unit.looked_at:
                 cursor.execute(

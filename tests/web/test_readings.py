@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from django.db import connection
 from django.utils.html import escape
 
 from fernmoor import NOW, Fernmoor
+from prewatt.reports.units import units_by_id
 
 METER = {
     "how": "meter", "serial": "NEW-1", "opening": "12.5", "model": "S2", "driver": "mqtt_senml",
@@ -60,6 +61,42 @@ def test_a_reading_is_seen_then_in_the_books(
         assert refused.status_code == 422 and escape(beside) in refused.content.decode(), wrong
     assert client.get(f"/meters/{meter}/exchange").status_code == 403
     assert sign_in(settled, "auditor").get(where).status_code == 403
+
+
+def test_what_a_person_reads_does_not_make_a_silent_meter_look_alive(
+    settled: Fernmoor, sign_in: Callable[..., Any], as_owner: Callable[..., Any]
+) -> None:
+    meter, last, heard_at = (
+        settled.meters["N-305"],
+        settled.register("N-305"),
+        NOW - timedelta(hours=9),
+    )
+
+    def now_it() -> tuple[bool, datetime | None]:
+        (unit,) = units_by_id(
+            property_id=settled.property_id, now=NOW, unit_ids=[settled.units["N-305"]]
+        )
+        return unit.silent, unit.heard_at
+
+    with as_owner(settled), connection.cursor() as cursor:
+        cursor.execute("SELECT last_at FROM meter_state WHERE meter_id = %s", [meter])
+        (told_at,) = cursor.fetchone()
+        cursor.execute(
+            """UPDATE meter_link SET last_seen_at = %s WHERE meter_id = %s""", [heard_at, meter]
+        )
+        assert now_it() == (False, told_at), "its own readings are a sign of life"
+    client = sign_in(settled, "operator")
+    wish = _read(settled, f"{(last + 300) / 1000:.3f}", do="confirm")
+    assert "is in the books" in _plain(client.post(f"/meters/{meter}/read", wish))
+    with as_owner(settled), connection.cursor() as cursor:
+        assert now_it() == (False, told_at), "what it told before is not forgotten"
+        cursor.execute("UPDATE meter_link SET last_seen_at = %s", [heard_at])
+        assert now_it() == (True, heard_at), "a person's reading is none"
+        cursor.execute(
+            "UPDATE meter_state SET last_at = %s WHERE meter_id = %s",
+            [NOW + timedelta(seconds=1), meter],
+        )
+        assert now_it()[0] is False, "it came back"
 
 
 def test_a_reading_before_a_later_one_is_told_so_and_the_form_begins_after_the_last(

@@ -40,6 +40,7 @@ from prewatt.estate import operations as estate
 from prewatt.estate.models import Tenancy
 from prewatt.estate.operations import RegisterValue
 from prewatt.ledger.operations import PeriodClosed
+from prewatt.moves.hand_readings import heard_by, note_read_by_hand
 from prewatt.moves.places import MeterAt, UnitAt
 from prewatt.moves.registers import Opening, close_registers, open_registers
 from prewatt.moves.words import InFuture, MeterSilent, RegisterRefused, TooEarly
@@ -161,6 +162,7 @@ def refuse_register(serial: str, value_wh: int, modulus_wh: int) -> None:
 
 def enter_readings(values: Sequence[RegisterValue], at: datetime, now: datetime) -> list[Verdict]:
     size = len(values)
+    heard = heard_by([each.meter_id for each in values])
     applied = apply_readings(
         batch=ReadingBatch.of(
             meter_id=np.array([each.meter_id for each in values], dtype=np.int64),
@@ -171,7 +173,15 @@ def enter_readings(values: Sequence[RegisterValue], at: datetime, now: datetime)
         ),
         now=now,
     )
-    return [Verdict(each) for each in applied.verdict.tolist()]
+    verdicts = [Verdict(each) for each in applied.verdict.tolist()]
+    accepted = [
+        each.meter_id
+        for each, verdict in zip(values, verdicts, strict=True)
+        if verdict is Verdict.ACCEPTED
+    ]
+    if accepted:
+        note_read_by_hand(accepted, at, heard=heard)
+    return verdicts
 
 
 def charge_unit(unit: UnitAt, account_id: int, closing: Closing, now: datetime) -> Passed:

@@ -6,6 +6,7 @@ ones would look plausible beside the one before, and together they would empty a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -15,6 +16,9 @@ from prewatt.core.hand_readings import HISTORY_S, plausible_wh
 from prewatt.core.readings import ACTIVE_IMPORT, ReadingSource
 
 _SETTLED = timedelta(days=1)
+
+#: Instants by meter.
+Heard = dict[int, datetime]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,37 @@ def ground_of(meter_id: int, read_at: datetime) -> Ground | None:
         max_power_w=max_power_w,
     )
     return Ground(account_id, meter_id, since_at, most, last_at, last_wh, available)
+
+
+def note_read_by_hand(meter_ids: Sequence[int], read_at: datetime, *, heard: Heard) -> None:
+    """Write down that watermarks stand at ``read_at`` by a person's reading, which is no sign of life.
+
+    ``heard`` is what `heard_by` said before: until when the meters themselves had told their registers.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """UPDATE meter_link l SET last_seen_at = greatest(l.last_seen_at, r.heard_at),
+                   read_by_hand_at = greatest(l.read_by_hand_at, %s)
+               FROM (SELECT meter_id FROM meter_link WHERE meter_id = ANY(%s)
+                     ORDER BY meter_id FOR NO KEY UPDATE) AS m
+               LEFT JOIN unnest(%s::bigint[], %s::timestamptz[]) AS r(meter_id, heard_at)
+                   USING (meter_id)
+               WHERE l.meter_id = m.meter_id""",
+            [read_at, sorted(meter_ids), list(heard), list(heard.values())],
+        )
+
+
+def heard_by(meter_ids: Sequence[int]) -> Heard:
+    """The watermarks of those meters that moved them there themselves, before a person's reading."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT w.meter_id, w.last_at FROM meter_state w
+               JOIN meter_link l ON l.meter_id = w.meter_id
+               WHERE w.meter_id = ANY(%s) AND w.register_code = %s AND w.closed_at = 'infinity'
+                 AND w.last_at > coalesce(l.read_by_hand_at, '-infinity')""",
+            [list(meter_ids), ACTIVE_IMPORT],
+        )
+        return dict(cursor.fetchall())
 
 
 def _energy(account_id: int, meter_id: int, from_at: datetime, until_at: datetime | None) -> int:

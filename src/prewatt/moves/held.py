@@ -22,9 +22,10 @@ from prewatt.access.scope import Actor, rehearsal, require, scope
 from prewatt.audit.operations import record
 from prewatt.billing.ingestion import apply_readings
 from prewatt.core.civil_time import instant_us
-from prewatt.core.readings import ACTIVE_IMPORT, ReadingBatch
+from prewatt.core.readings import ACTIVE_IMPORT, ReadingBatch, ReadingSource
 from prewatt.core.vee import VERDICT_NAMES, Verdict
 from prewatt.mdm.operations import keep_readings
+from prewatt.moves.hand_readings import heard_by, note_read_by_hand
 
 REASON_MAX: Final = 200
 #: So many are decided together at most.
@@ -177,8 +178,12 @@ def _case(actor: Actor, case_id: int, reason: str) -> _Case:
 def _apply(case: _Case, now: datetime) -> Verdict:
     """Judge the reading once more; a register that nobody is charged by is only kept."""
     if case.register_code == ACTIVE_IMPORT:
+        heard = heard_by([case.meter_id])
         applied = apply_readings(batch=case.batch(), now=now, believed=True)
-        return Verdict(int(applied.verdict[0]))
+        verdict = Verdict(int(applied.verdict[0]))
+        if verdict is Verdict.ACCEPTED and case.source == ReadingSource.MANUAL:
+            note_read_by_hand([case.meter_id], case.read_at, heard=heard)
+        return verdict
     keep_readings(batch=case.batch(), now=now)
     with connection.cursor() as cursor:
         cursor.execute(

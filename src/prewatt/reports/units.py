@@ -24,7 +24,9 @@ SILENT_AFTER_PERIODS: Final = 2
 _DAYS_MAX: Final = 1_000_000
 
 
-_FACTS = """
+#: A watermark that a person's reading moved is no sign of the meter's life.
+_HEARD_AT = "greatest(l.last_seen_at, CASE WHEN l.read_by_hand_at >= w.last_at THEN NULL ELSE w.last_at END)"
+_FACTS = f"""
 SELECT u.id AS unit_id, u.code, u.floor, u.position, u.kind, b.id AS building_id,
        b.position AS building_position, b.code AS building_code, b.name AS building,
        CASE WHEN b.code = '' OR u.code ~ '^[[:alpha:]]' THEN u.code
@@ -39,18 +41,18 @@ SELECT u.id AS unit_id, u.code, u.floor, u.position, u.kind, b.id AS building_id
        coalesce(l.relay, 0) AS relay,
        CASE WHEN x.looked_at >= l.tamper_since THEN NULL ELSE l.tamper_since END AS tamper_since,
        w.last_at AS reading_at,
-       w.last_value_wh AS register_wh, greatest(l.last_seen_at, w.last_at) AS heard_at
+       w.last_value_wh AS register_wh, {_HEARD_AT} AS heard_at
 FROM unit u
 JOIN building b ON b.id = u.building_id
-LEFT JOIN tenancy t ON t.unit_id = u.id AND {tenancy} AND t.property_id = u.property_id
+LEFT JOIN tenancy t ON t.unit_id = u.id AND {{tenancy}} AND t.property_id = u.property_id
 LEFT JOIN account v ON v.unit_id = u.id AND v.kind = 'vacancy' AND v.property_id = u.property_id
 LEFT JOIN account a ON a.id = coalesce(t.account_id, v.id) AND a.property_id = u.property_id
 LEFT JOIN customer c ON c.id = a.customer_id AND c.property_id = u.property_id
 LEFT JOIN account_state s ON s.account_id = a.id AND s.property_id = u.property_id
 LEFT JOIN supply_state p ON p.account_id = a.id AND p.property_id = u.property_id
-{meters}
+{{meters}}
 WHERE u.property_id = %(property)s
-"""
+"""  # noqa: S608 - our own expressions
 #: When a person closed the last alert of tampering; NULL while one is open, whatever was closed before.
 _LOOKED_AT = "CASE WHEN bool_and(y.closed_at IS NOT NULL) THEN max(y.closed_at) END"
 #: The meter at a unit's first metering point that has one, and the latest of its registers.
@@ -176,7 +178,7 @@ class UnitNow:
     """A unit, who pays for it, its meter and its money, as they are now.
 
     ``tamper_since`` is None once a person has closed the alert of it, until there is a new one.
-    ``heard_at`` is the last sign of life: a frame of any kind, or an accepted reading.
+    ``heard_at`` is the last sign of life: a frame of any kind, or an accepted reading of its own.
     ``seconds_left`` is None where nobody pays or usage is too small to say.
     """
 

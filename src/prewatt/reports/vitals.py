@@ -77,7 +77,8 @@ SELECT (SELECT count(*) FROM vee_case WHERE state = 'held'),
         WHERE link.last_seen_at < silent.since AND NOT EXISTS (
             SELECT FROM meter_state AS register
             WHERE register.meter_id = link.meter_id AND register.closed_at = 'infinity'
-              AND register.last_at >= silent.since)),
+              AND register.last_at >= silent.since
+              AND register.last_at > coalesce(link.read_by_hand_at, '-infinity'))),
        (SELECT count(*) FROM account WHERE closed_at IS NULL)
 """
 
