@@ -31,6 +31,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="whose embedded database (default: the checkout's); PREWATT_DSN goes before it",
     )
     parser.add_argument("--format", choices=("text", "json"), default="text")
+    parser.add_argument(
+        "--hashes",
+        type=_percent,
+        default=100,
+        metavar="PERCENT",
+        help="of how many postings the hash is made again from their intervals; less on a large"
+        " database, drawn anew each time (default: 100)",
+    )
+
+
+def _percent(text: str) -> int:
+    if not text.isdecimal() or int(text) > 100:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number from 0 to 100")
+    return int(text)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -40,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     with running_postgres(state_dir) as dsn, psycopg.connect(dsn) as session:
         session.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         session.read_only = True
-        breaches = check_books(session.cursor())
+        breaches = check_books(session.cursor(), hashed_percent=arguments.hashes)
         rests = rests_on_archive(session.cursor())
         places = [int(row[0]) for row in session.execute("SELECT id FROM property ORDER BY id")]
         proofs = sums_of(session.cursor(), places)

@@ -25,7 +25,7 @@ from zoneinfo import ZoneInfo
 
 import psycopg
 
-from prewatt import wiring
+from prewatt import walls, wiring
 from prewatt.migrate import is_stamped, leave_stamp, migrate, stamp_of
 from prewatt.runtime.broker import (
     BrokerCommand,
@@ -186,6 +186,10 @@ class _Demo:
                 wiring.start_django()
                 migrate(passwords=passwords, today=today)
                 leave_stamp(connection, stamp)
+            # A demo that was used on many days is some days before real time, further at each start.
+            walls.let_clock_run_ahead(
+                connection.cursor(), timedelta(microseconds=facts["clock_offset_us"])
+            )
         if "property_id" not in facts:
             self._make_property(facts, owner)
         self._set_brake()

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import os
 from collections.abc import Mapping
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -17,10 +18,14 @@ from psycopg import sql
 
 _PACKAGE = Path(__file__).resolve().parent
 _STAMP = "prewatt schema "
+_WEB_CONNECTIONS = "PREWATT_WEB_CONNECTIONS"
 
 
 def migrate(*, passwords: Mapping[str, str], today: date) -> None:
-    """Migrate the default database as its owner; ``passwords`` has one per login role."""
+    """Migrate the default database as its owner; ``passwords`` has one per login role.
+
+    Where ``today`` has not come yet, the database's clock runs ahead by as much.
+    """
     from django.core.management import call_command
     from django.db import connection
 
@@ -28,11 +33,22 @@ def migrate(*, passwords: Mapping[str, str], today: date) -> None:
 
     call_command("migrate", verbosity=0, interactive=False)
     with connection.cursor() as cursor:
-        walls.apply(cursor, passwords=passwords)
+        walls.apply(cursor, passwords=passwords, web_connections=_web_connections())
+        walls.let_clock_run_ahead(cursor, today - datetime.now(UTC).date())
         cursor.execute(
             "SELECT make_month_partitions(%s, %s)",
             [today - timedelta(days=120), today + timedelta(days=62)],
         )
+
+
+def _web_connections() -> int:
+    """How many connections the web's login gets. Raises ValueError for what is no number above zero."""
+    from prewatt.walls import WEB_CONNECTIONS
+
+    given = os.environ.get(_WEB_CONNECTIONS, str(WEB_CONNECTIONS))
+    if not given.isdecimal() or not 0 < int(given) < 2**31:
+        raise ValueError(f"{_WEB_CONNECTIONS}={given!r} is no number of connections")
+    return int(given)
 
 
 def stamp_of(*, passwords: Mapping[str, str], today: date) -> str:
@@ -47,7 +63,7 @@ def stamp_of(*, passwords: Mapping[str, str], today: date) -> str:
         digest.update(str(path.relative_to(_PACKAGE)).encode() + b"\0" + path.read_bytes() + b"\0")
     for role, password in sorted(passwords.items()):
         digest.update(f"{role}\0{password}\0".encode())
-    digest.update(f"{today:%Y-%m}".encode())
+    digest.update(f"{today:%Y-%m}\0{_web_connections()}".encode())
     return _STAMP + digest.hexdigest()
 
 

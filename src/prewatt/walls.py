@@ -16,13 +16,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from datetime import timedelta
+from math import ceil
+from typing import Final, Protocol
 
 from psycopg import sql
 
 LOGINS = ("web", "head_end", "clerk", "keeper", "witness")
 DUTIES = ("app_operator", "app_admin", "app_auditor")
 BYPASS = frozenset({"head_end"})
+#: So many connections the web's login has at most; PostgreSQL takes a hundred unless it is told otherwise.
+WEB_CONNECTIONS: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,11 @@ PENS = (
     ),
     Pen(
         "frame_pen",
-        {"keep_rejected": ("head_end",), "place_of_serial": ()},
+        {
+            "keep_rejected": ("head_end",),
+            "place_of_serial": (),
+            "serial_is_taken": ("app_admin", "clerk"),
+        },
         {
             "rejected_frame": "SELECT, INSERT, UPDATE, DELETE",
             "meter": "SELECT (serial, property_id)",
@@ -490,10 +498,13 @@ class WallMissing(RuntimeError):
     """A table stands outside the walls; name it in ``walls.py`` before anybody gets near it."""
 
 
-def apply(cursor: Cursor, *, passwords: Mapping[str, str]) -> None:
+def apply(
+    cursor: Cursor, *, passwords: Mapping[str, str], web_connections: int = WEB_CONNECTIONS
+) -> None:
     """Make roles, grants and policies say what this file says; idempotent, run as owner."""
     _refuse_unlisted_tables(cursor)
     _make_roles(cursor, passwords)
+    _bound_web(cursor, web_connections)
     cursor.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
     for role in (*LOGINS, *DUTIES, *(pen.role for pen in PENS)):
         cursor.execute(f"GRANT USAGE ON SCHEMA public TO {role}")
@@ -525,7 +536,21 @@ def apply(cursor: Cursor, *, passwords: Mapping[str, str]) -> None:
     _lock_up(cursor)
     for pen in PENS:
         _hand_out(cursor, pen)
+    _see_all_serials(cursor)
     _close_books(cursor)
+    _book_no_future(cursor)
+
+
+def let_clock_run_ahead(cursor: Cursor, ahead: timedelta) -> None:
+    """Say how far this database's clock is before real time; as its owner. Less than nothing is nothing.
+
+    What is booked for later than a day after that clock is refused (``ledger/sql/0013_no_future.sql``).
+    """
+    seconds = max(0, ceil(ahead.total_seconds()))
+    cursor.execute(
+        f"""CREATE OR REPLACE FUNCTION latest_instant() RETURNS timestamptz LANGUAGE sql VOLATILE AS
+            $$SELECT clock_timestamp() + interval '1 day {seconds} seconds'$$"""
+    )
 
 
 def _rights(role: str, table: str) -> str:
@@ -575,6 +600,16 @@ def _make_roles(cursor: Cursor, passwords: Mapping[str, str]) -> None:
             f"{verb} ROLE {pen.role} "
             "NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT NOBYPASSRLS"
         )
+
+
+def _bound_web(cursor: Cursor, connections: int) -> None:
+    """Whoever has the web's login leaves connections to the other processes, and holds no lock for long.
+
+    A transaction that is silent for two minutes is ended: a file on its way asks for more rows than once
+    in that time, unless nobody takes them any more.
+    """
+    cursor.execute(f"ALTER ROLE web CONNECTION LIMIT {connections:d}")
+    cursor.execute("ALTER ROLE web SET idle_in_transaction_session_timeout = '2min'")
 
 
 def _raise_policy(cursor: Cursor, table: str) -> None:
@@ -652,3 +687,25 @@ def _close_books(cursor: Cursor) -> None:
                 FROM ledger_period p JOIN property e ON e.id = p.property_id
                 WHERE p.property_id = transfer.property_id), '-infinity'))"""
     )
+
+
+def _book_no_future(cursor: Cursor) -> None:
+    """Money is booked by now, whoever books it: a time that has not come would stand for ever."""
+    for table, latest in (
+        ("transfer", "booked_at"),
+        ("payment", "greatest(paid_at, accepted_at)"),
+        ("document", "issued_at"),
+    ):
+        cursor.execute(f"DROP POLICY IF EXISTS no_future ON {table}")
+        cursor.execute(
+            f"""CREATE POLICY no_future ON {table} AS RESTRICTIVE FOR INSERT
+                TO app_operator, app_admin, clerk, ledger_pen
+                WITH CHECK ({latest} <= latest_instant())"""
+        )
+
+
+def _see_all_serials(cursor: Cursor) -> None:
+    """A device's serial number is taken at every property, and the pen that says so must see them all."""
+    for table in ("meter", "concentrator"):
+        cursor.execute(f"DROP POLICY IF EXISTS all_serials ON {table}")
+        cursor.execute(f"CREATE POLICY all_serials ON {table} FOR SELECT TO frame_pen USING (true)")

@@ -71,7 +71,7 @@ def test_a_meter_has_one_concentrator_at_a_time_and_a_change_ends_the_former() -
     assert take_away(actor=SYSTEM, serial="DTU-2", at=at(5), **given) == 1
     assert rights()[1] == ("DTU-2", at(3), at(5))
     codes = rows("SELECT code, count(*) FROM audit_event WHERE code LIKE %s GROUP BY 1", "%concen%")
-    assert dict(codes) == {"estate.concentrator.registered": 2, "estate.concentrator.meters": 5}
+    assert dict(codes) == {"estate.concentrator.registered": 2, "estate.concentrator.meters": 4}
 
 
 def test_of_two_who_put_a_meter_behind_at_once_the_second_is_refused(
@@ -184,3 +184,38 @@ def test_the_command_registers_puts_lists_and_takes(
     assert "no meter NOBODYS" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         command("put", "DTU-1", meters[0], "--at", "2026-11-01T00:00")
+
+
+def test_a_serial_number_of_another_property_is_taken_and_nobody_learns_whose(
+    database: str,
+) -> None:
+    here, there = place(), place()
+    register(there, "DTU-9")
+    admin = Actor("user:1", Duty.ADMINISTRATOR, (here.property_id,))
+    said = []
+    for taken in (serial(there, "M-101"), serial(here, "M-101"), "DTU-9"):
+        with pytest.raises(ConcentratorRefused) as refusal:
+            register(here, taken, admin)
+        said.append(str(refusal.value).replace(taken, "X"))
+    assert said == ["the serial number X is taken"] * 3
+    register(here, "DTU-10", admin)
+    for login in ("web", "head_end", "keeper", "witness"):
+        with psycopg.connect(role_dsn(database, login), autocommit=True) as session:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                session.execute("SELECT serial_is_taken('DTU-9')")
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                session.execute("SELECT place_of_serial('DTU-9')")
+
+
+def test_only_what_ended_is_written_down_as_taken_away() -> None:
+    here = place()
+    register(here)
+    put(here, "M-101", at(1))
+    put(here, "M-102", at(4))
+    ended = take_away(
+        actor=SYSTEM, property_id=here.property_id, serial="DTU-1", at=at(4), now=NOW,
+        meters=[serial(here, each) for each in ("M-101", "M-102", "M-LIFT")],
+    )  # fmt: skip
+    assert ended == 1
+    taken = "SELECT detail->'taken' FROM audit_event WHERE detail ? 'taken'"
+    assert rows(taken) == [([serial(here, "M-101")],)]

@@ -103,3 +103,11 @@ def test_only_the_worker_writes_proofs_and_nobody_changes_one(database: str) -> 
         assert prove_books(actor=forged, property_ids=[here.property_id], now=NOW)[0].holds
         with pytest.raises(ProgrammingError, match="permission denied"), connection.cursor() as c:
             c.execute("UPDATE books_proof SET cash_micro = 0")
+
+
+def test_a_proof_of_a_time_that_has_not_come_keeps_no_night_unproved() -> None:
+    here = lived()
+    prove(here, NIGHT + timedelta(days=3_650))
+    assert [each.property_id for each in prove_due(now=NIGHT)] == [here.property_id]
+    assert prove_due(now=NIGHT) == []
+    assert len(prove_due(now=NIGHT + timedelta(days=1))) == 1

@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 from django.db import DatabaseError
+from django.db.transaction import atomic
 from django.db.utils import ConnectionHandler
 from tests.conftest import role_dsn
 
@@ -120,3 +121,63 @@ def test_few_are_kept_and_not_for_ever(
     base.KEPT._until.clear()
     assert request(kept, pid) == both[1]
     assert request(kept, pid) not in both
+
+
+def test_a_block_that_has_sent_nothing_yet_keeps_its_connection(kept: ConnectionHandler) -> None:
+    """Given away, it would be another's while the block goes on with it."""
+
+    def left_open(here: Any) -> Any:
+        found = pid(here)
+        block = atomic(using="default")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("django.db.transaction.get_connection", lambda _using: here)
+            block.__enter__()
+            here.close()
+        assert here.closed_in_transaction and not base.KEPT._waiting
+        return found
+
+    assert request(kept, left_open) != request(kept, pid)
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        "SELECT set_config('role', 'app_admin', false)",
+        "SET ROLE app_admin",
+        "SET lock_timeout = '10s'",
+        "SELECT set_config('prewatt.properties', '{1}', false)",
+        "SET search_path = pg_temp, public",
+    ],
+)
+def test_what_was_set_for_longer_than_a_transaction_is_reset(
+    kept: ConnectionHandler, left: str
+) -> None:
+    settings = """SELECT current_user, current_setting('lock_timeout'), current_setting('search_path'),
+                      nullif(current_setting('prewatt.properties', true), '')"""
+
+    def state(here: Any) -> Any:
+        with here.cursor() as cursor:
+            cursor.execute(settings)
+            return pid(here), cursor.fetchone()
+
+    def leave(here: Any) -> None:
+        with here.cursor() as cursor:
+            cursor.execute(left)
+
+    before = request(kept, state)
+    request(kept, leave)
+    assert request(kept, state) == before, "the same connection, as it was"
+
+
+def test_prepared_statements_stay(kept: ConnectionHandler) -> None:
+    def prepare(here: Any) -> None:
+        with here.cursor() as cursor:
+            cursor.execute("PREPARE kept_one AS SELECT 1")
+
+    def execute(here: Any) -> Any:
+        with here.cursor() as cursor:
+            cursor.execute("EXECUTE kept_one")
+            return cursor.fetchone()
+
+    request(kept, prepare)
+    assert request(kept, execute) == (1,)

@@ -31,6 +31,10 @@ class PeriodClosed(LedgerRefused):
     """A service date lies before the property's open period (invariant 10)."""
 
 
+class PeriodNotOver(LedgerRefused):
+    """Books are closed before tomorrow at most: an open day has to be left for what comes in."""
+
+
 class KeyReused(LedgerRefused):
     """An idempotency key came again with another body (invariant 4)."""
 
@@ -184,11 +188,19 @@ def next_document_number(*, legal_entity_id: int, series: str, count: int = 1) -
 def close_period(*, actor: Actor, property_id: int, open_from: date, now: datetime) -> None:
     """Close the books before ``open_from``; closing never moves backwards.
 
-    Raises PeriodClosed when the books are already closed beyond that day.
+    Raises PeriodClosed when the books are already closed beyond that day, PeriodNotOver for a day after
+    tomorrow (the property's civil date), which the database refuses as well.
     """
     require(actor, "ledger.close_period", property_id=property_id)
     with scope(actor):
         with connection.cursor() as cursor:
+            cursor.execute(
+                """SELECT (%s::timestamptz AT TIME ZONE time_zone)::date + 1 < %s::date
+                   FROM property WHERE id = %s""",
+                [now, open_from, property_id],
+            )
+            if cursor.fetchone() == (True,):
+                raise PeriodNotOver(f"{open_from} is after tomorrow")
             # Alone with the property's books: every entry shares their lock until it commits.
             cursor.execute("SELECT close_books(%s, %s)", [property_id, open_from])
             if cursor.fetchone() != (True,):

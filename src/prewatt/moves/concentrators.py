@@ -38,15 +38,15 @@ def register_concentrator(
 ) -> int:
     """Register a concentrator of a property and return its id; it may speak for no meter yet.
 
-    Raises PermissionRefused, ConcentratorRefused for a serial number that is no topic's or is taken, by
-    a meter too: both would hear what is meant for the other.
+    Raises PermissionRefused, ConcentratorRefused for a serial number that is no topic's or is taken at
+    any property, by a meter too: both would hear what is meant for the other. It does not say whose it is.
     """
     require(actor, "estate.write", property_id=property_id)
     if not _is_serial(serial):
         raise ConcentratorRefused(f"{serial!r} cannot be a serial number")
     with scope(actor):
-        if Meter.objects.filter(serial=serial).exists():
-            raise ConcentratorRefused(f"the serial number {serial} is a meter's")
+        if _is_taken(serial):
+            raise ConcentratorRefused(f"the serial number {serial} is taken")
         try:
             with transaction.atomic():
                 made = Concentrator.objects.create(
@@ -113,8 +113,15 @@ def take_away(
         concentrator = _locked(property_id, serial)
         ids = _meters(property_id, meters)
         own = _open(ids, at).filter(concentrator_id=concentrator.pk)
-        ended = _end(sorted(own.values_list("meter_id", flat=True)), at)
-        _audit(actor, "estate.concentrator.meters", concentrator, now, at=at, taken=sorted(meters))
+        # One that began at this very instant is open and does not end; it is not told as taken.
+        own = own.filter(period__startswith__lt=at)
+        taken = dict(own.values_list("meter_id", "meter__serial"))
+        ended = _end(sorted(taken), at)
+        if ended:
+            _audit(
+                actor, "estate.concentrator.meters", concentrator, now,
+                at=at, taken=sorted(taken.values()),
+            )  # fmt: skip
     return ended
 
 
@@ -127,6 +134,13 @@ def _is_serial(serial: str) -> bool:
         and all(each.isalnum() or each in "._-" for each in serial)
         and serial != "sim"
     )
+
+
+def _is_taken(serial: str) -> bool:
+    """Whether a meter or a concentrator of any property has it, seen or not."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT serial_is_taken(%s)", [serial])
+        return bool(cursor.fetchone() == (True,))
 
 
 def _locked(property_id: int, serial: str) -> Concentrator:

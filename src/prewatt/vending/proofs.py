@@ -52,8 +52,10 @@ def prove_due(*, now: datetime) -> list[Proof]:
     """Prove the books of each property whose night has come and that has no proof of it yet."""
     with connection.cursor() as cursor:
         cursor.execute(
+            # A proof of a time that has not come would keep every night until then unproved.
             """SELECT p.id, p.time_zone, (SELECT max(b.proved_at) FROM books_proof b
-                   WHERE b.property_id = p.id) FROM property p ORDER BY p.id"""
+                   WHERE b.property_id = p.id AND b.proved_at <= %s) FROM property p ORDER BY p.id""",
+            [now],
         )
         found = cursor.fetchall()
     due = [

@@ -3,9 +3,10 @@
 Each request runs in a thread of its own, and Django keeps connections by thread: every request signed
 in anew, which costs it and the server some milliseconds of processor, and every statement was planned
 anew. Here a connection that a request leaves in order waits for another, with its prepared statements.
-Nothing of a request stays on it: role and properties are set for a transaction (`access.scope`).
+Nothing of a request stays on it: role and properties are set for a transaction (`access.scope`), and what
+was set for longer is reset.
 
-Not kept is what failed or is in a transaction, what has been there for long, and what is one too many.
+Not kept is what failed or is in a transaction or a block that may begin one, what has been there for long, and what is one too many.
 Not given is what the server closed meanwhile.
 """
 
@@ -26,6 +27,8 @@ from psycopg.pq import TransactionStatus
 KEPT_MAX: Final = 16
 #: A connection is not used for longer, so that what the server gathers for it has an end.
 AGE_MAX_S: Final = 600.0
+#: The login and its settings again, whatever a request made of them; prepared statements stay.
+_AS_NEW: Final = "SET SESSION AUTHORIZATION DEFAULT; RESET ALL"
 
 
 class _Kept:
@@ -38,8 +41,13 @@ class _Kept:
     def put(self, connection: psycopg.Connection[Any]) -> bool:
         """Keep the connection unless it is not in order, too old or one too many."""
         until = self._until.setdefault(connection, time.monotonic() + AGE_MAX_S)
-        in_order = connection.info.transaction_status is TransactionStatus.IDLE
+        is_idle = connection.info.transaction_status is TransactionStatus.IDLE
+        in_order = is_idle and connection.autocommit
         if not in_order or time.monotonic() > until or len(self._waiting) >= KEPT_MAX:
+            return False
+        try:
+            connection.execute(_AS_NEW, prepare=False)
+        except psycopg.Error:
             return False
         self._waiting.append(connection)
         return True
@@ -78,5 +86,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return kept
 
     def _close(self) -> None:
-        if self.connection is None or self.errors_occurred or not KEPT.put(self.connection):
+        # A block that is open goes on with its connection, also where it has sent nothing yet.
+        may_wait = self.connection is not None and not (
+            self.errors_occurred or self.in_atomic_block
+        )
+        if not may_wait or not KEPT.put(self.connection):
             super()._close()  # type: ignore[misc]  # the stubs do not know it
