@@ -150,3 +150,12 @@ def test_no_login_moves_the_latest_instant(
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 session.execute(change)
+
+
+def test_the_latest_instant_is_a_day_after_the_clock_that_the_owner_says(owner: Session) -> None:
+    """A demo's clock is days ahead after many starts; one that is behind books nothing ahead for it."""
+    for ahead in (-5, 0, 3):
+        with owner.cursor() as cursor:
+            walls.let_clock_run_ahead(cursor, timedelta(days=ahead))
+        (left,) = all_of(owner, "SELECT latest_instant() - clock_timestamp()")
+        assert abs(left - timedelta(days=1 + max(0, ahead))) < timedelta(seconds=1)

@@ -217,5 +217,5 @@ def test_only_what_ended_is_written_down_as_taken_away() -> None:
         meters=[serial(here, each) for each in ("M-101", "M-102", "M-LIFT")],
     )  # fmt: skip
     assert ended == 1
-    taken = "SELECT detail->'taken' FROM audit_event WHERE detail ? 'taken'"
-    assert rows(taken) == [([serial(here, "M-101")],)]
+    taken = "SELECT detail->'taken'->>0, jsonb_array_length(detail->'taken') FROM audit_event WHERE detail ? 'taken'"
+    assert rows(taken) == [(serial(here, "M-101"), 1)]

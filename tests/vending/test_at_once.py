@@ -303,7 +303,7 @@ def test_what_is_known_of_a_property_is_looked_at_again(database: str) -> None:
     assert at_once(known, asks[3]) == [True]
     close_period(
         actor=system_actor("close"), property_id=here.property_id,
-        open_from=NOW.date() + timedelta(days=2), now=NOW,
+        open_from=NOW.date() + timedelta(days=1), now=NOW,
     )  # fmt: skip
     assert at_once(known, asks[4]) == [False]
 
