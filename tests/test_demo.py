@@ -78,6 +78,26 @@ def test_the_clock_goes_on_after_all_that_happened_even_when_the_demo_is_killed(
     assert kept() <= wiring.now()
 
 
+def test_a_demo_that_is_days_ahead_says_so_to_its_database(
+    database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Otherwise it would book nothing after a weekend or two: the database refuses what lies ahead."""
+    for name in ("PREWATT_DSN", "PREWATT_DEMO", "PREWATT_OUTBOX", "PREWATT_SECRET_KEY"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    monkeypatch.setenv(wiring.OFFSET_VARIABLE, "0")
+    monkeypatch.setattr(wiring, "_OFFSET", wiring.clock_offset())
+    monkeypatch.setattr("prewatt.demo.is_stamped", lambda *_given: True)
+    monkeypatch.setattr(_Demo, "_set_brake", lambda _self: None)
+    demo = _Demo(tmp_path, Namespace(), Progress(tmp_path), cast(ProgressPage, None))
+    ahead = datetime.now(UTC) + timedelta(days=9)
+    us = round(ahead.timestamp() * 1_000_000)
+    demo._write({"last_us": us, "day_ends_us": us + 1, "property_id": 1})
+    demo._set_up(database)
+    with psycopg.connect(database) as connection:
+        row = connection.execute("SELECT latest_instant() - clock_timestamp()").fetchone()
+    assert row is not None and abs(row[0] - timedelta(days=10)) < timedelta(seconds=30)
+
+
 def test_a_stamp_tells_whether_anything_that_makes_the_schema_has_changed(database: str) -> None:
     passwords, today = dict.fromkeys(walls.LOGINS, "secret"), date(2026, 11, 17)
     stamp = stamp_of(passwords=passwords, today=today)
