@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 import time
+from datetime import date
 
 import psycopg
 import pytest
-from tests.conftest import ROLE_PASSWORD, role_dsn
+from tests.conftest import role_dsn
 
 from prewatt import walls
 from prewatt.migrate import stamp_of
 
 
 def test_the_webs_login_leaves_connections_to_other_processes(database: str) -> None:
-    """Few are enough to show it; the roles are those of the whole server, so what is set is set back."""
-    open_ones: list[psycopg.Connection] = []
+    """Said to PostgreSQL and asked of it; using them up would shut out the tests beside this one."""
     with psycopg.connect(database, autocommit=True) as owner:
-        before = owner.execute("SELECT rolconnlimit FROM pg_roles WHERE rolname = 'web'").fetchone()
-        assert before == (walls.WEB_CONNECTIONS,)
-        used = owner.execute("SELECT count(*) FROM pg_stat_activity WHERE usename = 'web'")
-        (count,) = used.fetchone() or (0,)
-        try:
-            owner.execute(f"ALTER ROLE web CONNECTION LIMIT {count + 2}")
-            with pytest.raises(psycopg.OperationalError, match="too many connections for role"):
-                for _ in range(10):
-                    open_ones.append(psycopg.connect(role_dsn(database, "web")))
-            psycopg.connect(role_dsn(database, "head_end")).close()
-        finally:
-            owner.execute(f"ALTER ROLE web CONNECTION LIMIT {walls.WEB_CONNECTIONS}")
-            for each in open_ones:
-                each.close()
+        limits = dict(
+            owner.execute(
+                "SELECT rolname::text, rolconnlimit FROM pg_roles WHERE rolname = ANY(%s)",
+                [[*walls.LOGINS, *walls.DUTIES]],
+            ).fetchall()
+        )
+        assert limits.pop("web") == walls.WEB_CONNECTIONS == 60
+        assert set(limits.values()) == {-1}
+        with owner.transaction(force_rollback=True), owner.cursor() as cursor:
+            walls._bound_web(cursor, 7)
+            cursor.execute("SELECT rolconnlimit FROM pg_roles WHERE rolname = 'web'")
+            assert cursor.fetchone() == (7,)
 
 
 def test_how_many_connections_it_has_can_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    from datetime import date
-
     stamps = set()
     for number in ("60", "7"):
         monkeypatch.setenv("PREWATT_WEB_CONNECTIONS", number)
