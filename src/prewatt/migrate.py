@@ -16,6 +16,8 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from prewatt.runtime.state import CannotRunError
+
 _PACKAGE = Path(__file__).resolve().parent
 _STAMP = "prewatt schema "
 _WEB_CONNECTIONS = "PREWATT_WEB_CONNECTIONS"
@@ -42,12 +44,12 @@ def migrate(*, passwords: Mapping[str, str], today: date) -> None:
 
 
 def _web_connections() -> int:
-    """How many connections the web's login gets. Raises ValueError for what is no number above zero."""
+    """How many connections the web's login gets. Raises CannotRunError for what is no number above zero."""
     from prewatt.walls import WEB_CONNECTIONS
 
     given = os.environ.get(_WEB_CONNECTIONS, str(WEB_CONNECTIONS))
     if not given.isdecimal() or not 0 < int(given) < 2**31:
-        raise ValueError(f"{_WEB_CONNECTIONS}={given!r} is no number of connections")
+        raise CannotRunError(f"{_WEB_CONNECTIONS}={given!r} is no number of connections")
     return int(given)
 
 

@@ -11,6 +11,7 @@ from tests.conftest import role_dsn
 
 from prewatt import walls
 from prewatt.migrate import stamp_of
+from prewatt.runtime.state import CannotRunError
 
 
 def test_the_webs_login_leaves_connections_to_other_processes(database: str) -> None:
@@ -38,7 +39,7 @@ def test_how_many_connections_it_has_can_be_said(monkeypatch: pytest.MonkeyPatch
     assert len(stamps) == 2, "a demo that was migrated with another number is migrated again"
     for wrong in ("0", "-1", "many", ""):
         monkeypatch.setenv("PREWATT_WEB_CONNECTIONS", wrong)
-        with pytest.raises(ValueError, match="no number of connections"):
+        with pytest.raises(CannotRunError, match="no number of connections"):
             stamp_of(passwords={}, today=date(2026, 11, 17))
 
 
