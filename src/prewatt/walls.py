@@ -388,6 +388,9 @@ CHANGES: Mapping[str, tuple[str, ...]] = {
     ),
     "refund": ("state", "paid_way", "paid_reference", "paid_by", "paid_at"),
     "temporary_let": (
+        "units",
+        "fee_micro",
+        "tried_at",
         "begun_at",
         "fee_event_id",
         "fee_seq",

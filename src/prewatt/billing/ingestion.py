@@ -122,14 +122,15 @@ def apply_readings(
     return Applied(in_given_order, accounts, crossed)
 
 
-def apply_held(*, now: datetime) -> int:
-    """Rate the readings that were held for want of a tariff where there is one now; how many.
+def apply_held(*, property_id: int, now: datetime) -> int:
+    """Rate the readings of a property that were held for want of a tariff where there is one now;
+    how many.
 
     They are judged as if they came now: their order in time is kept, and what has been rated
     beyond them meanwhile is divided by them and not charged again.
     """
     with transaction.atomic():
-        cases, batch = held_readings()
+        cases, batch = held_readings(property_id)
         if cases:
             apply_readings(batch=batch, now=now)
             close_cases(cases, now=now)

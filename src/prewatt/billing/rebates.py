@@ -61,6 +61,8 @@ from prewatt.core.tariff import Tariff
 from prewatt.core.tariff.model import Overlay, OverlayKind
 from prewatt.estate.calendar_changes import property_calendar
 from prewatt.ledger.operations import Event, Leg, append_events, lock_accounts, new_event_ids
+from prewatt.notify.alerts import REBATES_FAILED
+from prewatt.notify.tries import Tries
 from prewatt.runtime.copying import read_columns
 from prewatt.supply.operations import look_again
 
@@ -98,21 +100,36 @@ def settle_events(*, actor: Actor, now: datetime) -> int:
     """Settle the events that are due for a look; returns how many rebates were paid or corrected.
 
     One transaction for each chunk of accounts, under their locks; what was done stays done if a
-    later chunk fails, and the look is taken again. Raises PermissionRefused.
+    later one fails, the others are settled, the property gets an alert, and the look is taken again.
+    Raises PermissionRefused.
     """
     require(actor, "billing.correct")
-    changed = 0
+    changed, tries = 0, Tries(actor, REBATES_FAILED, now)
     for peak, hours in _due(actor, now):
-        with scope(actor):
-            followers = _followers(peak)
-            calendar = _calendar(peak)
-        for at in range(0, len(followers), CHUNK):
+        with tries.at(peak.property_id):
+            changed += _look_at(actor, peak, hours, tries)
+    tries.end(idle_too=False)
+    return changed
+
+
+def _look_at(actor: Actor, peak: Peak, hours: int, tries: Tries) -> int:
+    """Settle one event, and note the look unless a chunk failed; returns how many rebates changed."""
+    changed, settled = 0, 0
+    with scope(actor):
+        followers = _followers(peak)
+        calendar = _calendar(peak)
+    chunks = [followers[at : at + CHUNK] for at in range(0, len(followers), CHUNK)]
+    for chunk in chunks:
+        with tries.at(peak.property_id):
             with scope(actor):
-                changed += _settle(actor, peak, calendar, followers[at : at + CHUNK], now)
+                done = _settle(actor, peak, calendar, chunk, tries.now)
+            changed, settled = changed + done, settled + 1
+    if settled == len(chunks):
         with scope(actor):
             EventLook.objects.create(
-                property_id=peak.property_id, event_id=peak.event_id, hours=hours, looked_at=now
-            )
+                property_id=peak.property_id, event_id=peak.event_id, hours=hours,
+                looked_at=tries.now,
+            )  # fmt: skip
     return changed
 
 

@@ -54,8 +54,9 @@ from prewatt.core.readings import ACTIVE_IMPORT, REVERSED_SEGMENT, Quality
 from prewatt.core.steps import PURCHASE_KEY
 from prewatt.ledger.operations import UnknownAccount, lock_accounts
 from prewatt.mdm.archived import correctable_from_us
-from prewatt.notify.alerts import CORRECTION_TOO_OLD
+from prewatt.notify.alerts import CORRECTION_TOO_OLD, RERATING_FAILED
 from prewatt.notify.operations import NewMessage, enqueue, raise_alert
+from prewatt.notify.tries import Tries
 from prewatt.runtime.copying import copy_rows, read_columns
 from prewatt.supply.operations import look_again
 
@@ -240,32 +241,47 @@ def rerate_moved(
 
 
 def rerate_requested(*, actor: Actor, now: datetime) -> list[Corrected]:
-    """Work off the accounts that wait to be rated anew, the longest waiting first."""
+    """Work off the accounts that wait to be rated anew, the longest waiting first.
+
+    Each chunk is one property's and a try of its own: one that fails is told there, by an alert.
+    """
     require(actor, "billing.correct")
     with scope(actor), connection.cursor() as cursor:
         cursor.execute(
-            """SELECT account_id, from_at, reason FROM rerate_request WHERE done_at IS NULL
-               ORDER BY requested_at, id"""
+            """SELECT property_id, account_id, from_at, reason FROM rerate_request
+               WHERE done_at IS NULL ORDER BY requested_at, id"""
         )
         waiting = cursor.fetchall()
-    by_reason: dict[str, dict[int, datetime]] = {}
-    for account_id, from_at, reason in waiting:
-        by_reason.setdefault(reason, {})[account_id] = from_at
-    return [
-        each for reason, wanted in by_reason.items() for each in _rerate(actor, wanted, reason, now)
-    ]
+    together: dict[tuple[int, str], dict[int, datetime]] = {}
+    for property_id, account_id, from_at, reason in waiting:
+        together.setdefault((property_id, reason), {})[account_id] = from_at
+    corrected: list[Corrected] = []
+    tries = Tries(actor, RERATING_FAILED, now)
+    for (property_id, reason), wanted in together.items():
+        for chunk in _chunks(wanted):
+            with tries.at(property_id):
+                corrected += _rerate(actor, chunk, reason, now)
+    tries.end()
+    return corrected
 
 
 def _rerate(
     actor: Actor, wanted: Mapping[int, datetime], reason: str, now: datetime
 ) -> list[Corrected]:
-    accounts = sorted(wanted)
     corrected: list[Corrected] = []
-    for at in range(0, len(accounts), CHUNK):
-        chunk = {each: wanted[each] for each in accounts[at : at + CHUNK]}
+    for chunk in _chunks(wanted):
         with scope(actor):
             corrected += _rerate_chunk(actor, chunk, reason, now)
     return corrected
+
+
+def _chunks(wanted: Mapping[int, datetime]) -> list[dict[int, datetime]]:
+    """What one transaction rates anew, in account order."""
+    accounts = sorted(wanted)
+    return [
+        {each: wanted[each] for each in accounts[at : at + CHUNK]}
+        for at in range(0, len(accounts), CHUNK)
+    ]
 
 
 def _rerate_chunk(

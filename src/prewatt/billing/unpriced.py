@@ -56,12 +56,24 @@ def hold_unpriced(
         _raise(np.unique(account_id[held]).tolist(), now)
 
 
-def held_readings() -> tuple[list[int], ReadingBatch]:
-    """(cases, their readings in order of time) of accounts that have a tariff by now, in scope."""
+def properties_with_held() -> list[int]:
+    """The properties in scope that have readings held for want of a tariff."""
     with connection.cursor() as cursor:
         cursor.execute(
-            """SELECT DISTINCT account_id FROM vee_case WHERE state = 'held' AND verdict = %s""",
+            """SELECT DISTINCT property_id FROM vee_case WHERE state = 'held' AND verdict = %s
+               ORDER BY 1""",
             [int(Verdict.UNPRICED)],
+        )
+        return [int(row[0]) for row in cursor.fetchall()]
+
+
+def held_readings(property_id: int) -> tuple[list[int], ReadingBatch]:
+    """(cases, their readings in order of time) of a property's accounts that have a tariff by now."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT DISTINCT account_id FROM vee_case
+               WHERE state = 'held' AND verdict = %s AND property_id = %s""",
+            [int(Verdict.UNPRICED), property_id],
         )
         waiting = [int(row[0]) for row in cursor.fetchall()]
         priced = sorted(version_chains(waiting)) if waiting else []

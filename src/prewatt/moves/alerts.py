@@ -14,7 +14,8 @@ from django.db import connection
 
 from prewatt.access.scope import Actor, require, scope
 from prewatt.billing.queries import version_chains
-from prewatt.notify.alerts import NO_TARIFF, UNREACHABLE
+from prewatt.moves.models import TemporaryLet
+from prewatt.notify.alerts import LET_NOT_BEGUN, LET_NOT_CLOSED, NO_TARIFF, UNREACHABLE
 from prewatt.notify.operations import close_by_hand
 from prewatt.notify.queries import has_undelivered
 from prewatt.supply.queries import CAUSES, has_lasting_cause
@@ -64,6 +65,11 @@ def cause_lasts(*, code: str, property_id: int, subject: str) -> bool:
         return has_undelivered(_account_of(subject))
     if code == NO_TARIFF:
         return not version_chains([_account_of(subject)])
+    if code in (LET_NOT_BEGUN, LET_NOT_CLOSED):
+        return TemporaryLet.objects.filter(
+            account_id=_account_of(subject), closed_at__isnull=True,
+            begun_at__isnull=code == LET_NOT_BEGUN,
+        ).exists()  # fmt: skip
     return False
 
 

@@ -9,14 +9,14 @@ property's policy another let of the same customer begins with. Nothing waits fo
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Final
 
-from django.db import connection, transaction
+from django.db import connection
+from django.db.models import F, Q
 
 from prewatt.access.scope import Actor, rehearsal, require, scope, system_actor
 from prewatt.audit.operations import record
@@ -43,7 +43,6 @@ from prewatt.ledger.idempotency import store_answer, stored_answer
 from prewatt.ledger.operations import (
     Event,
     Leg,
-    PeriodClosed,
     append_events,
     lock_accounts,
     new_event_ids,
@@ -58,22 +57,24 @@ from prewatt.moves.let_debts import (
 )
 from prewatt.moves.models import TemporaryLet
 from prewatt.moves.operations import move_in, move_out, prepare_tenant
-from prewatt.moves.places import MeterAt, UnitAt, locked_unit
+from prewatt.moves.places import MeterAt, UnitAt, locked_unit, seen_unit
 from prewatt.moves.words import (
     FirstRecharge,
     MoveRefused,
     NewTenant,
     Prepared,
     RechargeFailed,
+    RegisterMissing,
+    UnitOccupied,
     UnknownPlace,
 )
-from prewatt.notify.operations import restate
+from prewatt.notify.alerts import LET_NOT_BEGUN, LET_NOT_CLOSED
+from prewatt.notify.operations import close_alert, restate
 from prewatt.notify.queries import waiting
+from prewatt.notify.tries import Tries
 from prewatt.supply.operations import look_again
 from prewatt.vending.operations import Recharge, RechargeRefused, recharge
-from prewatt.vending.refunds import refund_balance
-
-log = logging.getLogger(__name__)
+from prewatt.vending.refunds import RefundDue, refund_balance
 
 #: A meter that has been silent this long after the end does not keep the let open.
 SILENCE: Final = timedelta(hours=6)
@@ -289,11 +290,12 @@ def close_let(
     """End a let at an instant (None: now) with its registers, and refund what comes back.
 
     ``closing`` None takes the registers as the meters last reported them. A let that has not begun is
-    cancelled: all of it comes back. A let that is closed already answers as it did (``repeated``). Raises as ``moves.move_out``.
+    cancelled: all of it comes back. Where another move ended its tenancy, whoever lives there now is left
+    alone: deposit and unstarted units come back as of then. A let that is closed already answers as it did (``repeated``). Raises as ``moves.move_out``.
     """
     require(actor, "moves.tenant")
     with scope(actor):
-        let = TemporaryLet.objects.select_for_update().filter(pk=let_id).first()
+        let, unit = _locked_let(let_id)
         if let is None:
             raise UnknownPlace(f"there is no let {let_id} at your properties")
         require(actor, "moves.tenant", property_id=let.property_id)
@@ -301,14 +303,15 @@ def close_let(
             return _closed_before(let)
         if let.begun_at is None:
             return _cancel(actor, let, now)
-        at = now if at is None else at
-        if closing is None:
-            unit = locked_unit(let.unit_id)
-            closing = [] if unit is None else _as_reported(unit)
-        move_out(
-            actor=actor, unit_id=let.unit_id, closing=closing, at=at, key=f"let:{let_id}:out",
-            now=now,
-        )  # fmt: skip
+        if unit is not None and unit.tenant_account_id == let.account_id:
+            at = now if at is None else at
+            move_out(
+                actor=actor, unit_id=let.unit_id, at=at, key=f"let:{let_id}:out", now=now,
+                closing=_as_reported(unit) if closing is None else closing, let_id=let_id,
+            )  # fmt: skip
+        else:
+            at = _left_before(let, now)
+            reason = "left" if at < let.ends_at else "ended"
         fee_back = _give_back(actor, let, at, now)
         debt_code = name_shortfall(actor, let, max(0, -_available(let.account_id)), now)
         # The refund follows from the let and its end; it needs no duty of the one who closes.
@@ -316,15 +319,48 @@ def close_let(
             actor=system(actor, let.property_id), account_id=let.account_id,
             reason=f"let.{reason}", now=now,
         )  # fmt: skip
-        let.closed_at, let.closed_by, let.close_reason = at, actor.code, reason
-        let.refund_id = refund.refund_id if refund else None
-        let.save(update_fields=["closed_at", "closed_by", "close_reason", "refund_id"])
+        _close(actor, let, at, reason, refund, now)
         answer = LetClosed(
             let_id, let.account_id, reason, fee_back, let.deposit_micro,
             refund.amount if refund else 0, _available(let.account_id), debt_code=debt_code,
         )  # fmt: skip
         _audit(actor, "moves.let.closed", let.property_id, asdict(answer), now)
     return answer
+
+
+def _locked_let(let_id: int) -> tuple[TemporaryLet | None, UnitAt | None]:
+    """A let and its unit: first its account is locked with those of the unit, in order, then itself."""
+    let = TemporaryLet.objects.filter(pk=let_id).first()
+    if let is None:
+        return None, None
+    seen = seen_unit(let.unit_id)
+    lock_accounts(sorted({let.account_id} | (set() if seen is None else seen.account_ids)))
+    unit = locked_unit(let.unit_id)
+    return TemporaryLet.objects.select_for_update().filter(pk=let_id).first(), unit
+
+
+def _left_before(let: TemporaryLet, now: datetime) -> datetime:
+    """When the customer of a let left whose tenancy another move has ended: nobody is moved now."""
+    left = Account.objects.get(pk=let.account_id).closed_at
+    return now if left is None else left
+
+
+def _close(
+    actor: Actor, let: TemporaryLet, at: datetime, reason: str, refund: RefundDue | None,
+    now: datetime,
+) -> None:  # fmt: skip
+    """Write down that a let is over, and end what called a person to it."""
+    let.closed_at, let.closed_by, let.close_reason = at, actor.code, reason
+    let.refund_id = refund.refund_id if refund else None
+    let.save(update_fields=["closed_at", "closed_by", "close_reason", "refund_id"])
+    _end_alerts(let, now)
+
+
+def _end_alerts(let: TemporaryLet, now: datetime) -> None:
+    for code in (LET_NOT_BEGUN, LET_NOT_CLOSED):
+        close_alert(
+            property_id=let.property_id, code=code, subject=f"account:{let.account_id}", now=now
+        )
 
 
 def _cancel(actor: Actor, let: TemporaryLet, now: datetime) -> LetClosed:
@@ -335,9 +371,7 @@ def _cancel(actor: Actor, let: TemporaryLet, now: datetime) -> LetClosed:
         actor=system(actor, let.property_id), account_id=let.account_id, reason="let.cancelled",
         now=now,
     )  # fmt: skip
-    let.closed_at, let.closed_by, let.close_reason = now, actor.code, "cancelled"
-    let.refund_id = refund.refund_id if refund else None
-    let.save(update_fields=["closed_at", "closed_by", "close_reason", "refund_id"])
+    _close(actor, let, now, "cancelled", refund, now)
     answer = LetClosed(
         int(let.pk), let.account_id, "cancelled", 0, 0, refund.amount if refund else 0,
         _available(let.account_id),
@@ -360,33 +394,55 @@ def close_ended_lets(*, now: datetime) -> int:
     The closing register is the last one known when the worker looks, a minute after the end at most,
     once every meter has reported at or after the end. Where the meter stays silent for
     ``SILENCE``, its last register closes the let at its end: what was used unseen falls to the
-    owner, not to somebody who has left. One that fails is logged and tried again.
+    owner, not to somebody who has left. One whose customer another move has moved out waits for nothing.
+    One that fails is told by an alert and tried again, after those that were not tried since.
     """
     actor = system_actor("lets")
-    with scope(actor):
-        ended = list(
-            TemporaryLet.objects.filter(
-                closed_at__isnull=True, begun_at__isnull=False, ends_at__lte=now
-            )
-            .order_by("ends_at", "pk")
-            .values_list("pk", "unit_id", "ends_at")[:_LETS_MAX]
-        )
-    closed = 0
-    for let_id, unit_id, ends_at in ended:
-        try:
-            with transaction.atomic(), scope(actor):
-                unit = locked_unit(unit_id)
-                boundary = None if unit is None else _boundary(unit.meters, ends_at, now)
-                if boundary is None:
-                    continue
-                at, registers, reason = boundary
-                close_let(
-                    actor=actor, let_id=let_id, closing=registers, at=at, now=now, reason=reason
-                )
-                closed += 1
-        except MoveRefused:
-            log.exception("let %s could not be closed; it is tried again", let_id)
+    gone = Account.objects.filter(closed_at__isnull=False).values("pk")
+    due = Q(ends_at__lte=now) | Q(account_id__in=gone)
+    closed, tries = 0, Tries(actor, LET_NOT_CLOSED, now)
+    for let in _next_lets(actor, due & Q(begun_at__isnull=False), now):
+        with tries.at(let.property_id, subject=f"account:{let.account_id}", detail=_detail(let)):
+            with scope(actor):
+                done = _close_ended(actor, let, now)
+            closed += done
     return closed
+
+
+def _close_ended(actor: Actor, seen: TemporaryLet, now: datetime) -> bool:
+    """Whether it is closed now; not while its closing register is to come."""
+    let, unit = _locked_let(int(seen.pk))
+    if let is None or unit is None or let.closed_at is not None:
+        return False
+    boundary: _End | None = (let.ends_at, [], "ended")
+    if unit.tenant_account_id == let.account_id:
+        boundary = _boundary(unit.meters, let.ends_at, now)
+    if boundary is None and now >= let.ends_at + SILENCE:
+        raise RegisterMissing([each.serial for each in unit.meters])
+    if boundary is None:
+        return False
+    at, registers, reason = boundary
+    close_let(actor=actor, let_id=int(let.pk), closing=registers, at=at, now=now, reason=reason)
+    return True
+
+
+def _next_lets(actor: Actor, due: Q, now: datetime) -> list[TemporaryLet]:
+    """The open lets of a pass: those that were not looked at for longest, each noted as looked at."""
+    with scope(actor):
+        found = list(
+            TemporaryLet.objects.filter(due, closed_at__isnull=True).order_by(
+                F("tried_at").asc(nulls_first=True), "ends_at", "pk"
+            )[:_LETS_MAX]
+        )
+        TemporaryLet.objects.filter(pk__in=[each.pk for each in found]).update(tried_at=now)
+    return found
+
+
+def _detail(let: TemporaryLet) -> dict[str, object]:
+    return {
+        "let": int(let.pk), "begins_us": instant_us(let.begins_at),
+        "ends_us": instant_us(let.ends_at),
+    }  # fmt: skip
 
 
 def begin_announced_lets(*, now: datetime) -> int:
@@ -394,63 +450,107 @@ def begin_announced_lets(*, now: datetime) -> int:
 
     Each begins at its instant, with the registers that the meters had then, as soon as they have
     reported it or gone on beyond it; a meter that stays silent for two of its periods begins with its
-    last register. Where somebody else paid a while longer, it begins when they ceased. One that
-    cannot begin, because somebody lives there, is logged and tried again.
+    last register. Where somebody else paid a while longer, it begins when they ceased, and its fee
+    counts from then. One that cannot begin, because somebody lives there or its payment was taken back,
+    is told by an alert and tried again; at its agreed end it is cancelled, and all of it comes back.
     """
     actor = system_actor("lets")
-    with scope(actor):
-        due = list(
-            TemporaryLet.objects.filter(
-                closed_at__isnull=True, begun_at__isnull=True, begins_at__lte=now
-            )
-            .order_by("begins_at", "pk")
-            .values_list("pk", "unit_id")[:_LETS_MAX]
-        )
-    begun = 0
-    for let_id, unit_id in due:
-        try:
-            with transaction.atomic(), scope(actor):
-                begun += _begin_announced(actor, let_id, unit_id, now)
-        except (MoveRefused, PeriodClosed):
-            log.exception("let %s could not begin; it is tried again", let_id)
+    begun, tries = 0, Tries(actor, LET_NOT_BEGUN, now)
+    for let in _next_lets(actor, Q(begun_at__isnull=True, begins_at__lte=now), now):
+        with tries.at(let.property_id, subject=f"account:{let.account_id}", detail=_detail(let)):
+            with scope(actor):
+                done = _begin_announced(actor, int(let.pk), now)
+            begun += done
     return begun
 
 
-def _begin_announced(actor: Actor, let_id: int, unit_id: int, now: datetime) -> bool:
+def _begin_announced(actor: Actor, let_id: int, now: datetime) -> bool:
     """Whether it has begun now; not while a meter may still report the instant."""
-    let = TemporaryLet.objects.select_for_update().filter(pk=let_id, begun_at__isnull=True).first()
-    unit = locked_unit(unit_id)
-    if let is None or unit is None or let.closed_at is not None:
+    let, unit = _locked_let(let_id)
+    if let is None or unit is None or let.closed_at is not None or let.begun_at is not None:
         return False
-    if unit.tenant_account_id is not None and _waits_for_its_end(unit.tenant_account_id, now):
+    if unit.tenant_account_id is not None:
+        return _wait_for_the_place(actor, let, unit.tenant_account_id, now)
+    begins = _beginning(let, unit, now)
+    if begins is None:
         return False
-    former = Tenancy.objects.filter(unit_id=unit_id).order_by("-period").first()
-    free_at = [former.period.upper] if former is not None and former.period.upper else []
-    opened = [each.opened_at + _INSTANT for each in unit.meters if each.opened_at]
-    at = max([let.begins_at, *free_at, *opened])
-    beyond = all(each.last_at is not None and each.last_at >= at for each in unit.meters)
-    longest = max([each.expected_period_s for each in unit.meters], default=0)
-    if not beyond and now < at + SILENT_AFTER_PERIODS * timedelta(seconds=longest):
+    at, opening = begins
+    terms = _terms_from(let, at) if at < let.ends_at else None
+    is_paid = terms is not None and _available(let.account_id) >= terms.fee + let.deposit_micro
+    if terms is None or (not is_paid and now >= let.ends_at):
+        _cancel(actor, let, now)
         return False
-    if not beyond:
-        # The register of a silent one stands until then; nothing is known of the others at one instant.
-        at = max([at, *(each.last_at for each in unit.meters if each.last_at)])
+    if not is_paid:
+        raise PaidTooLittle(terms.fee + let.deposit_micro)
     account = Account.objects.get(pk=let.account_id)
     assert account.customer_id is not None, "a let has a customer"
     entered = move_in(
-        actor=actor, unit_id=unit_id,
+        actor=actor, unit_id=let.unit_id,
         tenant=Prepared(account.customer_id, let.account_id, account.number),
-        opening=None if beyond and unit.meters else _as_reported(unit), at=at,
-        key=f"let:{let_id}:in", now=now,
+        opening=opening, at=at, key=f"let:{let_id}:in", now=now,
     )  # fmt: skip
-    tariff = parse_tariff(TariffVersion.objects.get(pk=let.tariff_version_id).content)
-    _begin(actor, let, tariff, _calendar(let.property_id), at, now)
+    let.units, let.fee_micro = terms.units, terms.fee
+    _begin(actor, let, terms.tariff, terms.calendar, at, now)
+    _end_alerts(let, now)
     look_again(actor=actor, account_ids=[let.account_id], now=now)
     _audit(
         actor, "moves.let.begun", let.property_id,
         asdict(_begun(let, entered.account_number)), now,
     )  # fmt: skip
     return True
+
+
+def _wait_for_the_place(actor: Actor, let: TemporaryLet, living: int, now: datetime) -> bool:
+    """Somebody pays there: a let whose closing register is to come is waited for, for as long as that
+    may take; anybody else is told, until the agreed end has come and it is cancelled.
+    """
+    waits = _waits_for_its_end(living, now)
+    if waits and now < let.begins_at + SILENCE:
+        return False
+    if waits or now < let.ends_at:
+        raise UnitOccupied("somebody else pays there; they have to be moved out first")
+    _cancel(actor, let, now)
+    return False
+
+
+def _beginning(
+    let: TemporaryLet, unit: UnitAt, now: datetime
+) -> tuple[datetime, list[RegisterValue] | None] | None:
+    """(instant, registers, None: those between readings) of its beginning; None: wait for a reading."""
+    former = Tenancy.objects.filter(unit_id=unit.unit_id).order_by("-period").first()
+    free_at = [former.period.upper] if former is not None and former.period.upper else []
+    opened = [each.opened_at + _INSTANT for each in unit.meters if each.opened_at]
+    at = max([let.begins_at, *free_at, *opened])
+    beyond = all(each.last_at is not None and each.last_at >= at for each in unit.meters)
+    longest = max([each.expected_period_s for each in unit.meters], default=0)
+    if not beyond and now < at + SILENT_AFTER_PERIODS * timedelta(seconds=longest):
+        return None
+    if not beyond:
+        # The register of a silent one stands until then; nothing is known of the others at one instant.
+        at = max([at, *(each.last_at for each in unit.meters if each.last_at)])
+    return at, None if beyond and unit.meters else _as_reported(unit)
+
+
+@dataclass(frozen=True, slots=True)
+class _TermsFrom:
+    """What an announced let costs from the instant at which it begins."""
+
+    tariff: Tariff
+    calendar: LocalCalendar
+    units: int
+    fee: int
+
+
+def _terms_from(let: TemporaryLet, at: datetime) -> _TermsFrom:
+    """The fee of the units that are left of a let, never more than was agreed; taxes as agreed."""
+    tariff = parse_tariff(TariffVersion.objects.get(pk=let.tariff_version_id).content)
+    calendar = _calendar(let.property_id)
+    left = started_units(
+        _plan(tariff), calendar, from_us=instant_us(at), until_us=instant_us(let.ends_at)
+    )
+    units = min(left, let.units)
+    fee = sum(_fee_parts(tariff, calendar, instant_us(let.begins_at), units).values())
+    return _TermsFrom(tariff, calendar, units, fee)
 
 
 def _waits_for_its_end(account_id: int, now: datetime) -> bool:
@@ -575,21 +675,19 @@ def _begin(
     """Take fee and deposit off the wallet, and let the let begin at ``at``."""
     parts = _fee_parts(tariff, calendar, instant_us(let.begins_at), let.units)
     legs = [
-        _fee_leg(let.account_id, part, -amount, let.begins_at, let.ends_at, "let.fee")
+        _fee_leg(let.account_id, part, -amount, at, let.ends_at, "let.fee")
         for part, amount in parts.items()
         if amount
     ]
     if let.deposit_micro:
-        legs.append(
-            _deposit_leg(let.account_id, -let.deposit_micro, let.begins_at, "let.deposit.taken")
-        )
+        legs.append(_deposit_leg(let.account_id, -let.deposit_micro, at, "let.deposit.taken"))
     if legs:
         (event_id,) = new_event_ids(1)
         append_events(actor_code=actor.code, events=[Event(event_id, tuple(legs))], now=now)
         if let.fee_micro:
             let.fee_event_id, let.fee_seq = event_id, _first_seq(let.account_id, event_id)
     let.begun_at = at
-    let.save(update_fields=["begun_at", "fee_event_id", "fee_seq"])
+    let.save(update_fields=["begun_at", "units", "fee_micro", "fee_event_id", "fee_seq"])
 
 
 def _give_back(actor: Actor, let: TemporaryLet, at: datetime, now: datetime) -> int:
@@ -597,7 +695,8 @@ def _give_back(actor: Actor, let: TemporaryLet, at: datetime, now: datetime) -> 
     tariff = parse_tariff(TariffVersion.objects.get(pk=let.tariff_version_id).content)
     calendar, begin_us = _calendar(let.property_id), instant_us(let.begins_at)
     used = started_units(
-        _plan(tariff), calendar, from_us=begin_us, until_us=min(instant_us(at), instant_us(let.ends_at))
+        _plan(tariff), calendar, from_us=instant_us(let.begun_at or let.begins_at),
+        until_us=min(instant_us(at), instant_us(let.ends_at)),
     )  # fmt: skip
     agreed_parts = _fee_parts(tariff, calendar, begin_us, let.units)
     used_parts = _fee_parts(tariff, calendar, begin_us, used)
@@ -663,9 +762,11 @@ def _as_reported(unit: UnitAt) -> list[RegisterValue]:
     ]
 
 
-def _boundary(
-    meters: Sequence[MeterAt], ends_at: datetime, now: datetime
-) -> tuple[datetime, list[RegisterValue], str] | None:
+#: (instant, registers, reason) of a let's end.
+_End = tuple[datetime, list[RegisterValue], str]
+
+
+def _boundary(meters: Sequence[MeterAt], ends_at: datetime, now: datetime) -> _End | None:
     """(instant, registers, reason) at which a let can be closed now; None: wait for a reading."""
     known = [each for each in meters if each.last_at is not None and each.last_value_wh is not None]
     if len(known) != len(meters):

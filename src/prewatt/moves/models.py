@@ -13,6 +13,7 @@ class TemporaryLet(models.Model):
     ``begins_at`` is what was agreed; until it has begun (``begun_at``) the let is announced, and its
     wallet holds what was paid. ``fee_micro`` and ``deposit_micro`` are what is taken at the beginning,
     as positive amounts; ``fee_seq`` is the fee's transfer, which a refund of unstarted units names.
+    One that begins late pays from then: ``units`` and ``fee_micro`` become what was left of them.
     """
 
     property_id = models.BigIntegerField()
@@ -29,6 +30,8 @@ class TemporaryLet(models.Model):
     fee_seq = models.BigIntegerField(null=True)
     made_by = models.CharField(max_length=80)
     made_at = models.DateTimeField()
+    #: When the worker last looked at it; the one it has not looked at for longest is next.
+    tried_at = models.DateTimeField(null=True)
     closed_at = models.DateTimeField(null=True)
     closed_by = models.CharField(max_length=80, blank=True)
     #: Why it closed when it did: ``ended``, ``left`` before the end, ``silent``, without a

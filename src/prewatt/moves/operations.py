@@ -31,6 +31,7 @@ from prewatt.ledger.operations import open_accounts
 from prewatt.moves import boundary
 from prewatt.moves.boundary import Closing, Passed
 from prewatt.moves.hand_readings import Ground, ground_of
+from prewatt.moves.models import TemporaryLet
 from prewatt.moves.places import MeterAt, UnitAt, locked_meter, locked_unit
 from prewatt.moves.registers import (
     Opening,
@@ -42,6 +43,7 @@ from prewatt.moves.registers import (
 from prewatt.moves.words import (
     EmergencyRefused,
     FirstRecharge,
+    LetRunning,
     MeterExchanged,
     MovedIn,
     MovedOut,
@@ -73,6 +75,7 @@ def move_out(
     key: str,
     now: datetime,
     book_refund: bool = False,
+    let_id: int | None = None,
 ) -> MovedOut:
     """End the tenancy of a unit; from ``at`` on the owner's vacancy account pays.
 
@@ -80,7 +83,8 @@ def move_out(
     boundary is where the meters stand now (`boundary.as_reported`). ``at`` may lie behind what is
     charged already: with ``closing`` None the registers are interpolated, and usage after it goes to
     the vacancy account. Usage up to ``at`` is posted, the account takes no more recharges, and what is left on it stays there for the former tenant,
-    or becomes a refund due with ``book_refund``.
+    or becomes a refund due with ``book_refund``. ``let_id`` is the let that ends with it; nobody else's
+    move ends one (LetRunning).
     Idempotent by ``key``. Raises MoveRefused, PermissionRefused, PeriodClosed, KeyReused.
     """
     require(actor, "moves.tenant")
@@ -94,6 +98,7 @@ def move_out(
         former = unit.tenant_account_id
         if unit.tenancy_id is None or former is None:
             raise UnitVacant(f"nobody lives in {unit.building} {unit.code}")
+        _refuse_let(former, let_id)
         vacancy_id = unit.vacancy_account_id or _open_vacancy(actor, unit, ending.at, now)
         passed = _leave(actor, unit, ending, now)
         boundary.hand_over(unit.property_id, former, vacancy_id, ending, passed, now)
@@ -191,7 +196,8 @@ def tenant_change(
 ) -> TenantChanged:
     """One tenant out and the next in at one instant, with one register for both.
 
-    ``registers`` and ``at`` are None together, as in ``move_out``. Idempotent by ``key``. Raises as ``move_out`` and ``move_in``.
+    ``registers`` and ``at`` are None together, as in ``move_out``. A let is ended by itself, and another
+    begun (LetRunning). Idempotent by ``key``. Raises as ``move_out`` and ``move_in``.
     """
     require(actor, "moves.tenant")
     body = {
@@ -211,6 +217,7 @@ def tenant_change(
         former = unit.tenant_account_id
         if unit.tenancy_id is None or former is None:
             raise UnitVacant(f"nobody lives in {unit.building} {unit.code}")
+        _refuse_let(former, None)
         passed = _leave(actor, unit, ending, now)
         entered = _enter(actor, unit, former, tenant, ending, passed, now)
         entered = _passed_on(actor, unit, former, entered, passed, ending.at, now)
@@ -386,6 +393,13 @@ def _unit_at(
         raise RegisterMissing([each.serial for each in unit.meters])
     boundary.refuse_instant(unit.property_id, unit.meters, at, now, may_lie_behind=True)
     return unit, closing
+
+
+def _refuse_let(account_id: int, ending: int | None) -> None:
+    """A let holds a deposit and a fee for units to come: only what gives them back may end it."""
+    let = TemporaryLet.objects.filter(account_id=account_id, closed_at__isnull=True).first()
+    if let is not None and let.pk != ending:
+        raise LetRunning(int(let.pk), let.ends_at)
 
 
 def _refund(actor: Actor, account_id: int, now: datetime) -> tuple[int, int]:

@@ -29,6 +29,17 @@ class UnitVacant(MoveRefused):
     """Nobody lives there, so nobody can move out."""
 
 
+class LetRunning(MoveRefused):
+    """The tenancy is a let: who ends it returns the deposit and the units that had not started, so the
+    let itself is ended (``lets.close_let``). ``let_id``, ``ends_at``.
+    """
+
+    def __init__(self, let_id: int, ends_at: datetime) -> None:
+        super().__init__(f"the place is let until {ends_at.isoformat()}; end let {let_id} instead")
+        self.let_id = let_id
+        self.ends_at = ends_at
+
+
 class InFuture(MoveRefused):
     """The instant has not come yet; a move is recorded when it has happened."""
 

@@ -20,6 +20,12 @@ AlertCode = Literal[
     "notify.unreachable",
     "billing.no_tariff",
     "billing.correction_too_old",
+    "billing.posting_failed",
+    "billing.rerating_failed",
+    "billing.rebates_failed",
+    "billing.held_failed",
+    "moves.let_not_closed",
+    "moves.let_not_begun",
 ]
 #: All of them, in the order in which they are offered.
 CODES: Final[tuple[AlertCode, ...]] = get_args(AlertCode)
@@ -34,6 +40,12 @@ BRAKE: Final = "supply.brake"
 UNREACHABLE: Final = "notify.unreachable"
 NO_TARIFF: Final = "billing.no_tariff"
 CORRECTION_TOO_OLD: Final = "billing.correction_too_old"
+POSTING_FAILED: Final = "billing.posting_failed"
+RERATING_FAILED: Final = "billing.rerating_failed"
+REBATES_FAILED: Final = "billing.rebates_failed"
+HELD_FAILED: Final = "billing.held_failed"
+LET_NOT_CLOSED: Final = "moves.let_not_closed"
+LET_NOT_BEGUN: Final = "moves.let_not_begun"
 
 #: What the subject of an alert names: ``meter:4410``, ``account:17``, ``property:1``.
 SUBJECTS: Final[Mapping[AlertCode, Literal["meter", "account", "property"]]] = {
@@ -47,6 +59,12 @@ SUBJECTS: Final[Mapping[AlertCode, Literal["meter", "account", "property"]]] = {
     UNREACHABLE: "account",
     NO_TARIFF: "account",
     CORRECTION_TOO_OLD: "account",
+    POSTING_FAILED: "property",
+    RERATING_FAILED: "property",
+    REBATES_FAILED: "property",
+    HELD_FAILED: "property",
+    LET_NOT_CLOSED: "account",
+    LET_NOT_BEGUN: "account",
 }
 #: Alerts that nothing but a person ends: whatever they tell of is past, and somebody has to have looked.
 PERSONS: Final[frozenset[AlertCode]] = frozenset({TAMPER, FOREIGN_ANSWER, CORRECTION_TOO_OLD})

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -313,6 +313,28 @@ def close_alert(*, property_id: int, code: str, subject: str, now: datetime) -> 
     if closed:
         _ring("changed", [property_id])
     return closed
+
+
+def close_alerts(
+    *, code: AlertCode, now: datetime, but_at: Collection[int], at: Collection[int] | None = None
+) -> int:
+    """Close the open alerts of a code at all properties in scope but some, or at others of ``at``.
+
+    Inside the caller's transaction; returns how many.
+    """
+    wanted = None if at is None else list(at)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """UPDATE alert SET closed_at = greatest(%s, opened_at)
+               WHERE code = %s AND closed_at IS NULL AND property_id <> ALL (%s::bigint[])
+                 AND (%s::bigint[] IS NULL OR property_id = ANY (%s::bigint[]))
+               RETURNING property_id""",
+            [now, code, list(but_at), wanted, wanted],
+        )
+        closed = [int(row[0]) for row in cursor.fetchall()]
+    if closed:
+        _ring("changed", sorted(set(closed)))
+    return len(closed)
 
 
 def close_by_hand(*, actor: Actor, alert_id: int, note: str, now: datetime) -> None:

@@ -30,6 +30,7 @@ from prewatt.moves.words import (
     EmergencyRefused,
     FirstRecharge,
     InFuture,
+    LetRunning,
     MeterSilent,
     MovedIn,
     MovedOut,
@@ -262,6 +263,10 @@ def _said(asked: Asked, form: MoveForm, refused: Exception) -> str:
         return ""
     whole: dict[type[Exception], str] = {
         UnitOccupied: _("Somebody has moved in meanwhile."),
+        LetRunning: _(
+            "The place is let. End the let on its own page, so that the deposit and the units that had "
+            "not started come back."
+        ),
         UnitVacant: _("Nobody lives here, so nobody can move out."),
         RegisterMissing: _("The meters of this unit have changed meanwhile. Start again."),
         KeyReused: _("This form was already used. Look at the unit before you do it again."),

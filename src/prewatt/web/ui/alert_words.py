@@ -36,6 +36,12 @@ ALERT: Final[Mapping[str, Text]] = {
     "notify.unreachable": _("Customer not reached"),
     "billing.no_tariff": _("No tariff"),
     "billing.correction_too_old": _("Correction too old"),
+    "billing.posting_failed": _("Days not posted"),
+    "billing.rerating_failed": _("Charges not rated anew"),
+    "billing.rebates_failed": _("Rebates not settled"),
+    "billing.held_failed": _("Held readings not rated"),
+    "moves.let_not_closed": _("Let not closed"),
+    "moves.let_not_begun": _("Let not begun"),
 }
 #: The glyph and colour of each: the triangle for a meter that somebody has to look at.
 LOOK: Final[Mapping[str, tuple[str, str]]] = {
@@ -43,6 +49,20 @@ LOOK: Final[Mapping[str, tuple[str, str]]] = {
     "notify.unreachable": ("low", "low"),
     "billing.no_tariff": ("wait", "low"),
     "billing.correction_too_old": ("wait", "low"),
+    "billing.posting_failed": ("wait", "low"),
+    "billing.rerating_failed": ("wait", "low"),
+    "billing.rebates_failed": ("wait", "low"),
+    "billing.held_failed": ("wait", "low"),
+    "moves.let_not_closed": ("wait", "low"),
+    "moves.let_not_begun": ("wait", "low"),
+}
+#: Why a try failed, by the kind of its error; any other is in the log alone.
+_WHY: Final[Mapping[str, Text]] = {
+    "PeriodClosed": _("The books of that day are closed."),
+    "UnitOccupied": _("Somebody else pays there."),
+    "PaidTooLittle": _("Its fee and deposit are not in its wallet: the payment was taken back."),
+    "RegisterMissing": _("A meter has never reported. Read its register and write it down."),
+    "RegisterRefused": _("A register is not credible."),
 }
 OPEN: Final[Text] = _("Needs a person")
 CLOSED: Final[Text] = _("Closed")
@@ -87,6 +107,25 @@ _TODO: Final[Mapping[str, Text]] = {
         "Give the account a tariff. Its held readings are then charged as if they came now."
     ),
     "billing.correction_too_old": _("Settle the difference with the customer by hand."),
+    "billing.posting_failed": _(
+        "It is tried again each minute, and other properties go on. The log of the worker has the error."
+    ),
+    "billing.rerating_failed": _(
+        "It is tried again each minute, and other properties go on. The log of the worker has the error."
+    ),
+    "billing.rebates_failed": _(
+        "It is tried again each minute, and other properties go on. The log of the worker has the error."
+    ),
+    "billing.held_failed": _(
+        "It is tried again each minute, and other properties go on. The log of the worker has the error."
+    ),
+    "moves.let_not_closed": _(
+        "End the let on its page, with registers that you read. It is tried again each minute until then."
+    ),
+    "moves.let_not_begun": _(
+        "Put right what stands in its way, or cancel the let: all that was paid comes back. At its agreed "
+        "end it is cancelled by itself."
+    ),
 }
 
 
@@ -249,6 +288,42 @@ def _too_old(detail: Mapping[str, Any], speech: Speech) -> str:
     ) % {"day": fmt.full_date(fmt.local(since, speech.place.time_zone).date(), speech.lang)}
 
 
+def _reasoned(sentence: str, detail: Mapping[str, Any]) -> str:
+    """What failed, and why where that can be said."""
+    why = _WHY.get(str(detail.get("why")))
+    return gettext("%(what)s %(why)s") % {"what": sentence, "why": why} if why else sentence
+
+
+def _posting(detail: Mapping[str, Any], _speech: Speech) -> str:
+    return _reasoned(gettext("Finished days of this property could not be posted."), detail)
+
+
+def _rerating(detail: Mapping[str, Any], _speech: Speech) -> str:
+    return _reasoned(
+        gettext("Charges that wait to be rated anew could not be, for some accounts."), detail
+    )
+
+
+def _rebates(detail: Mapping[str, Any], _speech: Speech) -> str:
+    return _reasoned(gettext("Rebates of an announced peak could not be settled."), detail)
+
+
+def _held(detail: Mapping[str, Any], _speech: Speech) -> str:
+    return _reasoned(
+        gettext("Readings that were held for want of a tariff could not be rated."), detail
+    )
+
+
+def _let_not_closed(detail: Mapping[str, Any], speech: Speech) -> str:
+    sentence = gettext("The let that was to end %(when)s could not be closed; its deposit waits.")
+    return _reasoned(sentence % {"when": speech.when(detail.get("ends_us"))}, detail)
+
+
+def _let_not_begun(detail: Mapping[str, Any], speech: Speech) -> str:
+    sentence = gettext("The let that was to begin %(when)s could not begin.")
+    return _reasoned(sentence % {"when": speech.when(detail.get("begins_us"))}, detail)
+
+
 _WRITERS: Final[Mapping[str, Callable[[Mapping[str, Any], Speech], str]]] = {
     "supply.usage_while_open": _usage,
     "meter.tamper": _tamper,
@@ -260,4 +335,10 @@ _WRITERS: Final[Mapping[str, Callable[[Mapping[str, Any], Speech], str]]] = {
     "notify.unreachable": _unreachable,
     "billing.no_tariff": _no_tariff,
     "billing.correction_too_old": _too_old,
+    "billing.posting_failed": _posting,
+    "billing.rerating_failed": _rerating,
+    "billing.rebates_failed": _rebates,
+    "billing.held_failed": _held,
+    "moves.let_not_closed": _let_not_closed,
+    "moves.let_not_begun": _let_not_begun,
 }
