@@ -61,9 +61,15 @@ BOOTH: dict[str, Any] = {
 }
 
 
-def market() -> World:
-    """A property whose flat 102 is vacant and let by the day; its meter stands at 2,000 Wh."""
+def market(suffix: str = "") -> World:
+    """A property whose flat 102 is vacant and let by the day; its meter stands at 2,000 Wh.
+
+    ``suffix`` lets several stand in one database.
+    """
     made = tables()
+    made["property"][0]["code"] += suffix
+    for meter in made["meters"]:
+        meter["serial"] += suffix
     made["tariffs"].append(
         {"code": "booth", "name": "Booth", "document": json.dumps(BOOTH), "approved_by": "user:2"}
     )
@@ -71,7 +77,10 @@ def market() -> World:
     here = report.property_id
     return World(
         here,
-        dict(rows("SELECT serial, id FROM meter WHERE property_id = %s", here)),
+        {
+            serial.removesuffix(suffix): key
+            for serial, key in rows("SELECT serial, id FROM meter WHERE property_id = %s", here)
+        },
         dict(rows("SELECT code, id FROM unit WHERE property_id = %s", here)),
         dict(rows("SELECT number, id FROM account WHERE property_id = %s", here)),
     )

@@ -42,6 +42,18 @@ DETAIL: dict[AlertCode, list[dict[str, Any]]] = {
     ],
     "billing.no_tariff": [{}],
     "billing.correction_too_old": [{"from_at": "2026-01-02T00:00:00+00:00"}],
+    "billing.posting_failed": [{"why": "LedgerRefused"}, {"why": "PeriodClosed"}],
+    "billing.rerating_failed": [{"why": "AssertionError"}],
+    "billing.rebates_failed": [{"why": "PeriodClosed"}],
+    "billing.held_failed": [{"why": "NumericValueOutOfRange"}],
+    "moves.let_not_closed": [
+        {"let": 1, "begins_us": AT_US, "ends_us": AT_US, "why": each}
+        for each in ("PeriodClosed", "RegisterMissing", "RegisterRefused", "RefundRefused")
+    ],
+    "moves.let_not_begun": [
+        {"let": 1, "begins_us": AT_US, "ends_us": AT_US, "why": each}
+        for each in ("UnitOccupied", "PaidTooLittle")
+    ],
 }  # fmt: skip
 
 
@@ -66,11 +78,14 @@ def _open(place: Fernmoor, code: AlertCode, unit: str, detail: dict[str, Any]) -
 @pytest.fixture
 def alarmed(fernmoor: Fernmoor) -> dict[str, int]:
     """One alert of each kind, by its code."""
-    units = iter(("N-404", "S-403", "N-101", "N-102", "N-103", "N-104", "N-105", "N-106", "N-201"))
+    units = iter(("N-404", "S-403", "N-101", "N-102", "N-103", "N-104", "N-105", "N-106", "N-201",
+                  "N-202", "N-203"))  # fmt: skip
     with psycopg.connect(fernmoor.dsn) as owner:
         owner.execute("DELETE FROM alert")
     return {
-        code: _open(fernmoor, code, "" if code == "supply.brake" else next(units), DETAIL[code][0])
+        code: _open(
+            fernmoor, code, "" if SUBJECTS[code] == "property" else next(units), DETAIL[code][0]
+        )
         for code in CODES
     }
 
