@@ -323,6 +323,24 @@ def test_a_late_beginning_by_the_hour_pays_for_the_hours_that_are_left() -> None
     assert available(let.account_id) == (100 - 30 - 5) * EURO
 
 
+def test_lets_of_a_place_begin_one_after_another_whichever_is_looked_at_first() -> None:
+    here = market()
+    first, second = announce(here), announce(here, days=5, key="s")
+    rows("UPDATE temporary_let SET tried_at = %s WHERE id = %s", NOW, first.let_id)
+    # Nothing was heard of the meter until the second had to begin.
+    late = NOW + timedelta(days=5, hours=4)
+    here.read("M-102", late, 2_400, now=late)
+    assert begin_announced_lets(now=late) == 1
+    assert rows("SELECT id FROM temporary_let WHERE begun_at IS NOT NULL") == [(first.let_id,)]
+    assert close_ended_lets(now=late) == 1
+    later = late + timedelta(minutes=15)
+    here.read("M-102", later, 2_400, now=later)
+    assert begin_announced_lets(now=later) == 1
+    assert counters(second.account_id)[CounterAccount.DEPOSITS] == -50 * EURO
+    assert open_alerts() == []
+    books_hold(here)
+
+
 def test_a_let_whose_payment_was_taken_back_does_not_begin() -> None:
     here = market()
     let = announce(here)

@@ -411,6 +411,18 @@ def test_a_stall_is_let_after_a_look_and_ended_early_with_a_refund(
     from prewatt.web import clock
 
     clock.use(lambda: NOW + timedelta(seconds=1))
+    # It ends here alone: moving out would keep the deposit.
+    moving = f"/units/{unit[1]}/move/out"
+    field = re.search(r'name="(register_\d+)"', client.get(moving).content.decode())
+    assert field is not None
+    register = _one(
+        place,
+        as_owner,
+        "SELECT last_value_wh FROM meter_state s JOIN temporary_let USING (account_id)",
+    )
+    out = {"how": "typed", "at": "2026-11-17T14:30:01", "key": "out", "do": "look"}
+    refused = client.post(moving, out | {field[1]: f"{register // 1000}.{register % 1000:03d}"})
+    assert refused.status_code == 422 and "End the let on its own page" in _text(refused)
     look = client.post(where, {"do": "look"})
     # Two of three days have not begun: 20.00 of the rent, the deposit and the 40.00 for energy.
     assert "refund €110.00 to Mara Ruiz" in _text(look)

@@ -469,8 +469,9 @@ def _begin_announced(actor: Actor, let_id: int, now: datetime) -> bool:
     let, unit = _locked_let(let_id)
     if let is None or unit is None or let.closed_at is not None or let.begun_at is not None:
         return False
-    if unit.tenant_account_id is not None:
-        return _wait_for_the_place(actor, let, unit.tenant_account_id, now)
+    waits = _waits_for_another(let)
+    if waits or unit.tenant_account_id is not None:
+        return _wait_for_the_place(actor, let, now, waits=waits)
     begins = _beginning(let, unit, now)
     if begins is None:
         return False
@@ -500,11 +501,10 @@ def _begin_announced(actor: Actor, let_id: int, now: datetime) -> bool:
     return True
 
 
-def _wait_for_the_place(actor: Actor, let: TemporaryLet, living: int, now: datetime) -> bool:
-    """Somebody pays there: a let whose closing register is to come is waited for, for as long as that
-    may take; anybody else is told, until the agreed end has come and it is cancelled.
+def _wait_for_the_place(actor: Actor, let: TemporaryLet, now: datetime, *, waits: bool) -> bool:
+    """Somebody pays there. Another let whose register is to come is waited for, for as long as that may
+    take; anybody else is told, until the agreed end has come and the let is cancelled.
     """
-    waits = _waits_for_its_end(living, now)
     if waits and now < let.begins_at + SILENCE:
         return False
     if waits or now < let.ends_at:
@@ -553,10 +553,12 @@ def _terms_from(let: TemporaryLet, at: datetime) -> _TermsFrom:
     return _TermsFrom(tariff, calendar, units, fee)
 
 
-def _waits_for_its_end(account_id: int, now: datetime) -> bool:
-    """Whether who is there has a let that is over and waits for its last reading."""
+def _waits_for_another(let: TemporaryLet) -> bool:
+    """Whether an earlier let of the place is open still: it is over, and waits for its last reading, or,
+    where nothing was heard for long, for its first.
+    """
     return TemporaryLet.objects.filter(
-        account_id=account_id, closed_at__isnull=True, ends_at__lte=now
+        unit_id=let.unit_id, closed_at__isnull=True, begins_at__lt=let.begins_at
     ).exists()
 
 

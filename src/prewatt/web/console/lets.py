@@ -40,6 +40,7 @@ from prewatt.reports.lets import (
 )
 from prewatt.reports.lists_query import PAGE_MAX
 from prewatt.vending.operations import LIMIT_MICRO
+from prewatt.vending.refunds import RefundRefused
 from prewatt.web import clock
 from prewatt.web.console import deeds, export
 from prewatt.web.console.asked import Asked, key_of, wants
@@ -48,7 +49,7 @@ from prewatt.web.ui import money_words
 from prewatt.web.ui.format import money
 
 WAYS = ("cash", "online", "transfer")
-_REFUSED = (MoveRefused, LetRefused, KeyReused, PeriodClosed)
+_REFUSED = (MoveRefused, LetRefused, KeyReused, PeriodClosed, RefundRefused)
 #: Refusals that stand beside the begin.
 _AT_BEGIN = (PlaceTaken, TooEarly, PeriodClosed)
 
