@@ -116,7 +116,10 @@ def record(row: tuple[Any, ...]) -> bytes:
     return image
 
 
-def test_a_posting_commits_to_its_intervals() -> None:
+@pytest.mark.parametrize("at_once", [unposted._READ_MAX, 1, 2])
+def test_a_posting_commits_to_its_intervals(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In however many parts they were read: a value of PostgreSQL ends at 1 GB."""
+    monkeypatch.setattr(unposted, "_READ_MAX", at_once)
     here = place()
     account = here.accounts["1001"]
     send(here, [("M-101", at(6), 1_777), ("M-101", at(20), 3_777)])

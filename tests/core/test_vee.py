@@ -25,7 +25,7 @@ SECOND = 1_000_000
 PERIOD = 900 * SECOND
 OPENED = 1_750_000_000 * SECOND
 NOW = OPENED + 40 * PERIOD
-LIMITS = VeeLimits(clock_tolerance_us=120 * SECOND, gap_periods=2)
+LIMITS = VeeLimits(clock_tolerance_us=120 * SECOND, gap_periods=2, least_gap_us=SECOND)
 
 Reading = tuple[int, int]
 """(instant, value)"""
@@ -63,8 +63,9 @@ def judge(meter: Meter, reading: Reading) -> tuple[Verdict, tuple[int, int, int,
             return (Verdict.DUPLICATE if value == known[1] else Verdict.CONFLICT), nothing
     if at < last_at:
         return Verdict.BACKFILL, nothing
-    seconds = -((last_at - at) // SECOND)
-    most = meter.max_power_w * seconds // 3600 // meter.wh_per_count + 1
+    if at - last_at < LIMITS.least_gap_us:
+        return Verdict.TOO_CLOSE, nothing
+    most = meter.max_power_w * (at - last_at) // (3600 * SECOND * meter.wh_per_count) + 1
     counts, rolled = value - last_value, False
     if counts < 0:
         counts, rolled = counts + meter.modulus, True
@@ -81,7 +82,9 @@ def _column(values: list[int]) -> Int64:
     return np.array(values, dtype=np.int64)
 
 
-def run(meters: list[Meter], readings: list[list[Reading]], now: int = NOW) -> Validated:
+def run(
+    meters: list[Meter], readings: list[list[Reading]], now: int = NOW, limits: VeeLimits = LIMITS
+) -> Validated:
     """The readings of each meter, given in time order, as one batch."""
     rows = [(i, *each) for i, of_meter in enumerate(readings) for each in of_meter]
     index, at, value = np.array(rows, dtype=np.int64).reshape(-1, 3).T
@@ -101,7 +104,7 @@ def run(meters: list[Meter], readings: list[list[Reading]], now: int = NOW) -> V
             period_us=_column([each.period_us for each in meters]),
         ),
         now_us=now,
-        limits=LIMITS,
+        limits=limits,
     )
 
 
@@ -121,15 +124,21 @@ def histories(draw: st.DrawFn) -> list[Reading]:
     at, value = OPENED, 500
     readings: list[Reading] = []
     for _ in range(draw(st.integers(0, 12))):
-        fault = draw(st.integers(0, 11))
+        fault = draw(st.integers(0, 12))
         if fault < 6:
             at += PERIOD * draw(st.sampled_from((1, 1, 1, 3)))
             value = (value + draw(st.integers(0, 100))) % 1_000
             readings.append((at, value))
         elif fault < 8 and readings:
             readings.append(draw(st.sampled_from(readings)))
+        elif fault == 12:
+            at += draw(st.sampled_from((1, SECOND - 1, SECOND, SECOND + 1, 2 * SECOND - 1)))
+            value = (value + draw(st.integers(0, 7))) % 1_000
+            readings.append((at, value))
         else:
-            odd_at = draw(st.sampled_from((at, OPENED, OPENED - 1, NOW + 121 * SECOND, at - 7)))
+            odd_at = draw(
+                st.sampled_from((at, OPENED, OPENED - 1, NOW + 121 * SECOND, at - 7, at + SECOND))
+            )
             odd_value = draw(st.sampled_from((value, value + 1, 0, -1, 999, 1_000, 10**15)))
             readings.append((odd_at, odd_value))
     return sorted(readings, key=lambda each: each[0])
@@ -200,6 +209,8 @@ def test_accepted_energy_is_the_register_difference(
         ((NOW + 121 * SECOND, 510), Verdict.FUTURE),
         ((NOW + 120 * SECOND, 510), Verdict.ACCEPTED),
         ((OPENED - 1, 500), Verdict.BEFORE_OPENING),
+        ((OPENED + SECOND - 1, 500), Verdict.TOO_CLOSE),
+        ((OPENED + SECOND, 500), Verdict.ACCEPTED),
         ((OPENED + PERIOD, -1), Verdict.NEGATIVE),
     ],
 )
@@ -244,6 +255,42 @@ def test_a_rollover_is_believed_only_when_the_meter_can_have_counted_that_far() 
     assert run([full], [[(OPENED + PERIOD, 97)]]).verdict.tolist() == [Verdict.BACKWARDS]
 
 
+def test_readings_a_microsecond_apart_charge_no_more_than_one_reading_of_that_time() -> None:
+    """3 999 of them with 7 Wh each would be 28 kWh in 4 ms."""
+    meter = Meter(last=(OPENED, 0), modulus=0, wh_per_count=1, max_power_w=25_000)
+    slices = [(OPENED + at, 7 * at) for at in range(1, 4_000)]
+    assert set(run([meter], [slices]).verdict.tolist()) == {Verdict.TOO_CLOSE}
+    whole = run([meter], [[(OPENED + 4_000, 28_000)]])
+    assert not whole.accepted.any()
+
+
+@pytest.mark.parametrize("step_us", [SECOND, SECOND + 1, 2 * SECOND - 1])
+@pytest.mark.parametrize("batch", [1, 7, 10**6])
+def test_a_chain_of_readings_adds_up_to_full_power_and_a_count_each(
+    step_us: int, batch: int
+) -> None:
+    """As much as each reading may say: no part of a second is rounded up once for each of them."""
+    power_w, size = 25_000, 300
+    most = power_w * step_us // (3_600 * SECOND) + 1
+    readings = [(OPENED + step_us * n, most * n) for n in range(1, size + 1)]
+    meter = Meter(last=(OPENED, 0), modulus=0, wh_per_count=1, max_power_w=power_w)
+    charged = 0
+    for begin in range(0, size, batch):
+        result = run([meter], [readings[begin : begin + batch]])
+        assert result.accepted.all()
+        charged += int(result.energy_wh.sum())
+        meter.last = (int(result.last_at_us[0]), int(result.last_value[0]))
+    assert charged <= power_w * step_us * size // (3_600 * SECOND) + size
+    greedy = [(at, value + n) for n, (at, value) in enumerate(readings, 1)]
+    meter.last = (OPENED, 0)
+    assert not run([meter], [greedy[:1]]).accepted.any()
+
+
+def test_a_person_may_read_a_meter_right_after_it_has_spoken() -> None:
+    meter = Meter()
+    assert run([meter], [[(OPENED + 1, 500)]], limits=VeeLimits(least_gap_us=1)).accepted.all()
+
+
 def test_a_silence_of_centuries_does_not_overflow_what_is_plausible() -> None:
     meter = Meter(modulus=0, max_power_w=10**10, wh_per_count=1)
     late = OPENED + 200 * 366 * 86_400 * SECOND
@@ -278,5 +325,6 @@ def test_names_and_codes_are_stable() -> None:
         9: "mdm.vee.negative",
         10: "mdm.vee.unpriced",
         11: "mdm.vee.archived",
+        12: "mdm.vee.too_close",
     }
-    assert {verdict.value for verdict in HELD_VERDICTS} == {3, 4, 5, 6, 7, 8, 9, 10, 11}
+    assert {verdict.value for verdict in HELD_VERDICTS} == {3, 4, 5, 6, 7, 8, 9, 10, 11, 12}

@@ -82,12 +82,14 @@ def replace_intervals(
     account_id: Int64,
     multiplier: Int64,
     verdict: npt.NDArray[np.int8],
+    least_gap_us: int,
 ) -> Replacement:
     """Work out what the BACKFILL rows of a judged batch supersede.
 
     ``verdict`` is corrected in place: a late reading that repeats a known one is a DUPLICATE, one
-    that contradicts it a CONFLICT, one outside the registers of its interval BACKWARDS, one whose
-    interval is archived, or is counted with such, ARCHIVED.
+    that contradicts it a CONFLICT, one nearer than ``least_gap_us`` to another TOO_CLOSE, one outside
+    the registers of its interval BACKWARDS, one whose interval is archived, or is counted with such,
+    ARCHIVED.
     """
     late = np.flatnonzero(np.isin(verdict, [Verdict.BACKFILL, Verdict.CONFLICT]))
     old: list[tuple[int, ...]] = []
@@ -98,7 +100,8 @@ def replace_intervals(
         covering = _covering(batch, row, account_id, late)
         by_interval = sorted(late.tolist(), key=lambda at: (row[at], batch.read_at_us[at]))
         for _, group in groupby(by_interval, key=lambda at: _interval_key(covering, at)):
-            _split(batch, row, multiplier, verdict, covering, list(group), old, new)
+            of_interval = list(group)
+            _split(batch, row, multiplier, verdict, covering, of_interval, least_gap_us, old, new)
     return Replacement(old=old_columns(old), new=_new_columns(new))
 
 
@@ -165,6 +168,7 @@ def _split(
     verdict: npt.NDArray[np.int8],
     covering: dict[int, list[tuple[Any, ...]]],
     group: list[int],
+    least_gap_us: int,
     old: list[tuple[int, ...]],
     new: list[tuple[int, ...]],
 ) -> None:
@@ -179,16 +183,18 @@ def _split(
     first_value, last_value = segments[0][7], segments[0][8]
     cuts: list[tuple[int, int, int]] = []
     known = {start: first_value}
-    lowest = first_value
+    lowest, latest = first_value, start
     for at in group:
         instant, value = int(batch.read_at_us[at]), int(batch.value_wh[at])
         if instant in known:
             verdict[at] = Verdict.DUPLICATE if known[instant] == value else Verdict.CONFLICT
+        elif min(instant - latest, end - instant) < least_gap_us:
+            verdict[at] = Verdict.TOO_CLOSE
         elif not _between(lowest, value, last_value):
             verdict[at] = Verdict.BACKWARDS
         else:
             cuts.append((instant, value, at))
-            known[instant], lowest = value, value
+            known[instant], lowest, latest = value, value, instant
     if not cuts:
         return
     old.extend((int(row[group[0]]), *each[2:]) for each in segments)

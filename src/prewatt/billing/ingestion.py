@@ -25,29 +25,34 @@ from prewatt.billing.states import States, lock_states, state_of_each
 from prewatt.billing.tariffs import TariffBook, UnpricedAccount
 from prewatt.billing.unpriced import close_cases, held_readings, hold_unpriced
 from prewatt.core.bounds import Int64
-from prewatt.core.civil_time import instant_us, utc_datetime
-from prewatt.core.readings import ACTIVE_IMPORT, Quality, ReadingBatch
+from prewatt.core.civil_time import instant_us
+from prewatt.core.readings import ACTIVE_IMPORT, Quality, ReadingBatch, ReadingSource
 from prewatt.core.vee import (
     HELD_VERDICTS,
     MAX_POWER_W,
-    VERDICT_NAMES,
     Validated,
     VeeLimits,
     Verdict,
     validate_readings,
 )
+from prewatt.mdm.cases import Cases, open_cases
 from prewatt.runtime.copying import ArrayOf, column_cursor, copy_rows
 
 LIMITS = VeeLimits()
+_BY_A_PERSON = VeeLimits(least_gap_us=1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Applied:
-    """What became of a batch: one verdict per reading in the order given (``core.vee.Verdict``)."""
+    """What became of a batch: one verdict per reading in the order given (``core.vee.Verdict``).
+
+    ``beyond`` are the places of held readings that were not kept: their meters had too many.
+    """
 
     verdict: npt.NDArray[np.int8]
     account_ids: tuple[int, ...]
     crossed_account_ids: tuple[int, ...]
+    beyond: tuple[int, ...] = ()
 
     @property
     def accepted(self) -> int:
@@ -62,13 +67,16 @@ def apply_readings(
     book: TariffBook | None = None,
     believed: bool = False,
     memory: Memory | None = None,
+    open_cases_max: int | None = None,
 ) -> Applied:
     """Apply a batch in one transaction (a savepoint inside an outer one).
 
     Every meter of the batch must have a ``meter_state`` row; the head-end refuses unknown meters
     before. ``now`` judges future timestamps and freshness. A long-lived caller passes its own
     ``book``; the default is read afresh, which is right inside an operation that may roll back.
-    ``believed``: a person vouches that the meters can have counted so much; all other rules stay.
+    ``believed``: a person vouches that the meters can have counted so much and were read so soon;
+    all other rules stay. ``open_cases_max`` bounds the open VEE cases of a meter (``mdm.cases``); the
+    readings beyond are for the caller to count.
 
     With a ``memory`` of its own it may also leave out the reading of what it wrote itself: a batch
     in which every reading simply follows the one before is rated from memory, and PostgreSQL proves
@@ -84,6 +92,7 @@ def apply_readings(
             applied = None
         if applied is not None:
             return applied
+    limits = _BY_A_PERSON if believed or (batch.source == ReadingSource.MANUAL).all() else LIMITS
     with transaction.atomic():
         states = lock_states(np.unique(batch.meter_id))
         row = state_of_each(batch, states)
@@ -97,7 +106,7 @@ def apply_readings(
             value=arranged.value_wh,
             watermarks=states.watermarks,
             now_us=instant_us(now),
-            limits=LIMITS,
+            limits=limits,
         )
         verdict = validated.verdict.copy()
         book = book or TariffBook()
@@ -113,13 +122,16 @@ def apply_readings(
             account_id=states.account_id,
             multiplier=states.watermarks.wh_per_count,
             verdict=verdict,
+            least_gap_us=limits.least_gap_us,
         )
-        write = _Write(arranged, row[order], states, validated, verdict, replacement, now)
-        crossed = write.all(book, memory)
+        write = _Write(
+            arranged, row[order], states, validated, verdict, replacement, now, open_cases_max
+        )
+        crossed, beyond = write.all(book, memory)
         in_given_order = np.empty_like(verdict)
         in_given_order[order] = verdict
     accounts = tuple(np.unique(states.account_id[row]).tolist())
-    return Applied(in_given_order, accounts, crossed)
+    return Applied(in_given_order, accounts, crossed, tuple(order[beyond].tolist()))
 
 
 def apply_held(*, property_id: int, now: datetime) -> int:
@@ -179,7 +191,7 @@ def _apply_recalled(
         return None
     with transaction.atomic():
         write = _Write(arranged, row, states, validated, validated.verdict, no_replacement(), now)
-        crossed = write.all(book, memory, is_recalled=True)
+        crossed, _ = write.all(book, memory, is_recalled=True)
         if not book.is_current():
             raise Outdated("prices")
     return Applied(validated.verdict, tuple(np.unique(states.account_id).tolist()), crossed)
@@ -196,11 +208,13 @@ class _Write:
     verdict: npt.NDArray[np.int8]
     replacement: Replacement
     now: datetime
+    open_max: int | None = None
 
     def all(
         self, book: TariffBook, memory: Memory | None, *, is_recalled: bool = False
-    ) -> tuple[int, ...]:
-        """Everything; returns the accounts whose balance crossed its watch level.
+    ) -> tuple[tuple[int, ...], Int64]:
+        """Everything; returns the accounts whose balance crossed its watch level, and the rows that
+        should be held and that there are too many open cases for.
 
         Accounts first where their locks are taken by moving them. Raises Outdated if what
         ``is_recalled`` is not so.
@@ -216,10 +230,10 @@ class _Write:
             _advance_watermarks(self, is_recalled=is_recalled)
         kept = np.isin(self.verdict, [Verdict.ACCEPTED, Verdict.BACKFILL])
         _copy_readings(self.batch, self.row, self.states, kept)
-        _hold(self.batch, self.row, self.states, self.verdict)
+        beyond = _hold(self)
         if memory is not None:
             memory.remember(self.states, self.validated.last_at_us, self.validated.last_value)
-        return crossed
+        return crossed, beyond
 
     def _lines(self) -> Lines:
         """The new intervals of accepted active-import readings and the re-split ones of backfills."""
@@ -271,35 +285,26 @@ def _copy_readings(
     )
 
 
-def _hold(batch: ReadingBatch, row: Int64, states: States, verdict: npt.NDArray[np.int8]) -> None:
-    """Open a VEE case for each held reading; the same reading sent again is the same case."""
-    held = np.flatnonzero(np.isin(verdict, [int(each) for each in HELD_VERDICTS]))
+def _hold(write: _Write) -> Int64:
+    """Open a VEE case for each held reading; returns the rows that there are too many open ones for."""
+    held = np.flatnonzero(np.isin(write.verdict, [int(each) for each in HELD_VERDICTS]))
     if held.size == 0:
-        return
-    at = row[held]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """INSERT INTO vee_case (property_id, meter_id, account_id, register_code, read_at,
-                   value_wh, source, received_at, verdict, reason, watermark_at, watermark_wh)
-               SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::smallint[],
-                   %s::timestamptz[], %s::bigint[], %s::smallint[], %s::timestamptz[],
-                   %s::smallint[], %s::text[], %s::timestamptz[], %s::bigint[])
-               ON CONFLICT DO NOTHING""",
-            [
-                states.property_id[at].tolist(),
-                batch.meter_id[held].tolist(),
-                states.account_id[at].tolist(),
-                batch.register_code[held].tolist(),
-                [utc_datetime(each) for each in batch.read_at_us[held].tolist()],
-                batch.value_wh[held].tolist(),
-                batch.source[held].tolist(),
-                [utc_datetime(each) for each in batch.received_at_us[held].tolist()],
-                verdict[held].tolist(),
-                [VERDICT_NAMES[Verdict(each)] for each in verdict[held].tolist()],
-                [utc_datetime(each) for each in states.watermarks.last_at_us[at].tolist()],
-                states.watermarks.last_value[at].tolist(),
-            ],
-        )
+        return held
+    batch, states, at = write.batch, write.states, write.row[held]
+    cases = Cases(
+        property_id=states.property_id[at],
+        meter_id=batch.meter_id[held],
+        account_id=states.account_id[at],
+        register_code=batch.register_code[held],
+        read_at_us=batch.read_at_us[held],
+        value=batch.value_wh[held],
+        source=batch.source[held],
+        received_at_us=batch.received_at_us[held],
+        verdict=write.verdict[held],
+        against_us=states.watermarks.last_at_us[at],
+        against_value=states.watermarks.last_value[at],
+    )
+    return held[open_cases(cases, open_max=write.open_max)]
 
 
 def _advance_watermarks(write: _Write, *, is_recalled: bool) -> None:

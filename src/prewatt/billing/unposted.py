@@ -41,7 +41,7 @@ COMMITTED: Final = {
 #: SQL for the image of one row ``i`` of ``interval``.
 INTERVAL_IMAGE: Final = f"record_send(ROW({', '.join(f'i.{name}' for name in COMMITTED)}))"
 
-#: So many intervals are read at a time, some 30 MB of them; an account's own are never divided.
+#: So many intervals are read at a time, some 30 MB of them; PostgreSQL has no value of more than 1 GB.
 _READ_MAX: Final = 100_000
 _SUMMED: Final = ("energy_wh", "charge_energy", "charge_fee", "charge_tax", "charge_subsidy")
 
@@ -89,12 +89,17 @@ _UNPOSTED: Final = f"""
 SELECT s.account_id, s.posted_interval_no, s.interval_no, p.time_zone,
        {microseconds("l.open_from::timestamp AT TIME ZONE p.time_zone", 0)},
        (SELECT string_agg({INTERVAL_IMAGE}, ''::bytea ORDER BY i.interval_no) FROM interval i
-        WHERE i.account_id = s.account_id AND i.interval_no > s.posted_interval_no)
+        WHERE i.account_id = s.account_id AND i.interval_no > s.posted_interval_no
+          AND i.interval_no <= s.posted_interval_no + %s::bigint)
 FROM account_state s
 JOIN property p ON p.id = s.property_id
 LEFT JOIN ledger_period l ON l.property_id = s.property_id
 WHERE s.account_id = ANY(%s::bigint[]) AND s.interval_no > s.posted_interval_no
 ORDER BY s.account_id
+"""  # noqa: S608 - only our own column names are put in
+_FURTHER: Final = f"""
+SELECT string_agg({INTERVAL_IMAGE}, ''::bytea ORDER BY i.interval_no) FROM interval i
+WHERE i.account_id = %s::bigint AND i.interval_no > %s::bigint AND i.interval_no <= %s::bigint
 """  # noqa: S608 - only our own column names are put in
 
 
@@ -128,7 +133,10 @@ class _Part:
 
 
 def _read(account_ids: Sequence[int], until_us: int) -> list[Unposted]:
-    found = fetch_binary(_UNPOSTED, [integers(account_ids)])
+    found = [
+        (*of_account, _whole(first, *of_account[:3]))
+        for *of_account, first in fetch_binary(_UNPOSTED, [_READ_MAX, integers(account_ids)])
+    ]
     image = b"".join(row[-1] for row in found)
     rows = read_records(image, COMMITTED)
     size = len(image) // max(rows.size, 1)
@@ -158,6 +166,20 @@ def _read(account_ids: Sequence[int], until_us: int) -> list[Unposted]:
         )
         for part in parts
     ]
+
+
+def _whole(first: bytes, account_id: int, from_no: int, last_no: int) -> bytes:
+    """The images of an account's intervals (from_no, last_no], of which the first part has been read.
+
+    What is read later is of the same numbers: intervals never change, and if somebody posts
+    meanwhile, the range is read anew under the locks.
+    """
+    parts = [first]
+    for begin_no in range(from_no + _READ_MAX, last_no, _READ_MAX):
+        end_no = min(begin_no + _READ_MAX, last_no)
+        [(part,)] = fetch_binary(_FURTHER, [account_id, begin_no, end_no])
+        parts.append(part or b"")
+    return b"".join(parts) if len(parts) > 1 else first
 
 
 def _sums(rows: npt.NDArray[Any], parts: Sequence[_Part]) -> Mapping[int, list[UsageSum]]:

@@ -61,7 +61,8 @@ def judge_points(points: Sequence[Point], register: Register, *, now_us: int) ->
             period_us=_column([register.period_us]),
         ),
         now_us=now_us,
-        limits=VeeLimits(),
+        # However near the readings are, the person has them before their eyes.
+        limits=VeeLimits(least_gap_us=1),
     )
     return [
         Way(Verdict(verdict), energy_wh, Quality.ESTIMATED if jumps else Quality.EDITED)

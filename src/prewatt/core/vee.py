@@ -50,9 +50,10 @@ class Verdict(IntEnum):
     same instant as one of these with another value. BACKFILL: earlier than the watermark, inside
     what has been charged; the caller looks the instant up, where the same value is a repeat,
     another value a conflict, and a new instant re-splits without changing the total. BACKWARDS:
-    lower than the watermark and not a rollover. ACCEPTED: everything else. UNPRICED is not found
-    here: the caller holds a good reading so whose account has no tariff. Nor is ARCHIVED: it would
-    re-split what has left the database, or has to be counted with what has.
+    lower than the watermark and not a rollover. TOO_CLOSE: later than the watermark by less than
+    the least distance of two readings. ACCEPTED: everything else. UNPRICED is not found here: the
+    caller holds a good reading so whose account has no tariff. Nor is ARCHIVED: it would re-split
+    what has left the database, or has to be counted with what has.
     """
 
     ACCEPTED = 0
@@ -67,6 +68,7 @@ class Verdict(IntEnum):
     NEGATIVE = 9
     UNPRICED = 10
     ARCHIVED = 11
+    TOO_CLOSE = 12
 
 
 VERDICT_NAMES: Final = {verdict: f"mdm.vee.{verdict.name.lower()}" for verdict in Verdict}
@@ -118,11 +120,14 @@ class MeterWatermarks:
 class VeeLimits:
     """`clock_tolerance_us`: how far ahead of now a reading may be. `gap_periods`: an interval
     longer than so many expected periods jumps over a gap, and the allocation of its energy is an
-    estimate.
+    estimate. `least_gap_us`: how far apart two readings must be, at least 1. Each reading may be
+    off by a count, so the nearer they are, the more of what they add up to is counts that nobody
+    can have used; no meter has anything to say twice a second.
     """
 
     clock_tolerance_us: int = 120 * SECOND_US
     gap_periods: int = 2
+    least_gap_us: int = SECOND_US
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +159,7 @@ class _Batch:
     value: Int64
     marks: MeterWatermarks
     latest_us: int
+    least_gap_us: int
 
 
 def validate_readings(
@@ -172,7 +178,7 @@ def validate_readings(
     """
     _refuse_disorder(meter_index, read_at_us)
     latest_us = now_us + limits.clock_tolerance_us
-    batch = _Batch(meter_index, read_at_us, value, watermarks, latest_us)
+    batch = _Batch(meter_index, read_at_us, value, watermarks, latest_us, limits.least_gap_us)
     verdict = _judge_alone(batch)
     _judge_old(batch, verdict)
     undecided = np.flatnonzero(verdict == Verdict.ACCEPTED)
@@ -245,13 +251,14 @@ def _judge_chain(batch: _Batch, rows: Int64, verdict: Int8) -> Index:
     """
     start_at_us, start_value = _predecessors(batch, rows)
     meter = batch.meter[rows]
+    elapsed_us = batch.at_us[rows] - start_at_us
     delta = register_delta(
         start_value,
         batch.value[rows],
         batch.marks.register_modulus[meter],
-        _max_delta(batch.marks, meter, batch.at_us[rows] - start_at_us),
+        _max_delta(batch.marks, meter, elapsed_us),
     )
-    regular = delta.plausible & (batch.at_us[rows] > start_at_us)
+    regular = delta.plausible & (elapsed_us >= batch.least_gap_us)
     assert bool((verdict[rows] == Verdict.ACCEPTED).all()), "only open rows are judged in a chain"
     irregular: Index = np.unique(meter[~regular])
     return irregular
@@ -272,11 +279,15 @@ def _predecessors(batch: _Batch, rows: Int64) -> tuple[Int64, Int64]:
 
 
 def _max_delta(marks: MeterWatermarks, meter: Index, elapsed_us: Int64) -> Int64:
-    """The most counts that a meter can have made: full power over the time, rounded up to a whole
-    second, and one count because both registers are cut off to whole ones.
+    """The most counts that a meter can have made: full power over the time, to the microsecond,
+    and one count because both registers are cut off to whole ones.
+
+    Nothing is rounded up for a reading, so that the bounds of any number of them come to no more
+    than full power over the time from the first to the last, and the count of each.
     """
-    elapsed_s = np.minimum(-(-elapsed_us // SECOND_US), _MAX_SILENCE_S)
-    most_wh = marks.max_power_w[meter] * elapsed_s // _SECONDS_PER_HOUR
+    elapsed_s, rest_us = np.divmod(np.minimum(elapsed_us, _MAX_SILENCE_S * SECOND_US), SECOND_US)
+    power_w = marks.max_power_w[meter]
+    most_wh = (power_w * elapsed_s + power_w * rest_us // SECOND_US) // _SECONDS_PER_HOUR
     return np.asarray(most_wh // marks.wh_per_count[meter] + 1, dtype=np.int64)
 
 
@@ -299,8 +310,12 @@ def _judge_in_order(batch: _Batch, rows: list[int], verdict: Int8) -> None:
             repeat = value == last_value
             verdict[row] = Verdict.DUPLICATE if repeat else Verdict.CONFLICT
             continue
-        elapsed_s = min(-(-(at_us - last_at_us) // SECOND_US), _MAX_SILENCE_S)
-        most = power_w * elapsed_s // _SECONDS_PER_HOUR // wh_per_count + 1
+        elapsed_us = at_us - last_at_us
+        if elapsed_us < batch.least_gap_us:
+            verdict[row] = Verdict.TOO_CLOSE
+            continue
+        energy_uws = power_w * min(elapsed_us, _MAX_SILENCE_S * SECOND_US)
+        most = energy_uws // (_SECONDS_PER_HOUR * SECOND_US) // wh_per_count + 1
         around = value - last_value + modulus
         if value < last_value and not (modulus and 0 <= around <= most):
             verdict[row] = Verdict.BACKWARDS

@@ -37,7 +37,8 @@ from prewatt.hes.links import (
     Heard,
     Sighting,
     SightingBook,
-    record_sightings,
+    beside_readings,
+    record_beside_readings,
     relay_instant_us,
 )
 from prewatt.hes.rejected import reject
@@ -189,12 +190,13 @@ class BundleDesk:
         accepted, reasons = self._stored(gathered, taken, is_paid)
         refusal[taken[list(reasons)]] = Refusal.FAILED
         self._see(gathered, taken[accepted])
-        self._rosters.heard(
-            [
-                (roster, each.received_at_us, each.sent_at_us)
-                for each, roster in zip(bundles, rosters, strict=True)
-            ]
-        )
+        with beside_readings():
+            self._rosters.heard(
+                [
+                    (roster, each.received_at_us, each.sent_at_us)
+                    for each, roster in zip(bundles, rosters, strict=True)
+                ]
+            )
         _record(gathered, refusal, set(reasons.values()))
         return _marks(gathered, refusal)
 
@@ -287,7 +289,7 @@ class BundleDesk:
             self._via[device.meter_id] = via[sender]
             heard.append((gathered.serial[at], _RELAY_WORDS[state], at_us, None))
         news = own[self._sightings.news_of(heard, is_known)]
-        record_sightings(
+        record_beside_readings(
             [
                 _sighting(gathered, at, int(heard_us[at]), int(received_us[at]), int(relay[at]))
                 for at in news.tolist()

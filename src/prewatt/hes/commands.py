@@ -48,6 +48,7 @@ from prewatt.hes.links import (
     Device,
     Directory,
     Sighting,
+    drift_s,
     is_known_event,
     record_event,
     record_sightings,
@@ -141,7 +142,7 @@ class _Taken:
             seen_at=utc_datetime(self.frame.received_at_us),
             relay=relay_code(self.frame.relay),
             relay_at=self.seen_at,
-            clock_drift_s=_drift_s(self.frame.at_us, self.frame.received_at_us),
+            clock_drift_s=drift_s(self.frame.at_us, self.frame.received_at_us),
         )
 
 
@@ -564,7 +565,7 @@ def _sighting(frame: HelloFrame, device: Device) -> Sighting:
         seen_at=utc_datetime(frame.received_at_us),
         relay=None if relay_us is None else relay_code(frame.relay),
         relay_at=None if relay_us is None else utc_datetime(relay_us),
-        clock_drift_s=_drift_s(frame.meter_clock_us, frame.received_at_us),
+        clock_drift_s=drift_s(frame.meter_clock_us, frame.received_at_us),
         firmware=frame.firmware[:_FIRMWARE_CHARS_MAX],
     )
 
@@ -621,14 +622,8 @@ def _refusal(frame: AnswerFrame) -> Refusal:
         return Refusal.UNSUPPORTED
     if frame.result != "expired":
         return Refusal.FAILED
-    ahead = timedelta(seconds=_drift_s(frame.at_us, frame.received_at_us))
+    ahead = timedelta(seconds=drift_s(frame.at_us, frame.received_at_us))
     return Refusal.CLOCK_AHEAD if ahead >= _COMMAND_LIFE - _ON_THE_WAY else Refusal.LATE
-
-
-def _drift_s(clock_us: int, received_at_us: int) -> int:
-    drift_s = round((clock_us - received_at_us) / 1_000_000)
-    # A clock that stands in another century is as wrong as the column can say.
-    return max(-(2**31), min(2**31 - 1, drift_s))
 
 
 def _refused(frame: SupplyFrame, reason: str) -> MalformedSample:

@@ -69,6 +69,11 @@ class ReadingsBlock:
     def __len__(self) -> int:
         return len(self.serials)
 
+    @property
+    def weight(self) -> int:
+        """How much there is to do for it, and to keep until then, in readings."""
+        return len(self.serials)
+
     def part(self, at: NDArray[np.intp]) -> "ReadingsBlock":
         """The messages at these places."""
         places = at.tolist()
@@ -131,6 +136,11 @@ class ReadingsFrame:
     def __len__(self) -> int:
         return len(self.read_at_us)
 
+    @property
+    def weight(self) -> int:
+        """How much there is to do for it, and to keep until then, in readings."""
+        return len(self.read_at_us)
+
 
 class Refusal(IntEnum):
     """Why one reading of a bundle is not taken, while the others are."""
@@ -179,6 +189,13 @@ class ReadingsBundle:
 
     def __len__(self) -> int:
         return len(self.place)
+
+    @property
+    def weight(self) -> int:
+        """How much there is to do for it, and to keep until then, in readings: a meter that it only names
+        costs as much as one.
+        """
+        return max(len(self.place), len(self.serials))
 
 
 @dataclass(frozen=True, slots=True)

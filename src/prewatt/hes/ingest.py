@@ -48,12 +48,14 @@ from prewatt.hes.links import (
     Directory,
     Sighting,
     SightingBook,
-    record_sightings,
+    drift_s,
+    record_beside_readings,
     relay_code,
     relay_seen_us,
 )
 from prewatt.hes.pace import READINGS_MAX, Pace
 from prewatt.hes.rejected import reject
+from prewatt.mdm.cases import OPEN_CASES_MAX
 from prewatt.mdm.operations import LIMITS, keep_readings
 from prewatt.telemetry.metrics import BATCH_SECONDS, READINGS, WAITING_FRAMES
 from prewatt.telemetry.pulse import PULSE
@@ -85,6 +87,8 @@ Readings = ReadingsFrame | ReadingsBlock | ReadingsBundle
 Given = TypeVar("Given", ReadingsFrame, ReadingsBlock, ReadingsBundle)
 UNPLACED = "no_account"
 """``rejected_frame.reason`` of readings whose meter nobody is assigned to."""
+TOO_MANY_HELD = "too_many_held"
+"""``rejected_frame.reason`` of readings to hold of a meter of which too many are held."""
 
 
 class Transport(Protocol):
@@ -137,7 +141,7 @@ class IngestLoop:
     def submit(self, frame: Readings) -> None:
         """Take a frame, waiting while the queue is full; after ``stop`` it is left to the broker."""
         while not self._stopping.is_set():
-            if self._inbox.put(frame, len(frame), timeout_s=0.5):
+            if self._inbox.put(frame, frame.weight, timeout_s=0.5):
                 return
 
     def watch(self, serial: str, at_us: int) -> None:
@@ -173,15 +177,15 @@ class IngestLoop:
         taken = self._inbox.get(timeout_s=0.25)
         if taken is None:
             return []
-        gathered, readings = [taken], len(taken)
+        gathered, weight = [taken], taken.weight
         WAITING_FRAMES.set(len(self._inbox))
         until = time.monotonic() + BATCH_WAIT_S
-        while readings < self._pace.readings:
+        while weight < self._pace.readings:
             taken = self._inbox.get(timeout_s=max(0.0, until - time.monotonic()))
             if taken is None:
                 break
             gathered.append(taken)
-            readings += len(taken)
+            weight += taken.weight
         return gathered
 
     def _apply_until_done(self, gathered: Sequence[Readings]) -> None:
@@ -227,7 +231,7 @@ class IngestLoop:
         """Apply a batch, and let the next one be as large as this one says."""
         began = time.monotonic()
         apply(given)
-        self._pace.took(sum(map(len, given)), time.monotonic() - began)
+        self._pace.took(sum(each.weight for each in given), time.monotonic() - began)
 
     def _apply_blocks(self, blocks: Sequence[ReadingsBlock]) -> None:
         """Store and acknowledge blocks in columns; where a meter's place is not plain, as frames."""
@@ -243,7 +247,7 @@ class IngestLoop:
         news = self._sightings.news_of(heard, told.tolist())
         if news:
             frames = _frames(blocks)
-            record_sightings([_sighting(frames[at], devices[at]) for at in news])
+            record_beside_readings([_sighting(frames[at], devices[at]) for at in news])
         self._transport.ack([block.token for block in blocks])
         self._transport.publish_watermarks(
             [
@@ -260,8 +264,17 @@ class IngestLoop:
         rated = batch if is_rated.all() else batch.take(is_rated)
         with transaction.atomic():
             # First what needs no account, so that accounts are locked no longer for it.
-            keep_readings(batch=batch.take(~is_rated), now=now)
-            applied = apply_readings(batch=rated, now=now, book=self._book, memory=self._memory)
+            kept = batch.take(~is_rated)
+            kept_beyond = keep_readings(batch=kept, now=now, open_cases_max=OPEN_CASES_MAX)
+            applied = apply_readings(
+                batch=rated,
+                now=now,
+                book=self._book,
+                memory=self._memory,
+                open_cases_max=OPEN_CASES_MAX,
+            )
+            _count_beyond(kept, kept_beyond)
+            _count_beyond(rated, applied.beyond)
         count_verdicts(applied.verdict)
         accepted = np.zeros(len(batch), dtype=np.bool_)
         accepted[is_rated] = applied.verdict == Verdict.ACCEPTED
@@ -311,7 +324,7 @@ class IngestLoop:
             reject([_sample(frame, UNKNOWN_METER) for frame in strangers])
         homeless = [at for at, each in enumerate(devices) if each is not None and not placed[at]]
         if homeless:
-            record_sightings([_sighting(frames[at], _sure(devices[at])) for at in homeless])
+            record_beside_readings([_sighting(frames[at], _sure(devices[at])) for at in homeless])
             reject([_sample(frames[at], UNPLACED) for at in homeless])
 
     def _store_placed(
@@ -322,7 +335,7 @@ class IngestLoop:
         batch = _batch(frames, devices)
         accepted = self._store(batch, (batch.register_code == ACTIVE_IMPORT) & are_paid)
         told = np.add.reduceat(accepted, np.cumsum([0, *size[:-1]])) > 0
-        record_sightings(
+        record_beside_readings(
             [
                 _sighting(frames[at], devices[at])
                 for at in self._sightings.news(frames, told.tolist())
@@ -399,6 +412,42 @@ class ShardedIngest:
 
     def _number_of(self, serial: str) -> int:
         return zlib.crc32(serial.encode()) % len(self._loops)
+
+
+def _count_beyond(batch: ReadingBatch, places: npt.NDArray[np.int64] | Sequence[int]) -> None:
+    """Count readings that were not kept as held, because their meters have too many such already.
+
+    In the transaction of the others, so that none is acknowledged without being counted.
+    """
+    if len(places) == 0:
+        return
+    lost = batch.take(np.asarray(places, dtype=np.int64))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT id, serial FROM meter WHERE id = ANY(%s)", [np.unique(lost.meter_id).tolist()]
+        )
+        serial_of = dict(cursor.fetchall())
+    columns = (
+        lost.meter_id,
+        lost.register_code,
+        lost.read_at_us,
+        lost.value_wh,
+        lost.received_at_us,
+    )
+    reject(
+        [
+            MalformedSample(
+                topic=f"pw/{serial_of[meter_id]}/up/readings",
+                received_at_us=received_us,
+                reason=TOO_MANY_HELD,
+                explanation=TOO_MANY_HELD,
+                payload_head=f"register {code} reads {value} at {at_us} us".encode(),
+            )
+            for meter_id, code, at_us, value, received_us in zip(
+                *(each.tolist() for each in columns), strict=True
+            )
+        ]
+    )
 
 
 def count_verdicts(verdict: npt.NDArray[np.int8]) -> None:
@@ -497,16 +546,14 @@ def _spans(read_at_us: Int64, ahead_us: int) -> list[tuple[int, int]]:
 
 
 def _sighting(frame: ReadingsFrame, device: Device) -> Sighting:
-    drift = None
-    if frame.meter_clock_us is not None:
-        drift = round((frame.meter_clock_us - frame.received_at_us) / _US_PER_S)
+    clock_us = frame.meter_clock_us
     relay_us = None if frame.relay is None else relay_seen_us(frame)
     return Sighting(
         device=device,
         seen_at=utc_datetime(frame.received_at_us),
         relay=None if frame.relay is None or relay_us is None else relay_code(frame.relay),
         relay_at=None if relay_us is None else utc_datetime(relay_us),
-        clock_drift_s=drift,
+        clock_drift_s=None if clock_us is None else drift_s(clock_us, frame.received_at_us),
     )
 
 

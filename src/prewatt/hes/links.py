@@ -6,17 +6,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from django.db import connection, transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 
 from prewatt.core.civil_time import utc_datetime
 from prewatt.core.vocabulary import RelayState as RelayCode
 from prewatt.hes.frames import EventFrame, ReadingsFrame, RelayState
 from prewatt.mdm.operations import LIMITS
+
+log = logging.getLogger(__name__)
 
 UNKNOWN_METER = "unknown_meter"
 """The `rejected_frame.reason` of a message from a serial number that no property has."""
@@ -26,6 +30,7 @@ UNKNOWN_EVENT = "unknown_event"
 DRIFT_ALLOWED_US: Final = LIMITS.clock_tolerance_us
 """How far a meter's clock may be off for what it says of times to be believed."""
 
+_US_PER_S: Final = 1_000_000
 _TAMPER = frozenset({"cover_open", "terminal_cover_open", "magnetic_field"})
 _TAMPER_ENDS = frozenset({"cover_closed", "terminal_cover_closed", "magnetic_field_gone"})
 #: Of so many devices each may be looked for by itself.
@@ -53,6 +58,14 @@ class Sighting:
     relay_at: datetime | None = None
     #: Which concentrator brought it; None where the device spoke for itself.
     concentrator_id: int | None = None
+
+
+def drift_s(clock_us: int, received_at_us: int) -> int:
+    """How far a device's clock is ahead, in seconds, as far as an integer of the database says it.
+
+    A clock that stands in another century is as wrong as the column can say.
+    """
+    return max(-(2**31), min(2**31 - 1, round((clock_us - received_at_us) / _US_PER_S)))
 
 
 def relay_code(relay: RelayState) -> RelayCode:
@@ -221,7 +234,7 @@ def record_sightings(sightings: Sequence[Sighting]) -> None:
         merged[each.device.meter_id] = each if before is None else _merged(before, each)
     rows = [merged[meter_id] for meter_id in sorted(merged)]
     with transaction.atomic(), connection.cursor() as cursor:
-        was = _lock_links(cursor, [row.device for row in rows], rows[0].seen_at)
+        was = _lock_links(cursor, [(row.device, row.seen_at) for row in rows])
         if len(rows) > _FEW:
             # A table that has just been filled looks empty to PostgreSQL, which would go through all of it
             # for each row.
@@ -237,7 +250,9 @@ def record_sightings(sightings: Sequence[Sighting]) -> None:
                    relay_read_at = greatest(link.relay_read_at, seen.relay_at),
                    clock_drift_s = coalesce(seen.drift_s, link.clock_drift_s),
                    firmware = coalesce(seen.firmware, link.firmware),
-                   concentrator_id = coalesce(seen.concentrator_id, link.concentrator_id)
+                   concentrator_id = CASE WHEN seen.at >= link.last_seen_at
+                                          THEN coalesce(seen.concentrator_id, link.concentrator_id)
+                                          ELSE link.concentrator_id END
                FROM unnest(%s::bigint[], %s::timestamptz[], %s::smallint[], %s::timestamptz[],
                            %s::integer[], %s::text[], %s::bigint[])
                     AS seen(meter_id, at, relay, relay_at, drift_s, firmware, concentrator_id)
@@ -258,6 +273,33 @@ def record_sightings(sightings: Sequence[Sighting]) -> None:
         _ring(cursor, turned, "supply_due")
 
 
+@contextmanager
+def beside_readings() -> Iterator[None]:
+    """What is written of devices beside readings that are stored: refused, it is logged and refuses nothing.
+
+    Were it raised, the whole batch would be taken apart and tried again for what one device says of
+    itself. A database that is away is raised: then all comes again.
+    """
+    try:
+        yield
+    except (OperationalError, InterfaceError):
+        raise
+    except (DatabaseError, ValueError, ArithmeticError, AssertionError):
+        log.exception("what devices say of themselves cannot be written down")
+
+
+def record_beside_readings(sightings: Sequence[Sighting]) -> None:
+    """`record_sightings` that refuses no readings; of a set that is refused, each device by itself."""
+    try:
+        record_sightings(sightings)
+    except (OperationalError, InterfaceError):
+        raise
+    except (DatabaseError, ValueError, ArithmeticError, AssertionError):
+        for each in sightings:
+            with beside_readings():
+                record_sightings([each])
+
+
 def _relay_at(sighting: Sighting) -> datetime | None:
     return None if sighting.relay is None else sighting.relay_at or sighting.seen_at
 
@@ -273,10 +315,14 @@ def _merged(before: Sighting, after: Sighting) -> Sighting:
         relay_at=_relay_at(newest),
         clock_drift_s=before.clock_drift_s if after.clock_drift_s is None else after.clock_drift_s,
         firmware=before.firmware if after.firmware is None else after.firmware,
-        concentrator_id=(
-            before.concentrator_id if after.concentrator_id is None else after.concentrator_id
-        ),
+        concentrator_id=_brought_by(before, after),
     )
+
+
+def _brought_by(before: Sighting, after: Sighting) -> int | None:
+    """Who brought the one that was heard later, of two at once the second; else who brought the other."""
+    later, other = (after, before) if after.seen_at >= before.seen_at else (before, after)
+    return other.concentrator_id if later.concentrator_id is None else later.concentrator_id
 
 
 def is_known_event(event: EventFrame) -> bool:
@@ -294,7 +340,7 @@ def record_event(device: Device, event: EventFrame) -> bool:
         return False
     at = utc_datetime(event.received_at_us)
     with transaction.atomic(), connection.cursor() as cursor:
-        _lock_links(cursor, [device], at)
+        _lock_links(cursor, [(device, at)])
         cursor.execute(
             """UPDATE meter_link SET last_seen_at = greatest(last_seen_at, %s),
                    tamper_since = CASE WHEN %s THEN coalesce(tamper_since, %s) END
@@ -305,16 +351,19 @@ def record_event(device: Device, event: EventFrame) -> bool:
     return is_tamper
 
 
-def _lock_links(cursor: object, devices: Sequence[Device], at: datetime) -> dict[int, int]:
-    """Make the rows that are missing, lock all of them in `meter_id` order; returns their relays."""
-    ordered = sorted({(device.meter_id, device.property_id) for device in devices})
-    meter_ids = [meter_id for meter_id, _ in ordered]
+def _lock_links(cursor: object, seen: Sequence[tuple[Device, datetime]]) -> dict[int, int]:
+    """Make the rows that are missing, lock all of them in `meter_id` order; returns their relays.
+
+    Each device, once, with when it was heard.
+    """
+    ordered = sorted((device.meter_id, device.property_id, at) for device, at in seen)
+    meter_ids = [meter_id for meter_id, _, _ in ordered]
     execute = cursor.execute  # type: ignore[attr-defined]  # Django's cursor wrapper has no public type
     execute(
         """INSERT INTO meter_link (meter_id, property_id, last_seen_at)
-           SELECT m, p, %s FROM unnest(%s::bigint[], %s::bigint[]) AS t(m, p)
+           SELECT m, p, at FROM unnest(%s::bigint[], %s::bigint[], %s::timestamptz[]) AS t(m, p, at)
            ORDER BY m ON CONFLICT (meter_id) DO NOTHING""",
-        [at, meter_ids, [property_id for _, property_id in ordered]],
+        [meter_ids, [place for _, place, _ in ordered], [at for _, _, at in ordered]],
     )
     execute(
         """SELECT meter_id, relay FROM meter_link WHERE meter_id = ANY(%s)

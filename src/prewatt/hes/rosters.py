@@ -18,11 +18,10 @@ from django.db import connection, transaction
 from prewatt.core.bounds import Int64
 from prewatt.core.civil_time import utc_datetime
 from prewatt.core.vee import OPEN_ENDED_US
-from prewatt.hes.links import Device
+from prewatt.hes.links import Device, drift_s
 
 #: What was written of a concentrator is written again after this time, whatever it says.
 _SIGHT_EVERY_US: Final = 60 * 1_000_000
-_US_PER_S: Final = 1_000_000
 
 Period = tuple[int, int]
 """From and until, µs UTC, half-open."""
@@ -90,16 +89,10 @@ class RosterBook:
                 [
                     ordered,
                     [utc_datetime(due[key][0]) for key in ordered],
-                    [_drift_s(*due[key]) for key in ordered],
+                    [drift_s(sent_us, at_us) for at_us, sent_us in map(due.__getitem__, ordered)],
                 ],
             )
         self._written_us |= {key: said[0] for key, said in due.items()}
-
-
-def _drift_s(received_us: int, sent_us: int) -> int:
-    """How far a clock is ahead, in seconds; what is beyond a century says no more than a century."""
-    century = 100 * 366 * 86_400
-    return max(-century, min(century, round((sent_us - received_us) / _US_PER_S)))
 
 
 def _roster(concentrator_id: int, property_id: int, edition: int) -> Roster:

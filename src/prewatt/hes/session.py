@@ -646,5 +646,5 @@ class _Line:
 
 
 def _weight(taken: Frame | ReadingsBlock) -> int:
-    """How much of the queue it takes: a bundle as much as its readings, which its memory is made of."""
-    return len(taken) if isinstance(taken, ReadingsBlock | ReadingsBundle) else 1
+    """How much of the queue it takes: a bundle as much as its columns, which its memory is made of."""
+    return taken.weight if isinstance(taken, ReadingsBlock | ReadingsBundle) else 1

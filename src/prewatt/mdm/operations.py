@@ -18,9 +18,10 @@ import numpy.typing as npt
 from django.db import connection, transaction
 
 from prewatt.core.bounds import Int64
-from prewatt.core.civil_time import instant_us, utc_datetime
+from prewatt.core.civil_time import instant_us
 from prewatt.core.readings import Quality, ReadingBatch
-from prewatt.core.vee import OPEN_ENDED_US, VERDICT_NAMES, VeeLimits, Verdict
+from prewatt.core.vee import OPEN_ENDED_US, VeeLimits, Verdict
+from prewatt.mdm.cases import Cases, open_cases
 
 LIMITS: Final = VeeLimits()
 
@@ -54,17 +55,23 @@ class _Held:
     against_value: Int64
 
 
-def keep_readings(*, batch: ReadingBatch, now: datetime) -> None:
+def keep_readings(
+    *, batch: ReadingBatch, now: datetime, open_cases_max: int | None = None
+) -> Int64:
     """Store a batch of readings that are not rated, in one transaction (a savepoint in an outer one).
 
     ``value_wh`` is in the register's own unit: Wh, varh or W. A repeat changes nothing. A reading
     of a known instant with another value, from the future, negative or of an instant at which
     nobody paid by the meter opens a VEE case, once. Raises NoPayer.
+
+    Returns the places in the batch of readings that should be held and were not kept, because their
+    meters had ``open_cases_max`` open ones.
     """
     if len(batch) == 0:
-        return
+        return np.zeros(0, dtype=np.int64)
     # Readings of one key stay in the order of their arrival.
-    batch = batch.take(np.lexsort((batch.read_at_us, batch.register_code, batch.meter_id)))
+    order = np.lexsort((batch.read_at_us, batch.register_code, batch.meter_id))
+    batch = batch.take(order)
     with transaction.atomic():
         payers = _payers(np.unique(batch.meter_id).tolist())
         payer = _payer_of_each(batch, payers)
@@ -73,10 +80,13 @@ def keep_readings(*, batch: ReadingBatch, now: datetime) -> None:
         held = _Held(
             refused, verdict[refused], payers.from_us[payer[refused]], np.zeros_like(refused)
         )
-        _hold(batch, payers, payer, held)
+        beyond = _hold(batch, payers, payer, held, open_cases_max)
         kept = np.flatnonzero(verdict == Verdict.ACCEPTED)
         if _insert(batch, payers, payer, kept) < kept.size:
-            _hold(batch, payers, payer, _contradictions(batch, kept))
+            others = _contradictions(batch, kept)
+            more = _hold(batch, payers, payer, others, open_cases_max)
+            beyond = np.concatenate([beyond, more])
+    return order[beyond]
 
 
 def _payers(meter_ids: list[int]) -> _Payers:
@@ -191,35 +201,24 @@ def _array(column: npt.NDArray[np.integer[Any]]) -> str:
     return "{" + ",".join(map(str, column.tolist())) + "}"
 
 
-def _hold(batch: ReadingBatch, payers: _Payers, payer: Int64, held: _Held) -> None:
-    """Open a VEE case for each; the same reading sent again is the same case."""
+def _hold(
+    batch: ReadingBatch, payers: _Payers, payer: Int64, held: _Held, open_max: int | None
+) -> Int64:
+    """Open a VEE case for each; returns the rows that there are too many open ones for."""
     row = held.row
     if row.size == 0:
-        return
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """INSERT INTO vee_case (property_id, meter_id, account_id, register_code, read_at,
-                   value_wh, source, received_at, verdict, reason, watermark_at, watermark_wh)
-               SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::smallint[],
-                   %s::timestamptz[], %s::bigint[], %s::smallint[], %s::timestamptz[],
-                   %s::smallint[], %s::text[], %s::timestamptz[], %s::bigint[])
-               ON CONFLICT DO NOTHING""",
-            [
-                payers.property_id[payer[row]].tolist(),
-                batch.meter_id[row].tolist(),
-                payers.account_id[payer[row]].tolist(),
-                batch.register_code[row].tolist(),
-                _instants(batch.read_at_us[row]),
-                batch.value_wh[row].tolist(),
-                batch.source[row].tolist(),
-                _instants(batch.received_at_us[row]),
-                held.verdict.tolist(),
-                [VERDICT_NAMES[Verdict(each)] for each in held.verdict.tolist()],
-                _instants(held.against_us),
-                held.against_value.tolist(),
-            ],
-        )
-
-
-def _instants(column_us: Int64) -> list[datetime]:
-    return [utc_datetime(each) for each in column_us.tolist()]
+        return row
+    cases = Cases(
+        property_id=payers.property_id[payer[row]],
+        meter_id=batch.meter_id[row],
+        account_id=payers.account_id[payer[row]],
+        register_code=batch.register_code[row],
+        read_at_us=batch.read_at_us[row],
+        value=batch.value_wh[row],
+        source=batch.source[row],
+        received_at_us=batch.received_at_us[row],
+        verdict=held.verdict,
+        against_us=held.against_us,
+        against_value=held.against_value,
+    )
+    return row[open_cases(cases, open_max=open_max)]
