@@ -113,7 +113,7 @@ METERS = st.builds(
     closed_at=st.sampled_from((OPEN_ENDED_US, OPENED + 20 * PERIOD)),
     modulus=st.sampled_from((0, 1_000)),
     wh_per_count=st.sampled_from((1, 10, 1_000)),
-    max_power_w=st.sampled_from((0, 4_000, 20_000)),
+    max_power_w=st.sampled_from((0, 4_000, 20_000, 10**10)),
     period_us=st.sampled_from((0, PERIOD)),
 )
 

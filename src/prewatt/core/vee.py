@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from prewatt.core.bounds import Int64, checked_multiply
+from prewatt.core.bounds import INT64_MAX, Int64, checked_multiply, magnitude
 from prewatt.core.civil_time import SECOND_US
 from prewatt.core.registers import register_delta
 
@@ -36,8 +36,9 @@ MAX_WH_PER_COUNT: Final = 10**9
 MAX_MODULUS: Final = 10**18
 
 # Plausible usage stops growing after ten years of silence, which keeps its product in 64 bits.
-_MAX_SILENCE_S: Final = 10 * 366 * 86_400
+_MAX_SILENCE_US: Final = 10 * 366 * 86_400 * SECOND_US
 _SECONDS_PER_HOUR: Final = 3_600
+_HOUR_US: Final = _SECONDS_PER_HOUR * SECOND_US
 
 
 class Verdict(IntEnum):
@@ -285,10 +286,13 @@ def _max_delta(marks: MeterWatermarks, meter: Index, elapsed_us: Int64) -> Int64
     Nothing is rounded up for a reading, so that the bounds of any number of them come to no more
     than full power over the time from the first to the last, and the count of each.
     """
-    elapsed_s, rest_us = np.divmod(np.minimum(elapsed_us, _MAX_SILENCE_S * SECOND_US), SECOND_US)
-    power_w = marks.max_power_w[meter]
+    elapsed_us = np.minimum(elapsed_us, _MAX_SILENCE_US)
+    power_w, wh_per_count = marks.max_power_w[meter], marks.wh_per_count[meter]
+    if magnitude(power_w) * magnitude(elapsed_us) <= INT64_MAX:
+        return np.asarray(power_w * elapsed_us // (wh_per_count * _HOUR_US) + 1, dtype=np.int64)
+    elapsed_s, rest_us = np.divmod(elapsed_us, SECOND_US)
     most_wh = (power_w * elapsed_s + power_w * rest_us // SECOND_US) // _SECONDS_PER_HOUR
-    return np.asarray(most_wh // marks.wh_per_count[meter] + 1, dtype=np.int64)
+    return np.asarray(most_wh // wh_per_count + 1, dtype=np.int64)
 
 
 def _judge_in_order(batch: _Batch, rows: list[int], verdict: Int8) -> None:
@@ -314,8 +318,7 @@ def _judge_in_order(batch: _Batch, rows: list[int], verdict: Int8) -> None:
         if elapsed_us < batch.least_gap_us:
             verdict[row] = Verdict.TOO_CLOSE
             continue
-        energy_uws = power_w * min(elapsed_us, _MAX_SILENCE_S * SECOND_US)
-        most = energy_uws // (_SECONDS_PER_HOUR * SECOND_US) // wh_per_count + 1
+        most = power_w * min(elapsed_us, _MAX_SILENCE_US) // (wh_per_count * _HOUR_US) + 1
         around = value - last_value + modulus
         if value < last_value and not (modulus and 0 <= around <= most):
             verdict[row] = Verdict.BACKWARDS
