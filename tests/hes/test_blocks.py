@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, OperationalError, connection
 from tests.hes.test_ingest import Meters
 from tests.hes.test_session import config, meter, send_reading
 from tests.invariants.places import NOW, World, at, one, place, rows
@@ -143,7 +143,7 @@ def test_invariant_9_a_block_that_does_not_commit_is_not_acknowledged(
         done = real(**given)
         tries.append(1)
         if len(tries) == 1:
-            raise ingest.OperationalError("gone")
+            raise OperationalError("gone")
         return done
 
     def nothing_yet(_: float) -> None:

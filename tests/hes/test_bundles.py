@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, OperationalError, connection
 from tests.conftest import role_dsn
 from tests.hes.drivers.mqtt_bundle.test_codec import message
 from tests.hes.test_ingest import Meters, cases, frame
@@ -270,7 +270,7 @@ def test_invariant_9_a_bundle_that_does_not_commit_is_not_acknowledged(
         done = real(**given)
         tries.append(1)
         if len(tries) == 1:
-            raise ingest.OperationalError("gone")
+            raise OperationalError("gone")
         return done
 
     def nothing_yet(_: float) -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
+import psycopg
 import pytest
 from django.db import DatabaseError
 from tests.conftest import role_dsn
@@ -179,6 +180,26 @@ def test_a_person_may_release_what_came_too_soon(here: World) -> None:
         actor=SYSTEM, case_id=one("SELECT case_id FROM vee_case"), reason="looked at it", now=NOW
     )
     assert held() == [(Verdict.TOO_CLOSE, "released", 1)] and books(here) == []
+
+
+@pytest.mark.parametrize("refusal", [DatabaseError, psycopg.errors.NumericValueOutOfRange])
+def test_a_meter_that_the_database_refuses_costs_its_bundle_no_other(
+    here: World, monkeypatch: pytest.MonkeyPatch, refusal: type[Exception]
+) -> None:
+    """Whether Django says it or the driver itself, as it does of a COPY."""
+    real, poison = ingest.apply_readings, here.meters["M-101"]
+
+    def picky(*, batch: Any, **rest: Any) -> Any:
+        if (batch.meter_id == poison).any():
+            raise refusal("refused")
+        return real(batch=batch, **rest)
+
+    monkeypatch.setattr(ingest, "apply_readings", picky)
+    heard = apply(bundle(here, ("M-101", 1, at(1), 1_500), ("M-102", 1, at(1), 2_100)))
+    assert [each.refused for each in heard.bundles] == [(0,)] and reasons() == [(DTU, "failed", 1)]
+    assert rows("SELECT meter_id FROM register_reading WHERE read_at = %s", at(1)) == [
+        (here.meters["M-102"],)
+    ]
 
 
 def test_a_bundle_weighs_the_meters_that_it_names(here: World) -> None:

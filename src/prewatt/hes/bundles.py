@@ -15,13 +15,13 @@ from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from django.db import DatabaseError, InterfaceError, OperationalError
 
 from prewatt.core.bounds import Int64
 from prewatt.core.civil_time import utc_datetime
 from prewatt.core.readings import ReadingBatch, ReadingSource
 from prewatt.core.vocabulary import RelayState as RelayCode
 from prewatt.hes.drivers.mqtt_bundle.codec import bundle_topic
+from prewatt.hes.failures import AWAY, REFUSED
 from prewatt.hes.frames import (
     ACTIVE_IMPORT,
     BundleMark,
@@ -252,9 +252,9 @@ class BundleDesk:
         """
         try:
             return self._store(batch.take(rows), is_rated[rows])
-        except (OperationalError, InterfaceError):
+        except AWAY:
             raise
-        except (DatabaseError, ValueError, ArithmeticError, AssertionError) as error:
+        except REFUSED as error:
             meters = np.unique(batch.meter_id[rows])
             if meters.size == 1:
                 reason = f"{type(error).__name__}: {error}"[:200]

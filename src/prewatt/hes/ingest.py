@@ -20,8 +20,7 @@ from typing import Final, Protocol, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
-import psycopg
-from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
+from django.db import connection, transaction
 
 from prewatt.billing.ingestion import apply_readings
 from prewatt.billing.memory import Memory
@@ -31,6 +30,7 @@ from prewatt.core.civil_time import utc_datetime
 from prewatt.core.readings import ReadingBatch, ReadingSource
 from prewatt.core.vee import VERDICT_NAMES, Verdict
 from prewatt.hes.bundles import BundleDesk, refused_sample
+from prewatt.hes.failures import AWAY, REFUSED
 from prewatt.hes.frames import (
     ACTIVE_IMPORT,
     BundleMark,
@@ -66,20 +66,6 @@ BATCH_WAIT_S: Final = 0.05
 QUEUE_READINGS_MAX: Final = READINGS_MAX
 SHARDS_MAX: Final = 16
 _RETRY_S: Final = 0.5
-#: COPY and binary parameters go by the driver itself, whose errors Django does not wrap.
-_AWAY: Final = (
-    OperationalError,
-    InterfaceError,
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
-)
-_REFUSED: Final = (
-    DatabaseError,
-    psycopg.DatabaseError,
-    ValueError,
-    ArithmeticError,
-    AssertionError,
-)
 _US_PER_S: Final = 1_000_000
 #: Two readings of a frame farther apart are not next to each other: a daily report on a long day is.
 _SPAN_GAP_US: Final = 25 * 3_600 * _US_PER_S
@@ -209,14 +195,14 @@ class IngestLoop:
             try:
                 with BATCH_SECONDS.time():
                     self._timed(given, apply)
-            except _AWAY:
+            except AWAY:
                 log.warning("the database is away; nothing is acknowledged", exc_info=True)
                 connection.close()
                 if self._stopping.is_set():
                     return  # Unacknowledged, so it comes again.
                 time.sleep(_RETRY_S)
                 continue
-            except _REFUSED as error:
+            except REFUSED as error:
                 parts = _parts(given)
                 if len(parts) > 1:
                     log.warning("a batch of %d frames was refused: %s", len(parts), error)

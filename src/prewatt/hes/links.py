@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
+from django.db import connection, transaction
 
 from prewatt.core.civil_time import utc_datetime
 from prewatt.core.vocabulary import RelayState as RelayCode
+from prewatt.hes.failures import AWAY, REFUSED
 from prewatt.hes.frames import EventFrame, ReadingsFrame, RelayState
 from prewatt.mdm.operations import LIMITS
 
@@ -282,9 +283,9 @@ def beside_readings() -> Iterator[None]:
     """
     try:
         yield
-    except (OperationalError, InterfaceError):
+    except AWAY:
         raise
-    except (DatabaseError, ValueError, ArithmeticError, AssertionError):
+    except REFUSED:
         log.exception("what devices say of themselves cannot be written down")
 
 
@@ -292,9 +293,9 @@ def record_beside_readings(sightings: Sequence[Sighting]) -> None:
     """`record_sightings` that refuses no readings; of a set that is refused, each device by itself."""
     try:
         record_sightings(sightings)
-    except (OperationalError, InterfaceError):
+    except AWAY:
         raise
-    except (DatabaseError, ValueError, ArithmeticError, AssertionError):
+    except REFUSED:
         for each in sightings:
             with beside_readings():
                 record_sightings([each])
