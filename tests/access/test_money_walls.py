@@ -32,7 +32,8 @@ NEVER = {
     "posting": "amount interval_hash interval_no_to",
     "debt": "principal_micro account_id code origin_event_id reason opened_by property_id",
     "refund": "amount_micro account_id event_id number made_by property_id",
-    "temporary_let": "fee_micro deposit_micro account_id unit_id property_id made_by",
+    # The fee is not: a let that begins late takes it for the units that are left.
+    "temporary_let": "deposit_micro account_id unit_id property_id made_by",
     "tariff": "code name property_id",
     "tariff_version": "content digest approved_by approved_at valid_from made_by",
     "tariff_assignment": "tariff_id account_id valid_from",

@@ -86,7 +86,7 @@ def building(
             state_file=str(folder / "building.json"),
             report_period_s=1,
             meters=tuple(
-                SimMeter(serials[each], "H0-A", 50_000_000, 10_000, instant_us(NOW))
+                SimMeter(serials[each], "H0-A", 20_000_000, 10_000, instant_us(NOW))
                 for each in BEHIND
             ),
             concentrator="DTU-1",

@@ -17,9 +17,10 @@ from django.db import connection
 from prewatt.access.scope import Actor
 from prewatt.billing.daily import daily_legs
 from prewatt.billing.day_charges import COLLECTED
+from prewatt.billing.images import HASH_VERSION
 from prewatt.billing.legs import PostedLine, UsageSum, usage_legs
 from prewatt.billing.queries import tariffs, terms_at, terms_of
-from prewatt.billing.unposted import HASH_VERSION, Unposted, read_unposted
+from prewatt.billing.unposted import Unposted, read_unposted
 from prewatt.core.accounts import TransferKind
 from prewatt.core.civil_time import day_number, instant_us
 from prewatt.ledger.operations import Event, Leg, append_events, lock_numbers, new_event_ids

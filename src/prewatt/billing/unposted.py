@@ -19,27 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from prewatt.billing.days import microseconds
+from prewatt.billing.images import COMMITTED, INTERVAL_IMAGE
 from prewatt.billing.legs import UsageSum
 from prewatt.core.bounds import INT64_MAX, Int64, OverflowRefused, magnitude
 from prewatt.core.civil_time import DAY_US, LocalCalendar, day_date, instant_us, utc_datetime
 from prewatt.core.readings import REVERSED_SEGMENT
 from prewatt.runtime.copying import POSTGRES_EPOCH_US, read_records
 from prewatt.runtime.prepared import fetch, fetch_binary, integers
-
-#: What ``posting.hash_version`` says of a hash that is made as here.
-HASH_VERSION: Final = 3
-#: What a posting commits to of each interval. ``interval_hash`` is SHA-256 over the ``record_send``
-#: images of these columns of the range's intervals, one after another in order of ``interval_no``.
-COMMITTED: Final = {
-    "meter_id": "int8", "register_code": "int2", "start_at": "timestamptz", "revision": "int2",
-    "segment": "int2", "interval_no": "int8", "from_at": "timestamptz", "to_at": "timestamptz",
-    "start_value_wh": "int8", "end_value_wh": "int8", "multiplier": "int4", "energy_wh": "int8",
-    "quality": "int2", "tariff_version_id": "int8", "band": "int2", "step": "int2",
-    "price_nano": "int8", "charge_energy": "int8", "charge_standing": "int8", "charge_tax": "int8",
-    "charge_fee": "int8", "charge_demand": "int8", "charge_subsidy": "int8",
-}  # fmt: skip
-#: SQL for the image of one row ``i`` of ``interval``.
-INTERVAL_IMAGE: Final = f"record_send(ROW({', '.join(f'i.{name}' for name in COMMITTED)}))"
 
 #: So many intervals are read at a time, some 30 MB of them; PostgreSQL has no value of more than 1 GB.
 _READ_MAX: Final = 100_000

@@ -123,12 +123,13 @@ class VeeLimits:
     longer than so many expected periods jumps over a gap, and the allocation of its energy is an
     estimate. `least_gap_us`: how far apart two readings must be, at least 1. Each reading may be
     off by a count, so the nearer they are, the more of what they add up to is counts that nobody
-    can have used; no meter has anything to say twice a second.
+    can have used. A meter may well speak twice within a second: it tells its register again when its
+    relay has moved or its line came back, so the least gap is far less than that.
     """
 
     clock_tolerance_us: int = 120 * SECOND_US
     gap_periods: int = 2
-    least_gap_us: int = SECOND_US
+    least_gap_us: int = 100
 
 
 @dataclass(frozen=True, slots=True)

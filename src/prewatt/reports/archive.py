@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import psycopg
 
-from prewatt.billing.unposted import COMMITTED, INTERVAL_IMAGE
+from prewatt.billing.images import COMMITTED, INTERVAL_IMAGE
 from prewatt.core.civil_time import instant_us, utc_datetime
 from prewatt.mdm.archive_files import (
     INTERVAL,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from prewatt.billing.unposted import COMMITTED, INTERVAL_IMAGE
+from prewatt.billing.images import COMMITTED, INTERVAL_IMAGE
 
 
 class Cursor(Protocol):

@@ -525,7 +525,7 @@ VERDICT: Final[Mapping[str, Text]] = {
     "mdm.vee.negative": _("A register is never below zero."),
     "mdm.vee.unpriced": _("The account has no tariff, so nothing can be charged yet."),
     "mdm.vee.archived": _("The usage of that time is archived and can no longer be split."),
-    "mdm.vee.too_close": _("This comes less than a second after the reading before it."),
+    "mdm.vee.too_close": _("This comes at almost the same instant as the reading before it."),
 }
 
 HELD_STATE: Final[Mapping[str, Text]] = {
