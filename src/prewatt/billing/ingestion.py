@@ -99,7 +99,7 @@ def apply_readings(
         order = np.lexsort((batch.read_at_us, row))
         if believed:
             states = _without_power_bound(states, row, batch.value_wh)
-        arranged = _arranged(batch, order)
+        arranged = batch.take(order)
         validated = validate_readings(
             meter_index=row[order],
             read_at_us=arranged.read_at_us,
@@ -158,17 +158,6 @@ def _without_power_bound(states: States, row: Int64, value: Int64) -> States:
     return replace(states, watermarks=replace(marks, max_power_w=bound))
 
 
-def _arranged(batch: ReadingBatch, order: Int64) -> ReadingBatch:
-    return ReadingBatch(
-        meter_id=batch.meter_id[order],
-        register_code=batch.register_code[order],
-        read_at_us=batch.read_at_us[order],
-        value_wh=batch.value_wh[order],
-        source=batch.source[order],
-        received_at_us=batch.received_at_us[order],
-    )
-
-
 def _apply_recalled(
     batch: ReadingBatch, now: datetime, book: TariffBook, memory: Memory
 ) -> Applied | None:
@@ -178,7 +167,7 @@ def _apply_recalled(
         return None
     row = state_of_each(batch, states)
     order = np.lexsort((batch.read_at_us, row))
-    arranged, row = _arranged(batch, order), row[order]
+    arranged, row = batch.take(order), row[order]
     validated = validate_readings(
         meter_index=row,
         read_at_us=arranged.read_at_us,
