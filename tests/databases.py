@@ -12,7 +12,7 @@ import secrets
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 #: What migrations wrote; a test that writes there gets a database of its own, too.
 _SEEDED = ("auth_permission", "django_content_type", "django_migrations")
@@ -132,7 +132,14 @@ class TestDatabases:
         if is_as_before:
             self._spare = name
         else:
-            self._command(sql.SQL("DROP DATABASE {} WITH (FORCE)"), name)
+            self._drop(name)
+
+    def drop(self, dsn: str) -> None:
+        """Drop a database that was kept for longer than a test, while other tests had theirs."""
+        self._drop(str(conninfo_to_dict(dsn)["dbname"]))
+
+    def _drop(self, name: str) -> None:
+        self._command(sql.SQL("DROP DATABASE {} WITH (FORCE)"), name)
 
     def _bring_back_rows(self, connection: psycopg.Connection) -> None:
         """Put back the rows of every table that was written to, and every sequence.

@@ -636,6 +636,19 @@ def fernmoor(laid_out: tuple[TestDatabases, Fernmoor]) -> Iterator[Fernmoor]:
     databases.give_back(place.dsn)
 
 
+@contextmanager
+def lent(laid_out: tuple[TestDatabases, Fernmoor]) -> Iterator[Fernmoor]:
+    """The property in a database for several tests, past the one that each may have of its own."""
+    from prewatt.web.ui import messages
+
+    messages.compile_all()
+    databases, laid = laid_out
+    place = copy.copy(laid)
+    place.dsn = databases.take()
+    yield place
+    databases.drop(place.dsn)
+
+
 @pytest.fixture
 def as_owner() -> Callable[[Fernmoor], AbstractContextManager[None]]:
     """Write past the walls for a moment, as another process would have."""

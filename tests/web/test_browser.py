@@ -13,15 +13,17 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
 import pytest
+from axe_playwright_python.base import AXE_SCRIPT, AxeResults
 
-from fernmoor import NOW, PASSWORD, Fernmoor, web_login
+from databases import TestDatabases
+from fernmoor import NOW, PASSWORD, Fernmoor, lent, web_login
 
 CHROMIUM = os.environ.get("PREWATT_CHROMIUM") or shutil.which("chromium")
 pytestmark = [
@@ -41,15 +43,23 @@ FLAGS = (
 WAIT_MS = 15_000
 
 
-@pytest.fixture
-def server(fernmoor: Fernmoor) -> Iterator[str]:
-    """The real web process on a free port of loopback."""
+#: The rules of axe that every page keeps; what it found in order is counted there and not brought here.
+RULES = {
+    "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"],
+    "resultTypes": ["violations"],
+}
+WIDTHS = (390, 1280)
+
+
+@contextmanager
+def serving(place: Fernmoor) -> Iterator[str]:
+    """The real web process on a free port of loopback, for the length of the block."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     offset_us = int((NOW - datetime.now(UTC)).total_seconds() * 1_000_000)
     environment = os.environ | {
-        "PREWATT_DSN": web_login(fernmoor.dsn),
+        "PREWATT_DSN": web_login(place.dsn),
         "PREWATT_SECRET_KEY": secrets.token_urlsafe(48),
         "PREWATT_CLOCK_OFFSET_US": str(offset_us),
         "PREWATT_DEMO": "1",
@@ -90,24 +100,86 @@ def browser() -> Iterator[Any]:
     del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
 
 
+@pytest.fixture(scope="module")
+def place(laid_out: tuple[TestDatabases, Fernmoor]) -> Iterator[Fernmoor]:
+    """The property for all tests that change nothing which another would miss.
+
+    Those that look at pages come first, so that they see it as it was laid out.
+    """
+    with lent(laid_out) as standing:
+        yield standing
+
+
+@pytest.fixture(scope="module")
+def signed_in(browser: Any, place: Fernmoor) -> Iterator[tuple[str, Any]]:
+    """The web over `place`: its address, and the cookies of somebody who has signed in there."""
+    with serving(place) as address:
+        with opened(browser, address) as page:
+            sign_in(page)
+            cookies = page.context.storage_state()
+        yield address, cookies
+
+
 @pytest.fixture
-def page(browser: Any, server: str) -> Iterator[Any]:
-    """A signed-in page at 1280 px that fails the test on any error of its console."""
+def page(browser: Any, signed_in: tuple[str, Any]) -> Iterator[Any]:
+    """A page of somebody who is signed in at `place`; it shows nothing yet."""
+    address, cookies = signed_in
+    with opened(browser, address, cookies) as page:
+        yield page
+
+
+@pytest.fixture
+def own_page(browser: Any, fernmoor: Fernmoor) -> Iterator[Any]:
+    """A signed-in page of a web of this test's own, over `fernmoor`: here everything may change."""
+    with serving(fernmoor) as address, opened(browser, address) as page:
+        sign_in(page)
+        yield page
+
+
+@contextmanager
+def opened(browser: Any, address: str, cookies: Any = None) -> Iterator[Any]:
+    """A page at 1280 px that fails the test on any error of its console."""
     context = browser.new_context(
-        base_url=server, locale="en-GB", viewport={"width": 1280, "height": 900}
+        base_url=address,
+        locale="en-GB",
+        viewport={"width": 1280, "height": 900},
+        storage_state=cookies,
     )
-    opened = context.new_page()
+    page = context.new_page()
     faults: list[str] = []
-    opened.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
-    opened.on("pageerror", lambda error: faults.append(str(error)))
-    opened.goto("/sign-in")
-    opened.fill("#email", "administrator@fernmoor.example")
-    opened.fill("#password", PASSWORD)
-    opened.click("button.main")
-    opened.wait_for_selector("#board")
-    yield opened
-    context.close()
+    page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    try:
+        yield page
+    finally:
+        context.close()
     assert faults == []
+
+
+def sign_in(page: Any) -> None:
+    page.goto("/sign-in")
+    page.fill("#email", "administrator@fernmoor.example")
+    page.fill("#password", PASSWORD)
+    page.click("button.main")
+    page.wait_for_selector("#board")
+
+
+def assert_accessible(
+    page: Any, *, themes: Sequence[str] = ("light", "dark"), widths: Sequence[int] = ()
+) -> None:
+    """Hold the page that is shown to axe's rules in each theme, and look that it fits each width.
+
+    Nothing moves meanwhile: colours half-way from one theme to the other would be neither's.
+    """
+    page.evaluate(AXE_SCRIPT)
+    for theme in themes:
+        page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+        found = AxeResults(page.evaluate("rules => axe.run(rules)", RULES))
+        assert found.violations_count == 0, f"{page.url} {theme}\n{found.generate_report()}"
+        for width in widths:
+            page.set_viewport_size({"width": width, "height": 900})
+            wide = page.evaluate("document.documentElement.scrollWidth")
+            assert wide <= width, (page.url, theme, width)
 
 
 def change(place: Fernmoor, statement: str, *params: object) -> None:
@@ -117,25 +189,56 @@ def change(place: Fernmoor, statement: str, *params: object) -> None:
         connection.execute("SELECT pg_notify('changed', %s)", [str(place.property_id)])
 
 
-def test_a_cut_and_a_reconnection_appear_by_themselves(page: Any, fernmoor: Fernmoor) -> None:
-    meter, account = fernmoor.meters["N-202"], fernmoor.accounts["N-202"]
+def test_no_page_has_an_accessibility_fault(page: Any, place: Fernmoor) -> None:
+    account = place.accounts["N-404"]
+    pages = (
+        *("/", "/accounts?sort=time", f"/accounts/{place.accounts['N-305']}"),
+        *(f"/accounts/{account}/recharge", f"/accounts/{account}/recharge?amount=20"),
+        *("/recharges/902", "/supply", "/meters", "/money?days=30", "/messages"),
+        *("/alerts", "/alerts?show=closed", f"/alerts/{place.alert()}"),
+    )
+    for address in pages:
+        page.goto(address)
+        assert_accessible(page, widths=WIDTHS)
+
+
+def test_no_page_of_the_estate_has_an_accessibility_fault(page: Any, place: Fernmoor) -> None:
+    unit, meter = place.units["N-305"], place.meters["N-305"]
+    pages = (
+        *(
+            "/units?q=30",
+            f"/units/{unit}",
+            "/property",
+            "/property/calendar?year=2026&day=2026-12-25",
+        ),
+        *(f"/units/{unit}/move/change", f"/units/{unit}/move/out", "/meters/held"),
+        *(f"/meters/{meter}/read", f"/meters/{meter}/held", f"/meters/{meter}/exchange"),
+    )
+    for address in pages:
+        page.goto(address)
+        assert_accessible(page)
+
+
+def test_a_cut_and_a_reconnection_appear_by_themselves(page: Any, place: Fernmoor) -> None:
+    page.goto("/")
+    meter, account = place.meters["N-202"], place.accounts["N-202"]
     window = page.locator(f'a.win[href="/accounts/{account}"]')
     assert "is-on" in window.get_attribute("class")
     page.evaluate("document.querySelector('h1').markOfTest = 'same page'")
     page.wait_for_timeout(1_000)
     for relay, state in ((2, "is-cut"), (1, "is-on")):
-        change(fernmoor, "UPDATE meter_link SET relay = %s WHERE meter_id = %s", relay, meter)
+        change(place, "UPDATE meter_link SET relay = %s WHERE meter_id = %s", relay, meter)
         page.wait_for_selector(f'a.win.{state}[href="/accounts/{account}"]', timeout=WAIT_MS)
     # Morphed in place: the heading is still the very same element.
     assert page.evaluate("document.querySelector('h1').markOfTest") == "same page"
 
 
-def test_a_recharge_waits_for_the_relay_and_then_says_done(page: Any, fernmoor: Fernmoor) -> None:
+def test_a_recharge_waits_for_the_relay_and_then_says_done(page: Any, place: Fernmoor) -> None:
     page.goto("/recharges/902")
     page.wait_for_timeout(800)
-    event, account, meter = 902, fernmoor.accounts["S-106"], fernmoor.meters["S-106"]
+    event, account, meter = 902, place.accounts["S-106"], place.meters["S-106"]
     change(
-        fernmoor,
+        place,
         """UPDATE supply_order SET decided_at = (SELECT accepted_at FROM payment WHERE event_id = %s)
            WHERE account_id = %s""",
         event,
@@ -144,7 +247,7 @@ def test_a_recharge_waits_for_the_relay_and_then_says_done(page: Any, fernmoor: 
     page.wait_for_selector("text=paid, waiting for the meter", timeout=WAIT_MS)
     assert page.locator(".wait").count() == 1
     change(
-        fernmoor,
+        place,
         "UPDATE supply_order SET state = 4, finished_at = sent_at WHERE meter_id = %s",
         meter,
     )
@@ -152,13 +255,14 @@ def test_a_recharge_waits_for_the_relay_and_then_says_done(page: Any, fernmoor: 
     assert page.locator(".wait").count() == 0
 
 
-def test_a_row_under_the_pointer_does_not_move(page: Any, fernmoor: Fernmoor) -> None:
+def test_a_row_under_the_pointer_does_not_move(page: Any, place: Fernmoor) -> None:
+    page.goto("/")
     rows = "#endings tbody tr"
     before = page.locator(rows).evaluate_all("rows => rows.map(row => row.dataset.row)")
     page.hover(f"{rows}:nth-child(2)")
     page.wait_for_timeout(1_000)
     change(
-        fernmoor,
+        place,
         "UPDATE account_state SET posted = posted + 90000000 WHERE account_id = %s",
         int(before[0]),
     )
@@ -173,6 +277,7 @@ def test_a_row_under_the_pointer_does_not_move(page: Any, fernmoor: Fernmoor) ->
 
 
 def test_keys_find_and_walk_the_board(page: Any) -> None:
+    page.goto("/")
     for _ in range(20):
         # A key that comes before the page's script is nobody's.
         page.keyboard.press("/")
@@ -194,58 +299,10 @@ def test_keys_find_and_walk_the_board(page: Any) -> None:
     page.wait_for_selector("#account")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_no_page_has_an_accessibility_fault(page: Any, fernmoor: Fernmoor, theme: str) -> None:
-    from axe_playwright_python.sync_playwright import Axe
-
-    page.emulate_media(color_scheme=theme)
-    account = fernmoor.accounts["N-404"]
-    pages = (
-        *("/", "/accounts?sort=time", f"/accounts/{fernmoor.accounts['N-305']}"),
-        *(f"/accounts/{account}/recharge", f"/accounts/{account}/recharge?amount=20"),
-        *("/recharges/902", "/supply", "/meters", "/money?days=30", "/messages"),
-        *("/alerts", "/alerts?show=closed", f"/alerts/{fernmoor.alert()}"),
-    )
-    options = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
-    for address in pages:
-        page.goto(address)
-        found = Axe().run(page, options=options)
-        assert found.violations_count == 0, f"{address} {theme}\n{found.generate_report()}"
-        for width in (390, 1280):
-            page.set_viewport_size({"width": width, "height": 900})
-            assert page.evaluate("document.documentElement.scrollWidth") <= width, (address, width)
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_no_page_of_the_estate_has_an_accessibility_fault(
-    page: Any, fernmoor: Fernmoor, theme: str
-) -> None:
-    from axe_playwright_python.sync_playwright import Axe
-
-    page.emulate_media(color_scheme=theme)
-    unit, meter = fernmoor.units["N-305"], fernmoor.meters["N-305"]
-    pages = (
-        *(
-            "/units?q=30",
-            f"/units/{unit}",
-            "/property",
-            "/property/calendar?year=2026&day=2026-12-25",
-        ),
-        *(f"/units/{unit}/move/change", f"/units/{unit}/move/out", "/meters/held"),
-        *(f"/meters/{meter}/read", f"/meters/{meter}/held", f"/meters/{meter}/exchange"),
-    )
-    options = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
-    for address in pages:
-        page.goto(address)
-        found = Axe().run(page, options=options)
-        assert found.violations_count == 0, f"{address} {theme}\n{found.generate_report()}"
-
-
 def test_a_debt_is_agreed_on_by_keys_alone_and_its_pages_are_clean(
-    page: Any, fernmoor: Fernmoor
+    own_page: Any, fernmoor: Fernmoor
 ) -> None:
-    from axe_playwright_python.sync_playwright import Axe
-
+    page = own_page
     with psycopg.connect(fernmoor.dsn) as connection:
         connection.execute(
             "UPDATE account_state SET posted = available, accrued_energy = 0 WHERE account_id = %s",
@@ -263,7 +320,6 @@ def test_a_debt_is_agreed_on_by_keys_alone_and_its_pages_are_clean(
     page.keyboard.press("Enter")
     page.wait_for_selector("text=Orla Fenwick owes €12.50 of D-1")
     debt = page.url.partition("?")[0]
-    options = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
     for address in (
         debt, "/debts", "/refunds", "/lets", "/lets/new", "/recharges/400/take-back",
         f"/accounts/{account}/terms", f"/accounts/{account}/correct-tariff",
@@ -271,16 +327,11 @@ def test_a_debt_is_agreed_on_by_keys_alone_and_its_pages_are_clean(
         "/tariffs/new?start=blank",
     ):  # fmt: skip
         page.goto(address)
-        found = Axe().run(page, options=options)
-        assert found.violations_count == 0, f"{address}\n{found.generate_report()}"
-        for width in (390, 1280):
-            page.set_viewport_size({"width": width, "height": 900})
-            assert page.evaluate("document.documentElement.scrollWidth") <= width, (address, width)
+        assert_accessible(page, themes=("light",), widths=WIDTHS)
 
 
-def test_a_tenant_is_changed_with_the_keyboard_alone(page: Any, fernmoor: Fernmoor) -> None:
-    from axe_playwright_python.sync_playwright import Axe
-
+def test_a_tenant_is_changed_with_the_keyboard_alone(own_page: Any, fernmoor: Fernmoor) -> None:
+    page = own_page
     account = fernmoor.accounts["N-305"]
     change(
         fernmoor,
@@ -305,8 +356,7 @@ def test_a_tenant_is_changed_with_the_keyboard_alone(page: Any, fernmoor: Fernmo
     page.focus("button[value=look]")
     page.keyboard.press("Enter")
     page.wait_for_selector("text=Hand N-305 over from Orla Fenwick to Ben Okafor?")
-    found = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"]})
-    assert found.violations_count == 0, found.generate_report()
+    assert_accessible(page, themes=("light",))
     assert "€5.96" in page.inner_text("main") and "+€25.00" in page.inner_text("main")
     # Back to the form with what was written, and on again.
     page.click("button[value=edit]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ HOSTILE = (
 PARAMETERS = re.compile(r"""request\.GET(?:\.get|\.getlist)?[(\[]\s*["'](\w+)["']""")
 
 
+@cache
 def parameters() -> set[str]:
     """Read from the views themselves, so that a new one is tried without being told of."""
     from pathlib import Path
