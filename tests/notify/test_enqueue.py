@@ -69,7 +69,11 @@ def test_a_set_of_thousands_takes_two_statements_and_one_where_no_night_can_hold
     def statements(*messages: NewMessage) -> int:
         with CaptureQueriesContext(connection) as context:
             assert put(*messages) == len(messages)
-        return sum(q["sql"] not in ("BEGIN", "COMMIT") for q in context.captured_queries)
+        sent = [q["sql"] for q in context.captured_queries]
+        # One bell, once what it tells of is committed.
+        assert [at for at, sql in enumerate(sent) if "pg_notify" in sql] == [len(sent) - 1]
+        assert sent[-2] == "COMMIT"
+        return sum(sql not in ("BEGIN", "COMMIT") for sql in sent[:-1])
 
     assert statements(*(warning(account, f"level:{n}") for n in range(5_000))) == 2
     assert statements(*(receipt(account, f"recharge:{n}") for n in range(5_000))) == 1

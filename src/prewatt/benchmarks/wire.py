@@ -49,6 +49,8 @@ _SINGLES_PER_S_MAX: Final = 60_000
 _GATHERED_PER_S_MAX: Final = 300_000
 _ANSWER_S: Final = 300.0
 _CEILING_S_MAX: Final = 10.0
+#: Of the log's files, more than are filled in a second.
+_LOG_FILES_A_SECOND: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ def measure(
         fill(owner, city, tell=tell)
         if gathering is not None:
             _register(owner, gathering)
+        _write_log_anew(owner, seconds)
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="prewatt-wire-"))
         Path(folder).chmod(0o755)
         broker = Broker(Path(folder), kind="mosquitto")
@@ -182,6 +185,19 @@ def _register(dsn: str, gathering: Gathering) -> None:
             facts,
         )
         connection.execute("VACUUM ANALYZE concentrator, concentrator_meter")
+
+
+def _write_log_anew(dsn: str, seconds: float) -> None:
+    """Leave files of the log behind that can be written again, as after any checkpoint of a server that works.
+
+    A new server's log has none: each 16 MB of it are first made of zeros and brought to the disk, while all
+    writers wait.
+    """
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        for _ in range(int(seconds * _LOG_FILES_A_SECOND)):
+            connection.execute("SELECT pg_logical_emit_message(false, 'bench', 'next file')")
+            connection.execute("SELECT pg_switch_wal()")
+        connection.execute("CHECKPOINT")
 
 
 def _ceiling(load: Load, seconds: float) -> float:

@@ -20,6 +20,7 @@ from prewatt.core.vocabulary import RelayState as RelayCode
 from prewatt.hes.failures import AWAY, REFUSED
 from prewatt.hes.frames import EventFrame, ReadingsFrame, RelayState
 from prewatt.mdm.operations import LIMITS
+from prewatt.runtime.bells import ring
 
 log = logging.getLogger(__name__)
 
@@ -270,8 +271,8 @@ def record_sightings(sightings: Sequence[Sighting]) -> None:
             ],
         )
         turned = {place for meter_id, place, relay in cursor.fetchall() if relay != was[meter_id]}
-        _ring(cursor, {row.device.property_id for row in rows})
-        _ring(cursor, turned, "supply_due")
+        ring("changed", {row.device.property_id for row in rows})
+        ring("supply_due", turned)
 
 
 @contextmanager
@@ -348,7 +349,7 @@ def record_event(device: Device, event: EventFrame) -> bool:
                WHERE meter_id = %s""",
             [at, is_tamper, at, device.meter_id],
         )
-        _ring(cursor, {device.property_id})
+        ring("changed", {device.property_id})
     return is_tamper
 
 
@@ -372,9 +373,3 @@ def _lock_links(cursor: object, seen: Sequence[tuple[Device, datetime]]) -> dict
         [meter_ids],
     )
     return dict(cursor.fetchall())  # type: ignore[attr-defined]  # see above
-
-
-def _ring(cursor: object, property_ids: Iterable[int], channel: str = "changed") -> None:
-    execute = cursor.execute  # type: ignore[attr-defined]  # see above
-    for property_id in sorted(property_ids):
-        execute("SELECT pg_notify(%s, %s)", [channel, str(property_id)])

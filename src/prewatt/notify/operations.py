@@ -36,6 +36,7 @@ from prewatt.notify.ports import (
 )
 from prewatt.notify.queries import WaitingMessage
 from prewatt.notify.sentences import ANSWERS, WARNINGS, Setting, refuse_unsayable, render
+from prewatt.runtime.bells import ring
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +125,7 @@ def set_quiet_hours(
             starts_min=starts_min,
             ends_min=ends_min,
         )
-        _ring("message", [property_id])
+        ring("message", [property_id])
 
 
 def enqueue(*, messages: Sequence[NewMessage], now: datetime, would_have: bool = False) -> int:
@@ -198,11 +199,9 @@ def _insert(
                        CASE WHEN would_have THEN %s::timestamptz END
                    FROM t WHERE NOT EXISTS (SELECT FROM t AS u WHERE NOT u.known) ORDER BY place
                    ON CONFLICT (account_id, dedupe_key, would_have) DO NOTHING
-                   RETURNING property_id, would_have),
-               bells AS MATERIALIZED (
-                   SELECT pg_notify('message', property_id::text)
-                   FROM (SELECT DISTINCT property_id FROM stored WHERE NOT would_have) AS rung)
-               SELECT (SELECT count(*) FROM stored), (SELECT count(*) FROM bells),
+                   RETURNING property_id, would_have)
+               SELECT (SELECT count(*) FROM stored),
+                      ARRAY(SELECT DISTINCT property_id FROM stored WHERE NOT would_have),
                       ARRAY(SELECT DISTINCT account_id FROM t WHERE NOT known ORDER BY 1 LIMIT 5)""",
             [
                 [each.property_id for each in messages],
@@ -219,9 +218,10 @@ def _insert(
                 now,
             ],
         )
-        stored, _, unknown = cursor.fetchone()
+        stored, to_ring, unknown = cursor.fetchone()
     if unknown:
         raise UnknownAccount(f"no such account at its property: {unknown}")
+    ring("message", to_ring)
     return int(stored)
 
 
@@ -297,7 +297,7 @@ def raise_alert(
         )
         row = cursor.fetchone()
     if row is not None:
-        _ring("changed", [property_id])
+        ring("changed", [property_id])
     return row is not None and bool(row[0])
 
 
@@ -311,7 +311,7 @@ def close_alert(*, property_id: int, code: str, subject: str, now: datetime) -> 
         )
         closed = bool(cursor.rowcount)
     if closed:
-        _ring("changed", [property_id])
+        ring("changed", [property_id])
     return closed
 
 
@@ -333,7 +333,7 @@ def close_alerts(
         )
         closed = [int(row[0]) for row in cursor.fetchall()]
     if closed:
-        _ring("changed", sorted(set(closed)))
+        ring("changed", sorted(set(closed)))
     return len(closed)
 
 
@@ -356,7 +356,7 @@ def close_by_hand(*, actor: Actor, alert_id: int, note: str, now: datetime) -> N
         about=code,
         note=note,
     )
-    _ring("changed", [property_id])
+    ring("changed", [property_id])
 
 
 def deliver_due(
@@ -732,9 +732,9 @@ def _tell(claim: _Claim, state: DeliveryState) -> None:
     """Ring: pages always; supply when a warning was delivered, or tried on every channel."""
     properties = [claim.due.property_id]
     if claim.tries or state is DeliveryState.EXHAUSTED:
-        _ring("changed", properties)
+        ring("changed", properties)
         if claim.due.code in WARNINGS:
-            _ring("supply_due", properties)
+            ring("supply_due", properties)
 
 
 def _keep_alert(claim: _Claim, state: DeliveryState, now: datetime) -> None:
@@ -753,14 +753,4 @@ def _keep_alert(claim: _Claim, state: DeliveryState, now: datetime) -> None:
             subject=subject,
             detail={"message": due.code, "why": why},
             now=now,
-        )
-
-
-def _ring(channel: str, property_ids: Sequence[int]) -> None:
-    if not property_ids:
-        return
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pg_notify(%s, p::text) FROM unnest(%s::bigint[]) AS p",
-            [channel, list(property_ids)],
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -52,6 +52,7 @@ from prewatt.ledger.operations import lock_accounts
 from prewatt.notify.alerts import BRAKE, DEPARTED, USED_WHILE_OPEN
 from prewatt.notify.operations import close_alert, raise_alert
 from prewatt.notify.queries import warning_delivery
+from prewatt.runtime.bells import ring
 from prewatt.runtime.prepared import execute, integers, moments, pipelined
 from prewatt.supply import queries
 from prewatt.supply.cases import Case
@@ -849,14 +850,6 @@ def _order_kind(decision: Decision) -> OrderKind | None:
     if decision.outcome is Outcome.CUT or decision.would_have_cut:
         return OrderKind.DISCONNECT
     return OrderKind.CONNECT if decision.outcome is Outcome.CONNECT else None
-
-
-def ring(channel: str, property_ids: Iterable[int]) -> None:
-    """Notify a channel once for each property; only ever a bell, the tables are the truth."""
-    execute(
-        "SELECT pg_notify(%s::text, p::text) FROM unnest(%s::bigint[]) AS p",
-        [channel, integers(sorted(property_ids))],
-    )
 
 
 # --- holds, protection, the brake ---

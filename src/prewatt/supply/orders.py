@@ -25,6 +25,7 @@ from prewatt.core.vocabulary import OrderKind, OrderState, RelayState
 from prewatt.ledger.operations import lock_accounts
 from prewatt.notify.alerts import COMMAND_REFUSED, RELAY_STUCK, AlertCode
 from prewatt.notify.operations import NewMessage, close_alert, enqueue, raise_alert
+from prewatt.runtime.bells import ring
 from prewatt.supply import operations, queries
 from prewatt.supply.policy import Rules
 from prewatt.supply.queries import DueOrder, KnownOrder
@@ -352,7 +353,7 @@ def _tell(moved: Sequence[_Move], rules: Mapping[int, Rules], now: datetime) -> 
                 now=now,
             )
     _close_alerts(done, now)
-    operations.ring("changed", {move.row.property_id for move in moved})
+    ring("changed", {move.row.property_id for move in moved})
 
 
 def _trouble(move: _Move, policy: core.OrderPolicy) -> AlertCode | None:
