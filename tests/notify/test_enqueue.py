@@ -31,6 +31,7 @@ from prewatt.notify.operations import (
 )
 from prewatt.notify.queries import waiting
 from prewatt.notify.sentences import UnsayableMessage
+from prewatt.runtime import bells
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -140,7 +141,9 @@ def test_what_cannot_be_said_is_refused_when_it_is_enqueued(bad: dict[str, objec
     assert Message.objects.count() == 0
 
 
-def test_the_bell_rings_once_for_each_property_after_the_commit(database: str) -> None:
+def test_the_bell_rings_once_for_each_property_after_the_commit(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     account = make_account(make_property())
     with psycopg.connect(database, autocommit=True) as listener:
         listener.execute("LISTEN message")
@@ -151,7 +154,17 @@ def test_the_bell_rings_once_for_each_property_after_the_commit(database: str) -
         assert [each.payload for each in heard] == [str(account.property_id)]
         put(warning(account, "0"))
         put(replace(warning(account, "9"), would_have=True))
+        with pytest.raises(RuntimeError), transaction.atomic():
+            enqueue(messages=[warning(account, "10")], now=NOON)
+            raise RuntimeError
         assert list(listener.notifies(timeout=0.2)) == []
+
+    def breaks(*_: object) -> None:
+        raise psycopg.OperationalError
+
+    # What stands is not undone, nor called undone, for want of a bell.
+    monkeypatch.setattr(bells, "_ring", breaks)
+    assert put(warning(account, "11")) == 1
 
 
 def test_a_warning_that_is_no_longer_true_is_withdrawn() -> None:

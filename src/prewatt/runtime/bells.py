@@ -9,7 +9,6 @@ whoever listens looks at them now and then even if nothing rings.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
 
 from django.db import connection, transaction
 
@@ -20,8 +19,12 @@ def ring(channel: str, property_ids: Iterable[int]) -> None:
     A bell that cannot ring is logged and fails nobody: what it tells of stands.
     """
     places = sorted(set(property_ids))
+
+    def once_committed() -> None:
+        _ring(channel, places)
+
     if places:
-        transaction.on_commit(partial(_ring, channel, places), robust=True)
+        transaction.on_commit(once_committed, robust=True)
 
 
 def _ring(channel: str, property_ids: list[int]) -> None:
