@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from psycopg.conninfo import conninfo_to_dict
 
 PACKAGE_DIR = Path(__file__).resolve().parent
+#: No statement is run so often on one connection.
+_NEVER: Final = 2**31 - 1
 
 
 def _database(dsn: str) -> dict[str, Any]:
@@ -27,7 +29,8 @@ def _database(dsn: str) -> dict[str, Any]:
         "PASSWORD": parts.pop("password", ""),
         "HOST": parts.pop("host", ""),
         "PORT": parts.pop("port", ""),
-        "OPTIONS": {"application_name": "prewatt", **parts},
+        # Nothing is prepared but what asks for it (``runtime/prepared.py``); without a number, not even that.
+        "OPTIONS": {"application_name": "prewatt", "prepare_threshold": _NEVER, **parts},
         "CONN_MAX_AGE": 600,
         "ATOMIC_REQUESTS": False,
         "DISABLE_SERVER_SIDE_CURSORS": True,

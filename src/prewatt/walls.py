@@ -33,12 +33,14 @@ WEB_CONNECTIONS: Final = 60
 class Pen:
     """A role that nobody can become: the functions that it owns, and all it may do in them.
 
-    ``holders`` says who may execute each function; a function of a trigger has none.
+    ``holders`` says who may execute each function; a function of a trigger has none. ``counts_by`` are
+    the sequences that it takes numbers from.
     """
 
     role: str
     holders: Mapping[str, tuple[str, ...]]
     rights: Mapping[str, str]
+    counts_by: tuple[str, ...] = ()
 
 
 #: What a reading moves of an account.
@@ -66,7 +68,7 @@ PENS = (
         "ledger_pen",
         {
             "append_transfers": _SELLERS,
-            "append_recharges": _SELLERS,
+            "append_sales": _SELLERS,
             "close_books": ("app_admin", "clerk"),
             "series_is_used": (),
         },
@@ -76,11 +78,21 @@ PENS = (
             "transfer": "INSERT, SELECT (account_id, event_id, seq)",
             "payment": "INSERT, SELECT (property_id, account_id, event_id, amount_micro, way, taken_by)",
             "debt": "SELECT (property_id, account_id, code, id, closed_at)",
-            "property": "SELECT (id, currency, time_zone, legal_entity_id)",
+            "property": "SELECT (id, currency, time_zone, legal_entity_id, language)",
             "ledger_period": "SELECT, INSERT, UPDATE (open_from)",
-            "document": "SELECT (legal_entity_id, series, number, property_id)",
+            "document": "INSERT, SELECT (legal_entity_id, series, number, property_id)",
+            "document_series": "INSERT, SELECT, UPDATE (last_number)",
+            "account": "SELECT (id, property_id, customer_id, closed_at)",
+            "customer": "SELECT (id, property_id, language)",
+            "idempotency": "INSERT, SELECT (caller, key, property_id)",
+            "audit_event": "INSERT, SELECT (property_id)",
+            "message": "INSERT, SELECT (id, property_id, account_id, code, created_at, finished_at)",
+            "supply_state": "SELECT, UPDATE (fired_mask, would_mask, level, level_fired_at)",
+            "supply_policy": "SELECT (property_id, version)",
+            "tariff_epoch": "SELECT (property_id, epoch)",
             "refund": "SELECT (number, property_id)",
         },
+        counts_by=("event_id_seq",),
     ),
     Pen(
         "supply_pen",
@@ -666,6 +678,8 @@ def _hand_out(cursor: Cursor, pen: Pen) -> None:
         for role in (*LOGINS, *DUTIES):
             verb, way = ("GRANT", "TO") if role in holders else ("REVOKE", "FROM")
             cursor.execute(f"{verb} EXECUTE ON FUNCTION {function} {way} {role}")
+    for sequence in pen.counts_by:
+        cursor.execute(f"GRANT USAGE ON SEQUENCE {sequence} TO {pen.role}")
     cursor.execute("SELECT quote_literal(current_user)")
     ((owner,),) = cursor.fetchall()
     for table, rights in pen.rights.items():

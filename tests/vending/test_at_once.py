@@ -347,7 +347,7 @@ def test_a_key_out_of_sight_undoes_the_set_and_is_found_by_thinking(database: st
             Ask(cashier(here), wish(here, "k")),
             Ask(cashier(here), wish(here, "good", account=lift)),
         ]
-        with pytest.raises(DatabaseError, match="keys are taken"):
+        with pytest.raises(DatabaseError, match="idempotency_pkey"):
             recharge_at_once(asks=asks, now=NOW, known=known)
         refused, sold = recharge_together(asks=asks, now=NOW, known=known)
     assert isinstance(refused, RechargeRefused) and isinstance(sold, Recharged)

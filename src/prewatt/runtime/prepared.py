@@ -1,9 +1,12 @@
-"""Statements of the hot path: prepared once on their connection, with columns as parameters.
+"""Statements of the hot path: columns as parameters, and some of them prepared once on their connection.
 
-Django's cursors bind on the client, so PostgreSQL plans each of their statements anew. The few that
-run thousands of times a second go through :func:`execute` instead, on the very same connection and
-in the very same transaction. A column of a set is one parameter, an array in PostgreSQL's text form:
-building it is one join, where psycopg would adapt every element by itself.
+Django's cursors bind on the client, each value by itself. The few statements that run thousands of times
+a second go through :func:`execute` instead, on the very same connection and in the very same
+transaction. A column of a set is one parameter, an array in PostgreSQL's text form: building it is one
+join, where psycopg would adapt every element by itself.
+
+A statement that is prepared keeps its plan, whatever becomes of the tables' sizes; so only those are that
+call a function, whose body says by itself how it is planned.
 """
 
 from __future__ import annotations
@@ -17,18 +20,23 @@ import psycopg
 from django.db import connection
 
 
-def execute(statement: str, parameters: Sequence[object]) -> psycopg.Cursor[Any]:
-    """Run a prepared statement on Django's connection; say each parameter's type by a cast.
+def execute(
+    statement: str, parameters: Sequence[object], *, prepare: bool = False
+) -> psycopg.Cursor[Any]:
+    """Run a statement on Django's connection; say each parameter's type by a cast.
 
-    Inside :func:`pipelined` the rows are waited for when they are fetched.
+    Inside :func:`pipelined` the rows are waited for when they are fetched. ``prepare`` is for a statement
+    that calls one function and reads no table.
     """
     with connection.wrap_database_errors:
-        return psycopg.Cursor(_driver()).execute(statement, parameters, prepare=True)
+        return psycopg.Cursor(_driver()).execute(statement, parameters, prepare=prepare)
 
 
-def fetch(statement: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
-    """The rows of a prepared statement."""
-    cursor = execute(statement, parameters)
+def fetch(
+    statement: str, parameters: Sequence[object], *, prepare: bool = False
+) -> list[tuple[Any, ...]]:
+    """The rows of a statement."""
+    cursor = execute(statement, parameters, prepare=prepare)
     with connection.wrap_database_errors:
         return cursor.fetchall()
 
@@ -36,8 +44,7 @@ def fetch(statement: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]
 def fetch_binary(statement: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
     """The same rows in binary, in which long ``bytea`` values are half as long on their way."""
     with connection.wrap_database_errors:
-        cursor = psycopg.Cursor(_driver())
-        return cursor.execute(statement, parameters, prepare=True, binary=True).fetchall()
+        return psycopg.Cursor(_driver()).execute(statement, parameters, binary=True).fetchall()
 
 
 def pipelined() -> AbstractContextManager[object]:

@@ -201,7 +201,8 @@ class Desk:
         except Exception as error:
             # Whatever it was, the lane of thought finds out about whom; nothing was told to anybody.
             _leave_connection()
-            log.warning("a set of %d recharges needs thought: %s", len(callers), error)
+            why = str(error).partition("\n")[0]
+            log.warning("a set of %d recharges needs thought: %s", len(callers), why)
             answers = [None] * len(callers)
         told = len(callers) - answers.count(None)
         leaving = _Leaving(told) if told else None

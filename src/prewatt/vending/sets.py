@@ -77,6 +77,7 @@ def look(asks: Sequence[Ask], *, now: datetime, waits: bool) -> list[Seen]:
                 now,
                 waits,
             ],
+            prepare=True,
         )
     ]
 
@@ -145,6 +146,7 @@ def sell(
             HORIZON_DAYS * 24,
             *(integers(column) for column in zip(*places, strict=True)),
         ],
+        prepare=True,
     )
     return [Sold(*row) for row in rows]
 
@@ -268,6 +270,7 @@ def book(rows: Columns, *, now: datetime, is_appended: bool, announce: bool) -> 
                 integers(_left_hours(rows)),
                 now.isoformat(),
             ],
+            prepare=True,
         )
     )
 
