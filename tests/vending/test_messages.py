@@ -95,9 +95,9 @@ def test_a_set_costs_three_statements_however_large(monkeypatch: pytest.MonkeyPa
     here = place()
     asked: list[str] = []
 
-    def counted(statement: str, parameters: Any) -> Any:
+    def counted(statement: str, parameters: Any, **how: Any) -> Any:
         asked.append(statement)
-        return execute(statement, parameters)
+        return execute(statement, parameters, **how)
 
     def statements(*wishes: Recharge, announce: bool) -> int:
         asked.clear()
