@@ -156,7 +156,7 @@ def test_a_set_of_payments_asks_once_and_only_where_a_level_had_fired(
     world = place(8)
     asked: list[str] = []
 
-    def counted(statement: str, parameters: Any, **how: Any) -> Any:
+    def counted(statement: str, parameters: Any) -> Any:
         asked.append(statement)
         return fetch(statement, parameters)
 

@@ -28,7 +28,7 @@ from prewatt.vending.words import Answer, Ask, Recharge, Recharged, RechargeRefu
 @contextmanager
 def opened(**how: Any) -> Iterator[Desk]:
     """A desk that is open for a while."""
-    desk = Desk(**how)
+    desk = Desk(**({"lanes": 2} | how))
     desk.start()
     try:
         yield desk

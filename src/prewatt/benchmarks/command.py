@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sold = commands.add_parser("recharge", help="recharges a second at the desk, to the commit")
     sold.add_argument("--accounts", type=int, default=100_000, help="(default: 100000)")
     sold.add_argument("--callers", type=int, default=16, help="at once (default: 16)")
-    sold.add_argument("--lanes", type=int, default=2, help="of the desk (default: 2)")
+    sold.add_argument("--lanes", type=int, default=1, help="of the desk (default: 1)")
     sold.add_argument("--seconds", type=float, default=30, help="to measure (default: 30)")
     sold.add_argument("--beside-ingest", action="store_true", help="also while readings come in")
     sold.add_argument("--http", action="store_true", help="also by browsers at `prewatt web`")
