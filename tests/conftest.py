@@ -24,6 +24,7 @@ from brokers import amqtt, broker, broker_folder, mosquitto  # noqa: F401 - fixt
 from databases import TestDatabases
 
 os.environ.setdefault("PREWATT_SECRET_KEY", "test-key-of-no-value")
+os.environ.setdefault("PREWATT_FACTOR_KEYS", "bm9ib2R5IGlzIHByb3RlY3RlZCBieSB0aGlzIGtleSE=")
 os.environ["DJANGO_SETTINGS_MODULE"] = "prewatt.settings"
 
 # Checks live outside test files and still explain what they found. Said here, before anything imports

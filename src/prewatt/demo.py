@@ -53,6 +53,7 @@ _REMEMBER_EVERY = timedelta(seconds=2)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SIGN_INS = (
     ("admin@fernmoor.example", "Ines Halvard", "administrator"),
+    ("second@fernmoor.example", "Jonas Weir", "administrator"),
     ("desk@fernmoor.example", "Tomas Reyl", "operator"),
     ("auditor@fernmoor.example", "Nadia Brandt", "auditor"),
 )
@@ -178,6 +179,7 @@ class _Demo:
             PREWATT_DEMO="1",
             PREWATT_OUTBOX="1",
             PREWATT_SECRET_KEY=wiring.secret_key(self.state_dir),
+            PREWATT_FACTOR_KEYS=wiring.factor_key(self.state_dir),
         )
         passwords, today = wiring.role_passwords(self.state_dir), wiring.now().date()
         stamp = stamp_of(passwords=passwords, today=today)
@@ -220,7 +222,7 @@ class _Demo:
             units=self.arguments.units,
             days=self.arguments.days,
             now=wiring.now(),
-            sign_ins=[(*each, self._password(each[2])) for each in _SIGN_INS],
+            sign_ins=[(*each, self._password(each[0])) for each in _SIGN_INS],
         )
         self._feed(facts, owner)
         self._write({**clock, **facts})
@@ -249,9 +251,10 @@ class _Demo:
         connection.close()
         self._write(facts | {"brake_cuts": cuts})
 
-    def _password(self, duty: str) -> str:
+    def _password(self, email: str) -> str:
+        who = email.partition("@")[0]
         return secret_text(
-            self.state_dir / "secrets" / "demo" / duty, lambda: f"{duty}-{secrets.token_hex(4)}"
+            self.state_dir / "secrets" / "demo" / who, lambda: f"{who}-{secrets.token_hex(4)}"
         )
 
     def _feed(self, facts: Mapping[str, Any], owner: str) -> None:
@@ -398,7 +401,7 @@ class _Demo:
         )
         print(f"  http://127.0.0.1:{self.arguments.port}/\n")
         for email, name, duty in _SIGN_INS:
-            print(f"  {duty:<14} {email:<26} {self._password(duty):<26} {name}")
+            print(f"  {duty:<14} {email:<26} {self._password(email):<26} {name}")
         if self.arguments.brake_cuts is not None:
             print(f"\nThe mass-cut brake is set to {self.arguments.brake_cuts} cuts in 15 minutes.")
         print(

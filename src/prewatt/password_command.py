@@ -23,6 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "email", help="the login; its new password is asked for, or read from standard input"
     )
+    parser.add_argument(
+        "--forget-second-factor",
+        action="store_true",
+        help="leave the password and take the second factor away, so that another is taken up",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -33,6 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
     from prewatt.access.passwords import PasswordRefused, set_password
     from prewatt.access.scope import system_actor
 
+    if arguments.forget_second_factor:
+        return _forget(arguments.email)
     password = _read()
     if password is None:
         print("prewatt: the two are not the same; nothing was changed", file=sys.stderr)
@@ -53,6 +60,27 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         connection.close()
     print(f"{user.email} has a new password. Whoever was signed in with the old one no longer is.")
+    return 0
+
+
+def _forget(email: str) -> int:
+    from django.db import connection
+
+    from prewatt.access.models import User
+    from prewatt.access.scope import system_actor
+    from prewatt.access.second_factor import forget
+
+    try:
+        user = User.objects.filter(email=email.strip().lower()).first()
+        if user is None:
+            print(f"prewatt: there is no login {email.strip()!r}", file=sys.stderr)
+            return REFUSED
+        had_one = forget(actor=system_actor("password"), user=user, now=wiring.now())
+    finally:
+        connection.close()
+    print(
+        f"{user.email} {'has' if had_one else 'had'} no second factor{' any more' if had_one else ''}."
+    )
     return 0
 
 

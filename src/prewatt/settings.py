@@ -42,6 +42,8 @@ DATABASES = {"default": _database(DSN or "host=/nonexistent dbname=prewatt")}
 
 DEMO = os.environ.get("PREWATT_DEMO") == "1"
 SECRET_KEY = os.environ.get("PREWATT_SECRET_KEY", "")
+#: Keys under which second factors are sealed, newest first (Fernet, separated by commas).
+PREWATT_FACTOR_KEYS = [key for key in os.environ.get("PREWATT_FACTOR_KEYS", "").split(",") if key]
 DEBUG = False
 ALLOWED_HOSTS = os.environ.get("PREWATT_HOSTS", "127.0.0.1,localhost,[::1]").split(",")
 
@@ -51,6 +53,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "prewatt.access",
     "prewatt.audit",
+    "prewatt.approvals",
     "prewatt.estate",
     "prewatt.ledger",
     "prewatt.mdm",

@@ -121,6 +121,27 @@ PENS = (
         },
     ),
     Pen(
+        "approval_pen",
+        {
+            "is_administrator": (),
+            "use_step_up": (),
+            "approval_refusal": (),
+            "make_proposal": ("app_admin",),
+            "end_proposal": ("app_admin",),
+            "approve_tariff": ("app_admin",),
+        },
+        {
+            "proposal": "SELECT, INSERT, UPDATE (state, ended_by, ended_at, answer)",
+            "step_up": "SELECT, UPDATE (used_at)",
+            "duty_grant": "SELECT",
+            "app_user": "SELECT (id, is_active)",
+            "tariff": "SELECT, INSERT",
+            "tariff_version": "SELECT, INSERT",
+            "tariff_draft": "SELECT, UPDATE (became)",
+            "tariff_epoch": "SELECT, INSERT, UPDATE (epoch)",
+        },
+    ),
+    Pen(
         "frame_pen",
         {
             "keep_rejected": ("head_end",),
@@ -191,6 +212,7 @@ MUTABLE = (
     "rerate_request",
     "tariff_draft",
     "tariff_trial",
+    "proposal",
     "debt",
     "debt_policy",
     "refund",
@@ -207,6 +229,8 @@ MUTABLE = (
 SIGN_IN = (
     "app_user",
     "duty_grant",
+    "second_factor",
+    "step_up",
     "sign_in_throttle",
     "django_session",
     "django_content_type",
@@ -379,7 +403,7 @@ CHANGES: Mapping[str, tuple[str, ...]] = {
     "ledger_period": (),
     "tariff_epoch": ("epoch",),
     "rerate_request": ("from_at", "done_at"),
-    "tariff_draft": ("name", "content", "reason", "made_by", "changed_at", "edition"),
+    "tariff_draft": ("name", "content", "reason", "made_by", "changed_at", "edition", "became"),
     "tariff_trial": (
         "state",
         "accounts_done",
@@ -472,6 +496,10 @@ _SCOPE_OF = {
     "document_series": "legal_entity_id IN (SELECT legal_entity_id FROM property)",
     # A file holds a month of every property; whoever has any may know that it is archived, and where.
     "archived_partition": "nullif(current_setting('prewatt.properties', true), '') IS NOT NULL",
+    # People and their duties are of no one property; the functions that ask name one.
+    "duty_grant": "true",
+    "app_user": "true",
+    "step_up": "true",
 }
 #: What the keeper may do besides making partitions: take a finished month out (``mdm/archive.py``).
 _ARCHIVING = (
@@ -537,6 +565,9 @@ def apply(
     cursor.execute(
         "GRANT SELECT, INSERT, UPDATE, DELETE ON django_session, sign_in_throttle TO web"
     )
+    # A second factor is taken up and used here; who takes the web over can give nobody another one.
+    cursor.execute("GRANT SELECT, INSERT, UPDATE (last_step) ON second_factor TO web")
+    cursor.execute("GRANT SELECT, INSERT (user_id, digest) ON step_up TO web")
     cursor.execute("GRANT SELECT, UPDATE (last_login) ON app_user TO web")
     cursor.execute("GRANT SELECT ON duty_grant, django_content_type TO web")
     for role in ("keeper", "clerk"):

@@ -60,3 +60,12 @@ def secret_key(state_dir: Path) -> str:
     import secrets
 
     return secret_text(state_dir / "secrets" / "web.key", lambda: secrets.token_urlsafe(48))
+
+
+def factor_key(state_dir: Path) -> str:
+    """The key under which second factors are sealed, made on first use."""
+    from cryptography.fernet import Fernet
+
+    return secret_text(
+        state_dir / "secrets" / "factor.key", lambda: Fernet.generate_key().decode("ascii")
+    )

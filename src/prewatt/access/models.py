@@ -13,6 +13,14 @@ from django.contrib.auth.hashers import check_password
 from django.db import models
 
 
+class ClockTimestamp(models.Func):
+    """The database's clock at this very statement."""
+
+    function = "clock_timestamp"
+    template = "%(function)s()"
+    output_field = models.DateTimeField()
+
+
 class UserManager(BaseUserManager["User"]):
     """Creates users by e-mail address; there is no superuser in Prewatt."""
 
@@ -91,3 +99,36 @@ class SignInThrottle(models.Model):
 
     class Meta:
         db_table = "sign_in_throttle"
+
+
+class SecondFactor(models.Model):
+    """What a person's authenticator app and we both know, sealed under ``PREWATT_FACTOR_KEYS``.
+
+    ``last_step`` is the time step (30 s, RFC 6238) of the last code that was taken: no code counts twice,
+    whichever process it is shown to.
+    """
+
+    user = models.OneToOneField(
+        User, on_delete=models.PROTECT, primary_key=True, related_name="second_factor"
+    )
+    sealed_secret = models.BinaryField()
+    enrolled_at = models.DateTimeField()
+    last_step = models.BigIntegerField()
+
+    class Meta:
+        db_table = "second_factor"
+
+
+class StepUp(models.Model):
+    """A second factor proved for one deed, which its digest names; good once, for some minutes.
+
+    ``issued_at`` is the database's own clock, so that nobody can date one back.
+    """
+
+    user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    digest = models.BinaryField(max_length=32)
+    issued_at = models.DateTimeField(db_default=ClockTimestamp())
+    used_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "step_up"

@@ -48,6 +48,9 @@ PERMISSIONS: dict[str, frozenset[Duty]] = {
     "billing.correct": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "billing.terms": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "billing.announce": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
+    # People only: a process has no second factor.
+    "approvals.propose": frozenset({Duty.ADMINISTRATOR}),
+    "approvals.approve": frozenset({Duty.ADMINISTRATOR}),
     "debts.manage": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "debts.policy": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "ledger.close_period": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),

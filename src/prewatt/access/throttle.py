@@ -43,7 +43,11 @@ def begin(*, email: str, address: str, device: str, now: datetime) -> Try | Wait
     ``device`` names a browser in which this person signed in before, else it is empty. Takes the same
     steps for people who exist and people who do not.
     """
-    rules = _buckets(email, address, device)
+    return begin_with(_buckets(email, address, device), now=now)
+
+
+def begin_with(rules: Mapping[str, Rule], *, now: datetime) -> Try | Wait:
+    """The same for buckets that the caller names (`name`)."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
             """INSERT INTO sign_in_throttle (bucket, tries, last_at, wait_until)
@@ -55,11 +59,11 @@ def begin(*, email: str, address: str, device: str, now: datetime) -> Try | Wait
                WHERE bucket = ANY(%s) ORDER BY bucket FOR NO KEY UPDATE""",
             [sorted(rules)],
         )
-        stored = {name: Bucket(*rest) for name, *rest in cursor.fetchall()}
+        stored = {each: Bucket(*rest) for each, *rest in cursor.fetchall()}
         left = max(each.wait_until for each in stored.values()) - now
         if left > timedelta(0):
             return Wait(-(-left // timedelta(seconds=1)))
-        _write({name: stored[name].counted(rule, now) for name, rule in rules.items()})
+        _write({each: stored[each].counted(rule, now) for each, rule in rules.items()})
         cursor.execute(
             """DELETE FROM sign_in_throttle WHERE bucket IN (
                    SELECT bucket FROM sign_in_throttle WHERE last_at < %s
@@ -74,8 +78,8 @@ def succeeded(tried: Try) -> None:
 
     The network's own count stays: who has one sign-in of their own shall not clear it for the rest.
     """
-    own = [name for name, rule in tried.rules.items() if rule is not NETWORK]
-    rest = [name for name in tried.rules if name not in own]
+    own = [each for each, rule in tried.rules.items() if rule is not NETWORK]
+    rest = [each for each in tried.rules if each not in own]
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("DELETE FROM sign_in_throttle WHERE bucket = ANY(%s)", [own])
         cursor.execute(
@@ -87,12 +91,12 @@ def succeeded(tried: Try) -> None:
 
 def _buckets(email: str, address: str, device: str) -> dict[str, Rule]:
     if device:
-        return {_name("device", email, device): DEVICE}
+        return {name("device", email, device): DEVICE}
     network = _network(address)
     return {
-        _name("pair", email, network): PAIR,
-        _name("network", network): NETWORK,
-        _name("account", email): ACCOUNT,
+        name("pair", email, network): PAIR,
+        name("network", network): NETWORK,
+        name("account", email): ACCOUNT,
     }
 
 
@@ -109,7 +113,8 @@ def _network(address: str) -> str:
     return str(ip)
 
 
-def _name(kind: str, *parts: str) -> str:
+def name(kind: str, *parts: str) -> str:
+    """The name of a bucket: a digest, so that the table tells nobody who tried."""
     digest = salted_hmac("prewatt.sign-in", "\n".join(parts), algorithm="sha256").hexdigest()
     return f"{kind}:{digest}"
 

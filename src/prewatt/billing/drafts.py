@@ -70,6 +70,7 @@ def save_draft(
         draft.content = to_document(tariff)
         draft.made_by, draft.changed_at = actor.code, now
         draft.edition += 1
+        draft.became = None
         draft.save(update_fields=_CHANGES if draft.edition > 1 else None)
         record(
             actor=actor.code,
@@ -84,7 +85,7 @@ def save_draft(
 
 
 #: What a further edition changes of a draft; whose it is never does.
-_CHANGES = ("name", "content", "reason", "made_by", "changed_at", "edition")
+_CHANGES = ("name", "content", "reason", "made_by", "changed_at", "edition", "became")
 
 
 def ask_trial(*, actor: Actor, draft_id: int, days: int, now: datetime) -> int:

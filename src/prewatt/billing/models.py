@@ -7,6 +7,8 @@ from typing import ClassVar
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
+from prewatt.approvals.models import Proposal
+
 
 class Tariff(models.Model):
     """A named price plan of a property."""
@@ -37,6 +39,8 @@ class TariffVersion(models.Model):
     made_by = models.CharField(max_length=80)
     approved_by = models.CharField(max_length=80)
     approved_at = models.DateTimeField()
+    #: The proposal that two people agreed to; none for a version that came with an import.
+    proposal = models.OneToOneField(Proposal, on_delete=models.PROTECT, null=True, related_name="+")
 
     class Meta:
         db_table = "tariff_version"
@@ -89,6 +93,8 @@ class TariffDraft(models.Model):
     changed_at = models.DateTimeField()
     #: Grows with every change; a trial says which edition it tried.
     edition = models.PositiveIntegerField(default=1)
+    #: The number of the version that its present edition has become; none while it is a draft.
+    became = models.PositiveIntegerField(null=True)
 
     class Meta:
         db_table = "tariff_draft"

@@ -57,3 +57,6 @@ NETWORK: Final = Rule(free=30, first_s=1, most_s=300, forget_s=3600)
 ACCOUNT: Final = Rule(free=10, first_s=1, most_s=30, forget_s=3600)
 #: A browser in which this person has signed in before waits for its own failures only.
 DEVICE: Final = Rule(free=10, first_s=2, most_s=300, forget_s=24 * 3600)
+#: The six digits of one person's second factor, behind their password: a guess is one in a million, and a
+#: day of guessing has some hundred.
+FACTOR: Final = Rule(free=5, first_s=30, most_s=900, forget_s=24 * 3600)

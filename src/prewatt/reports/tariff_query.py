@@ -41,7 +41,8 @@ SELECT coalesce(t.code, d.code), coalesce(t.name, d.name), v.number, v.valid_fro
        coalesce(c.accounts, 0), n.number, n.valid_from,
        d.id, d.name, d.edition, d.reason, d.made_by, d.changed_at
 FROM (SELECT * FROM tariff WHERE property_id = %(property)s) t
-FULL JOIN (SELECT * FROM tariff_draft WHERE property_id = %(property)s) d ON d.code = t.code
+FULL JOIN (SELECT * FROM tariff_draft WHERE property_id = %(property)s AND became IS NULL) d
+    ON d.code = t.code
 LEFT JOIN counted c ON c.tariff_id = t.id
 LEFT JOIN LATERAL (
     SELECT number, valid_from FROM tariff_version WHERE tariff_id = t.id AND valid_from <= %(now)s

@@ -187,3 +187,5 @@ class TrialPage:
     rules_name: str
     rules_source: str
     result: TrialResult | None
+    #: The proposal of this tariff that waits for a second person.
+    waits: int | None = None

@@ -16,6 +16,7 @@ from prewatt.core.tariff import parse_tariff
 from prewatt.core.trial import NEVER, Trial, histogram, totals
 from prewatt.reports.lists_query import actor_names
 from prewatt.reports.place import NoSuchThing, rows
+from prewatt.reports.proposals import waiting
 from prewatt.reports.tariff_changes import changes_between
 from prewatt.reports.tariff_query import draft_page
 from prewatt.reports.tariff_trial import (
@@ -61,6 +62,7 @@ def trial_page(
             raise NoSuchThing(f"no trial {trial_id} of {code!r}")
         content, document = _content(chosen[0]) if chosen else (None, None)
         resale = resale_at(property_id=draft.place.property_id, at=now)
+        waits = waiting(draft.place, now, code=code)
         names: Mapping[int, _Name] = {}
         if document is not None:
             names = _names([int(each["account_id"]) for each in document["accounts"]], code, now)
@@ -83,6 +85,7 @@ def trial_page(
         rules_name="" if resale is None else resale.pack.name,
         rules_source="" if resale is None else resale.pack.source,
         result=result,
+        waits=waits,
     )
 
 

@@ -19,9 +19,10 @@ from prewatt.reports.held import HeldRow
 from prewatt.reports.lets import LetList
 from prewatt.reports.lists import AccountRow, Listing
 from prewatt.reports.price_pages import EventList
+from prewatt.reports.proposals import ProposalList
 from prewatt.reports.tariff_pages import TariffList
 from prewatt.reports.tariff_trial import TrialPage
-from prewatt.web.ui import alert_words, money_words, sentences
+from prewatt.web.ui import alert_words, approval_words, money_words, sentences
 from prewatt.web.ui import format as fmt
 from prewatt.web.ui.alert_words import Speech
 
@@ -249,6 +250,26 @@ def refunds(writer: Writer, found: RefundList) -> None:
                 _time(row.paid_at),
                 sentences.said(money_words.REFUND_WAY, row.paid_way) if row.paid_way else "",
                 *(guarded(each) for each in (row.paid_by, row.paid_reference)),
+            ]
+        )
+
+
+def proposals(writer: Writer, found: ProposalList) -> None:
+    """Write proposals, one row each."""
+    head = (_("Plan"), _("Version"), _("First day"), _("Reason"), _("Proposed by"), _("Proposed"))
+    writer.writerow([*head, _("State"), _("Ended by"), _("Ended"), _("Answer")])
+    for row in found.rows:
+        writer.writerow(
+            [
+                guarded(row.code),
+                row.number,
+                _time(row.begins_at),
+                *(guarded(each) for each in (row.reason, row.made_by)),
+                _time(row.made_at),
+                sentences.said(approval_words.PROPOSAL_STATE, row.state),
+                guarded(row.ended_by),
+                _time(row.ended_at),
+                guarded(row.answer),
             ]
         )
 

@@ -42,6 +42,7 @@ SECTIONS: Final = (
         _("Tariffs"),
         (
             Page("tariffs", "/tariffs", _("Plans")),
+            Page("approvals", "/approvals", _("Approvals")),
             Page("announced", "/tariffs/announced", _("Announced prices")),
             Page("rules", "/tariffs/rules", _("Price rules")),
         ),

@@ -24,6 +24,7 @@ from prewatt.reports.account import AccountPage, CutHours, Entry, GateLine
 from prewatt.reports.held import HeldPage
 from prewatt.reports.today import BoardUnit, House, Place, Today
 from prewatt.web.ui import (
+    approval_words,
     assets,
     charts,
     icons,
@@ -272,7 +273,8 @@ def took(milliseconds: int) -> str:
 @register.filter
 def said(code: Any, table: str) -> str:
     """The text of a code: ``{{ order.reason|said:"REASON" }}``."""
-    where = next(each for each in (sentences, money_words, shipped_words) if hasattr(each, table))
+    of_texts = (sentences, money_words, approval_words, shipped_words)
+    where = next(each for each in of_texts if hasattr(each, table))
     texts = getattr(where, table)
     if isinstance(code, str):
         return sentences.said(texts, code)

@@ -1,0 +1,203 @@
+"""A person's second factor: a code of six digits that changes every 30 s (TOTP, RFC 6238).
+
+A person takes it up once, by themselves, with the app of their choice. From then on `prove` turns one
+code into a step-up: the proof that this person was there for one deed, which a digest names. Whoever
+lost it is given a new one by who keeps the installation (`forget`), never by a form: a password alone
+must not bring a second factor about where there was one.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import pyotp
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from django.conf import settings
+from django.db import transaction
+
+from prewatt.access import throttle
+from prewatt.access.models import DutyGrant, SecondFactor, StepUp, User
+from prewatt.access.scope import Actor, scope
+from prewatt.audit.operations import record
+from prewatt.core.throttle import FACTOR
+
+STEP_S: Final = 30
+#: A code of the step before or after counts, too: clocks differ, and people need time to type.
+_STEPS_APART: Final = 1
+#: How long the secret on the screen waits for the first code from the app.
+OFFER_LASTS: Final = timedelta(minutes=15)
+ISSUER: Final = "Prewatt"
+
+
+class FactorRefused(Exception):
+    """No second factor was proved or taken up.
+
+    ``reason`` is `none` (this person has none yet), `code` (wrong, or used before), `wait` (too many wrong
+    ones, ``wait_s`` says how long), `enrolled` (has one already) or `stale` (offered too long ago).
+    """
+
+    def __init__(self, reason: str, *, wait_s: int = 0) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.wait_s = wait_s
+
+
+class NoFactorKey(RuntimeError):
+    """``PREWATT_FACTOR_KEYS`` is not set, so no second factor can be kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A secret that nobody has confirmed yet. ``sealed`` travels with the form; it is of no use to a
+    reader. ``uri`` is what an app reads from a QR code, ``secret`` what one types instead.
+    """
+
+    sealed: str
+    secret: str
+    uri: str
+
+
+def has_factor(user: User) -> bool:
+    """Whether this person has taken a second factor up."""
+    return SecondFactor.objects.filter(user=user).exists()
+
+
+def offer(*, user: User, now: datetime) -> Offer:
+    """A new secret for an app; nothing is kept until `enrol`. Raises FactorRefused `enrolled`."""
+    if has_factor(user):
+        raise FactorRefused("enrolled")
+    return _offer(user, pyotp.random_base32(), now)
+
+
+def offered_again(*, user: User, sealed: str, now: datetime) -> Offer:
+    """The offer of a form that is shown once more. Raises FactorRefused `stale`."""
+    return _offer(user, _secret_of(user, sealed, now), now)
+
+
+def enrol(*, actors: tuple[Actor, ...], user: User, sealed: str, code: str, now: datetime) -> None:
+    """Take up the offered secret, of which ``code`` shows that the app has it.
+
+    ``actors`` is the person at each of their properties; each of them is told. Raises FactorRefused.
+    """
+    secret = _secret_of(user, sealed, now)
+    tried = _try(user, now)
+    step = _step_of(secret, code, after=-1, now=now)
+    if step is None:
+        raise FactorRefused("code")
+    with transaction.atomic():
+        _, is_new = SecondFactor.objects.get_or_create(
+            user=user,
+            defaults={
+                "sealed_secret": _box().encrypt(secret.encode()), "enrolled_at": now,
+                "last_step": step,
+            },
+        )  # fmt: skip
+        if not is_new:
+            raise FactorRefused("enrolled")
+        for actor in actors:
+            _say(actor, "access.factor.enrolled", user, now)
+    throttle.succeeded(tried)
+
+
+def prove(*, user: User, code: str, digest: bytes, now: datetime) -> int:
+    """The id of a step-up of this person for the deed that ``digest`` (32 bytes) names.
+
+    The code is used up, whatever becomes of the deed. Raises FactorRefused.
+    """
+    tried = _try(user, now)
+    with transaction.atomic():
+        factor = SecondFactor.objects.select_for_update().filter(user=user).first()
+        if factor is None:
+            raise FactorRefused("none")
+        secret = _box().decrypt(bytes(factor.sealed_secret)).decode()
+        step = _step_of(secret, code, after=factor.last_step, now=now)
+        if step is None:
+            raise FactorRefused("code")
+        factor.last_step = step
+        factor.save(update_fields=["last_step"])
+        proved = StepUp.objects.create(user=user, digest=digest)
+    throttle.succeeded(tried)
+    return int(proved.pk)
+
+
+def forget(*, actor: Actor, user: User, now: datetime) -> bool:
+    """Take a person's second factor away, so that they take up another; False where they had none.
+
+    Works under the database's owner only.
+    """
+    with transaction.atomic():
+        deleted, _ = SecondFactor.objects.filter(user=user).delete()
+        if deleted:
+            for place in DutyGrant.objects.filter(user=user).values_list("property_id", flat=True):
+                record(
+                    actor=actor.code, code="access.factor.forgotten", property_id=place,
+                    subject=f"user:{user.pk}", now=now,
+                )  # fmt: skip
+    return bool(deleted)
+
+
+def code_at(user: User, now: datetime) -> str:
+    """The code that this person's app shows; for a demonstration, where everything is invented."""
+    factor = SecondFactor.objects.get(user=user)
+    secret = _box().decrypt(bytes(factor.sealed_secret)).decode()
+    step = max(_step(now), factor.last_step + 1)
+    return pyotp.TOTP(secret).generate_otp(step)
+
+
+def _offer(user: User, secret: str, now: datetime) -> Offer:
+    sealed = _box().encrypt_at_time(f"{user.pk}\n{secret}".encode(), int(now.timestamp()))
+    uri = pyotp.TOTP(secret).provisioning_uri(name=user.email, issuer_name=ISSUER)
+    return Offer(sealed.decode(), secret, uri)
+
+
+def _secret_of(user: User, sealed: str, now: datetime) -> str:
+    try:
+        opened = _box().decrypt_at_time(
+            sealed.encode(), int(OFFER_LASTS.total_seconds()), int(now.timestamp())
+        )
+    except InvalidToken:
+        raise FactorRefused("stale") from None
+    whose, secret = opened.decode().split("\n")
+    if whose != str(user.pk):
+        raise FactorRefused("stale")
+    return secret
+
+
+def _box() -> MultiFernet:
+    if not settings.PREWATT_FACTOR_KEYS:
+        raise NoFactorKey("PREWATT_FACTOR_KEYS is not set: second factors are sealed under it")
+    return MultiFernet([Fernet(key) for key in settings.PREWATT_FACTOR_KEYS])
+
+
+def _try(user: User, now: datetime) -> throttle.Try:
+    tried = throttle.begin_with({throttle.name("factor", str(user.pk)): FACTOR}, now=now)
+    if isinstance(tried, throttle.Wait):
+        raise FactorRefused("wait", wait_s=tried.seconds)
+    return tried
+
+
+def _step(now: datetime) -> int:
+    return int(now.timestamp()) // STEP_S
+
+
+def _step_of(secret: str, code: str, *, after: int, now: datetime) -> int | None:
+    """The time step whose code this is, later than the last one that was taken; None for no such."""
+    typed = "".join(code.split())
+    if not (typed.isascii() and typed.isdigit()):
+        return None
+    totp, here = pyotp.TOTP(secret), _step(now)
+    for step in range(max(here - _STEPS_APART, after + 1), here + _STEPS_APART + 1):
+        if hmac.compare_digest(totp.generate_otp(step), typed):
+            return step
+    return None
+
+
+def _say(actor: Actor, code: str, user: User, now: datetime) -> None:
+    with scope(actor):
+        record(
+            actor=actor.code, code=code, property_id=actor.property_ids[0],
+            subject=f"user:{user.pk}", now=now,
+        )  # fmt: skip

@@ -1,0 +1,1 @@
+"""What one administrator proposes and another approves: see README.md."""

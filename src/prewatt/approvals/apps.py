@@ -1,0 +1,11 @@
+"""Registers the `approvals` package with Django."""
+
+from django.apps import AppConfig
+
+
+class ApprovalsConfig(AppConfig):
+    """Names the package; tables carry plain names set by each model."""
+
+    name = "prewatt.approvals"
+    label = "approvals"
+    default_auto_field = "django.db.models.BigAutoField"

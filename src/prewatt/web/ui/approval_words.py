@@ -1,0 +1,79 @@
+"""Proposals, approvals and second factors in sentences: states, and why something was refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _now
+from django.utils.translation import gettext_lazy as _
+
+from prewatt.access.second_factor import FactorRefused
+from prewatt.approvals.operations import ProposalRefused
+from prewatt.billing.proposals import VersionRefused
+
+Text = str | Promise
+
+PROPOSAL_STATE: Final[Mapping[str, Text]] = {
+    "open": _("Waits for approval"),
+    "approved": _("Approved"),
+    "refused": _("Refused"),
+    "withdrawn": _("Withdrawn"),
+    "expired": _("Expired"),
+    "void": _("Void"),
+}
+PROPOSAL_SHOW: Final[Mapping[str, Text]] = {
+    "open": _("Waiting"),
+    "ended": _("Ended"),
+    "all": _("All proposals"),
+}
+PROPOSAL_SORT: Final[Mapping[str, Text]] = {
+    "made": _("Latest first"),
+    "begins": _("First day"),
+}
+#: What has changed since a proposal was made, by the code that the database keeps as its answer.
+VOID: Final[Mapping[str, Text]] = {
+    "draft": _("The draft was changed after it was proposed."),
+    "version": _("Another version of the plan was made after it was proposed."),
+    "begun": _("Its first day came before anybody had approved it."),
+}
+_REFUSED: Final[Mapping[str, Text]] = {
+    "unknown": _("There is no such proposal any more."),
+    "ended": _("It was ended by somebody in the meantime."),
+    "expired": _("Nobody approved it within fourteen days. Propose it again."),
+    "own": _("Nobody approves or refuses what they proposed themselves. You can withdraw it."),
+    "not_own": _("Only who proposed it can withdraw it."),
+    "not_administrator": _("Only an administrator of this property can do that."),
+    "reason": _("Say why; it stays in the audit."),
+    "open": _(
+        "A proposal for this plan waits already. It is approved, refused or withdrawn first."
+    ),
+    "step_up": _("The proof of your second factor is used up or too old. Use a new code."),
+}
+_VERSION: Final[Mapping[str, Text]] = {
+    "unknown": _("There is no such draft any more."),
+    "became": _("This draft is a version already."),
+    "untried": _("Somebody pays by this plan. Try this edition of the draft on real days first."),
+    "begun": _("A price begins at a midnight to come. Choose tomorrow or later."),
+    "far": _("Choose a day within the next 400 days."),
+    "later": _("A version of this plan begins on that day or later. Choose a day after it."),
+}
+_FACTOR: Final[Mapping[str, Text]] = {
+    "none": _("You have no second factor yet. Take one up first."),
+    "code": _("That is not the code. Each code holds for half a minute and counts once."),
+    "enrolled": _("You have a second factor already."),
+    "stale": _("This was shown too long ago. Begin again with a new secret."),
+}
+
+
+def refused(refusal: ProposalRefused | VersionRefused | FactorRefused) -> str:
+    """Why, and what to do now."""
+    if isinstance(refusal, FactorRefused):
+        if refusal.reason == "wait":
+            return _now("Too many wrong codes. Wait %(n)s seconds.") % {"n": refusal.wait_s}
+        return str(_FACTOR[refusal.reason])
+    if isinstance(refusal, VersionRefused):
+        return str(_VERSION[refusal.reason])
+    kind, _colon, what = refusal.reason.partition(":")
+    return str(VOID[what] if kind == "void" else _REFUSED[refusal.reason])

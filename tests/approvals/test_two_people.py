@@ -1,0 +1,368 @@
+"""A price takes two people and a second factor of each: by the operations, and straight at the database."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import psycopg
+import pyotp
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.conftest import role_dsn
+from tests.invariants.places import NOW, TARIFF, one, place
+
+from prewatt.access import second_factor
+from prewatt.access.models import Duty, DutyGrant, SecondFactor, StepUp, User
+from prewatt.access.scope import Actor, PermissionRefused
+from prewatt.access.second_factor import FactorRefused
+from prewatt.approvals.operations import ProposalRefused, approval_digest, refuse, withdraw
+from prewatt.billing.drafts import ask_trial, save_draft
+from prewatt.billing.models import TariffTrial, TariffVersion
+from prewatt.billing.proposals import (
+    VersionRefused,
+    Wanted,
+    approve_version,
+    propose_version,
+    wanted_version,
+)
+
+pytestmark = pytest.mark.usefixtures("database")
+DAY = timedelta(days=1)
+
+
+class Office:
+    """Two administrators and an operator of one property, each with an app, and one draft of a plan."""
+
+    def __init__(self) -> None:
+        self.property_id = place().property_id
+        self.now = NOW
+        self.secrets: dict[str, str] = {}
+        self.users = {
+            name: self._hire(name, duty)
+            for name, duty in (
+                ("ines", Duty.ADMINISTRATOR), ("jonas", Duty.ADMINISTRATOR), ("tomas", Duty.OPERATOR)
+            )
+        }  # fmt: skip
+        self.draft_id = self.draft()
+
+    def _hire(self, name: str, duty: Duty) -> User:
+        email = f"{name}{self.property_id}@example.org"
+        user = User(email=email, name=name, password="!")
+        user.save()
+        DutyGrant.objects.create(
+            user=user, property_id=self.property_id, duty=duty, granted_at=self.now
+        )
+        offer = second_factor.offer(user=user, now=self.now)
+        self.secrets[name] = offer.secret
+        second_factor.enrol(
+            actors=(), user=user, sealed=offer.sealed, code=self.code(name), now=self.now
+        )
+        return user
+
+    def draft(self, code: str = "new") -> int:
+        return save_draft(
+            actor=self.actor("ines"), property_id=self.property_id, code=code, name="New",
+            document=TARIFF, reason="The supplier's prices rose", now=self.now,
+        ).draft_id  # fmt: skip
+
+    def actor(self, name: str, duty: Duty = Duty.ADMINISTRATOR) -> Actor:
+        user = self.users[name] if hasattr(self, "users") else User.objects.get(name=name)
+        return Actor(f"user:{user.pk}", duty, (self.property_id,), name, user.pk)
+
+    def code(self, name: str) -> str:
+        return pyotp.TOTP(self.secrets[name]).generate_otp(
+            int(self.now.timestamp()) // second_factor.STEP_S
+        )
+
+    def prove(self, name: str, digest: bytes) -> int:
+        """A step-up by the next code of this person's app."""
+        self.now += timedelta(seconds=second_factor.STEP_S)
+        return second_factor.prove(
+            user=self.users[name], code=self.code(name), digest=digest, now=self.now
+        )
+
+    def wanted(self, name: str = "ines", *, valid_from: datetime | None = None) -> Wanted:
+        return wanted_version(
+            actor=self.actor(name), draft_id=self.draft_id, valid_from=valid_from or NOW + DAY,
+            now=self.now,
+        )  # fmt: skip
+
+    def propose(self, name: str = "ines") -> int:
+        wanted = self.wanted(name)
+        return propose_version(
+            actor=self.actor(name), wanted=wanted, reason="Agreed in the board",
+            step_up_id=self.prove(name, wanted.digest), now=self.now,
+        )  # fmt: skip
+
+    def approve(self, proposal_id: int, name: str = "jonas", step_up_id: int | None = None) -> int:
+        if step_up_id is None:
+            digest = approval_digest(actor=self.actor(name), proposal_id=proposal_id)
+            step_up_id = self.prove(name, digest)
+        return approve_version(
+            actor=self.actor(name), proposal_id=proposal_id, step_up_id=step_up_id, now=self.now
+        )
+
+
+@pytest.fixture
+def office(database: str) -> Office:
+    return Office()
+
+
+def state(proposal_id: int) -> str:
+    return str(one("SELECT state FROM proposal WHERE id = %s", proposal_id))
+
+
+def said(reason: str) -> Any:
+    return pytest.raises(ProposalRefused, match=f"^{reason}$")
+
+
+def test_a_draft_becomes_a_price_by_two_people(office: Office) -> None:
+    epoch = one("SELECT epoch FROM tariff_epoch WHERE property_id = %s", office.property_id)
+    proposal_id = office.propose()
+    assert TariffVersion.objects.filter(tariff__code="new").count() == 0
+    version = TariffVersion.objects.get(pk=office.approve(proposal_id))
+    assert (version.made_by, version.approved_by) == (
+        office.actor("ines").code, office.actor("jonas").code
+    )  # fmt: skip
+    assert (version.number, version.valid_from) == (1, NOW + DAY)
+    assert version.proposal_id == proposal_id and state(proposal_id) == "approved"
+    assert one("SELECT epoch FROM tariff_epoch WHERE property_id = %s", office.property_id) > epoch
+    assert one("SELECT became FROM tariff_draft WHERE id = %s", office.draft_id) == 1
+    for code in ("approvals.proposed", "approvals.approved"):
+        assert one("SELECT count(*) FROM audit_event WHERE code = %s", code) == 1
+    with said("ended"):
+        office.approve(proposal_id)
+    with pytest.raises(VersionRefused, match="became"):
+        office.wanted()
+
+
+def test_nobody_approves_their_own_and_no_operator_does(office: Office) -> None:
+    proposal_id = office.propose()
+    with said("own"):
+        office.approve(proposal_id, "ines")
+    with said("own"):
+        refuse(actor=office.actor("ines"), proposal_id=proposal_id, reason="no", now=office.now)
+    with said("not_own"):
+        withdraw(actor=office.actor("jonas"), proposal_id=proposal_id, reason="no", now=office.now)
+    # An operator with the duty's permission forged: the database looks the duty up itself.
+    with said("not_administrator"):
+        office.approve(proposal_id, "tomas")
+    with pytest.raises(PermissionRefused):
+        approve_version(
+            actor=office.actor("tomas", Duty.OPERATOR), proposal_id=proposal_id, step_up_id=1,
+            now=office.now,
+        )  # fmt: skip
+    assert state(proposal_id) == "open" and TariffVersion.objects.filter(tariff__code="new").count() == 0
+
+
+def test_a_step_up_is_for_one_person_one_deed_and_once(office: Office) -> None:
+    proposal_id = office.propose()
+    jonas = office.actor("jonas")
+    digest = approval_digest(actor=jonas, proposal_id=proposal_id)
+    for step_up_id in (
+        office.prove("ines", digest),  # another person's
+        office.prove("jonas", office.wanted().digest),  # for proposing, not for approving
+        10**9,
+    ):
+        with said("step_up"):
+            office.approve(proposal_id, step_up_id=step_up_id)
+    old = office.prove("jonas", digest)
+    StepUp.objects.filter(pk=old).update(issued_at=datetime.now(NOW.tzinfo) - timedelta(minutes=6))
+    with said("step_up"):
+        office.approve(proposal_id, step_up_id=old)
+    good = office.prove("jonas", digest)
+    assert office.approve(proposal_id, step_up_id=good)
+    with said("ended"):
+        office.approve(proposal_id, step_up_id=good)
+
+
+def test_what_changed_since_makes_it_void(office: Office) -> None:
+    proposal_id = office.propose()
+    office.draft()
+    with said("void:draft"):
+        office.approve(proposal_id)
+    assert state(proposal_id) == "void"
+    proposal_id = office.propose()
+    office.now = NOW + DAY
+    with said("void:begun"):
+        office.approve(proposal_id)
+    assert TariffVersion.objects.filter(tariff__code="new").count() == 0
+    assert one("SELECT count(*) FROM audit_event WHERE code = 'approvals.void'") == 2
+
+
+def test_a_proposal_is_refused_where_it_could_not_hold(office: Office) -> None:
+    for valid_from, reason in ((NOW - DAY, "begun"), (NOW + 500 * DAY, "far")):
+        with pytest.raises(VersionRefused, match=reason):
+            office.wanted(valid_from=valid_from)
+    office.approve(office.propose())
+    office.draft()
+    with pytest.raises(VersionRefused, match="later"):
+        office.wanted(valid_from=NOW + DAY)
+    # Everybody of this property pays by the plan "tou": it has to be tried first.
+    code = one("SELECT code FROM tariff WHERE property_id = %s AND code <> 'new'", office.property_id)
+    office.draft_id = office.draft(code)
+    later = NOW + 3 * DAY
+    with pytest.raises(VersionRefused, match="untried"):
+        office.wanted(valid_from=later)
+    trial = ask_trial(actor=office.actor("ines"), draft_id=office.draft_id, days=30, now=office.now)
+    TariffTrial.objects.filter(pk=trial).update(state=TariffTrial.State.DONE)
+    assert office.wanted(valid_from=later).effect["code"] == code
+
+
+def test_one_waits_at_a_time_and_it_ends_by_itself(office: Office) -> None:
+    first = office.propose()
+    with said("open"):
+        office.propose()
+    withdraw(actor=office.actor("ines"), proposal_id=first, reason="A typo", now=office.now)
+    second = office.propose("jonas")
+    refuse(actor=office.actor("ines"), proposal_id=second, reason="Too dear", now=office.now)
+    assert (state(first), state(second)) == ("withdrawn", "refused")
+    wanted = office.wanted(valid_from=NOW + 30 * DAY)
+    third = propose_version(
+        actor=office.actor("ines"), wanted=wanted, reason="Again",
+        step_up_id=office.prove("ines", wanted.digest), now=office.now,
+    )  # fmt: skip
+    office.now += 15 * DAY
+    with said("expired"):
+        office.approve(third)
+
+
+def test_a_code_counts_once_and_guessing_is_slow(office: Office) -> None:
+    user, digest = office.users["ines"], b"d" * 32
+    office.prove("ines", digest)
+    with pytest.raises(FactorRefused, match="code"):
+        second_factor.prove(user=user, code=office.code("ines"), digest=digest, now=office.now)
+    for wrong in ("", "12345", "١٢٣٤٥٦", "0" * 12):
+        with pytest.raises(FactorRefused, match="code"):
+            second_factor.prove(user=user, code=wrong, digest=digest, now=office.now)
+    office.now += timedelta(seconds=2)
+    with pytest.raises(FactorRefused, match="wait") as wait:
+        second_factor.prove(user=user, code=office.code("ines"), digest=digest, now=office.now)
+    assert wait.value.wait_s > 20
+    office.now += timedelta(minutes=1)
+    assert office.prove("ines", digest)
+
+
+def test_a_factor_is_taken_up_once_by_its_own_person_and_kept_sealed(office: Office) -> None:
+    ines, jonas = office.users["ines"], office.users["jonas"]
+    with pytest.raises(FactorRefused, match="enrolled"):
+        second_factor.offer(user=ines, now=office.now)
+    kept = bytes(SecondFactor.objects.get(user=ines).sealed_secret)
+    assert office.secrets["ines"].encode() not in kept
+    assert second_factor.forget(actor=office.actor("jonas"), user=ines, now=office.now)
+    offer = second_factor.offer(user=ines, now=office.now)
+    office.secrets["ines"] = offer.secret
+    late = office.now + second_factor.OFFER_LASTS + timedelta(seconds=1)
+    for user, sealed, now in ((jonas, offer.sealed, office.now), (ines, "x", office.now),
+                              (ines, offer.sealed, late)):  # fmt: skip
+        with pytest.raises(FactorRefused, match="stale"):
+            second_factor.enrol(actors=(), user=user, sealed=sealed, code="1", now=now)
+    with pytest.raises(FactorRefused, match="none"):
+        second_factor.prove(user=ines, code=office.code("ines"), digest=b"d" * 32, now=office.now)
+
+
+def test_no_login_of_the_web_writes_a_price_or_an_approval(office: Office, database: str) -> None:
+    proposal_id = office.propose()
+    digest = approval_digest(actor=office.actor("jonas"), proposal_id=proposal_id)
+    step_up_id = office.prove("jonas", digest)
+    here, ines, jonas = office.property_id, office.users["ines"].pk, office.users["jonas"].pk
+    attacks = [
+        "INSERT INTO tariff_version SELECT * FROM tariff_version",
+        "INSERT INTO proposal SELECT * FROM proposal",
+        "UPDATE proposal SET state = 'approved'",
+        "UPDATE proposal SET effect = effect",
+        "UPDATE step_up SET used_at = NULL",
+        "INSERT INTO step_up (user_id, digest, issued_at) VALUES (1, 'x', now() + interval '1 day')",
+        f"SELECT use_step_up({step_up_id}, {jonas}, 'x')",
+        "SET ROLE approval_pen",
+        "UPDATE second_factor SET sealed_secret = 'x'",
+        "DELETE FROM second_factor",
+        "UPDATE duty_grant SET duty = 'administrator'",
+    ]
+    with psycopg.connect(role_dsn(database, "web"), autocommit=True) as web:
+        for role in ("", "app_operator", "app_auditor", "app_admin"):
+            web.execute(f"SET ROLE {role}" if role else "RESET ROLE")
+            web.execute("SELECT set_config('prewatt.properties', %s, false)", [f"{{{here}}}"])
+            own = [] if role == "app_admin" else [
+                f"SELECT approve_tariff({proposal_id}, {jonas}, {step_up_id}, now())",
+                f"SELECT end_proposal({proposal_id}, 'refused', {jonas}, 'no', now())",
+            ]  # fmt: skip
+            for statement in [*attacks, *own]:
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    web.execute(statement)
+        # An administrator's role, and nobody's code: the maker as the approver, another's step-up, twice.
+        call = "SELECT (approve_tariff(%s, %s, %s, %s)).refusal"
+        for person, step, at in ((ines, step_up_id, office.now), (jonas, 0, office.now)):
+            assert web.execute(call, [proposal_id, person, step, at]).fetchone() != (None,)
+        web.execute("SELECT set_config('prewatt.properties', %s, false)", [f"{{{here + 1}}}"])
+        foreign = web.execute(call, [proposal_id, jonas, step_up_id, office.now]).fetchone()
+        assert foreign == ("unknown",)
+        web.execute("SELECT set_config('prewatt.properties', %s, false)", [f"{{{here}}}"])
+        assert web.execute(call, [proposal_id, jonas, step_up_id, office.now]).fetchone() == (None,)
+        assert web.execute(call, [proposal_id, jonas, step_up_id, office.now]).fetchone() == ("ended",)
+    assert TariffVersion.objects.filter(tariff__code="new").count() == 1
+
+
+#: Deeds of people, in any order: who does what, and whether with a proof made for something else.
+DEEDS = st.lists(
+    st.tuples(
+        st.sampled_from(["propose", "approve", "withdraw", "refuse", "change", "leave", "wait"]),
+        st.sampled_from(["ines", "jonas", "tomas"]),
+        st.booleans(),
+    ),
+    min_size=4, max_size=14,
+)  # fmt: skip
+
+
+@settings(
+    max_examples=12, deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)  # fmt: skip
+@given(deeds=DEEDS)
+def test_no_order_of_deeds_makes_a_price_without_two_people(deeds: list[Any], database: str) -> None:
+    office = Office()
+    proofs: list[int] = []
+    waiting = 0
+    for deed, who, cheats in deeds:
+        try:
+            if deed == "propose":
+                waiting = office.propose(who)
+            elif deed == "approve" and waiting:
+                step = proofs[-1] if cheats and proofs else None
+                if step is None:
+                    digest = approval_digest(actor=office.actor(who), proposal_id=waiting)
+                    step = office.prove(who, digest)
+                    proofs.append(step)
+                office.approve(waiting, who, step)
+            elif deed in ("withdraw", "refuse") and waiting:
+                end = withdraw if deed == "withdraw" else refuse
+                end(actor=office.actor(who), proposal_id=waiting, reason="so", now=office.now)
+            elif deed == "change":
+                office.draft()
+            elif deed == "leave":
+                User.objects.filter(pk=office.users[who].pk).update(is_active=cheats)
+            elif deed == "wait":
+                office.now += 8 * DAY
+        except (ProposalRefused, VersionRefused, FactorRefused):
+            pass
+    for version in TariffVersion.objects.filter(property_id=office.property_id, tariff__code="new"):
+        proposal = version.proposal
+        assert proposal is not None and proposal.state == "approved"
+        assert version.made_by != version.approved_by
+        people = {int(each.removeprefix("user:")) for each in (version.made_by, version.approved_by)}
+        assert people <= {office.users["ines"].pk, office.users["jonas"].pk}
+        used = StepUp.objects.filter(user_id__in=people, used_at__isnull=False)
+        assert {each.user_id for each in used} == people
+        assert proposal.effect["document"] == version.content
+
+
+def test_the_actor_without_a_person_proposes_nothing(office: Office) -> None:
+    wanted = office.wanted()
+    with said("not_administrator"):
+        propose_version(
+            actor=replace(office.actor("ines"), user_id=None), wanted=wanted, reason="So",
+            step_up_id=1, now=office.now,
+        )  # fmt: skip
