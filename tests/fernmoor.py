@@ -116,13 +116,17 @@ class Fernmoor:
             self._today()
 
     def _user(self, duty: str) -> int:
+        name = {"administrator": "Ines Halvard", "operator": "Pell Adair"}.get(duty, "Tomas Reyl")
+        return self.another_user(duty, name, duty)
+
+    def another_user(self, who: str, name: str, duty: str) -> int:
+        """A person with a duty here."""
         from django.contrib.auth.hashers import make_password
 
-        name = {"administrator": "Ines Halvard", "operator": "Pell Adair"}.get(duty, "Tomas Reyl")
         user = _one(
             """INSERT INTO app_user (email, name, language, is_active, password, created_at)
                VALUES (%s, %s, 'en', true, %s, %s) RETURNING id""",
-            f"{duty}@fernmoor.example",
+            f"{who}@fernmoor.example",
             name,
             make_password(PASSWORD),
             NOW,

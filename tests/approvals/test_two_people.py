@@ -62,10 +62,10 @@ class Office:
         )
         return user
 
-    def draft(self, code: str = "new") -> int:
+    def draft(self, code: str = "new", name: str = "New") -> int:
         return save_draft(
-            actor=self.actor("ines"), property_id=self.property_id, code=code, name="New",
-            document=TARIFF, reason="The supplier's prices rose", now=self.now,
+            actor=self.actor("ines"), property_id=self.property_id, code=code, name=name,
+            document={**TARIFF, "name": name}, reason="The supplier's prices rose", now=self.now,
         ).draft_id  # fmt: skip
 
     def actor(self, name: str, duty: Duty = Duty.ADMINISTRATOR) -> Actor:
@@ -155,7 +155,10 @@ def test_nobody_approves_their_own_and_no_operator_does(office: Office) -> None:
             actor=office.actor("tomas", Duty.OPERATOR), proposal_id=proposal_id, step_up_id=1,
             now=office.now,
         )  # fmt: skip
-    assert state(proposal_id) == "open" and TariffVersion.objects.filter(tariff__code="new").count() == 0
+    assert (
+        state(proposal_id) == "open"
+        and TariffVersion.objects.filter(tariff__code="new").count() == 0
+    )
 
 
 def test_a_step_up_is_for_one_person_one_deed_and_once(office: Office) -> None:
@@ -202,14 +205,19 @@ def test_a_proposal_is_refused_where_it_could_not_hold(office: Office) -> None:
     with pytest.raises(VersionRefused, match="later"):
         office.wanted(valid_from=NOW + DAY)
     # Everybody of this property pays by the plan "tou": it has to be tried first.
-    code = one("SELECT code FROM tariff WHERE property_id = %s AND code <> 'new'", office.property_id)
-    office.draft_id = office.draft(code)
+    code = one(
+        "SELECT code FROM tariff WHERE property_id = %s AND code <> 'new'", office.property_id
+    )
+    office.draft_id = office.draft(code, "Dearer")
     later = NOW + 3 * DAY
     with pytest.raises(VersionRefused, match="untried"):
         office.wanted(valid_from=later)
     trial = ask_trial(actor=office.actor("ines"), draft_id=office.draft_id, days=30, now=office.now)
     TariffTrial.objects.filter(pk=trial).update(state=TariffTrial.State.DONE)
     assert office.wanted(valid_from=later).effect["code"] == code
+    office.draft_id = office.draft()
+    with pytest.raises(VersionRefused, match="same"):
+        office.wanted(valid_from=later)
 
 
 def test_one_waits_at_a_time_and_it_ends_by_itself(office: Office) -> None:
@@ -302,7 +310,9 @@ def test_no_login_of_the_web_writes_a_price_or_an_approval(office: Office, datab
         assert foreign == ("unknown",)
         web.execute("SELECT set_config('prewatt.properties', %s, false)", [f"{{{here}}}"])
         assert web.execute(call, [proposal_id, jonas, step_up_id, office.now]).fetchone() == (None,)
-        assert web.execute(call, [proposal_id, jonas, step_up_id, office.now]).fetchone() == ("ended",)
+        assert web.execute(call, [proposal_id, jonas, step_up_id, office.now]).fetchone() == (
+            "ended",
+        )
     assert TariffVersion.objects.filter(tariff__code="new").count() == 1
 
 
@@ -322,7 +332,9 @@ DEEDS = st.lists(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 @given(deeds=DEEDS)
-def test_no_order_of_deeds_makes_a_price_without_two_people(deeds: list[Any], database: str) -> None:
+def test_no_order_of_deeds_makes_a_price_without_two_people(
+    deeds: list[Any], database: str
+) -> None:
     office = Office()
     proofs: list[int] = []
     waiting = 0
@@ -352,7 +364,9 @@ def test_no_order_of_deeds_makes_a_price_without_two_people(deeds: list[Any], da
         proposal = version.proposal
         assert proposal is not None and proposal.state == "approved"
         assert version.made_by != version.approved_by
-        people = {int(each.removeprefix("user:")) for each in (version.made_by, version.approved_by)}
+        people = {
+            int(each.removeprefix("user:")) for each in (version.made_by, version.approved_by)
+        }
         assert people <= {office.users["ines"].pk, office.users["jonas"].pk}
         used = StepUp.objects.filter(user_id__in=people, used_at__isnull=False)
         assert {each.user_id for each in used} == people

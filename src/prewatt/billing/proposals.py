@@ -31,7 +31,8 @@ AHEAD_MAX: Final = timedelta(days=400)
 
 class VersionRefused(Exception):
     """The draft cannot be proposed so. ``reason`` is `unknown`, `became` (it is a version already),
-    `untried`, `begun` (its first day has come), `far`, or `later` (a version begins on that day or after).
+    `untried`, `begun` (its first day has come), `far`, `same` (as the
+    version before it), or `later` (a version begins on that day or after).
     """
 
     def __init__(self, reason: str) -> None:
@@ -60,12 +61,14 @@ def wanted_version(*, actor: Actor, draft_id: int, valid_from: datetime, now: da
         versions = TariffVersion.objects.filter(
             property_id=draft.property_id, tariff__code=draft.code
         )
-        known = list(versions.values_list("number", "valid_from"))
-        _refuse(draft, [begins for _, begins in known], valid_from, now)
+        known = list(versions.order_by("valid_from").values_list("number", "valid_from", "content"))
+        _refuse(draft, [begins for _, begins, _ in known], valid_from, now)
+        if known and known[-1][2] == draft.content:
+            raise VersionRefused("same")
         content = json.dumps(draft.content, sort_keys=True)
         effect = {
             "draft": draft.pk, "edition": draft.edition, "code": draft.code, "name": draft.name,
-            "number": max((number for number, _ in known), default=0) + 1, "valid_from": valid_from.isoformat(),
+            "number": max((number for number, _, _ in known), default=0) + 1, "valid_from": valid_from.isoformat(),
             "document": draft.content, "digest": hashlib.sha256(content.encode()).hexdigest(),
         }  # fmt: skip
         subject = f"tariff:{draft.code}"

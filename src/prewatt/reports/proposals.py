@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from prewatt.access.scope import Actor, scope
 from prewatt.core.tariff import Tariff, parse_tariff
@@ -13,6 +12,8 @@ from prewatt.reports.lists import Listing
 from prewatt.reports.lists_query import PAGE, actor_names
 from prewatt.reports.place import NoSuchThing, json_of, place_of, rows
 from prewatt.reports.tariff_changes import Change, changes_between
+from prewatt.reports.tariff_trial import Tried
+from prewatt.reports.tariff_trial_query import tried_on
 from prewatt.reports.today import Place
 
 SHOWS: Final = ("open", "ended", "all")
@@ -42,25 +43,6 @@ class ProposalRow:
     def is_open(self) -> bool:
         """Whether somebody can still approve it."""
         return self.state == "open"
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """What the latest trial of the proposed edition came to."""
-
-    days: int
-    finished_at: datetime
-    accounts: int
-    charged_micro: int
-    drafted_micro: int
-    pay_more: int
-    pay_less: int
-    would_be_cut: int
-
-    @property
-    def change_micro(self) -> int:
-        """By how much the property's charges would have changed."""
-        return self.drafted_micro - self.charged_micro
 
 
 ProposalList = Listing[ProposalRow]
@@ -130,7 +112,7 @@ def proposal_page(*, actor: Actor, proposal_id: int, now: datetime) -> ProposalP
         )
         effect = json_of(effect)
         before = _version(place, row.code, row.number - 1)
-        tried = _tried(effect)
+        tried = tried_on(effect["draft"], effect["edition"], row.code, now)
     tariff = parse_tariff(effect["document"])
     return ProposalPage(
         place=place, now=now, proposal=row, tariff=tariff,
@@ -140,21 +122,18 @@ def proposal_page(*, actor: Actor, proposal_id: int, now: datetime) -> ProposalP
     )  # fmt: skip
 
 
-def waiting(place: Place, now: datetime, *, code: str) -> int | None:
-    """The id of a tariff's open proposal, if there is one; inside the caller's scope."""
-    found = _found(place, now)
-    return next((row.proposal_id for row in found if row.is_open and row.code == code), None)
-
-
 def _found(place: Place, now: datetime, proposal_id: int | None = None) -> list[ProposalRow]:
     found = rows(_ROWS, {"property": place.property_id, "now": now, "id": proposal_id})
     names = actor_names(by for row in found for by in (row[6], row[10]))
     return [
         ProposalRow(
-            *row[:6], names.get(row[6], row[6]), row[6], *row[7:10],
-            names.get(row[10], row[10]), row[11], row[12],
+            proposal_id, code, name, number, begins_at, reason, names.get(made_by, made_by), made_by,
+            made_at, expires_at, state, names.get(ended_by, ended_by), ended_at, answer,
         )
-        for row in found
+        for (
+            proposal_id, code, name, number, begins_at, reason, made_by, made_at, expires_at, state,
+            ended_by, ended_at, answer,
+        ) in found
     ]  # fmt: skip
 
 
@@ -165,18 +144,3 @@ def _version(place: Place, code: str, number: int) -> Tariff | None:
         [place.property_id, code, number],
     )
     return parse_tariff(json_of(found[0][0])) if found else None
-
-
-def _tried(effect: Mapping[str, Any]) -> Tried | None:
-    found = rows(
-        """SELECT days, finished_at, result->'totals' FROM tariff_trial
-           WHERE draft_id = %s AND edition = %s AND state = 'done' ORDER BY id DESC LIMIT 1""",
-        [effect["draft"], effect["edition"]],
-    )
-    if not found:
-        return None
-    days, finished_at, totals = found[0][0], found[0][1], json_of(found[0][2])
-    return Tried(
-        days, finished_at, totals["accounts"], totals["charged_micro"], totals["drafted_micro"],
-        totals["pay_more"], totals["pay_less"], totals["would_be_cut"],
-    )  # fmt: skip

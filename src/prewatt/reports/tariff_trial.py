@@ -168,6 +168,19 @@ class TrialLine:
 
 
 @dataclass(frozen=True, slots=True)
+class Tried:
+    """What a trial came to, for those who are on the plan; for everybody where nobody is."""
+
+    days: int
+    totals: Totals
+
+    @property
+    def change_micro(self) -> int:
+        """By how much their charges together would have changed."""
+        return self.totals.drafted_micro - self.totals.charged_micro
+
+
+@dataclass(frozen=True, slots=True)
 class TrialPage:
     """A draft's trial: the latest, or the one that was asked for; ``trials`` are all, latest first.
 

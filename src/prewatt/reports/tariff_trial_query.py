@@ -16,7 +16,6 @@ from prewatt.core.tariff import parse_tariff
 from prewatt.core.trial import NEVER, Trial, histogram, totals
 from prewatt.reports.lists_query import actor_names
 from prewatt.reports.place import NoSuchThing, rows
-from prewatt.reports.proposals import waiting
 from prewatt.reports.tariff_changes import changes_between
 from prewatt.reports.tariff_query import draft_page
 from prewatt.reports.tariff_trial import (
@@ -28,6 +27,7 @@ from prewatt.reports.tariff_trial import (
     TrialLine,
     TrialPage,
     TrialResult,
+    Tried,
 )
 from prewatt.reports.units import unit_name
 
@@ -62,7 +62,7 @@ def trial_page(
             raise NoSuchThing(f"no trial {trial_id} of {code!r}")
         content, document = _content(chosen[0]) if chosen else (None, None)
         resale = resale_at(property_id=draft.place.property_id, at=now)
-        waits = waiting(draft.place, now, code=code)
+        waits = _waiting(draft.place.property_id, code, now)
         names: Mapping[int, _Name] = {}
         if document is not None:
             names = _names([int(each["account_id"]) for each in document["accounts"]], code, now)
@@ -87,6 +87,31 @@ def trial_page(
         result=result,
         waits=waits,
     )
+
+
+def tried_on(draft_id: int, edition: int, code: str, now: datetime) -> Tried | None:
+    """What the latest trial of an edition came to, None where there is none; in the caller's scope."""
+    found = rows(
+        """SELECT days, result FROM tariff_trial
+           WHERE draft_id = %s AND edition = %s AND state = 'done' ORDER BY id DESC LIMIT 1""",
+        [draft_id, edition],
+    )
+    if not found:
+        return None
+    days, result = found[0][0], _document(found[0][1])
+    names = _names([int(each["account_id"]) for each in result["accounts"]], code, now)
+    whole = _result(result, names, (), None, _Choice(Show.ALL, Sort.UNIT, "", 1))
+    return Tried(days, whole.totals)
+
+
+def _waiting(property_id: int, code: str, now: datetime) -> int | None:
+    """The proposal of this tariff that waits for a second person, if there is one."""
+    found = rows(
+        """SELECT id FROM proposal WHERE property_id = %s AND kind = 'billing.tariff'
+             AND subject = 'tariff:' || %s AND state = 'open' AND expires_at > %s""",
+        [property_id, code, now],
+    )
+    return int(found[0][0]) if found else None
 
 
 class _Choice:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Mapping
+from datetime import datetime
+from types import MappingProxyType
+from typing import Final
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -61,8 +64,8 @@ def propose_view(request: HttpRequest, code: str) -> HttpResponse:
     page = draft_page(actor=actor, code=code, now=clock.now())
     zone = page.place.time_zone
     if request.method != "POST":
-        asked = {"from": written_day(page.now, zone, ahead=1), "reason": page.draft.reason}
-        return _show_draft(request, page, None, **asked)
+        first = {"from": written_day(page.now, zone, ahead=1), "reason": page.draft.reason}
+        return _show_draft(request, page, None, first=first)
     asked = Asked(request.POST)
     valid_from = asked.day("from", zone)
     reason = asked.line("reason", most=REASON_MAX, needed=True)
@@ -124,10 +127,15 @@ def proposal_view(request: HttpRequest, proposal_id: int) -> HttpResponse:
 
 
 def _show_draft(
-    request: HttpRequest, page: DraftPage, asked: Asked | None, *, status: int = 200, **more: Any
+    request: HttpRequest,
+    page: DraftPage,
+    asked: Asked | None,
+    *,
+    first: Mapping[str, str] = MappingProxyType({}),
+    begins_at: datetime | None = None,
+    status: int = 200,
 ) -> HttpResponse:
-    begins_at = more.pop("begins_at", None)
-    context = deeds.form_context(asked, **more)
+    context = deeds.form_context(asked, **first)
     # A code counts once; it is never sent back.
     context["form"].pop("code", None)
     return deeds.show(

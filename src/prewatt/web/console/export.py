@@ -262,7 +262,7 @@ def proposals(writer: Writer, found: ProposalList) -> None:
         writer.writerow(
             [
                 guarded(row.code),
-                row.number,
+                str(row.number),
                 _time(row.begins_at),
                 *(guarded(each) for each in (row.reason, row.made_by)),
                 _time(row.made_at),

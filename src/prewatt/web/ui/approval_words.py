@@ -56,6 +56,7 @@ _VERSION: Final[Mapping[str, Text]] = {
     "became": _("This draft is a version already."),
     "untried": _("Somebody pays by this plan. Try this edition of the draft on real days first."),
     "begun": _("A price begins at a midnight to come. Choose tomorrow or later."),
+    "same": _("The plan says the same as its latest version. Change the draft first."),
     "far": _("Choose a day within the next 400 days."),
     "later": _("A version of this plan begins on that day or later. Choose a day after it."),
 }
