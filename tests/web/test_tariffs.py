@@ -328,7 +328,7 @@ def test_a_trial_says_who_pays_more_and_who_would_have_been_cut(
         assert "Not looked at in this trial; try again" in old and "Holds" not in old
     with as_owner(fernmoor):
         TariffTrial.objects.update(result=result(fernmoor))
-    assert "waits for approval" in text and ">Approve" not in text
+    assert "Propose version 7" in text and ">Approve" not in text
     by_share = client.get("/tariffs/drafts/R/trial?sort=share").content.decode()
     assert re.findall(r">(N-\d+)</a>", by_share.split('id="accounts"')[1]) == ["N-305", "N-402"]
     for show, found in (("less", ["N-306"]), ("same", ["N-401"]), ("cut", ["N-402"])):
