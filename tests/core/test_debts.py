@@ -61,9 +61,14 @@ def test_a_share_of_a_recharge_in_numbers() -> None:
     ) == [5_000_000, 3_000_000]
 
 
-@given(st.integers(-(10**12), 10**12), MONEY)
-def test_taking_credit_back_never_makes_a_new_negative_balance(available: int, taken: int) -> None:
-    missing = missing_micro(available_micro=available, taken_back_micro=taken)
+@given(st.integers(-(10**12), 10**12), MONEY, st.integers(0, 10**11))
+def test_taking_credit_back_goes_no_further_than_emergency_credit_and_lifts_nobody(
+    available: int, taken: int, emergency: int
+) -> None:
+    missing = missing_micro(
+        available_micro=available, taken_back_micro=taken, emergency_micro=emergency
+    )
     after = available - taken + missing
-    assert 0 <= missing <= taken
-    assert after == max(available - taken, min(available, 0))
+    assert 0 <= missing <= taken and after <= available
+    assert after >= min(available, -emergency)
+    assert missing == 0 or after == min(available, -emergency), "emergency credit gives first"

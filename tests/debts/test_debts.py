@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.billing.days_world import local, place, plan
 from tests.conftest import role_dsn
-from tests.invariants.places import NOW, one, rows, signed_in
+from tests.invariants.places import NOW, one, rows, signed_in, told
 from tests.moves.world import World, snapshot
 
 from cases import cases
@@ -94,6 +94,11 @@ def test_a_debt_has_a_number_an_agreement_and_never_hides_in_the_balance() -> No
         ("debt", 1, 30 * EURO), ("debt", 2, 5 * EURO),
     ]  # fmt: skip
     assert one("SELECT count(*) FROM audit_event WHERE code = 'debts.debt.opened'") == 2
+    assert [code for code, _ in told(first.account_id)] == ["debts.opened"] * 2
+    assert told(first.account_id)[1][1] == {
+        "debt": "D-2", "amount_micro": 5 * EURO, "reason": "agreed", "share_ppm": 250_000,
+        "weekly_cap_micro": 0, "available_micro": before,
+    }  # fmt: skip
     books_hold(here)
 
 
@@ -209,6 +214,10 @@ def test_settling_takes_from_the_wallet_what_is_there() -> None:
     buy(here, 100 * EURO, "a")
     with pytest.raises(UnknownDebt):
         settle(here, debt, 1, key="gone")
+    reduced, paid = told(debt.account_id)[1:]
+    assert reduced[0] == "debts.reduced"
+    assert (reduced[1]["left_micro"], reduced[1]["available_micro"]) == (10 * EURO, 5_500_000)
+    assert paid[0] == "debts.paid" and paid[1]["amount_micro"] == 10 * EURO, "by the recharge"
     books_hold(here)
 
 
@@ -241,6 +250,9 @@ def test_written_off_is_the_propertys_loss_and_not_the_wallets_gain() -> None:
         (int(CounterAccount.ADJUSTMENTS), 28 * EURO), (int(CounterAccount.DEBTS), -28 * EURO),
     ]  # fmt: skip
     assert buy(here, 8 * EURO, "b").debt == 0
+    assert told(debt.account_id)[1:] == [
+        ("debts.written_off", {"debt": "D-1", "amount_micro": 28 * EURO})
+    ]
     books_hold(here)
 
 
@@ -254,6 +266,10 @@ def test_an_agreement_can_be_changed_and_is_remembered() -> None:
     before = one(
         "SELECT detail -> 'before' FROM audit_event WHERE code = 'debts.agreement.changed'"
     )
+    assert told(debt.account_id)[1:] == [
+        ("debts.agreement",
+         {"debt": "D-1", "left_micro": 30 * EURO, "share_ppm": 0, "weekly_cap_micro": 0})
+    ]  # fmt: skip
     assert before in ({"share_ppm": 250_000, "weekly_cap": 0},
                       '{"share_ppm": 250000, "weekly_cap": 0}')  # fmt: skip
 

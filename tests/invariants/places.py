@@ -57,6 +57,16 @@ PRICES: Final = ExactPrices("Europe/Berlin", [(0, TARIFF)])
 _places = count(1)
 
 
+def told(account: int) -> list[tuple[str, dict[str, Any]]]:
+    """What the account's customer was told but of supply and recharges: (code, figures), in order."""
+    found = rows(
+        """SELECT code, detail::text FROM message WHERE account_id = %s AND NOT would_have
+           AND code NOT LIKE 'supply.%%' AND code <> 'vending.recharged' ORDER BY id""",
+        account,
+    )
+    return [(code, json.loads(detail)) for code, detail in found]
+
+
 def place(opened: str = "2026-11-01T00:00", document: Mapping[str, Any] = TARIFF) -> World:
     """A fresh import under a firm of its own; ``opened`` is local civil time of Berlin.
 

@@ -12,14 +12,16 @@ import pytest
 from django.db import connection
 from tests.conftest import role_dsn
 from tests.estate.tables import NOW, tables
-from tests.invariants.places import signed_in
+from tests.invariants.places import signed_in, told
 from tests.moves.world import World, available, hours, rows, snapshot, tenant
 
 from prewatt.access.models import Duty
 from prewatt.access.scope import Actor, PermissionRefused, system_actor
+from prewatt.adapters.channels.outbox import OutboxChannel
 from prewatt.billing.operations import create_tariff_version
 from prewatt.core.accounts import CounterAccount
 from prewatt.core.temporary import LetRefused
+from prewatt.core.vocabulary import DeliveryState
 from prewatt.debts.models import DebtPolicy
 from prewatt.debts.operations import set_policy
 from prewatt.debts.words import AgreementRefused, Policy
@@ -40,6 +42,7 @@ from prewatt.moves.lets import (
 )
 from prewatt.moves.onboarding import import_property
 from prewatt.moves.words import FirstRecharge, NewTenant
+from prewatt.notify.operations import deliver_due
 from prewatt.reports.books import check_books
 from prewatt.reports.recharge_query import recharge_result
 from prewatt.vending.debt_payments import DebtPaid, DebtPaymentRefused, pay_debt
@@ -265,7 +268,8 @@ def test_a_refund_is_paid_once_and_only_off_a_closed_account() -> None:
             actor=here.administrator, account_id=here.accounts["1001"], reason="x", now=NOW
         )
     assert still.value.reason == "open"
-    begin(here)
+    let = begin(here)
+    rows("UPDATE customer SET email = 'gone@example.org', language = 'zh-hans'")
     here.read("M-102", hours(83), 14_000)
     close_ended_lets(now=NOW)
     ((refund_id,),) = rows("SELECT id FROM refund")
@@ -280,6 +284,19 @@ def test_a_refund_is_paid_once_and_only_off_a_closed_account() -> None:
         pay_refund(actor=here.operator, refund_id=refund_id, way="cash", reference="", now=NOW)
     assert twice.value.reason == "paid"
     assert rows("SELECT state, paid_by FROM refund") == [("paid", "user:6")]
+    assert told(let.account_id) == [
+        (
+            "vending.refund_due",
+            {"amount_micro": 67 * EURO, "document": "F-1", "reason": "let.ended"},
+        ),
+        ("vending.refund_paid", {"amount_micro": 67 * EURO, "document": "F-1", "reason": "cash"}),
+    ]
+    deliver_due(actor=system_actor("notify"), channels=[OutboxChannel()], now=NOW)
+    assert rows(
+        """SELECT t.subject FROM message m JOIN message_attempt t ON t.message_id = m.id
+           WHERE m.code LIKE 'vending.refund_%%' AND m.state = %s ORDER BY m.id""",
+        DeliveryState.DELIVERED,
+    ) == [("您有 €67.00 待退",), ("退款 €67.00 已付",)], "whoever has left hears of it too"
 
 
 # --- a let that used more than was paid and deposited ---
@@ -345,6 +362,10 @@ def test_a_let_that_closes_by_itself_names_its_debt_too() -> None:
     assert close_ended_lets(now=NOW) == 0
     assert [each[0] for each in debts_of(let.account_id)] == ["D-1"]
     assert rows("SELECT count(*) FROM refund") == [(0,)]
+    ((code, figures),) = told(let.account_id)
+    assert (code, figures["reason"], figures["amount_micro"], figures["available_micro"]) == (
+        "debts.opened", "let_shortfall", 30 * EURO, 0,
+    )  # fmt: skip
 
 
 def test_another_let_of_the_customer_begins_with_what_the_first_lacked() -> None:
@@ -425,6 +446,13 @@ def test_a_debt_of_a_closed_account_is_paid_at_the_window_up_to_what_is_owed() -
     assert last.receipt_number == first.receipt_number + 1
     assert debts_of(let.account_id) == [("D-1", "let_shortfall", 30 * EURO, 0, "paid")]
     assert available(let.account_id) == 0
+    assert [
+        (code, figures["amount_micro"], figures["left_micro"], figures["receipt"])
+        for code, figures in told(let.account_id)[1:]
+    ] == [
+        ("debts.reduced", 12 * EURO, 18 * EURO, f"R-{first.receipt_number}"),
+        ("debts.paid", 18 * EURO, 0, f"R-{last.receipt_number}"),
+    ]
     assert counters(let.account_id)[CounterAccount.CASH] == (100 + 30) * EURO
     assert rows(
         "SELECT amount_micro FROM payment WHERE account_id = %s ORDER BY id", let.account_id

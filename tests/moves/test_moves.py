@@ -458,6 +458,9 @@ def test_a_move_is_foreseen_to_the_micro_unit_and_nothing_is_left_of_looking(her
     assert rows("SELECT amount_micro, state, reason FROM refund") == [
         (done.refund_micro, "due", "moved_out")
     ]
+    assert rows(
+        "SELECT detail ->> 'amount_micro' FROM message WHERE code = 'vending.refund_due'"
+    ) == [(str(done.refund_micro),)]
 
 
 def test_what_would_be_refused_is_refused_at_the_look(here: World) -> None:

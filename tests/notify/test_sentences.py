@@ -10,7 +10,10 @@ import pytest
 
 from prewatt.core.civil_time import instant_us
 from prewatt.core.vocabulary import LevelKind
+from prewatt.debts.models import Debt
 from prewatt.notify.sentences import CODES, WARNINGS, Setting, UnsayableMessage, render
+from prewatt.notify.texts_of_money import REASONS
+from prewatt.vending.refunds import WAYS
 
 #: Tuesday 14:30 in Berlin.
 NOW = datetime(2026, 11, 17, 13, 30, tzinfo=UTC)
@@ -25,6 +28,15 @@ FULL: dict[str, object] = {
     "earliest_cut_us": instant_us(datetime(2026, 11, 23, 8, 0, tzinfo=UTC)),
     "at_us": instant_us(NOW - timedelta(minutes=5)),
     "receipt": 17,
+    "debt": "D-3",
+    "document": "V-2",
+    "reason": "moved_out",
+    "emergency_used_micro": 2_000_000,
+    "debt_micro": 7_500_000,
+    "left_micro": 6_000_000,
+    "reopened_micro": 1_000_000,
+    "share_ppm": 125_000,
+    "weekly_cap_micro": 9_000_000,
 }
 
 
@@ -117,6 +129,57 @@ def test_a_receipt_says_amount_balance_and_how_long_it_lasts_where_that_is_known
     for line in ("当前电费余额 €24.20。", "按平时用电，还可用约 12 天。", "收据编号 17。"):
         assert f"{line}\n" in chinese
     assert "usual" not in said("vending.recharged", detail | {"days_left_h": None})[1]
+
+
+def test_a_reversal_says_what_it_means_for_balance_emergency_credit_and_debts() -> None:
+    detail = FULL | {"available_micro": -5_000_000, "receipt": "R-12"}
+    subject, body = said("vending.reversed", detail)
+    assert subject == "Your recharge of €20.00 was taken back"
+    for line in (
+        "Your recharge of €20.00 was taken back, because its payment was reversed.",
+        "Receipt R-12; document V-2.",
+        "Your electricity balance is −€5.00.",
+        "Emergency credit of €2.00 is in use.",
+        "Debts that it had paid of are open again with €1.00 more.",
+        "€7.50 had been used beyond that, and are written down as debt D-3.",
+        "12.5% of each recharge goes to D-3, until it is paid.",
+        "In seven days that is never more than €9.00.",
+    ):
+        assert f"{line}\n" in body, line
+    _, chinese = said("vending.reversed", detail, CHINESE)
+    for line in ("您的充值 €20.00 因付款被退回，已撤回。", "收据 R-12，单据 V-2。", "已用应急额度 €2.00。",
+                 "超出部分 €7.50 已用掉，记为欠款 D-3。", "每次充值的 12.5% 用于偿还 D-3，直至还清。"):  # fmt: skip
+        assert f"{line}\n" in chinese, line
+    nothing = {"emergency_used_micro": 0, "debt_micro": 0, "reopened_micro": 0, "debt": "",
+               "share_ppm": None, "weekly_cap_micro": None}  # fmt: skip
+    _, plain = said("vending.reversed", detail | nothing)
+    assert "debt" not in plain.lower() and "mergency" not in plain and "€0" not in plain
+
+
+def test_debts_say_how_they_come_back_and_when_they_do_not_by_themselves() -> None:
+    for share, line in (
+        (250_000, "25% of each recharge goes to D-3, until it is paid."),
+        (0, "Nothing of your recharges goes to D-3; the property office agrees with you how it is paid."),
+    ):  # fmt: skip
+        for code in ("debts.opened", "debts.agreement", "debts.reduced"):
+            text = said(code, FULL | {"share_ppm": share, "weekly_cap_micro": 0})[1]
+            assert f"{line}\n" in text and "seven days" not in text, (code, share)
+    assert (
+        "Your let cost more than was paid for it.\n"
+        in said("debts.opened", FULL | {"reason": "let_shortfall"})[1]
+    )
+    assert "the property bears them" in said("debts.written_off", FULL)[1]
+    assert said("debts.paid", FULL)[0] == "Debt D-3 is paid"
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_every_reason_of_a_debt_and_a_refund_has_its_words(lang: str) -> None:
+    refunds = {"moved_out", "let.ended", "let.left", "let.silent", "let.cancelled", *WAYS}
+    assert {code for code, said_in in REASONS if said_in == lang} == refunds | set(Debt.Reason)
+    setting = CHINESE if lang == "zh" else ENGLISH
+    for reason in refunds - set(WAYS):
+        body = said("vending.refund_due", FULL | {"reason": reason, "document": "F-1"}, setting)[1]
+        assert REASONS[reason, lang] in body and "F-1" in body and "€20.00" in body
 
 
 def test_names_cannot_shape_a_message() -> None:

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from tests.supply.world import CLERK, EUR, NOW, World, run_sql
 
 from prewatt.core.civil_time import instant_us
-from prewatt.core.vocabulary import DeliveryState
+from prewatt.core.vocabulary import DeliveryState, OrderKind, RelayState
 from prewatt.ledger.operations import lock_accounts
 from prewatt.reports.rules import cut_rules
 from prewatt.runtime.prepared import fetch
@@ -252,3 +252,78 @@ def test_over_any_history_what_waits_is_what_is_owed(seed: int) -> None:
         }
         withdrawn = sum(each["state"] == DeliveryState.CANCELLED for each in world.messages())
     assert withdrawn > 5, "the walk went everywhere"
+
+
+def take_back(world: World, to: int, *, now: datetime) -> None:
+    """Lower the wallet as vending does when a recharge is taken back."""
+    with transaction.atomic():
+        lock_accounts(world.account_ids)
+        run_sql(
+            "UPDATE account_state SET posted = %s WHERE account_id = ANY(%s)", to, world.account_ids
+        )
+        operations.decide_after_taking_back(account_ids=world.account_ids, now=now)
+
+
+def cuts(world: World) -> int:
+    return len([each for each in world.orders() if each["kind"] == OrderKind.DISCONNECT.value])
+
+
+def test_nobody_is_cut_for_a_recharge_taken_back_before_a_warning_of_it_arrived() -> None:
+    """Every other gate is open, and an older warning was delivered: that one does not count."""
+    world = World(emergency_micro=EMERGENCY, levels=LEVELS, notice_s=7_200)
+    world.read(4 * EUR, now=NOW - 3 * HOUR)
+    world.deliver(now=NOW - 3 * HOUR)
+    world.read(3 * EUR, now=NOW)
+    take_back(world, -EMERGENCY, now=NOW)
+    (fresh,) = waiting(world)
+    assert (kinds([fresh]), fresh["urgent"], cuts(world)) == (["exhausted"], True, 0)
+    assert fresh["detail"]["available_micro"] == -EMERGENCY
+    world.read(-EMERGENCY - 1, now=NOW + MINUTE)
+    world.reconsider(now=NOW + MINUTE)
+    assert cuts(world) == 0, "nothing has arrived"
+    world.deliver(now=NOW + 2 * MINUTE)
+    world.read(-EMERGENCY - 2, now=NOW + HOUR)
+    world.reconsider(now=NOW + HOUR)
+    assert cuts(world) == 0, "the property's notice runs from the new warning"
+    world.read(-EMERGENCY - 3, now=NOW + 2 * HOUR + 3 * MINUTE)
+    world.reconsider(now=NOW + 2 * HOUR + 3 * MINUTE)
+    assert cuts(world) == 1
+
+
+def test_a_warning_that_waits_gives_way_to_one_that_knows_of_what_was_taken_back() -> None:
+    world = place()
+    world.read(-EMERGENCY, now=NIGHT)
+    (before,) = waiting(world)
+    world.pay(EUR, now=NIGHT + HOUR)
+    take_back(world, -EMERGENCY, now=NIGHT + 2 * HOUR)
+    (after,) = waiting(world)
+    assert after["id"] != before["id"] and kinds([after]) == ["exhausted"]
+    world.deliver(now=NIGHT + 3 * HOUR)
+    world.read(-EMERGENCY - 1, now=MORNING + 2 * HOUR)
+    world.reconsider(now=MORNING + 2 * HOUR)
+    assert cuts(world) == 1, "and it counts"
+
+
+def test_who_is_cut_already_is_not_warned_of_a_cut() -> None:
+    world = place()
+    world.read(-EMERGENCY)
+    world.deliver()
+    world.reconsider()
+    world.relay(RelayState.OPEN)
+    run_sql("UPDATE account_state SET posted = posted + 1")
+    take_back(world, -EMERGENCY, now=NOW + 2 * MINUTE)
+    assert waiting(world) == [] and cuts(world) == 1
+
+
+def test_readings_that_are_old_keep_nobody_from_hearing_of_what_was_taken_back() -> None:
+    world = place()
+    world.read(4 * EUR, now=NOW, read_at=NOW)
+    later = NOW + 3 * HOUR
+    take_back(world, -EMERGENCY, now=later)
+    (fresh,) = waiting(world)
+    assert kinds([fresh]) == ["exhausted"] and fresh["created_at"] == later
+    world.deliver(now=later)
+    world.reconsider(now=later + MINUTE)
+    assert cuts(world) == 0, "no cut on old readings"
+    world.read(-EMERGENCY - 1, now=later + 2 * MINUTE)
+    assert cuts(world) == 1, "the first live reading is looked at"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from datetime import date, timedelta
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -14,17 +15,19 @@ from hypothesis import strategies as st
 from tests.billing.days_world import local, place, plan
 from tests.conftest import role_dsn
 from tests.debts.test_debts import EURO, available, books_hold, buy, owed
-from tests.invariants.places import NOW, one, rows, signed_in
+from tests.invariants.places import NOW, one, rows, signed_in, told
 from tests.moves.world import World, snapshot
 
 from cases import cases
 from prewatt.access.scope import PermissionRefused, system_actor
 from prewatt.core.accounts import CounterAccount, TransferKind
+from prewatt.core.vee import Verdict
 from prewatt.debts.models import DebtPolicy
 from prewatt.debts.operations import left_of, set_policy
 from prewatt.debts.queries import debts_of
 from prewatt.debts.words import Policy
 from prewatt.ledger.operations import KeyReused, PeriodClosed, close_period
+from prewatt.vending.debt_payments import pay_debt
 from prewatt.vending.operations import Recharge, Recharged, recharge
 from prewatt.vending.taking_back import (
     AlreadyTakenBack,
@@ -56,6 +59,12 @@ def use(here: World, micro: int) -> None:
     from tests.invariants.checks import append, leg
 
     append(leg(here.accounts["1001"], -micro))
+
+
+def allow(here: World, emergency_micro: int) -> None:
+    """The tenant may go so far below zero."""
+    rows("UPDATE supply_state SET emergency_micro = %s WHERE account_id = %s", emergency_micro,
+         here.accounts["1001"])  # fmt: skip
 
 
 def balance(account: int) -> int:
@@ -96,16 +105,53 @@ def test_what_was_used_already_becomes_a_named_debt_and_no_silent_negative() -> 
         7_500_000, 400_000, 9 * EURO, "reversed_payment",
     )  # fmt: skip
     assert buy(here, 10 * EURO, "b").debt == 4 * EURO
+    assert told(back.account_id) == [("vending.reversed", {
+        "amount_micro": 20 * EURO, "receipt": f"R-{done.receipt_number}", "document": f"V-{back.number}",
+        "available_micro": 0, "emergency_used_micro": 0, "reopened_micro": 0, "debt": "D-1",
+        "debt_micro": 7_500_000, "share_ppm": 400_000, "weekly_cap_micro": 9 * EURO,
+    })]  # fmt: skip
     books_hold(here)
 
 
-def test_emergency_credit_in_use_is_not_made_a_debt() -> None:
+@pytest.mark.parametrize(
+    ("emergency", "before", "since", "after", "debt"),
+    [
+        (10, -5, 0, -5, 0),  # What the recharge repaid is in use again, and no debt.
+        (10, -5, 3, -8, 0),
+        (10, -5, 18, -10, 13),  # The account may not go further, and the rest has a name.
+        (10, 2, 4, -2, 0),
+        (0, 2, 4, 0, 2),
+        (3, 2, 30, -8, 20),  # A reading took it below its emergency credit: no wallet is lifted.
+    ],
+)
+def test_taking_back_leaves_a_wallet_as_if_the_recharge_had_not_been(
+    emergency: int, before: int, since: int, after: int, debt: int
+) -> None:
     here = place(plan())
+    allow(here, emergency * EURO)
+    use(here, available(here) - before * EURO)
     done = buy(here, 20 * EURO, "a")
-    use(here, 47 * EURO)
-    assert available(here) == -1_500_000
-    assert reverse(here, done.event_id).used_micro == 20 * EURO
-    assert available(here) == -1_500_000, "where it stood"
+    if since:
+        use(here, since * EURO)
+    stood = available(here)
+    back = reverse(here, done.event_id)
+    assert (available(here), back.used_micro) == (after * EURO, debt * EURO)
+    assert (back.available_before_micro, back.emergency_micro) == (stood, emergency * EURO)
+    assert available(here) - back.used_micro == (before - since) * EURO, "nothing made or lost"
+    books_hold(here)
+
+
+def test_a_debt_paid_at_the_window_and_taken_back_lifts_no_wallet() -> None:
+    here = place(plan())
+    owing = owed(here, 5 * EURO)
+    paid = pay_debt(actor=here.operator, debt_id=owing.debt_id, offered_micro=5 * EURO, way="cash",
+                    reference="", key="window", now=NOW)  # fmt: skip
+    allow(here, 10 * EURO)
+    use(here, available(here) + 4 * EURO)
+    back = reverse(here, paid.event_id)
+    assert (available(here), back.used_micro, back.debt_code) == (-4 * EURO, 0, "")
+    assert left_of(paid.account_id, owing.code) == 5 * EURO
+    books_hold(here)
 
 
 def test_a_property_may_refuse_or_bear_it() -> None:
@@ -182,6 +228,10 @@ def test_credit_on_the_wrong_account_goes_to_the_right_one_at_once() -> None:
     ], key=lambda each: each[0])  # fmt: skip
     assert one("SELECT sum(amount) FROM transfer WHERE counter_account = %s",
                int(CounterAccount.MOVE_CLEARING)) == 0  # fmt: skip
+    ((off, lost),), ((on, has),) = told(wrong), told(right)
+    assert (off, lost["debt_micro"], on, has["available_micro"]) == (
+        "vending.moved_off", 34_500_000, "vending.moved_on", 150 * EURO,
+    )  # fmt: skip
     books_hold(here)
 
 
@@ -197,12 +247,12 @@ def test_moving_asks_the_propertys_own_policy() -> None:
 def test_supply_looks_at_both() -> None:
     here = place(plan())
     done = buy(here, 50 * EURO, "a")
-    use(here, 75_500_000)
+    use(here, 60 * EURO)
     rows("UPDATE account_state SET posted = posted - 200000000 WHERE account_id = %s",
          here.accounts["OWN-LIFT"])  # fmt: skip
     move(here, done.event_id, here.accounts["OWN-LIFT"])
     triggers = dict(rows("SELECT account_id, trigger FROM supply_decision ORDER BY id"))
-    assert triggers[here.accounts["1001"]] == "reading"
+    assert triggers[here.accounts["1001"]] == "taken_back"
     assert here.accounts["OWN-LIFT"] in triggers
 
 
@@ -220,7 +270,7 @@ def test_a_recharge_is_taken_back_once() -> None:
             deed()
     with pytest.raises(KeyReused):
         reverse(here, done.event_id, why="another reason")
-    assert available(here) == 25_500_000
+    assert available(here) == 25_500_000 and len(told(done.account_id)) == 1
 
 
 def test_what_cannot_be_taken_back_is_refused_and_changes_nothing(database: str) -> None:
@@ -295,35 +345,68 @@ def test_two_people_at_once_take_it_back_once() -> None:
 )
 @given(data=st.data())
 def test_taking_back_never_creates_or_destroys_money(database: str, data: st.DataObject) -> None:
+    """Whatever was read, bought and taken back: wallet less debts is what a model of its own says.
+
+    The model knows the price, the registers and the recharges that stand, and nothing of wallets.
+    """
     here = place(plan())
     both = here.accounts["1001"], here.accounts["OWN-LIFT"]
-    missing = DebtPolicy.Missing(data.draw(st.sampled_from(["debt", "loss", "refuse"])))
+    missing = DebtPolicy.Missing(data.draw(st.sampled_from(["debt", "debt", "loss", "refuse"])))
     policy(here, reversed_payment=missing, moved_credit=missing)
+    emergency = data.draw(st.sampled_from([0, 5 * EURO, 40 * EURO]))
+    allow(here, emergency)
+    total, lost = Fraction(25_500_000), 0
     if data.draw(st.booleans()):
-        owed(here, data.draw(st.integers(1, 30 * EURO)), share_ppm=data.draw(st.integers(0, 10**6)),
-             key=f"{here.property_id}:o")  # fmt: skip
+        debt = data.draw(st.integers(1, 30 * EURO))
+        owed(here, debt, share_ppm=data.draw(st.integers(0, 10**6)), key=f"{here.property_id}:o")
+        total -= debt
     bought: list[Recharged] = []
-    at = NOW
-    for number in range(data.draw(st.integers(1, 6))):
+    at, register = NOW, 1_000
+
+    def read() -> None:
+        """Up to a hundred kilowatt-hours and as many days' worth of time, at the plan's only price."""
+        nonlocal at, register, total
+        wh = data.draw(st.integers(0, 100_000))
+        at, register = at + timedelta(hours=24), register + wh
+        assert here.read("M-101", at, register, now=at) is Verdict.ACCEPTED
+        total -= wh * Fraction("287.6543")
+
+    def take(number: int, each: Recharged) -> None:
+        nonlocal total, lost
+        before = balance(both[0])
+        with suppress(CreditUsed):
+            if data.draw(st.booleans()):
+                back = reverse(here, each.event_id, key=f"t{number}", now=at)
+            else:
+                back = move(here, each.event_id, both[1], key=f"t{number}", now=at)
+            after, floor = balance(both[0]), min(before, -emergency)
+            assert floor <= after <= before, "no emergency credit anew, and no more than there is"
+            assert not back.used_micro or after == floor, "a debt only for what is beyond it"
+            total -= each.amount
+            lost += back.used_micro if missing is DebtPolicy.Missing.LOSS else 0
+
+    for number in range(data.draw(st.integers(1, 5))):
         at += timedelta(hours=1)
         wish = Recharge(f"{here.property_id}:{number}", both[0], data.draw(st.integers(1, 40 * EURO)),
                         "online", "", at)  # fmt: skip
         (answer,) = recharge(actor=here.operator, recharges=[wish], now=at)
         assert isinstance(answer, Recharged)
         bought.append(answer)
-        use(here, data.draw(st.integers(1, 30 * EURO)))
+        total += answer.amount
+        if data.draw(st.booleans()):
+            read()
+        if data.draw(st.booleans()):
+            take(number, bought.pop(data.draw(st.integers(0, len(bought) - 1))))
+    read()
     for number, each in enumerate(bought):
-        before = balance(both[0])
-        with suppress(CreditUsed):
-            if data.draw(st.booleans()):
-                reverse(here, each.event_id, key=f"t{number}", now=at)
-            else:
-                move(here, each.event_id, both[1], key=f"t{number}", now=at)
-            assert balance(both[0]) >= min(before, 0), "no new negative"
+        take(100 + number, each)
+    owes = one("SELECT coalesce(sum(amount), 0)::bigint FROM transfer WHERE account_id = %s"
+               " AND counter_account = %s", both[0], int(CounterAccount.DEBTS))  # fmt: skip
+    assert abs(balance(both[0]) - int(owes) - total - lost) <= 1
     by_counter = dict(
         rows("SELECT counter_account, sum(amount)::bigint FROM transfer WHERE property_id = %s "
              "GROUP BY 1", here.property_id)
     )  # fmt: skip
     assert by_counter.get(int(CounterAccount.MOVE_CLEARING), 0) == 0
-    assert by_counter[int(CounterAccount.BANK)] >= 0
+    assert by_counter.get(int(CounterAccount.BANK), 0) >= 0
     books_hold(here)

@@ -254,8 +254,14 @@ def test_credit_on_the_wrong_account_is_looked_at_moved_once_and_told(
     before = _one(place, as_owner, count)
     look = client.post(where, form | {"do": "look"})
     said = _text(look)
-    # 5.96 of the 20.00 are left: what was used is a debt, and the right account has all of it.
-    for each in ("−€20.00", "+€14.04", "D-1", "+€20.00", "Move €20.00 from N-305 to N-202"):
+    # 5.96 of the 20.00 are left: 5.00 of emergency credit are in use again, what was used beyond that
+    # is a debt, and the right account has all of it. Nobody is cut before a warning of it has arrived.
+    for each in (
+        "−€20.00", "+€9.04", "D-1", "+€20.00", "Move €20.00 from N-305 to N-202",
+        "Balance now €5.96 Balance afterwards −€5.00", "€5.00 of €5.00",
+        "Used beyond that, becomes a debt D-1 €9.04", "Supply is not cut by this",
+        "No warning delivered yet", "Both customers get a message",
+    ):  # fmt: skip
         assert each in said, each
     assert _one(place, as_owner, count) == before, "a look leaves nothing"
     key = _key(look)
@@ -264,7 +270,7 @@ def test_credit_on_the_wrong_account_is_looked_at_moved_once_and_told(
     assert first.status_code == again.status_code == 302
     assert _one(place, as_owner, count) == before + 3
     told = _text(client.get(where))
-    assert "were taken back" in told and "D-1 €14.04" in told and "N-202" in told
+    assert "were taken back" in told and "D-1 €9.04" in told and "N-202" in told
     other = client.post(where, form | {"do": "confirm", "key": "another"})
     assert other.status_code == 422 and "taken back already" in _text(other)
     assert "This recharge was taken back" in _text(client.get("/recharges/400"))
@@ -331,7 +337,7 @@ def test_a_property_that_takes_back_all_or_nothing_says_so(
         "/recharges/400/take-back", {"how": "reversed", "why": "bounced", "do": "look"}
     )
     assert refused.status_code == 422
-    assert "€14.04 of it have been used" in _text(refused)
+    assert "€9.04 of it have been used beyond" in _text(refused)
 
 
 def test_a_refund_is_paid_out_once_with_name_and_receipt(

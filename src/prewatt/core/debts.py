@@ -59,10 +59,12 @@ def recovered_micro(
     return taken
 
 
-def missing_micro(*, available_micro: int, taken_back_micro: int) -> int:
-    """How much of credit that is taken back has been used already.
+def missing_micro(*, available_micro: int, taken_back_micro: int, emergency_micro: int) -> int:
+    """How much of what is taken from a wallet neither it nor its emergency credit can give.
 
-    Taking back leaves an account at zero, or where it stood if that was below: emergency credit in
-    use is nobody's debt yet. The rest is missing.
+    Taking a recharge back leaves the wallet as if the recharge had not been: emergency credit that it
+    repaid is in use again, as far as the account may go. What was used beyond that is missing. A wallet
+    that stood below its emergency credit stays where it was: taking back never lifts one.
     """
-    return max(0, min(taken_back_micro, taken_back_micro - available_micro))
+    floor = min(available_micro, -emergency_micro)
+    return max(0, floor - (available_micro - taken_back_micro))

@@ -19,6 +19,7 @@ from prewatt.audit.operations import record
 from prewatt.core.accounts import CounterAccount, TransferKind
 from prewatt.debts.models import PPM, Debt, DebtPolicy
 from prewatt.debts.recovery import debt_leg
+from prewatt.debts.telling import tell_agreement, tell_opened, tell_reduced, tell_written_off
 from prewatt.debts.words import (
     AgreementRefused,
     AmountRefused,
@@ -84,15 +85,11 @@ def open_debt(
         account = _locked(actor, account_id)
         _refuse_amount(amount_micro, _most(reason, account))
         (event,) = new_event_ids(1)
-        (debt,) = name_debts(
-            actor_code=actor.code,
-            debts=[
-                NewDebt(account_id, account.property_id, account.legal_entity_id, amount_micro,
-                        reason, share_ppm, weekly_cap_micro, note)
-            ],
-            event_ids=[event],
-            now=now,
+        new = NewDebt(
+            account_id, account.property_id, account.legal_entity_id, amount_micro, reason,
+            share_ppm, weekly_cap_micro, note,
         )  # fmt: skip
+        (debt,) = name_debts(actor_code=actor.code, debts=[new], event_ids=[event], now=now)
         lends = reason is Debt.Reason.ARREARS
         legs = [opening_leg(debt, amount_micro, reason, now)]
         if not lends:
@@ -108,6 +105,10 @@ def open_debt(
             event,
             account.available_micro + (amount_micro if lends else 0),
         )
+        tell_opened(
+            new=new, debt=debt, event_id=event, available_micro=answer.available_after_micro,
+            now=now,
+        )  # fmt: skip
         _keep(actor, key, body, account, account_id, asdict(answer), now)
     return answer
 
@@ -233,6 +234,13 @@ def _reduce(
         if by_wallet and account.available_micro - amount < account.watch_below_micro:
             decide_for_crossings(account_ids=[debt.account_id], now=now, fresh=True)
         answer = DebtReduced(debt.pk, debt.code, amount, left - amount, event)
+        if by_wallet:
+            tell_reduced(
+                debt=debt, amount_micro=amount, left_micro=answer.left_micro, now=now,
+                event_id=event, available_micro=account.available_micro - amount,
+            )  # fmt: skip
+        else:
+            tell_written_off(debt=debt, amount_micro=amount, event_id=event, now=now)
         record(
             actor=actor.code,
             code=f"debts.{reason}",
@@ -281,6 +289,9 @@ def change_agreement(
             weekly_cap=weekly_cap_micro,
             before={"share_ppm": debt.share_ppm, "weekly_cap": debt.weekly_cap_micro},
         )
+        if (debt.share_ppm, debt.weekly_cap_micro) != (share_ppm, weekly_cap_micro):
+            debt.share_ppm, debt.weekly_cap_micro = share_ppm, weekly_cap_micro
+            tell_agreement(debt=debt, left_micro=left_of(debt.account_id, debt.code), now=now)
 
 
 def set_policy(

@@ -15,6 +15,8 @@ from django.db import connection
 from prewatt.core.accounts import CounterAccount, TransferKind
 from prewatt.core.debts import PPM, Agreement, RecoveryLimit, recovered_micro
 from prewatt.core.rating import Component
+from prewatt.debts.models import Debt
+from prewatt.debts.telling import tell_reduced
 from prewatt.ledger.operations import Leg
 
 #: The agreed caps count this far back.
@@ -156,13 +158,25 @@ def debt_leg(
     )
 
 
-def close_paid(*, recovered: Sequence[Recovery], now: datetime) -> None:
-    """Close the debts that a booked plan has paid in full, under their accounts' locks."""
-    paid = [each.debt_id for each in recovered if each.left_micro == 0]
-    if paid:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                """UPDATE debt SET closed_at = %s, ending = 'paid'
-                   WHERE id = ANY(%s) AND closed_at IS NULL""",
-                [now, paid],
-            )
+def close_paid(
+    *, recovered: Sequence[Recovery], now: datetime, receipt: str = "", announce: bool = True
+) -> None:
+    """Close the debts that a booked plan has paid in full, and tell; under their accounts' locks.
+
+    ``announce=False`` is for a past that is replayed: what would have been said is kept.
+    """
+    paid = {each.debt_id: each for each in recovered if each.left_micro == 0}
+    if not paid:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """UPDATE debt SET closed_at = %s, ending = 'paid'
+               WHERE id = ANY(%s) AND closed_at IS NULL RETURNING id""",
+            [now, list(paid)],
+        )
+        closed = [int(row[0]) for row in cursor.fetchall()]
+    for debt in Debt.objects.filter(pk__in=closed).order_by("pk"):
+        tell_reduced(
+            debt=debt, amount_micro=paid[debt.pk].amount_micro, left_micro=0, now=now,
+            receipt=receipt, would_have=not announce,
+        )  # fmt: skip

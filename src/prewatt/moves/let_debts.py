@@ -15,6 +15,7 @@ from prewatt.debts.models import Debt, DebtPolicy
 from prewatt.debts.operations import left_of, name_debts, opening_leg
 from prewatt.debts.policy import policy_of
 from prewatt.debts.recovery import Recovery, close_paid, debt_leg
+from prewatt.debts.telling import tell_opened
 from prewatt.debts.words import NewDebt
 from prewatt.estate.operations import NewCustomer
 from prewatt.ledger.operations import Event, append_events, lock_accounts, new_event_ids
@@ -61,20 +62,14 @@ def name_shortfall(actor: Actor, let: TemporaryLet, short_micro: int, now: datet
             "SELECT legal_entity_id FROM account_state WHERE account_id = %s", [let.account_id]
         )
         (entity_id,) = cursor.fetchone()
-    (debt,) = name_debts(
-        actor_code=actor.code,
-        debts=[
-            NewDebt(
-                let.account_id, let.property_id, int(entity_id), short_micro,
-                Debt.Reason.LET_SHORTFALL, policy.share_ppm, policy.weekly_cap_micro,
-                f"let {let.pk}",
-            )
-        ],
-        event_ids=[event],
-        now=now,
+    new = NewDebt(
+        let.account_id, let.property_id, int(entity_id), short_micro,
+        Debt.Reason.LET_SHORTFALL, policy.share_ppm, policy.weekly_cap_micro, f"let {let.pk}",
     )  # fmt: skip
+    (debt,) = name_debts(actor_code=actor.code, debts=[new], event_ids=[event], now=now)
     leg = opening_leg(debt, short_micro, Debt.Reason.LET_SHORTFALL, now)
     append_events(actor_code=actor.code, events=[Event(event, (leg,))], now=now)
+    tell_opened(new=new, debt=debt, event_id=event, available_micro=0, now=now)
     return debt.code
 
 

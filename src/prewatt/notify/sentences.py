@@ -9,13 +9,15 @@ Figures a detail may carry (anything else is kept for the record and not said): 
 (core.vocabulary.LevelKind word), ``available_micro``, ``emergency_micro``, ``amount_micro`` in
 micro-units; ``days_left_h`` hours left at the usual use; ``earliest_cut_us``, ``at_us`` in µs since
 1970 UTC; ``receipt`` a document number; of a correction ``charged_before_micro`` and
-``charged_after_micro``, and the difference as either ``returned_micro`` or ``added_micro``. Each may be
-missing or null.
+``charged_after_micro``, and the difference as either ``returned_micro`` or ``added_micro``. Of debts and
+money that goes back (``texts_of_money``): ``reason``, a word of ``REASONS``; ``document`` and ``debt``,
+numbers with their series; ``emergency_used_micro``, ``debt_micro``, ``left_micro``, ``reopened_micro``;
+the agreement, ``share_ppm`` and ``weekly_cap_micro`` (0: no cap). Each may be missing or null.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -23,12 +25,16 @@ from zoneinfo import ZoneInfo
 
 from prewatt.core.civil_time import HOUR_US, instant_us, utc_datetime
 from prewatt.core.money import format_amount
+from prewatt.notify.texts import Text
+from prewatt.notify.texts_of_money import REASONS, TEXTS_OF_MONEY
 
 SUBJECT_MAX: Final = 200
 _NUMBERS: Final = (
     *("available_micro", "emergency_micro", "amount_micro"),
     *("days_left_h", "earliest_cut_us", "at_us"),
     *("charged_before_micro", "charged_after_micro", "returned_micro", "added_micro"),
+    *("emergency_used_micro", "debt_micro", "left_micro", "reopened_micro"),
+    *("share_ppm", "weekly_cap_micro"),
 )
 #: Below this many hours, time left is said in hours; from this many days on, by date.
 _HOURS_BELOW: Final = 72
@@ -71,14 +77,6 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class _Text:
-    """Subjects and body lines in order; the first subject whose figures are all known is used."""
-
-    subjects: tuple[str, ...]
-    lines: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class _Frame:
     """What stands around every text: the greeting, and what the message is about."""
 
@@ -87,8 +85,9 @@ class _Frame:
     about_without_unit: str
 
 
-_TEXTS: Final[dict[tuple[str, str], _Text]] = {
-    ("supply.warning", "en"): _Text(
+_TEXTS: Final[dict[tuple[str, str], Text]] = {
+    **TEXTS_OF_MONEY,
+    ("supply.warning", "en"): Text(
         ("Your electricity runs out {runs_out}", "Your electricity balance is {balance}"),
         (
             "Your electricity balance is {balance}.",
@@ -98,7 +97,7 @@ _TEXTS: Final[dict[tuple[str, str], _Text]] = {
             "A recharge in time keeps everything on.",
         ),
     ),
-    ("supply.warning", "zh"): _Text(
+    ("supply.warning", "zh"): Text(
         ("电费余额预计{runs_out}用完", "电费余额 {balance}"),
         (
             "您的电费余额为 {balance}。",
@@ -108,7 +107,7 @@ _TEXTS: Final[dict[tuple[str, str], _Text]] = {
             "及时充值，用电不受影响。",
         ),
     ),
-    ("supply.emergency", "en"): _Text(
+    ("supply.emergency", "en"): Text(
         ("Your balance is used up; emergency credit keeps supply on",),
         (
             "Your electricity balance is {balance}.",
@@ -117,7 +116,7 @@ _TEXTS: Final[dict[tuple[str, str], _Text]] = {
             "A recharge first evens out the emergency credit; the rest is yours to use.",
         ),
     ),
-    ("supply.emergency", "zh"): _Text(
+    ("supply.emergency", "zh"): Text(
         ("余额已用完，应急额度保持供电",),
         (
             "您的电费余额为 {balance}。",
@@ -126,7 +125,7 @@ _TEXTS: Final[dict[tuple[str, str], _Text]] = {
             "充值后先补足应急额度，其余照常使用。",
         ),
     ),
-    ("supply.cut_planned", "en"): _Text(
+    ("supply.cut_planned", "en"): Text(
         ("Supply may be cut from {cut_at}", "Supply may be cut soon"),
         (
             "Your electricity balance is {balance}.",
@@ -136,7 +135,7 @@ _TEXTS: Final[dict[tuple[str, str], _Text]] = {
             "If you cannot recharge in time, please speak to the property office.",
         ),
     ),
-    ("supply.cut_planned", "zh"): _Text(
+    ("supply.cut_planned", "zh"): Text(
         ("{cut_at} 起可能断电", "近期可能断电"),
         (
             "您的电费余额为 {balance}，可用额度已用完，目前尚未收到充值。",
@@ -145,7 +144,7 @@ _TEXTS: Final[dict[tuple[str, str], _Text]] = {
             "如暂时无法充值，请联系物业服务处。",
         ),
     ),
-    ("supply.cut", "en"): _Text(
+    ("supply.cut", "en"): Text(
         ("Supply was cut {at}", "Supply was cut"),
         (
             "Supply was cut {at}, because all credit was used up.",
@@ -154,7 +153,7 @@ _TEXTS: Final[dict[tuple[str, str], _Text]] = {
             "If you have questions, please speak to the property office.",
         ),
     ),
-    ("supply.cut", "zh"): _Text(
+    ("supply.cut", "zh"): Text(
         ("已于{at} 断电", "已断电"),
         (
             "可用额度已用完，已于{at} 断电。",
@@ -163,18 +162,18 @@ _TEXTS: Final[dict[tuple[str, str], _Text]] = {
             "如有疑问，请联系物业服务处。",
         ),
     ),
-    ("supply.connected", "en"): _Text(
+    ("supply.connected", "en"): Text(
         ("Supply is on again",),
         (
             "Supply is on again: your meter confirmed it {at}.",
             "Your electricity balance is {balance}.",
         ),
     ),
-    ("supply.connected", "zh"): _Text(
+    ("supply.connected", "zh"): Text(
         ("已恢复供电",),
         ("已恢复供电，电表已于{at} 确认。", "您的电费余额为 {balance}。"),
     ),
-    ("vending.recharged", "en"): _Text(
+    ("vending.recharged", "en"): Text(
         ("Your recharge of {amount} has arrived", "Your recharge has arrived"),
         (
             "Your recharge of {amount} has arrived. Thank you.",
@@ -183,7 +182,7 @@ _TEXTS: Final[dict[tuple[str, str], _Text]] = {
             "Receipt number {receipt}.",
         ),
     ),
-    ("vending.recharged", "zh"): _Text(
+    ("vending.recharged", "zh"): Text(
         ("充值 {amount} 已到账", "充值已到账"),
         (
             "您的充值 {amount} 已到账，谢谢。",
@@ -192,7 +191,7 @@ _TEXTS: Final[dict[tuple[str, str], _Text]] = {
             "收据编号 {receipt}。",
         ),
     ),
-    ("billing.corrected", "en"): _Text(
+    ("billing.corrected", "en"): Text(
         (
             "{returned} has come back to your account after a correction",
             "A correction has added {added} to your charges",
@@ -206,7 +205,7 @@ _TEXTS: Final[dict[tuple[str, str], _Text]] = {
             "If you have questions, please speak to the property office.",
         ),
     ),
-    ("billing.corrected", "zh"): _Text(
+    ("billing.corrected", "zh"): Text(
         ("电费更正：已退回 {returned}", "电费更正：补收 {added}"),
         (
             "自{at} 起的电费已重新计算：原为 {charged_before}，现为 {charged_after}。",
@@ -235,7 +234,13 @@ CODES: Final = frozenset(code for code, _ in _TEXTS)
 WARNINGS: Final = ("supply.warning", "supply.emergency", "supply.cut_planned")
 #: Answers to what the customer has just done: nobody has to wait until morning for them, but for a
 #: channel that wakes people; and where there is no address, nobody has to be called.
-ANSWERS: Final = ("vending.recharged", "supply.connected")
+ANSWERS: Final = (
+    "vending.recharged",
+    "supply.connected",
+    "debts.paid",
+    "debts.reduced",
+    "vending.refund_paid",
+)
 #: A warning of these levels has sentences of its own.
 _BY_LEVEL: Final = {"emergency": "supply.emergency", "exhausted": "supply.cut_planned"}
 
@@ -318,7 +323,36 @@ def _figures(
         "returned": money("returned_micro"),
         "added": money("added_micro"),
         "receipt": _one_line(str(detail.get("receipt") or "")),
+        **_of_money(detail, money, lang),
     }
+
+
+def _of_money(
+    detail: Mapping[str, object], money: Callable[[str], str], lang: str
+) -> dict[str, str]:
+    """Figures of debts and of money that goes back; what is nothing is not spoken of."""
+    debt = _one_line(str(detail.get("debt") or ""))
+    share = detail.get("share_ppm")
+    return {
+        **{
+            name: money(f"{name}_micro") if detail.get(f"{name}_micro") else ""
+            for name in ("emergency_used", "reopened", "weekly_cap")
+        },
+        "debt_amount": money("debt_micro") if detail.get("debt_micro") else "",
+        "owed": money("left_micro") if detail.get("left_micro") else "",
+        "debt": debt,
+        "share": _per_cent(share) if isinstance(share, int) and share else "",
+        # A debt that takes nothing of recharges is waited for, and said to be.
+        "debt_at_rest": debt if share == 0 else "",
+        "document": _one_line(str(detail.get("document") or "")),
+        "reason": REASONS.get((str(detail.get("reason")), lang), ""),
+    }
+
+
+def _per_cent(ppm: int) -> str:
+    """`25%`, `12.5%`."""
+    whole, part = divmod(ppm, 10_000)
+    return f"{whole}.{part:04d}".rstrip("0").rstrip(".") + "%"
 
 
 def _fill(template: str, figures: Mapping[str, str]) -> str:

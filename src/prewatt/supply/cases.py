@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from prewatt.core.levels import Level
 from prewatt.supply.policy import Rules
 from prewatt.supply.queries import Standing
+
+#: What asks for a decision where credit was taken back.
+TAKEN_BACK: Final = "taken_back"
 
 
 @dataclass(frozen=True, slots=True)

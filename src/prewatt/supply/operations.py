@@ -55,7 +55,7 @@ from prewatt.notify.queries import warning_delivery
 from prewatt.runtime.bells import ring
 from prewatt.runtime.prepared import execute, integers, moments, pipelined
 from prewatt.supply import queries
-from prewatt.supply.cases import Case
+from prewatt.supply.cases import TAKEN_BACK, Case
 from prewatt.supply.policy import Rules, compile_rules
 from prewatt.supply.queries import Standing, Wiring
 from prewatt.supply.warnings import settle_warnings
@@ -162,7 +162,6 @@ def open_accounts(*, rows: Sequence[OpenSupply], now: datetime) -> None:
 
 _EVERYTHING: Final = 2**62
 
-
 # --- deciding ---
 
 
@@ -212,6 +211,15 @@ def reconsider_due(
             lock_accounts(chunk)
             _decide(chunk, now, trigger="reconsider", is_live=True)
     return len(due)
+
+
+def decide_after_taking_back(*, account_ids: Sequence[int], now: datetime) -> None:
+    """Look at accounts that credit was taken back from, in the caller's transaction with their locks.
+
+    No warning from before knew of it: every level at or above the balance fires anew, and only a
+    warning from now on counts for a cut, however many were delivered before.
+    """
+    _decide(account_ids, now, trigger=TAKEN_BACK, is_live=True)
 
 
 def decide_after_expiry(*, account_ids: Sequence[int], now: datetime) -> None:
@@ -396,6 +404,8 @@ def _case(standing: Standing, rules: Rules, now: datetime, *, trigger: str, is_l
     case = Case(standing, rules, 0, 0, None, True, now, standing.level_fired_at)
     if trigger == "credit":
         return _case_after_credit(case, now)
+    if trigger == TAKEN_BACK:
+        return _case_after_taking_back(case, now)
     read_us = standing.reading_at_us
     if read_us is not None:
         age_us = instant_us(now) - read_us
@@ -436,6 +446,22 @@ def _case_after_credit(case: Case, now: datetime) -> Case:
     since = standing.level_fired_at if case.is_exhausted else now
     return replace(
         case, fired_mask=real, would_mask=would, low_since=since if real | would else None
+    )
+
+
+def _case_after_taking_back(case: Case, now: datetime) -> Case:
+    """Credit went: it counts as of now, however old the readings are.
+
+    Whoever is cut already is warned of nothing, and told by who took the credit back.
+    """
+    standing, levels = case.standing, case.rules.levels
+    fired = evaluate_levels(*case.amounts, levels, standing.fired_mask).fired_mask
+    due = evaluate_levels(*case.amounts, levels, 0).due
+    return replace(
+        case,
+        fired_mask=fired,
+        due=due if standing.desired is RelayState.CLOSED else None,
+        low_since=now if fired else None,
     )
 
 

@@ -20,7 +20,7 @@ from prewatt.core.vocabulary import LevelKind, Protection
 from prewatt.notify.operations import NewMessage, enqueue, restate, withdraw
 from prewatt.notify.queries import WaitingMessage, waiting
 from prewatt.notify.sentences import WARNINGS
-from prewatt.supply.cases import Case
+from prewatt.supply.cases import TAKEN_BACK, Case
 
 #: Levels whose warning passes quiet hours: supply itself is in question.
 _LAST: Final = (LevelKind.EMERGENCY, LevelKind.EXHAUSTED)
@@ -39,7 +39,8 @@ def settle_warnings(cases: Sequence[Case], *, trigger: str, now: datetime) -> No
     waits = _waiting_of(list(changed))
     for key, mine in waits.items():
         level = _deepest_fired(changed[key])
-        still_true = _still_true(changed[key], mine, level)
+        # Of what was taken back a warning from before says nothing, and it counts for no cut.
+        still_true = [] if trigger == TAKEN_BACK else _still_true(changed[key], mine, level)
         kept += still_true
         owed[key] = (changed[key], None if still_true else level)
     if waits:

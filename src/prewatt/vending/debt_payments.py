@@ -20,6 +20,7 @@ from prewatt.core.accounts import CounterAccount, TransferKind
 from prewatt.debts.models import Debt
 from prewatt.debts.operations import left_of
 from prewatt.debts.recovery import Recovery, close_paid, debt_leg
+from prewatt.debts.telling import tell_reduced
 from prewatt.ledger.idempotency import store_answer, stored_answer
 from prewatt.ledger.operations import (
     Event,
@@ -96,6 +97,7 @@ def pay_debt(
         _write_payment(actor, debt, event, amount, way, reference, now)
         answer = _book(actor, debt, event, offered_micro, amount, left, way, now)
         _write_receipt(debt, answer, now)
+        _close_or_tell(debt, answer, now)
         _conclude(actor, key, body, debt, answer, way, now)
     return answer
 
@@ -133,7 +135,7 @@ def _book(
     way: str,
     now: datetime,
 ) -> DebtPaid:
-    """The money in and the debt down, as one event; a debt with nothing left is closed."""
+    """The money in and the debt down, as one event."""
     legs = [
         debt_leg(
             debt.account_id, signed, debt.code, now,
@@ -145,12 +147,23 @@ def _book(
         )
     ]  # fmt: skip
     append_events(actor_code=actor.code, events=[Event(event, tuple(legs))], now=now)
-    rest = left - amount
-    close_paid(recovered=[Recovery(int(debt.pk), debt.code, amount, rest)], now=now)
     number = next_document_number(legal_entity_id=debt.legal_entity_id, series=RECEIPT_SERIES)
     return DebtPaid(
-        int(debt.pk), debt.code, debt.account_id, offered, amount, rest, event, number
+        int(debt.pk), debt.code, debt.account_id, offered, amount, left - amount, event, number
     )  # fmt: skip
+
+
+def _close_or_tell(debt: Debt, paid: DebtPaid, now: datetime) -> None:
+    """A debt with nothing left is closed; either way its customer is told."""
+    receipt = f"{RECEIPT_SERIES}-{paid.receipt_number}"
+    if paid.left_micro:
+        tell_reduced(
+            debt=debt, amount_micro=paid.amount_micro, left_micro=paid.left_micro, now=now,
+            event_id=paid.event_id, receipt=receipt,
+        )  # fmt: skip
+        return
+    done = Recovery(paid.debt_id, paid.code, paid.amount_micro, 0)
+    close_paid(recovered=[done], now=now, receipt=receipt)
 
 
 def _write_payment(

@@ -41,10 +41,13 @@ class Deductions:
         """Whether anything is taken of any of them."""
         return any(one.legs for one in self.each)
 
-    def keep(self, now: datetime) -> None:
+    def keep(self, now: datetime, *, announce: bool = True) -> None:
         """Remember what was booked: how far charges are collected, and which debts are paid."""
         self.dues.keep()
-        close_paid(recovered=[part for one in self.each for part in one.recovered], now=now)
+        close_paid(
+            recovered=[part for one in self.each for part in one.recovered], now=now,
+            announce=announce,
+        )  # fmt: skip
 
 
 def plan_deductions(

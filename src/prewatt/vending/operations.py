@@ -220,7 +220,9 @@ def _sell(one: _Set, *, waits: bool) -> None:
                 line.close()
                 _decide(one, seen, rows)
                 if rows.at:
-                    plan = _plan_deductions(rows, one.now, is_first_deed=is_outermost)
+                    plan = _plan_deductions(
+                        rows, one.now, is_first_deed=is_outermost, announce=one.announce
+                    )
                     if one.known is not None and plan.dues.is_silent:
                         plain = _plain(rows, one.now)
                     _reconsider_supply(rows, one.now)
@@ -347,7 +349,9 @@ def _key_reused(wish: Recharge) -> RechargeRefused:
     )
 
 
-def _plan_deductions(rows: Columns, now: datetime, *, is_first_deed: bool) -> Deductions:
+def _plan_deductions(
+    rows: Columns, now: datetime, *, is_first_deed: bool, announce: bool
+) -> Deductions:
     """What charges and debts take of each recharge; where they take anything, it is booked here.
 
     An epoch that the transaction itself may have begun can still vanish: nobody may remember it.
@@ -375,7 +379,7 @@ def _plan_deductions(rows: Columns, now: datetime, *, is_first_deed: bool) -> De
                 ],
                 now=now,
             )
-        plan.keep(now)
+        plan.keep(now, announce=announce)
     return plan
 
 

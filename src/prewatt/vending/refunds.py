@@ -30,6 +30,7 @@ from prewatt.ledger.operations import (
     next_document_number,
 )
 from prewatt.vending.models import Refund
+from prewatt.vending.telling import tell_refund_due, tell_refund_paid
 
 SERIES: Final = "F"
 WAYS: Final = ("cash", "transfer")
@@ -108,6 +109,7 @@ def refund_balance(
             made_by=actor.code,
             made_at=now,
         )
+        tell_refund_due(refund, now=now)
         record(
             actor=actor.code,
             code="vending.refund.booked",
@@ -139,6 +141,7 @@ def pay_refund(*, actor: Actor, refund_id: int, way: str, reference: str, now: d
         refund.state, refund.paid_way, refund.paid_reference = Refund.State.PAID, way, reference
         refund.paid_by, refund.paid_at = actor.code, now
         refund.save(update_fields=["state", "paid_way", "paid_reference", "paid_by", "paid_at"])
+        tell_refund_paid(refund, now=now)
         record(
             actor=actor.code,
             code="vending.refund.paid",

@@ -1,9 +1,11 @@
 """Recharges that were not to be: payments that the bank reversed, credit on the wrong account.
 
-Both take a whole recharge back. What debts had of it they get back and are open again; what is left
-of the credit goes; and what was used already becomes a named debt of its own, or the property's
-loss, or the deed is refused, by the property's policy. Nothing of it is ever a silent negative
-balance. ``docs/corrections.md`` works both through in numbers.
+Both take a whole recharge back, and leave the wallet as if it had not been. What debts had of it they
+get back and are open again; what is left of the credit goes; emergency credit that it repaid is in use
+again, as far as the account may go; and what was used beyond that becomes a named debt of its own, or
+the property's loss, or the deed is refused, by the property's policy. Nobody gains emergency credit by
+it, and nobody is cut by it without a warning that knows of it. ``docs/corrections.md`` works both
+through in numbers.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Any, Final
 
 from django.db import connection
 
-from prewatt.access.scope import Actor, rehearsal, require, scope
+from prewatt.access.scope import Actor, require, scope
 from prewatt.audit.operations import record
 from prewatt.core.accounts import CounterAccount, TransferKind
 from prewatt.core.debts import missing_micro
@@ -34,7 +36,8 @@ from prewatt.ledger.operations import (
     new_event_ids,
     next_document_number,
 )
-from prewatt.supply.operations import decide_after_credit, decide_for_crossings
+from prewatt.supply.operations import decide_after_credit, decide_after_taking_back
+from prewatt.vending.telling import tell_taken_back
 
 SERIES: Final = "V"
 
@@ -64,12 +67,14 @@ class WrongAccount(TakeBackRefused):
 
 
 class CreditUsed(TakeBackRefused):
-    """Some of the credit has been used, and the property's policy takes back all or nothing."""
+    """More of it was used than emergency credit covers, and the policy takes back all or nothing."""
 
     code = "vending.take_back.used"
 
     def __init__(self, missing_micro: int) -> None:
-        super().__init__(f"{missing_micro} micro-units of the credit have been used already")
+        super().__init__(
+            f"{missing_micro} micro-units of the credit are used beyond emergency credit"
+        )
         self.missing_micro = missing_micro
 
 
@@ -77,8 +82,10 @@ class CreditUsed(TakeBackRefused):
 class TakenBack:
     """A recharge that was reversed or moved, in micro-units.
 
-    Of ``amount_micro``, ``used_micro`` was gone; ``debt_code`` names the debt that it became, empty
-    when nothing was missing or the property bears it. ``number`` is that of the document.
+    Of ``amount_micro``, ``used_micro`` was gone and more than emergency credit covers; ``debt_code``
+    names the debt that it became, empty when nothing was missing or the property bears it. ``number`` is
+    that of the document. The wallet stood at ``available_before_micro`` and may go
+    ``emergency_micro`` below zero.
     """
 
     event_id: int
@@ -91,6 +98,8 @@ class TakenBack:
     number: int
     available_after_micro: int
     repeated: bool = False
+    available_before_micro: int = 0
+    emergency_micro: int = 0
 
 
 def reverse_recharge(
@@ -117,50 +126,6 @@ def move_credit(
     """
     body = {"op": "recharge.move", "event": event_id, "to": to_account_id, "why": why}
     return _take_back(actor, event_id, to_account_id, body, why, key, now)
-
-
-@dataclass(frozen=True, slots=True)
-class TakingBack:
-    """What taking a recharge back would do, with the transfers it would write, in their order.
-
-    Each is (account, kind, counter-account, amount, balance after, debt's code).
-    """
-
-    answer: TakenBack
-    transfers: tuple[tuple[int, TransferKind, CounterAccount, int, int, str], ...]
-
-
-def rehearse_taking_back(
-    *, actor: Actor, event_id: int, to_account_id: int | None, why: str, key: str, now: datetime
-) -> TakingBack:
-    """What ``reverse_recharge`` (or, with an account, ``move_credit``) would do; nothing stays done.
-
-    Raises as they do.
-    """
-    with rehearsal():
-        if to_account_id is None:
-            answer = reverse_recharge(actor=actor, event_id=event_id, why=why, key=key, now=now)
-        else:
-            answer = move_credit(
-                actor=actor, event_id=event_id, to_account_id=to_account_id, why=why, key=key,
-                now=now,
-            )  # fmt: skip
-        with scope(actor), connection.cursor() as cursor:
-            cursor.execute(
-                """SELECT account_id, kind, counter_account, amount, posted_after, code
-                   FROM transfer WHERE account_id = ANY(%s) AND event_id = %s
-                   ORDER BY account_id <> %s, seq""",
-                [
-                    [answer.account_id, answer.to_account_id or answer.account_id],
-                    answer.event_id,
-                    answer.account_id,
-                ],
-            )
-            found = tuple(
-                (account, TransferKind(kind), CounterAccount(counter), amount, after, code)
-                for account, kind, counter, amount, after, code in cursor.fetchall()
-            )
-    return TakingBack(answer, found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,10 +162,12 @@ def _take_back(
             known: dict[str, Any] = {**before, "repeated": True}
             return TakenBack(**known)
         done = _locked(actor, event_id, to_account_id)
-        available, watch = _state(done.account_id)
+        wallet = _wallet(done.account_id)
+        taken = done.amount_micro - done.recovered_micro
         used = missing_micro(
-            available_micro=available + done.recovered_micro, taken_back_micro=done.amount_micro
-        )
+            available_micro=wallet.available_micro, taken_back_micro=taken,
+            emergency_micro=wallet.emergency_micro,
+        )  # fmt: skip
         moved = to_account_id is not None
         policy = policy_of(done.property_id)
         missing = policy.moved_credit if moved else policy.reversed_payment
@@ -219,11 +186,18 @@ def _take_back(
         append_events(actor_code=actor.code, events=[Event(event, tuple(legs))], now=now)
         reopen_debts(codes={done.account_id: [code for code, _, _ in done.recovered]})
         number = _document(done, event, moved, now)
-        after = available + done.recovered_micro - done.amount_micro + used
-        _decide(done.account_id, after < watch, to_account_id, now)
+        after = wallet.available_micro - taken + used
+        assert after <= wallet.available_micro, "taking back lifts no wallet"
+        has_less = wallet.is_open and after < wallet.available_micro
+        _decide(done.account_id, has_less, to_account_id, now)
         answer = TakenBack(
             event, done.account_id, to_account_id, done.amount_micro, used, debt_code,
-            done.recovered_micro, number, after,
+            done.recovered_micro, number, after, available_before_micro=wallet.available_micro,
+            emergency_micro=wallet.emergency_micro,
+        )  # fmt: skip
+        tell_taken_back(
+            property_id=done.property_id, recharge_event_id=event_id, done=answer,
+            document=f"{SERIES}-{number}", policy=policy, now=now,
         )  # fmt: skip
         _conclude(actor, key, body, why, done, answer, now)
     return answer
@@ -293,14 +267,27 @@ def _may_receive(done: _Recharge, to_account_id: int, locked: Sequence[int]) -> 
         return bool(cursor.fetchone() == (done.property_id, done.legal_entity_id, True))
 
 
-def _state(account_id: int) -> tuple[int, int]:
-    """What is available on a locked account, and the level that is watched."""
+@dataclass(frozen=True, slots=True)
+class _Wallet:
+    """A locked account; a closed one, whose customer has left, has no emergency credit any more."""
+
+    available_micro: int
+    emergency_micro: int
+    is_open: bool
+
+
+def _wallet(account_id: int) -> _Wallet:
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT available, watch_below FROM account_state WHERE account_id = %s", [account_id]
+            """SELECT s.available,
+                      CASE WHEN a.closed_at IS NULL THEN coalesce(p.emergency_micro, 0) ELSE 0 END,
+                      a.closed_at IS NULL
+               FROM account_state s JOIN account a ON a.id = s.account_id
+               LEFT JOIN supply_state p ON p.account_id = s.account_id
+               WHERE s.account_id = %s""",
+            [account_id],
         )
-        available, watch = cursor.fetchone()
-    return int(available), int(watch)
+        return _Wallet(*cursor.fetchone())
 
 
 def _back_to_debts(done: _Recharge, now: datetime) -> list[Leg]:
@@ -428,10 +415,10 @@ def _document(done: _Recharge, event: int, moved: bool, now: datetime) -> int:
     return number
 
 
-def _decide(account_id: int, crossed: bool, to_account_id: int | None, now: datetime) -> None:
+def _decide(account_id: int, has_less: bool, to_account_id: int | None, now: datetime) -> None:
     """Supply looks at both: one has less, the other has money."""
-    if crossed:
-        decide_for_crossings(account_ids=[account_id], now=now, fresh=True)
+    if has_less:
+        decide_after_taking_back(account_ids=[account_id], now=now)
     if to_account_id is not None:
         decide_after_credit(account_ids=[to_account_id], now=now)
 

@@ -13,13 +13,17 @@ from prewatt.access.scope import require
 from prewatt.core.accounts import CounterAccount, TransferKind
 from prewatt.ledger.operations import KeyReused, PeriodClosed
 from prewatt.reports.holders import holding_by_id
-from prewatt.reports.taking_back import RechargeFacts, accounts_named, recharge_facts
+from prewatt.reports.taking_back import (
+    RechargeFacts,
+    TakingBack,
+    accounts_named,
+    foresee_taking_back,
+    recharge_facts,
+)
 from prewatt.vending.taking_back import (
     CreditUsed,
     TakeBackRefused,
-    TakingBack,
     move_credit,
-    rehearse_taking_back,
     reverse_recharge,
 )
 from prewatt.web import clock
@@ -50,7 +54,7 @@ def take_back_view(request: HttpRequest, event_id: int) -> HttpResponse:
     key = key_of(request)
     try:
         if not wants(request):
-            looked = rehearse_taking_back(
+            looked = foresee_taking_back(
                 actor=actor, event_id=event_id, to_account_id=to, why=why, key=key, now=page.now
             )
             return _show(request, page, asked, looked=looked, to_id=to, key=key)

@@ -68,7 +68,7 @@ NOTE: Final[Mapping[str, Text]] = {
     "recharge.taken_back": _("Given back: the recharge was taken back"),
     "recharge.reversed.loss": _("The property bears what was used of a reversed payment."),
     "recharge.moved.loss": _("The property bears what was used of somebody else’s credit."),
-    "let.deposit.taken": _("Deposit of the let, held until its end"),
+    "let.deposit.taken": _("Deposit of the let, until its end"),
     "let.deposit.returned": _("Deposit of the let, given back"),
     "let.ended": _("The let has ended"),
     "let.left": _("The let was ended early"),
@@ -144,8 +144,23 @@ TAKING: Final[Mapping[str, Text]] = {
     "REVERSAL_DEBTS": _("A debt gets back what it had of this recharge"),
     "MOVE_OFF": _("The credit leaves this account"),
     "MOVE_ON": _("The credit arrives, whole"),
-    "DEBT": _("What was used already becomes a debt"),
-    "ADJUSTMENT": _("What was used already is the property's loss"),
+    "DEBT": _("What was used beyond emergency credit becomes a debt"),
+    "ADJUSTMENT": _("What was used beyond emergency credit is the property's loss"),
+}
+
+#: What becomes of a supply when a recharge is taken back, as the look before it says.
+SUPPLY_AFTER: Final[Mapping[str, Text]] = {
+    "closed": _("The account is closed. No supply depends on it."),
+    "owner": _("No supply is cut for this account."),
+    "stays_cut": _("Supply is cut, and stays cut until a recharge is enough."),
+    "connects": _("Supply is switched on at once."),
+    "protected": _("All credit is used up then. The place is protected: supply stays on."),
+    "used_up": _(
+        "All credit is used up then. Supply is not cut by this: a new warning has to arrive first, "
+        "and all seven gates have to be open."
+    ),
+    "emergency": _("Supply stays on, on emergency credit."),
+    "on": _("Supply stays on."),
 }
 
 _MOVES: Final[Mapping[type[Exception], Text]] = {
@@ -284,7 +299,8 @@ def instant(text: str) -> datetime:
 def credit_used(used: str) -> str:
     """Why a property that takes back all or nothing refuses."""
     return gettext(
-        "%(used)s of it have been used, and this property takes back all or nothing. "
+        "%(used)s of it have been used beyond emergency credit, and this property takes back all or "
+        "nothing. "
         "The price rules say so; they can be changed there."
     ) % {"used": used}
 

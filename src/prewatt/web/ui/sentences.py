@@ -141,6 +141,16 @@ MESSAGE: Final[Mapping[str, Text]] = {
     "supply.connected": _("Supply is on again"),
     "vending.recharged": _("Recharge received"),
     "billing.corrected": _("Charges corrected"),
+    "vending.reversed": _("Recharge taken back"),
+    "vending.moved_off": _("Credit moved to another account"),
+    "vending.moved_on": _("Credit moved to this account"),
+    "vending.refund_due": _("Refund due"),
+    "vending.refund_paid": _("Refund paid out"),
+    "debts.opened": _("Debt written down"),
+    "debts.agreement": _("Debt agreed anew"),
+    "debts.reduced": _("Part of a debt paid"),
+    "debts.paid": _("Debt paid"),
+    "debts.written_off": _("Debt written off"),
 }
 
 ENTRY: Final[Mapping[str, Text]] = {
