@@ -41,6 +41,7 @@ from tests.invariants.places import (
 )
 from tests.moves.world import tenant
 
+from prewatt.billing import rerating
 from prewatt.billing.operations import SelfApproval, advance_epoch, create_tariff_version
 from prewatt.billing.rerate_requests import request_rerating
 from prewatt.billing.rerating import Corrected, CorrectionRefused, correct_tariff, rerate
@@ -530,6 +531,28 @@ def test_a_request_is_answered_by_whoever_rates_the_account_anew() -> None:
     tariff(here, "right", FLAT)
     correct(here, "right", at(60))
     assert one("SELECT count(*) FROM rerate_request WHERE done_at IS NULL") == 0
+
+
+def test_an_account_without_revisions_left_is_told_of_and_keeps_no_other_from_being_rated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = place()
+    tariff(here, "right", FLAT)
+    used(here, [(10, 3_000)])
+    used(here, [(5, 2_000)])
+    send(here, [("M-102", at(10), 4_000)])
+    monkeypatch.setattr(rerating, "_REVISION_LAST", 1)
+    worn = here.accounts["1001"]
+    other = one("SELECT account_id FROM meter_state WHERE meter_id = %s", here.meters["M-102"])
+    grown = rows_written(here)
+    done = correct(here, "right", OPENED, account_ids=[worn, other])
+    assert [each.account_id for each in done] == [other]
+    assert rows_written(here) == grown
+    assert rows("SELECT code, subject, detail ->> 'worn' FROM alert") == [
+        ("billing.correction_too_old", f"account:{worn}", "true")
+    ]
+    assert one("SELECT count(*) FROM rerate_request WHERE done_at IS NULL") == 0
+    books_hold(here)
 
 
 def test_readings_that_arrive_meanwhile_wait_and_are_rated_by_the_right_tariff(

@@ -326,5 +326,6 @@ def test_names_and_codes_are_stable() -> None:
         10: "mdm.vee.unpriced",
         11: "mdm.vee.archived",
         12: "mdm.vee.too_close",
+        13: "mdm.vee.worn",
     }
-    assert {verdict.value for verdict in HELD_VERDICTS} == {3, 4, 5, 6, 7, 8, 9, 10, 11, 12}
+    assert {verdict.value for verdict in HELD_VERDICTS} == {3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13}

@@ -17,6 +17,7 @@ from tests.hes.test_bundles import DTU, SYSTEM, apply, books, bundle, names, rea
 from tests.hes.test_ingest import Meters, frame
 from tests.invariants.places import NOW, World, at, one, place, rows, send, signed_in
 
+import prewatt.billing.backfill as backfill
 import prewatt.hes.ingest as ingest
 import prewatt.hes.links as links
 from prewatt.core.civil_time import SECOND_US, instant_us
@@ -168,6 +169,23 @@ def test_late_readings_a_microsecond_apart_do_not_divide_what_is_charged(here: W
     )
     assert starts == [(at(0),), (at(5),)]
     assert books(here) == []
+
+
+def test_late_readings_cannot_use_up_the_revisions_of_an_interval(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each divides the first part once more, which takes a revision; a smallint has 32 767 of them."""
+    monkeypatch.setattr(backfill, "REVISION_MAX", 2)
+    send(here, [("M-101", at(10), 3_000)])
+    earlier = [("M-101", at(9 - n), 2_900 - 100 * n) for n in range(4)]
+    verdicts = [send(here, [each])[0] for each in earlier]
+    assert verdicts == [Verdict.BACKFILL, Verdict.BACKFILL, Verdict.WORN, Verdict.WORN]
+    # Its parts have revisions of their own, and usage goes on.
+    assert send(here, [("M-101", at(9.5), 2_950), ("M-101", at(11), 3_100)]) == [
+        Verdict.BACKFILL,
+        Verdict.ACCEPTED,
+    ]
+    assert held() == [(Verdict.WORN, "held", 2)] and reasons() == [] and books(here) == []
 
 
 def test_a_person_may_release_what_came_too_soon(here: World) -> None:

@@ -24,6 +24,11 @@ from prewatt.core.readings import ReadingBatch
 from prewatt.core.vee import Verdict
 from prewatt.mdm.archived import correctable_from_us
 
+REVISION_MAX: Final = 32_000
+"""The latest revision that a late reading may make of an interval. Each of them makes one, so a meter could
+use up what a smallint holds; the rest is kept for corrections, which nobody but us asks for.
+"""
+
 OLD_COLUMNS = (
     "row",
     "start_at",
@@ -89,7 +94,7 @@ def replace_intervals(
     ``verdict`` is corrected in place: a late reading that repeats a known one is a DUPLICATE, one
     that contradicts it a CONFLICT, one nearer than ``least_gap_us`` to another TOO_CLOSE, one outside
     the registers of its interval BACKWARDS, one whose interval is archived, or is counted with such,
-    ARCHIVED.
+    ARCHIVED, one whose interval has had `REVISION_MAX` revisions WORN.
     """
     late = np.flatnonzero(np.isin(verdict, [Verdict.BACKFILL, Verdict.CONFLICT]))
     old: list[tuple[int, ...]] = []
@@ -196,6 +201,10 @@ def _split(
             cuts.append((instant, value, at))
             known[instant], lowest, latest = value, value, instant
     if not cuts:
+        return
+    if segments[0][3] >= REVISION_MAX:
+        for _, _, at in cuts:
+            verdict[at] = Verdict.WORN
         return
     old.extend((int(row[group[0]]), *each[2:]) for each in segments)
     revision = segments[0][3] + 1

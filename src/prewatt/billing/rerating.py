@@ -73,6 +73,8 @@ _FACTS: Final = ("from_at", "to_at", "energy_wh", "tariff_version_id", "band", "
 _COMPONENTS: Final = ("energy", "fee", "tax", "subsidy")
 #: What a row's rest has room for where it is stored.
 _REST_MAX: Final = 2**31 - 1
+#: The last revision that an interval can have: late readings leave room before it (`backfill`).
+_REVISION_LAST: Final = 2**15 - 1
 #: Purchases and carried counts begin rounds; a number of both keeps them in order.
 _CARRIED: Final = 2**32
 
@@ -306,6 +308,12 @@ def _rerate_chunk(
     if history.size:
         rated = _rate(ground, history)
         correction = _compare(ground, history, rated)
+        worn = np.unique(history.account[correction.back[_is_worn(history, correction)]])
+        if worn.size:
+            lost = {int(each): asked[int(each)] for each in ground.accounts[worn]}
+            _leave_to_people(lost, now, worn=True)
+            rest = {each: at for each, at in wanted.items() if each not in lost}
+            return _rerate_chunk(actor, rest, reason, now, tells=tells)
         corrected = _summed(ground, history, correction)
         if corrected:
             _post_and_write(actor, ground, history, correction, corrected, reason, now)
@@ -369,25 +377,35 @@ def _close_requests(asked: Mapping[int, datetime], now: datetime) -> None:
 
 
 def _without_archived(asked: Mapping[int, datetime], now: datetime) -> dict[int, datetime]:
-    """Those that can still be rated anew. Of the others somebody is told, and their requests end:
-    what they came to is a matter of paper now.
-    """
+    """Those that can still be rated anew; the others are left to people."""
     since_us = correctable_from_us()
     late = {each: at for each, at in asked.items() if instant_us(at) < since_us}
     if late:
-        _close_requests(late, now)
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT account_id, property_id FROM account_state WHERE account_id = ANY(%s)",
-                [list(late)],
-            )
-            places = cursor.fetchall()
-        for account_id, property_id in places:
-            raise_alert(
-                property_id=property_id, code=CORRECTION_TOO_OLD, subject=f"account:{account_id}",
-                detail={"from_at": late[account_id].isoformat()}, now=now,
-            )  # fmt: skip
+        _leave_to_people(late, now)
     return {each: at for each, at in asked.items() if each not in late}
+
+
+def _is_worn(history: _History, correction: _Correction) -> Bool:
+    """Which of the rows to take back have no revision left that could follow."""
+    return np.asarray(history.columns["revision"][correction.back] >= _REVISION_LAST)
+
+
+def _leave_to_people(lost: Mapping[int, datetime], now: datetime, **detail: bool) -> None:
+    """Tell somebody of accounts that cannot be rated anew, and end their requests: what they came
+    to is a matter of paper now.
+    """
+    _close_requests(lost, now)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT account_id, property_id FROM account_state WHERE account_id = ANY(%s)",
+            [list(lost)],
+        )
+        places = cursor.fetchall()
+    for account_id, property_id in places:
+        raise_alert(
+            property_id=property_id, code=CORRECTION_TOO_OLD, subject=f"account:{account_id}",
+            detail=detail | {"from_at": lost[account_id].isoformat()}, now=now,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -54,7 +54,8 @@ class Verdict(IntEnum):
     lower than the watermark and not a rollover. TOO_CLOSE: later than the watermark by less than
     the least distance of two readings. ACCEPTED: everything else. UNPRICED is not found here: the
     caller holds a good reading so whose account has no tariff. Nor is ARCHIVED: it would re-split
-    what has left the database, or has to be counted with what has.
+    what has left the database, or has to be counted with what has. Nor is WORN: what it would re-split
+    has been re-split and rated anew so often that its revisions are used up.
     """
 
     ACCEPTED = 0
@@ -70,6 +71,7 @@ class Verdict(IntEnum):
     UNPRICED = 10
     ARCHIVED = 11
     TOO_CLOSE = 12
+    WORN = 13
 
 
 VERDICT_NAMES: Final = {verdict: f"mdm.vee.{verdict.name.lower()}" for verdict in Verdict}

@@ -4,6 +4,9 @@ Each wish is in the journal, on the disk, before it is asked; each answer is bef
 without an answer is asked again after any crash, as a till or a payment provider would. Wishes follow from
 seed and number alone, so a teller that is started again goes on where its journal ends.
 
+Some sets are one call of the operation, as a payment provider's list is. The others go to this process's
+`Desk`, each wish by a caller of its own and one of them by two at once, as the pages' do.
+
 `python -m prewatt.drills.teller JOURNAL SEED PROPERTY ACCOUNT…` sells until it is told to stop; accounts that are
 also named with `--poor` get so little at a time that they run out again. With
 `--then finish` it only asks what was never answered, with `--then repeat` everything once more.
@@ -19,7 +22,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -30,6 +34,7 @@ from prewatt import wiring
 from prewatt.runtime.readiness import say_ready
 
 if TYPE_CHECKING:
+    from prewatt.vending.desk import Desk
     from prewatt.vending.operations import Answer, Recharge
 
 log = logging.getLogger(__name__)
@@ -40,6 +45,8 @@ _AT_ONCE_MAX: Final = 3
 _REPEATED_AT_ONCE: Final = 100
 #: One in so many wishes is one that was answered before.
 _OLD_ONE_IN: Final = 10
+#: What the desk says when there was no room, or somebody else kept the account: nothing was taken.
+_BUSY: Final = "vending.recharge.busy"
 
 
 @dataclass(slots=True)
@@ -119,6 +126,7 @@ class Teller:
         self._accounts = accounts
         self._poor = frozenset(poor)
         self._actor = Actor(f"drill:{journal.path.stem}", Duty.OPERATOR, (property_id,))
+        self._desk: Desk | None = None
         self._stopping = threading.Event()
 
     def stop(self) -> None:
@@ -128,10 +136,11 @@ class Teller:
     def sell(self) -> None:
         """Finish what was begun, then sell until `stop`."""
         self.finish()
-        while not self._stopping.is_set():
-            self._ask(self._next())
-            say_ready()
-            self._stopping.wait(_PACE_S)
+        with self._open_desk():
+            while not self._stopping.is_set():
+                self._ask(self._next())
+                say_ready()
+                self._stopping.wait(_PACE_S)
 
     def finish(self) -> None:
         """Ask what was asked and never answered."""
@@ -165,27 +174,67 @@ class Teller:
             wishes.append(self._journal.asked[random.choice(list(self._journal.answered))])
         return wishes
 
+    @contextlib.contextmanager
+    def _open_desk(self) -> Iterator[None]:
+        from prewatt.vending.desk import Desk
+
+        self._desk = Desk()
+        self._desk.start()
+        try:
+            yield
+        finally:
+            self._desk.stop()
+            self._desk = None
+
     def _ask(self, wishes: Sequence[dict[str, Any]]) -> None:
-        """Ask until there is an answer: without one nobody knows what was done."""
+        """Ask until there is an answer to each: without one nobody knows what was done."""
+        is_for_desk = self._desk is not None and len(self._journal.asked) % 2 == 0
+        ask = self._ask_desk if is_for_desk else self._ask_together
+        open_wishes = list(wishes)
+        while open_wishes and not self._stopping.is_set():
+            answered = set()
+            for answer in ask(open_wishes):
+                self._journal.answer(_plain(answer))
+                answered.add(answer.key)
+            open_wishes = [wish for wish in open_wishes if wish["key"] not in answered]
+            if open_wishes:
+                time.sleep(_RETRY_S)
+
+    def _ask_together(self, wishes: Sequence[dict[str, Any]]) -> Sequence[Answer]:
+        """All of them in one set; nothing where nobody knows what became of it."""
         from django.db import connection
 
         from prewatt.vending.operations import recharge
 
-        while not self._stopping.is_set():
-            try:
-                answers = recharge(
-                    actor=self._actor,
-                    recharges=[_recharge(wish) for wish in wishes],
-                    now=wiring.now(),
-                )
-            except Exception:
-                log.warning("no answer; asking again", exc_info=True)
-                connection.close()
-                time.sleep(_RETRY_S)
-                continue
-            for answer in answers:
-                self._journal.answer(_plain(answer))
-            return
+        try:
+            return recharge(
+                actor=self._actor,
+                recharges=[_recharge(wish) for wish in wishes],
+                now=wiring.now(),
+            )
+        except Exception:
+            log.warning("no answer; asking again", exc_info=True)
+            connection.close()
+            return []
+
+    def _ask_desk(self, wishes: Sequence[dict[str, Any]]) -> list[Answer]:
+        """Each by a caller of its own, and the first by two of them; those answers that came."""
+        callers = [wishes[0], *wishes]
+        with ThreadPoolExecutor(len(callers)) as pool:
+            answers = list(pool.map(self._ask_alone, callers))
+        return [each for each in answers if each is not None]
+
+    def _ask_alone(self, wish: dict[str, Any]) -> Answer | None:
+        """One caller's answer; None where there is none, or the desk says to ask again."""
+        assert self._desk is not None
+        try:
+            answer = self._desk.recharge(
+                actor=self._actor, wish=_recharge(wish), now=wiring.now()
+            )
+        except Exception:
+            log.warning("the desk has no answer; asking again", exc_info=True)
+            return None
+        return None if getattr(answer, "code", "") == _BUSY else answer
 
 
 def _recharge(wish: dict[str, Any]) -> Recharge:

@@ -25,13 +25,14 @@ from datetime import datetime, timedelta
 from typing import Final, Literal, Protocol
 
 import psycopg
-from django.db import InterfaceError, OperationalError, connection
+from django.db import connection
 
 from prewatt.core.civil_time import instant_us, utc_datetime
 from prewatt.core.orders import Fit, Refusal, fit_of
 from prewatt.core.vocabulary import OrderKind, RelayState
 from prewatt.hes.comebacks import Comebacks
 from prewatt.hes.drivers.mqtt_senml.codec import Command
+from prewatt.hes.failures import AWAY
 from prewatt.hes.frames import (
     EVENT_LOG,
     AckToken,
@@ -86,9 +87,6 @@ _WANTED: Final[dict[OrderKind, Literal["closed", "open"]]] = {
 _ON_THE_WAY: Final = timedelta(minutes=1)
 #: A reading wakes an order that was sent and not answered for so long: the meter has been away.
 _ANSWER_WAIT: Final = timedelta(seconds=2)
-
-#: Nothing is wrong with what was to be stored: it is tried again.
-DATABASE_AWAY: Final = (OperationalError, InterfaceError, psycopg.OperationalError)
 
 SupplyFrame = HelloFrame | AnswerFrame | EventFrame
 
@@ -289,7 +287,7 @@ class CommandDesk:
         """Store frames; what cannot be stored is found by taking the set apart, and kept as a sample."""
         try:
             self._store(frames, now)
-        except DATABASE_AWAY:
+        except AWAY:
             raise
         except Exception as error:
             if len(frames) > 1:
@@ -526,7 +524,7 @@ class CommandLoop:
                     if is_last:
                         return
                     self._wait(listener)
-                except DATABASE_AWAY as error:
+                except AWAY as error:
                     log.warning("the database is away: %s", error)
                     connection.close()
                     if listener is not None:

@@ -283,9 +283,16 @@ def _too_old(detail: Mapping[str, Any], speech: Speech) -> str:
         since = datetime.fromisoformat(written)
     except ValueError:
         return gettext("Usage that is archived already should have been charged otherwise.")
-    return gettext(
-        "Usage since %(day)s should have been charged otherwise, and is archived already."
-    ) % {"day": fmt.full_date(fmt.local(since, speech.place.time_zone).date(), speech.lang)}
+    sentence = (
+        gettext("Usage since %(day)s should be charged otherwise, and was charged anew too often.")
+        if detail.get("worn")
+        else gettext(
+            "Usage since %(day)s should have been charged otherwise, and is archived already."
+        )
+    )
+    return sentence % {
+        "day": fmt.full_date(fmt.local(since, speech.place.time_zone).date(), speech.lang)
+    }
 
 
 def _reasoned(sentence: str, detail: Mapping[str, Any]) -> str:

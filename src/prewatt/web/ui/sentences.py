@@ -536,6 +536,7 @@ VERDICT: Final[Mapping[str, Text]] = {
     "mdm.vee.unpriced": _("The account has no tariff, so nothing can be charged yet."),
     "mdm.vee.archived": _("The usage of that time is archived and can no longer be split."),
     "mdm.vee.too_close": _("This comes at almost the same instant as the reading before it."),
+    "mdm.vee.worn": _("The usage of that time has been split too often already."),
 }
 
 HELD_STATE: Final[Mapping[str, Text]] = {
