@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from prewatt.drills.world import children_of
 from prewatt.runtime import embedded_postgres
 from prewatt.runtime.embedded_postgres import (
     EmbeddedPostgres,
@@ -322,6 +324,25 @@ def test_a_whole_file_system_is_synced_where_its_errors_are_reported(
     assert embedded_postgres._sync_method() == method
     monkeypatch.setattr("sys.platform", "darwin")
     assert embedded_postgres._sync_method() == "fsync"
+
+
+def test_a_start_waits_for_the_children_of_a_server_that_was_killed(
+    server: EmbeddedPostgres, state_dir: Path
+) -> None:
+    """One that is deep in its work does not see at once that the postmaster is gone."""
+    killed = _server_pid(state_dir)
+    busy = children_of(killed)[0]
+    os.kill(busy, signal.SIGSTOP)
+    os.kill(killed, signal.SIGKILL)
+    _wait_until_dead(server)
+    timer = threading.Timer(0.5, os.kill, [busy, signal.SIGCONT])
+    timer.start()
+    try:
+        with psycopg.connect(server.start()) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+    finally:
+        timer.join()
+    assert "still in use" in server.log_path.read_text()
 
 
 def test_a_start_that_joins_a_dying_server_starts_another(

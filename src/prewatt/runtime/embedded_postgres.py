@@ -46,6 +46,9 @@ _SOCKET_PATH_BYTES_MAX = 100
 _DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
 _START_TIMEOUT_S = 300.0
 _POLL_S = 0.02
+_ORPHANS = b"pre-existing shared memory block"
+"""What PostgreSQL says of them (`CreateLockFile`); its messages are English here (`--no-locale`)."""
+_ORPHANS_POLL_S = 0.2
 _NO_SUCH_PROCESS = 2**31 - 1
 
 _SETTINGS: Mapping[str, str] = {
@@ -112,6 +115,8 @@ class EmbeddedPostgres:
         self._home = self.state_dir / "postgres"
         self._data = self._home / "data"
         self._process: subprocess.Popen[bytes] | None = None
+        #: Where in its log the server that was launched last began.
+        self._log_begins = 0
 
     def start(self, *, detached: bool = False) -> str:
         """Start the server, or join the running one, and return the owner's DSN.
@@ -142,7 +147,7 @@ class EmbeddedPostgres:
         if self._running_pid() is None:
             self._make_cluster()
             self._launch(detached=detached)
-        self._await_ready()
+        self._await_ready(detached=detached)
         self._once_let_in(self._make_database)
 
     def stop(self, *, timeout_s: float = 20.0) -> None:
@@ -275,6 +280,7 @@ class EmbeddedPostgres:
         user = server_user()
         self.log_path.parent.mkdir(exist_ok=True)
         with self.log_path.open("ab") as log:
+            self._log_begins = log.tell()
             process = subprocess.Popen(
                 [program_directory() / "postgres", "-D", self._data],
                 stdin=subprocess.DEVNULL,
@@ -334,16 +340,29 @@ class EmbeddedPostgres:
                 _, newline, rest = path.read_text("utf-8").partition("\n")
                 _replace(path, f"{_NO_SUCH_PROCESS}{newline}{rest}", user)
 
-    def _await_ready(self) -> None:
+    def _await_ready(self, *, detached: bool = False) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_S
         while time.monotonic() < deadline:
             if self._process is not None and self._process.poll() is not None:
-                break
+                if not self._has_orphans():
+                    break
+                time.sleep(_ORPHANS_POLL_S)
+                self._launch(detached=detached)
             if self._is_ready():
                 return
             time.sleep(_POLL_S)
         self.stop()
         raise PostgresError(f"PostgreSQL did not start; its log ends:\n{self._log_end()}")
+
+    def _has_orphans(self) -> bool:
+        """Whether the launched server ended because children of a killed one are still there.
+
+        They end by themselves when they next look up from what they are at, and nothing may be
+        started on these data before.
+        """
+        with self.log_path.open("rb") as log:
+            log.seek(self._log_begins)
+            return _ORPHANS in log.read()
 
     def _is_ready(self) -> bool:
         """Whether the pid file says so; a killed server's file says it too, under its own number."""
