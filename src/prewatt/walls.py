@@ -509,6 +509,8 @@ _ARCHIVING = (
     "interval_digest(timestamptz, timestamptz)",
     "register_reading_digest(timestamptz, timestamptz)",
     "rating_reach()",
+    "purchasers()",
+    "archive_chain(bytea)",
 )
 
 
@@ -575,7 +577,9 @@ def apply(
     cursor.execute(f"GRANT EXECUTE ON FUNCTION {', '.join(_ARCHIVING)} TO keeper")
     # Whoever rates anew, or judges a late reading, asks first what is still there.
     raters = ", ".join(role for role in WRITES if "register_reading" in WRITES[role])
-    cursor.execute(f"GRANT EXECUTE ON FUNCTION correctable_from() TO {raters}")
+    cursor.execute(
+        f"GRANT EXECUTE ON FUNCTION correctable_from(), archived_purchasers(bigint[]) TO {raters}"
+    )
     for table in (*APPEND_ONLY, *MUTABLE):
         _raise_policy(cursor, table)
     _keep_paid(cursor)

@@ -15,12 +15,14 @@ import pytest
 from django.db import connection, transaction
 from tests.conftest import role_dsn
 from tests.invariants.places import CLERK, NOW, World, pay, place, post, rows, send
+from tests.moves.test_carried_steps import ladder
 
 from prewatt import archive_command, cli
 from prewatt.billing.rerate_requests import request_rerating
 from prewatt.billing.rerating import CorrectionTooOld, correct_tariff, rerate
 from prewatt.core.accounts import TransferKind
 from prewatt.core.vee import Verdict
+from prewatt.mdm import archive_files, archived
 from prewatt.mdm.archive import ArchiveRefused, archive_month, months_due
 from prewatt.mdm.archive_files import INTERVAL, READING
 from prewatt.reports import archive
@@ -98,8 +100,10 @@ def both(keeper: Session, folder: Path) -> None:
 
 
 def test_every_column_comes_back_and_the_books_hold(
-    lived: World, keeper: Session, tmp_path: Path
+    lived: World, keeper: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Wherever files are cut into groups: the digest goes by rows.
+    monkeypatch.setattr(archive_files, "GROUP_ROWS", 7)
     before = {(base, m): stored(base, m) for base in ("interval", "register_reading") for m in (JULY, AUGUST)}  # fmt: skip
     assert all(len(each) > 40 for each in before.values())
     assert breaches() == []
@@ -218,6 +222,63 @@ def test_each_refusal_says_why(lived: World, keeper: Session, tmp_path: Path) ->
     assert "until 2027-12-07" in refused(keeper, JULY, tmp_path)
     rows("UPDATE tariff_version SET content = content - 'window'")
     assert archive_month(keeper, month=JULY, folder=tmp_path, now=LATER).is_new
+
+
+PURCHASES = "UPDATE tariff_version SET content = %s::jsonb WHERE property_id = %s"
+
+
+def test_who_counts_from_purchase_to_purchase_keeps_the_months_since_their_opening_only(
+    lived: World, keeper: Session, tmp_path: Path
+) -> None:
+    later = place(opened="2026-08-20T00:00")
+    by_purchase = json.dumps(ladder("carry", "purchase"))
+    rows(PURCHASES, by_purchase, later.property_id)
+    assert archive_month(keeper, month=JULY, folder=tmp_path, now=LATER).is_new
+    with pytest.raises(ArchiveRefused, match=r"\d accounts count from purchase to purchase"):
+        archive_month(keeper, month=AUGUST, folder=tmp_path, now=LATER)
+    # A plan that nobody was ever on keeps nothing.
+    rows("DELETE FROM tariff_assignment WHERE property_id = %s", later.property_id)
+    assert archive_month(keeper, month=AUGUST, folder=tmp_path, now=LATER).is_new
+    # One who is put on such a plan afterwards has lost what is counted; others have not.
+    rows(PURCHASES, by_purchase, lived.property_id)
+    account, days = lived.accounts["1001"], [60, 400]
+    assert [archived.archived_purchasers([each]) for each in (account, account + 1_000)] == [
+        {account},
+        set(),
+    ]
+    assert archived.correctable_from_us() < archived.correctable_from_us(account) == 2**63 - 1
+    now = BEGIN + timedelta(days=500)
+    last = [("M-101", BEGIN + timedelta(days=each), 200_000 + 1_000 * each) for each in days]
+    assert send(lived, last, now=now) == [Verdict.ACCEPTED] * 2
+    late = [("M-101", BEGIN + timedelta(days=300), 500_000)]
+    assert send(lived, late, now=now) == [Verdict.ARCHIVED]
+    assert rerate(actor=CLERK, account_ids=[account], from_at=now, reason="terms", now=now) == []
+    assert rows("SELECT code FROM alert WHERE subject = %s", f"account:{account}") == [
+        ("billing.correction_too_old",)
+    ]
+
+
+def test_a_file_of_the_digest_before_is_still_verified(
+    lived: World, keeper: Session, tmp_path: Path
+) -> None:
+    """Version 1 gathered the rows of each account and meter, and then the digests of all of them."""
+    used(lived, "M-102", until=20)
+    post(lived)
+    (gathered,) = rows(
+        f"""SELECT sha256(string_agg(g.digest, ''::bytea ORDER BY g.account_id, g.meter_id))
+            FROM (SELECT account_id, meter_id, sha256(string_agg(
+                      record_send(ROW({", ".join(INTERVAL.columns)})), ''::bytea
+                      ORDER BY register_code, start_at, revision, segment)) AS digest
+                  FROM interval WHERE start_at < '2026-08-01' GROUP BY account_id, meter_id) g"""
+    )
+    both(keeper, tmp_path)
+    assert rows("SELECT DISTINCT digest_version FROM archived_partition") == [(2,)]
+    old = "UPDATE archived_partition SET digest_version = 1, digest = %s WHERE file_name = %s"
+    name = "interval-202607.parquet"
+    rows(old, bytes(32), name)
+    assert any(f"{name}: its digest" in each for each in verify_archive(keeper, tmp_path))
+    rows(old, bytes(gathered[0]), name)
+    assert verify_archive(keeper, tmp_path) == []
 
 
 def test_rows_that_came_after_the_file_was_written_are_never_dropped(

@@ -22,7 +22,7 @@ from prewatt.core.bounds import Int64
 from prewatt.core.civil_time import utc_datetime
 from prewatt.core.readings import ReadingBatch
 from prewatt.core.vee import Verdict
-from prewatt.mdm.archived import correctable_from_us
+from prewatt.mdm.archived import archived_purchasers, correctable_from_us
 
 REVISION_MAX: Final = 32_000
 """The latest revision that a late reading may make of an interval. Each of them makes one, so a meter could
@@ -100,7 +100,7 @@ def replace_intervals(
     old: list[tuple[int, ...]] = []
     new: list[tuple[int, ...]] = []
     late = _without_repeats(batch, late, verdict)
-    late = _without_archived(batch, late, verdict)
+    late = _without_archived(batch, account_id[row], late, verdict)
     if late.size:
         covering = _covering(batch, row, account_id, late)
         by_interval = sorted(late.tolist(), key=lambda at: (row[at], batch.read_at_us[at]))
@@ -152,11 +152,15 @@ def _without_repeats(batch: ReadingBatch, late: Int64, verdict: npt.NDArray[np.i
     return np.flatnonzero(verdict == Verdict.BACKFILL)
 
 
-def _without_archived(batch: ReadingBatch, late: Int64, verdict: npt.NDArray[np.int8]) -> Int64:
+def _without_archived(
+    batch: ReadingBatch, account_id: Int64, late: Int64, verdict: npt.NDArray[np.int8]
+) -> Int64:
     """Hold late readings of a time that cannot be rated anew any more; returns the others."""
     if late.size == 0:
         return late
     gone = batch.read_at_us[late] < correctable_from_us()
+    if gone_since := archived_purchasers(np.unique(account_id[late]).tolist()):
+        gone |= np.isin(account_id[late], list(gone_since))
     verdict[late[gone]] = Verdict.ARCHIVED
     return late[~gone]
 

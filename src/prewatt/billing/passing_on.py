@@ -103,7 +103,7 @@ def take_back(
     states = lock_states(np.array([meter_id], dtype=np.int64))
     row, at_us = _row(states, account_id), instant_us(at)
     stretches = stretches_after(account_id=account_id, meter_id=meter_id, at=at)
-    if not stretches or min(at_us, stretches[0].start_at_us) < correctable_from_us():
+    if not stretches or min(at_us, stretches[0].start_at_us) < correctable_from_us(account_id):
         raise BoundaryRefused(Verdict.ARCHIVED)
     first, *later = stretches
     stays, goes = _divided(first, at_us, value_wh, _register(states, row), is_read=is_read, now=now)

@@ -53,7 +53,7 @@ from prewatt.core.rating import (
 from prewatt.core.readings import ACTIVE_IMPORT, REVERSED_SEGMENT, Quality
 from prewatt.core.steps import PURCHASE_KEY
 from prewatt.ledger.operations import UnknownAccount, lock_accounts
-from prewatt.mdm.archived import correctable_from_us
+from prewatt.mdm.archived import archived_purchasers, correctable_from_us
 from prewatt.notify.alerts import CORRECTION_TOO_OLD, RERATING_FAILED
 from prewatt.notify.operations import NewMessage, enqueue, raise_alert
 from prewatt.notify.tries import Tries
@@ -379,7 +379,10 @@ def _close_requests(asked: Mapping[int, datetime], now: datetime) -> None:
 def _without_archived(asked: Mapping[int, datetime], now: datetime) -> dict[int, datetime]:
     """Those that can still be rated anew; the others are left to people."""
     since_us = correctable_from_us()
-    late = {each: at for each, at in asked.items() if instant_us(at) < since_us}
+    purchasers = archived_purchasers(list(asked))
+    late = {
+        each: at for each, at in asked.items() if instant_us(at) < since_us or each in purchasers
+    }
     if late:
         _leave_to_people(late, now)
     return {each: at for each, at in asked.items() if each not in late}

@@ -228,9 +228,7 @@ class Teller:
         """One caller's answer; None where there is none, or the desk says to ask again."""
         assert self._desk is not None
         try:
-            answer = self._desk.recharge(
-                actor=self._actor, wish=_recharge(wish), now=wiring.now()
-            )
+            answer = self._desk.recharge(actor=self._actor, wish=_recharge(wish), now=wiring.now())
         except Exception:
             log.warning("the desk has no answer; asking again", exc_info=True)
             return None

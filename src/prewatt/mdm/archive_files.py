@@ -36,6 +36,10 @@ _ARROW: Final = {
 }  # fmt: skip
 
 
+DIGEST_VERSION: Final = 2
+"""How the digests of new files are made; ``archived_partition.digest_version`` says how each one was."""
+
+
 class ArchiveUnreadable(Exception):
     """A file is not what a month's file is; the text says what is wrong."""
 
@@ -143,31 +147,74 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
-def read_content(path: Path, layout: Layout) -> Content:
+def read_content(path: Path, layout: Layout, *, version: int = DIGEST_VERSION) -> Content:
     """Add a file up and digest it, row by row in its order. Raises ArchiveUnreadable."""
     sums = dict.fromkeys(layout.sums, 0)
-    rows, whole, open_group, digest = 0, hashlib.sha256(), None, hashlib.sha256()
-    last: tuple[int, ...] | None = None
+    rows, digest = 0, _DIGESTS[version](path, layout)
     for columns in read_batches(path, layout):
-        size = columns[layout.group[0]].size
-        rows += size
+        rows += columns[layout.group[0]].size
         for name in layout.sums:
             # Python's integers: a sum over a city's month may pass 64 bits.
             sums[name] += sum(_safe_parts(columns[name]))
         images = record_images(
             {name: (kind, columns[name]) for name, kind in layout.columns.items()}
         )
-        for group, begin, end in _groups(layout, columns):
-            if group != open_group:
-                if last is not None and group <= last:
-                    raise ArchiveUnreadable(f"{path.name}: its rows are not in order")
-                if open_group is not None:
-                    whole.update(digest.digest())
-                open_group, last, digest = group, group, hashlib.sha256()
-            digest.update(images[begin:end].tobytes())
-    if open_group is not None:
-        whole.update(digest.digest())
-    return Content(rows, sums, whole.digest())
+        digest.add(columns, images)
+    return Content(rows, sums, digest.made())
+
+
+class _Chain:
+    """Version 2: the SHA-256 of the link before and a row's image, from that of nothing on.
+
+    It gathers nothing, so a month may have any number of rows of any number of meters.
+    """
+
+    def __init__(self, _path: Path, _layout: Layout) -> None:
+        self._link = hashlib.sha256().digest()
+
+    def add(self, _columns: Mapping[str, npt.NDArray[np.int64]], images: npt.NDArray[Any]) -> None:
+        """Go on with rows, given as their images."""
+        link, sha256 = self._link, hashlib.sha256
+        size, content = images.dtype.itemsize, images.tobytes()
+        for at in range(0, len(content), size):
+            link = sha256(link + content[at : at + size]).digest()
+        self._link = link
+
+    def made(self) -> bytes:
+        """The digest of all rows so far."""
+        return self._link
+
+
+class _Gathered:
+    """Version 1: the SHA-256 of the digests of each account and meter, of all their rows' images."""
+
+    def __init__(self, path: Path, layout: Layout) -> None:
+        self._path, self._layout = path, layout
+        self._whole, self._part = hashlib.sha256(), hashlib.sha256()
+        self._group: tuple[int, ...] | None = None
+
+    def add(self, columns: Mapping[str, npt.NDArray[np.int64]], images: npt.NDArray[Any]) -> None:
+        """Go on with rows, given with their images. Raises ArchiveUnreadable."""
+        for group, begin, end in _groups(self._layout, columns):
+            if self._group is not None and group < self._group:
+                raise ArchiveUnreadable(f"{self._path.name}: its rows are not in order")
+            if group != self._group:
+                self._end_group()
+                self._group = group
+            self._part.update(images[begin:end].tobytes())
+
+    def made(self) -> bytes:
+        """The digest; nothing can be added after it."""
+        self._end_group()
+        return self._whole.digest()
+
+    def _end_group(self) -> None:
+        if self._group is not None:
+            self._whole.update(self._part.digest())
+        self._part = hashlib.sha256()
+
+
+_DIGESTS: Final[dict[int, type[_Chain] | type[_Gathered]]] = {1: _Gathered, 2: _Chain}
 
 
 def read_batches(

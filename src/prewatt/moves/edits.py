@@ -237,7 +237,7 @@ def _locked(ask: _Ask) -> _Reading:
     if found is None or row.size == 0:
         raise EditRefused("no_reading", "there is no charged reading at that instant")
     before, after = stretches_at(account_id=int(found[3]), meter_id=ask.meter_id, at=ask.read_at)
-    earliest_us = correctable_from_us()
+    earliest_us = correctable_from_us(int(found[3]))
     if min(instant_us(ask.read_at), before.start_at_us if before else earliest_us) < earliest_us:
         raise EditRefused(
             VERDICT_NAMES[Verdict.ARCHIVED],

@@ -61,8 +61,8 @@ def archived_lines(
 def verify_archive(session: psycopg.Connection[Any], folder: Path) -> list[str]:
     """Every place where files, catalogue, what left of accounts and postings differ, in words."""
     breaches = []
-    for base, month, rows, sums, digest, name in session.execute(
-        """SELECT base, to_char(month, 'YYYY-MM'), rows, sums, digest, file_name
+    for base, month, rows, sums, digest, version, name in session.execute(
+        """SELECT base, to_char(month, 'YYYY-MM'), rows, sums, digest, digest_version, file_name
            FROM archived_partition ORDER BY month, base"""
     ).fetchall():
         path = folder / name
@@ -70,7 +70,7 @@ def verify_archive(session: psycopg.Connection[Any], folder: Path) -> list[str]:
             breaches.append(f"{name}: is not there")
             continue
         try:
-            found = read_content(path, LAYOUTS[base])
+            found = read_content(path, LAYOUTS[base], version=version)
         except ArchiveUnreadable as error:
             breaches.append(str(error))
             continue
