@@ -301,7 +301,7 @@ def test_usage_that_is_archived_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) 
     here = misread()
     before = snapshot()
     for earliest in (at(22.5), at(1)):
-        monkeypatch.setattr(edits, "correctable_from_us", lambda: instant_us(earliest))  # noqa: B023
+        monkeypatch.setattr(edits, "correctable_from_us", lambda *_: instant_us(earliest))  # noqa: B023
         for deed in (lambda: edit(here, at(6), 5_000), lambda: withdraw(here, at(6))):
             with pytest.raises(EditRefused) as refused:
                 deed()
