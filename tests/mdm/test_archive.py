@@ -527,5 +527,5 @@ def test_an_interval_never_takes_a_reading_from_after_its_end(
     send(lived, [("M-102", end, 60_000), ("M-102", end + timedelta(days=9), 60_000)])
     # As if the month of the second interval were archived, and the first one, of July, were not.
     rows("DELETE FROM interval WHERE meter_id = %s AND start_at = %s", lived.meters["M-102"], end)
-    monkeypatch.setattr("prewatt.billing.backfill.correctable_from_us", lambda: -(2**63))
+    monkeypatch.setattr("prewatt.billing.backfill.correctable_from_us", lambda *_: -(2**63))
     assert send(lived, [("M-102", end + timedelta(days=4), 60_000)]) == [Verdict.BEFORE_OPENING]

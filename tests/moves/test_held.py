@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from random import Random
+
+import psycopg
 import pytest
+from django.db import transaction
 from tests.estate.tables import NOW
-from tests.moves.world import PRICE_MICRO_PER_WH, World, charged_wh, hours, rows, snapshot, world
+from tests.moves.world import (
+    PRICE_MICRO_PER_WH,
+    World,
+    available,
+    charged_wh,
+    hours,
+    rows,
+    snapshot,
+    world,
+)
 
 from prewatt.access.models import Duty
 from prewatt.access.scope import Actor, PermissionRefused
+from prewatt.core.readings import ReadingSource
 from prewatt.core.vee import Verdict
 from prewatt.moves.held import (
     TOGETHER_MAX,
@@ -15,11 +30,14 @@ from prewatt.moves.held import (
     Released,
     discard_reading,
     discard_readings,
-    rehearse_release,
-    rehearse_releases,
+    look_at_releases,
     release_reading,
     release_readings,
 )
+from prewatt.reports.held import HeldRow
+from prewatt.reports.held_query import SORTS, held_list
+from prewatt.reports.lists import Listing
+from prewatt.reports.paging import Page
 
 
 @pytest.fixture
@@ -37,7 +55,7 @@ def test_what_a_meter_can_hardly_have_counted_is_charged_on_a_persons_word_only(
     assert here.read("M-101", hours(1), 900_000) is Verdict.IMPLAUSIBLE
     case, account = _case(), here.accounts["1001"]
     before = snapshot()
-    seen = rehearse_release(actor=here.administrator, case_id=case, now=NOW)
+    (seen,) = look_at_releases(actor=here.administrator, case_ids=[case], now=NOW)
     assert snapshot() == before and charged_wh(account) == 0
     done = release_reading(actor=here.administrator, case_id=case, reason="Load test", now=NOW)
     assert done == seen and done.charged_micro == 899_000 * PRICE_MICRO_PER_WH
@@ -102,7 +120,7 @@ def test_readings_held_because_of_an_earlier_one_are_released_with_it(here: Worl
     assert len(cases) == 3
     before, account = snapshot(), here.accounts["1001"]
     # Whatever order they are asked for in, they go by when they were read.
-    looked = rehearse_releases(actor=here.administrator, case_ids=cases[::-1], now=NOW)
+    looked = look_at_releases(actor=here.administrator, case_ids=cases[::-1], now=NOW)
     assert snapshot() == before
     assert [each.charged_micro for each in looked if isinstance(each, Released)] == [
         wh * PRICE_MICRO_PER_WH for wh in (899_000, 300, 400)
@@ -121,7 +139,7 @@ def test_readings_held_because_of_an_earlier_one_are_released_with_it(here: Worl
 def test_of_several_none_is_released_where_one_cannot_be(here: World) -> None:
     cases = _held(here, 900_000, 500, 900_700)
     before = snapshot()
-    looked = rehearse_releases(actor=here.administrator, case_ids=cases, now=NOW)
+    looked = look_at_releases(actor=here.administrator, case_ids=cases, now=NOW)
     assert [isinstance(each, Released) for each in looked] == [True, False, True]
     with pytest.raises(HeldRefused) as refused:
         release_readings(actor=here.administrator, case_ids=cases, reason="All of it", now=NOW)
@@ -145,3 +163,116 @@ def test_several_are_discarded_all_or_none_and_by_whom_it_behoves(here: World) -
     discard_readings(actor=here.administrator, case_ids=cases, reason="Away", now=NOW)
     assert rows("SELECT DISTINCT state FROM vee_case") == [("discarded",)]
     assert charged_wh(here.accounts["1001"]) == 0
+
+
+def test_a_look_waits_for_nobody_and_keeps_nobody_waiting(here: World, database: str) -> None:
+    cases, account = _held(here, 900_000, 900_300, 900_700), here.accounts["1001"]
+    rows("SET lock_timeout = '1s'")
+    with psycopg.connect(database) as busy:
+        busy.execute("SELECT FROM account_state WHERE account_id = %s FOR UPDATE", [account])
+        busy.execute("SELECT FROM meter_state WHERE account_id = %s FOR UPDATE", [account])
+        looked = look_at_releases(actor=here.administrator, case_ids=cases, now=NOW)
+        assert [isinstance(each, Released) for each in looked] == [True] * 3
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            release_readings(actor=here.administrator, case_ids=cases, reason="Now", now=NOW)
+    with transaction.atomic():
+        look_at_releases(actor=here.administrator, case_ids=cases, now=NOW)
+        with psycopg.connect(database) as other:
+            other.execute("SET lock_timeout = '1s'")
+            other.execute("UPDATE account_state SET updated_at = updated_at")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_look_says_of_each_reading_what_a_release_of_one_after_another_does(
+    here: World, seed: int
+) -> None:
+    """Registers that rise, fall, repeat, come late and were read by a person, of two meters."""
+    random = Random(seed)
+    here.read("M-101", hours(40), 40_000)
+    here.read("M-101", hours(2), 20_000)
+    for number in range(14):
+        rows(
+            """INSERT INTO vee_case (property_id, meter_id, account_id, register_code, read_at, value_wh,
+                   source, received_at, verdict, reason, watermark_at, watermark_wh)
+               SELECT property_id, meter_id, account_id, %s, %s, %s, %s, %s, 5, 'mdm.vee.implausible',
+                      last_at, last_value_wh
+               FROM meter_state WHERE meter_id = %s AND register_code = 1
+               ON CONFLICT DO NOTHING""",
+            random.choice([1, 1, 1, 1, 2]),
+            hours(random.choice([random.uniform(1, 60), 40, 2, 50])),
+            random.choice([random.randrange(15_000, 45_000), 900_000 + 50 * number, 40_000]),
+            random.choice([int(ReadingSource.METER), int(ReadingSource.MANUAL)]),
+            NOW,
+            here.meters[random.choice(["M-101", "M-101", "M-102"])],
+        )
+    cases = [int(row[0]) for row in rows("SELECT case_id FROM vee_case WHERE state = 'held'")]
+    for sort in SORTS:
+        _pages_are_the_list(here, sort)
+    before = snapshot()
+    looked = look_at_releases(actor=here.administrator, case_ids=cases, now=NOW)
+    assert snapshot() == before
+    one_by_one = _released_one_by_one(here, cases)
+    assert [_name(each) for each in looked] == [_name(each) for each in one_by_one]
+    # Late readings that divide one interval share what it comes to, so sums are compared.
+    assert _charges(looked) == _charges(one_by_one)
+    ready = [each.case_id for each in looked if isinstance(each, Released)]
+    held = available(here.accounts["1001"]) + available(_vacancy(here))
+    done = release_readings(actor=here.administrator, case_ids=ready, reason="All", now=NOW)
+    left = available(here.accounts["1001"]) + available(_vacancy(here))
+    assert done == tuple(each for each in looked if isinstance(each, Released))
+    assert held - left == _charges(done)
+
+
+def _pages_are_the_list(here: World, sort: str) -> None:
+    """Walked to its end and back, in pages of three."""
+
+    def page(after: str = "", before: str = "", limit: int = 3) -> Listing[HeldRow]:
+        return held_list(
+            actor=here.administrator, now=NOW, sort=sort, page=Page.of(after, before, limit)
+        )
+
+    whole = page(limit=100).rows
+    found = [page()]
+    while found[-1].beside.next:
+        found.append(page(after=found[-1].beside.next))
+    assert [row for each in found for row in each.rows] == list(whole) and len(found) > 3
+    assert {each.total for each in found} == {len(whole)}
+    back = [found[-1]]
+    while back[-1].beside.previous:
+        back.append(page(before=back[-1].beside.previous))
+    assert [each.rows for each in back[::-1]] == [each.rows for each in found]
+
+
+def _released_one_by_one(here: World, cases: Sequence[int]) -> list[Released | HeldRefused]:
+    """Each by itself in the order in which they were read, and all of it taken back."""
+    order = rows(
+        "SELECT case_id FROM vee_case WHERE case_id = ANY(%s) ORDER BY meter_id, register_code, read_at, case_id",
+        cases,
+    )
+    found: list[Released | HeldRefused] = []
+    with transaction.atomic():
+        for (case,) in order:
+            try:
+                found.append(
+                    release_reading(
+                        actor=here.administrator, case_id=int(case), reason="one", now=NOW
+                    )
+                )
+            except HeldRefused as refused:
+                found.append(refused)
+        transaction.set_rollback(True)
+    return found
+
+
+def _name(outcome: Released | HeldRefused) -> str:
+    return outcome.verdict if isinstance(outcome, Released) else outcome.reason
+
+
+def _charges(outcomes: Sequence[Released | HeldRefused]) -> int:
+    return sum(each.charged_micro for each in outcomes if isinstance(each, Released))
+
+
+def _vacancy(here: World) -> int:
+    return int(
+        rows("SELECT account_id FROM meter_state WHERE meter_id = %s", here.meters["M-102"])[0][0]
+    )

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from django.db import connection
 from django.utils.html import escape
@@ -152,14 +153,14 @@ def test_an_unbelievable_reading_is_held_then_released_or_discarded_with_a_reaso
 ) -> None:
     client, meter = sign_in(settled), settled.meters["N-305"]
     where, last = f"/meters/{meter}/read", settled.register("N-305")
-    before = client.get("/meters/held.csv").content.decode("utf-8-sig").count("\n")
+    before = client.get("/meters/held.csv").getvalue().decode("utf-8-sig").count("\n")
     for kwh in (f"{last // 1000 + 900}", f"{last // 1000 - 5}"):
         held = _plain(client.post(where, _read(settled, kwh) | {"do": "confirm"}))
         assert "is held" in held and "until an administrator decides" in held
     listed = client.get("/meters/held?sort=reason").content.decode()
     cases = re.findall(r'data-row="(\d+)"', listed)
     lines = list(
-        csv.reader(io.StringIO(client.get("/meters/held.csv").content.decode("utf-8-sig")))
+        csv.reader(io.StringIO(client.get("/meters/held.csv").getvalue().decode("utf-8-sig")))
     )
     assert len(lines) == before + 2
     much, less = (
@@ -181,11 +182,11 @@ def test_an_unbelievable_reading_is_held_then_released_or_discarded_with_a_reaso
         again = client.post(f"/meters/held/{case}", {"do": "discard", "reason": "Again"})
         assert again.status_code == 422 and "already" in again.content.decode()
     assert settled.register("N-305") == (last // 1000 + 900) * 1000
-    assert "Checked on site" in client.get("/meters/held.csv?show=closed").content.decode()
+    assert "Checked on site" in client.get("/meters/held.csv?show=closed").getvalue().decode()
 
 
 def test_what_is_held_of_a_meter_is_decided_together_after_a_look(
-    settled: Fernmoor, sign_in: Callable[..., Any]
+    settled: Fernmoor, sign_in: Callable[..., Any], database: str
 ) -> None:
     client, meter = sign_in(settled), settled.meters["N-305"]
     read, last = f"/meters/{meter}/read", settled.register("N-305")
@@ -193,7 +194,14 @@ def test_what_is_held_of_a_meter_is_decided_together_after_a_look(
         wish = _read(settled, str(kwh), at=f"2026-11-17T14:{minute}")
         assert "is held" in _plain(client.post(read, wish | {"do": "confirm"})), minute
     where = f"/meters/{meter}/held"
-    page = client.get(where).content.decode()
+    with psycopg.connect(database) as busy:
+        # Whoever looks waits for nobody who charges; a page that did would end this session.
+        busy.execute("SET idle_in_transaction_session_timeout = '10s'")
+        busy.execute("SELECT FROM account_state FOR UPDATE")
+        page = client.get(where).content.decode()
+        (first, *_) = re.findall(r'name="case" value="(\d+)" checked', page)
+        assert "Released, it charges" in _plain(client.get(f"/meters/held/{first}"))
+        busy.execute("SELECT 1")
     cases = re.findall(r'name="case" value="(\d+)" checked', page)
     assert len(cases) == 2, "what can be released is ticked"
     assert "It cannot be released." in page and "Release 2 readings, charge" in page
@@ -216,7 +224,7 @@ def test_what_is_held_of_a_meter_is_decided_together_after_a_look(
     done = client.post(where, form | {"do": "release", "reason": "Load test"})
     assert (
         done.status_code == 302
-        and "Load test" in client.get("/meters/held.csv?show=closed").content.decode()
+        and "Load test" in client.get("/meters/held.csv?show=closed").getvalue().decode()
     )
     assert settled.register("N-305") == (last // 1000 + 901) * 1000
     client.post(where, {"case": cases[2], "do": "discard", "reason": "Misread"})

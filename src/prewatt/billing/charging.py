@@ -6,6 +6,7 @@ again in parts, or lies in a window that has ended, is counted as of its own ins
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -111,6 +112,23 @@ def charge_lines(
         now=now,
     )
     return crossed
+
+
+def charges_of(lines: Lines, states: States, *, book: TariffBook) -> tuple[Int64, Int64]:
+    """What each line would charge, and what each superseded segment would give back, in micro-units
+    over all components. Nothing is locked or written, so it is so only as long as nothing changes.
+    """
+    batch = _Batch.of(lines, states, book, None)
+    done = _rate(batch)
+    charged = np.zeros(lines.row.size, dtype=np.int64)
+    for segment, part in done.parts:
+        line = batch.counted.segments.source_row[segment]
+        np.add.at(charged, line, _together({name: getattr(part, name) for name in CHARGES}))
+    return charged, _together(done.taken_back)
+
+
+def _together(charges: Mapping[str, Int64]) -> Int64:
+    return np.asarray(sum(charges[name].astype(np.int64, copy=False) for name in CHARGES))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -39,7 +39,8 @@ from prewatt.mdm.cases import Cases, open_cases
 from prewatt.runtime.copying import ArrayOf, column_cursor, copy_rows
 
 LIMITS = VeeLimits()
-_BY_A_PERSON = VeeLimits(least_gap_us=1)
+BELIEVED = VeeLimits(least_gap_us=1)
+"""For what a person has read or vouches for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,13 +93,13 @@ def apply_readings(
             applied = None
         if applied is not None:
             return applied
-    limits = _BY_A_PERSON if believed or (batch.source == ReadingSource.MANUAL).all() else LIMITS
+    limits = BELIEVED if believed or (batch.source == ReadingSource.MANUAL).all() else LIMITS
     with transaction.atomic():
         states = lock_states(np.unique(batch.meter_id))
         row = state_of_each(batch, states)
         order = np.lexsort((batch.read_at_us, row))
         if believed:
-            states = _without_power_bound(states, row, batch.value_wh)
+            states = without_power_bound(states, row, batch.value_wh)
         arranged = batch.take(order)
         validated = validate_readings(
             meter_index=row[order],
@@ -149,7 +150,7 @@ def apply_held(*, property_id: int, now: datetime) -> int:
     return len(cases)
 
 
-def _without_power_bound(states: States, row: Int64, value: Int64) -> States:
+def without_power_bound(states: States, row: Int64, value: Int64) -> States:
     """Lift the bound where registers only go forward: without it, every fall would be a rollover."""
     marks = states.watermarks
     bound = np.full_like(marks.max_power_w, MAX_POWER_W)
@@ -208,7 +209,7 @@ class _Write:
         Accounts first where their locks are taken by moving them. Raises Outdated if what
         ``is_recalled`` is not so.
         """
-        lines = self._lines()
+        lines = lines_of(self.batch, self.row, self.verdict, self.validated, self.replacement)
         crossed: tuple[int, ...] = ()
         if lines.row.size:
             crossed = charge_lines(
@@ -224,31 +225,38 @@ class _Write:
             memory.remember(self.states, self.validated.last_at_us, self.validated.last_value)
         return crossed, beyond
 
-    def _lines(self) -> Lines:
-        """The new intervals of accepted active-import readings and the re-split ones of backfills."""
-        batch, validated, new = self.batch, self.validated, self.replacement.new
-        fresh = (self.verdict == Verdict.ACCEPTED) & (batch.register_code == ACTIVE_IMPORT)
-        jumps = validated.jumps_gap[fresh]
-        quality = np.where(jumps, int(Quality.ESTIMATED), int(Quality.MEASURED))
-        size = int(fresh.sum())
 
-        def joined(of_batch: Int64, of_backfill: Int64) -> Int64:
-            return np.concatenate([of_batch, of_backfill])
+def lines_of(
+    batch: ReadingBatch,
+    row: Int64,
+    verdict: npt.NDArray[np.int8],
+    validated: Validated,
+    replacement: Replacement,
+) -> Lines:
+    """The new intervals of accepted active-import readings, then the re-split ones of backfills."""
+    new = replacement.new
+    fresh = (verdict == Verdict.ACCEPTED) & (batch.register_code == ACTIVE_IMPORT)
+    jumps = validated.jumps_gap[fresh]
+    quality = np.where(jumps, int(Quality.ESTIMATED), int(Quality.MEASURED))
+    size = int(fresh.sum())
 
-        return Lines(
-            row=joined(self.row[fresh], new.row),
-            start_at_us=joined(validated.start_at_us[fresh], new.start_at_us),
-            end_at_us=joined(batch.read_at_us[fresh], new.end_at_us),
-            start_value=joined(validated.start_value[fresh], new.start_value),
-            end_value=joined(batch.value_wh[fresh], new.end_value),
-            energy_wh=joined(validated.energy_wh[fresh], new.energy_wh),
-            revision=joined(np.zeros(size, dtype=np.int64), new.revision),
-            quality=joined(quality, np.full(new.row.size, int(Quality.MEASURED), dtype=np.int64)),
-            source=joined(batch.source[fresh], new.source),
-            received_at_us=joined(batch.received_at_us[fresh], new.received_at_us),
-            is_again=np.arange(size + new.row.size) >= size,
-            replacement=self.replacement,
-        )
+    def joined(of_batch: Int64, of_backfill: Int64) -> Int64:
+        return np.concatenate([of_batch, of_backfill])
+
+    return Lines(
+        row=joined(row[fresh], new.row),
+        start_at_us=joined(validated.start_at_us[fresh], new.start_at_us),
+        end_at_us=joined(batch.read_at_us[fresh], new.end_at_us),
+        start_value=joined(validated.start_value[fresh], new.start_value),
+        end_value=joined(batch.value_wh[fresh], new.end_value),
+        energy_wh=joined(validated.energy_wh[fresh], new.energy_wh),
+        revision=joined(np.zeros(size, dtype=np.int64), new.revision),
+        quality=joined(quality, np.full(new.row.size, int(Quality.MEASURED), dtype=np.int64)),
+        source=joined(batch.source[fresh], new.source),
+        received_at_us=joined(batch.received_at_us[fresh], new.received_at_us),
+        is_again=np.arange(size + new.row.size) >= size,
+        replacement=replacement,
+    )
 
 
 def _copy_readings(

@@ -44,6 +44,12 @@ def lock_states(meter_ids: Int64) -> States:
             return states
 
 
+def read_states(meter_ids: Int64) -> States:
+    """The watermarks of meters as they are now, for a look: nobody is kept from moving them."""
+    meters = ArrayOf("int8", meter_ids)
+    return _states(read_columns(connection.connection, _WATERMARKS, [meters], _KINDS))
+
+
 _LOCKED: Final = """
 SELECT account_id FROM account_state
 WHERE account_id IN (SELECT account_id FROM meter_state WHERE meter_id = ANY(%s::bigint[]))

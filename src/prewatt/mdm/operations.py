@@ -89,6 +89,16 @@ def keep_readings(
     return order[beyond]
 
 
+def judge_kept(*, batch: ReadingBatch, now: datetime) -> npt.NDArray[np.int8]:
+    """The verdicts that `keep_readings` would come to of readings of different keys; writes nothing."""
+    payers = _payers(np.unique(batch.meter_id).tolist())
+    payer = _payer_of_each(batch, payers)
+    verdict = _judged(batch, payers, payer, instant_us(now))
+    others = _contradictions(batch, np.flatnonzero(verdict == Verdict.ACCEPTED))
+    verdict[others.row] = others.verdict
+    return verdict
+
+
 def _payers(meter_ids: list[int]) -> _Payers:
     with connection.cursor() as cursor:
         cursor.execute(

@@ -5,26 +5,31 @@ much; every other rule stays. What still cannot be charged (a register that runs
 of nobody's) is refused with its verdict, so a release never puts in what validation keeps out.
 
 Readings that were held because of an earlier one of their meter are decided together, in the order in
-which they were read: the first one needs a person's word, and the others follow from it.
+which they were read: the first one needs a person's word, and the others follow from it. They are judged
+in one pass (``billing.judging``). A look at what a release would do takes no lock and writes nothing, so
+the account goes on being charged and recharged while somebody looks; a release judges again under its lock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 import numpy as np
-from django.db import connection, transaction
+import numpy.typing as npt
+from django.db import connection
 
-from prewatt.access.scope import Actor, rehearsal, require, scope
-from prewatt.audit.operations import record
+from prewatt.access.scope import Actor, require, scope
+from prewatt.audit.operations import record_many
 from prewatt.billing.ingestion import apply_readings
+from prewatt.billing.judging import foresee
+from prewatt.billing.states import lock_states
 from prewatt.core.civil_time import instant_us
 from prewatt.core.readings import ACTIVE_IMPORT, ReadingBatch, ReadingSource
 from prewatt.core.vee import VERDICT_NAMES, Verdict
-from prewatt.mdm.operations import keep_readings
+from prewatt.mdm.operations import judge_kept, keep_readings
 from prewatt.moves.hand_readings import heard_by, note_read_by_hand
 
 REASON_MAX: Final = 200
@@ -64,18 +69,23 @@ class _Case:
     source: int
     received_at: datetime
     state: str
-    verdict: int
 
-    def batch(self) -> ReadingBatch:
-        """The reading as it came."""
-        return ReadingBatch(
-            meter_id=np.array([self.meter_id], dtype=np.int64),
-            register_code=np.array([self.register_code], dtype=np.int64),
-            read_at_us=np.array([instant_us(self.read_at)], dtype=np.int64),
-            value_wh=np.array([self.value_wh], dtype=np.int64),
-            source=np.array([self.source], dtype=np.int64),
-            received_at_us=np.array([instant_us(self.received_at)], dtype=np.int64),
-        )
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A case with what a release of it comes to after those before it, and its turn (``Foreseen``)."""
+
+    case: _Case
+    verdict: Verdict
+    charged_micro: int = 0
+    turn: int = 0
+
+    def outcome(self) -> Released | HeldRefused:
+        """What became or would become of it."""
+        name = VERDICT_NAMES[self.verdict]
+        if self.verdict not in _CHARGEABLE:
+            return HeldRefused(name, f"still {name}", self.case.case_id)
+        return Released(self.case.case_id, name, self.charged_micro)
 
 
 def release_reading(*, actor: Actor, case_id: int, reason: str, now: datetime) -> Released:
@@ -94,41 +104,34 @@ def release_readings(
     """
     require(actor, "mdm.release")
     with scope(actor):
-        return tuple(_release(actor, case, reason, now) for case in _cases(actor, case_ids, reason))
+        cases = _cases(actor, case_ids, reason)
+        lock_states(
+            np.array([case.meter_id for case in cases if _is_charged(case)], dtype=np.int64)
+        )
+        judged = _judged(cases, now)
+        released = []
+        for each in judged:
+            outcome = each.outcome()
+            if isinstance(outcome, HeldRefused):
+                raise outcome
+            released.append(outcome)
+        _apply(judged, now)
+        verdicts = [each.verdict for each in released]
+        _close(actor, cases, "released", reason, now, verdicts)
+    return tuple(released)
 
 
-def rehearse_releases(
+def look_at_releases(
     *, actor: Actor, case_ids: Sequence[int], now: datetime
 ) -> tuple[Released | HeldRefused, ...]:
-    """What a release of each would do after those before it, or why it cannot be released; taken
-    back. In the order in which they were read.
+    """What a release of each would do after those before it, or why it cannot be released, as things
+    stand; in the order in which they were read. Locks and writes nothing. Raises as a release does
+    where it is not about the readings.
     """
     require(actor, "mdm.release")
-    found: list[Released | HeldRefused] = []
-    with rehearsal(), scope(actor):
-        for case in _cases(actor, case_ids, "rehearsal"):
-            try:
-                with transaction.atomic():
-                    found.append(_release(actor, case, "rehearsal", now))
-            except HeldRefused as refused:
-                found.append(refused)
-    return tuple(found)
-
-
-def _release(actor: Actor, case: _Case, reason: str, now: datetime) -> Released:
-    before = _available(case.meter_id)
-    verdict = _apply(case, now)
-    if verdict not in _CHARGEABLE:
-        name = VERDICT_NAMES[verdict]
-        raise HeldRefused(name, f"still {name}", case.case_id)
-    _close(actor, case, "released", reason, now, verdict=VERDICT_NAMES[verdict])
-    return Released(case.case_id, VERDICT_NAMES[verdict], before - _available(case.meter_id))
-
-
-def rehearse_release(*, actor: Actor, case_id: int, now: datetime) -> Released:
-    """What a release would do, found by doing it and taking it back. Raises as ``release_reading``."""
-    with rehearsal():
-        return release_reading(actor=actor, case_id=case_id, reason="rehearsal", now=now)
+    with scope(actor):
+        cases = _cases(actor, case_ids, "a look")
+        return tuple(each.outcome() for each in _judged(cases, now))
 
 
 def discard_reading(*, actor: Actor, case_id: int, reason: str, now: datetime) -> None:
@@ -143,91 +146,141 @@ def discard_readings(*, actor: Actor, case_ids: Sequence[int], reason: str, now:
     """Close cases together, all or none, as ``discard_reading`` closes one."""
     require(actor, "mdm.release")
     with scope(actor):
-        for case in _cases(actor, case_ids, reason):
-            _close(actor, case, "discarded", reason, now)
+        _close(actor, _cases(actor, case_ids, reason), "discarded", reason, now)
 
 
 def _cases(actor: Actor, case_ids: Sequence[int], reason: str) -> list[_Case]:
     """The cases, each once, in the order in which their readings were read."""
-    if not 1 <= len(set(case_ids)) <= TOGETHER_MAX:
+    wanted = sorted(set(case_ids))
+    if not 1 <= len(wanted) <= TOGETHER_MAX:
         raise HeldRefused("many", f"decide about 1 to {TOGETHER_MAX} readings at a time")
-    cases = [_case(actor, each, reason) for each in sorted(set(case_ids))]
-    return sorted(cases, key=lambda case: (case.meter_id, case.register_code, case.read_at))
-
-
-def _case(actor: Actor, case_id: int, reason: str) -> _Case:
     with connection.cursor() as cursor:
         cursor.execute(
             """SELECT case_id, property_id, meter_id, register_code, read_at, value_wh, source,
-                      received_at, state, verdict
-               FROM vee_case WHERE case_id = %s""",
-            [case_id],
+                      received_at, state
+               FROM vee_case WHERE case_id = ANY(%s)
+               ORDER BY meter_id, register_code, read_at, case_id""",
+            [wanted],
         )
-        row = cursor.fetchone()
-    if row is None:
+        cases = [_Case(*row) for row in cursor.fetchall()]
+    for case_id in sorted(set(wanted) - {case.case_id for case in cases}):
         raise HeldRefused("unknown", f"there is no held reading {case_id} at your properties")
-    case = _Case(*row)
-    require(actor, "mdm.release", property_id=case.property_id)
-    if case.state != "held":
-        raise HeldRefused("closed", f"the reading was {case.state} already", case_id)
+    for case in cases:
+        require(actor, "mdm.release", property_id=case.property_id)
+        if case.state != "held":
+            raise HeldRefused("closed", f"the reading was {case.state} already", case.case_id)
     if not reason.strip() or len(reason) > REASON_MAX or not reason.isprintable():
         raise HeldRefused("no_reason", f"say why, in at most {REASON_MAX} printable characters")
-    return case
+    return cases
 
 
-def _apply(case: _Case, now: datetime) -> Verdict:
-    """Judge the reading once more; a register that nobody is charged by is only kept."""
-    if case.register_code == ACTIVE_IMPORT:
-        heard = heard_by([case.meter_id])
-        applied = apply_readings(batch=case.batch(), now=now, believed=True)
-        verdict = Verdict(int(applied.verdict[0]))
-        if verdict is Verdict.ACCEPTED and case.source == ReadingSource.MANUAL:
+def _is_charged(case: _Case) -> bool:
+    return case.register_code == ACTIVE_IMPORT
+
+
+def _batch(cases: Sequence[_Case]) -> ReadingBatch:
+    """The readings as they came."""
+
+    def column(values: Iterable[int]) -> npt.NDArray[np.int64]:
+        return np.array(list(values), dtype=np.int64)
+
+    return ReadingBatch(
+        meter_id=column(case.meter_id for case in cases),
+        register_code=column(case.register_code for case in cases),
+        read_at_us=column(instant_us(case.read_at) for case in cases),
+        value_wh=column(case.value_wh for case in cases),
+        source=column(case.source for case in cases),
+        received_at_us=column(instant_us(case.received_at) for case in cases),
+    )
+
+
+def _judged(cases: Sequence[_Case], now: datetime) -> list[_Judged]:
+    """The cases in their order, each judged after those before it; nothing is written."""
+    judged: dict[int, _Judged] = {}
+    charged = [case for case in cases if _is_charged(case)]
+    if charged:
+        foreseen = foresee(batch=_batch(charged), now=now)
+        for at, case in enumerate(charged):
+            judged[case.case_id] = _Judged(
+                case,
+                Verdict(int(foreseen.verdict[at])),
+                int(foreseen.charged_micro[at]),
+                int(foreseen.turn[at]),
+            )
+    kept = [case for case in cases if not _is_charged(case)]
+    if kept:
+        said: dict[tuple[int, int, datetime], int] = {}
+        verdicts = judge_kept(batch=_batch(kept), now=now).tolist()
+        for case, verdict in zip(kept, verdicts, strict=True):
+            key = (case.meter_id, case.register_code, case.read_at)
+            # Of two values of one instant the first stays.
+            contradicts = verdict == Verdict.ACCEPTED and said.setdefault(key, case.value_wh) != case.value_wh  # fmt: skip
+            judged[case.case_id] = _Judged(
+                case, Verdict.CONFLICT if contradicts else Verdict(verdict)
+            )
+    return [judged[case.case_id] for case in cases]
+
+
+def _apply(judged: Sequence[_Judged], now: datetime) -> None:
+    """Apply what was judged, turn by turn; a register that nobody is charged by is only kept."""
+    turns = sorted({each.turn for each in judged if _is_charged(each.case)})
+    for turn in turns:
+        together = [each for each in judged if each.turn == turn and _is_charged(each.case)]
+        by_hand = [
+            each.case
+            for each in together
+            if each.case.source == ReadingSource.MANUAL and each.verdict is Verdict.ACCEPTED
+        ]
+        heard = heard_by([case.meter_id for case in by_hand])
+        applied = apply_readings(
+            batch=_batch([each.case for each in together]), now=now, believed=True
+        )
+        if applied.verdict.tolist() != [each.verdict for each in together]:
+            raise AssertionError("readings were applied otherwise than they were judged")
+        for case in by_hand:
             note_read_by_hand([case.meter_id], case.read_at, heard=heard)
-        return verdict
-    keep_readings(batch=case.batch(), now=now)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """SELECT EXISTS (SELECT FROM register_reading WHERE meter_id = %s
-                   AND register_code = %s AND read_at = %s AND value_wh = %s)""",
-            [case.meter_id, case.register_code, case.read_at, case.value_wh],
-        )
-        kept = bool(cursor.fetchone()[0])
-    return Verdict.ACCEPTED if kept else Verdict(case.verdict)
-
-
-def _available(meter_id: int) -> int:
-    """What all who ever paid by a meter have, so that the difference is what a reading charged."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """SELECT coalesce(sum(available), 0)::bigint FROM account_state WHERE account_id IN
-                   (SELECT account_id FROM meter_assignment WHERE meter_id = %s)""",
-            [meter_id],
-        )
-        return int(cursor.fetchone()[0])
+    kept = [each.case for each in judged if not _is_charged(each.case)]
+    keep_readings(batch=_batch(kept), now=now)
 
 
 def _close(
-    actor: Actor, case: _Case, state: str, reason: str, now: datetime, **detail: object
+    actor: Actor,
+    cases: Sequence[_Case],
+    state: str,
+    reason: str,
+    now: datetime,
+    verdicts: Sequence[str] = (),
 ) -> None:
-    """Close the case unless somebody else has: then nothing of ours stays either."""
+    """Close the cases unless somebody else has closed one: then nothing of ours stays either."""
     with connection.cursor() as cursor:
         cursor.execute(
             """UPDATE vee_case SET state = %s, closed_at = %s, closed_by = %s, close_reason = %s
-               WHERE case_id = %s AND state = 'held'""",
-            [state, now, actor.code, reason, case.case_id],
+               WHERE case_id = ANY(%s) AND state = 'held'""",
+            [state, now, actor.code, reason, [case.case_id for case in cases]],
         )
-        if cursor.rowcount != 1:
+        if cursor.rowcount != len(cases):
             raise HeldRefused("closed", "somebody else has decided meanwhile")
-        cursor.execute("SELECT pg_notify('changed', %s)", [str(case.property_id)])
-    record(
+        cursor.execute(
+            "SELECT pg_notify('changed', p::text) FROM unnest(%s::bigint[]) AS p",
+            [sorted({case.property_id for case in cases})],
+        )
+    details: list[dict[str, object]] = [{"verdict": each} for each in verdicts]
+    record_many(
         actor=actor.code,
         code=f"mdm.reading.{state}",
-        property_id=case.property_id,
-        subject=f"meter:{case.meter_id}",
         now=now,
-        case=case.case_id,
-        value_wh=case.value_wh,
-        read_at=case.read_at,
-        reason=reason,
-        **detail,
+        rows=[
+            (
+                case.property_id,
+                f"meter:{case.meter_id}",
+                {
+                    "case": case.case_id,
+                    "value_wh": case.value_wh,
+                    "read_at": case.read_at,
+                    "reason": reason,
+                }
+                | detail,
+            )
+            for case, detail in zip(cases, details or [{}] * len(cases), strict=True)
+        ],
     )

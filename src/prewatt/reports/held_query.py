@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,8 @@ from prewatt.moves.boundary import SILENT_AFTER_PERIODS
 from prewatt.moves.held import TOGETHER_MAX
 from prewatt.reports.held import ChargedReading, HeldPage, HeldRow, MeterPage, ReadingPoint
 from prewatt.reports.lists import Listing
-from prewatt.reports.lists_query import PAGE, actor_names
+from prewatt.reports.lists_query import actor_names
+from prewatt.reports.paging import Mark, Neighbours, Page, words
 from prewatt.reports.place import NoSuchThing, place_of, rows
 from prewatt.reports.units import unit_name
 
@@ -20,21 +22,18 @@ READINGS_MAX = 40
 """So many readings of a meter are offered to be put right at a time."""
 
 SHOWS = ("held", "closed")
-#: What a list can be sorted by, and how.
+#: What a list can be sorted by: its keys, and whether the last comes first.
 SORTS = {
-    "received": "v.received_at DESC, v.case_id DESC",
-    "read": "v.read_at DESC, v.case_id DESC",
-    "meter": "m.serial, v.read_at",
-    "reason": "v.reason, v.read_at DESC",
+    "received": (("v.received_at", "v.case_id"), True),
+    "read": (("v.read_at", "v.case_id"), True),
+    "meter": (("m.serial", "v.read_at", "v.case_id"), False),
+    "reason": (("v.reason", "v.read_at", "v.case_id"), True),
 }
+_FILE_ROWS = 500
 #: The chart shows so much before and after, with at most so many readings.
 AROUND, POINTS_MAX = timedelta(days=3), 400
 
-_HELD = """
-SELECT v.case_id, v.meter_id, m.serial, u.id, coalesce(b.code, ''), coalesce(u.code, ''),
-       coalesce(c.name, ''), v.account_id, v.read_at, v.value_wh, v.register_code, v.received_at,
-       v.reason, v.watermark_at, v.watermark_wh, v.state, v.closed_at, coalesce(v.closed_by, ''),
-       coalesce(v.close_reason, ''), count(*) OVER (), m.max_power_w, m.multiplier
+_FROM = """
 FROM vee_case v
 JOIN meter m ON m.id = v.meter_id
 JOIN account a ON a.id = v.account_id
@@ -46,6 +45,19 @@ LEFT JOIN unit u ON u.id = h.unit_id
 LEFT JOIN building b ON b.id = u.building_id
 WHERE v.property_id = %(property)s
 """
+_HELD = f"""
+SELECT v.case_id, v.meter_id, m.serial, u.id, coalesce(b.code, ''), coalesce(u.code, ''),
+       coalesce(c.name, ''), v.account_id, v.read_at, v.value_wh, v.register_code, v.received_at,
+       v.reason, v.watermark_at, v.watermark_wh, v.state, v.closed_at, coalesce(v.closed_by, ''),
+       coalesce(v.close_reason, ''), m.max_power_w, m.multiplier
+{_FROM}
+"""
+_WANTED = """(v.state = 'held') = %(held)s
+    AND lower(concat_ws(' ', m.serial, b.code || '-' || u.code, c.name)) LIKE ALL (%(words)s)
+"""
+#: The keys of a case where a page begins or ends, whatever has become of it.
+_EDGE = """(SELECT {keys} FROM vee_case v JOIN meter m ON m.id = v.meter_id
+    WHERE v.case_id = %(mark_id)s AND v.property_id = %(property)s)"""
 
 
 def held_list(
@@ -55,34 +67,39 @@ def held_list(
     show: str = SHOWS[0],
     query: str = "",
     sort: str = "received",
-    limit: int = PAGE,
+    page: Page = Page(),  # noqa: B008 - it cannot change
 ) -> Listing[HeldRow]:
     """Readings that wait for a decision, or those that were decided."""
+    keys, falls = SORTS[sort]
     with scope(actor):
         place = place_of(actor)
-        found = rows(
-            _HELD
-            + """ AND (v.state = 'held') = %(held)s
-                  AND concat_ws(' ', m.serial, b.code || '-' || u.code, c.name)
-                      ILIKE ALL (%(words)s)
-                  ORDER BY """
-            + SORTS[sort]
-            + " LIMIT %(limit)s",
-            {
-                "property": place.property_id,
-                "held": show == SHOWS[0],
-                "words": [f"%{_escaped(word)}%" for word in query.split()] or ["%"],
-                "limit": limit,
-            },
-        )
+        given = {
+            "property": place.property_id,
+            "held": show == SHOWS[0],
+            "words": words(query),
+            **page.given(),
+        }
+        total = int(rows(f"SELECT count(*) {_FROM} AND {_WANTED}", given)[0][0])
+        beyond = page.where(keys, _EDGE.format(keys=", ".join(keys)), falls=falls)
+        found = rows(f"{_HELD} AND {_WANTED} AND {beyond}", given)
         names = actor_names(row[17] for row in found)
-    return Listing(
-        place, now, tuple(_row(row, names) for row in found), int(found[0][19]) if found else 0
-    )
+    shown, is_before, is_after = page.cut(tuple(_row(row, names) for row in found))
+    marks = [Mark(0, row.case_id) for row in shown]
+    beside = Neighbours.of(marks, is_before=is_before, is_after=is_after)
+    return Listing(place, now, shown, total, beside=beside)
 
 
-def _escaped(word: str) -> str:
-    return word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+def every_held(
+    *, actor: Actor, now: datetime, show: str, query: str, sort: str
+) -> Iterator[HeldRow]:
+    """The same selection to its end, for a file: some rows at a time."""
+    page = Page(limit=_FILE_ROWS)
+    while True:
+        found = held_list(actor=actor, now=now, show=show, query=query, sort=sort, page=page)
+        yield from found.rows
+        if not found.beside.next:
+            return
+        page = Page.of(found.beside.next, "", _FILE_ROWS)
 
 
 def _row(row: tuple[Any, ...], names: dict[str, str]) -> HeldRow:
@@ -140,8 +157,8 @@ def held_page(*, actor: Actor, case_id: int, now: datetime) -> HeldPage:
         place,
         now,
         case,
-        max_power_w=found[0][20],
-        multiplier=found[0][21],
+        max_power_w=found[0][19],
+        multiplier=found[0][20],
         points=tuple(ReadingPoint(*row) for row in points),
         others=others,
     )
@@ -157,9 +174,12 @@ def held_of_meter(*, actor: Actor, meter_id: int, now: datetime) -> Listing[Held
                   ORDER BY v.register_code, v.read_at, v.case_id LIMIT %(most)s""",
             {"property": place.property_id, "meter": meter_id, "most": TOGETHER_MAX},
         )
-    return Listing(
-        place, now, tuple(_row(row, {}) for row in found), int(found[0][19]) if found else 0
-    )
+        total = rows(
+            """SELECT count(*) FROM vee_case
+               WHERE property_id = %s AND meter_id = %s AND state = 'held'""",
+            [place.property_id, meter_id],
+        )[0][0]
+    return Listing(place, now, tuple(_row(row, {}) for row in found), int(total))
 
 
 def meter_page(*, actor: Actor, meter_id: int, now: datetime) -> MeterPage:

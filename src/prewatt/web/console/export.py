@@ -17,7 +17,7 @@ from prewatt.reports.debts import DebtList, RefundList
 from prewatt.reports.estate import UnitRow
 from prewatt.reports.held import HeldRow
 from prewatt.reports.lets import LetList
-from prewatt.reports.lists import AccountRow, Listing
+from prewatt.reports.lists import AccountRow
 from prewatt.reports.price_pages import EventList
 from prewatt.reports.proposals import ProposalList
 from prewatt.reports.tariff_pages import TariffList
@@ -116,8 +116,8 @@ def import_errors(writer: Writer, rows: Sequence[RowError]) -> None:
         writer.writerow([row.sheet, str(row.row), *(guarded(word) for word in words)])
 
 
-def held(writer: Writer, found: Listing[HeldRow]) -> None:
-    """Write held readings, one row each, under a head row; registers in kWh."""
+def held(found: Iterable[HeldRow]) -> Iterator[list[str]]:
+    """Held readings, one row each, under a head row; registers in kWh."""
     head = (
         *(_("Meter"), _("Unit"), _("Customer"), _("Read"), _("Register, kWh")),
         *(
@@ -129,21 +129,19 @@ def held(writer: Writer, found: Listing[HeldRow]) -> None:
             _("Why"),
         ),
     )
-    writer.writerow(list(head))
-    for row in found.rows:
-        writer.writerow(
-            [
-                *(guarded(word) for word in (row.serial, row.unit, row.customer)),
-                row.read_at.isoformat(timespec="seconds"),
-                f"{row.value_wh // 1000}.{row.value_wh % 1000:03d}",
-                f"{row.watermark_wh // 1000}.{row.watermark_wh % 1000:03d}",
-                str(sentences.said(sentences.VERDICT, row.verdict)),
-                row.received_at.isoformat(timespec="seconds"),
-                str(sentences.said(sentences.HELD_STATE, row.state)),
-                guarded(row.closed_by),
-                guarded(row.close_reason),
-            ]
-        )
+    yield list(head)
+    for row in found:
+        yield [
+            *(guarded(word) for word in (row.serial, row.unit, row.customer)),
+            row.read_at.isoformat(timespec="seconds"),
+            f"{row.value_wh // 1000}.{row.value_wh % 1000:03d}",
+            f"{row.watermark_wh // 1000}.{row.watermark_wh % 1000:03d}",
+            str(sentences.said(sentences.VERDICT, row.verdict)),
+            row.received_at.isoformat(timespec="seconds"),
+            str(sentences.said(sentences.HELD_STATE, row.state)),
+            guarded(row.closed_by),
+            guarded(row.close_reason),
+        ]
 
 
 def tariffs(writer: Writer, found: TariffList) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
@@ -26,8 +25,7 @@ from prewatt.moves.held import (
     Released,
     discard_reading,
     discard_readings,
-    rehearse_release,
-    rehearse_releases,
+    look_at_releases,
     release_reading,
     release_readings,
 )
@@ -46,18 +44,18 @@ from prewatt.reports.held import HeldPage, HeldRow, MeterPage
 from prewatt.reports.held_query import (
     SHOWS,
     SORTS,
+    every_held,
     held_list,
     held_of_meter,
     held_page,
     meter_page,
 )
 from prewatt.reports.lists import Listing
-from prewatt.reports.lists_query import PAGE, PAGE_MAX
 from prewatt.web import clock
-from prewatt.web.console import export
+from prewatt.web.console import export, streaming
 from prewatt.web.console.asked import Asked, key_of, written_after
 from prewatt.web.console.moves import register_of, said_earliest
-from prewatt.web.console.views import number
+from prewatt.web.console.views import beside, page_of
 from prewatt.web.session import actor_of
 from prewatt.web.ui import format as fmt
 from prewatt.web.ui import sentences
@@ -71,43 +69,39 @@ REFERENCE_MAX: Final = 80
 
 def held_view(request: HttpRequest) -> HttpResponse:
     """Readings that wait for a decision, and those that were decided."""
-    found, chosen = _held(request, number(request.GET.get("limit", ""), PAGE, PAGE_MAX))
-    more_url = ""
-    if found.total > len(found.rows):
-        further = {"limit": str(min(len(found.rows) * 4, PAGE_MAX))}
-        more_url = f"/meters/held?{urlencode(chosen | further)}"
+    chosen = _chosen(request)
+    found = held_list(
+        actor=actor_of(request), now=clock.now(), show=chosen["show"], query=chosen["q"],
+        sort=chosen["sort"], page=page_of(request),
+    )  # fmt: skip
     return render(
         request,
         "prewatt/pages/held.html",
         {
             "list": found, "place": found.place, "now": found.now, "tab": "held",
-            "filters": urlencode(chosen), "text": chosen["q"], "more_url": more_url, **chosen,
+            "filters": urlencode(chosen), "text": chosen["q"],
+            **beside("/meters/held", chosen, found.beside), **chosen,
         },
     )  # fmt: skip
 
 
-def held_csv(request: HttpRequest) -> HttpResponse:
+def held_csv(request: HttpRequest) -> StreamingHttpResponse:
     """The same selection as a file for a spreadsheet."""
-    found, _chosen = _held(request, PAGE_MAX)
-    response = HttpResponse(content_type="text/csv; charset=utf-8")
-    response["Content-Disposition"] = 'attachment; filename="held-readings.csv"'
-    response.write("\ufeff")
-    export.held(csv.writer(response), found)
-    return response
+    chosen = _chosen(request)
+    found = every_held(
+        actor=actor_of(request), now=clock.now(), show=chosen["show"], query=chosen["q"],
+        sort=chosen["sort"],
+    )  # fmt: skip
+    return streaming.csv_file(request, "held-readings.csv", export.held(found))
 
 
-def _held(request: HttpRequest, limit: int) -> tuple[Listing[HeldRow], dict[str, str]]:
+def _chosen(request: HttpRequest) -> dict[str, str]:
     show, sort = request.GET.get("show", ""), request.GET.get("sort", "")
-    chosen = {
+    return {
         "q": request.GET.get("q", "").replace("\0", "").strip()[:80],
         "show": show if show in SHOWS else SHOWS[0],
         "sort": sort if sort in SORTS else "received",
     }
-    found = held_list(
-        actor=actor_of(request), now=clock.now(), show=chosen["show"], query=chosen["q"],
-        sort=chosen["sort"], limit=limit,
-    )  # fmt: skip
-    return found, chosen
 
 
 @require_http_methods(["GET", "POST"])
@@ -146,7 +140,7 @@ def _show_case(
     problem: str = "",
     status: int = 200,
 ) -> HttpResponse:
-    seen, cannot = _rehearsed(actor_of(request), page)
+    seen, cannot = _looked(actor_of(request), page)
     return render(
         request,
         "prewatt/pages/held_case.html",
@@ -159,14 +153,15 @@ def _show_case(
     )  # fmt: skip
 
 
-def _rehearsed(actor: Actor, page: HeldPage) -> tuple[Released | None, str]:
+def _looked(actor: Actor, page: HeldPage) -> tuple[Released | None, str]:
     """What a release would do, or why it cannot; nothing for who may not release."""
     if page.case.state != "held" or not may(actor, "mdm.release"):
         return None, ""
     try:
-        return rehearse_release(actor=actor, case_id=page.case.case_id, now=page.now), ""
+        (found,) = look_at_releases(actor=actor, case_ids=[page.case.case_id], now=page.now)
     except HeldRefused as refused:
-        return None, _held_said(refused)
+        found = refused
+    return (None, _held_said(found)) if isinstance(found, HeldRefused) else (found, "")
 
 
 @require_http_methods(["GET", "POST"])
@@ -221,7 +216,7 @@ def _show_together(
     if chosen and may(actor, "mdm.release"):
         # A look at readings of which some were decided meanwhile has nothing to show.
         with suppress(HeldRefused):
-            looked = rehearse_releases(actor=actor, case_ids=chosen, now=found.now)
+            looked = look_at_releases(actor=actor, case_ids=chosen, now=found.now)
             seen = {each.case_id: each for each in looked}
     released = [each for each in seen.values() if isinstance(each, Released)]
     if asked is None and released:
