@@ -24,6 +24,13 @@ def test_a_duplicating_line_says_everything_at_least_twice() -> None:
     assert min(Counter(left)[each] for each in said) >= 2
 
 
+def test_what_a_duplicating_line_remembers_leaves_once_more_and_no_more() -> None:
+    line = DuplicatingLine(Random(1))
+    line.leaving([("meter-1", b"0")])
+    assert line.flush() == [("meter-1", b"0")]
+    assert line.flush() == []
+
+
 def test_a_shuffling_line_says_everything_once_and_late_things_first() -> None:
     said, left = sent_through(ShufflingLine(Random(1)))
     assert Counter(left) == Counter(said)

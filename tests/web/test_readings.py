@@ -186,7 +186,7 @@ def test_an_unbelievable_reading_is_held_then_released_or_discarded_with_a_reaso
 
 
 def test_what_is_held_of_a_meter_is_decided_together_after_a_look(
-    settled: Fernmoor, sign_in: Callable[..., Any], database: str
+    settled: Fernmoor, sign_in: Callable[..., Any]
 ) -> None:
     client, meter = sign_in(settled), settled.meters["N-305"]
     read, last = f"/meters/{meter}/read", settled.register("N-305")
@@ -194,7 +194,7 @@ def test_what_is_held_of_a_meter_is_decided_together_after_a_look(
         wish = _read(settled, str(kwh), at=f"2026-11-17T14:{minute}")
         assert "is held" in _plain(client.post(read, wish | {"do": "confirm"})), minute
     where = f"/meters/{meter}/held"
-    with psycopg.connect(database) as busy:
+    with psycopg.connect(settled.dsn) as busy:
         # Whoever looks waits for nobody who charges; a page that did would end this session.
         busy.execute("SET idle_in_transaction_session_timeout = '10s'")
         busy.execute("SELECT FROM account_state FOR UPDATE")

@@ -69,9 +69,13 @@ class DuplicatingLine:
         return leaving
 
     def flush(self) -> list[Sent]:
-        """Everything that is remembered, once more."""
-        self.repeated += len(self._kept)
-        return list(self._kept)
+        """Everything that is remembered, once more, and then it is forgotten.
+
+        Said every time, it would be a flood that a busy machine never sees the end of.
+        """
+        kept, self._kept = self._kept, []
+        self.repeated += len(kept)
+        return kept
 
     def counts(self) -> dict[str, int]:
         """How many messages left once more."""
