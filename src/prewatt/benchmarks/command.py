@@ -69,6 +69,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sold.add_argument("--beside-ingest", action="store_true", help="also while readings come in")
     sold.add_argument("--http", action="store_true", help="also by browsers at `prewatt web`")
     _add_database_and_format(sold)
+    archive = commands.add_parser("archive", help="a month out of the database into files")
+    archive.add_argument("--accounts", type=int, default=7_500, help="(default: 7500)")
+    archive.add_argument(
+        "--quarters", type=int, default=1_340, help="quarter-hours of the month (default: 1340)"
+    )
+    archive.add_argument("--format", choices=("text", "json"), default="text")
     query = commands.add_parser("query", help="pages and lists in a city with history")
     query.add_argument("--accounts", type=int, default=100_000, help="(default: 100000)")
     query.add_argument("--intervals", type=int, default=10_000_000, help="(default: 10000000)")
@@ -112,6 +118,7 @@ def run(arguments: argparse.Namespace) -> int:
         "ingest": _ingest,
         "posting": _posting,
         "recharge": _recharge,
+        "archive": _archive,
         "query": _query,
         "wire": _wire,
     }
@@ -131,6 +138,16 @@ def _trial(arguments: argparse.Namespace) -> int:
         f"PostgreSQL gathering the same columns alone: {figures.read_s:.1f} s, "
         f"{figures.ceiling_per_second:,}/s; ratio {figures.ratio:.2f}; load average "
         f"{', '.join(map(str, figures.load_average))}"
+    )
+    return 0
+
+
+def _archive(arguments: argparse.Namespace) -> int:
+    from prewatt.benchmarks.archive import as_text, measure
+
+    figures = measure(accounts=arguments.accounts, quarters=arguments.quarters, tell=_tell)
+    print(
+        json.dumps(dataclasses.asdict(figures)) if arguments.format == "json" else as_text(figures)
     )
     return 0
 
