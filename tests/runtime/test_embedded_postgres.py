@@ -335,14 +335,25 @@ def test_a_start_waits_for_the_children_of_a_server_that_was_killed(
     os.kill(busy, signal.SIGSTOP)
     os.kill(killed, signal.SIGKILL)
     _wait_until_dead(server)
-    timer = threading.Timer(0.5, os.kill, [busy, signal.SIGCONT])
-    timer.start()
+    refused = threading.Event()
+
+    def look_up() -> None:
+        """Once a start was refused, or nothing would be shown."""
+        until = time.monotonic() + 20
+        while not refused.is_set() and time.monotonic() < until:
+            if "still in use" in server.log_path.read_text():
+                refused.set()
+            time.sleep(0.02)
+        os.kill(busy, signal.SIGCONT)
+
+    thread = threading.Thread(target=look_up)
+    thread.start()
     try:
         with psycopg.connect(server.start()) as connection:
             assert connection.execute("SELECT 1").fetchone() == (1,)
     finally:
-        timer.join()
-    assert "still in use" in server.log_path.read_text()
+        thread.join()
+    assert refused.is_set()
 
 
 def test_a_start_that_joins_a_dying_server_starts_another(
