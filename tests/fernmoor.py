@@ -179,6 +179,10 @@ class Fernmoor:
         with psycopg.connect(self.dsn) as owner:
             return list(owner.execute(statement, params).fetchall())
 
+    def counted(self, statement: str) -> tuple[int, ...]:
+        """The one row of a statement, as the owner sees it now."""
+        return tuple(int(each) for each in self._as_owner(statement)[0])
+
     def register(self, name: str) -> int:
         """The last accepted register of a unit's first meter, in Wh."""
         found = self._as_owner(

@@ -23,9 +23,16 @@ LIMIT = 10_000 * MICRO
 
 @pytest.mark.parametrize(
     ("text", "micro"),
-    [("25", 25_000_000), (" 25.5 ", 25_500_000), ("0.01", 10_000), ("+7", 7_000_000)],
+    [
+        *(("25", 25_000_000), (" 25.5 ", 25_500_000), ("0.01", 10_000), ("+7", 7_000_000)),
+        *(("5,50", 5_500_000), ("1.234,50", 1_234_500_000), ("1,234.50", 1_234_500_000)),
+        *(("1'234.5", 1_234_500_000), ("1\u2019234,5", 1_234_500_000), ("1 234", 1_234_000_000)),
+        *(("1\u202f234,50", 1_234_500_000), ("\uff15\uff0e\uff15\uff10", 5_500_000)),
+        *(("\uff15\u3002\uff15", 5_500_000), ("\u3000\uff12\uff15", 25_000_000)),
+        *(("1234.5", 1_234_500_000), ("007", 7_000_000)),
+    ],
 )
-def test_a_plain_decimal_is_an_amount(text: str, micro: int) -> None:
+def test_an_amount_is_read_as_people_write_it(text: str, micro: int) -> None:
     assert parse_amount(text, limit_micro=LIMIT) == micro
 
 
@@ -36,8 +43,22 @@ def test_a_plain_decimal_is_an_amount(text: str, micro: int) -> None:
         ("nan", "malformed"),
         ("Infinity", "malformed"),
         ("1e3", "malformed"),
-        ("1,50", "malformed"),
-        ("1,000.00", "malformed"),
+        ("1,000", "ambiguous"),
+        ("1.000", "ambiguous"),
+        ("999,999", "ambiguous"),
+        ("1,234,567", "over_limit"),
+        ("1,234,56", "malformed"),
+        ("1.234.5", "malformed"),
+        ("1,23.50", "malformed"),
+        ("1234,567.00", "malformed"),
+        ("0,123.00", "malformed"),
+        ("1.234,567", "too_many_decimals"),
+        ("0,123", "too_many_decimals"),
+        ("1234,567", "too_many_decimals"),
+        ("5 50", "malformed"),
+        ("5, 50", "malformed"),
+        ("5,", "malformed"),
+        ("$5", "malformed"),
         (".5", "malformed"),
         ("5.", "malformed"),
         ("0x10", "malformed"),
@@ -45,7 +66,7 @@ def test_a_plain_decimal_is_an_amount(text: str, micro: int) -> None:
         ("1_000", "malformed"),
         ("--1", "malformed"),
         ("9" * 400, "malformed"),
-        ("1.005", "too_many_decimals"),
+        ("1.0051", "too_many_decimals"),
         ("0", "zero"),
         ("-0.00", "zero"),
         ("-1", "negative"),
@@ -66,6 +87,63 @@ def test_zero_and_negative_amounts_are_taken_where_they_are_allowed() -> None:
         parse_amount("-10000.01", limit_micro=LIMIT, allow_negative=True)
     with pytest.raises(AmountRefused, match="too_many_decimals"):
         parse_amount("100.5", minor_digits=0, limit_micro=LIMIT)
+    assert parse_amount("1,234", minor_digits=0, limit_micro=LIMIT) == 1_234_000_000
+    assert parse_amount("1.234", minor_digits=3, limit_micro=LIMIT) == 1_234_000
+    with pytest.raises(AmountRefused, match="ambiguous"):
+        parse_amount("1,234", minor_digits=3, limit_micro=LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("text", "currency"),
+    [
+        *(("\u20ac5.50", "EUR"), ("5,50 \u20ac", "EUR"), ("EUR 5,50", "EUR"), ("\uffe55.5", "CNY")),
+        *(("\uff15\uff0e\uff15\u5143", "CNY"), ("5.50AUD", "AUD"), ("R 5,50", "ZAR")),
+    ],
+)
+def test_the_sign_of_the_own_currency_may_stand_beside_it(text: str, currency: str) -> None:
+    assert parse_amount(text, limit_micro=LIMIT, currency=currency) == 5_500_000
+    with pytest.raises(AmountRefused, match="malformed"):
+        parse_amount(text, limit_micro=LIMIT, currency="GBP")
+
+
+@given(st.integers(-(10**15), 10**15), st.sampled_from(["EUR", "CNY", "ZAR", "AUD", "JPY"]))
+def test_what_is_printed_reads_back_equal(cents: int, currency: str) -> None:
+    micro = cents * 10_000
+    shown = format_amount(micro, currency=currency)
+    comma = shown.translate(str.maketrans(",.", ".,"))
+    wide = shown.translate(str.maketrans("0123456789,.", "\uff10\uff11\uff12\uff13\uff14\uff15\uff16\uff17\uff18\uff19\uff0c\uff0e"))
+    for each in (shown, comma, wide, shown.replace(",", "\u202f"), shown.replace(",", "")):
+        read = parse_amount(
+            each, limit_micro=abs(micro), allow_zero=True, allow_negative=True, currency=currency
+        )
+        assert read == micro, each
+
+
+def readings_of(text: str, minor_digits: int) -> set[int]:
+    """Every amount that a text can mean somewhere: by each country's pair of marks, one by one."""
+    found = set()
+    for decimal, group in ((".", ","), (",", "."), (".", "'"), (",", "'"), (".", " "), (",", " ")):
+        whole, mark, part = text.partition(decimal)
+        first, *rest = whole.split(group)
+        digits = all(each.isascii() and each.isdigit() for each in (first, *rest))
+        grouped = 1 <= len(first) <= 3 and first[0] != "0" and all(len(each) == 3 for each in rest)
+        if not digits or (rest and not grouped) or bool(mark) != bool(part):
+            continue
+        if not part or (part.isascii() and part.isdigit()):
+            found.add(int(Fraction(f"{first}{''.join(rest)}.{part or 0}") * 10**9))
+    return found
+
+
+@given(st.text("0123456789.,' ", min_size=1, max_size=12).filter(lambda each: each == each.strip()))
+def test_no_text_is_taken_that_somebody_would_read_as_another_amount(text: str) -> None:
+    meant = readings_of(text, 2)
+    try:
+        micro = parse_amount(text, limit_micro=10**18, allow_zero=True)
+    except AmountRefused as refused:
+        assert refused.reason != "malformed" or not meant
+        assert (refused.reason == "ambiguous") == (len(meant) == 2)
+    else:
+        assert meant == {micro * 1000}
 
 
 @given(st.integers(-(10**18), 10**18), st.integers(0, 6))

@@ -39,7 +39,7 @@ def test_refused_amounts_say_why_and_take_nothing(
 ) -> None:
     client = sign_in(fernmoor)
     where = f"/accounts/{fernmoor.accounts['N-305']}/recharge"
-    for text in ("0", "-5", "abc", "1.234", "1e3", "999999999"):
+    for text in ("0", "-5", "abc", "1.234", "1,000", "1e3", "999999999", "0" * 70 + "5"):
         for response in (
             client.get(where, {"amount": text}),
             client.post(where, {"amount": text, "way": "cash", "key": "k"}),
@@ -75,6 +75,49 @@ def test_pressing_twice_takes_money_once(fernmoor: Fernmoor, sign_in: Callable[.
     assert "€25.96" in client.get(f"/accounts/{account}").content.decode().replace(
         "<small>€</small>", "€"
     )
+
+
+def test_amounts_are_read_as_people_write_them_and_sent_on_as_they_were_read(
+    fernmoor: Fernmoor, sign_in: Callable[..., Any]
+) -> None:
+    client = sign_in(fernmoor, "operator")
+    where = f"/accounts/{fernmoor.accounts['N-305']}/recharge"
+    for text in ("5,50", "\uff15\uff0e\uff15", "5,5 \u20ac", "\u20ac5.50"):
+        page = client.get(where, {"amount": text}).content.decode()
+        assert "Recharge \u20ac5.50 for N-305" in page, text
+        assert 'name="amount" value="5.50"' in page, text
+    unsure = client.get(where, {"amount": "1,000"}).content.decode()
+    assert "\u201c1,000\u201d can mean thousands or decimals. Write 1000, or" in unsure
+
+
+def test_an_unusual_amount_is_asked_about_once_more_and_sold_once(
+    fernmoor: Fernmoor, sign_in: Callable[..., Any]
+) -> None:
+    client = sign_in(fernmoor, "operator")
+    account = fernmoor.accounts["N-404"]
+    where = f"/accounts/{account}/recharge"
+    sales = f"SELECT count(*), coalesce(sum(amount_micro), 0) FROM payment WHERE account_id = {account}"
+    before, sold = fernmoor.counted(sales)
+    page = client.get(f"{where}?amount=50,000.00").content.decode()
+    assert "You are asked once more" in page
+    form = {"amount": "50000.00", "way": "cash", "key": _key(page)}
+    asked = client.post(where, form)
+    shown = asked.content.decode()
+    assert asked.status_code == 200 and _key(shown) == form["key"]
+    for said in ("Is it really \u20ac50,000.00?", "is usually paid at this property", "days", "N-404"):
+        assert said in shown, said
+    sure = re.search(r'name="sure" value="([0-9]+)"', shown)
+    assert sure is not None and fernmoor.counted(sales) == (before, sold)
+    # Another amount needs a look of its own, and the old word for it is none.
+    other = client.post(where, form | {"amount": "60000.00", "sure": sure[1]})
+    assert other.status_code == 200 and fernmoor.counted(sales) == (before, sold)
+    first, second = (client.post(where, form | {"sure": sure[1]}) for _ in range(2))
+    assert first.status_code == 302 and first["Location"] == second["Location"]
+    assert fernmoor.counted(sales) == (before + 1, sold + 50_000_000_000)
+    # The limit of a recharge stays a refusal, whatever is said to be sure.
+    over = client.post(where, {**form, "amount": "100000.01", "sure": "100000010000"})
+    assert over.status_code == 422
+    assert client.post(where, {**form, "amount": "20", "key": "usual"}).status_code == 302
 
 
 def test_what_a_debt_takes_is_shown_before_paying_and_on_the_receipt(

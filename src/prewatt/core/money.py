@@ -7,9 +7,10 @@ the document can show it or carry it.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Final
+
+from prewatt.core.written import WrittenRefused, narrowed, read_decimal
 
 MICRO: Final = 1_000_000
 MICRO_DIGITS: Final = 6
@@ -20,15 +21,14 @@ MINUS: Final = "\N{MINUS SIGN}"
 # no-break space: guessing a sign (whose dollar?) is worse than three letters.
 CURRENCY_SIGNS: Final = {"EUR": "€", "GBP": "£", "CNY": "¥", "USD": "$", "ZAR": "R", "INR": "₹"}
 
-_AMOUNT: Final = re.compile(
-    r"(?P<sign>[-+\N{MINUS SIGN}]?)(?P<whole>[0-9]{1,18})(?:\.(?P<part>[0-9]+))?"
-)
+#: What people write behind an amount instead of a sign before it.
+_CURRENCY_WORDS: Final = {"CNY": ("\N{CJK UNIFIED IDEOGRAPH-5143}",)}
 
 
 class AmountRefused(ValueError):
     """A text is not an acceptable amount. `reason` is a stable word, `text` what was given.
 
-    Reasons: `malformed`, `too_many_decimals`, `zero`, `negative`, `over_limit`.
+    Reasons: `malformed`, `ambiguous`, `too_many_decimals`, `zero`, `negative`, `over_limit`.
     """
 
     def __init__(self, reason: str, text: str) -> None:
@@ -44,29 +44,45 @@ def parse_amount(
     limit_micro: int,
     allow_zero: bool = False,
     allow_negative: bool = False,
+    currency: str = "",
 ) -> int:
-    """Micro-units of a plain decimal such as `25` or `25.50`; raises `AmountRefused`.
+    """Micro-units of an amount as people write it: `25`, `25.50`, `25,50`, `1.234,50`, `1,234.50`,
+    `\uff12\uff15`; raises `AmountRefused`.
 
-    Strict on purpose: no exponent, no grouping, no comma, no NaN, ASCII digits only, at most
-    `minor_digits` decimals, and a magnitude of at most `limit_micro`. Surrounding spaces are
-    ignored.
+    What can be read as two amounts (`1,234`) is refused as `ambiguous`. Strict otherwise: no
+    exponent, no NaN, at most `minor_digits` decimals, and a magnitude of at most `limit_micro`. The
+    sign or code of ``currency`` may stand before or behind it, that of another is refused. Whatever
+    `format_amount` shows in whole minor units reads back as the same amount.
     """
-    match = _AMOUNT.fullmatch(text.strip())
-    if match is None:
-        raise AmountRefused("malformed", text)
-    part = match["part"] or ""
-    if len(part) > minor_digits:
-        raise AmountRefused("too_many_decimals", text)
-    micro = int(match["whole"]) * MICRO + int(part.ljust(MICRO_DIGITS, "0") or 0)
+    try:
+        written = read_decimal(_without_currency(text, currency), decimals=minor_digits)
+    except WrittenRefused as refused:
+        raise AmountRefused(refused.reason, text) from refused
+    micro = written.scaled(MICRO_DIGITS)
     if micro == 0 and not allow_zero:
         raise AmountRefused("zero", text)
-    if match["sign"] in ("-", MINUS):
+    if written.negative:
         if not allow_negative:
             raise AmountRefused("negative", text)
         micro = -micro
     if abs(micro) > limit_micro:
         raise AmountRefused("over_limit", text)
     return micro
+
+
+def _without_currency(text: str, currency: str) -> str:
+    """The amount without the currency's sign or code, which stands once, before or behind it."""
+    plain = narrowed(text)
+    if not currency:
+        return plain
+    minus, digits = ("-", plain[1:]) if plain.startswith("-") else ("", plain)
+    words = (CURRENCY_SIGNS.get(currency, currency), currency, *_CURRENCY_WORDS.get(currency, ()))
+    for word in words:
+        if digits.startswith(word):
+            return minus + digits.removeprefix(word).lstrip()
+        if digits.endswith(word):
+            return minus + digits.removesuffix(word).rstrip()
+    return plain
 
 
 def round_to_minor(micro: int, minor_digits: int = 2) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from django.db import connection
 from prewatt.access.scope import Actor, require, scope
 from prewatt.core.accounts import TransferKind
 from prewatt.core.rating import Component
+from prewatt.core.usual import ALL_LATEST, LEAST, OWN_LATEST, Usual, usual_of
 from prewatt.vending.deductions import plan_deductions
 
 
@@ -63,6 +64,26 @@ def preview_recharge(
         amount_micro,
         _summed((leg.component, leg.code, -leg.amount) for leg in plan.legs),
     )
+
+
+def usual_recharge(*, actor: Actor, account_id: int) -> Usual:
+    """What is usual for an account, of its own latest payments or, with too few, its property's."""
+    require(actor, "vending.recharge")
+    with scope(actor), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT amount_micro FROM payment WHERE account_id = %s ORDER BY paid_at DESC LIMIT %s",
+            [account_id, OWN_LATEST],
+        )
+        own = [amount for (amount,) in cursor.fetchall()]
+        if len(own) >= LEAST:
+            return usual_of(own, ())
+        cursor.execute(
+            """SELECT amount_micro FROM payment
+               WHERE property_id = (SELECT property_id FROM account WHERE id = %s)
+               ORDER BY paid_at DESC LIMIT %s""",
+            [account_id, ALL_LATEST],
+        )
+        return usual_of(own, [amount for (amount,) in cursor.fetchall()])
 
 
 def deducted_of(*, actor: Actor, account_id: int, event_id: int) -> tuple[Deducted, ...]:

@@ -16,14 +16,15 @@ from zoneinfo import ZoneInfo
 from django.http import HttpRequest, QueryDict
 from django.utils.translation import gettext as _
 
-from prewatt.core.money import MICRO, NANO_PER_MICRO, AmountRefused, parse_amount
+from prewatt.core.money import MICRO, AmountRefused, parse_amount
+from prewatt.core.written import WrittenRefused, read_decimal
 from prewatt.web.ui import sentences
 
 _TEXT_MAX: Final = 4_000
-_NANO: Final = MICRO * NANO_PER_MICRO
-_PRICE: Final = re.compile(r"(-?)([0-9]{1,6})(?:\.([0-9]{1,9}))?")
-_PERCENT: Final = re.compile(r"([0-9]{1,3})(?:\.([0-9]{1,4}))?")
-_KWH: Final = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,3}))?")
+_PRICE_DECIMALS: Final = 9
+#: No price of a kWh is a million, and no figure of kWh or kW has more digits than nine.
+_PRICE_MAX: Final = 10 ** (6 + _PRICE_DECIMALS)
+_KWH_MAX: Final = 10 ** (9 + 3)
 
 
 class Asked:
@@ -57,18 +58,26 @@ class Asked:
         """The boxes that are ticked under one name."""
         return [each[:80] for each in self.data.getlist(name)][:100]
 
-    def amount(self, name: str, *, limit_micro: int, allow_zero: bool = False) -> int:
-        """An amount of money in micro-units."""
+    def amount(
+        self, name: str, *, limit_micro: int, currency: str, allow_zero: bool = False
+    ) -> int:
+        """An amount of money in micro-units; the sign of its currency may stand beside it."""
+        written = self.text(name)
         try:
-            return parse_amount(self.text(name), limit_micro=limit_micro, allow_zero=allow_zero)
+            return parse_amount(
+                written, limit_micro=limit_micro, allow_zero=allow_zero, currency=currency
+            )
         except AmountRefused as refused:
-            self.faults[name] = sentences.said(sentences.REFUSED, refused.reason)
+            self.faults[name] = sentences.refused_amount(refused)
             return 0
 
     def percent(self, name: str) -> int:
         """Per cent of at most 100 as parts per million."""
-        match = _PERCENT.fullmatch(self.text(name).removesuffix("%").strip())
-        ppm = -1 if match is None else int(match[1]) * 10_000 + int((match[2] or "").ljust(4, "0"))
+        try:
+            written = read_decimal(self.text(name).removesuffix("%"), decimals=4)
+            ppm = -1 if written.negative else written.scaled(4)
+        except WrittenRefused:
+            ppm = -1
         if not 0 <= ppm <= MICRO:
             self.faults[name] = _("Write per cent from 0 to 100, such as 25.")
             return 0
@@ -81,7 +90,7 @@ class Asked:
             return None
         found = price_nano(written)
         if found is None:
-            self.faults[name] = _("Write a number with digits and a point, such as 0.2480.")
+            self.faults[name] = _("Write a number such as 0.2480, without marks at the thousands.")
         return found
 
     def whole(self, name: str, *, least: int, most: int) -> int:
@@ -101,11 +110,14 @@ class Asked:
         written = self.text(name)
         if not written:
             return None
-        match = _KWH.fullmatch(written)
-        if match is None:
-            self.faults[name] = _("Write digits and a point, with at most three decimals.")
+        try:
+            found = read_decimal(written, decimals=3)
+        except WrittenRefused:
+            found = None
+        if found is None or found.negative or found.scaled(3) >= _KWH_MAX:
+            self.faults[name] = _("Write a number such as 12.5, with at most three decimals.")
             return None
-        return int(match[1]) * 1000 + int((match[2] or "").ljust(3, "0"))
+        return found.scaled(3)
 
     def choice(self, name: str, of: Collection[str]) -> str:
         """One of the values that were offered."""
@@ -137,11 +149,14 @@ class Asked:
 
 def price_nano(text: str) -> int | None:
     """A price of a kWh as nano-units, None where it is none."""
-    match = _PRICE.fullmatch(text)
-    if match is None:
+    try:
+        written = read_decimal(text, decimals=_PRICE_DECIMALS)
+    except WrittenRefused:
         return None
-    nano = int(match[2]) * _NANO + int((match[3] or "").ljust(9, "0"))
-    return -nano if match[1] else nano
+    nano = written.scaled(_PRICE_DECIMALS)
+    if nano >= _PRICE_MAX:
+        return None
+    return -nano if written.negative else nano
 
 
 def day_begins(day: date, zone: str) -> datetime:

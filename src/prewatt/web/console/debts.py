@@ -97,7 +97,7 @@ def debt_view(request: HttpRequest, debt_id: int) -> HttpResponse:
 
 def _agree(request: HttpRequest, page: DebtPage, asked: Asked) -> HttpResponse | None:
     share = asked.percent("share")
-    cap = asked.amount("cap", limit_micro=LIMIT_MICRO, allow_zero=True) if asked.text("cap") else 0
+    cap = deeds.cap_of(asked, page.place.currency)
     if asked.faults:
         return None
     change_agreement(
@@ -108,7 +108,7 @@ def _agree(request: HttpRequest, page: DebtPage, asked: Asked) -> HttpResponse |
 
 
 def _settle(request: HttpRequest, page: DebtPage, asked: Asked) -> HttpResponse | None:
-    amount = asked.amount("amount", limit_micro=LIMIT_MICRO)
+    amount = asked.amount("amount", limit_micro=LIMIT_MICRO, currency=page.place.currency)
     if amount > page.settle_most_micro and not asked.faults and not wants(request):
         asked.faults["amount"] = money_words.refused(AmountRefused("more"))
     if asked.faults:
@@ -125,7 +125,7 @@ def _settle(request: HttpRequest, page: DebtPage, asked: Asked) -> HttpResponse 
 
 def _pay(request: HttpRequest, page: DebtPage, asked: Asked) -> HttpResponse | None:
     """Money at the window for the debt alone: what is more than is left of it is change."""
-    offered = asked.amount("offered", limit_micro=LIMIT_MICRO)
+    offered = asked.amount("offered", limit_micro=LIMIT_MICRO, currency=page.place.currency)
     way = asked.choice("way", WAYS)
     if asked.faults:
         return None
@@ -196,10 +196,10 @@ def new_debt_view(request: HttpRequest, account_id: int) -> HttpResponse:
         return _show_new(request, page, None, share="25", reason=REASONS[0].value)
     asked = Asked(request.POST)
     reason = asked.choice("reason", [each.value for each in REASONS])
-    amount = asked.amount("amount", limit_micro=LIMIT_MICRO)
+    amount = asked.amount("amount", limit_micro=LIMIT_MICRO, currency=page.place.currency)
     note = asked.line("note", most=200)
     share = asked.percent("share")
-    cap = asked.amount("cap", limit_micro=LIMIT_MICRO, allow_zero=True) if asked.text("cap") else 0
+    cap = deeds.cap_of(asked, page.place.currency)
     if asked.faults:
         return _show_new(request, page, asked, status=422)
     key = key_of(request)

@@ -14,6 +14,7 @@ from django.shortcuts import render
 from prewatt.reports.lists import Listing
 from prewatt.reports.lists_query import PAGE, PAGE_MAX
 from prewatt.reports.today import Place
+from prewatt.vending.operations import LIMIT_MICRO
 from prewatt.web.console.asked import Asked
 from prewatt.web.console.export import Writer
 
@@ -37,6 +38,13 @@ def form_context(asked: Asked | None, **defaults: str) -> dict[str, Any]:
     """The values and faults of a form, or its defaults before anybody wrote anything."""
     values = defaults if asked is None else {**defaults, **asked.values}
     return {"form": values, "faults": asked.faults if asked else {}}
+
+
+def cap_of(asked: Asked, currency: str) -> int:
+    """A weekly cap in micro-units; empty, there is none."""
+    if not asked.text("cap"):
+        return 0
+    return asked.amount("cap", limit_micro=LIMIT_MICRO, currency=currency, allow_zero=True)
 
 
 def chosen(

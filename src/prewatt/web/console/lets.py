@@ -139,7 +139,7 @@ def _wish(
     who = asked.choice("who", {"0", *(str(each) for each, _ in page.customers)})
     asked.instant("until", page.place.time_zone)
     asked.instant("begin", page.place.time_zone)
-    paid = asked.amount("paid", limit_micro=LIMIT_MICRO)
+    paid = asked.amount("paid", limit_micro=LIMIT_MICRO, currency=page.place.currency)
     way = asked.choice("way", WAYS)
     customer: int | NewCustomer
     if who == "0":

@@ -6,7 +6,6 @@ be booked. The form carries an idempotency key: pressing twice moves nobody twic
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -21,6 +20,7 @@ from django.views.decorators.http import require_http_methods
 
 from prewatt.core.civil_time import instant_us, utc_datetime
 from prewatt.core.vocabulary import Protection
+from prewatt.core.written import WrittenRefused, read_decimal
 from prewatt.estate.imports import EMERGENCY_LIMIT_MICRO
 from prewatt.estate.operations import NewCustomer, RegisterValue
 from prewatt.ledger.operations import KeyReused, PeriodClosed
@@ -66,7 +66,8 @@ DEEDS: Final = (OUT, IN, CHANGE)
 #: Where a boundary's registers come from: the last report, a person, or the readings around it.
 HOW: Final = ("meter", "typed", "between")
 LANGUAGES: Final = ("en", "zh-hans")
-_REGISTER: Final = re.compile(r"([0-9]{1,12})(?:[.,]([0-9]{1,3}))?")
+#: No display has more than twelve digits of kWh.
+REGISTER_MAX_WH: Final = 10**15
 #: A boundary that lies farther back than this is said to be back-dated.
 BACK_DATED_S: Final = 3_600
 
@@ -162,22 +163,26 @@ def _wish(asked: Asked, form: MoveForm, deed: str) -> _Wish:
         ]
     tenant = first = None
     if deed != OUT:
-        tenant, first = _tenant(asked, form), _first(asked)
+        tenant, first = _tenant(asked, form), _first(asked, form)
     return _Wish(at, registers, tenant, first, deed != IN and bool(asked.text("refund")))
 
 
 def register_of(asked: Asked, name: str) -> int:
     """A register as the display shows it, in Wh; grouping spaces are the display's own."""
     written = "".join(asked.text(name).split())
-    match = _REGISTER.fullmatch(written)
-    if match is None:
-        asked.faults[name] = (
-            _("Write the register in kWh as the display shows it, such as 12345.678.")
-            if written
-            else _("Still to be filled in.")
-        )
-        return 0
-    return int(match[1]) * 1000 + int((match[2] or "").ljust(3, "0"))
+    try:
+        # No display has marks at its thousands but spaces.
+        found = read_decimal(written, decimals=3, point=".,")
+        if not found.negative and found.scaled(3) < REGISTER_MAX_WH:
+            return found.scaled(3)
+    except WrittenRefused:
+        pass
+    asked.faults[name] = (
+        _("Write the register in kWh as the display shows it, such as 12345.678.")
+        if written
+        else _("Still to be filled in.")
+    )
+    return 0
 
 
 def _tenant(asked: Asked, form: MoveForm) -> NewTenant:
@@ -198,7 +203,10 @@ def _tenant(asked: Asked, form: MoveForm) -> NewTenant:
         account_number=asked.line("number", most=24),
         protection=Protection[asked.choice("protection", _protections()).upper() or "NONE"],
         emergency_micro=asked.amount(
-            "emergency", limit_micro=EMERGENCY_LIMIT_MICRO, allow_zero=True
+            "emergency",
+            limit_micro=EMERGENCY_LIMIT_MICRO,
+            currency=form.unit.place.currency,
+            allow_zero=True,
         ),
     )
 
@@ -213,10 +221,12 @@ def _email(asked: Asked) -> str:
     return written
 
 
-def _first(asked: Asked) -> FirstRecharge | None:
+def _first(asked: Asked, form: MoveForm) -> FirstRecharge | None:
     if not asked.text("amount"):
         return None
-    amount = asked.amount("amount", limit_micro=LIMIT_MICRO)
+    amount = asked.amount(
+        "amount", limit_micro=LIMIT_MICRO, currency=form.unit.place.currency
+    )
     return FirstRecharge(amount, asked.choice("way", WAYS))
 
 

@@ -7,11 +7,12 @@ plan that parses.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from prewatt.core.tariff.model import DAY_KINDS
 from prewatt.core.tariff.parse_calendar import EVERY_DAY, WHOLE_YEAR
 from prewatt.core.tariff.words import FORMAT
+from prewatt.core.written import WrittenRefused, read_decimal
 from prewatt.web.console.plan_state import (
     TEXTS,
     WORD,
@@ -23,6 +24,9 @@ from prewatt.web.console.plan_state import (
     slug,
     step_count,
 )
+
+#: As many as a price of a kWh may have; no figure of a plan has more.
+_DECIMALS: Final = 9
 
 
 class FormRefused(Exception):
@@ -57,10 +61,10 @@ def document_of(state: State) -> dict[str, object]:
     document |= {key: rows for key, rows in lists.items() if rows}
     for key in ("minimum", "maximum"):
         if state[key]["amount"].strip():
-            document[key] = {state[key]["per"]: state[key]["amount"].strip()}
+            document[key] = {state[key]["per"]: figure(state[key]["amount"])}
     if state["debt"]["share"].strip() or state["debt"]["cap"].strip():
         document["debt_recovery"] = _said(
-            share=state["debt"]["share"], weekly_cap=state["debt"]["cap"]
+            share=figure(state["debt"]["share"]), weekly_cap=figure(state["debt"]["cap"])
         )
     if state["temporary"]["on"]:
         document["temporary"] = _temporary(state["temporary"])
@@ -89,7 +93,7 @@ def _energy(state: State) -> dict[str, object]:
 
 
 def _band(band: State, name: str, steps: int, state: State) -> dict[str, object]:
-    prices = [price.strip() for price in band["prices"][:steps]]
+    prices = [figure(price) for price in band["prices"][:steps]]
     while len(prices) > 1 and not prices[-1]:
         prices.pop()
     entry: dict[str, object] = {"price": prices[0]} if len(prices) == 1 else {"prices": prices}
@@ -154,7 +158,7 @@ def _steps(state: State) -> dict[str, object]:
             for at, season in enumerate(state["seasons"])
         }
     elif steps["limits_for"] != "band":
-        entry["limits"] = [limit.strip() for limit in steps["limits"]]
+        entry["limits"] = [figure(limit) for limit in steps["limits"]]
     if steps["scale"] != "none":
         entry["scale"] = steps["scale"]
     if steps["scale"] == "members" and (steps["add"].strip() or steps["included"].strip()):
@@ -168,7 +172,7 @@ def _steps(state: State) -> dict[str, object]:
 def _dated(row: State, kind: str, at: int) -> dict[str, object]:
     entry: dict[str, object] = {
         "code": _code(row, kind, at),
-        row["per"]: row["amount"].strip(),
+        row["per"]: figure(row["amount"]),
         **_said(label=row["label"]),
     }
     if row["collect"] != "daily" and row["per"] not in ("per_kwh", "share"):
@@ -180,15 +184,15 @@ def _demand(row: State, at: int, state: State) -> dict[str, object]:
     names = band_words(state)
     entry: dict[str, object] = {
         "code": _code(row, "demand", at),
-        "per_kw": row["per_kw"].strip(),
+        "per_kw": figure(row["per_kw"]),
         "interval_minutes": _number(row["interval_minutes"]),
-        **_said(label=row["label"], power_factor=row["power_factor"]),
+        **_said(label=row["label"], power_factor=figure(row["power_factor"])),
     }
     if row["bands"]:
         entry["bands"] = [_at(names, each) for each in row["bands"]]
     if row["ratchet_share"].strip() or row["ratchet_months"].strip():
         entry["ratchet"] = {
-            "share": row["ratchet_share"].strip(),
+            "share": figure(row["ratchet_share"]),
             "months": _number(row["ratchet_months"]),
         }
     return entry
@@ -197,7 +201,7 @@ def _demand(row: State, at: int, state: State) -> dict[str, object]:
 def _tax(row: State, at: int) -> dict[str, object]:
     entry: dict[str, object] = {
         "code": _code(row, "tax", at),
-        "rate": row["rate"].strip(),
+        "rate": figure(row["rate"]),
         "on": list(row["on"]),
         **_said(label=row["label"], until=row["until"]),
         **_said(**{"from": row["from"]}),
@@ -211,7 +215,7 @@ def _tax(row: State, at: int) -> dict[str, object]:
 def _allowance(row: State, at: int) -> dict[str, object]:
     entry: dict[str, object] = {
         "code": _code(row, "allowance", at),
-        row["form"]: row["amount"].strip(),
+        row["form"]: figure(row["amount"]),
         **_said(label=row["label"]),
     }
     if row["form"] == "free_kwh":
@@ -222,8 +226,8 @@ def _allowance(row: State, at: int) -> dict[str, object]:
 def _overlay(row: State) -> dict[str, object]:
     entry: dict[str, object] = {"kind": row["kind"], "group": row["group"].strip()}
     if row["kind"] == "real_time":
-        return entry | _said(share=row["share"], adder=row["adder"])
-    entry |= _said(price=row["price"], adder=row["adder"], rebate=row["rebate"])
+        return entry | _said(share=figure(row["share"]), adder=figure(row["adder"]))
+    entry |= _said(**{key: figure(row[key]) for key in ("price", "adder", "rebate")})
     for key in ("baseline_days", "baseline_highest", "wait_hours"):
         if row[key].strip():
             entry[key] = _number(row[key])
@@ -233,7 +237,7 @@ def _overlay(row: State) -> dict[str, object]:
 def _temporary(row: State) -> dict[str, object]:
     entry: dict[str, object] = {
         "unit": row["unit"],
-        **_said(fee=row["fee"], deposit=row["deposit"]),
+        **_said(fee=figure(row["fee"]), deposit=figure(row["deposit"])),
     }
     if row["from"].strip() or row["until"].strip():
         entry["season"] = {"from": row["from"].strip(), "until": row["until"].strip()}
@@ -243,6 +247,14 @@ def _temporary(row: State) -> dict[str, object]:
 def _said(**texts: str) -> dict[str, object]:
     """The texts that say something."""
     return {key: text.strip() for key, text in texts.items() if text.strip()}
+
+
+def figure(text: str) -> str:
+    """A figure as a document has it, with a point; what is none stays as written and is refused."""
+    try:
+        return str(read_decimal(text, decimals=_DECIMALS))
+    except WrittenRefused:
+        return text.strip()
 
 
 def _code(row: State, kind: str, at: int) -> str:

@@ -37,7 +37,6 @@ from prewatt.reports.price_pages import (
     event_row,
     rules_page,
 )
-from prewatt.vending.operations import LIMIT_MICRO
 from prewatt.web import clock
 from prewatt.web.console import deeds, export
 from prewatt.web.console.asked import (
@@ -151,16 +150,23 @@ def _series(asked: Asked, zone: str, minutes: int) -> list[SeriesPrice]:
         asked.faults["prices"] = _("Write at most %(n)s lines at once.") % {"n": LINES_MAX}
         return []
     for number, line in enumerate(lines, 1):
-        words = line.replace(",", " ").replace(";", " ").replace("\t", " ").split()
-        at = local_instant(" ".join(words[:-1]), zone) if len(words) in (2, 3) else None
-        nano = price_nano(words[-1]) if words else None
-        if at is None or nano is None:
+        found = _line(line, zone) or _line(line.replace(",", " "), zone)
+        if found is None:
             asked.faults["prices"] = _(
                 "Line %(n)s is not date, time and price, such as 2027-01-01 08:00 0.2480."
             ) % {"n": number}
             return []
+        at, nano = found
         prices.append(SeriesPrice(at, at + timedelta(minutes=minutes), nano))
     return prices
+
+
+def _line(line: str, zone: str) -> tuple[datetime, int] | None:
+    """Instant and price of a line, None where it is none; between them is a space, ``;`` or a tab."""
+    words = line.replace(";", " ").split()
+    at = local_instant(" ".join(words[:-1]), zone) if len(words) in (2, 3) else None
+    nano = price_nano(words[-1]) if words else None
+    return None if at is None or nano is None else (at, nano)
 
 
 def _show(
@@ -253,7 +259,7 @@ def _set_policy(request: HttpRequest, page: RulesPage, asked: Asked) -> bool:
     moved_credit = asked.choice("moved_credit", kinds)
     let_shortfall = asked.choice("let_shortfall", ("debt", "loss"))
     share = asked.percent("share")
-    cap = asked.amount("cap", limit_micro=LIMIT_MICRO, allow_zero=True) if asked.text("cap") else 0
+    cap = deeds.cap_of(asked, page.place.currency)
     if asked.faults:
         return False
     policy = replace(

@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from django.utils.functional import Promise
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from prewatt.core.baseline import Outcome
+from prewatt.core.money import AmountRefused
 from prewatt.core.rating import Component
 from prewatt.core.vocabulary import (
     BoardState,
@@ -22,6 +24,7 @@ from prewatt.core.vocabulary import (
     OrderState,
     RelayState,
 )
+from prewatt.core.written import narrowed
 
 Text = str | Promise
 
@@ -494,7 +497,7 @@ PART: Final[Mapping[str, Text]] = {
 }
 
 REFUSED: Final[Mapping[str, Text]] = {
-    "malformed": _("Write the amount with digits and a point, such as 25 or 25.50."),
+    "malformed": _("Write the amount in digits, such as 25 or 25.50."),
     "too_many_decimals": _("Write at most two decimals."),
     "zero": _("The amount must be more than zero."),
     "negative": _("The amount must be more than zero."),
@@ -632,6 +635,17 @@ def said(table: Mapping[str, Text], code: str) -> str:
     """The text of a code, or the code's own words when it has none yet."""
     text = table.get(code)
     return str(text) if text is not None else code.replace(".", " ").replace("_", " ")
+
+
+def refused_amount(refused: AmountRefused) -> str:
+    """Why a text is no amount, to whoever wrote it."""
+    if refused.reason != "ambiguous":
+        return said(REFUSED, refused.reason)
+    digits = "".join(each for each in narrowed(refused.text) if "0" <= each <= "9")
+    return gettext(
+        "“%(text)s” can mean thousands or decimals. Write %(whole)s, or an amount with at most two "
+        "decimals."
+    ) % {"text": refused.text.strip(), "whole": digits}
 
 
 def numbered(one: Text, many: Text) -> Callable[[int], str]:

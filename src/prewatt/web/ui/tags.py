@@ -294,6 +294,12 @@ def as_text(value: object) -> str:
 
 
 @register.filter
+def grouped(number: int) -> str:
+    """A count with marks at its thousands: `2,500`."""
+    return f"{number:,}"
+
+
+@register.filter
 def share(ppm: int) -> str:
     """Parts per million as per cent."""
     return fmt.percent(ppm)
