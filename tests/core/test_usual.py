@@ -35,5 +35,7 @@ def test_where_nothing_is_usual_a_bound_holds() -> None:
 def test_one_slip_among_others_does_not_make_slips_usual(amounts: list[int], slip: int) -> None:
     usual = usual_of(amounts, [])
     assert min(amounts) <= usual.micro <= max(amounts)
-    assert usual_of([*amounts, slip], []).micro <= sorted([*amounts, max(amounts)])[len(amounts) // 2]
+    assert (
+        usual_of([*amounts, slip], []).micro <= sorted([*amounts, max(amounts)])[len(amounts) // 2]
+    )
     assert usual.is_passed_by(TIMES * usual.micro + 1)

@@ -96,7 +96,9 @@ def test_an_unusual_amount_is_asked_about_once_more_and_sold_once(
     client = sign_in(fernmoor, "operator")
     account = fernmoor.accounts["N-404"]
     where = f"/accounts/{account}/recharge"
-    sales = f"SELECT count(*), coalesce(sum(amount_micro), 0) FROM payment WHERE account_id = {account}"
+    sales = (
+        f"SELECT count(*), coalesce(sum(amount_micro), 0) FROM payment WHERE account_id = {account}"
+    )
     before, sold = fernmoor.counted(sales)
     page = client.get(f"{where}?amount=50,000.00").content.decode()
     assert "You are asked once more" in page
@@ -104,7 +106,12 @@ def test_an_unusual_amount_is_asked_about_once_more_and_sold_once(
     asked = client.post(where, form)
     shown = asked.content.decode()
     assert asked.status_code == 200 and _key(shown) == form["key"]
-    for said in ("Is it really \u20ac50,000.00?", "is usually paid at this property", "days", "N-404"):
+    for said in (
+        "Is it really \u20ac50,000.00?",
+        "is usually paid at this property",
+        "days",
+        "N-404",
+    ):
         assert said in shown, said
     sure = re.search(r'name="sure" value="([0-9]+)"', shown)
     assert sure is not None and fernmoor.counted(sales) == (before, sold)
@@ -164,6 +171,40 @@ def test_an_export_cannot_run_as_a_formula(fernmoor: Fernmoor, sign_in: Callable
     text = sign_in(fernmoor).get("/accounts.csv?q=N-603").getvalue().decode("utf-8-sig")
     head, row = list(csv.reader(io.StringIO(text)))
     assert head[6] == "Balance EUR" and row[1] == "N-603" and row[6] == "-3.41"
+
+
+def test_a_file_has_the_times_of_its_page_and_says_whose_they_are(
+    fernmoor: Fernmoor, sign_in: Callable[..., Any]
+) -> None:
+    client = sign_in(fernmoor)
+    fernmoor.alert()
+    for name in (
+        "accounts",
+        "meters/held",
+        "tariffs",
+        "alerts",
+        "lets",
+        "refunds",
+        "debts",
+        "tariffs/announced",
+    ):
+        response = client.get(f"/{name}.csv?show=all")
+        content = response.getvalue() if response.streaming else response.content
+        head, *lines = list(csv.reader(io.StringIO(content.decode("utf-8-sig"))))
+        timed = [at for at, each in enumerate(head) if each.endswith(" (Europe/Berlin)")]
+        assert timed, name
+        for line in lines:
+            for at, cell in enumerate(line):
+                is_time = re.fullmatch(r"2[0-9-]{9}T[0-9:]{5,8}\+0[12]:00", cell)
+                assert is_time or not cell if at in timed else "+00:00" not in cell, (name, cell)
+                if head[at].endswith(" EUR"):
+                    assert re.fullmatch(r"-?[0-9]+\.[0-9]{2,6}", cell), (
+                        "a number to any spreadsheet"
+                    )
+    alerts = list(csv.reader(io.StringIO(client.get("/alerts.csv").content.decode("utf-8-sig"))))
+    assert "2026-11-17T14:30+01:00" in alerts[1]
+    chinese = sign_in(fernmoor, language="zh-hans").get("/debts.csv").content.decode()
+    assert "（Europe/Berlin）" in chinese
 
 
 def test_signing_in_and_out(fernmoor: Fernmoor) -> None:

@@ -33,7 +33,9 @@ _WIDE: Final = str.maketrans(
         "\N{MINUS SIGN}": "-",
     }
 )
-_PLAIN: Final = re.compile(r"(?P<sign>[-+]?)(?P<whole>[0-9]{1,18})(?:(?P<mark>[.,])(?P<part>[0-9]+))?")
+_PLAIN: Final = re.compile(
+    r"(?P<sign>[-+]?)(?P<whole>[0-9]{1,18})(?:(?P<mark>[.,])(?P<part>[0-9]+))?"
+)
 _GROUPED: Final = re.compile(
     r"(?P<sign>[-+]?)(?P<whole>[1-9][0-9]{0,2}(?P<group>[.,' ])[0-9]{3}(?:(?P=group)[0-9]{3}){0,4})"
     r"(?:(?!(?P=group))(?P<mark>[.,])(?P<part>[0-9]+))?"

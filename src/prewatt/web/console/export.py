@@ -1,4 +1,8 @@
-"""Lists as CSV: plain decimals for figures, and no cell that a spreadsheet would run as a formula."""
+"""Lists as CSV: plain decimals for figures, local times with their offset, and no cell that a
+spreadsheet would run as a formula.
+
+A column of times says in its head whose local time it is, so a file is read like the page beside it.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,7 @@ from prewatt.reports.price_pages import EventList
 from prewatt.reports.proposals import ProposalList
 from prewatt.reports.tariff_pages import TariffList
 from prewatt.reports.tariff_trial import TrialPage
+from prewatt.reports.today import Place
 from prewatt.web.ui import alert_words, approval_words, money_words, sentences
 from prewatt.web.ui import format as fmt
 from prewatt.web.ui.alert_words import Speech
@@ -51,7 +56,7 @@ def decimal(micro: int) -> str:
     return f"{sign}{whole}.{digits}"
 
 
-def accounts(found: Iterable[AccountRow], currency: str) -> Iterator[list[str]]:
+def accounts(found: Iterable[AccountRow], place: Place) -> Iterator[list[str]]:
     """The accounts of a selection, one row each, under a head row."""
     head = (
         _("Account"),
@@ -61,15 +66,15 @@ def accounts(found: Iterable[AccountRow], currency: str) -> Iterator[list[str]]:
         _("Meter"),
         _("State"),
     )
-    yield [*head, f"{_('Balance')} {currency}", _("Runs out about")]
+    zone = place.time_zone
+    yield [*head, f"{_('Balance')} {place.currency}", _timed(_("Runs out about"), zone)]
     for row in found:
-        runs_out = "" if row.runs_out_at is None else row.runs_out_at.isoformat(timespec="minutes")
         words = (row.number, row.unit, row.building, row.customer, row.meter)
         yield [
             *(guarded(word) for word in words),
             str(sentences.STATE[row.state]),
             decimal(row.balance_micro),
-            runs_out,
+            _time(row.runs_out_at, zone),
         ]
 
 
@@ -116,28 +121,22 @@ def import_errors(writer: Writer, rows: Sequence[RowError]) -> None:
         writer.writerow([row.sheet, str(row.row), *(guarded(word) for word in words)])
 
 
-def held(found: Iterable[HeldRow]) -> Iterator[list[str]]:
-    """Held readings, one row each, under a head row; registers in kWh."""
+def held(found: Iterable[HeldRow], zone: str) -> Iterator[list[str]]:
+    """Held readings, one row each, under a head row; registers in kWh, times of a zone."""
     head = (
-        *(_("Meter"), _("Unit"), _("Customer"), _("Read"), _("Register, kWh")),
-        *(
-            _("Last register, kWh"),
-            _("Reason"),
-            _("Received"),
-            _("State"),
-            _("Decided by"),
-            _("Why"),
-        ),
+        *(_("Meter"), _("Unit"), _("Customer"), _timed(_("Read"), zone), _("Register, kWh")),
+        *(_("Last register, kWh"), _("Reason"), _timed(_("Received"), zone), _("State")),
+        *(_("Decided by"), _("Why")),
     )
     yield list(head)
     for row in found:
         yield [
             *(guarded(word) for word in (row.serial, row.unit, row.customer)),
-            row.read_at.isoformat(timespec="seconds"),
+            _time(row.read_at, zone, "seconds"),
             f"{row.value_wh // 1000}.{row.value_wh % 1000:03d}",
             f"{row.watermark_wh // 1000}.{row.watermark_wh % 1000:03d}",
             str(sentences.said(sentences.VERDICT, row.verdict)),
-            row.received_at.isoformat(timespec="seconds"),
+            _time(row.received_at, zone, "seconds"),
             str(sentences.said(sentences.HELD_STATE, row.state)),
             guarded(row.closed_by),
             guarded(row.close_reason),
@@ -146,9 +145,11 @@ def held(found: Iterable[HeldRow]) -> Iterator[list[str]]:
 
 def tariffs(writer: Writer, found: TariffList) -> None:
     """Write the tariffs of a selection, one row each, under a head row."""
+    zone = found.place.time_zone
     head = (
-        *(_("Code"), _("Tariff"), _("Version"), _("In force from"), _("Accounts")),
-        *(_("Next version"), _("From"), _("Draft"), _("Made by"), _("Changed")),
+        *(_("Code"), _("Tariff"), _("Version"), _timed(_("In force from"), zone), _("Accounts")),
+        *(_("Next version"), _timed(_("From"), zone), _("Draft"), _("Made by")),
+        _timed(_("Changed"), zone),
     )
     writer.writerow(list(head))
     for row in found.rows:
@@ -158,13 +159,13 @@ def tariffs(writer: Writer, found: TariffList) -> None:
                 guarded(row.code),
                 guarded(row.name),
                 "" if row.number is None else str(row.number),
-                "" if row.since is None else row.since.isoformat(timespec="minutes"),
+                _time(row.since, zone),
                 str(row.accounts),
                 "" if row.next_number is None else str(row.next_number),
-                "" if row.next_from is None else row.next_from.isoformat(timespec="minutes"),
+                _time(row.next_from, zone),
                 "" if draft is None else str(draft.edition),
                 "" if draft is None else guarded(draft.made_by),
-                "" if draft is None else draft.changed_at.isoformat(timespec="minutes"),
+                _time(draft.changed_at if draft else None, zone),
             ]
         )
 
@@ -191,7 +192,8 @@ def trial(writer: Writer, page: TrialPage) -> None:
 def alerts(writer: Writer, found: AlertList) -> None:
     """Write alerts, one row each, under a head row."""
     head = (_("Alert"), _("What happened"), _("Unit"), _("Customer"), _("Account"), _("Meter"))
-    ends = (_("Since"), _("Closed"), _("Closed by"), _("Note"))
+    zone = found.place.time_zone
+    ends = (_timed(_("Since"), zone), _timed(_("Closed"), zone), _("Closed by"), _("Note"))
     writer.writerow([*head, *ends])
     speech = Speech(found.place, found.now, get_language() or "en")
     for row in found.rows:
@@ -199,10 +201,10 @@ def alerts(writer: Writer, found: AlertList) -> None:
         writer.writerow(
             [
                 alert_words.name_of(row.code),
-                alert_words.what_happened(row, speech),
+                guarded(alert_words.what_happened(row, speech)),
                 *(guarded(each) for each in words),
-                _time(row.opened_at),
-                _time(row.closed_at),
+                _time(row.opened_at, zone),
+                _time(row.closed_at, zone),
                 *(guarded(each) for each in (row.closed_by, row.close_note)),
             ]
         )
@@ -211,9 +213,11 @@ def alerts(writer: Writer, found: AlertList) -> None:
 def lets(writer: Writer, found: LetList) -> None:
     """Write lets, one row each, with exact amounts."""
     currency = found.place.currency
-    head = (_("Unit"), _("Customer"), _("Account"), _("Plan"), _("Begin"), _("End"), _("Ended"))
+    zone = found.place.time_zone
+    spans = (_timed(each, zone) for each in (_("Begin"), _("End"), _("Ended")))
+    head = (_("Unit"), _("Customer"), _("Account"), _("Plan"), *spans)
     sums = (_("Rent"), _("Deposit"), _("Balance"), _("Rent given back"), _("Refund"))
-    writer.writerow([*head, *(f"{each} {currency}" for each in sums), _("Paid out")])
+    writer.writerow([*head, *(f"{each} {currency}" for each in sums), _timed(_("Paid out"), zone)])
     for row in found.rows:
         amounts = (
             *(row.fee_micro, row.deposit_micro, row.available_micro),
@@ -223,17 +227,19 @@ def lets(writer: Writer, found: LetList) -> None:
             [
                 *(guarded(each) for each in (row.who.unit, row.who.customer, row.who.number)),
                 guarded(row.plan),
-                *(_time(at) for at in (row.begins_at, row.ends_at, row.closed_at)),
+                *(_time(at, zone) for at in (row.begins_at, row.ends_at, row.closed_at)),
                 *(decimal(each) for each in amounts),
-                _time(row.refund_paid_at),
+                _time(row.refund_paid_at, zone),
             ]
         )
 
 
 def refunds(writer: Writer, found: RefundList) -> None:
     """Write refunds, one row each, with exact amounts."""
-    head = (_("Refund"), _("Unit"), _("Customer"), _("Account"), _("Booked"), _("Reason"))
-    paid = (_("Paid out"), _("How"), _("By"), _("Reference"))
+    zone = found.place.time_zone
+    booked, paid_at = _timed(_("Booked"), zone), _timed(_("Paid out"), zone)
+    head = (_("Refund"), _("Unit"), _("Customer"), _("Account"), booked, _("Reason"))
+    paid = (paid_at, _("How"), _("By"), _("Reference"))
     sums = (f"{each} {found.place.currency}" for each in (_("Amount"), _("Rounding")))
     writer.writerow([*head, *sums, *paid])
     for row in found.rows:
@@ -241,11 +247,11 @@ def refunds(writer: Writer, found: RefundList) -> None:
             [
                 row.code,
                 *(guarded(each) for each in (row.who.unit, row.who.customer, row.who.number)),
-                _time(row.made_at),
+                _time(row.made_at, zone),
                 sentences.said(money_words.REFUND_REASON, row.reason),
                 decimal(row.amount_micro),
                 decimal(row.rounding_micro),
-                _time(row.paid_at),
+                _time(row.paid_at, zone),
                 sentences.said(money_words.REFUND_WAY, row.paid_way) if row.paid_way else "",
                 *(guarded(each) for each in (row.paid_by, row.paid_reference)),
             ]
@@ -254,19 +260,21 @@ def refunds(writer: Writer, found: RefundList) -> None:
 
 def proposals(writer: Writer, found: ProposalList) -> None:
     """Write proposals, one row each."""
-    head = (_("Plan"), _("Version"), _("First day"), _("Reason"), _("Proposed by"), _("Proposed"))
-    writer.writerow([*head, _("State"), _("Ended by"), _("Ended"), _("Answer")])
+    zone = found.place.time_zone
+    head = (_("Plan"), _("Version"), _timed(_("First day"), zone), _("Reason"), _("Proposed by"))
+    made, ended = _timed(_("Proposed"), zone), _timed(_("Ended"), zone)
+    writer.writerow([*head, made, _("State"), _("Ended by"), ended, _("Answer")])
     for row in found.rows:
         writer.writerow(
             [
                 guarded(row.code),
                 str(row.number),
-                _time(row.begins_at),
+                _time(row.begins_at, zone),
                 *(guarded(each) for each in (row.reason, row.made_by)),
-                _time(row.made_at),
+                _time(row.made_at, zone),
                 sentences.said(approval_words.PROPOSAL_STATE, row.state),
                 guarded(row.ended_by),
-                _time(row.ended_at),
+                _time(row.ended_at, zone),
                 guarded(row.answer),
             ]
         )
@@ -274,44 +282,52 @@ def proposals(writer: Writer, found: ProposalList) -> None:
 
 def debts(writer: Writer, found: DebtList) -> None:
     """Write debts, one row each, with exact amounts."""
-    currency = found.place.currency
-    head = (_("Debt"), _("Unit"), _("Customer"), _("Account"), _("Since"), _("Reason"))
+    currency, zone = found.place.currency, found.place.time_zone
+    since = _timed(_("Since"), zone)
+    head = (_("Debt"), _("Unit"), _("Customer"), _("Account"), since, _("Reason"))
     sums = (f"{each} {currency}" for each in (_("Owed at first"), _("Left"), _("Weekly cap")))
-    writer.writerow([*head, *sums, _("Share in per cent"), _("Closed"), _("State")])
+    writer.writerow([*head, *sums, _("Share in per cent"), _timed(_("Closed"), zone), _("State")])
     for row in found.rows:
         amounts = (row.principal_micro, row.left_micro, row.weekly_cap_micro)
         writer.writerow(
             [
                 row.code,
                 *(guarded(each) for each in (row.who.unit, row.who.customer, row.who.number)),
-                _time(row.opened_at),
+                _time(row.opened_at, zone),
                 sentences.said(money_words.DEBT_REASON, row.reason.value),
                 *(decimal(each) for each in amounts),
                 decimal(row.share_ppm * 100),
-                _time(row.closed_at),
+                _time(row.closed_at, zone),
                 sentences.said(money_words.DEBT_ENDING, row.ending),
             ]
         )
 
 
-def events(writer: Writer, found: EventList) -> None:
-    """Write announced peaks, one row each."""
-    head = (_("Group"), _("From"), _("Until"), _("Announced"), _("By"), _("Accounts"))
-    writer.writerow([*head, _("Withdrawn"), _("Ended")])
+def events(writer: Writer, found: EventList, zone: str) -> None:
+    """Write announced peaks, one row each, in the local time of a zone."""
+    spans = (_timed(each, zone) for each in (_("From"), _("Until"), _("Announced")))
+    ends = (_timed(each, zone) for each in (_("Withdrawn"), _("Ended")))
+    writer.writerow([_("Group"), *spans, _("By"), _("Accounts"), *ends])
     for row in found.rows:
         writer.writerow(
             [
                 guarded(row.group),
-                *(_time(at) for at in (row.from_at, row.until_at, row.announced_at)),
+                *(_time(at, zone) for at in (row.from_at, row.until_at, row.announced_at)),
                 guarded(row.by),
                 str(row.accounts),
                 *(
-                    _time(at)
+                    _time(at, zone)
                     for at in (row.withdrawn_at, row.ends_at if row.withdrawn_at else None)
                 ),
             ]
         )
 
 
-def _time(at: datetime | None) -> str:
-    return "" if at is None else at.isoformat(timespec="minutes")
+def _timed(head: str, zone: str) -> str:
+    """The head of a column of times."""
+    return _("%(what)s (%(zone)s)") % {"what": head, "zone": zone}
+
+
+def _time(at: datetime | None, zone: str, precision: str = "minutes") -> str:
+    """The local time with its offset: `2026-11-17T14:30+01:00`."""
+    return "" if at is None else fmt.local(at, zone).isoformat(timespec=precision)

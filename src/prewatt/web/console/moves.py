@@ -224,9 +224,7 @@ def _email(asked: Asked) -> str:
 def _first(asked: Asked, form: MoveForm) -> FirstRecharge | None:
     if not asked.text("amount"):
         return None
-    amount = asked.amount(
-        "amount", limit_micro=LIMIT_MICRO, currency=form.unit.place.currency
-    )
+    amount = asked.amount("amount", limit_micro=LIMIT_MICRO, currency=form.unit.place.currency)
     return FirstRecharge(amount, asked.choice("way", WAYS))
 
 

@@ -75,7 +75,9 @@ def announced_csv(request: HttpRequest) -> HttpResponse:
     wanted, _address = deeds.chosen(request, shows=EVENT_SHOWS, sorts=EVENT_SORTS)
     wanted["limit"] = PAGE_MAX
     page = announced_page(actor=actor_of(request), now=clock.now(), **wanted)
-    return deeds.as_csv("peaks", lambda writer: export.events(writer, page.events))
+    return deeds.as_csv(
+        "peaks", lambda writer: export.events(writer, page.events, page.place.time_zone)
+    )
 
 
 def _announce(

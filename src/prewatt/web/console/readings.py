@@ -51,6 +51,7 @@ from prewatt.reports.held_query import (
     meter_page,
 )
 from prewatt.reports.lists import Listing
+from prewatt.reports.place import place_for
 from prewatt.web import clock
 from prewatt.web.console import export, streaming
 from prewatt.web.console.asked import Asked, key_of, written_after
@@ -88,11 +89,12 @@ def held_view(request: HttpRequest) -> HttpResponse:
 def held_csv(request: HttpRequest) -> StreamingHttpResponse:
     """The same selection as a file for a spreadsheet."""
     chosen = _chosen(request)
+    actor = actor_of(request)
     found = every_held(
-        actor=actor_of(request), now=clock.now(), show=chosen["show"], query=chosen["q"],
-        sort=chosen["sort"],
-    )  # fmt: skip
-    return streaming.csv_file(request, "held-readings.csv", export.held(found))
+        actor=actor, now=clock.now(), show=chosen["show"], query=chosen["q"], sort=chosen["sort"]
+    )
+    zone = place_for(actor).time_zone
+    return streaming.csv_file(request, "held-readings.csv", export.held(found, zone))
 
 
 def _chosen(request: HttpRequest) -> dict[str, str]:

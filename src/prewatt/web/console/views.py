@@ -157,8 +157,7 @@ def accounts_csv(request: HttpRequest) -> StreamingHttpResponse:
         state=_STATES.get(chosen["state"]),
         sort=chosen["sort"],
     )
-    currency = place_for(actor).currency
-    return streaming.csv_file(request, "accounts.csv", export.accounts(found, currency))
+    return streaming.csv_file(request, "accounts.csv", export.accounts(found, place_for(actor)))
 
 
 def _chosen(request: HttpRequest) -> dict[str, str]:
