@@ -51,6 +51,25 @@ RULES = {
 WIDTHS = (390, 1280)
 
 
+#: What a phone cannot show: the page or a table that scrolls sideways, an element beyond the edge, a
+#: cell whose text is cut off. Bars of links and a chart that is wider than a phone scroll by themselves.
+CUT_OFF = """() => {
+  const wide = document.documentElement.clientWidth, found = [];
+  const scrolls = document.documentElement.scrollWidth;
+  if (scrolls > wide) found.push(`the page scrolls to ${scrolls}`);
+  document.querySelectorAll('main details').forEach(each => { each.open = true; });
+  for (const each of document.querySelectorAll('main *')) {
+    if (each.closest('svg, .sr, .chart-wide, .json') || !each.checkVisibility()) continue;
+    const box = each.getBoundingClientRect(), style = getComputedStyle(each);
+    const name = `${each.tagName}.${each.className} ${each.textContent.trim().slice(0, 40)}`;
+    if (box.width && (box.right > wide + 1 || box.left < -1)) found.push(`beyond the edge: ${name}`);
+    const clips = style.overflowX !== 'visible' && !['INPUT', 'SELECT', 'TEXTAREA'].includes(each.tagName);
+    if (clips && each.scrollWidth > each.clientWidth + 1) found.push(`cut off: ${name}`);
+  }
+  return found.slice(0, 5);
+}"""
+
+
 @contextmanager
 def serving(place: Fernmoor) -> Iterator[str]:
     """The real web process on a free port of loopback, for the length of the block."""
@@ -169,6 +188,8 @@ def assert_accessible(
 ) -> None:
     """Hold the page that is shown to axe's rules in each theme, and look that it fits each width.
 
+    At the least of them nothing is cut off either.
+
     Nothing moves meanwhile: colours half-way from one theme to the other would be neither's.
     """
     page.evaluate(AXE_SCRIPT)
@@ -180,6 +201,9 @@ def assert_accessible(
             page.set_viewport_size({"width": width, "height": 900})
             wide = page.evaluate("document.documentElement.scrollWidth")
             assert wide <= width, (page.url, theme, width)
+    if widths:
+        page.set_viewport_size({"width": min(widths), "height": 900})
+        assert page.evaluate(CUT_OFF) == [], page.url
 
 
 def change(place: Fernmoor, statement: str, *params: object) -> None:
@@ -193,6 +217,7 @@ def test_no_page_has_an_accessibility_fault(page: Any, place: Fernmoor) -> None:
     account = place.accounts["N-404"]
     pages = (
         *("/", "/accounts?sort=time", f"/accounts/{place.accounts['N-305']}"),
+        f"/accounts/{place.accounts['N-305']}/charges/100/usage/2026-11-04",
         *(f"/accounts/{account}/recharge", f"/accounts/{account}/recharge?amount=20"),
         *("/recharges/902", "/supply", "/meters", "/money?days=30", "/messages"),
         *("/alerts", "/alerts?show=closed", f"/alerts/{place.alert()}"),
@@ -216,7 +241,7 @@ def test_no_page_of_the_estate_has_an_accessibility_fault(page: Any, place: Fern
     )
     for address in pages:
         page.goto(address)
-        assert_accessible(page)
+        assert_accessible(page, widths=WIDTHS)
 
 
 def test_a_cut_and_a_reconnection_appear_by_themselves(page: Any, place: Fernmoor) -> None:
@@ -324,10 +349,28 @@ def test_a_debt_is_agreed_on_by_keys_alone_and_its_pages_are_clean(
         debt, "/debts", "/refunds", "/lets", "/lets/new", "/recharges/400/take-back",
         f"/accounts/{account}/terms", f"/accounts/{account}/correct-tariff",
         f"/accounts/{account}/debts/new", "/tariffs/announced", "/tariffs/rules",
-        "/tariffs/new?start=blank",
+        "/tariffs/new?start=example:de-shop-time-of-use", "/tariffs", "/tariffs/R",
+        "/tariffs/new?start=example:cn-ladder-four-bands", "/property/import",
     ):  # fmt: skip
         page.goto(address)
         assert_accessible(page, themes=("light",), widths=WIDTHS)
+
+
+def test_an_unusual_amount_is_looked_at_twice_by_keys_alone(page: Any, place: Fernmoor) -> None:
+    page.goto(f"/accounts/{place.accounts['N-404']}/recharge")
+    page.focus("#amount")
+    page.keyboard.type("50 000,00")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=What the money will do")
+    page.focus("form button.main")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=Is it really €50,000.00?")
+    # A second press of Enter, out of habit, sells nothing: it goes back.
+    assert page.evaluate("document.activeElement.textContent") == "No, another amount"
+    assert_accessible(page, themes=("light",), widths=WIDTHS)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=€50,000.00 is on the account of N-404")
 
 
 def test_a_tenant_is_changed_with_the_keyboard_alone(own_page: Any, fernmoor: Fernmoor) -> None:
