@@ -273,11 +273,12 @@ class _Bench:
 
     def _export(self, actor: Actor) -> object:
         from prewatt.reports import lists_query
+        from prewatt.reports.place import place_for
         from prewatt.web.console import export
 
         file = io.StringIO()
         found = lists_query.every_account(actor=actor, now=self._now)
-        csv.writer(file).writerows(export.accounts(found, "EUR"))
+        csv.writer(file).writerows(export.accounts(found, place_for(actor)))
         return file
 
     def _somebody(self) -> tuple[Actor, Sequence[int]]:
