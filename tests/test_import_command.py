@@ -84,7 +84,7 @@ def test_every_bad_row_is_named_with_its_place_and_nothing_is_imported(
     made = tables()
     made["units"][0]["kind"] = "castle"
     made["meters"][2]["opening_wh"] = ""
-    made["accounts"][0] |= {"opening_balance": "25,50", "emergency_credit": "-5"}
+    made["accounts"][0] |= {"opening_balance": "2,550", "emergency_credit": "-5"}
     made["tariffs"][0]["approved_by"] = "system:import"
     assert prewatt_import(*check, write_folder(tmp_path, made)) == 2
     said = capsys.readouterr()
@@ -93,7 +93,7 @@ def test_every_bad_row_is_named_with_its_place_and_nothing_is_imported(
         "tariffs, row 2, column approved_by: The importer cannot approve the tariff. Name the person who approved it.",
         "units, row 2, column kind: 'castle' is not known here. Use one of: booth, flat, office, plant, shop.",
         "meters, row 4, column opening_wh: The cell is empty. Fill it in.",
-        "accounts, row 2, column opening_balance: '25,50' is not an amount here. Write it like 25.50, with at most 2 decimals.",
+        "accounts, row 2, column opening_balance: '2,550' is not an amount here. Write it without a mark at the thousands.",
         "accounts, row 2, column emergency_credit: '-5' is not an amount here. It must not be less than zero.",
         "prewatt: nothing was imported, 5 errors",
     ]

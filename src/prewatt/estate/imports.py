@@ -319,6 +319,7 @@ class Cells:
             )
         except AmountRefused as refused:
             remedies = {
+                "ambiguous": "Write it without a mark at the thousands.",
                 "negative": "It must not be less than zero.",
                 "over_limit": f"It must be at most {limit_micro // MICRO}.",
             }
