@@ -100,11 +100,12 @@ PENS = (
             "lock_brake": _DECIDERS,
             "put_brake_on": _DECIDERS,
             "release_brake": ("app_admin", "clerk"),
+            "change_supply_rules": ("app_admin",),
             "raise_watch": ("app_operator",),
         },
         {
-            "supply_policy": "SELECT, UPDATE (brake_since, brake_release_asked_by, "
-            "brake_release_asked_at, brake_released_at)",
+            "supply_policy": "SELECT, INSERT, UPDATE (version, body, changed_at, brake_since, "
+            "brake_release_asked_by, brake_release_asked_at, brake_released_at)",
             "supply_state": "SELECT (account_id, property_id)",
             "account_state": "SELECT, UPDATE (watch_below)",
         },

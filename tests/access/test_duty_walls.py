@@ -94,6 +94,36 @@ def test_only_administrators_release_the_brake_and_no_one_of_them_alone(
             session.execute(release, [braked, ""])
 
 
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way[1] or way[0])
+def test_rules_of_supply_are_changed_by_two_administrators_at_their_own_property(
+    books: str, two: tuple[World, World], way: tuple[str, str]
+) -> None:
+    change = "SELECT change_supply_rules(%s, %s, '{\"notice_s\": 60}', 'user:1', %s, now())"
+    known = "SELECT version FROM supply_policy WHERE property_id = %s"
+    here, there = two[0].property_id, two[1].property_id
+    with as_way(books, way, here) as session:
+        if way[1] != "app_admin":
+            assert refused(
+                session, f"SELECT change_supply_rules({here}, 1, '{{}}', 'a', 'b', now())"
+            )
+            return
+        with session.transaction(force_rollback=True):
+            (version,) = all_of(session, known, here)
+            assert all_of(session, change, here, version + 1, "user:2") == [None], (
+                "not this version"
+            )
+            assert all_of(session, change, here, version, "user:2") == [version + 1]
+            assert all_of(session, change, here, version, "user:2") == [None], (
+                "somebody was quicker"
+            )
+        for alone in ("user:1", ""):
+            with pytest.raises(psycopg.errors.CheckViolation):
+                session.execute(change, [here, version, alone])
+        assert all_of(session, change, there, version, "user:2") == [None], "out of sight"
+        for row in ("body = '{}'", "version = 9"):
+            assert refused(session, f"UPDATE supply_policy SET {row}"), row
+
+
 def test_who_decides_may_put_the_brake_on_and_asking_begins_again(
     books: str, owner: Session, two: tuple[World, World]
 ) -> None:

@@ -173,10 +173,13 @@ def test_without_a_running_demo_there_is_one_line(tmp_path: Path) -> None:
         running_demo.join(tmp_path)
 
 
-def gates(reading_us: int, delivered_us: int | None, hold_us: int | None) -> list[dict[str, Any]]:
+def gates(
+    reading_us: int, delivered_us: int | None, hold_us: int | None, notice_s: int = 0
+) -> list[dict[str, Any]]:
+    warned = {"delivered_at_us": delivered_us, "notice_s": notice_s}
     return [
         {"gate": "reading_fresh", "figures": {"reading_at_us": reading_us}},
-        {"gate": "warning_delivered", "figures": {"delivered_at_us": delivered_us}},
+        {"gate": "warning_delivered", "figures": warned},
         {"gate": "no_payment_in_flight", "figures": {"payment_hold_until_us": hold_us}},
     ]
 
@@ -184,6 +187,8 @@ def gates(reading_us: int, delivered_us: int | None, hold_us: int | None) -> lis
 def test_the_last_gate_is_the_one_that_opened_last() -> None:
     assert last_gate(gates(5_000_000, 4_000_000, None))[0] == "balance_exhausted"
     assert last_gate(gates(5_000_000, 6_000_000, None))[0] == "warning_delivered"
+    gate, at = last_gate(gates(5_000_000, 4_000_000, None, notice_s=30))
+    assert (gate, at.timestamp()) == ("warning_delivered", 34.0)
     gate, at = last_gate(gates(5_000_000, None, 7_000_000))
     assert (gate, at.timestamp()) == ("no_payment_in_flight", 7.0)
 

@@ -90,6 +90,16 @@ def test_notice_runs_from_the_delivery() -> None:
     assert decide_disconnection(state, POLICY, NOW + S).outcome is Outcome.CUT
 
 
+def test_by_default_a_warning_comes_hours_before_a_cut() -> None:
+    usual = SupplyPolicy(WINDOW)
+    for ago_s in (0, 1, 60, 4 * 3600 - 1):
+        state = replace(READY, warnings=Warnings(delivered_at_us=NOW - ago_s * S))
+        held = decide_disconnection(state, usual, NOW)
+        assert (held.outcome, held.closed_gates) == (Outcome.HOLD, (Gate.WARNING_DELIVERED,))
+    state = replace(READY, warnings=Warnings(delivered_at_us=NOW - 4 * 3600 * S))
+    assert decide_disconnection(state, usual, NOW).outcome is Outcome.CUT
+
+
 def test_every_channel_tried_for_long_enough_opens_the_gate_but_no_channel_never_does() -> None:
     tried = Warnings(tried_since_us=NOW - 7200 * S, channels=2, channels_tried=2)
     assert decide_disconnection(replace(READY, warnings=tried), POLICY, NOW).outcome is Outcome.CUT

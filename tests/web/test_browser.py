@@ -235,6 +235,8 @@ def test_no_page_of_the_estate_has_an_accessibility_fault(page: Any, place: Fern
             f"/units/{unit}",
             "/property",
             "/property/calendar?year=2026&day=2026-12-25",
+            "/property/rules",
+            "/property/rules/change",
         ),
         *(f"/units/{unit}/move/change", f"/units/{unit}/move/out", "/meters/held"),
         *(f"/meters/{meter}/read", f"/meters/{meter}/held", f"/meters/{meter}/exchange"),

@@ -54,6 +54,8 @@ PAGES = (
     "/property/import",
     "/property/calendar",
     "/property/calendar?year=2027&day=2027-03-08",
+    "/property/rules",
+    "/property/rules/change",
     "/meters/held",
     "/meters/held?show=closed&q=305&sort=meter",
     "/meters/{meter N-305}/read",

@@ -56,6 +56,7 @@ PERMISSIONS: dict[str, frozenset[Duty]] = {
     "ledger.close_period": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "ledger.prove": frozenset({Duty.SYSTEM}),
     "supply.policy": frozenset({Duty.SYSTEM}),
+    "supply.rules": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "supply.decide": frozenset({Duty.SYSTEM}),
     "supply.payment_hold": frozenset({Duty.OPERATOR, Duty.ADMINISTRATOR, Duty.SYSTEM}),
     "supply.protect": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),

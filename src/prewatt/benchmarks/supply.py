@@ -31,7 +31,7 @@ from prewatt.benchmarks.figures import Latencies
 from prewatt.benchmarks.running_demo import RunningDemo
 from prewatt.core.accounts import CounterAccount, TransferKind
 from prewatt.core.civil_time import instant_us, utc_datetime
-from prewatt.core.credit import decide_brake
+from prewatt.core.credit import SECOND_US, decide_brake
 from prewatt.core.cut_window import is_open
 from prewatt.core.money import MICRO
 from prewatt.core.rating import Component
@@ -314,12 +314,15 @@ def last_gate(gates: Sequence[Mapping[str, Any]]) -> tuple[str, datetime]:
     """Which gate of a stored cut opened last, and when: the reading's, the warning's or the payment's.
 
     The reading that exhausted the balance counts from the meter's own clock, so transport and
-    rating are part of the wait. The other gates of a benchmark's cut had been open for long.
+    rating are part of the wait; a warning opens its gate when its notice is over. The other gates of a
+    benchmark's cut had been open for long.
     """
     figures = {str(each["gate"]): each["figures"] for each in gates}
+    warned = figures[Gate.WARNING_DELIVERED.word]
+    delivered_us = warned["delivered_at_us"]
     opened = {
         Gate.BALANCE_EXHAUSTED: figures[Gate.READING_FRESH.word]["reading_at_us"],
-        Gate.WARNING_DELIVERED: figures[Gate.WARNING_DELIVERED.word]["delivered_at_us"],
+        Gate.WARNING_DELIVERED: delivered_us and delivered_us + warned["notice_s"] * SECOND_US,
         Gate.NO_PAYMENT_IN_FLIGHT: figures[Gate.NO_PAYMENT_IN_FLIGHT.word]["payment_hold_until_us"],
     }
     gate, at_us = max(

@@ -29,6 +29,10 @@ from prewatt.core.vocabulary import (
 
 SECOND_US: Final = 1_000_000
 BP: Final = 10_000
+#: The least time between a delivered warning and a cut, where a property says nothing else: time to
+#: see the message, to find the money and to pay (decision 20). A warning sent in the last four hours of
+#: the permitted hours therefore cuts nobody that day.
+NOTICE_S: Final = 4 * 3_600
 
 Figure = int | str | bool | None
 
@@ -95,7 +99,7 @@ class SupplyPolicy:
     window: CutWindow
     freshness_s: int = 3_600
     clock_skew_s: int = 300
-    notice_s: int = 0
+    notice_s: int = NOTICE_S
     trying_s: int = 24 * 3_600
     reconnect_min_micro: int = 0
     emergency_must_be_repaid: bool = False

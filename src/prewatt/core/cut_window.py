@@ -9,7 +9,7 @@ Monday": within ``rest_lead_min`` minutes before a day of rest begins, the windo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
@@ -25,6 +25,8 @@ _STEP_US: Final = 31 * DAY_US
 _STEPS: Final = 13
 #: Nobody is told of a cut that is farther away than this.
 _AHEAD_MAX_DAYS: Final = 366
+#: The midnight of a Monday: 1 January 2024.
+_MONDAY_US: Final = 19_723 * DAY_US
 
 
 class WindowInvalid(ValueError):
@@ -72,6 +74,23 @@ def open_at(window: CutWindow, at_us: Int64) -> npt.NDArray[np.bool_]:
         near = ahead * MINUTES_PER_DAY - minute <= window.rest_lead_min
         permitted &= ~(near & _is_rest_day(window, day + ahead))
     return permitted
+
+
+def usual_week(window: CutWindow) -> tuple[tuple[tuple[int, int], ...], ...]:
+    """Return the permitted minutes of Monday to Sunday, half-open runs of each day from its midnight.
+
+    Of a week without holidays, days that are worked for others and clock changes: what a rule says,
+    not what a certain week comes to.
+    """
+    plain = replace(window, calendar=LocalCalendar("UTC"))
+    minutes = np.arange(_MONDAY_US, _MONDAY_US + 7 * DAY_US, MINUTE_US, dtype=np.int64)
+    week = open_at(plain, minutes).reshape(7, MINUTES_PER_DAY)
+    return tuple(_runs(day) for day in week)
+
+
+def _runs(permitted: npt.NDArray[np.bool_]) -> tuple[tuple[int, int], ...]:
+    edges = np.flatnonzero(np.diff(permitted.astype(np.int8), prepend=0, append=0)).tolist()
+    return tuple(zip(edges[::2], edges[1::2], strict=True))
 
 
 def next_open_at_us(window: CutWindow, now_us: int) -> int | None:

@@ -60,7 +60,8 @@ _DAYS_TO_USE_UP = 30
 
 POLICY: dict[str, Any] = {
     "freshness_s": 1800,
-    "notice_s": 0,
+    # A visitor shall see warning, cut and connection within two minutes: half a minute stands for hours.
+    "notice_s": 30,
     "window": {"opens_min": 540, "closes_min": 900, "weekdays": [0, 1, 2, 3, 4]},
     "levels": [
         {"level_no": 0, "kind": "days", "threshold_h": 72},

@@ -56,7 +56,7 @@ from prewatt.runtime.bells import ring
 from prewatt.runtime.prepared import execute, integers, moments, pipelined
 from prewatt.supply import queries
 from prewatt.supply.cases import TAKEN_BACK, Case
-from prewatt.supply.policy import Rules, compile_rules
+from prewatt.supply.policy import Rules, compile_rules, refuse_out_of_bounds
 from prewatt.supply.queries import Standing, Wiring
 from prewatt.supply.warnings import settle_warnings
 
@@ -89,10 +89,16 @@ class OpenSupply:
 
 
 def set_policy(*, actor: Actor, property_id: int, body: Mapping[str, Any], now: datetime) -> None:
-    """Store a property's supply rules; raises `PolicyRefused` for rules that cannot be used."""
+    """Store a property's supply rules; raises `PolicyRefused` for rules that cannot be used.
+
+    For a process of ours, such as an import; people change them with `rules.change_rules`.
+    """
     require(actor, "supply.policy", property_id=property_id)
     compile_rules(body, time_zone="UTC", holiday_calendar="", currency="", year=now.year)
+    refuse_out_of_bounds(body)
     with scope(actor), connection.cursor() as cursor:
+        # The accounts first, as everybody who decides: the rules' row is locked after them.
+        watch_everybody(property_id)
         cursor.execute(
             """INSERT INTO supply_policy AS p
                       (property_id, version, body, changed_at, brake_release_asked_by)
@@ -101,7 +107,6 @@ def set_policy(*, actor: Actor, property_id: int, body: Mapping[str, Any], now: 
                SET version = p.version + 1, body = excluded.body, changed_at = excluded.changed_at""",
             [property_id, json.dumps(dict(body)), now],
         )
-        _watch_everybody(cursor, property_id)
         record(
             actor=actor.code,
             code="supply.policy.set",
@@ -112,18 +117,23 @@ def set_policy(*, actor: Actor, property_id: int, body: Mapping[str, Any], now: 
         )
 
 
-def _watch_everybody(cursor: Any, property_id: int) -> None:
-    """Let the next reading or recharge of each account look at it by the rules of now."""
-    cursor.execute(
-        """SELECT account_id FROM account_state WHERE property_id = %s
-           ORDER BY account_id FOR NO KEY UPDATE""",
-        [property_id],
-    )
-    cursor.execute(
-        """UPDATE account_state a SET watch_below = %s FROM supply_state s
-           WHERE a.property_id = %s AND s.account_id = a.account_id""",
-        [_EVERYTHING, property_id],
-    )
+def watch_everybody(property_id: int) -> None:
+    """Let the next reading or recharge of each account look at it by the rules of now.
+
+    Holds every account of the property until the caller's transaction ends: whoever is deciding one
+    has ended before, by the rules it read, and whoever comes later reads those of then.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT account_id FROM account_state WHERE property_id = %s
+               ORDER BY account_id FOR NO KEY UPDATE""",
+            [property_id],
+        )
+        cursor.execute(
+            """UPDATE account_state a SET watch_below = %s FROM supply_state s
+               WHERE a.property_id = %s AND s.account_id = a.account_id""",
+            [_EVERYTHING, property_id],
+        )
 
 
 def open_accounts(*, rows: Sequence[OpenSupply], now: datetime) -> None:

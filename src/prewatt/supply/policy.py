@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 from prewatt.core.credit import BrakePolicy, SupplyPolicy
-from prewatt.core.cut_window import CutWindow
+from prewatt.core.cut_window import CutWindow, next_open_at_us
 from prewatt.core.levels import Level, LevelsPolicy
 from prewatt.core.orders import OrderPolicy
 from prewatt.core.vocabulary import LevelKind
@@ -43,8 +44,29 @@ _KEYS = _SUPPLY_KEYS | {
 USAGE_WHILE_OPEN_WH: Final = 100
 
 
+#: What a rule may be, by its key: least and most. Drills and the demo live within it as well.
+BOUNDS: Final[Mapping[str, tuple[int, int]]] = {
+    "notice_s": (0, 7 * 86_400),
+    "trying_s": (0, 30 * 86_400),
+    "freshness_s": (60, 7 * 86_400),
+    "reconnect_min_micro": (0, 1_000_000_000),
+    "brake.window_s": (60, 7 * 86_400),
+    "brake.cuts_max": (1, 100_000),
+    "brake.share_bp": (1, 10_000),
+}
+
+
 class PolicyRefused(ValueError):
     """A property's supply rules cannot be used; the message says which key and why."""
+
+
+class RuleRefused(PolicyRefused):
+    """One rule that nobody may set: ``place`` is its key, ``reason`` a stable word."""
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(f"{place}: {reason}")
+        self.place = place
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +114,38 @@ def compile_rules(
         )
     except (TypeError, KeyError, ValueError) as error:
         raise PolicyRefused(str(error)) from error
+
+
+def refuse_out_of_bounds(body: Mapping[str, Any]) -> None:
+    """Refuse what no property may say, whoever says it: a negative notice, a brake that never stops.
+
+    Raises `RuleRefused`.
+    """
+    for key, (least, most) in BOUNDS.items():
+        part, _, name = key.rpartition(".")
+        held = body.get(part, {}) if part else body
+        if not isinstance(held, Mapping):
+            raise RuleRefused(part, "bounds")
+        found = held.get(name, least)
+        if not isinstance(found, int) or isinstance(found, bool) or not least <= found <= most:
+            raise RuleRefused(key, "bounds")
+
+
+def refuse_unfair(rules: Rules, now_us: int) -> None:
+    """Refuse rules that contradict themselves or one another, as a person may write them.
+
+    ``window`` needs an hour within the next thirteen months in which a cut is permitted at all, or
+    holds would never end; levels of a kind fall from one to the next; whoever no message reached is not
+    cut sooner than who was warned. Raises `RuleRefused`.
+    """
+    if next_open_at_us(rules.supply.window, now_us) is None:
+        raise RuleRefused("window", "no_hour")
+    if rules.supply.trying_s < rules.supply.notice_s:
+        raise RuleRefused("trying_s", "below_notice")
+    for kind, amount in ((LevelKind.DAYS, "threshold_h"), (LevelKind.MONEY, "threshold_micro")):
+        amounts = [getattr(each, amount) for each in rules.levels.levels if each.kind is kind]
+        if any(later >= former for former, later in pairwise(amounts)):
+            raise RuleRefused(f"levels.{kind.word}", "order")
 
 
 def _tolerance_wh(found: object) -> int:

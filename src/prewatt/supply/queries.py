@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from django.db import connection
 
@@ -161,6 +161,35 @@ _RULES_OF_ACCOUNTS = _RULES.replace(
     "p.id = ANY(%s::bigint[])",
     "p.id IN (SELECT property_id FROM supply_state WHERE account_id = ANY(%s::bigint[]))",
 )
+
+
+class StoredRules(NamedTuple):
+    """The rules of a property as they are stored: ``version`` 0 and nothing said where none are."""
+
+    version: int
+    body: dict[str, Any]
+    changed_at: datetime | None
+
+
+def stored_rules(property_id: int) -> StoredRules:
+    """What a property's rules say, without what they leave to the defaults."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT version, body::text, changed_at FROM supply_policy WHERE property_id = %s",
+            [property_id],
+        )
+        found = cursor.fetchone()
+    return (
+        StoredRules(0, {}, None)
+        if found is None
+        else StoredRules(found[0], json.loads(found[1]), found[2])
+    )
+
+
+def rules_of(property_id: int, body: Mapping[str, Any], now: datetime) -> Rules:
+    """Compile other rules for a property, as if they were stored; raises `PolicyRefused`."""
+    ((_, _, *place),) = fetch(_RULES, [integers([property_id])])
+    return _compiled(json.dumps(dict(body)), *place, now.year)
 
 
 @lru_cache(maxsize=256)

@@ -89,6 +89,26 @@ def choose(
 
 
 @register.simple_tag(takes_context=True)
+def length(context: Context, path: str, label: str, hint: str = "") -> SafeString:
+    """A length of time: a whole number, and its unit in a field of its own beside it."""
+    unit = f"{path}_unit"
+    control = format_html(
+        '<div class="length"><input class="input" id="{}" name="{}" value="{}" autocomplete="off"{}{}>'
+        '<select class="input" id="{}" name="{}" aria-label="{}">{}</select></div>',
+        field_id(path),
+        path,
+        _value(context, path),
+        _KINDS["number"],
+        _described(context, path, "", bool(hint)),
+        field_id(unit),
+        unit,
+        gettext("Unit of: %(what)s") % {"what": label},
+        _options(sentences.LENGTH_UNIT.items(), _value(context, unit)),
+    )
+    return _framed(context, path, label, control, hint)
+
+
+@register.simple_tag(takes_context=True)
 def register_field(context: Context, meter: Register) -> SafeString:
     """A meter's register in kWh, to be left empty where its last report is right."""
     known = "" if meter.value_wh is None else fmt.register(meter.value_wh)

@@ -66,6 +66,7 @@ SECTIONS: Final = (
         _("Property"),
         (
             Page("property", "/property", _("Overview")),
+            Page("supply-rules", "/property/rules", _("Supply rules")),
             Page("calendar", "/property/calendar", _("Calendar")),
             Page("import", "/property/import", _("Check an import"), "estate.check_import"),
         ),

@@ -386,6 +386,14 @@ LET_UNIT: Final[Mapping[str, Text]] = {
     "day": _("Day"),
 }
 
+#: Units of a length of time in a form.
+LENGTH_UNIT: Final[Mapping[str, Text]] = {
+    "s": _("seconds"),
+    "min": _("minutes"),
+    "h": _("hours"),
+    "d": _("days"),
+}
+
 DEMAND_MINUTES: Final[Mapping[str, Text]] = {
     minutes: minutes for minutes in ("5", "10", "15", "30", "60")
 }

@@ -1,0 +1,148 @@
+"""The page of the supply rules: read by all, changed by two administrators after a look."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html import unescape
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from fernmoor import NOW, PASSWORD, Fernmoor
+from prewatt.access.models import DutyGrant, User
+
+SignIn = Callable[..., Any]
+Owner = Callable[[Fernmoor], Any]
+WHERE, FORM = "/property/rules", "/property/rules/change"
+SECOND = {"do": "confirm", "email": "second@fernmoor.example", "password": PASSWORD}
+
+
+@pytest.fixture
+def place(fernmoor: Fernmoor, as_owner: Owner) -> Fernmoor:
+    """Fernmoor with a second administrator."""
+    with as_owner(fernmoor):
+        user = User(email="second@fernmoor.example", name="Pell Adair", language="en")
+        user.set_password(PASSWORD)
+        user.save()
+        DutyGrant.objects.create(
+            user=user, property_id=fernmoor.property_id, duty="administrator", granted_at=NOW
+        )
+    return fernmoor
+
+
+def rows(place: Fernmoor, as_owner: Owner, statement: str) -> list[tuple[Any, ...]]:
+    with as_owner(place), connection.cursor() as cursor:
+        cursor.execute(statement)
+        return list(cursor.fetchall())
+
+
+def stored(place: Fernmoor, as_owner: Owner) -> tuple[Any, ...]:
+    return rows(place, as_owner, "SELECT version, body::text FROM supply_policy")[0]
+
+
+def text_of(response: Any) -> str:
+    return unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", response.content.decode())))
+
+
+def form_of(client: Any) -> dict[str, Any]:
+    """The form as a browser would send it back untouched."""
+    page = client.get(FORM).content.decode()
+    found: dict[str, Any] = {}
+    for tag in re.findall(r"<input[^>]+>", page.partition('id="rules-form"')[2]):
+        name, value = re.search(r'name="([^"]*)"', tag), re.search(r'value="([^"]*)"', tag)
+        if name is None or name[1] == "csrfmiddlewaretoken":
+            continue
+        if 'type="checkbox"' not in tag:
+            found[name[1]] = value[1] if value else ""
+        elif " checked" in tag:
+            found.setdefault(name[1], []).append(value[1] if value else "")
+    for name, options in re.findall(r'<select[^>]+name="([^"]+)"[^>]*>(.*?)</select>', page, re.S):
+        chosen = re.search(r'value="([^"]*)" selected', options)
+        found[name] = chosen[1] if chosen else ""
+    return found | {"why": "after the winter", "do": "look"}
+
+
+def test_everybody_reads_and_only_administrators_find_the_form(
+    place: Fernmoor, sign_in: SignIn
+) -> None:
+    for duty in ("administrator", "operator", "auditor"):
+        client = sign_in(place, duty)
+        said = text_of(client.get(WHERE))
+        assert "Notice before a cut 4 hours Counts from the first warning" in said
+        assert "Cuts are permitted Mon to Fri, 09:00–15:00" in said
+        assert ("Change the rules" in said) is (duty == "administrator")
+        status = 200 if duty == "administrator" else 403
+        assert client.get(FORM).status_code == status
+        assert client.post(FORM, {"do": "confirm"}).status_code == (409 if status == 200 else 403)
+
+
+def test_rules_change_after_a_look_and_with_a_second_person(
+    place: Fernmoor, sign_in: SignIn, as_owner: Owner
+) -> None:
+    client = sign_in(place)
+    asked = form_of(client) | {
+        "notice": "90",
+        "notice_unit": "min",
+        "opens": "10:00",
+        "money-1": "8",
+    }
+    look = client.post(FORM, asked)
+    said = text_of(look)
+    assert look.status_code == 200
+    for part in (
+        "Notice before a cut Before: 4 hours After: 90 minutes",
+        "Cuts are permitted Before: Mon to Fri, 09:00–15:00 After: Mon to Fri, 10:00–15:00",
+        "Cuts that wait, decided anew",
+    ):
+        assert part in said, part
+    for email, password in (
+        ("administrator@fernmoor.example", PASSWORD),
+        ("operator@fernmoor.example", PASSWORD),
+        ("second@fernmoor.example", "guess"),
+        ("", ""),
+    ):
+        refused = client.post(FORM, asked | {"do": "confirm", "email": email, "password": password})
+        assert refused.status_code == 403, email
+        assert password == "" or password not in refused.content.decode()
+    assert stored(place, as_owner) == (1, "{}"), "neither a look nor a refusal leaves anything"
+    assert client.post(FORM, asked | SECOND).status_code == 302
+    version, body = stored(place, as_owner)
+    assert version == 2 and '"notice_s": 5400' in body and '"window": {"opens_min": 600}' in body
+    assert "freshness_s" not in body, "what nobody changed goes on following the default"
+    late = client.post(FORM, asked | SECOND)
+    assert late.status_code == 409 and "Somebody changed the rules meanwhile" in text_of(late)
+    assert stored(place, as_owner)[0] == 2
+    said = text_of(client.get(WHERE + "?done=changed"))
+    assert "after the winter Ines Halvard, agreed by Pell Adair" in said
+    again = form_of(client)
+    assert (again["notice"], again["notice_unit"], again["money-1"]) == ("90", "min", "8.00")
+    same = client.post(FORM, again)
+    assert same.status_code == 422 and "Nothing differs" in text_of(same)
+    assert client.post(FORM, asked | {"do": "edit", "version": "2"}).status_code == 200
+
+
+def test_what_cannot_be_is_refused_beside_its_field(place: Fernmoor, sign_in: SignIn) -> None:
+    client = sign_in(place)
+    usual = form_of(client)
+    for name, given in (
+        ("notice", {"notice": "-1"}),
+        ("notice", {"notice": "8", "notice_unit": "d"}),
+        ("notice", {"notice": "1", "notice_unit": "years"}),
+        ("trying", {"trying": "1", "trying_unit": "h"}),
+        ("closes", {"opens": "15:00", "closes": "09:00"}),
+        ("opens", {"opens": "24:30"}),
+        ("opens", {"lead": "7", "lead_unit": "d"}),
+        ("weekdays", {"weekdays[]": []}),
+        ("days-1", {"days-1": "", "days-2": "2"}),
+        ("days-2", {"days-1": "2", "days-2": "3"}),
+        ("money-2", {"money-1": "5", "money-2": "5"}),
+        ("money-1", {"money-1": "none"}),
+        ("brake_share", {"brake_share": "0"}),
+        ("brake_cuts", {"brake_cuts": "0"}),
+        ("why", {"why": "", "notice": "3"}),
+    ):
+        refused = client.post(FORM, usual | given)
+        assert refused.status_code == 422, given
+        assert f'id="f-{name}-why"' in refused.content.decode(), given
