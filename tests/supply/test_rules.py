@@ -126,6 +126,19 @@ def test_a_cut_that_was_not_sent_yet_is_called_back_and_one_that_was_is_not() ->
     assert orders() == [OrderState.SUPERSEDED, OrderState.SENT]
 
 
+def test_a_cut_that_was_not_carried_out_is_not_sent_after_the_permitted_hours() -> None:
+    world = exhausted()
+    late, closing = NOW + timedelta(hours=4, minutes=30), NOW + timedelta(hours=5)
+    look(world, late)
+    assert one("SELECT expires_at FROM supply_order") == closing
+    assert len(OrderBook(CLERK).due(now=closing - SECOND, limit=9)) == 1
+    assert OrderBook(CLERK).due(now=closing, limit=9) == []
+    world.read(0, now=closing)
+    OrderBook(CLERK).expire(now=closing)
+    assert orders() == [OrderState.EXPIRED] and closed_gate() == "held_window_closed"
+    assert one("SELECT reconsider_at FROM supply_state") == NOW + timedelta(hours=23)
+
+
 def test_who_is_cut_is_connected_when_the_line_falls() -> None:
     world = World(1, emergency_micro=10 * EUR, emergency_must_be_repaid=True)
     world.read(-10 * EUR)

@@ -104,6 +104,11 @@ def next_open_at_us(window: CutWindow, now_us: int) -> int | None:
     return _search(window, now_us - now_us % MINUTE_US + MINUTE_US)
 
 
+def closes_at_us(window: CutWindow, now_us: int) -> int | None:
+    """Return the first instant after now at which the window is not open; None if a day passes before."""
+    return _closing(window, now_us - now_us % MINUTE_US)
+
+
 def earliest_cut_us(
     window: CutWindow, now_us: int, left_micro: int, per_day_micro: int
 ) -> int | None:
@@ -125,6 +130,13 @@ def earliest_cut_us(
 @lru_cache(maxsize=16_384)
 def _is_open_minute(window: CutWindow, minute_us: int) -> bool:
     return bool(open_at(window, np.array([minute_us], dtype=np.int64))[0])
+
+
+@lru_cache(maxsize=4096)
+def _closing(window: CutWindow, minute_us: int) -> int | None:
+    minutes = np.arange(minute_us, minute_us + DAY_US, MINUTE_US, dtype=np.int64)
+    closed = minutes[~open_at(window, minutes)]
+    return int(closed[0]) if closed.size else None
 
 
 @lru_cache(maxsize=4096)

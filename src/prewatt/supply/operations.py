@@ -31,6 +31,7 @@ from prewatt.core.credit import (
     decide_departed,
     decide_supply,
 )
+from prewatt.core.cut_window import closes_at_us
 from prewatt.core.levels import (
     NEVER,
     Level,
@@ -38,7 +39,7 @@ from prewatt.core.levels import (
     next_watch_below_micro,
     rearm_after_credit,
 )
-from prewatt.core.orders import departure_wait_s, new_order
+from prewatt.core.orders import Order, departure_wait_s, new_order
 from prewatt.core.vocabulary import (
     Gate,
     LevelKind,
@@ -839,7 +840,7 @@ def _write_orders(
                 decision.reason.word,
                 case.as_of,
                 _moment(order.next_try_at_us),
-                _moment(order.expires_at_us),
+                _moment(_expires_at_us(case, order)),
                 case.as_of if order.is_final else None,
             )
             for meter_id in wiring.meter_ids
@@ -880,6 +881,16 @@ def _write_orders(
         )
     record_many(actor=ACTOR, code="supply.order.decided", now=now, rows=audits)
     ring("supply_order", {row[0] for row in live})
+
+
+def _expires_at_us(case: Case, order: Order) -> int | None:
+    """When an order grows old: a cut no later than its permitted hours end, or a meter that was away
+    would be cut at night. It is decided again when they begin.
+    """
+    if order.expires_at_us is None:
+        return None
+    closes_us = closes_at_us(case.rules.supply.window, order.decided_at_us)
+    return order.expires_at_us if closes_us is None else min(order.expires_at_us, closes_us)
 
 
 def _order_kind(decision: Decision) -> OrderKind | None:

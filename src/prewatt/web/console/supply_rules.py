@@ -32,7 +32,7 @@ from prewatt.web.session import actor_of, countersigned
 from prewatt.web.ui import format as fmt
 from prewatt.web.ui import rule_words
 from prewatt.web.ui.hours_chart import hours_chart
-from prewatt.web.ui.tags import lang
+from prewatt.web.ui.tags import calendar_day, lang
 
 _TIME: Final = re.compile(r"([01]?[0-9]|2[0-4]):([0-5][0-9])")
 _LENGTH: Final = re.compile(r"[0-9]{1,7}")
@@ -59,6 +59,7 @@ def rules_view(request: HttpRequest) -> HttpResponse:
         parts=rule_words.parts(page.rules, lang()), done=request.GET.get("done", ""),
         chart=hours_chart(page.rules.supply.window, lang()),
         quiet=_quiet(page),
+        holidays=fmt.listed([calendar_day(each) for each in page.holidays], lang()),
     )  # fmt: skip
 
 
