@@ -11,6 +11,7 @@ from tests.supply.world import CLERK, EUR, NOW, World, run_sql
 
 from prewatt.access.models import Duty
 from prewatt.access.scope import Actor, PermissionRefused
+from prewatt.core.civil_time import instant_us
 from prewatt.core.cut_window import usual_week
 from prewatt.core.vocabulary import OrderKind, OrderState, RelayState
 from prewatt.supply import operations, queries
@@ -74,6 +75,8 @@ def test_by_default_a_warning_of_a_second_ago_cuts_nobody() -> None:
     world = World(1)
     operations.set_policy(actor=CLERK, property_id=world.property_id, body={}, now=NOW)
     world.read(0)
+    told = one("SELECT (detail->>'earliest_cut_us')::bigint FROM message")
+    assert told == instant_us(NOW + 4 * HOUR), "the message names no sooner instant"
     world.deliver()
     for later in (timedelta(0), SECOND, HOUR, 4 * HOUR - SECOND):
         look(world, NOW + later)

@@ -241,6 +241,11 @@ def decide_departed(
     return replace(due, outcome=Outcome.CONNECT, reason=Reason.RELAY_DEPARTED, would_have=False)
 
 
+def notice_ends_us(low_since_us: int, policy: SupplyPolicy) -> int:
+    """Return before when no warning about a balance that is low since an instant lets a cut pass."""
+    return low_since_us + min(policy.notice_s, policy.trying_s) * SECOND_US
+
+
 def connect_shortfall_micro(state: SupplyState, policy: SupplyPolicy) -> int:
     """Return the least credit that would let supply be connected; 0 when it may be now."""
     least = connects_from_micro(state.emergency_credit_micro, policy)

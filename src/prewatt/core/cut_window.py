@@ -110,21 +110,22 @@ def closes_at_us(window: CutWindow, now_us: int) -> int | None:
 
 
 def earliest_cut_us(
-    window: CutWindow, now_us: int, left_micro: int, per_day_micro: int
+    window: CutWindow, now_us: int, left_micro: int, per_day_micro: int, noticed_us: int = 0
 ) -> int | None:
     """Return the first instant at which credit is used up, at the usual pace, and the window is open.
 
-    ``left_micro`` is all that may still be used, emergency credit included. None if the window never
-    opens, or while there is credit and no pace is known or it lasts longer than a year.
+    ``left_micro`` is all that may still be used, emergency credit included; ``noticed_us`` is when the
+    notice of a warning is over at the soonest. None if the window never opens, or while there is credit
+    and no pace is known or it lasts longer than a year.
     """
     if left_micro <= 0:
-        return next_open_at_us(window, now_us)
+        return next_open_at_us(window, max(now_us, noticed_us))
     if per_day_micro <= 0:
         return None
     lasts_s = left_micro * 86_400 // per_day_micro
     if lasts_s // 86_400 > _AHEAD_MAX_DAYS:
         return None
-    return next_open_at_us(window, now_us + lasts_s * SECOND_US)
+    return next_open_at_us(window, max(now_us + lasts_s * SECOND_US, noticed_us))
 
 
 @lru_cache(maxsize=16_384)

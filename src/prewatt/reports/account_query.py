@@ -345,7 +345,8 @@ def _outlook(
     early, late = _range(days, left, runs_out, now)
     earliest: datetime | None = None
     if gates and unit.protection in ("", "none"):
-        earliest = cut.earliest_cut(now, unit.available_micro + unit.emergency_micro, pace)
+        left_micro = unit.available_micro + unit.emergency_micro
+        earliest = cut.earliest_cut(now, left_micro, pace, unit.level_fired_at)
     return Outlook(
         runs_out_at=runs_out,
         runs_out_early_at=early,

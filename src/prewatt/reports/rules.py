@@ -14,6 +14,7 @@ from prewatt.core.credit import (
     SupplyState,
     Warnings,
     decide_disconnection,
+    notice_ends_us,
 )
 from prewatt.core.cut_window import earliest_cut_us, is_open, next_open_at_us
 from prewatt.core.vocabulary import Gate, Protection, RelayState
@@ -49,10 +50,20 @@ class CutRules:
         at_us = next_open_at_us(self.rules.supply.window, instant_us(now))
         return None if at_us is None else utc_datetime(at_us)
 
-    def earliest_cut(self, now: datetime, left_micro: int, per_day_micro: int) -> datetime | None:
-        """The first instant at which credit is used up and the window is open, as warnings say it."""
-        window = self.rules.supply.window
-        at_us = earliest_cut_us(window, instant_us(now), left_micro, per_day_micro)
+    def earliest_cut(
+        self,
+        now: datetime,
+        left_micro: int,
+        per_day_micro: int,
+        low_since: datetime | None = None,
+    ) -> datetime | None:
+        """The first instant at which credit and notice are over and the window is open, as warnings say it.
+
+        Who is not low yet (``low_since`` None) was not warned yet.
+        """
+        supply, now_us = self.rules.supply, instant_us(now)
+        noticed_us = notice_ends_us(now_us if low_since is None else instant_us(low_since), supply)
+        at_us = earliest_cut_us(supply.window, now_us, left_micro, per_day_micro, noticed_us)
         return None if at_us is None else utc_datetime(at_us)
 
 

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Final
 
 from prewatt.core.civil_time import instant_us
+from prewatt.core.credit import notice_ends_us
 from prewatt.core.cut_window import earliest_cut_us
 from prewatt.core.levels import Level, level_amount_micro
 from prewatt.core.vocabulary import LevelKind, Protection
@@ -124,7 +125,7 @@ def _detail(case: Case, level: Level) -> Mapping[str, object]:
 
 
 def _earliest_cut_us(case: Case) -> int | None:
-    """As the account's page has it: when the window is open, and not while credit lasts."""
+    """As the account's page has it: when the window is open, and not while credit or the notice lasts."""
     standing = case.standing
     if standing.protection is not Protection.NONE:
         return None
@@ -133,4 +134,5 @@ def _earliest_cut_us(case: Case) -> int | None:
         instant_us(case.as_of),
         standing.available_micro + standing.emergency_micro,
         standing.spend_per_day_micro,
+        notice_ends_us(instant_us(case.low_since or case.as_of), case.rules.supply),
     )

@@ -17,7 +17,7 @@ from prewatt.core.cut_window import CutWindow, usual_week
 from prewatt.web.ui import format as fmt
 from prewatt.web.ui.charts import figure, line, rect, text
 
-_LEFT, _WIDTH, _ROW = 84.0, 300.0, 24.0
+_LEFT, _WIDTH, _ROW = 78.0, 242.0, 24.0
 _DAY: Final = 1440
 _HOURS_SHOWN: Final = (0, 6, 12, 18, 24)
 
