@@ -19,8 +19,9 @@ from prewatt.access.scope import Actor, require, scope
 from prewatt.audit.operations import record
 from prewatt.core.civil_time import instant_us
 from prewatt.core.vocabulary import OrderKind, OrderState, RelayState
+from prewatt.runtime.bells import ring
 from prewatt.supply import queries
-from prewatt.supply.operations import SupplyRefused, ring, watch_everybody
+from prewatt.supply.operations import SupplyRefused, watch_everybody
 from prewatt.supply.policy import Rules, refuse_out_of_bounds, refuse_unfair
 
 CHANGED: Final = "supply.rules.changed"
