@@ -30,7 +30,7 @@ from prewatt.core.vocabulary import (
 SECOND_US: Final = 1_000_000
 BP: Final = 10_000
 #: The least time between a delivered warning and a cut, where a property says nothing else: time to
-#: see the message, to find the money and to pay (decision 20). A warning sent in the last four hours of
+#: see the message, to find the money and to pay (decision 21). A warning sent in the last four hours of
 #: the permitted hours therefore cuts nobody that day.
 NOTICE_S: Final = 4 * 3_600
 
