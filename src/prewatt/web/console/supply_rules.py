@@ -36,7 +36,6 @@ from prewatt.web.ui.tags import calendar_day, lang
 
 _TIME: Final = re.compile(r"([01]?[0-9]|2[0-4]):([0-5][0-9])")
 _LENGTH: Final = re.compile(r"[0-9]{1,7}")
-_DAYS: Final = re.compile(r"([0-9]{1,3})(?:\.([0-9]{1,3}))?")
 _MINUTES_PER_DAY: Final = 24 * 60
 #: A warning of so many days ahead is none; nor is one of more money than a recharge may be.
 _DAYS_MAX: Final = 90
@@ -171,12 +170,7 @@ def _body(page: SupplyRulesPage, asked: Asked) -> dict[str, Any]:
     say(body, "notice_s", _length(asked, "notice", "notice_s"), supply.notice_s)
     say(body, "trying_s", _length(asked, "trying", "trying_s"), supply.trying_s)
     say(body, "freshness_s", _length(asked, "fresh", "freshness_s"), supply.freshness_s)
-    say(
-        body, "reconnect_min_micro",
-        asked.amount("reconnect", limit_micro=LIMIT_MICRO, allow_zero=True) if asked.text("reconnect")
-        else 0,
-        supply.reconnect_min_micro,
-    )  # fmt: skip
+    say(body, "reconnect_min_micro", _reconnect(asked, rules.currency), supply.reconnect_min_micro)
     say(
         body,
         "emergency_must_be_repaid",
@@ -225,6 +219,12 @@ def _length(asked: Asked, name: str, rule: str, *, most_s: int = 0) -> int:
     return found
 
 
+def _reconnect(asked: Asked, currency: str) -> int:
+    if not asked.text("reconnect"):
+        return 0
+    return asked.amount("reconnect", limit_micro=LIMIT_MICRO, currency=currency, allow_zero=True)
+
+
 def _minute(asked: Asked, name: str) -> int:
     match = _TIME.fullmatch(asked.text(name))
     found = int(match[1]) * 60 + int(match[2]) if match else -1
@@ -249,9 +249,7 @@ def _rows_of(rules: Rules, kind: LevelKind) -> int:
 def _days_left(asked: Asked, rules: Rules) -> list[int]:
     found: list[int] = []
     for name in _filled(asked, "days", _rows_of(rules, LevelKind.DAYS)):
-        match = _DAYS.fullmatch(asked.text(name))
-        thousandths = int(match[1]) * 1000 + int((match[2] or "").ljust(3, "0")) if match else 0
-        hours, rest = divmod(thousandths * 24, 1000)
+        hours, rest = divmod((asked.thousandths(name) or 0) * 24, 1000)
         if rest or not 0 < hours <= _DAYS_MAX * 24:
             asked.faults[name] = _("Write days such as 3 or 2.5, at most %(most)s.") % {
                 "most": _DAYS_MAX
@@ -265,7 +263,7 @@ def _days_left(asked: Asked, rules: Rules) -> list[int]:
 def _money_left(asked: Asked, rules: Rules) -> list[int]:
     found: list[int] = []
     for name in _filled(asked, "money", _rows_of(rules, LevelKind.MONEY)):
-        amount = asked.amount(name, limit_micro=LIMIT_MICRO)
+        amount = asked.amount(name, limit_micro=LIMIT_MICRO, currency=rules.currency)
         if name not in asked.faults and found and amount >= found[-1]:
             asked.faults[name] = _("Each of these must be less than the one before it.")
         found.append(amount)
