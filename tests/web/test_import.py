@@ -74,6 +74,13 @@ def test_every_bad_place_is_listed_sorted_filtered_and_exported(
     assert {line[0] for line in only[1:]} == {"units"}
     by_column = client.get(f"{done['Location']}&sort=column")
     assert by_column.status_code == 200
+    # The command line's sentences in the reader's language, with the values in them.
+    client.cookies["prewatt_language"] = "zh-hans"
+    chinese = _plain(client.get(done["Location"]))
+    assert "此处不识别 &#x27;palace&#x27;。" in chinese and "请使用其中之一：" in chinese
+    assert "is not known here" not in chinese
+    assert "此处不识别" in client.get(where).content.decode()
+    client.cookies["prewatt_language"] = "en"
     # Another person's check is not there, nor one that is not kept.
     other = sign_in(fernmoor, "operator")
     assert other.get(done["Location"]).status_code == 403

@@ -34,6 +34,7 @@ from prewatt.estate.sheets import (
     RowError,
     SheetRow,
 )
+from prewatt.estate.worded import Worded, worded
 
 #: No wallet starts with more than this: a decimal point in the wrong place, not a balance.
 OPENING_LIMIT_MICRO: Final = 1_000_000 * MICRO
@@ -239,7 +240,7 @@ class Cells:
         self._errors = errors
         self._minor_digits = minor_digits
 
-    def fault(self, column: str, code: str, problem: str, remedy: str) -> None:
+    def fault(self, column: str, code: str, problem: Worded, remedy: Worded) -> None:
         """Note one error of this row."""
         self._errors.append(RowError(self._sheet, self.row.number, column, code, problem, remedy))
 
@@ -248,14 +249,16 @@ class Cells:
         value = self.row.cells.get(column, "")
         if not value:
             if default is None:
-                self.fault(column, "cell.missing", "The cell is empty.", "Fill it in.")
+                self.fault(
+                    column, "cell.missing", worded("The cell is empty."), worded("Fill it in.")
+                )
             return default or ""
         if len(value) > limit:
             self.fault(
                 column,
                 "cell.too_long",
-                f"Longer than {limit} characters.",
-                "Shorten it.",
+                worded("Longer than %(n)s characters.", n=limit),
+                worded("Shorten it."),
             )
             return value[:limit]
         return value
@@ -267,8 +270,11 @@ class Cells:
             self.fault(
                 column,
                 "cell.unknown_word",
-                f"{value!r} is not known here.",
-                f"Use one of: {', '.join(sorted(each for each in choices if each))}.",
+                worded("%(value)s is not known here.", value=repr(value)),
+                worded(
+                    "Use one of: %(what)s.",
+                    what=", ".join(sorted(each for each in choices if each)),
+                ),
             )
             return default or ""
         return value
@@ -282,8 +288,8 @@ class Cells:
                 self.fault(
                     column,
                     "cell.not_a_number",
-                    f"{value!r} is not a whole number.",
-                    "Write digits only.",
+                    worded("%(value)s is not a whole number.", value=repr(value)),
+                    worded("Write digits only."),
                 )
             return low
         number = int(value)
@@ -291,8 +297,8 @@ class Cells:
             self.fault(
                 column,
                 "cell.out_of_range",
-                f"{number} is out of range.",
-                f"It must lie between {low} and {high}.",
+                worded("%(number)s is out of range.", number=number),
+                worded("It must lie between %(low)s and %(high)s.", low=low, high=high),
             )
             return low
         return number
@@ -319,17 +325,19 @@ class Cells:
             )
         except AmountRefused as refused:
             remedies = {
-                "ambiguous": "Write it without a mark at the thousands.",
-                "negative": "It must not be less than zero.",
-                "over_limit": f"It must be at most {limit_micro // MICRO}.",
+                "ambiguous": worded("Write it without a mark at the thousands."),
+                "negative": worded("It must not be less than zero."),
+                "over_limit": worded("It must be at most %(most)s.", most=limit_micro // MICRO),
             }
             self.fault(
                 column,
                 f"cell.amount_{refused.reason}",
-                f"{value!r} is not an amount here.",
+                worded("%(value)s is not an amount here.", value=repr(value)),
                 remedies.get(
                     refused.reason,
-                    f"Write it like 25.50, with at most {self._minor_digits} decimals.",
+                    worded(
+                        "Write it like 25.50, with at most %(n)s decimals.", n=self._minor_digits
+                    ),
                 ),
             )
             return 0
@@ -348,24 +356,24 @@ class Cells:
             self.fault(
                 column,
                 "cell.not_a_date",
-                f"{value!r} is not a date.",
-                "Write it like 2026-08-19 or 2026-08-19T14:30.",
+                worded("%(value)s is not a date.", value=repr(value)),
+                worded("Write it like 2026-08-19 or 2026-08-19T14:30."),
             )
             return None
         if moment > self._now:
             self.fault(
                 column,
                 "cell.in_the_future",
-                f"{value} has not come yet.",
-                "Import what has happened; later changes are moves.",
+                worded("%(value)s has not come yet.", value=value),
+                worded("Import what has happened; later changes are moves."),
             )
             return None
         if moment < _EARLIEST:
             self.fault(
                 column,
                 "cell.too_early",
-                f"{value} lies before 2000.",
-                "Check the year.",
+                worded("%(value)s lies before 2000.", value=value),
+                worded("Check the year."),
             )
             return None
         return moment
@@ -379,8 +387,8 @@ class Cells:
             self.fault(
                 "unit" if building else "building",
                 "cell.missing",
-                "Building and unit belong together.",
-                "Fill in both, or neither.",
+                worded("Building and unit belong together."),
+                worded("Fill in both, or neither."),
             )
         return (building, unit) if building and unit else None
 
@@ -411,8 +419,8 @@ class _Reader:
         row: SheetRow,
         column: str,
         code: str,
-        problem: str,
-        remedy: str,
+        problem: Worded,
+        remedy: Worded,
     ) -> None:
         """Note an error that shows only when tables are held against each other."""
         self.errors.append(RowError(sheet, row.number, column, code, problem, remedy))
@@ -428,8 +436,8 @@ class _Reader:
                         1,
                         column,
                         "sheet.unknown_column",
-                        "There is no such column.",
-                        f"Use {', '.join(known)}, or remove it.",
+                        worded("There is no such column."),
+                        worded("Use %(what)s, or remove it.", what=", ".join(known)),
                     )
                 )
 
@@ -442,8 +450,8 @@ class _Reader:
                     0,
                     "",
                     "property.not_one",
-                    f"There are {len(rows)} rows.",
-                    "Describe exactly one property.",
+                    worded("There are %(n)s rows.", n=len(rows)),
+                    worded("Describe exactly one property."),
                 )
             )
         row = rows[0] if rows else SheetRow(0, dict.fromkeys(_COLUMNS["property"], "?"))
@@ -459,8 +467,8 @@ class _Reader:
                     row,
                     "time_zone",
                     "property.unknown_zone",
-                    f"{plan.time_zone!r} is not a time zone.",
-                    "Write it like Europe/Berlin.",
+                    worded("%(time_zone)s is not a time zone.", time_zone=repr(plan.time_zone)),
+                    worded("Write it like Europe/Berlin."),
                 )
         self._minor_digits = plan.minor_digits
         return plan
@@ -479,8 +487,8 @@ class _Reader:
                 cells.fault(
                     _KEY_COLUMN[sheet],
                     "row.repeated",
-                    f"Row {before} has the same.",
-                    "Keep one of them.",
+                    worded("Row %(row)s has the same.", row=before),
+                    worded("Keep one of them."),
                 )
             placed.append(Placed(row, plan))
         return placed
@@ -549,8 +557,8 @@ def _property(cells: Cells, known_codes: Collection[str]) -> PropertyPlan:
         cells.fault(
             "currency",
             "property.currency",
-            f"{currency!r} is not a currency code.",
-            "Write it like EUR.",
+            worded("%(currency)s is not a currency code.", currency=repr(currency)),
+            worded("Write it like EUR."),
         )
     calendar = cells.text("holiday_calendar", 12, default="")
     try:
@@ -559,16 +567,16 @@ def _property(cells: Cells, known_codes: Collection[str]) -> PropertyPlan:
         cells.fault(
             "holiday_calendar",
             "property.unknown_calendar",
-            f"No public holidays are known for {calendar!r}.",
-            "Write an ISO 3166 code such as DE-HE, or leave it empty.",
+            worded("No public holidays are known for %(calendar)s.", calendar=repr(calendar)),
+            worded("Write an ISO 3166 code such as DE-HE, or leave it empty."),
         )
     code = cells.text("code", 24)
     if code in known_codes:
         cells.fault(
             "code",
             "property.exists",
-            f"There is a property {code!r} already.",
-            "Choose another code; an import only makes new properties.",
+            worded("There is a property %(code)s already.", code=repr(code)),
+            worded("Choose another code; an import only makes new properties."),
         )
     return PropertyPlan(
         organisation=cells.text("organisation", 120),
@@ -594,15 +602,15 @@ def _tariff(cells: Cells) -> TariffPlan:
         cells.fault(
             "document",
             "tariff.not_json",
-            "The document is not JSON.",
-            "Paste the whole tariff document.",
+            worded("The document is not JSON."),
+            worded("Paste the whole tariff document."),
         )
     if not isinstance(document, dict):
         cells.fault(
             "document",
             "tariff.not_json",
-            "The document is not a JSON object.",
-            "Paste the whole tariff document.",
+            worded("The document is not a JSON object."),
+            worded("Paste the whole tariff document."),
         )
         document = {}
     if document:
@@ -624,8 +632,8 @@ def _check_tariff(cells: Cells, document: Mapping[str, object]) -> None:
         cells.fault(
             "document",
             "tariff.refused",
-            f"{refused.place}: {refused.reason}.",
-            "Correct the tariff document there.",
+            worded("%(place)s: %(reason)s.", place=refused.place, reason=refused.reason),
+            worded("Correct the tariff document there."),
         )
 
 
@@ -682,8 +690,8 @@ def _customer(cells: Cells) -> CustomerPlan:
         cells.fault(
             "email",
             "customer.email",
-            f"{email!r} is not an e-mail address.",
-            "Correct it, or leave it empty.",
+            worded("%(email)s is not an e-mail address.", email=repr(email)),
+            worded("Correct it, or leave it empty."),
         )
     return CustomerPlan(
         code=cells.text("code", 24),
@@ -701,16 +709,16 @@ def _account(cells: Cells) -> AccountPlan:
         cells.fault(
             "customer",
             "account.vacancy_customer",
-            "A vacancy account has no customer.",
-            "Leave it empty.",
+            worded("A vacancy account has no customer."),
+            worded("Leave it empty."),
         )
     unit = cells.unit(required=kind == "vacancy")
     if kind == "customer" and unit:
         cells.fault(
             "unit",
             "account.customer_unit",
-            "A customer's account names no unit.",
-            "Leave it empty here; the tenancy says which unit it pays for.",
+            worded("A customer's account names no unit."),
+            worded("Leave it empty here; the tenancy says which unit it pays for."),
         )
     opening = cells.money("opening_balance", OPENING_LIMIT_MICRO, allow_negative=True)
     emergency = cells.money("emergency_credit", EMERGENCY_LIMIT_MICRO)
@@ -718,8 +726,10 @@ def _account(cells: Cells) -> AccountPlan:
         cells.fault(
             "emergency_credit",
             "account.vacancy_emergency",
-            "A vacancy account has no emergency credit, as its owner is not cut off for money.",
-            "Leave it empty.",
+            worded(
+                "A vacancy account has no emergency credit, as its owner is not cut off for money."
+            ),
+            worded("Leave it empty."),
         )
     protection = cells.word("protection", [each.word for each in Protection], default="none")
     return AccountPlan(
@@ -775,8 +785,8 @@ class _Tables:
                 row,
                 column,
                 "reference.unknown",
-                f"There is no {shown!r}.",
-                f"Add it, or correct the {column}.",
+                worded("There is no %(shown)s.", shown=repr(shown)),
+                worded("Add it, or correct the %(column)s.", column=column),
             )
 
 
@@ -789,8 +799,8 @@ def _check_approvals(tables: _Tables, importer: str) -> None:
                 tariff.row,
                 "approved_by",
                 "tariff.self_approved",
-                "The importer cannot approve the tariff.",
-                "Name the person who approved it.",
+                worded("The importer cannot approve the tariff."),
+                worded("Name the person who approved it."),
             )
 
 
@@ -814,8 +824,10 @@ def _check_references(tables: _Tables, known_serials: Collection[str]) -> None:
                 meter.row,
                 "serial",
                 "meter.exists",
-                f"The meter {meter.plan.serial!r} is installed elsewhere.",
-                "Check the serial number.",
+                worded(
+                    "The meter %(serial)s is installed elsewhere.", serial=repr(meter.plan.serial)
+                ),
+                worded("Check the serial number."),
             )
     for account in tables.accounts:
         tables.known("accounts", account.row, "customer", account.plan.customer, customers)
@@ -827,8 +839,8 @@ def _check_references(tables: _Tables, known_serials: Collection[str]) -> None:
                 account.row,
                 "tariff",
                 "account.no_tariff",
-                "The account has no tariff.",
-                "Fill it in, or default_tariff of the property.",
+                worded("The account has no tariff."),
+                worded("Fill it in, or default_tariff of the property."),
             )
     for tenancy in tables.tenancies:
         tables.known("tenancies", tenancy.row, "unit", tenancy.plan.unit, units)
@@ -841,8 +853,8 @@ def _check_references(tables: _Tables, known_serials: Collection[str]) -> None:
                 2,
                 "default_tariff",
                 "reference.unknown",
-                f"There is no tariff {default!r}.",
-                "Add it to tariffs.",
+                worded("There is no tariff %(default)s.", default=repr(default)),
+                worded("Add it to tariffs."),
             )
         )
 
@@ -861,8 +873,8 @@ def _check_payers(tables: _Tables) -> None:
                 tenancy.row,
                 "account",
                 "tenancy.foreign_account",
-                f"The account {wanted!r} belongs to somebody else.",
-                "Name an account of this customer.",
+                worded("The account %(wanted)s belongs to somebody else.", wanted=repr(wanted)),
+                worded("Name an account of this customer."),
             )
     vacancies: dict[UnitKey, int] = {}
     for each in tables.accounts:
@@ -874,8 +886,8 @@ def _check_payers(tables: _Tables) -> None:
                     each.row,
                     "unit",
                     "account.second_vacancy",
-                    f"Row {before} is the vacancy account of this unit.",
-                    "Keep one of them.",
+                    worded("Row %(row)s is the vacancy account of this unit.", row=before),
+                    worded("Keep one of them."),
                 )
     let = {each.plan.unit for each in tables.tenancies}
     for point in tables.points:
@@ -885,8 +897,8 @@ def _check_payers(tables: _Tables) -> None:
                 point.row,
                 "unit",
                 "point.common_is_let",
-                "A common point cannot be in a unit that has a tenant.",
-                "Put it into a plant room, whose owner's account pays.",
+                worded("A common point cannot be in a unit that has a tenant."),
+                worded("Put it into a plant room, whose owner's account pays."),
             )
     metered: dict[str, int] = {}
     for meter in tables.meters:
@@ -897,8 +909,8 @@ def _check_payers(tables: _Tables) -> None:
                 meter.row,
                 "metering_point",
                 "meter.point_taken",
-                f"Row {before} measures at this point.",
-                "Give each meter its own point.",
+                worded("Row %(row)s measures at this point.", row=before),
+                worded("Give each meter its own point."),
             )
 
 
@@ -915,8 +927,8 @@ def _points_in_order(tables: _Tables) -> tuple[PointPlan, ...]:
                     each.row,
                     "parent",
                     "point.ring",
-                    "The parents of this point lead back to it.",
-                    "Name the point that feeds it.",
+                    worded("The parents of this point lead back to it."),
+                    worded("Name the point that feeds it."),
                 )
             break
         for each in ready:
@@ -931,8 +943,8 @@ def _points_in_order(tables: _Tables) -> tuple[PointPlan, ...]:
                 placed.row,
                 "parent",
                 "point.charged_twice",
-                f"Its energy is charged at {parent.code!r} already.",
-                "Make it a sub point, or name the feeder that it hangs on.",
+                worded("Its energy is charged at %(code)s already.", code=repr(parent.code)),
+                worded("Make it a sub point, or name the feeder that it hangs on."),
             )
     return tuple(done.values())
 
@@ -964,9 +976,11 @@ def _plan(tables: _Tables, points: tuple[PointPlan, ...]) -> EstatePlan:
                 placed.row,
                 "installed_at",
                 "meter.before_tenancy",
-                "The opening register is older than the tenancy, so what was used in between "
-                "would be the new tenant's.",
-                "Give the register at the beginning of the tenancy.",
+                worded(
+                    "The opening register is older than the tenancy, so what was used in between "
+                    "would be the new tenant's."
+                ),
+                worded("Give the register at the beginning of the tenancy."),
             )
     return EstatePlan(
         property=tables.property,
@@ -990,8 +1004,11 @@ def _vacancy(tables: _Tables, unit: Placed[UnitPlan], taken: Container[str]) -> 
             unit.row,
             "code",
             "account.number_taken",
-            f"Its vacancy account would be {number!r}, which another account has.",
-            "Rename that account.",
+            worded(
+                "Its vacancy account would be %(number)s, which another account has.",
+                number=repr(number),
+            ),
+            worded("Rename that account."),
         )
     if not tables.property.default_tariff:
         tables.reader.fault(
@@ -999,8 +1016,8 @@ def _vacancy(tables: _Tables, unit: Placed[UnitPlan], taken: Container[str]) -> 
             unit.row,
             "code",
             "account.no_tariff",
-            "Nobody lives here and the vacancy account has no tariff.",
-            "Fill in default_tariff of the property.",
+            worded("Nobody lives here and the vacancy account has no tariff."),
+            worded("Fill in default_tariff of the property."),
         )
     return AccountPlan(
         number,

@@ -19,6 +19,8 @@ from typing import Final
 from openpyxl import load_workbook
 from openpyxl.worksheet.formula import ArrayFormula, DataTableFormula
 
+from prewatt.estate.worded import Worded, worded
+
 SHEETS: Final = (
     "property",
     "tariffs",
@@ -55,8 +57,8 @@ class RowError:
     row: int
     column: str
     code: str
-    problem: str
-    remedy: str
+    problem: Worded
+    remedy: Worded
 
     def __str__(self) -> str:
         where = self.sheet
@@ -130,8 +132,8 @@ def read_files(paths: Sequence[Path]) -> PropertySheets:
             raise _refused(
                 "",
                 "file.not_csv",
-                f"{path.name!r} is not a CSV file.",
-                "Name CSV files together, or one folder, zip or XLSX workbook alone.",
+                worded("%(name)s is not a CSV file.", name=repr(path.name)),
+                worded("Name CSV files together, or one folder, zip or XLSX workbook alone."),
             )
     names = [path.name for path in paths]
     return _from_csv(list(zip(names, _contents(paths), strict=True)))
@@ -148,8 +150,8 @@ def read_uploads(files: Sequence[tuple[str, bytes]]) -> PropertySheets:
             raise _refused(
                 "",
                 "file.not_csv",
-                f"{name!r} is not a CSV file.",
-                "Upload CSV files together, or one zip or XLSX workbook alone.",
+                worded("%(name)s is not a CSV file.", name=repr(name)),
+                worded("Upload CSV files together, or one zip or XLSX workbook alone."),
             )
     return _from_csv(files)
 
@@ -161,8 +163,8 @@ def read_upload(name: str, content: bytes) -> PropertySheets:
         raise _refused(
             "",
             "file.unknown_kind",
-            f"{name!r} is neither a zip of CSV files nor XLSX.",
-            "Export the tables as CSV files in one zip, or as one XLSX workbook.",
+            worded("%(name)s is neither a zip of CSV files nor XLSX.", name=repr(name)),
+            worded("Export the tables as CSV files in one zip, or as one XLSX workbook."),
         )
     members = _unpack(content)
     if kind == ".zip":
@@ -192,13 +194,13 @@ def _contents(paths: Sequence[Path]) -> list[bytes]:
             raise _refused(
                 "",
                 "file.too_large",
-                f"There are more than {MAX_BYTES} bytes.",
-                "Split the property.",
+                worded("There are more than %(n)s bytes.", n=MAX_BYTES),
+                worded("Split the property."),
             )
     return contents
 
 
-def _refused(sheet: str, code: str, problem: str, remedy: str, row: int = 0) -> ImportRefused:
+def _refused(sheet: str, code: str, problem: Worded, remedy: Worded, row: int = 0) -> ImportRefused:
     return ImportRefused([RowError(sheet or "file", row, "", code, problem, remedy)])
 
 
@@ -209,8 +211,8 @@ def _unpack(content: bytes) -> dict[str, bytes]:
     bomb = _refused(
         "",
         "file.too_large",
-        f"The archive unpacks to more than {MAX_BYTES} bytes.",
-        "Split the property.",
+        worded("The archive unpacks to more than %(n)s bytes.", n=MAX_BYTES),
+        worded("Split the property."),
     )
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -231,8 +233,8 @@ def _unpack(content: bytes) -> dict[str, bytes]:
         raise _refused(
             "",
             "file.unreadable",
-            f"The archive cannot be read: {error}.",
-            "Save it again without a password.",
+            worded("The archive cannot be read: %(why)s.", why=error),
+            worded("Save it again without a password."),
         ) from error
     return members
 
@@ -256,8 +258,8 @@ def _from_csv(files: Sequence[tuple[str, bytes]]) -> PropertySheets:
                     0,
                     "",
                     "file.not_utf8",
-                    "The file is not UTF-8.",
-                    "Save it as CSV UTF-8.",
+                    worded("The file is not UTF-8."),
+                    worded("Save it as CSV UTF-8."),
                 )
             )
             continue
@@ -276,8 +278,8 @@ def _from_csv(files: Sequence[tuple[str, bytes]]) -> PropertySheets:
                     0,
                     "",
                     "file.unreadable",
-                    f"The file is broken: {error}.",
-                    "Save it as CSV again.",
+                    worded("The file is broken: %(why)s.", why=error),
+                    worded("Save it as CSV again."),
                 )
             )
             continue
@@ -298,8 +300,8 @@ def _from_workbook(content: bytes, members: Mapping[str, bytes]) -> PropertyShee
             raise _refused(
                 "",
                 "file.unsafe",
-                "The workbook declares XML entities.",
-                "Save it again with a spreadsheet program.",
+                worded("The workbook declares XML entities."),
+                worded("Save it again with a spreadsheet program."),
             )
     errors: list[RowError] = []
     sheets: dict[str, tuple[SheetRow, ...]] = {}
@@ -331,8 +333,8 @@ def _from_workbook(content: bytes, members: Mapping[str, bytes]) -> PropertyShee
         raise _refused(
             "",
             "file.unreadable",
-            f"The workbook cannot be read: {error}.",
-            "Save it again as XLSX.",
+            worded("The workbook cannot be read: %(why)s.", why=error),
+            worded("Save it again as XLSX."),
         ) from error
     return _finish(sheets, errors)
 
@@ -343,8 +345,8 @@ def _unknown_sheet(name: str) -> RowError:
         0,
         "",
         "sheet.unknown",
-        "There is no table of that name.",
-        f"Use {', '.join(SHEETS)}, or remove it.",
+        worded("There is no table of that name."),
+        worded("Use %(what)s, or remove it.", what=", ".join(SHEETS)),
     )
 
 
@@ -354,8 +356,8 @@ def _repeated_sheet(name: str) -> RowError:
         0,
         "",
         "sheet.repeated",
-        "There is another table of that name.",
-        "Put all its rows into one.",
+        worded("There is another table of that name."),
+        worded("Put all its rows into one."),
     )
 
 
@@ -378,8 +380,8 @@ def _rows(
                 0,
                 "",
                 "sheet.too_long",
-                f"More than {MAX_ROWS} rows.",
-                "Split the property.",
+                worded("More than %(n)s rows.", n=MAX_ROWS),
+                worded("Split the property."),
             )
         )
         return ()
@@ -393,8 +395,8 @@ def _rows(
                 1,
                 "",
                 "sheet.header",
-                "A column name is missing or doubled.",
-                "Give each column one name.",
+                worded("A column name is missing or doubled."),
+                worded("Give each column one name."),
             )
         )
         return ()
@@ -410,8 +412,8 @@ def _rows(
                     number,
                     "",
                     "row.too_long",
-                    "There are more cells than columns.",
-                    "Check the separators and quotes of this row.",
+                    worded("There are more cells than columns."),
+                    worded("Check the separators and quotes of this row."),
                 )
             )
             continue
@@ -429,8 +431,8 @@ def _cell_errors(sheet: str, number: int, cells: Mapping[str, str]) -> Iterable[
                 number,
                 column,
                 "cell.formula",
-                "The cell holds a formula.",
-                "Paste its value.",
+                worded("The cell holds a formula."),
+                worded("Paste its value."),
             )
         elif len(text) > MAX_CELL:
             yield RowError(
@@ -438,8 +440,8 @@ def _cell_errors(sheet: str, number: int, cells: Mapping[str, str]) -> Iterable[
                 number,
                 column,
                 "cell.too_long",
-                f"The cell has more than {MAX_CELL} characters.",
-                "Shorten it.",
+                worded("The cell has more than %(n)s characters.", n=MAX_CELL),
+                worded("Shorten it."),
             )
         elif "\0" in text:
             yield RowError(
@@ -447,8 +449,8 @@ def _cell_errors(sheet: str, number: int, cells: Mapping[str, str]) -> Iterable[
                 number,
                 column,
                 "cell.unreadable",
-                "The cell holds a character that is not text.",
-                "Type it again.",
+                worded("The cell holds a character that is not text."),
+                worded("Type it again."),
             )
 
 

@@ -27,7 +27,7 @@ from prewatt.reports.proposals import ProposalList
 from prewatt.reports.tariff_pages import TariffList
 from prewatt.reports.tariff_trial import TrialPage
 from prewatt.reports.today import Place
-from prewatt.web.ui import alert_words, approval_words, money_words, sentences
+from prewatt.web.ui import alert_words, approval_words, import_words, money_words, sentences
 from prewatt.web.ui import format as fmt
 from prewatt.web.ui.alert_words import Speech
 
@@ -117,7 +117,7 @@ def import_errors(writer: Writer, rows: Sequence[RowError]) -> None:
     """Write what is wrong with the tables of an import, one place each, under a head row."""
     writer.writerow([_("Table"), _("Row"), _("Column"), _("What is wrong"), _("What to do")])
     for row in rows:
-        words = (row.column, row.problem, row.remedy)
+        words = (row.column, *(import_words.in_words(each) for each in (row.problem, row.remedy)))
         writer.writerow([row.sheet, str(row.row), *(guarded(word) for word in words)])
 
 

@@ -20,7 +20,9 @@ LOCALE: Final = PACKAGE / "locale"
 #: Directory name of each translated language.
 LANGUAGES: Final = ("zh_Hans",)
 _PLURALS: Final = {"zh_Hans": "nplurals=1; plural=0;"}
-_ONE: Final = frozenset({"_", "gettext", "gettext_lazy"})
+_ONE: Final = frozenset({"_", "gettext", "gettext_lazy", "worded"})
+#: Besides the web's own files, those whose sentences it says again.
+_BELOW: Final = ("estate/imports.py", "estate/sheets.py")
 _MANY: Final = frozenset({"ngettext", "ngettext_lazy"})
 _TRANSLATE: Final = re.compile(r"""{%\s*trans(?:late)?\s+(?:"([^"]*)"|'([^']*)')""")
 _BLOCK: Final = re.compile(
@@ -42,7 +44,8 @@ class Text:
 def find_texts() -> list[Text]:
     """Every text of templates and code, once each, in the order of their files."""
     found: dict[tuple[str, str], Text] = {}
-    for path in sorted((PACKAGE / "web").rglob("*")):
+    below = [PACKAGE / each for each in _BELOW]
+    for path in [*below, *sorted((PACKAGE / "web").rglob("*"))]:
         if path.suffix == ".html":
             texts = _of_template(path)
         elif path.suffix == ".py":

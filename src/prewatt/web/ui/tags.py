@@ -20,6 +20,7 @@ from prewatt.core.civil_time import instant_us
 from prewatt.core.money import format_price
 from prewatt.core.rating import Component
 from prewatt.core.vocabulary import BoardState, DeliveryState, OrderState
+from prewatt.estate.worded import Worded
 from prewatt.reports.account import AccountPage, CutHours, Entry, GateLine
 from prewatt.reports.held import HeldPage
 from prewatt.reports.today import BoardUnit, House, Place, Today
@@ -28,6 +29,7 @@ from prewatt.web.ui import (
     assets,
     charts,
     icons,
+    import_words,
     money_words,
     navigation,
     sentences,
@@ -291,6 +293,12 @@ def may_do(actor: Actor | None, permission: str) -> bool:
 def as_text(value: object) -> str:
     """A number as a form sends it, to compare it with what was sent."""
     return str(value)
+
+
+@register.filter
+def in_words(sentence: Worded) -> str:
+    """What is wrong with a table, in the language of the page."""
+    return import_words.in_words(sentence)
 
 
 @register.filter
