@@ -344,7 +344,7 @@ _ACCRUING = (
 )
 _COLLECTING = ("daily_through", "collected_through", "daily_carry_fee", "daily_carry_tax")
 _POSTING = ("posted_interval_no", "posting_no", "spend_per_day")
-_REGISTER = ("last_at", "last_value_wh", "received_at")
+_REGISTER = ("last_at", "last_value_wh", "received_at", "ahead_uj")
 _STANDING = (
     "desired",
     "fired_mask",

@@ -64,7 +64,10 @@ def books(here: World) -> list[Any]:
                FROM account_state WHERE account_id = %s""",
             account,
         ),
-        rows("SELECT last_at, last_value_wh FROM meter_state WHERE account_id = %s", account),
+        rows(
+            "SELECT last_at, last_value_wh, ahead_uj FROM meter_state WHERE account_id = %s",
+            account,
+        ),
     ]
 
 
@@ -181,6 +184,31 @@ def test_no_number_in_memory_can_be_wrong_and_count(monkeypatch: pytest.MonkeyPa
         assert reader.read - before == (name != "last_interval_at_us"), name
         send(there, WEEK[number : number + 1])
         assert books(here) == books(there), name
+
+
+@pytest.mark.parametrize("batch", [1, 50, 150])
+def test_a_meter_that_runs_ahead_of_full_power_is_held_wherever_batches_are_cut(
+    monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    """7 Wh a second are 25.2 kW of 25: a second of it and a count are used up after 143 seconds."""
+    here, there = place(), place()
+    reader = Reader(monkeypatch)
+    seconds = [("M-101", at(3) + timedelta(seconds=n), 2_000 + 7 * n) for n in range(151)]
+    verdicts = reader.send(here, seconds[0])
+    for begin in range(1, 151, batch):
+        verdicts += reader.send(here, *seconds[begin : begin + batch])
+    assert verdicts[:144] == [Verdict.ACCEPTED] * 144
+    assert verdicts[144:] == [Verdict.IMPLAUSIBLE] * 7
+    # What is regular was rated from memory: all but the first batch and those in which something is held.
+    assert reader.read == 1 + (7 if batch == 1 else 1)
+    send(there, seconds)
+    assert books(here) == books(there)
+    ((*_, ahead_uj),) = books(here)[2]
+    assert 0 < ahead_uj <= (25_000 + 3_600) * 10**6
+    # At half of it the meter has caught up within the hour.
+    calm = at(3) + timedelta(hours=1)
+    assert reader.send(here, ("M-101", calm, 14_000)) == [Verdict.ACCEPTED]
+    assert [each[2] for each in books(here)[2]] == [0]
 
 
 def test_a_batch_rolled_back_outside_leaves_a_memory_that_does_no_harm(

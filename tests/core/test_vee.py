@@ -42,6 +42,7 @@ class Meter:
     wh_per_count: int = 10
     max_power_w: int = 4_000
     period_us: int = PERIOD
+    ahead_uj: int = 0
 
 
 def judge(meter: Meter, reading: Reading) -> tuple[Verdict, tuple[int, int, int, bool, bool]]:
@@ -65,7 +66,11 @@ def judge(meter: Meter, reading: Reading) -> tuple[Verdict, tuple[int, int, int,
         return Verdict.BACKFILL, nothing
     if at - last_at < LIMITS.least_gap_us:
         return Verdict.TOO_CLOSE, nothing
-    most = meter.max_power_w * (at - last_at) // (3600 * SECOND * meter.wh_per_count) + 1
+    full, count = meter.max_power_w * (at - last_at), meter.wh_per_count * 3600 * SECOND
+    burst = meter.max_power_w * LIMITS.jitter_us + count
+    # A bucket that has become smaller is full and no more.
+    ahead = min(meter.ahead_uj, burst)
+    most = (full + burst - ahead) // count
     counts, rolled = value - last_value, False
     if counts < 0:
         counts, rolled = counts + meter.modulus, True
@@ -74,6 +79,7 @@ def judge(meter: Meter, reading: Reading) -> tuple[Verdict, tuple[int, int, int,
     if counts > most:
         return Verdict.IMPLAUSIBLE, nothing
     meter.last = reading
+    meter.ahead_uj = max(0, ahead + counts * count - full)
     gap = bool(meter.period_us) and at - last_at > LIMITS.gap_periods * meter.period_us
     return Verdict.ACCEPTED, (last_at, last_value, counts * meter.wh_per_count, rolled, gap)
 
@@ -102,18 +108,27 @@ def run(
             wh_per_count=_column([each.wh_per_count for each in meters]),
             max_power_w=_column([each.max_power_w for each in meters]),
             period_us=_column([each.period_us for each in meters]),
+            ahead_uj=_column([each.ahead_uj for each in meters]),
         ),
         now_us=now,
         limits=limits,
     )
 
 
+def follow(meters: list[Meter], result: Validated) -> None:
+    """The meters as they stand after a batch."""
+    for at, meter in enumerate(meters):
+        meter.last = (int(result.last_at_us[at]), int(result.last_value[at]))
+        meter.ahead_uj = int(result.ahead_uj[at])
+
+
 METERS = st.builds(
     Meter,
     closed_at=st.sampled_from((OPEN_ENDED_US, OPENED + 20 * PERIOD)),
     modulus=st.sampled_from((0, 1_000)),
-    wh_per_count=st.sampled_from((1, 10, 1_000)),
+    wh_per_count=st.sampled_from((1, 10, 1_000, 10**9)),
     max_power_w=st.sampled_from((0, 4_000, 20_000, 10**10)),
+    ahead_uj=st.sampled_from((0, 0, 10**9, 10**11)),
     period_us=st.sampled_from((0, PERIOD)),
 )
 
@@ -174,11 +189,9 @@ def test_verdicts_equal_the_reference_wherever_batches_are_cut(
                     values = tuple(each[row].item() for each in columns)
                     collected.append((Verdict(result.verdict[row]), values))
                     row += 1
-            last = zip(result.last_at_us.tolist(), result.last_value.tolist(), strict=True)
-            for meter, mark in zip(now_at, last, strict=True):
-                meter.last = mark
+            follow(now_at, result)
         assert found == expected
-        assert [each.last for each in now_at] == [each.last for each in reference]
+        assert now_at == reference
 
 
 @settings(max_examples=100, deadline=None)
@@ -250,7 +263,8 @@ def test_a_rollover_is_believed_only_when_the_meter_can_have_counted_that_far() 
     full = Meter(last=(OPENED, 995), opened=(OPENED, 995))
     assert run([full], [[(OPENED + PERIOD, 4)]]).energy_wh.tolist() == [90]
     assert run([full], [[(OPENED + PERIOD, 4)]]).rolled.tolist() == [True]
-    # 4 kW make 100 counts of 10 Wh in the quarter-hour, and one is granted for rounding.
+    # 4 kW make 100 counts of 10 Wh in the quarter-hour and the second that instants may be off, and
+    # one is granted for rounding.
     assert run([full], [[(OPENED + PERIOD, 96)]]).energy_wh.tolist() == [1010]
     assert run([full], [[(OPENED + PERIOD, 97)]]).verdict.tolist() == [Verdict.BACKWARDS]
 
@@ -264,26 +278,73 @@ def test_readings_a_microsecond_apart_charge_no_more_than_one_reading_of_that_ti
     assert not whole.accepted.any()
 
 
-@pytest.mark.parametrize("step_us", [SECOND, SECOND + 1, 2 * SECOND - 1])
-@pytest.mark.parametrize("batch", [1, 7, 10**6])
-def test_a_chain_of_readings_adds_up_to_full_power_and_a_count_each(
-    step_us: int, batch: int
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from((1, 10, 1_000, 10**9)), st.sampled_from((230, 25_000, 10**6 + 7)),
+    st.integers(0, 2**32), st.sampled_from((2, 60, 900)), st.sampled_from((1, 7, 10**6)),
+    st.sampled_from((None, 1, SECOND)),
+)  # fmt: skip
+def test_a_load_at_full_power_is_never_held_whatever_a_meter_does_to_its_instants(
+    wh_per_count: int, power_w: int, seed: int, period_s: int, batch: int, cut: int | None
 ) -> None:
-    """As much as each reading may say: no part of a second is rounded up once for each of them."""
-    power_w, size = 25_000, 300
-    most = power_w * step_us // (3_600 * SECOND) + 1
-    readings = [(OPENED + step_us * n, most * n) for n in range(1, size + 1)]
-    meter = Meter(last=(OPENED, 0), modulus=0, wh_per_count=1, max_power_w=power_w)
-    charged = 0
-    for begin in range(0, size, batch):
-        result = run([meter], [readings[begin : begin + batch]])
+    """Registers are cut off to whole counts, and instants to whole seconds or by anything up to one."""
+    drawn = np.random.default_rng(seed)
+    at = OPENED + np.cumsum(drawn.integers(period_s * SECOND, 2 * period_s * SECOND, 100))
+    off = drawn.integers(0, SECOND, at.size, endpoint=True) if cut is None else at % cut
+    start, count_uj = int(drawn.integers(0, 2**62)), wh_per_count * 3_600 * SECOND
+    value = [(start % count_uj + power_w * int(each)) // count_uj for each in at - OPENED]
+    meter = Meter(
+        (OPENED, 0), (OPENED, 0), modulus=0, wh_per_count=wh_per_count, max_power_w=power_w
+    )
+    # Of two that are told the wrong way round the later is another matter.
+    told = np.maximum.accumulate(at - off)
+    readings = [
+        (now, said)
+        for before, now, said in zip([OPENED, *told], told.tolist(), value, strict=False)
+        if now - before >= LIMITS.least_gap_us
+    ]
+    for begin in range(0, len(readings), batch):
+        some = readings[begin : begin + batch]
+        result = run([meter], [some], now=int(at[-1]) + SECOND)
         assert result.accepted.all()
-        charged += int(result.energy_wh.sum())
-        meter.last = (int(result.last_at_us[0]), int(result.last_value[0]))
-    assert charged <= power_w * step_us * size // (3_600 * SECOND) + size
-    greedy = [(at, value + n) for n, (at, value) in enumerate(readings, 1)]
-    meter.last = (OPENED, 0)
-    assert not run([meter], [greedy[:1]]).accepted.any()
+        follow([meter], result)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(100, 3 * SECOND), st.integers(0, 30)), min_size=1, max_size=80),
+    st.sampled_from((1, 10, 10**9)), st.sampled_from((0, 4_000, 25_000, 10**10)), st.integers(1, 80),
+)  # fmt: skip
+def test_time_cut_into_slices_gives_one_count_and_one_second_of_full_power_in_all(
+    slices: list[tuple[int, int]], wh_per_count: int, power_w: int, batch: int
+) -> None:
+    meter = Meter(
+        (OPENED, 0), (OPENED, 0), modulus=0, wh_per_count=wh_per_count, max_power_w=power_w
+    )
+    ends: list[tuple[int, int]] = [(OPENED, 0)]
+    tried = list(slices)
+    while tried:
+        some, tried = tried[:batch], tried[batch:]
+        at, value, readings = *meter.last, []
+        for step, counts in some:
+            at, value = at + step, value + counts
+            readings.append((at, value))
+        result = run([meter], [readings], limits=VeeLimits())
+        ends += [each for each, ok in zip(readings, result.accepted, strict=True) if ok]
+        follow([meter], result)
+    for first, (from_us, from_value) in enumerate(ends):
+        for until_us, until_value in ends[first + 1 :]:
+            most_uj = power_w * (until_us - from_us + SECOND)
+            assert (until_value - from_value - 1) * wh_per_count * 3_600 * SECOND <= most_uj
+
+
+def test_four_thousand_slices_of_a_bundle_charge_one_count_and_one_second() -> None:
+    meter = Meter((OPENED, 0), (OPENED, 0), modulus=0, wh_per_count=1, max_power_w=25_000)
+    slices = [(OPENED + 100 * n, n) for n in range(1, 4_001)]
+    result = run([meter], [slices], limits=VeeLimits())
+    # 25 kW make 6.9 Wh in a second. Then the register says what no meter can have counted.
+    assert result.energy_wh.sum() == result.last_value[0] == 7
+    assert set(result.verdict.tolist()) == {Verdict.ACCEPTED, Verdict.IMPLAUSIBLE}
 
 
 def test_a_person_may_read_a_meter_right_after_it_has_spoken() -> None:

@@ -222,7 +222,7 @@ class _Write:
         _copy_readings(self.batch, self.row, self.states, kept)
         beyond = _hold(self)
         if memory is not None:
-            memory.remember(self.states, self.validated.last_at_us, self.validated.last_value)
+            memory.remember(self.states, self.validated)
         return crossed, beyond
 
 
@@ -316,6 +316,10 @@ def _advance_watermarks(write: _Write, *, is_recalled: bool) -> None:
         "last_at": ("timestamptz", validated.last_at_us[moved]),
         "value": ("int8", validated.last_value[moved]),
     }
+    assignments = ["last_at = v.last_at", "last_value_wh = v.value", "received_at = %s"]
+    if (validated.ahead_uj[moved] != states.watermarks.ahead_uj[moved]).any():
+        columns["ahead_uj"] = ("int8", validated.ahead_uj[moved])
+        assignments.append("ahead_uj = v.ahead_uj")
     conditions, constants = ["m.last_at < v.last_at"], [ACTIVE_IMPORT]
     if is_recalled:
         conditions = [all_of(_watermarks_as_before(states, moved, columns, constants))]
@@ -325,7 +329,7 @@ def _advance_watermarks(write: _Write, *, is_recalled: bool) -> None:
     with column_cursor(connection.connection) as cursor:
         cursor.execute(
             # Names of our own columns, never of a caller's.
-            f"""UPDATE meter_state m SET last_at = v.last_at, last_value_wh = v.value, received_at = %s
+            f"""UPDATE meter_state m SET {", ".join(assignments)}
                FROM unnest({arrays}) AS v({", ".join(columns)})
                WHERE m.account_id = v.account_id AND m.meter_id = v.meter_id
                  AND m.register_code = %s AND {" AND ".join(conditions)}""",  # noqa: S608 - our own names
@@ -363,6 +367,7 @@ def _watermarks_as_before(
             ("modulus_wh", before.register_modulus),
             ("max_power_w", before.max_power_w),
             ("expected_period_s", before.period_us // 1_000_000),
+            ("ahead_uj", before.ahead_uj),
         )
     ]
     return conditions

@@ -101,6 +101,7 @@ def _validated(
         jumps_gap=np.zeros(size, dtype=np.bool_),
         last_at_us=states.watermarks.last_at_us,
         last_value=states.watermarks.last_value,
+        ahead_uj=states.watermarks.ahead_uj,
     )
     for each in np.unique(turn).tolist():
         chosen = np.flatnonzero(turn == each)
@@ -115,7 +116,12 @@ def _validated(
         )
         for name in ("verdict", "start_at_us", "start_value", "energy_wh", "rolled", "jumps_gap"):
             getattr(whole, name)[chosen] = getattr(found, name)
-        moved = replace(states.watermarks, last_at_us=found.last_at_us, last_value=found.last_value)
+        moved = replace(
+            states.watermarks,
+            last_at_us=found.last_at_us,
+            last_value=found.last_value,
+            ahead_uj=found.ahead_uj,
+        )
         states = replace(states, watermarks=moved)
     return whole
 

@@ -18,7 +18,7 @@ from prewatt.billing.states import States
 from prewatt.core.bounds import Int64
 from prewatt.core.readings import ACTIVE_IMPORT
 from prewatt.core.usage import UsageState
-from prewatt.core.vee import MeterWatermarks
+from prewatt.core.vee import MeterWatermarks, Validated
 
 #: About 250 bytes for a meter and its account: half a gigabyte at most.
 METERS_MAX: Final = 2_000_000
@@ -34,6 +34,7 @@ _WATERMARK: Final = (
     "wh_per_count",
     "max_power_w",
     "period_us",
+    "ahead_uj",
 )
 _USAGE: Final = (
     "carry_energy",
@@ -134,7 +135,7 @@ class Memory:
             **{name: named[name] for name in _ACCOUNT},
         )
 
-    def remember(self, states: States, last_at_us: Int64, last_value: Int64) -> None:
+    def remember(self, states: States, validated: Validated) -> None:
         """Remember meters as they stand after a batch, and forget those of several payers."""
         meters, first, count = np.unique(states.meter_id, return_index=True, return_counts=True)
         chosen = (count == 1) & (states.register_code[first] == ACTIVE_IMPORT)
@@ -143,7 +144,9 @@ class Memory:
         at = first[chosen]
         columns = [getattr(states, name) for name in _METER]
         marks = {name: getattr(states.watermarks, name) for name in _WATERMARK}
-        marks |= {"last_at_us": last_at_us, "last_value": last_value}
+        marks |= {
+            name: getattr(validated, name) for name in ("last_at_us", "last_value", "ahead_uj")
+        }
         if len(self._meters) + at.size > METERS_MAX:
             self._meters = _Rows(len(_METER) + len(_WATERMARK))
         self._meters.put(

@@ -69,6 +69,7 @@ _KINDS: Final = {
     "closed_at": "timestamptz",
     "last_at": "timestamptz",
     "last_value_wh": "int8",
+    "ahead_uj": "int8",
 }
 _WATERMARKS: Final = f"""
 SELECT {", ".join(_KINDS)} FROM meter_state WHERE meter_id = ANY(%s::bigint[])
@@ -93,6 +94,7 @@ def _states(columns: dict[str, Int64]) -> States:
             wh_per_count=columns["multiplier"],
             max_power_w=columns["max_power_w"],
             period_us=columns["expected_period_s"] * 1_000_000,
+            ahead_uj=columns["ahead_uj"],
         ),
     )
 

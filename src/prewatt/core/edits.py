@@ -59,6 +59,7 @@ def judge_points(points: Sequence[Point], register: Register, *, now_us: int) ->
             wh_per_count=_column([register.wh_per_count]),
             max_power_w=_column([register.max_power_w]),
             period_us=_column([register.period_us]),
+            ahead_uj=_column([0]),
         ),
         now_us=now_us,
         # However near the readings are, the person has them before their eyes.

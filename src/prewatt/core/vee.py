@@ -5,6 +5,10 @@ becomes the next watermark. A held reading never does, so a bad value cannot mak
 after it look wrong. Because verdicts depend on the watermark alone, they are the same wherever
 batches are cut, as long as a meter's readings come in the order of time.
 
+What a meter can have used is bounded over any span of time and not only between two readings: a bucket
+(`MeterWatermarks.ahead_uj`) holds how much more was counted than full power makes, empties at full power, and
+takes a second of it and one count. So cutting time into many readings gives nobody more than that once.
+
 A batch is judged in one vectorised pass. Only meters with a reading that this pass finds
 irregular are judged again, reading by reading, because there each verdict depends on the one
 before.
@@ -35,10 +39,12 @@ MAX_POWER_W: Final = 10**10
 MAX_WH_PER_COUNT: Final = 10**9
 MAX_MODULUS: Final = 10**18
 
+UJ_PER_WH: Final = 3_600 * SECOND_US
+"""A watt for a microsecond is a microjoule."""
+
 # Plausible usage stops growing after ten years of silence, which keeps its product in 64 bits.
 _MAX_SILENCE_US: Final = 10 * 366 * 86_400 * SECOND_US
 _SECONDS_PER_HOUR: Final = 3_600
-_HOUR_US: Final = _SECONDS_PER_HOUR * SECOND_US
 
 
 class Verdict(IntEnum):
@@ -47,7 +53,7 @@ class Verdict(IntEnum):
     NEGATIVE: the value is below zero. FUTURE: later than now and the clock tolerance.
     BEFORE_OPENING, AFTER_CLOSING: outside the meter's assignment, whose closing instant belongs
     to it. IMPLAUSIBLE: not below the register's modulus, or more than the meter can have counted
-    since the watermark. DUPLICATE: the watermark or the opening reading once more. CONFLICT: the
+    since the watermark, or over any longer span. DUPLICATE: the watermark or the opening reading once more. CONFLICT: the
     same instant as one of these with another value. BACKFILL: earlier than the watermark, inside
     what has been charged; the caller looks the instant up, where the same value is a repeat,
     another value a conflict, and a new instant re-splits without changing the total. BACKWARDS:
@@ -93,7 +99,8 @@ class MeterWatermarks:
     opening reading, `closed_at_us` its end (`OPEN_ENDED_US` while open). `register_modulus` is
     the count at which the register returns to zero, 0 for never. `wh_per_count` ≥ 1 turns
     register counts into Wh, transformer ratios included. `max_power_w` bounds plausible usage.
-    `period_us` is the expected distance of two readings, 0 when unknown.
+    `period_us` is the expected distance of two readings, 0 when unknown. `ahead_uj` is how many
+    microjoules more than full power the meter has counted up to `last_at_us`, 0 if fewer.
     """
 
     last_at_us: Int64
@@ -105,6 +112,7 @@ class MeterWatermarks:
     wh_per_count: Int64
     max_power_w: Int64
     period_us: Int64
+    ahead_uj: Int64
 
     def __post_init__(self) -> None:
         ranges = (
@@ -113,6 +121,7 @@ class MeterWatermarks:
             ("wh_per_count", self.wh_per_count, 1, MAX_WH_PER_COUNT),
             ("max_power_w", self.max_power_w, 0, MAX_POWER_W),
             ("period_us", self.period_us, 0, 2**53),
+            ("ahead_uj", self.ahead_uj, 0, INT64_MAX),
         )
         for name, column, low, high in ranges:
             if column.size and not low <= int(column.min()) <= int(column.max()) <= high:
@@ -126,19 +135,23 @@ class VeeLimits:
     estimate. `least_gap_us`: how far apart two readings must be, at least 1. Each reading may be
     off by a count, so the nearer they are, the more of what they add up to is counts that nobody
     can have used. A meter may well speak twice within a second: it tells its register again when its
-    relay has moved or its line came back, so the least gap is far less than that.
+    relay has moved or its line came back, so the least gap is far less than that. `jitter_us`: by how
+    much the distance of two instants may be off, since meters tell whole seconds; so much longer may
+    full power have lasted, once and not for each reading.
     """
 
     clock_tolerance_us: int = 120 * SECOND_US
     gap_periods: int = 2
     least_gap_us: int = 100
+    jitter_us: int = SECOND_US
 
 
 @dataclass(frozen=True, slots=True)
 class Validated:
     """One row per reading: `verdict` (int8 of `Verdict`), and where it is ACCEPTED the interval
     that the reading closes, zeros elsewhere: `start_at_us`, `start_value`, `energy_wh`, `rolled`
-    (the register passed zero), `jumps_gap`. One row per meter: the watermark after the batch.
+    (the register passed zero), `jumps_gap`. One row per meter: the watermark after the batch, and
+    how far ahead of full power its register is then (`MeterWatermarks.ahead_uj`).
     """
 
     verdict: Int8
@@ -149,6 +162,7 @@ class Validated:
     jumps_gap: Bool
     last_at_us: Int64
     last_value: Int64
+    ahead_uj: Int64
 
     @property
     def accepted(self) -> Bool:
@@ -164,6 +178,7 @@ class _Batch:
     marks: MeterWatermarks
     latest_us: int
     least_gap_us: int
+    jitter_us: int
 
 
 def validate_readings(
@@ -182,7 +197,15 @@ def validate_readings(
     """
     _refuse_disorder(meter_index, read_at_us)
     latest_us = now_us + limits.clock_tolerance_us
-    batch = _Batch(meter_index, read_at_us, value, watermarks, latest_us, limits.least_gap_us)
+    batch = _Batch(
+        meter_index,
+        read_at_us,
+        value,
+        watermarks,
+        latest_us,
+        limits.least_gap_us,
+        limits.jitter_us,
+    )
     verdict = _judge_alone(batch)
     _judge_old(batch, verdict)
     undecided = np.flatnonzero(verdict == Verdict.ACCEPTED)
@@ -253,19 +276,121 @@ def _judge_chain(batch: _Batch, rows: Int64, verdict: Int8) -> Index:
     A meter whose rows all pass against their neighbours has no held row, hence the assumption was
     true. The verdicts of the others are left open.
     """
-    start_at_us, start_value = _predecessors(batch, rows)
+    counted = _counted(batch, rows)
+    regular = counted.plausible & (counted.elapsed_us >= batch.least_gap_us)
+    assert bool((verdict[rows] == Verdict.ACCEPTED).all()), "only open rows are judged in a chain"
+    irregular: Index = np.unique(batch.meter[rows[~regular]])
+    return irregular
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """What each of some rows says if all of them are accepted: the interval that it closes, in register
+    counts, whether its meter can have counted so much, and how far ahead of full power it is then.
+    """
+
+    start_at_us: Int64
+    start_value: Int64
+    elapsed_us: Int64
+    delta: Int64
+    rolled: Bool
+    plausible: Bool
+    ahead_uj: Int64
+
+
+def _counted(batch: _Batch, rows: Int64) -> _Counted:
     meter = batch.meter[rows]
+    start_at_us, start_value = _predecessors(batch, rows)
     elapsed_us = batch.at_us[rows] - start_at_us
+    counted_us = np.minimum(elapsed_us, _MAX_SILENCE_US)
     delta = register_delta(
         start_value,
         batch.value[rows],
         batch.marks.register_modulus[meter],
-        _max_delta(batch.marks, meter, elapsed_us),
+        _max_delta(batch.marks, meter, counted_us + batch.jitter_us),
     )
-    regular = delta.plausible & (elapsed_us >= batch.least_gap_us)
-    assert bool((verdict[rows] == Verdict.ACCEPTED).all()), "only open rows are judged in a chain"
-    irregular: Index = np.unique(meter[~regular])
-    return irregular
+    # Of a meter that says what none can have counted nothing is added up: it is judged in order.
+    counts = np.where(delta.plausible, delta.delta, 0)
+    ahead_uj, burst_uj = _ahead(batch, meter, counted_us, counts)
+    return _Counted(
+        start_at_us,
+        start_value,
+        elapsed_us,
+        delta.delta,
+        delta.rolled,
+        delta.plausible & (ahead_uj <= burst_uj),
+        ahead_uj,
+    )
+
+
+def _ahead(batch: _Batch, meter: Index, elapsed_us: Int64, delta: Int64) -> tuple[Int64, Int64]:
+    """How far ahead of full power each row's meter is after it, and how far it may be, in µJ.
+
+    The rows of a meter follow one another; each adds what was counted, and takes away what full power
+    makes of its time. Hardly any meter counts as much as that, and then there is nothing to add up.
+    """
+    marks = batch.marks
+    burst_uj = _burst_uj(marks, batch.jitter_us)
+    before_uj = np.minimum(marks.ahead_uj, burst_uj)
+    power_w, wh_per_count = marks.max_power_w[meter], marks.wh_per_count[meter]
+    most_uj = burst_uj[meter]
+    if (
+        magnitude(delta) * magnitude(wh_per_count) * UJ_PER_WH <= INT64_MAX // 2
+        and magnitude(power_w) * magnitude(elapsed_us) <= INT64_MAX // 2
+    ):
+        added_uj = delta * (wh_per_count * UJ_PER_WH) - power_w * elapsed_us
+        added_uj = np.clip(added_uj, -most_uj, most_uj + 1)
+    else:
+        exact = (
+            delta.astype(object) * wh_per_count * UJ_PER_WH - power_w.astype(object) * elapsed_us
+        )
+        # Beyond these a bucket is empty, or spilt, whatever it held.
+        added_uj = np.clip(exact, -most_uj, most_uj + 1).astype(np.int64)
+    is_near = before_uj > 0
+    is_near[meter[added_uj > 0]] = True
+    near = np.flatnonzero(is_near[meter])
+    ahead_uj = np.zeros_like(added_uj)
+    if near.size:
+        ahead_uj[near] = _filled(meter[near], added_uj[near], before_uj, burst_uj)
+    return ahead_uj, most_uj
+
+
+def _burst_uj(marks: MeterWatermarks, jitter_us: int) -> Int64:
+    """What a meter may be ahead of full power: what its instants may be off, and the one count by which
+    two registers that are cut off to whole ones may tell more than was used.
+    """
+    return np.asarray(marks.max_power_w * jitter_us + marks.wh_per_count * UJ_PER_WH)
+
+
+def _filled(meter: Index, added: Int64, before: Int64, burst: Int64) -> Int64:
+    """Buckets after each addition, never below zero; the rows of a meter follow one another.
+
+    A bucket is the sum so far, less the lowest that the sum has been where that is below zero.
+    """
+    if magnitude(burst[meter]) * (meter.size + 2) > INT64_MAX:
+        return _filled_in_order(meter, added, before, burst)
+    first = np.ones(meter.size, dtype=np.bool_)
+    first[1:] = meter[1:] != meter[:-1]
+    section = np.cumsum(first) - 1
+    total = np.cumsum(added)
+    total += (before[meter] + added - total)[first][section]
+    # The lowest so far within each section: of ranks, each section's below those of the one before.
+    order = np.argsort(total, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(order.size)
+    shift = (section[-1] - section) * order.size
+    lowest = total[order[np.minimum.accumulate(rank + shift) - shift]]
+    return np.asarray(total - np.minimum(lowest, 0))
+
+
+def _filled_in_order(meter: Index, added: Int64, before: Int64, burst: Int64) -> Int64:
+    """The same where sums may not fit into 64 bits: registers of many megawatt-hours to a count."""
+    filled, current, held = np.empty_like(added), -1, 0
+    for row, (each, more) in enumerate(zip(meter.tolist(), added.tolist(), strict=True)):
+        held = int(before[each]) if each != current else held
+        current, held = each, min(max(0, held + more), int(burst[each]) + 1)
+        filled[row] = held
+    return filled
 
 
 def _predecessors(batch: _Batch, rows: Int64) -> tuple[Int64, Int64]:
@@ -282,19 +407,15 @@ def _predecessors(batch: _Batch, rows: Int64) -> tuple[Int64, Int64]:
     return start_at_us, start_value
 
 
-def _max_delta(marks: MeterWatermarks, meter: Index, elapsed_us: Int64) -> Int64:
+def _max_delta(marks: MeterWatermarks, meter: Index, time_us: Int64) -> Int64:
     """The most counts that a meter can have made: full power over the time, to the microsecond,
     and one count because both registers are cut off to whole ones.
-
-    Nothing is rounded up for a reading, so that the bounds of any number of them come to no more
-    than full power over the time from the first to the last, and the count of each.
     """
-    elapsed_us = np.minimum(elapsed_us, _MAX_SILENCE_US)
     power_w, wh_per_count = marks.max_power_w[meter], marks.wh_per_count[meter]
-    if magnitude(power_w) * magnitude(elapsed_us) <= INT64_MAX:
-        return np.asarray(power_w * elapsed_us // (wh_per_count * _HOUR_US) + 1, dtype=np.int64)
-    elapsed_s, rest_us = np.divmod(elapsed_us, SECOND_US)
-    most_wh = (power_w * elapsed_s + power_w * rest_us // SECOND_US) // _SECONDS_PER_HOUR
+    if magnitude(power_w) * magnitude(time_us) <= INT64_MAX:
+        return np.asarray(power_w * time_us // (wh_per_count * UJ_PER_WH) + 1, dtype=np.int64)
+    time_s, rest_us = np.divmod(time_us, SECOND_US)
+    most_wh = (power_w * time_s + power_w * rest_us // SECOND_US) // _SECONDS_PER_HOUR
     return np.asarray(most_wh // wh_per_count + 1, dtype=np.int64)
 
 
@@ -310,8 +431,10 @@ def _judge_in_order(batch: _Batch, rows: list[int], verdict: Int8) -> None:
             current = meter
             last_at_us, last_value = int(marks.last_at_us[meter]), int(marks.last_value[meter])
             modulus = int(marks.register_modulus[meter])
-            wh_per_count = int(marks.wh_per_count[meter])
+            count_uj = int(marks.wh_per_count[meter]) * UJ_PER_WH
             power_w = int(marks.max_power_w[meter])
+            burst_uj = power_w * batch.jitter_us + count_uj
+            ahead_uj = min(int(marks.ahead_uj[meter]), burst_uj)
         at_us, value = int(batch.at_us[row]), int(batch.value[row])
         if at_us == last_at_us:
             repeat = value == last_value
@@ -321,13 +444,17 @@ def _judge_in_order(batch: _Batch, rows: list[int], verdict: Int8) -> None:
         if elapsed_us < batch.least_gap_us:
             verdict[row] = Verdict.TOO_CLOSE
             continue
-        most = power_w * min(elapsed_us, _MAX_SILENCE_US) // (wh_per_count * _HOUR_US) + 1
-        around = value - last_value + modulus
-        if value < last_value and not (modulus and 0 <= around <= most):
+        full_uj = power_w * min(elapsed_us, _MAX_SILENCE_US)
+        most = (full_uj + burst_uj - ahead_uj) // count_uj
+        counts = value - last_value
+        rolls = counts < 0 and modulus > 0 and 0 <= counts + modulus <= most
+        if counts < 0 and not rolls:
             verdict[row] = Verdict.BACKWARDS
-        elif value - last_value > most:
+        elif counts > most:
             verdict[row] = Verdict.IMPLAUSIBLE
         else:
+            counts += modulus if rolls else 0
+            ahead_uj = max(0, ahead_uj + counts * count_uj - full_uj)
             last_at_us, last_value = at_us, value
 
 
@@ -336,32 +463,28 @@ def _validated(batch: _Batch, verdict: Int8, limits: VeeLimits) -> Validated:
     marks = batch.marks
     rows = np.flatnonzero(verdict == Verdict.ACCEPTED)
     meter = batch.meter[rows]
-    start_at_us, start_value = _predecessors(batch, rows)
-    elapsed_us = batch.at_us[rows] - start_at_us
-    delta = register_delta(
-        start_value,
-        batch.value[rows],
-        marks.register_modulus[meter],
-        _max_delta(marks, meter, elapsed_us),
-    )
-    assert bool(delta.plausible.all()), "an accepted reading has a plausible difference"
-    energy_wh = checked_multiply(delta.delta, marks.wh_per_count[meter], place="metered energy")
+    counted = _counted(batch, rows)
+    assert bool(counted.plausible.all()), "an accepted reading has a plausible difference"
+    energy_wh = checked_multiply(counted.delta, marks.wh_per_count[meter], place="metered energy")
     period_us = marks.period_us[meter]
     last_at_us, last_value = marks.last_at_us.copy(), marks.last_value.copy()
     # Of several rows of a meter the last assignment stays, which is the latest reading.
     last_at_us[meter], last_value[meter] = batch.at_us[rows], batch.value[rows]
+    ahead_uj = marks.ahead_uj.copy()
+    ahead_uj[meter] = counted.ahead_uj
     size = verdict.size
     return Validated(
         verdict=verdict,
-        start_at_us=_scatter(size, rows, start_at_us),
-        start_value=_scatter(size, rows, start_value),
+        start_at_us=_scatter(size, rows, counted.start_at_us),
+        start_value=_scatter(size, rows, counted.start_value),
         energy_wh=_scatter(size, rows, energy_wh),
-        rolled=_scatter(size, rows, delta.rolled),
+        rolled=_scatter(size, rows, counted.rolled),
         jumps_gap=_scatter(
-            size, rows, (period_us > 0) & (elapsed_us > limits.gap_periods * period_us)
+            size, rows, (period_us > 0) & (counted.elapsed_us > limits.gap_periods * period_us)
         ),
         last_at_us=last_at_us,
         last_value=last_value,
+        ahead_uj=ahead_uj,
     )
 
 

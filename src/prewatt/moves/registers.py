@@ -50,7 +50,7 @@ SET opened_at = excluded.opened_at, opened_value_wh = excluded.opened_value_wh,
     closed_at = 'infinity', last_at = excluded.last_at, last_value_wh = excluded.last_value_wh,
     multiplier = excluded.multiplier, modulus_wh = excluded.modulus_wh,
     max_power_w = excluded.max_power_w, expected_period_s = excluded.expected_period_s,
-    received_at = excluded.received_at
+    received_at = excluded.received_at, ahead_uj = 0
 WHERE meter_state.closed_at <= excluded.opened_at
 """
 
