@@ -293,10 +293,13 @@ def test_a_refund_is_paid_once_and_only_off_a_closed_account() -> None:
     ]
     deliver_due(actor=system_actor("notify"), channels=[OutboxChannel()], now=NOW)
     assert rows(
-        """SELECT t.subject FROM message m JOIN message_attempt t ON t.message_id = m.id
+        """SELECT t.subject, t.body LIKE '%%单元 102，%%' FROM message m
+           JOIN message_attempt t ON t.message_id = m.id
            WHERE m.code LIKE 'vending.refund_%%' AND m.state = %s ORDER BY m.id""",
         DeliveryState.DELIVERED,
-    ) == [("您有 €67.00 待退",), ("退款 €67.00 已付",)], "whoever has left hears of it too"
+    ) == [("您有 €67.00 待退", True), ("退款 €67.00 已付", True)], (
+        "whoever has left hears of it too"
+    )
 
 
 # --- a let that used more than was paid and deposited ---

@@ -466,7 +466,10 @@ def _claim(channels: Mapping[str, Channel], now: datetime, size: int) -> list[_C
 
 
 def _load(ids: Sequence[int]) -> list[_Due]:
-    """The claimed messages with contact, place and currency; urgent and oldest first."""
+    """The claimed messages with contact, place and currency; urgent and oldest first.
+
+    Who has left hears of the unit in which they lived last.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             """SELECT m.id, m.claim_no, m.property_id, m.account_id, m.code, m.detail::text,
@@ -482,8 +485,9 @@ def _load(ids: Sequence[int]) -> list[_Due]:
                LEFT JOIN unit home ON home.id = a.unit_id
                LEFT JOIN LATERAL (
                    SELECT u.code FROM tenancy t JOIN unit u ON u.id = t.unit_id
-                   WHERE t.account_id = a.id AND t.period @> m.created_at
-                   ORDER BY t.id LIMIT 1) lived ON true
+                   WHERE t.account_id = a.id AND lower(t.period) <= m.created_at
+                   ORDER BY t.period @> m.created_at DESC, lower(t.period) DESC, t.id
+                   LIMIT 1) lived ON true
                WHERE m.id = ANY (%s) ORDER BY m.urgent DESC, m.created_at, m.id""",
             [list(ids)],
         )

@@ -144,7 +144,8 @@ _LINES = """SELECT m.id, m.account_id, a.number, coalesce(home.code, lived.code,
    LEFT JOIN unit home ON home.id = a.unit_id
    LEFT JOIN LATERAL (
        SELECT u.code FROM tenancy y JOIN unit u ON u.id = y.unit_id
-       WHERE y.account_id = a.id AND y.period @> m.created_at ORDER BY y.id LIMIT 1) lived ON true
+       WHERE y.account_id = a.id AND lower(y.period) <= m.created_at
+       ORDER BY y.period @> m.created_at DESC, lower(y.period) DESC, y.id LIMIT 1) lived ON true
    LEFT JOIN LATERAL (
        SELECT * FROM message_attempt x WHERE x.message_id = m.id{channel}
        ORDER BY (x.state = 2) DESC, x.tried_at DESC, x.id DESC LIMIT 1) t ON true

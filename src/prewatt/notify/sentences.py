@@ -65,7 +65,7 @@ class UnsayableMessage(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Whom and where a message is about. ``unit`` is empty when the account has none at present."""
+    """Whom and where a message is about. ``unit`` is empty when the account never had one."""
 
     language: str
     time_zone: str
