@@ -142,7 +142,8 @@ def test_alerts_are_listed_filtered_sorted_and_exported(
     text = client.get("/alerts.csv?sort=kind").content.decode("utf-8-sig")
     lines = list(csv.reader(io.StringIO(text)))
     assert [line[0] for line in lines[1:]] == [str(each) for each in alert_words.ALERT.values()]
-    assert lines[1][2] == "N-404" and lines[1][6] == NOW.isoformat(timespec="minutes")
+    assert lines[1][2] == "N-404" and datetime.fromisoformat(lines[1][6]) == NOW.replace(second=0)
+    assert lines[1][6].endswith("+01:00")
 
 
 def test_an_empty_list_says_what_would_be_there(
