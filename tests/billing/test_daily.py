@@ -334,7 +334,7 @@ def test_any_months_versions_and_runs_end_in_the_models_micro_units(
             valid_from=local(f"{exempt_from}T00:00"), members=1, contracted_w=0, exempt=["vat"],
             now=start,
         )  # fmt: skip
-    model = DayModel(versions, exempt_from=None if exempt_from is None else date.min)
+    model = DayModel(versions, exempt_from=exempt_from)
     last = opened.date()
     for step in data.draw(st.lists(st.integers(0, 45), min_size=1, max_size=4)):
         last += timedelta(days=step)

@@ -102,7 +102,7 @@ def test_an_exemption_that_was_forgotten_gives_the_tax_back_without_any_usage() 
         now=local("2026-11-20T12:00"),
     )  # fmt: skip
     rate_anew(now=local("2026-11-20T13:00"))
-    # The first terms also hold before their start; what lies before it is not asked for.
+    # What held until the first terms goes on until then.
     assert charged(account, Component.TAX) == {
         ("TAX", "vat"): floor(Fraction(5 * 333_000 * 19, 100))
     }

@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
@@ -46,7 +47,13 @@ from prewatt.billing.operations import SelfApproval, advance_epoch, create_tarif
 from prewatt.billing.rerate_requests import request_rerating
 from prewatt.billing.rerating import Corrected, CorrectionRefused, correct_tariff, rerate
 from prewatt.billing.tasks import rate_anew
-from prewatt.billing.terms import SeriesPrice, announce_event, append_prices, set_terms
+from prewatt.billing.terms import (
+    SeriesPrice,
+    TermsRefused,
+    announce_event,
+    append_prices,
+    set_terms,
+)
 from prewatt.core.accounts import TransferKind
 from prewatt.core.civil_time import instant_us, utc_datetime
 from prewatt.core.vee import HELD_VERDICTS
@@ -308,15 +315,20 @@ def _set_terms(
     here: World, life: Life, day: datetime, members: int, exempt: frozenset[str] = NO_TAX
 ) -> None:
     at_us = instant_us(day)
+    if not life.terms:
+        # What held until the first terms goes on until then.
+        life.terms.append((instant_us(AUTUMN), 1, 0))
+        life.exemptions.append((instant_us(AUTUMN), NO_TAX))
     life.terms = [each for each in life.terms if each[0] != at_us]
     life.terms.append((at_us, members, 0))
     life.exemptions = [each for each in life.exemptions if each[0] != at_us]
     life.exemptions.append((at_us, exempt))
-    set_terms(
-        actor=here.administrator, property_id=here.property_id, account_id=here.accounts["1001"],
-        valid_from=day, members=members, contracted_w=0, exempt=sorted(exempt),
-        overlay_groups=GROUPS, now=NOW,
-    )  # fmt: skip
+    with suppress(TermsRefused):
+        set_terms(
+            actor=here.administrator, property_id=here.property_id,
+            account_id=here.accounts["1001"], valid_from=day, members=members, contracted_w=0,
+            exempt=sorted(exempt), overlay_groups=GROUPS, now=NOW,
+        )  # fmt: skip
 
 
 def _announce(here: World, life: Life, random: Random) -> None:

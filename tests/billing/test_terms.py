@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any
 
 import pytest
 from tests.conftest import role_dsn
 from tests.invariants.full_checks import LADDER
-from tests.invariants.places import NOW, TARIFF, World, at, one, place, rows, send, signed_in
+from tests.invariants.places import NOW, TARIFF, World, at, one, place, post, rows, send, signed_in
 
 from prewatt.access.models import Duty
 from prewatt.access.scope import Actor, PermissionRefused, system_actor
+from prewatt.billing.change_looks import look_at_tariff, look_at_terms
+from prewatt.billing.operations import create_tariff_version
+from prewatt.billing.queries import terms_at, terms_of, version_chains
+from prewatt.billing.rerating import rerate_requested
 from prewatt.billing.tariffs import TariffBook
 from prewatt.billing.terms import (
+    ChangeRefused,
     EventRefused,
     PricesRefused,
     SeriesPrice,
     TermsRefused,
+    WithdrawalRefused,
     announce_event,
     append_prices,
+    change_tariff,
     set_terms,
     withdraw_event,
+    withdraw_tariff,
+    withdraw_terms,
 )
+from prewatt.core.civil_time import instant_us
 from prewatt.ledger.operations import UnknownAccount
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -108,6 +119,8 @@ def test_who_may_not_may_not() -> None:
         ({"contracted_w": -1}, "contracted_w"),
         ({"exempt": [" vat"]}, "words"),
         ({"valid_from": at(1)}, "not_midnight"),
+        ({}, "same"),
+        ({"valid_from": datetime(2025, 11, 1, 23, tzinfo=UTC), "members": 2}, "before_account"),
     ],
 )
 def test_terms_that_cannot_hold_are_refused(given: dict[str, Any], reason: str) -> None:
@@ -176,8 +189,8 @@ def test_what_changes_the_past_has_the_accounts_concerned_rated_anew() -> None:
     send(here, [("M-101", at(30), 9_000)])
     append(here, (40, 41, 5), now=at(31))
     assert rows("SELECT * FROM rerate_request") == []
-    terms(here, valid_from=at(24), now=at(32), overlay_groups=["day-ahead"])
-    terms(here, valid_from=at(0), now=at(32), overlay_groups=["day-ahead"])
+    terms(here, valid_from=at(24), now=at(32), members=2)
+    terms(here, valid_from=at(0), now=at(32), members=3)
     assert rows("SELECT account_id, from_at, reason, done_at FROM rerate_request") == [
         (account, at(0), "terms", None)
     ]
@@ -185,7 +198,7 @@ def test_what_changes_the_past_has_the_accounts_concerned_rated_anew() -> None:
 
 def test_an_exemption_begins_on_its_day() -> None:
     here = place(document=LADDER)
-    terms(here)
+    terms(here, members=2)
     terms(here, valid_from=at(24), exempt=["vat", "levy"])
     send(here, [("M-101", at(30), 9_000)])
     taxed = rows(
@@ -198,10 +211,133 @@ def test_an_exemption_begins_on_its_day() -> None:
 def test_the_logins_write_what_is_theirs(database: str) -> None:
     here = place(document=LADDER)
     with signed_in(role_dsn(database, "web"), database):
-        terms(here, actor=here.administrator)
+        terms(here, actor=here.administrator, members=2)
     with signed_in(role_dsn(database, "head_end"), database):
         send(here, [("M-101", at(1), 1_100), ("M-101", at(9), 40_000)])
         with pytest.raises(Exception, match="permission denied"):
-            terms(here)
+            terms(here, members=3)
     assert one("SELECT count(*) FROM account_terms") == 1
     assert NOW - at(0) > timedelta(days=1)
+
+
+#: A ladder whose steps are so many kWh for each person.
+HOUSEHOLDS = {
+    **LADDER,
+    "energy": {**LADDER["energy"], "steps": {**LADDER["energy"]["steps"], "scale": "members"}},
+}
+
+
+def test_a_look_at_terms_of_a_past_day_shows_the_very_transfers_that_follow() -> None:
+    here = place(document=HOUSEHOLDS)
+    account, days = here.accounts["1001"], 5
+    send(here, [("M-101", at(hours), 1_000 + 900 * hours) for hours in range(1, 24 * days)])
+    post(here, until=at(24 * days))
+    now, given = at(24 * days + 1), {"members": 4, "contracted_w": 0, "exempt": ["vat"]}
+    seen = "SELECT count(*), sum(amount) FROM transfer WHERE account_id = %s"
+    ((count, amount),) = rows(seen, account)
+    look = look_at_terms(
+        actor=SYSTEM, property_id=here.property_id, account_id=account, valid_from=at(0),
+        overlay_groups=[], now=now, **given,
+    )  # fmt: skip
+    assert rows(seen, account) == [(count, amount)], "a look leaves nothing behind"
+    assert rows("SELECT * FROM rerate_request") == rows("SELECT * FROM account_terms") == []
+    terms(here, valid_from=at(0), now=now, **given)
+    rerate_requested(actor=SYSTEM, now=now)
+    ((more, total),) = rows(seen, account)
+    booked = {int(each.component): each.amount for each in look.to_come}
+    assert booked == dict(
+        rows(
+            "SELECT component, sum(amount)::bigint FROM transfer WHERE account_id = %s AND kind <> 3"
+            " AND seq > %s GROUP BY 1",
+            account,
+            count,
+        )
+    )
+    assert more - count == sum(each.transfers for each in look.to_come) > 0
+    assert total - amount == look.booked == look.available_after - look.available_before > 0
+    # Both bills of these days are what the intervals cost, before and after.
+    charged = one(
+        "SELECT sum(charge_energy + charge_fee + charge_tax + charge_subsidy)::bigint FROM interval"
+        " WHERE account_id = %s", account,
+    )  # fmt: skip
+    assert abs(look.after - charged) <= len(look.lines) and look.saved == look.booked
+
+
+def test_a_look_at_another_plan_is_of_both_and_of_a_young_account_says_nothing() -> None:
+    here = place(document=LADDER)
+    create_tariff_version(
+        actor=SYSTEM, property_id=here.property_id, code="FLAT", name="Flat",
+        document=TARIFF | {"standing": [{"code": "meter", "label": "Meter", "per_day": "0.10"}]},
+        valid_from=at(-24 * 400), approved_by="somebody else", now=BEFORE,
+    )  # fmt: skip
+    send(here, [("M-101", at(hours), 1_000 + 700 * hours) for hours in range(1, 60)])
+
+    def look(now: datetime, days: int) -> Any:
+        return look_at_tariff(
+            actor=SYSTEM, property_id=here.property_id, account_id=here.accounts["1001"],
+            tariff_code="FLAT", valid_from=at(days * 24), now=now,
+        )  # fmt: skip
+
+    found = look(at(60), 4)
+    parts = {each.part.value: each for each in found.lines}
+    assert found.days > 0 and parts["standing"].before == 0 < parts["standing"].after
+    assert parts["tax"].before > 0 == parts["tax"].after and found.to_come == ()
+    with pytest.raises(ChangeRefused):
+        look(at(60), 1)
+
+
+def test_any_changes_and_withdrawals_leave_what_was_not_withdrawn() -> None:
+    here, random = place(), Random(20261127)
+    account, moment = here.accounts["1001"], at(-1)
+    for code in ("B", "C"):
+        create_tariff_version(
+            actor=SYSTEM, property_id=here.property_id, code=code, name=code, document=TARIFF,
+            valid_from=at(-24 * 400), approved_by="somebody else", now=BEFORE,
+        )  # fmt: skip
+    versions = dict(
+        rows("SELECT v.id, t.code FROM tariff_version v JOIN tariff t ON t.id = v.tariff_id"
+             " WHERE t.property_id = %s", here.property_id)
+    )  # fmt: skip
+    first = versions[version_chains([account])[account].versions[0][1]]
+    own = {"property_id": here.property_id, "account_id": account, "actor": SYSTEM, "now": moment}
+    plans, people = {0: first}, {0: 1}
+
+    def held(model: dict[int, Any], day: int) -> Any:
+        return model[max(each for each in model if each <= day)]
+
+    for _ in range(60):
+        day, code, members = random.randrange(1, 9), random.choice("BC"), random.randrange(1, 4)
+        when = {"valid_from": at(24 * day)}
+        if random.random() < 0.4:
+            for model, withdraw in ((plans, withdraw_tariff), (people, withdraw_terms)):
+                if day in model:
+                    withdraw(**own, **when)
+                    del model[day]
+                else:
+                    with pytest.raises(WithdrawalRefused, match="nothing changes"):
+                        withdraw(**own, **when)
+            continue
+        if held(plans, day) == code:
+            with pytest.raises(ChangeRefused, match="already"):
+                change_tariff(tariff_code=code, **own, **when)
+        else:
+            change_tariff(tariff_code=code, **own, **when)
+            plans[day] = code
+        if held(people, day) == members:
+            with pytest.raises(TermsRefused, match="already"):
+                set_terms(members=members, contracted_w=0, **own, **when)
+        else:
+            set_terms(members=members, contracted_w=0, **own, **when)
+            people[day] = members
+        chain = version_chains([account])[account].versions
+        found_terms = terms_of([account]).get(account, ())
+        for each in range(1, 9):
+            at_us = instant_us(at(24 * each))
+            assert versions[max(one for one in chain if one[0] <= at_us)[1]] == held(plans, each)
+            assert terms_at(found_terms, at_us).members == held(people, each)
+    with pytest.raises(WithdrawalRefused) as refused:
+        withdraw_tariff(**own | {"now": at(24 * 30)}, valid_from=at(24 * max(plans)))
+    assert refused.value.reason == "begun"
+    with pytest.raises(WithdrawalRefused) as refused:
+        withdraw_tariff(**own, valid_from=at(0))
+    assert refused.value.reason == "only"

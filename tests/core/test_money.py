@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -14,8 +15,11 @@ from prewatt.core.money import (
     amount_text,
     format_amount,
     format_price,
+    moved,
     parse_amount,
     round_to_minor,
+    rounding_of,
+    shared_out,
 )
 
 LIMIT = 10_000 * MICRO
@@ -207,3 +211,29 @@ def test_a_price_shows_four_decimals_or_as_many_as_it_has(nano: int, shown: str)
 def test_more_digits_than_a_micro_unit_has_are_refused() -> None:
     with pytest.raises(ValueError, match="between 0 and 6"):
         round_to_minor(1, 7)
+
+
+def test_shown_cents_lead_from_balance_to_balance_and_parts_to_their_sum() -> None:
+    random = Random(41)
+    for digits in (0, 2, 3):
+        unit = 10 ** (6 - digits)
+        balance = first = random.randrange(-(10**9), 10**9)
+        shown = 0
+        for _ in range(200):
+            amount = random.choice([1, -1]) * random.randrange(1, 10**7)
+            balance += amount
+            step = moved(balance, amount, digits)
+            assert step % unit == 0
+            assert abs(step - amount) <= unit
+            shown += step
+        ends = [round_to_minor(each, digits)[0] * unit for each in (first, balance)]
+        assert shown == ends[1] - ends[0]
+        # Whole minor units are never shown as anything else.
+        assert moved(balance, 7 * unit, digits) == 7 * unit
+        parts = [random.randrange(-(10**7), 10**7) for _ in range(random.randrange(1, 9))]
+        total = round_to_minor(sum(parts), digits)[0] * unit
+        spread = shared_out(total, parts, digits)
+        assert sum(spread) == total
+        assert all(abs(each - part) < unit for each, part in zip(spread, parts, strict=True))
+        lines = sum(round_to_minor(each, digits)[0] for each in parts) * unit
+        assert lines + rounding_of(sum(parts), parts, digits) == total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -18,7 +19,13 @@ from tests.invariants.places import NOW, World, place, post, rows, send, wish
 from prewatt.access.scope import system_actor
 from prewatt.billing.memory import Memory
 from prewatt.billing.tariffs import TariffBook
-from prewatt.billing.terms import SeriesPrice, announce_event, append_prices, set_terms
+from prewatt.billing.terms import (
+    SeriesPrice,
+    TermsRefused,
+    announce_event,
+    append_prices,
+    set_terms,
+)
 from prewatt.core.civil_time import instant_us, utc_datetime
 from prewatt.core.vee import HELD_VERDICTS
 from prewatt.reports.books import check_books
@@ -200,11 +207,13 @@ def _tell(here: World, customer: ExactCustomer, opened: datetime) -> None:
     before = opened - timedelta(days=1)
     groups = sorted({each.group for each in customer.announced})
     for from_us, members, contracted_w in customer.terms:
-        set_terms(
-            actor=SYSTEM, property_id=here.property_id, account_id=here.accounts["1001"],
-            valid_from=utc_datetime(from_us), members=members, contracted_w=contracted_w,
-            exempt=sorted(customer.exempt), overlay_groups=groups, now=before,
-        )  # fmt: skip
+        # Terms that hold already are no change.
+        with suppress(TermsRefused):
+            set_terms(
+                actor=SYSTEM, property_id=here.property_id, account_id=here.accounts["1001"],
+                valid_from=utc_datetime(from_us), members=members, contracted_w=contracted_w,
+                exempt=sorted(customer.exempt), overlay_groups=groups, now=before,
+            )  # fmt: skip
     for each in customer.announced:
         begin, end = utc_datetime(each.from_us), utc_datetime(each.until_us)
         if each.kind == "critical_peak":

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
+from fractions import Fraction
+from random import Random
 from typing import Any
 
 import pytest
@@ -44,6 +46,9 @@ from prewatt.moves.onboarding import import_property
 from prewatt.moves.words import FirstRecharge, NewTenant
 from prewatt.notify.operations import deliver_due
 from prewatt.reports.books import check_books
+from prewatt.reports.former import former_customers
+from prewatt.reports.lets import coming_back, let_page
+from prewatt.reports.paging import Page
 from prewatt.reports.recharge_query import recharge_result
 from prewatt.vending.debt_payments import DebtPaid, DebtPaymentRefused, pay_debt
 from prewatt.vending.refunds import RefundRefused, pay_refund, refund_balance
@@ -693,3 +698,85 @@ def test_who_lets_is_told_what_is_left_and_the_receipt_stays_that_of_the_payment
     assert not receipt.is_posted
     assert how(here, paid=95).repeated
     assert rows("SELECT count(*) FROM message") == [(1,)]
+
+
+def _at_least(here: World, rent: dict[str, Any]) -> None:
+    """A plan of the market with charges by the day, a minimum bill and awkward prices."""
+    create_tariff_version(
+        actor=system_actor("test"), property_id=here.property_id, code="dear", name="Dear",
+        document=BOOTH | rent, valid_from=hours(-24 * 400), approved_by="somebody", now=NOW,
+    )  # fmt: skip
+
+
+DEAR: dict[str, Any] = {
+    "energy": {"unit": "kWh", "bands": {"all": {"price": "0.2876543"}}},
+    "standing": [{"code": "meter", "label": "Meter", "per_day": "0.3333333"}],
+    "fees": [{"code": "care", "label": "Care", "per_month": "9.99"}],
+    "minimum": {"per_month": "60"},
+}
+
+
+def test_whatever_becomes_of_a_let_its_parts_are_what_was_paid() -> None:
+    here, random, register = market(), Random(27), 2_000
+    _at_least(here, DEAR)
+    for number in range(9):
+        day = 33 + 24 * number
+        late, now = random.random() < 0.3, hours(day)
+        let = let_unit(
+            actor=here.administrator, unit_id=here.units["102"], opening=None, key=f"r{number}",
+            tenant=NewTenant(NewCustomer(f"Trader {number}"), random.choice(["booth", "dear"])),
+            at=hours(day + 4) if late else None, until=hours(day + random.randrange(5, 20)),
+            payment=FirstRecharge(70 * EURO + random.randrange(60) * EURO // 4), now=now,
+        )  # fmt: skip
+        used = random.choice([0, 1_777, 9_001, 250_003])
+        if not late:
+            register += used
+            here.read("M-102", hours(day + 2), register, now=hours(day + 2))
+        look = lets.rehearse_closing(
+            actor=here.administrator, let_id=let.let_id, closing=None, now=hours(day + 3)
+        )
+        close_let(
+            actor=here.administrator, let_id=let.let_id, closing=None, at=None, now=hours(day + 3)
+        )
+        page = let_page(actor=here.administrator, let_id=let.let_id, now=hours(day + 3))
+        assert page.let.refund_micro == look.refund_micro
+        for back in (page.back, coming_back(page.let, look.fee_back_micro, look.refund_micro)):
+            assert back.rent_micro + back.deposit_micro + back.energy_micro == back.refund_micro
+        money = asdict(page.money)
+        paid = money.pop("paid_micro")
+        assert paid == sum(money.values()) > 0, (number, page.money)
+        assert money["other_micro"] == money["left_micro"] == money["deposit_micro"] == 0
+        assert (page.let.close_reason == "cancelled") == late
+        assert not late or money["rent_micro"] == money["charges_micro"] == 0
+        if late:
+            assert page.back.energy_micro == paid - page.let.fee_micro - page.let.deposit_micro
+    # Those who have left are found page by page, and at their own property alone.
+    seen: list[str] = []
+    mark = ""
+    while mark or not seen:
+        found = former_customers(
+            actor=here.administrator, now=NOW + timedelta(days=30), query="trader",
+            page=Page.of(mark, "", limit=4),
+        )  # fmt: skip
+        assert found.total == 9
+        seen += [row.customer for row in found.rows]
+        mark = found.beside.next
+    assert sorted(seen) == [f"Trader {number}" for number in range(9)]
+    other = market("-b").administrator
+    assert former_customers(actor=other, now=NOW + timedelta(days=30), query="trader").total == 0
+
+
+def test_a_look_says_all_that_a_let_takes_by_days_and_at_least() -> None:
+    here = market()
+    _at_least(here, DEAR)
+    let = begin(here, until=hours(33 + 72), code="dear")
+    # Three days begin within it: 4 of them are touched, and the first had begun.
+    minimum = 3 * (Fraction(60 * EURO, 30) - Fraction(1, 3) * EURO)
+    fee_tax = 3 * Fraction(9_990_000, 30)
+    net = fee_tax - fee_tax * 19 / 119
+    assert abs(let.by_days_micro - (3 * 333_333 + net + net * Fraction(19, 100))) <= 3
+    assert abs(let.least_micro - minimum) <= 2
+    here.read("M-102", hours(33 + 73), 2_000)
+    assert close_ended_lets(now=hours(33 + 74)) == 1
+    page = let_page(actor=here.administrator, let_id=let.let_id, now=NOW)
+    assert abs(page.money.charges_micro - let.by_days_micro - let.least_micro) <= 6

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 from django.db import connection
@@ -13,6 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from fernmoor import NOW, Fernmoor
 from prewatt.access.models import Duty
 from prewatt.access.scope import Actor, scope
+from prewatt.core.money import round_to_minor
 from prewatt.core.rating import Component
 from prewatt.core.vocabulary import BoardState, Gate
 from prewatt.reports.account import EntryKind
@@ -122,11 +124,56 @@ def test_the_account_proves_its_balance(fernmoor: Fernmoor) -> None:
     lines = [entry.lines for entry in page.entries if entry.lines is not None]
     numbers = {number for first, last in lines for number in range(first, last + 1)}
     assert numbers == set(range(1, page.last_line + 1)), "the timeline leaves no line out"
+    # As it is shown, each line leads from one balance to the next, and its parts come to it.
+    booked = sorted(
+        (entry for entry in page.entries if entry.lines), key=lambda entry: entry.lines or (0, 0)
+    )
+    for earlier, later in pairwise(booked):
+        assert earlier.balance_micro is not None
+        assert later.balance_micro is not None
+        cents = [round_to_minor(each.balance_micro or 0)[0] for each in (earlier, later)]
+        assert later.shown_micro == (cents[1] - cents[0]) * 10_000
+        assert sum(amount for _, amount in later.shown_parts) == later.shown_micro
     kinds = {entry.kind for entry in page.entries}
     assert {EntryKind.USAGE, EntryKind.RECHARGE, EntryKind.ORDER, EntryKind.MESSAGE} <= kinds
     assert page.outlook.runs_out_at is not None
     assert page.outlook.earliest_cut_at is not None
     assert page.outlook.earliest_cut_at >= page.outlook.runs_out_at
+
+
+def test_a_correction_stands_beside_what_it_corrects(
+    fernmoor: Fernmoor, as_owner: Callable[[Fernmoor], AbstractContextManager[None]]
+) -> None:
+    account = fernmoor.accounts["N-305"]
+    plain = account_page(actor=administrator(fernmoor), account_id=account, now=NOW, entries=200)
+    usage = [entry for entry in plain.entries if entry.kind is EntryKind.USAGE]
+    oldest, day = usage[-1], usage[-1].service
+    assert day is not None
+    with as_owner(fernmoor), connection.cursor() as cursor:
+        cursor.execute(
+            """INSERT INTO transfer (account_id, seq, property_id, legal_entity_id, event_id, kind,
+                   component, counter_account, amount, posted_after, currency, service_from,
+                   service_to, booked_at, actor, reason)
+               SELECT t.account_id, l.seq + 1, t.property_id, t.legal_entity_id, 990001, 9, 1,
+                      t.counter_account, 123456, l.posted_after + 123456, t.currency, t.service_from,
+                      t.service_to, %s, 'system:rerating', 'terms'
+               FROM transfer t, (SELECT seq, posted_after FROM transfer WHERE account_id = %s
+                                 ORDER BY seq DESC LIMIT 1) l
+               WHERE t.account_id = %s AND t.event_id = %s LIMIT 1""",
+            [NOW, account, account, oldest.event_id],
+        )
+    for limit in (200, 25):
+        page = account_page(
+            actor=administrator(fernmoor), account_id=account, now=NOW, entries=limit
+        )
+        kinds = [(each.kind, each.service) for each in page.entries]
+        at = kinds.index((EntryKind.CORRECTION, day)) if limit == 200 else None
+        if at is None:
+            # Where the charge itself is further down, so is what corrects it.
+            assert (EntryKind.USAGE, day) in kinds or (EntryKind.CORRECTION, day) not in kinds
+        else:
+            assert kinds[at + 1] == (EntryKind.USAGE, day)
+            assert page.entries[at].booked_at == NOW and page.entries[at].is_late
 
 
 def test_gates_are_those_of_the_decision_itself(fernmoor: Fernmoor) -> None:

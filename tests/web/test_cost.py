@@ -13,7 +13,7 @@ from tests.web.test_pages import PAGES, address
 
 from crowd import add_crowd
 from fernmoor import Fernmoor
-from prewatt.reports import board, moves_query
+from prewatt.reports import board
 
 AsOwner = Callable[[Fernmoor], AbstractContextManager[None]]
 #: Both properties are larger than a page of a list and than what the board shows at once.
@@ -70,7 +70,6 @@ def test_no_page_costs_more_where_there_are_more_units(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(board, "WINDOWS_MAX", 100)
-    monkeypatch.setattr(moves_query, "CUSTOMERS_MAX", 100)
     with as_owner(fernmoor):
         add_crowd(fernmoor, _SMALLER)
     client = sign_in(fernmoor)
@@ -80,6 +79,8 @@ def test_no_page_costs_more_where_there_are_more_units(
         "/accounts?q=house",
         "/units?kind=flat",
         "/meters?q=c",
+        "/accounts/former",
+        "/customers/pick/who?who_q=e",
     )
     fewer = costs(fernmoor, client, pages)
     with as_owner(fernmoor):

@@ -437,8 +437,63 @@ def test_a_stall_is_let_after_a_look_and_ended_early_with_a_refund(
     clock.use(lambda: NOW)
     ended = _text(client.get(where))
     assert "€110.00" in ended and "due and not paid out yet" in ended
+    assert "Together, all that was paid €120.00" in ended and "Energy that was left €40.00" in ended
+    # Who has left is found, named as such, with what the account ended with.
+    found = _text(client.get("/accounts?q=mara"))
+    assert "Former customers" in found and "17 November 2026 to 17 November 2026" in found
+    assert "Mara Ruiz" in _text(client.get("/accounts/former?q=mara+ruiz"))
+    assert "Nobody who has left matches" in _text(client.get("/accounts/former?q=nobody"))
+    closed = _one(place, as_owner, "SELECT account_id FROM temporary_let")
+    page = client.get(f"/accounts/{closed}").content.decode()
+    for each in ("Closing statement", "due, not paid out yet", "Receipts", "€110.00", "€120.00"):
+        assert each in page, each
+    statement = re.search(r'href="(/units/\d+/hand-over\?at=\d+)"', page)
+    assert statement is not None and client.get(statement[1]).status_code == 200
     assert "Mara Ruiz" in _text(client.get("/lets?show=ended"))
     assert _one(place, as_owner, "SELECT count(*) FROM refund") == 2
+
+
+def test_a_customer_is_chosen_out_of_many_by_a_search_without_script(
+    place: Fernmoor, sign_in: SignIn, as_owner: Owner
+) -> None:
+    with as_owner(place):
+        _run(
+            """INSERT INTO customer (property_id, name, email, phone, language)
+               SELECT %(property)s, 'Trader ' || lpad(n::text, 5, '0'),
+                      'trader' || n || '@example.org', '', 'en' FROM generate_series(1, 9999) n""",
+            {"property": place.property_id},
+        )
+    client = sign_in(place)
+    unit = re.search(r'<option value="(\d+)"', client.get("/lets/new").content.decode())
+    assert unit is not None
+    moving = f"/units/{unit[1]}/move/in"
+    for page, name, more in (
+        ("/lets/new", "who", {"unit": unit[1], "paid": "77"}),
+        (moving, "customer", {"who": "known", "how": "typed", "at": ""}),
+    ):
+        form = more | {"do": "look", f"{name}_q": "trader 0000", f"{name}_asked": ""}
+        found = client.post(page, form)
+        seen = re.findall(r"Trader (\d{5})", found.content.decode())
+        assert found.status_code == 200 and seen == [f"{n:05d}" for n in range(1, 9)], page
+        assert "77" in found.content.decode() or name == "customer", "what was written stays"
+        mark = re.search(rf'name="{name}_page" value="(after:[^"]+)"', found.content.decode())
+        assert mark is not None
+        further = client.post(
+            page, form | {f"{name}_asked": "trader 0000", f"{name}_page": mark[1]}
+        )
+        assert re.findall(r"Trader (\d{5})", further.content.decode()) == ["00009"]
+        (chosen,) = re.findall(rf'name="{name}" value="([1-9]\d*)"', further.content.decode())
+        # Whoever is chosen stays chosen whatever is looked for next, and is taken by the look.
+        other = client.post(page, form | {name: chosen, f"{name}_q": "fenwick"}).content.decode()
+        assert re.search(rf'name="{name}" value="{chosen}" checked', other) and "Fenwick" in other
+        part = client.get(f"/customers/pick/{name}", {f"{name}_q": "trader9999@", name: chosen})
+        assert re.findall(r"Trader (\d{5})", part.content.decode()) == ["00009", "09999"]
+        settled = form | {name: chosen, f"{name}_asked": "trader 0000"}
+        assert f"{name}-why" not in client.post(page, settled).content.decode()
+        unknown = client.post(page, settled | {name: "999999999"})
+        assert unknown.status_code == 422 and f'id="f-{name}-why"' in unknown.content.decode()
+    assert client.get("/customers/pick/anything").status_code == 404
+    assert sign_in(place, "operator").get("/customers/pick/who").status_code == 403
 
 
 def test_a_stall_is_let_for_days_to_come_and_cancelled_with_all_that_was_paid(
@@ -468,7 +523,11 @@ def test_a_stall_is_let_for_days_to_come_and_cancelled_with_all_that_was_paid(
     where = done["Location"].partition("?")[0]
     assert "refund €120.00 to Mara Ruiz" in _text(client.post(where, {"do": "look"}))
     assert client.post(where, {"do": "confirm"}).status_code == 302
-    assert "cancelled before it began" in _text(client.get(where))
+    cancelled = _text(client.get(where))
+    assert "cancelled before it began" in cancelled and "Rent €30.00 Deposit €50.00" in cancelled
+    assert "Energy that was left €40.00 Refund €120.00" in cancelled
+    assert "Refund €120.00 Together, all that was paid €120.00" in cancelled
+    assert "let cancelled" in _text(client.get("/accounts?q=mara"))
     assert client.get(f"/accounts/{account}").status_code == 200
 
 

@@ -59,6 +59,11 @@ def _rows(place: Fernmoor, as_owner: Owner, statement: str) -> list[tuple[Any, .
         return list(cursor.fetchall())
 
 
+def _audited(place: Fernmoor, as_owner: Owner, code: str) -> list[Any]:
+    found = _rows(place, as_owner, f"SELECT detail FROM audit_event WHERE code = '{code}'")
+    return [json.loads(row[0]) if isinstance(row[0], str) else row[0] for row in found]
+
+
 def _text(response: Any) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", response.content.decode()))
 
@@ -74,11 +79,43 @@ def test_terms_hold_from_a_day_and_refusals_stand_beside_their_field(
         assert f'id="f-{name}-why"' in refused.content.decode(), name
     sound = {"deed": "terms", "from": "2026-11-18", "members": "3", "contracted": "5.5",
              "exempt": ["vat", "not-a-tax"], "groups": ["shops"]}  # fmt: skip
-    assert client.post(where, sound).status_code == 302
-    assert _rows(
-        place, as_owner, "SELECT members, contracted_w, exempt, overlay_groups FROM account_terms"
-    ) == [(3, 5500, ["vat"], ["shops"])]
-    assert "18 November 2026" in _text(client.get(where))
+    written = "SELECT members, contracted_w, exempt, overlay_groups FROM account_terms ORDER BY valid_from"
+    look = client.post(where, sound | {"do": "look"})
+    assert look.status_code == 200 and "The last 30 days" in _text(look)
+    assert "What was charged before that day stays as it is" in _text(look)
+    unsaid = client.post(where, sound | {"do": "confirm"})
+    assert unsaid.status_code == 422 and 'id="f-why-why"' in unsaid.content.decode()
+    assert _rows(place, as_owner, written) == [], "neither a look nor a press without a reason"
+    done = sound | {"do": "confirm", "why": "the lease says so"}
+    assert client.post(where, done).status_code == 302
+    # What held until then is written down too: the first terms would hold before their start.
+    assert _rows(place, as_owner, written) == [(1, 0, [], []), (3, 5500, ["vat"], ["shops"])]
+    assert _audited(place, as_owner, "billing.terms.set") == [
+        {"before": {"members": 1, "contracted_w": 0, "exempt": [], "overlay_groups": []},
+         "after": {"members": 3, "contracted_w": 5500, "exempt": ["vat"],
+                   "overlay_groups": ["shops"]},
+         "reason": "the lease says so", "valid_from": "2026-11-17 23:00:00+00:00"}
+    ]  # fmt: skip
+    for change, said in (
+        ({}, "These terms hold on that day already"),
+        ({"from": "2019-11-18"}, "The account had not begun by then"),
+    ):
+        refused = client.post(where, sound | {"do": "look"} | change)
+        assert refused.status_code == 422 and said in _text(refused)
+    assert "Withdraw the terms from 18 November 2026" in _text(client.get(where))
+
+
+def test_terms_of_a_past_day_say_the_transfers_to_come(
+    place: Fernmoor, sign_in: SignIn, as_owner: Owner
+) -> None:
+    client, where = sign_in(place), f"/accounts/{place.accounts['N-305']}/terms"
+    count = "SELECT count(*) FROM transfer"
+    before = _rows(place, as_owner, count)
+    past = {"deed": "terms", "from": "2026-11-10", "members": "3", "contracted": "", "do": "look"}
+    look = _text(client.post(where, past))
+    # The readings of Fernmoor were never rated, so the first rating anew finds something.
+    assert "Rated anew since then: transfers to come" in look and "Balance after" in look
+    assert _rows(place, as_owner, count) == before
 
 
 def test_a_plan_changes_on_a_day_to_come_only(
@@ -88,11 +125,40 @@ def test_a_plan_changes_on_a_day_to_come_only(
     for day in ("2026-11-17", "2026-11-01"):
         refused = client.post(where, {"deed": "plan", "plan": "PEAKS", "plan_from": day})
         assert refused.status_code == 422 and 'id="f-plan_from-why"' in refused.content.decode()
-    assert (
-        client.post(where, {"deed": "plan", "plan": "PEAKS", "plan_from": "2026-12-01"}).status_code
-        == 302
-    )
+    form = {"deed": "plan", "plan": "PEAKS", "plan_from": "2026-12-01"}
+    look = _text(client.post(where, form | {"do": "look"}))
+    assert "With peaks from 1 December 2026 on" in look and "Tax" in look and "dearer" in look
+    assert client.post(where, form | {"do": "confirm", "why": "asked for"}).status_code == 302
     assert re.search(r"With peaks from 1 December 2026 to come", _text(client.get(where)))
+    same = client.post(where, form | {"do": "look", "plan_from": "2026-12-05"})
+    assert same.status_code == 422 and "nothing would change" in _text(same)
+
+
+def test_what_has_not_begun_is_withdrawn_and_what_has_begun_is_not(
+    place: Fernmoor, sign_in: SignIn, as_owner: Owner
+) -> None:
+    client, where = sign_in(place), f"/accounts/{place.accounts['N-305']}/terms"
+    form = {"deed": "plan", "plan": "PEAKS", "plan_from": "2026-12-01"}
+    assert client.post(where, form | {"do": "confirm", "why": "asked for"}).status_code == 302
+    gone = {"deed": "withdraw_plan", "withdraw_from": "2026-12-01"}
+    unsaid = client.post(where, gone)
+    assert unsaid.status_code == 422 and "Still to be filled in" in _text(unsaid)
+    assert client.post(where, gone | {"withdraw_why": "a mistake"}).status_code == 302
+    assert "With peaks from 1 December" not in _text(client.get(where))
+    assert _audited(place, as_owner, "billing.tariff.withdrawn") == [
+        {"before": "PEAKS", "after": "R", "reason": "a mistake",
+         "valid_from": "2026-11-30 23:00:00+00:00"}
+    ]  # fmt: skip
+    again = client.post(where, gone | {"withdraw_why": "a mistake"})
+    assert again.status_code == 422 and "was withdrawn already" in _text(again)
+    # The same day is free again for another change.
+    assert client.post(where, form | {"do": "confirm", "why": "after all"}).status_code == 302
+    begun = client.post(
+        where, {"deed": "withdraw_terms", "withdraw_from": "2026-11-10", "withdraw_why": "no"}
+    )
+    assert begun.status_code == 422
+    for duty in ("operator", "auditor"):
+        assert sign_in(place, duty).post(where, gone | {"withdraw_why": "no"}).status_code == 403
 
 
 def test_a_wrong_plan_is_put_right_after_a_look_and_with_a_second_person(
@@ -239,17 +305,19 @@ def test_every_page_speaks_chinese(place: Fernmoor, sign_in: SignIn) -> None:
 PRESSES = (
     (
         "/accounts/{account}/terms",
-        {"deed": "terms", "from": "2026-11-18", "members": "3", "contracted": ""},
-        "SELECT count(*) FROM account_terms",
+        {"deed": "terms", "do": "confirm", "why": "lease", "from": "2026-11-18", "members": "3",
+         "contracted": ""},
+        "SELECT count(*) FROM account_terms WHERE members > 1",
         "billing.terms.set",
         {"members": "4"},
     ),
     (
         "/accounts/{account}/terms",
-        {"deed": "plan", "plan": "PEAKS", "plan_from": "2026-12-01"},
-        "SELECT count(*) FROM tariff_assignment WHERE valid_from > '2026-11-30'",
+        {"deed": "plan", "do": "confirm", "why": "asked for", "plan": "PEAKS",
+         "plan_from": "2026-12-01"},
+        "SELECT count(*) FROM tariff_assignment WHERE valid_from > '2026-11-18'",
         "billing.tariff.assigned",
-        {"plan_from": "2026-12-02"},
+        {"plan_from": "2026-11-20"},
     ),
     (
         "/tariffs/announced",

@@ -56,13 +56,15 @@ class TariffVersion(models.Model):
 class TariffAssignment(models.Model):
     """The tariff of an account from an instant until the next assignment of the same account.
 
-    Of two from one instant the later row holds: a wrong tariff is corrected, never overwritten.
+    Of two from one instant the later row holds: a wrong tariff is corrected, never overwritten. Where
+    that row ``withdraws``, nothing changes at its instant: what holds before goes on.
     """
 
     property_id = models.BigIntegerField()
     account_id = models.BigIntegerField()
     tariff = models.ForeignKey(Tariff, on_delete=models.PROTECT)
     valid_from = models.DateTimeField()
+    withdraws = models.BooleanField(default=False, db_default=False)
 
     class Meta:
         db_table = "tariff_assignment"
@@ -138,7 +140,8 @@ class AccountTerms(models.Model):
 
     ``exempt`` are codes of taxes that it does not pay, ``overlay_groups`` whose announced prices
     it follows. An account without terms is one person with no contracted power. The first terms
-    also hold before their start, as the first tariff version does.
+    also hold before their start, as the first tariff version does. A row that ``withdraws`` takes the
+    terms of its instant away, as with assignments of tariffs.
     """
 
     property_id = models.BigIntegerField()
@@ -150,6 +153,7 @@ class AccountTerms(models.Model):
     overlay_groups = ArrayField(models.CharField(max_length=40))
     made_by = models.CharField(max_length=80)
     made_at = models.DateTimeField()
+    withdraws = models.BooleanField(default=False, db_default=False)
 
     class Meta:
         db_table = "account_terms"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 
 from django.db import connection
@@ -50,17 +51,23 @@ def version_chains(account_ids: Sequence[int]) -> dict[int, VersionChain]:
     return {each: VersionChain(place, tuple(steps)) for each, (place, steps) in found.items()}
 
 
+#: What a row ``s`` of ``tariff_assignment`` has to be to hold: the latest of its instant, and no withdrawal.
+HOLDS = """NOT s.withdraws AND NOT EXISTS (
+    SELECT FROM tariff_assignment w WHERE w.account_id = s.account_id
+      AND w.valid_from = s.valid_from AND w.id > s.id)"""
+
 #: Each account's versions in force, oldest first: an assignment lasts until the next one, and
 #: within it each version until the next. Of assignments from one instant the latest written holds.
 _CHAINS = """
 WITH latest AS (
-    SELECT DISTINCT ON (account_id, valid_from) account_id, property_id, tariff_id, valid_from
+    SELECT DISTINCT ON (account_id, valid_from) account_id, property_id, tariff_id, valid_from,
+           withdraws
     FROM tariff_assignment WHERE account_id = ANY(%s)
     ORDER BY account_id, valid_from, id DESC
 ), assigned AS (
     SELECT account_id, property_id, tariff_id, valid_from,
            lead(valid_from, 1, 'infinity') OVER (PARTITION BY account_id ORDER BY valid_from) AS until
-    FROM latest
+    FROM latest WHERE NOT withdraws
 ), versioned AS (
     SELECT tariff_id, id, valid_from,
            lead(valid_from, 1, 'infinity') OVER (PARTITION BY tariff_id ORDER BY valid_from) AS until
@@ -72,6 +79,19 @@ FROM assigned a JOIN versioned v ON v.tariff_id = a.tariff_id
 WHERE v.valid_from < a.until AND v.until > a.valid_from
 ORDER BY 1, 3
 """
+
+
+def tariff_code_at(account_id: int, at: datetime) -> str | None:
+    """The code of the tariff that an account is on at an instant, None before its first one."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""SELECT t.code FROM tariff_assignment s JOIN tariff t ON t.id = s.tariff_id
+               WHERE s.account_id = %s AND s.valid_from <= %s AND {HOLDS}
+               ORDER BY s.valid_from DESC LIMIT 1""",  # noqa: S608 - our own constants
+            [account_id, at],
+        )
+        found = cursor.fetchone()
+    return None if found is None else str(found[0])
 
 
 def same_histories(account_id: Int64) -> dict[str, Int64]:
@@ -92,7 +112,8 @@ _SAME_HISTORIES = """
 SELECT h.account_id, h.property_id, CASE WHEN h.has_terms THEN h.account_id
        ELSE min(h.account_id) OVER (PARTITION BY h.property_id, h.has_terms, h.history) END AS example
 FROM (SELECT a.account_id, a.property_id, string_agg(
-                 a.tariff_id || '@' || extract(epoch FROM a.valid_from), ',' ORDER BY a.id) AS history,
+                 a.tariff_id || CASE WHEN a.withdraws THEN '!' ELSE '@' END
+                 || extract(epoch FROM a.valid_from), ',' ORDER BY a.id) AS history,
              EXISTS (SELECT FROM account_terms t WHERE t.account_id = a.account_id) AS has_terms
       FROM tariff_assignment a WHERE a.account_id = ANY(%s::bigint[])
       GROUP BY a.account_id, a.property_id) h
@@ -107,15 +128,16 @@ def terms_of(account_ids: Sequence[int]) -> dict[int, tuple[Terms, ...]]:
         cursor.execute(
             """SELECT DISTINCT ON (account_id, valid_from) account_id,
                       (extract(epoch FROM valid_from) * 1000000)::bigint, members, contracted_w,
-                      exempt, overlay_groups
+                      exempt, overlay_groups, withdraws
                FROM account_terms WHERE account_id = ANY(%s)
                ORDER BY account_id, valid_from, id DESC""",
             [list(account_ids)],
         )
-        for account_id, from_us, members, contracted_w, exempt, groups in cursor.fetchall():
-            found.setdefault(account_id, []).append(
-                Terms(from_us, members, contracted_w, frozenset(exempt), frozenset(groups))
-            )
+        for account_id, from_us, members, contracted_w, exempt, groups, gone in cursor.fetchall():
+            if not gone:
+                found.setdefault(account_id, []).append(
+                    Terms(from_us, members, contracted_w, frozenset(exempt), frozenset(groups))
+                )
     return {account_id: tuple(rows) for account_id, rows in found.items()}
 
 

@@ -11,21 +11,29 @@ its key with anything else is refused (KeyReused).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
 from itertools import pairwise
 
 from django.db import connection
 
 from prewatt.access.scope import Actor, require, scope
 from prewatt.audit.operations import record
-from prewatt.billing.models import AccountTerms, PriceEvent, PriceOfSeries, Tariff
+from prewatt.billing.models import (
+    AccountTerms,
+    PriceEvent,
+    PriceOfSeries,
+    Tariff,
+    TariffAssignment,
+)
 from prewatt.billing.operations import advance_epoch, assign_tariff
+from prewatt.billing.queries import Terms, tariff_code_at, terms_at, terms_of
 from prewatt.billing.rerate_requests import PRICES, TERMS, request_rerating
-from prewatt.core.civil_time import LocalCalendar, instant_us
+from prewatt.core.civil_time import LocalCalendar, instant_us, utc_datetime
 from prewatt.core.tariff import MAX_PRICE_NANO, parse_tariff
 from prewatt.ledger.idempotency import store_answer, stored_answer
 from prewatt.ledger.operations import UnknownAccount
+from prewatt.mdm.archived import correctable_from_us
 
 MOST_MEMBERS = 10_000
 MOST_CONTRACTED_W = 10**12
@@ -33,7 +41,9 @@ _MOST_WORD = 40
 
 
 class TermsRefused(ValueError):
-    """Terms cannot hold; ``reason`` is ``members``, ``contracted_w``, ``words`` or ``not_midnight``."""
+    """Terms cannot hold; ``reason`` is ``members``, ``contracted_w``, ``words``, ``not_midnight``,
+    ``before_account``, ``books_closed``, ``archived``, ``closed`` or ``same``.
+    """
 
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
@@ -42,8 +52,16 @@ class TermsRefused(ValueError):
 
 class ChangeRefused(ValueError):
     """An account cannot go on with that tariff; ``reason`` is ``past``, ``not_midnight``,
-    ``unknown``, ``temporary``, ``not_in_force`` or ``closed``.
+    ``unknown``, ``temporary``, ``not_in_force``, ``closed`` or ``same``.
     """
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class WithdrawalRefused(ValueError):
+    """A change stays; ``reason`` is ``unknown``, ``begun`` or ``only``, the account's first tariff."""
 
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
@@ -93,13 +111,15 @@ def set_terms(
     now: datetime,
     exempt: Sequence[str] = (),
     overlay_groups: Sequence[str] = (),
+    reason: str = "",
     key: str | None = None,
 ) -> int:
     """Write an account's terms from a local midnight on and return the row's id.
 
     A step window keeps the members and the contracted power of its first instant. Terms that begin
-    in the past have the account rated anew. Raises TermsRefused, UnknownAccount, PermissionRefused,
-    KeyReused.
+    in the past have the account rated anew; not before the account began, nor in closed books. Terms
+    that hold already are no change. ``reason`` is said in the audit trail. Raises TermsRefused,
+    UnknownAccount, PermissionRefused, KeyReused.
     """
     require(actor, "billing.terms", property_id=property_id)
     if not 1 <= members <= MOST_MEMBERS:
@@ -111,8 +131,11 @@ def set_terms(
     body = {
         "op": "billing.terms", "account": account_id, "from": valid_from, "members": members,
         "contracted": contracted_w, "exempt": sorted(set(exempt)),
-        "groups": sorted(set(overlay_groups)),
+        "groups": sorted(set(overlay_groups)), "reason": reason,
     }  # fmt: skip
+    wanted = Terms(
+        instant_us(valid_from), members, contracted_w, frozenset(exempt), frozenset(overlay_groups)
+    )
     with scope(actor):
         before = stored_answer(actor=actor, key=key, body=body)
         if before is not None:
@@ -120,18 +143,17 @@ def set_terms(
         _refuse_foreign(property_id, account_id)
         if not _is_midnight(property_id, valid_from):
             raise TermsRefused("not_midnight", f"{valid_from.isoformat()} begins no local day")
+        # First the epoch: its row keeps two changes of a property apart.
         advance_epoch(property_id)
-        row = AccountTerms.objects.create(
-            property_id=property_id,
-            account_id=account_id,
-            valid_from=valid_from,
-            members=members,
-            contracted_w=contracted_w,
-            exempt=sorted(set(exempt)),
-            overlay_groups=sorted(set(overlay_groups)),
-            made_by=actor.code,
-            made_at=now,
-        )
+        begun_us = _refuse_bad_day(account_id, valid_from, now)
+        known = terms_of([account_id]).get(account_id, ())
+        held = terms_at(known, wanted.from_us)
+        if _content(held) == _content(wanted):
+            raise TermsRefused("same", "these terms hold on that day already")
+        if not any(each.from_us <= wanted.from_us for each in known) and wanted.from_us > begun_us:
+            # The first terms also hold before their start. What held until now goes on until then.
+            _write_terms(actor, property_id, account_id, replace(held, from_us=begun_us), now)
+        row = _write_terms(actor, property_id, account_id, wanted, now)
         request_rerating(from_at={account_id: valid_from}, reason=TERMS, now=now)
         record(
             actor=actor.code,
@@ -140,10 +162,9 @@ def set_terms(
             subject=f"account:{account_id}",
             now=now,
             valid_from=valid_from,
-            members=members,
-            contracted_w=contracted_w,
-            exempt=row.exempt,
-            overlay_groups=row.overlay_groups,
+            before=_content(held),
+            after=_content(wanted),
+            reason=reason,
         )
         _keep(actor, key, body, property_id, {"id": row.pk}, now, account_id=account_id)
     return int(row.pk)
@@ -157,17 +178,20 @@ def change_tariff(
     tariff_code: str,
     valid_from: datetime,
     now: datetime,
+    reason: str = "",
     key: str | None = None,
 ) -> None:
     """Put an account on another tariff from a local midnight to come.
 
     What has begun was priced; a day that has passed is put right by ``rerating.correct_tariff``. The
     tariff must have a version in force by then: an account without a price stops its neighbours.
-    Raises ChangeRefused, UnknownAccount, PermissionRefused, KeyReused.
+    ``reason`` is said in the audit trail. Raises ChangeRefused, UnknownAccount, PermissionRefused,
+    KeyReused.
     """
     require(actor, "estate.write", property_id=property_id)
     body = {
-        "op": "billing.tariff", "account": account_id, "tariff": tariff_code, "from": valid_from
+        "op": "billing.tariff", "account": account_id, "tariff": tariff_code, "from": valid_from,
+        "reason": reason,
     }  # fmt: skip
     with scope(actor):
         if stored_answer(actor=actor, key=key, body=body) is not None:
@@ -192,11 +216,193 @@ def change_tariff(
             raise ChangeRefused(
                 "temporary", f"{tariff_code!r} is for places that are let for a time"
             )
+        advance_epoch(property_id)
+        before = tariff_code_at(account_id, valid_from)
+        if before == tariff_code:
+            raise ChangeRefused("same", f"the account is on {tariff_code!r} on that day already")
         assign_tariff(
             actor=actor, property_id=property_id, account_ids=[account_id],
             tariff_code=tariff_code, valid_from=valid_from, now=now,
         )  # fmt: skip
+        record(
+            actor=actor.code,
+            code="billing.tariff.changed",
+            property_id=property_id,
+            subject=f"account:{account_id}",
+            now=now,
+            valid_from=valid_from,
+            before=before,
+            after=tariff_code,
+            reason=reason,
+        )
         _keep(actor, key, body, property_id, {}, now, account_id=account_id)
+
+
+def withdraw_terms(
+    *,
+    actor: Actor,
+    property_id: int,
+    account_id: int,
+    valid_from: datetime,
+    now: datetime,
+    reason: str = "",
+    key: str | None = None,
+) -> None:
+    """Take away terms that have not begun: what holds before their day goes on.
+
+    Terms that have begun are ended by other terms. Raises WithdrawalRefused, UnknownAccount,
+    PermissionRefused, KeyReused.
+    """
+    require(actor, "billing.terms", property_id=property_id)
+    body = {
+        "op": "billing.terms.withdraw", "account": account_id, "from": valid_from, "reason": reason
+    }  # fmt: skip
+    with scope(actor):
+        if stored_answer(actor=actor, key=key, body=body) is not None:
+            return
+        _refuse_foreign(property_id, account_id)
+        advance_epoch(property_id)
+        known = terms_of([account_id]).get(account_id, ())
+        at_us = instant_us(valid_from)
+        gone = next((each for each in known if each.from_us == at_us), None)
+        _refuse_withdrawal(gone, valid_from, now)
+        assert gone is not None, "an unknown one was refused"
+        left = [each for each in known if each is not gone]
+        _write_terms(actor, property_id, account_id, gone, now, withdraws=True)
+        if known[0] is gone:
+            # They were the account's first and held until now too.
+            begun = utc_datetime(_life_of(account_id).begun_us)
+            request_rerating(from_at={account_id: begun}, reason=TERMS, now=now)
+        record(
+            actor=actor.code,
+            code="billing.terms.withdrawn",
+            property_id=property_id,
+            subject=f"account:{account_id}",
+            now=now,
+            valid_from=valid_from,
+            before=_content(gone),
+            after=_content(terms_at(left, at_us)),
+            reason=reason,
+        )
+        _keep(actor, key, body, property_id, {}, now, account_id=account_id)
+
+
+def withdraw_tariff(
+    *,
+    actor: Actor,
+    property_id: int,
+    account_id: int,
+    valid_from: datetime,
+    now: datetime,
+    reason: str = "",
+    key: str | None = None,
+) -> None:
+    """Take away a change of tariff that has not begun: the account stays on the one before.
+
+    One that has begun is ended by another change. Raises WithdrawalRefused, UnknownAccount,
+    PermissionRefused, KeyReused.
+    """
+    require(actor, "estate.write", property_id=property_id)
+    body = {
+        "op": "billing.tariff.withdraw", "account": account_id, "from": valid_from, "reason": reason
+    }  # fmt: skip
+    with scope(actor):
+        if stored_answer(actor=actor, key=key, body=body) is not None:
+            return
+        _refuse_foreign(property_id, account_id)
+        advance_epoch(property_id)
+        at_that = TariffAssignment.objects.filter(account_id=account_id, valid_from=valid_from)
+        latest = at_that.order_by("-pk").first()
+        gone = None if latest is None or latest.withdraws else latest
+        _refuse_withdrawal(gone, valid_from, now)
+        assert gone is not None, "an unknown one was refused"
+        before = tariff_code_at(account_id, valid_from - _INSTANT)
+        if before is None:
+            raise WithdrawalRefused("only", "the account begins with that tariff")
+        TariffAssignment.objects.create(
+            property_id=property_id, account_id=account_id, tariff_id=gone.tariff_id,
+            valid_from=valid_from, withdraws=True,
+        )  # fmt: skip
+        record(
+            actor=actor.code,
+            code="billing.tariff.withdrawn",
+            property_id=property_id,
+            subject=f"account:{account_id}",
+            now=now,
+            valid_from=valid_from,
+            before=gone.tariff.code,
+            after=before,
+            reason=reason,
+        )
+        _keep(actor, key, body, property_id, {}, now, account_id=account_id)
+
+
+_INSTANT = timedelta(microseconds=1)
+
+
+def _refuse_withdrawal(gone: object | None, valid_from: datetime, now: datetime) -> None:
+    if gone is None:
+        raise WithdrawalRefused("unknown", f"nothing changes at {valid_from.isoformat()}")
+    if valid_from <= now:
+        raise WithdrawalRefused("begun", f"it began at {valid_from.isoformat()}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Life:
+    """When an account began, as its first local midnight; whether it is closed; what books are open."""
+
+    begun_us: int
+    closed: bool
+    books_us: int | None
+
+
+def _life_of(account_id: int) -> _Life:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT a.opened_at, a.closed_at IS NOT NULL, p.time_zone,
+                      l.open_from::timestamp AT TIME ZONE p.time_zone
+               FROM account a JOIN property p ON p.id = a.property_id
+               LEFT JOIN ledger_period l ON l.property_id = p.id WHERE a.id = %s""",
+            [account_id],
+        )
+        opened_at, closed, zone, open_from = cursor.fetchone()
+    calendar = LocalCalendar(zone)
+    begun_us = calendar.start_of_day(calendar.local_date(instant_us(opened_at)))
+    return _Life(begun_us, closed, None if open_from is None else instant_us(open_from))
+
+
+def _refuse_bad_day(account_id: int, valid_from: datetime, now: datetime) -> int:
+    """No terms before an account, in closed books or of usage that is archived; returns its beginning."""
+    life, at_us = _life_of(account_id), instant_us(valid_from)
+    if life.closed:
+        raise TermsRefused("closed", "the account is closed")
+    if at_us < life.begun_us:
+        raise TermsRefused("before_account", f"the account began after {valid_from.isoformat()}")
+    if life.books_us is not None and at_us < life.books_us:
+        raise TermsRefused("books_closed", f"the books of {valid_from.isoformat()} are closed")
+    if valid_from < now and at_us < correctable_from_us():
+        raise TermsRefused("archived", "usage of that day can no longer be rated anew")
+    return life.begun_us
+
+
+def _content(terms: Terms) -> dict[str, object]:
+    """What terms say, whenever they begin; as it stands in the audit trail."""
+    return {
+        "members": terms.members, "contracted_w": terms.contracted_w,
+        "exempt": sorted(terms.exempt), "overlay_groups": sorted(terms.groups),
+    }  # fmt: skip
+
+
+def _write_terms(
+    actor: Actor, property_id: int, account_id: int, terms: Terms, now: datetime, *,
+    withdraws: bool = False,
+) -> AccountTerms:  # fmt: skip
+    return AccountTerms.objects.create(
+        property_id=property_id, account_id=account_id, valid_from=utc_datetime(terms.from_us),
+        made_by=actor.code, made_at=now, withdraws=withdraws,
+        members=terms.members, contracted_w=terms.contracted_w,
+        exempt=sorted(terms.exempt), overlay_groups=sorted(terms.groups),
+    )  # fmt: skip
 
 
 def announce_event(

@@ -7,6 +7,7 @@ the document can show it or carry it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -94,6 +95,49 @@ def round_to_minor(micro: int, minor_digits: int = 2) -> tuple[int, int]:
     if rest * 2 > unit or (rest * 2 == unit and minor % 2 == 1):
         minor += 1
     return minor, micro - minor * unit
+
+
+def rounding_of(total: int, parts: Iterable[int], minor_digits: int = 2) -> int:
+    """What is missing from rounded parts to their rounded total, in micro-units; 0 where they add up.
+
+    A page or document that shows parts and a sum shows this as a line of its own, as an invoice does
+    (EN 16931, BT-114): no part is bent to make the others fit.
+    """
+    unit = _micro_per_minor(minor_digits)
+    shown = sum(round_to_minor(each, minor_digits)[0] for each in parts)
+    return (round_to_minor(total, minor_digits)[0] - shown) * unit
+
+
+def moved(after: int, amount: int, minor_digits: int = 2) -> int:
+    """The whole minor units, in micro-units, by which a shown balance moves to ``after`` by ``amount``.
+
+    In a list of movements with their balances each line then leads from the one balance to the next.
+    An amount of whole minor units is shown as it is.
+    """
+    unit = _micro_per_minor(minor_digits)
+    if amount % unit == 0:
+        return amount
+    now, before = (round_to_minor(each, minor_digits)[0] for each in (after, after - amount))
+    return (now - before) * unit
+
+
+def shared_out(total: int, parts: Sequence[int], minor_digits: int = 2) -> list[int]:
+    """Parts in whole minor units that come to a total of whole minor units, in micro-units.
+
+    Those are rounded up that lost most (largest remainder). For parts that
+    are named within one line, where no line of rounding has its place.
+    """
+    unit = _micro_per_minor(minor_digits)
+    floors = [each // unit for each in parts]
+    missing = round_to_minor(total, minor_digits)[0] - sum(floors)
+    order = sorted(range(len(parts)), key=lambda at: (-(parts[at] % unit), at))
+    # A total may be a minor unit away from the parts' own sum: then one more or less is shared out.
+    for step in range(abs(missing) if parts else 0):
+        if missing > 0:
+            floors[order[step % len(order)]] += 1
+        else:
+            floors[order[-1 - step % len(order)]] -= 1
+    return [each * unit for each in floors]
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ from prewatt.ledger.operations import (
     new_event_ids,
 )
 from prewatt.moves.boundary import SILENT_AFTER_PERIODS, system
+from prewatt.moves.let_charges import LetCharges, charges_of
 from prewatt.moves.let_debts import (
     lock_old_debts,
     name_shortfall,
@@ -120,7 +121,8 @@ class LetBegun:
     """A let that began: what was taken, and what is left for energy, in micro-units.
 
     ``debt_micro`` went to what earlier lets of the customer had lacked. One that is ``announced`` has
-    fee and deposit in its wallet still, and ``available_micro`` is what they will leave.
+    fee and deposit in its wallet still, and ``available_micro`` is what they will leave. ``by_days_micro``
+    and ``least_micro`` will be taken of it until the end, whatever is used (``let_charges``).
     """
 
     let_id: int
@@ -135,6 +137,8 @@ class LetBegun:
     debt_micro: int = 0
     begins_at: str = ""
     announced: bool = False
+    by_days_micro: int = 0
+    least_micro: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +211,8 @@ def let_unit(
             answer,
             available_micro=_available(answer.account_id) - kept,
             debt_micro=total_owed(owed),
+            by_days_micro=terms.charges.by_days_micro,
+            least_micro=terms.charges.least_micro,
         )
         _tell_what_is_left(answer)
         code = "moves.let.announced" if answer.announced else "moves.let.begun"
@@ -580,6 +586,7 @@ class _Terms:
     units: int
     fee: int
     deposit: int
+    charges: LetCharges
 
 
 def _terms_of(
@@ -612,6 +619,7 @@ def _terms_of(
     return _Terms(
         unit, int(version.pk), tariff, calendar, utc_datetime(until_us), units, fee,
         deposit_micro(plan),
+        charges_of(tariff, _zone(unit.property_id), from_us=from_us, until_us=until_us),
     )  # fmt: skip
 
 
@@ -622,9 +630,13 @@ def _plan(tariff: Tariff) -> Temporary:
 
 
 def _calendar(property_id: int) -> LocalCalendar:
+    return LocalCalendar(_zone(property_id))
+
+
+def _zone(property_id: int) -> str:
     with connection.cursor() as cursor:
         cursor.execute("SELECT time_zone FROM property WHERE id = %s", [property_id])
-        return LocalCalendar(str(cursor.fetchone()[0]))
+        return str(cursor.fetchone()[0])
 
 
 #: (component, tax code, rate in ppm) of a part of the fee → micro-units.

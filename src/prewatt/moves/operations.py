@@ -18,8 +18,9 @@ from django.db import IntegrityError, connection, transaction
 from prewatt.access.models import Duty
 from prewatt.access.scope import Actor, require, scope
 from prewatt.audit.operations import record
-from prewatt.billing.models import Tariff, TariffAssignment
+from prewatt.billing.models import Tariff
 from prewatt.billing.operations import assign_tariff
+from prewatt.billing.queries import tariff_code_at
 from prewatt.core.readings import ReadingSource
 from prewatt.core.vee import HELD_VERDICTS, VERDICT_NAMES, Verdict
 from prewatt.estate import operations as estate
@@ -544,19 +545,14 @@ def _free_number(unit: UnitAt) -> str:
 def _open_vacancy(actor: Actor, unit: UnitAt, at: datetime, now: datetime) -> int:
     """The owner's account of a unit that has never been vacant; it keeps the unit's tariff."""
     assert unit.tenant_account_id is not None
-    current = (
-        TariffAssignment.objects.filter(account_id=unit.tenant_account_id, valid_from__lte=at)
-        .order_by("-valid_from")
-        .select_related("tariff")
-        .first()
-    )
-    if current is None:
+    code = tariff_code_at(unit.tenant_account_id, at)
+    if code is None:
         raise UnknownPlace("the account has no tariff that its vacancy account could go on with")
     return _open_account(
         actor,
         unit,
         vacancy_number(unit.building, unit.code),
-        current.tariff.code,
+        code,
         at,
         now,
         customer_id=None,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
 
+from prewatt.core.money import moved, shared_out
 from prewatt.core.rating import Component
 from prewatt.core.vocabulary import (
     BoardState,
@@ -19,6 +20,7 @@ from prewatt.core.vocabulary import (
     Outcome,
     RelayState,
 )
+from prewatt.reports.ending import Ending
 from prewatt.reports.owed import DebtRow
 from prewatt.reports.today import Place
 
@@ -62,8 +64,8 @@ class Balance:
 
     @property
     def used_out(self) -> int:
-        """What was used since the last posting, as money that left."""
-        return -self.used_micro
+        """What was used since the last posting, as money that left, as it is shown between balances."""
+        return moved(self.available_micro, -self.used_micro)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +132,12 @@ class UsageDay:
 
     @property
     def charge_out(self) -> int:
-        """The day's charges as money that left."""
-        return -self.charge_micro
+        """The day's charges as money that left, as it is shown between the balances of two days."""
+        came, left = (
+            self.recharged_micro,
+            moved(self.balance_micro, self.recharged_micro - self.charge_micro),
+        )
+        return left - shared_out(came, [came])[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +211,26 @@ class Entry:
     note: str = ""
     would_have: bool = False
     corrects_id: int | None = None
+    #: When a charge was booked; its service days say what it is for.
+    booked_at: datetime | None = None
+
+    @property
+    def shown_micro(self) -> int | None:
+        """The amount to the cent, so that it leads from the balance before it to the one after."""
+        if self.amount_micro is None or self.balance_micro is None:
+            return self.amount_micro
+        return moved(self.balance_micro, self.amount_micro)
+
+    @property
+    def shown_parts(self) -> tuple[tuple[Component, int], ...]:
+        """The parts to the cent; they come to the amount as it is shown."""
+        amounts = shared_out(self.shown_micro or 0, [amount for _, amount in self.parts])
+        return tuple((part, amount) for (part, _), amount in zip(self.parts, amounts, strict=True))
+
+    @property
+    def is_late(self) -> bool:
+        """Whether a charge was booked on another day than it is for, as corrections are."""
+        return self.kind is EntryKind.CORRECTION and self.booked_at is not None
 
     @property
     def total_wh(self) -> int:
@@ -277,6 +303,8 @@ class AccountPage:
     more_entries: bool
     last_line: int
     debts: tuple[DebtRow, ...] = ()
+    #: What a closed account ended with.
+    ending: Ending | None = None
 
     @property
     def closed_gates(self) -> tuple[GateLine, ...]:

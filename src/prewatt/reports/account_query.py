@@ -6,11 +6,12 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from prewatt.access.scope import Actor, scope
+from prewatt.billing.queries import HOLDS
 from prewatt.core.accounts import CounterAccount, TransferKind
 from prewatt.core.rating import Component
 from prewatt.core.tariff import Tariff, parse_tariff
@@ -30,6 +31,7 @@ from prewatt.reports.account import (
     UsageDay,
 )
 from prewatt.reports.debts import open_debts_of
+from prewatt.reports.ending import ending_of
 from prewatt.reports.lists_query import actor_names, orders_of
 from prewatt.reports.place import NoSuchThing, local_day, place_of, rows
 from prewatt.reports.rules import CutRules, cut_rules, gates_now, standing_of
@@ -98,6 +100,11 @@ def account_page(
         balance = _balance(account_id, unit)
         last_line = _last_line(account_id)
         debts = open_debts_of(place, account_id)
+        ending = (
+            None
+            if holder.closed_at is None
+            else ending_of(account_id, holder.closed_at, unit.available_micro)
+        )
     days = _days(hours, money, plans, place, unit.available_micro, now)
     return AccountPage(
         place=place,
@@ -120,6 +127,7 @@ def account_page(
         more_entries=more,
         last_line=last_line,
         debts=debts,
+        ending=ending,
     )
 
 
@@ -158,13 +166,13 @@ def _holder(unit: UnitNow, plans: _Plans, account_id: int) -> Holder:
 def _plans(account_id: int, now: datetime) -> _Plans:
     """Every version of every tariff the account was ever on; there are a handful."""
     found = rows(
-        """SELECT v.id, v.number, t.name, v.content, v.valid_from <= %s AND t.id = (
-                      SELECT a.tariff_id FROM tariff_assignment a
-                      WHERE a.account_id = %s AND a.valid_from <= %s
-                      ORDER BY a.valid_from DESC, a.id DESC LIMIT 1)
+        f"""SELECT v.id, v.number, t.name, v.content, v.valid_from <= %s AND t.id = (
+                      SELECT s.tariff_id FROM tariff_assignment s
+                      WHERE s.account_id = %s AND s.valid_from <= %s AND {HOLDS}
+                      ORDER BY s.valid_from DESC LIMIT 1)
            FROM tariff_version v JOIN tariff t ON t.id = v.tariff_id
            WHERE t.id IN (SELECT tariff_id FROM tariff_assignment WHERE account_id = %s)
-           ORDER BY v.valid_from""",
+           ORDER BY v.valid_from""",  # noqa: S608 - our own constants
         [now, account_id, now, account_id],
     )
     tariffs = {version: parse_tariff(_json(content)) for version, _, _, content, _ in found}
@@ -390,31 +398,79 @@ _KINDS = {
 def _entries(
     account_id: int, place: Place, plans: _Plans, limit: int
 ) -> tuple[tuple[Entry, ...], bool]:
-    """The latest lines of all kinds together, newest first, and whether there are more."""
+    """The latest lines of all kinds together, newest first, and whether there are more.
+
+    A charge stands where its service was, and a correction beside what it corrects, however late it was
+    booked; all else stands where it happened.
+    """
+    money = _transfers(account_id, place, plans, limit + 1)
     found = [
-        *_transfers(account_id, place, plans, limit + 1),
+        *money,
         *_order_entries(account_id, limit + 1),
         *_messages(account_id, limit + 1),
         *_decisions(account_id, limit + 1),
         *_held(account_id, limit + 1),
     ]
-    found.sort(key=lambda entry: (entry.at, entry.lines or (0, 0)), reverse=True)
-    return tuple(found[:limit]), len(found) > limit
+    days = [entry.service[0] for entry in money if entry.service]
+    since = min(days) if days and len(money) > limit else None
+    corrections = _transfers(
+        account_id, place, plans, limit + 1, corrections_since=since or date.min
+    )
+    placed = [(_place_of(each, money, place), each) for each in corrections]
+    placed += [((each.at, each.lines or (0, 0), (0, 0)), each) for each in found]
+    placed.sort(key=lambda each: each[0], reverse=True)
+    return tuple(entry for _, entry in placed[:limit]), len(placed) > limit
 
 
-def _transfers(account_id: int, place: Place, plans: _Plans, limit: int) -> list[Entry]:
-    """Transfers as people see them: one entry per event and service day."""
+#: Where an entry stands: an instant, its lines, and for a correction beside another its own lines.
+_Standing = tuple[datetime, tuple[int, int], tuple[int, int]]
+
+
+def _place_of(correction: Entry, money: Sequence[Entry], place: Place) -> _Standing:
+    """A correction stands right after the charge of its service day that it corrects."""
+    own = correction.lines or (0, 0)
+    wanted = EntryKind.USAGE if correction.wh or _is_energy(correction) else EntryKind.DAILY
+    charges = [
+        each
+        for each in money
+        if each.service == correction.service and each.kind in CHARGES and each.lines
+    ]
+    if charges:
+        beside = max(charges, key=lambda each: (each.kind is wanted, each.at, each.lines))
+        return beside.at, beside.lines or own, own
+    assert correction.service is not None, "a correction has a service day"
+    day_ends = datetime.combine(correction.service[1], time(), ZoneInfo(place.time_zone))
+    return min(correction.at, day_ends), own, (0, 0)
+
+
+def _is_energy(entry: Entry) -> bool:
+    return any(component is Component.ENERGY for component, _ in entry.parts)
+
+
+def _transfers(
+    account_id: int, place: Place, plans: _Plans, limit: int, *,
+    corrections_since: date | None = None,
+) -> list[Entry]:  # fmt: skip
+    """Transfers as people see them: one entry per event and service day, the latest booked first.
+
+    None but corrections of service days from a day on where one is given, else all but those.
+    """
     found = rows(
         """WITH latest AS (
                SELECT *, (service_from AT TIME ZONE %(zone)s)::date AS day
-               FROM transfer WHERE account_id = %(account)s ORDER BY seq DESC
-               LIMIT %(limit)s * 4),
+               FROM transfer
+               WHERE account_id = %(account)s AND (kind = %(correction)s) = %(corrections)s
+                 AND (NOT %(corrections)s
+                      OR (service_from AT TIME ZONE %(zone)s)::date >= %(since)s::date)
+               ORDER BY seq DESC LIMIT %(limit)s * 4),
            lines AS (
                SELECT event_id, kind, day, min(seq) AS first, max(seq) AS last,
                       sum(amount)::bigint AS amount,
                       (array_agg(posted_after ORDER BY seq DESC))[1] AS balance,
-                      CASE kind WHEN %(usage)s THEN max(service_to) ELSE max(booked_at) END AS at,
-                      max(reason) AS reason
+                      CASE kind WHEN %(usage)s THEN max(service_to)
+                                WHEN %(daily)s THEN least(max(service_from), max(booked_at))
+                                ELSE max(booked_at) END AS at,
+                      max(booked_at) AS booked_at, max(reason) AS reason
                FROM latest GROUP BY event_id, kind, day ORDER BY last DESC LIMIT %(limit)s)
            SELECT l.event_id, l.kind, l.day, l.first, l.last, l.amount, l.balance, l.at, l.reason,
                   (SELECT jsonb_object_agg(b.band, b.wh) FROM (
@@ -430,7 +486,8 @@ def _transfers(account_id: int, place: Place, plans: _Plans, limit: int) -> list
                   (SELECT r.corrects_event_id FROM transfer r
                    WHERE r.account_id = %(account)s AND r.event_id = l.event_id
                      AND l.kind IN (%(reversal)s, %(move)s)
-                     AND r.kind = l.kind AND r.counter_account <> %(debts)s LIMIT 1)
+                     AND r.kind = l.kind AND r.counter_account <> %(debts)s LIMIT 1),
+                  l.booked_at
            FROM lines l LEFT JOIN payment p ON p.event_id = l.event_id
            LEFT JOIN document d ON d.event_id = l.event_id AND d.kind = 'receipt'
            ORDER BY l.last DESC""",
@@ -439,6 +496,10 @@ def _transfers(account_id: int, place: Place, plans: _Plans, limit: int) -> list
             "zone": place.time_zone,
             "limit": limit,
             "usage": int(TransferKind.USAGE),
+            "daily": int(TransferKind.DAILY),
+            "correction": int(TransferKind.CORRECTION),
+            "corrections": corrections_since is not None,
+            "since": corrections_since,
             "reversal": int(TransferKind.REVERSAL),
             "move": int(TransferKind.MOVE),
             "debts": int(CounterAccount.DEBTS),
@@ -450,7 +511,7 @@ def _transfers(account_id: int, place: Place, plans: _Plans, limit: int) -> list
 
 def _transfer(row: tuple[Any, ...], plans: _Plans, names: Mapping[str, str]) -> Entry:
     (event, kind, day, first, last, amount, balance, at, reason, energy, parts, way, receipt,
-     taken_by, corrects) = row  # fmt: skip
+     taken_by, corrects, booked_at) = row  # fmt: skip
     entry_kind = _KINDS[TransferKind(kind)]
     bands = _json(energy) if energy is not None else {}
     charge = entry_kind in CHARGES
@@ -470,6 +531,7 @@ def _transfer(row: tuple[Any, ...], plans: _Plans, names: Mapping[str, str]) -> 
         by=names.get(taken_by, ""),
         note="" if charge else str(reason),
         corrects_id=corrects,
+        booked_at=booked_at if charge else None,
     )
 
 

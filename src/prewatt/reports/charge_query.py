@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import Any, Final
 
 from prewatt.access.scope import Actor, scope
+from prewatt.billing.queries import HOLDS
 from prewatt.core.accounts import TransferKind
 from prewatt.core.baseline import Outcome
 from prewatt.core.civil_time import day_number
@@ -239,17 +240,18 @@ def _tariffs(account_id: int, at: datetime, version_ids: set[int]) -> dict[int, 
     The first version also holds before its start.
     """
     found = rows(
-        """SELECT v.id, v.content, v.id = (
+        f"""SELECT v.id, v.content, v.id = (
                       SELECT f.id FROM tariff_version f
                       WHERE f.tariff_id = (
-                          SELECT a.tariff_id FROM tariff_assignment a WHERE a.account_id = %(account)s
-                          ORDER BY a.valid_from <= %(at)s DESC,
-                                   abs(extract(epoch FROM a.valid_from - %(at)s)) LIMIT 1)
+                          SELECT s.tariff_id FROM tariff_assignment s
+                          WHERE s.account_id = %(account)s AND {HOLDS}
+                          ORDER BY s.valid_from <= %(at)s DESC,
+                                   abs(extract(epoch FROM s.valid_from - %(at)s)) LIMIT 1)
                       ORDER BY f.valid_from <= %(at)s DESC,
                                abs(extract(epoch FROM f.valid_from - %(at)s)) LIMIT 1)
            FROM tariff_version v
            WHERE v.id = ANY(%(versions)s) OR v.tariff_id IN (
-               SELECT tariff_id FROM tariff_assignment WHERE account_id = %(account)s)""",
+               SELECT tariff_id FROM tariff_assignment WHERE account_id = %(account)s)""",  # noqa: S608 - our own constants
         {"account": account_id, "at": at, "versions": sorted(version_ids)},
     )
     tariffs: dict[int, Tariff] = {}

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from prewatt.access.scope import Actor, require, scope
-from prewatt.core.tariff import parse_tariff
-from prewatt.core.tariff.model import BoothUnit
+from prewatt.core.accounts import CounterAccount, TransferKind
+from prewatt.core.tariff import Tariff, parse_tariff
+from prewatt.core.tariff.model import BoothUnit, Bound
 from prewatt.core.temporary import deposit_micro, fee_micro
+from prewatt.moves.let_debts import REASON as SHORTFALL
+from prewatt.moves.let_debts import RECOVERED
+from prewatt.reports.customers import Find, Picker, customers_to_choose
 from prewatt.reports.holders import HOLDER_COLUMNS, HOLDER_JOINS, HOLDER_WIDTH, Who, who
 from prewatt.reports.lists import Listing
 from prewatt.reports.lists_query import PAGE, actor_names
@@ -19,7 +24,6 @@ from prewatt.reports.units import unit_name
 
 LET_SHOWS: Final = ("running", "announced", "ended", "all")
 LET_SORTS: Final = ("end", "begin", "unit", "balance", "refund")
-CUSTOMERS_MAX: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,25 @@ class Register:
 
 
 @dataclass(frozen=True, slots=True)
+class LetMoney:
+    """Where all that was paid for a let went, in micro-units; below zero: what came to it.
+
+    Made of the account's transfers, each in one part: ``paid_micro`` is the sum of all parts, always.
+    """
+
+    paid_micro: int
+    rent_micro: int
+    deposit_micro: int
+    charges_micro: int
+    old_debts_micro: int
+    lacked_micro: int
+    other_micro: int
+    rounding_micro: int
+    refund_micro: int
+    left_micro: int
+
+
+@dataclass(frozen=True, slots=True)
 class LetPage:
     """One let with what its end needs."""
 
@@ -87,11 +110,49 @@ class LetPage:
     begun_by: str
     closed_by: str
     registers: tuple[Register, ...]
+    money: LetMoney
+
+    @property
+    def back(self) -> ComingBack:
+        """What came back, by what it is of."""
+        return coming_back(self.let, self.let.fee_back_micro, self.let.refund_micro)
+
+
+@dataclass(frozen=True, slots=True)
+class ComingBack:
+    """A refund by what it is of; the parts are the refund. ``energy_micro`` is below zero where more
+    was used than was prepaid, and the deposit pays it.
+    """
+
+    rent_micro: int
+    deposit_micro: int
+    energy_micro: int
+    refund_micro: int
+
+
+def coming_back(let: LetRow, fee_back_micro: int, refund_micro: int) -> ComingBack:
+    """The parts of a let's refund. Of one that never began rent and deposit were never taken: they
+    come back as far as they had been paid.
+    """
+    rent, deposit = fee_back_micro, let.deposit_micro
+    if let.begun_at is None:
+        rent = min(let.fee_micro, refund_micro)
+        deposit = min(deposit, refund_micro - rent)
+    return ComingBack(rent, deposit, refund_micro - rent - deposit, refund_micro)
+
+
+@dataclass(frozen=True, slots=True)
+class DatedLine:
+    """A charge of a plan by the day, month or year, as the plan writes it."""
+
+    label: str
+    amount_nano: int
+    per: str
 
 
 @dataclass(frozen=True, slots=True)
 class LetPlan:
-    """A plan by which places are let."""
+    """A plan by which places are let, with all that it takes besides the energy."""
 
     code: str
     name: str
@@ -99,6 +160,8 @@ class LetPlan:
     fee_micro: int
     deposit_micro: int
     season: tuple[int, int] | None
+    dated: tuple[DatedLine, ...] = ()
+    minimum: Bound | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +182,7 @@ class LetForm:
     now: datetime
     units: tuple[VacantUnit, ...]
     plans: tuple[LetPlan, ...]
-    customers: tuple[tuple[int, str], ...]
+    picker: Picker
 
 
 _LETS = f"""
@@ -175,14 +238,53 @@ def let_page(*, actor: Actor, let_id: int, now: datetime) -> LetPage:
         row = found[0]
         names = actor_names([row[16], row[17]])
         registers = _registers(place, now, [row[18]])
+        money = money_of_let(_let(row).account_id)
     return LetPage(
         place, now, _let(row), names.get(row[16], ""), names.get(row[17], ""),
-        registers.get(row[18], ()),
+        registers.get(row[18], ()), money,
     )  # fmt: skip
 
 
-def let_form(*, actor: Actor, now: datetime) -> LetForm:
-    """Vacant units, plans in force that let for a time, and known customers."""
+def money_of_let(account_id: int) -> LetMoney:
+    """Where the money of a let's account went, inside the caller's scope."""
+    sums: dict[str, int] = defaultdict(int)
+    for kind, counter, reason, amount in rows(
+        """SELECT kind, counter_account, reason, sum(amount)::bigint FROM transfer
+           WHERE account_id = %s GROUP BY 1, 2, 3""",
+        [account_id],
+    ):
+        sums[_part_of(TransferKind(kind), CounterAccount(counter), reason)] -= amount
+    paid = -sums.pop("paid", 0)
+    return LetMoney(
+        paid_micro=paid, left_micro=paid - sum(sums.values()),
+        **{f"{name}_micro": sums[name] for name in _PARTS},
+    )  # fmt: skip
+
+
+_PARTS: Final = (
+    "rent", "deposit", "charges", "old_debts", "lacked", "other", "rounding", "refund",
+)  # fmt: skip
+_PAID: Final = (TransferKind.RECHARGE, TransferKind.OPENING, TransferKind.REVERSAL)
+_CHARGED: Final = (TransferKind.USAGE, TransferKind.DAILY, TransferKind.CORRECTION)
+
+
+def _part_of(kind: TransferKind, counter: CounterAccount, reason: str) -> str:
+    """In which part of a let's money a transfer is."""
+    if reason in ("let.fee", "let.fee.unstarted"):
+        return "rent"
+    if reason == RECOVERED:
+        return "old_debts"
+    if kind is TransferKind.DEBT or reason.startswith(f"{SHORTFALL}."):
+        return "lacked"
+    if kind is TransferKind.REFUND:
+        return "rounding" if counter is CounterAccount.ROUNDING else "refund"
+    if kind is TransferKind.DEPOSIT:
+        return "deposit"
+    return "paid" if kind in _PAID else "charges" if kind in _CHARGED else "other"
+
+
+def let_form(*, actor: Actor, now: datetime, find: Find | None = None) -> LetForm:
+    """Vacant units, plans in force that let for a time, and known customers to choose from."""
     require(actor, "moves.tenant")
     with scope(actor):
         place = place_of(actor)
@@ -195,10 +297,7 @@ def let_form(*, actor: Actor, now: datetime) -> LetForm:
         )
         registers = _registers(place, now, [row[0] for row in units])
         plans = _plans(place, now)
-        customers = rows(
-            "SELECT id, name FROM customer WHERE property_id = %s ORDER BY name, id LIMIT %s",
-            [place.property_id, CUSTOMERS_MAX],
-        )
+        picker = customers_to_choose(place, find or Find())
     return LetForm(
         place,
         now,
@@ -207,7 +306,7 @@ def let_form(*, actor: Actor, now: datetime) -> LetForm:
             for row in units
         ),
         plans,
-        tuple((int(row[0]), str(row[1])) for row in customers),
+        picker,
     )
 
 
@@ -247,12 +346,29 @@ def _plans(place: Place, now: datetime) -> tuple[LetPlan, ...]:
     )
     plans = []
     for code, name, content in found:
-        plan = parse_tariff(json_of(content)).temporary
+        tariff = parse_tariff(json_of(content))
+        plan = tariff.temporary
         if plan is not None:
             plans.append(
-                LetPlan(code, name, plan.unit, fee_micro(plan, 1), deposit_micro(plan), plan.season)
+                LetPlan(
+                    code,
+                    name,
+                    plan.unit,
+                    fee_micro(plan, 1),
+                    deposit_micro(plan),
+                    plan.season,
+                    _dated(tariff),
+                    tariff.minimum,
+                )
             )
     return tuple(plans)
+
+
+def _dated(tariff: Tariff) -> tuple[DatedLine, ...]:
+    return tuple(
+        DatedLine(each.label or each.code, each.amount_nano, each.per.value)
+        for each in tariff.dated
+    )
 
 
 def _registers(place: Place, now: datetime, unit_ids: list[int]) -> dict[int, tuple[Register, ...]]:

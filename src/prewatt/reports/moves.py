@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from prewatt.reports.customers import Picker
 from prewatt.reports.estate import UnitPage
 from prewatt.reports.today import Place
 
@@ -27,7 +28,7 @@ class MoveForm:
     unit: UnitPage
     charged_meters: tuple[FormMeter, ...]
     tariffs: tuple[Choice, ...]
-    customers: tuple[Choice, ...]
+    picker: Picker
     tariff: str
     available_micro: int
     number: str

@@ -6,9 +6,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from prewatt.access.scope import Actor, require, scope
+from prewatt.billing.queries import HOLDS
 from prewatt.core.accounts import CounterAccount
 from prewatt.estate.imports import CHARGED_ROLES
 from prewatt.moves.boundary import SILENT_AFTER_PERIODS
+from prewatt.reports.customers import Find, customers_to_choose
 from prewatt.reports.estate_query import unit_page
 from prewatt.reports.lists_query import actor_names
 from prewatt.reports.moves import (
@@ -22,12 +24,9 @@ from prewatt.reports.moves import (
 from prewatt.reports.place import NoSuchThing, place_of, rows
 from prewatt.reports.units import unit_name
 
-#: More customers than these are found by name only when they are new; the latest come first.
-CUSTOMERS_MAX = 500
 
-
-def move_form(*, actor: Actor, unit_id: int, now: datetime) -> MoveForm:
-    """The unit before a move. Raises NoSuchThing, PermissionRefused."""
+def move_form(*, actor: Actor, unit_id: int, now: datetime, find: Find | None = None) -> MoveForm:
+    """The unit before a move, and customers to choose from. Raises NoSuchThing, PermissionRefused."""
     require(actor, "moves.tenant")
     with scope(actor):
         unit = unit_page(actor=actor, unit_id=unit_id, now=now)
@@ -51,15 +50,11 @@ def move_form(*, actor: Actor, unit_id: int, now: datetime) -> MoveForm:
                ORDER BY t.code""",
             [now, property_id],
         )
-        customers = rows(
-            """SELECT id::text, name FROM (SELECT id, name FROM customer WHERE property_id = %s
-                   ORDER BY id DESC LIMIT %s) c ORDER BY name, id""",
-            [property_id, CUSTOMERS_MAX],
-        )
+        picker = customers_to_choose(unit.place, find or Find())
         current = rows(
-            """SELECT t.code FROM tariff_assignment g JOIN tariff t ON t.id = g.tariff_id
-               WHERE g.account_id = %s AND g.valid_from <= %s
-               ORDER BY g.valid_from DESC, g.id DESC LIMIT 1""",
+            f"""SELECT t.code FROM tariff_assignment s JOIN tariff t ON t.id = s.tariff_id
+               WHERE s.account_id = %s AND s.valid_from <= %s AND {HOLDS}
+               ORDER BY s.valid_from DESC LIMIT 1""",  # noqa: S608 - our own constants
             [unit.account_id or unit.vacancy_account_id, now],
         )
         account = rows(
@@ -75,7 +70,7 @@ def move_form(*, actor: Actor, unit_id: int, now: datetime) -> MoveForm:
         unit=unit,
         charged_meters=tuple(_meter(row, now) for row in meters),
         tariffs=codes,
-        customers=tuple(Choice(*row) for row in customers),
+        picker=picker,
         tariff=tariff,
         available_micro=account[1] or 0,
         number=account[0] or "",

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from prewatt.access.scope import Actor, require, scope
+from prewatt.billing.queries import HOLDS
 from prewatt.billing.resale import packs
 from prewatt.core.price_rules import RulePack
 from prewatt.core.tariff import Tariff, parse_tariff
@@ -224,9 +225,9 @@ def terms_page(*, actor: Actor, account_id: int, now: datetime) -> TermsPage:
 
 def _terms(account_id: int) -> tuple[TermsLine, ...]:
     found = rows(
-        """SELECT DISTINCT ON (valid_from) valid_from, members, contracted_w, exempt,
-                  overlay_groups, made_by, made_at
-           FROM account_terms WHERE account_id = %s ORDER BY valid_from DESC, id DESC""",
+        """SELECT valid_from, members, contracted_w, exempt, overlay_groups, made_by, made_at
+           FROM (SELECT DISTINCT ON (valid_from) * FROM account_terms WHERE account_id = %s
+                 ORDER BY valid_from DESC, id DESC) n WHERE NOT withdraws ORDER BY valid_from DESC""",
         [account_id],
     )
     names = actor_names(row[5] for row in found)
@@ -240,9 +241,9 @@ def _terms(account_id: int) -> tuple[TermsLine, ...]:
 
 def _assigned(account_id: int, now: datetime) -> tuple[OnTariff, ...]:
     found = rows(
-        """SELECT DISTINCT ON (s.valid_from) f.code, f.name, s.valid_from
+        f"""SELECT f.code, f.name, s.valid_from
            FROM tariff_assignment s JOIN tariff f ON f.id = s.tariff_id
-           WHERE s.account_id = %s ORDER BY s.valid_from DESC, s.id DESC""",
+           WHERE s.account_id = %s AND {HOLDS} ORDER BY s.valid_from DESC""",  # noqa: S608 - our own constants
         [account_id],
     )
     held = [row[2] for row in found if row[2] <= now]
@@ -287,8 +288,10 @@ def _events(place: Place) -> list[EventRow]:
         """SELECT e.id, e.overlay_group, e.from_at, e.until_at, e.announced_at, e.made_by,
                   w.announced_at, coalesce(w.made_by, ''), coalesce(w.until_at, e.until_at),
                   (SELECT count(*) FROM (SELECT DISTINCT ON (account_id) account_id, overlay_groups
-                       FROM account_terms WHERE property_id = e.property_id
-                         AND valid_from <= e.from_at ORDER BY account_id, valid_from DESC, id DESC) n
+                       FROM (SELECT DISTINCT ON (account_id, valid_from) * FROM account_terms
+                             WHERE property_id = e.property_id AND valid_from <= e.from_at
+                             ORDER BY account_id, valid_from DESC, id DESC) d
+                       WHERE NOT withdraws ORDER BY account_id, valid_from DESC) n
                    WHERE n.overlay_groups @> ARRAY[e.overlay_group]::varchar[])
            FROM price_event e LEFT JOIN price_event w ON w.withdraws_id = e.id
            WHERE e.property_id = %s AND e.withdraws_id IS NULL
@@ -328,8 +331,11 @@ def _follows(place: Place, now: datetime) -> tuple[Follows, ...]:
     counted = dict(
         rows(
             """SELECT g, count(*) FROM (SELECT DISTINCT ON (account_id) account_id, overlay_groups
-                   FROM account_terms WHERE property_id = %s AND valid_from <= %s
-                   ORDER BY account_id, valid_from DESC, id DESC) n, unnest(n.overlay_groups) AS g
+                   FROM (SELECT DISTINCT ON (account_id, valid_from) * FROM account_terms
+                         WHERE property_id = %s AND valid_from <= %s
+                         ORDER BY account_id, valid_from DESC, id DESC) d
+                   WHERE NOT withdraws ORDER BY account_id, valid_from DESC) n,
+                 unnest(n.overlay_groups) AS g
                GROUP BY g""",
             [place.property_id, now],
         )

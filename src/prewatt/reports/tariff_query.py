@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from prewatt.access.scope import Actor, scope
+from prewatt.billing.queries import HOLDS
 from prewatt.core.tariff import Tariff, parse_tariff
 from prewatt.reports.lists_query import actor_names
 from prewatt.reports.place import NoSuchThing, place_of, rows
@@ -27,13 +28,13 @@ SORTS = ("code", "name", "since", "accounts")
 
 #: Tariffs and drafts that are none yet, by code, with the version in force (the first one holds
 #: before its start too), the one after it, and how many open accounts are on it.
-_LIST = """
+_LIST = f"""
 WITH assigned AS (
-    SELECT DISTINCT ON (a.account_id) a.account_id, a.tariff_id
-    FROM tariff_assignment a JOIN account o ON o.id = a.account_id
-    WHERE a.property_id = %(property)s AND a.valid_from <= %(now)s AND o.opened_at <= %(now)s
-      AND (o.closed_at IS NULL OR o.closed_at > %(now)s)
-    ORDER BY a.account_id, a.valid_from DESC
+    SELECT DISTINCT ON (s.account_id) s.account_id, s.tariff_id
+    FROM tariff_assignment s JOIN account o ON o.id = s.account_id
+    WHERE s.property_id = %(property)s AND s.valid_from <= %(now)s AND o.opened_at <= %(now)s
+      AND (o.closed_at IS NULL OR o.closed_at > %(now)s) AND {HOLDS}
+    ORDER BY s.account_id, s.valid_from DESC
 ), counted AS (
     SELECT tariff_id, count(*) AS accounts FROM assigned GROUP BY tariff_id
 )
@@ -52,7 +53,7 @@ LEFT JOIN LATERAL (
     ORDER BY valid_from LIMIT 1) n ON true
 WHERE %(code)s::text IS NULL OR coalesce(t.code, d.code) = %(code)s
 ORDER BY 1
-"""
+"""  # noqa: S608 - our own constants
 
 
 def tariff_list(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from prewatt.access.scope import Actor, scope
+from prewatt.billing.queries import HOLDS
 from prewatt.billing.resale import resale_at
 from prewatt.core.price_rules import Outcome, Rule, rule_document
 from prewatt.core.tariff import parse_tariff
@@ -177,7 +178,7 @@ def _content(trial: TrialLine) -> tuple[Any, Any]:
 def _names(account_ids: Sequence[int], code: str, now: datetime) -> dict[int, _Name]:
     """What accounts are known by: the unit that they pay for, or paid for last."""
     found = rows(
-        """SELECT a.id, a.number, coalesce(b.code, ''), coalesce(u.code, a.number),
+        f"""SELECT a.id, a.number, coalesce(b.code, ''), coalesce(u.code, a.number),
                   coalesce(c.name, ''), coalesce(p.code = %(code)s, false)
            FROM account a
            LEFT JOIN customer c ON c.id = a.customer_id
@@ -186,9 +187,9 @@ def _names(account_ids: Sequence[int], code: str, now: datetime) -> dict[int, _N
            LEFT JOIN unit u ON u.id = coalesce(h.unit_id, a.unit_id)
            LEFT JOIN building b ON b.id = u.building_id
            LEFT JOIN LATERAL (SELECT t.code FROM tariff_assignment s JOIN tariff t ON t.id = s.tariff_id
-               WHERE s.account_id = a.id AND s.valid_from <= %(now)s
+               WHERE s.account_id = a.id AND s.valid_from <= %(now)s AND {HOLDS}
                ORDER BY s.valid_from DESC LIMIT 1) p ON true
-           WHERE a.id = ANY(%(accounts)s)""",
+           WHERE a.id = ANY(%(accounts)s)""",  # noqa: S608 - our own constants
         {"accounts": list(account_ids), "code": code, "now": now},
     )
     return {row[0]: (row[1], unit_name(row[2], row[3]), row[4], row[5]) for row in found}

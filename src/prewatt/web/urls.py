@@ -18,6 +18,7 @@ from prewatt.web.console import (
     imports,
     lets,
     moves,
+    picking,
     prices,
     readings,
     recharge,
@@ -56,6 +57,8 @@ urlpatterns = [
     path("alerts/<id:alert_id>", alerts.alert_view),
     path("accounts", require_safe(views.accounts_view)),
     path("accounts.csv", require_safe(views.accounts_csv)),
+    path("customers/pick/<str:name>", require_safe(picking.pick_view)),
+    path("accounts/former", require_safe(views.former_view)),
     path("accounts/<id:account_id>", require_safe(views.account_view)),
     path("accounts/<id:account_id>/recharge", recharge.recharge_view),
     path(

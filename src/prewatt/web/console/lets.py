@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import get_language
@@ -34,6 +36,7 @@ from prewatt.reports.lets import (
     LetPage,
     Register,
     VacantUnit,
+    coming_back,
     let_form,
     let_page,
     lets,
@@ -44,6 +47,7 @@ from prewatt.vending.refunds import RefundRefused
 from prewatt.web import clock
 from prewatt.web.console import deeds, export
 from prewatt.web.console.asked import Asked, key_of, wants
+from prewatt.web.console.picking import find_in, is_search
 from prewatt.web.session import actor_of
 from prewatt.web.ui import money_words
 from prewatt.web.ui.format import money
@@ -75,10 +79,13 @@ def lets_csv(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def new_let_view(request: HttpRequest) -> HttpResponse:
     """A let to begin now, earlier or later: first looked at, then done."""
-    page = let_form(actor=actor_of(request), now=clock.now())
-    if request.method != "POST":
+    find = find_in(request.POST, "who")
+    page = let_form(actor=actor_of(request), now=clock.now(), find=find)
+    searches = is_search(request.POST, "who")
+    if request.method != "POST" or searches:
         first = page.plans[0].code if page.plans else ""
-        return _show_form(request, page, None, plan=first, way=WAYS[0], who="0")
+        asked = Asked(request.POST) if searches else None
+        return _show_form(request, page, asked, plan=first, way=WAYS[0], who="0")
     asked = Asked(request.POST)
     wish = _wish(page, asked, repeated=wants(request))
     if wish is None or asked.faults:
@@ -136,7 +143,8 @@ def _wish(
     """What is asked for, None where a unit or plan is missing; faults are kept in ``asked``."""
     unit = _unit(page, asked, repeated=repeated)
     plan = asked.choice("plan", {each.code for each in page.plans})
-    who = asked.choice("who", {"0", *(str(each) for each, _ in page.customers)})
+    chosen = page.picker.chosen
+    who = asked.choice("who", {"0", *([] if chosen is None else [str(chosen.customer_id)])})
     asked.instant("until", page.place.time_zone)
     asked.instant("begin", page.place.time_zone)
     paid = asked.amount("paid", limit_micro=LIMIT_MICRO, currency=page.place.currency)
@@ -177,7 +185,7 @@ def _registers(asked: Asked, registers: tuple[Register, ...]) -> list[RegisterVa
 def _name(page: LetForm, tenant: NewTenant) -> str:
     if isinstance(tenant.customer, NewCustomer):
         return tenant.customer.name
-    return dict(page.customers).get(tenant.customer, "")
+    return page.picker.name_of(tenant.customer)
 
 
 def _show_form(
@@ -195,15 +203,39 @@ def _show_form(
     **defaults: str,
 ) -> HttpResponse:
     chosen = asked.text("unit") if asked else ""
+    is_new = asked is None or asked.text("who") == "0"
     meters = next((each.registers for each in page.units if str(each.unit_id) == chosen), ())
     return deeds.show(
         request, "let_new", meters=meters, place=page.place, now=page.now, tab="lets", status=status, page=page,
         looked=looked, unit=unit, tenant_name=tenant_name, payment=payment, key=key,
-        needed_micro=needed_micro, ways=WAYS,
+        needed_micro=needed_micro, ways=WAYS, picker=page.picker, pick="who", with_new=True, is_new=is_new, costs=_costs(looked, payment),
         ends_at=None if looked is None else money_words.instant(looked.ends_at),
         begins_at=None if looked is None else money_words.instant(looked.begins_at),
         **deeds.form_context(asked, **defaults),
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Costs:
+    """What is left of a payment for energy when all that the plan takes until the end is taken."""
+
+    dues_micro: int
+    energy_micro: int
+
+    @property
+    def missing_micro(self) -> int:
+        """What the plan takes beyond the payment."""
+        return -self.energy_micro
+
+
+def _costs(looked: LetBegun | None, payment: FirstRecharge | None) -> _Costs | None:
+    if looked is None or payment is None:
+        return None
+    kept = looked.fee_micro + looked.deposit_micro + looked.debt_micro
+    # What else has gone by then was collected with the payment, as the plan says.
+    dues = payment.amount - kept - looked.available_micro
+    to_come = looked.by_days_micro + looked.least_micro
+    return _Costs(dues, looked.available_micro - to_come)
 
 
 @require_http_methods(["GET", "POST"])
@@ -246,6 +278,9 @@ def _show_let(
 ) -> HttpResponse:
     return deeds.show(
         request, "let", place=page.place, now=page.now, tab="lets", status=status, page=page,
-        let=page.let, looked=looked, begun=request.GET.get("begun") == "1",
+        let=page.let, looked=looked,
+        back=None if looked is None else coming_back(
+            page.let, looked.fee_back_micro, looked.refund_micro
+        ), begun=request.GET.get("begun") == "1",
         **deeds.form_context(asked),
     )  # fmt: skip

@@ -53,6 +53,7 @@ from prewatt.vending.operations import LIMIT_MICRO
 from prewatt.vending.refunds import RefundRefused
 from prewatt.web import clock
 from prewatt.web.console.asked import Asked, key_of, written_local
+from prewatt.web.console.picking import find_in, is_search
 from prewatt.web.console.recharge import WAYS
 from prewatt.web.session import actor_of
 from prewatt.web.ui import format as fmt
@@ -90,8 +91,10 @@ def move_view(request: HttpRequest, unit_id: int, deed: str) -> HttpResponse:
     """One move of a unit; a POST looks at it first, and does it when it is confirmed."""
     if deed not in DEEDS:
         raise NoSuchThing(f"no move is called {deed!r}")
-    form = move_form(actor=actor_of(request), unit_id=unit_id, now=clock.now())
-    if request.method == "GET" or request.POST.get("do") == "edit":
+    find = find_in(request.POST, "customer")
+    form = move_form(actor=actor_of(request), unit_id=unit_id, now=clock.now(), find=find)
+    searches = is_search(request.POST, "customer")
+    if request.method == "GET" or request.POST.get("do") == "edit" or searches:
         asked = Asked(request.POST) if request.method == "POST" else None
         return _show(request, form, deed, asked)
     asked = Asked(request.POST)
@@ -188,8 +191,9 @@ def register_of(asked: Asked, name: str) -> int:
 def _tenant(asked: Asked, form: MoveForm) -> NewTenant:
     customer: int | NewCustomer
     if asked.text("who") == "known":
-        chosen = asked.choice("customer", [each.code for each in form.customers])
-        customer = int(chosen or 0)
+        known = form.picker.chosen
+        offered = [] if known is None else [str(known.customer_id)]
+        customer = int(asked.choice("customer", offered) or 0)
     else:
         customer = NewCustomer(
             name=asked.line("name", most=120, needed=True),
@@ -342,7 +346,8 @@ def _show(
         "newcomer": _newcomer(form, wish),
         "languages": (("en", "English"), ("zh-hans", "中文")),
         "tariffs": [(each.code, each.name) for each in form.tariffs],
-        "customers": [("", "–"), *((each.code, each.name) for each in form.customers)],
+        "picker": form.picker,
+        "pick": "customer",
         "ways": [(each, sentences.said(sentences.WAY, each)) for each in WAYS],
     }
     return render(request, "prewatt/pages/move.html", context, status=status)
@@ -406,4 +411,4 @@ def _newcomer(form: MoveForm, wish: _Wish | None) -> str:
     customer = wish.tenant.customer
     if isinstance(customer, NewCustomer):
         return customer.name
-    return next((each.name for each in form.customers if each.code == str(customer)), "")
+    return form.picker.name_of(customer)

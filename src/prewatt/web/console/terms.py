@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -11,6 +11,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
 from prewatt.access.scope import require
+from prewatt.billing.change_looks import ChangeLook, look_at_tariff, look_at_terms
 from prewatt.billing.rerating import (
     CorrectionPreview,
     CorrectionRefused,
@@ -21,85 +22,130 @@ from prewatt.billing.terms import (
     MOST_MEMBERS,
     ChangeRefused,
     TermsRefused,
+    WithdrawalRefused,
     change_tariff,
     set_terms,
+    withdraw_tariff,
+    withdraw_terms,
 )
 from prewatt.ledger.operations import KeyReused
 from prewatt.reports.price_pages import TermsPage, terms_page
 from prewatt.web import clock
 from prewatt.web.console import deeds
-from prewatt.web.console.asked import Asked, key_of, wants, written_day
+from prewatt.web.console.asked import Asked, day_begins, key_of, wants, written_day
 from prewatt.web.session import actor_of, countersigned
 from prewatt.web.ui import money_words
+
+DEEDS = ("terms", "plan", "withdraw_terms", "withdraw_plan")
 
 
 @require_http_methods(["GET", "POST"])
 def terms_view(request: HttpRequest, account_id: int) -> HttpResponse:
-    """The terms and tariffs of an account over time; a POST sets terms or changes the plan."""
+    """The terms and tariffs of an account over time; a POST looks at a change, does it, or withdraws one."""
     page = terms_page(actor=actor_of(request), account_id=account_id, now=clock.now())
     if request.method != "POST":
         return _show(request, page, None)
     asked = Asked(request.POST)
-    deed = asked.choice("deed", ("terms", "plan"))
-    if deed == "terms":
-        done = _set_terms(request, page, asked)
-    else:
-        done = _change_plan(request, page, asked)
+    deed = asked.choice("deed", DEEDS)
+    try:
+        if deed.startswith("withdraw_"):
+            done, looked = _withdraw(request, page, asked, deed), None
+        else:
+            done, looked = (_set_terms if deed == "terms" else _change_plan)(request, page, asked)
+    except _REFUSED as refused:
+        asked.faults[_field_of(deed, refused)] = money_words.refused(refused)
+        done, looked = False, None
     if done:
         return redirect(f"/accounts/{account_id}/terms?done={deed}")
-    return _show(request, page, asked, deed=deed, status=422)
+    status = 422 if asked.faults else 200
+    return _show(request, page, asked, deed=deed, looked=looked, status=status)
 
 
-def _set_terms(request: HttpRequest, page: TermsPage, asked: Asked) -> bool:
+_REFUSED = (KeyReused, TermsRefused, ChangeRefused, WithdrawalRefused)
+#: Where a refusal stands that is about one field; all others are about the day.
+_TERMS_FIELD = {"members": "members", "contracted_w": "contracted", "words": "exempt"}
+_PLAN_FIELD = {"unknown": "plan", "temporary": "plan", "same": "plan", "closed": "plan"}
+
+
+def _field_of(deed: str, refused: Exception) -> str:
+    reason = str(getattr(refused, "reason", ""))
+    if deed.startswith("withdraw_"):
+        # The change may be no more on the page: said above all of it.
+        return "withdrawal"
+    if deed == "terms":
+        return _TERMS_FIELD.get(reason, "from")
+    return "plan" if isinstance(refused, KeyReused) else _PLAN_FIELD.get(reason, "plan_from")
+
+
+def _set_terms(
+    request: HttpRequest, page: TermsPage, asked: Asked
+) -> tuple[bool, ChangeLook | None]:
+    """(whether they are set, what they would come to): looked at until confirmed with a reason."""
     valid_from = asked.day("from", page.place.time_zone)
     members = asked.whole("members", least=1, most=MOST_MEMBERS)
     contracted_w = asked.thousandths("contracted") or 0
     exempt = [each for each in asked.several("exempt") if each in dict(_taxes(page))]
     groups = [each for each in asked.several("groups") if each in _groups(page)]
     if asked.faults or valid_from is None:
-        return False
-    try:
+        return False, None
+    confirmed = _is_confirmed(request, asked)
+    if confirmed:
         set_terms(
             actor=actor_of(request), property_id=page.place.property_id,
             account_id=page.holding.who.account_id, valid_from=valid_from, members=members,
-            contracted_w=contracted_w, exempt=exempt, overlay_groups=groups, key=key_of(request),
-            now=page.now,
+            contracted_w=contracted_w, exempt=exempt, overlay_groups=groups,
+            reason=asked.text("why"), key=key_of(request), now=page.now,
         )  # fmt: skip
-    except KeyReused as refused:
-        asked.faults["from"] = money_words.refused(refused)
-        return False
-    except TermsRefused as refused:
-        asked.faults[_TERMS_FIELD[refused.reason]] = money_words.refused(refused)
-        return False
-    return True
+        return True, None
+    return False, look_at_terms(
+        actor=actor_of(request), property_id=page.place.property_id,
+        account_id=page.holding.who.account_id, valid_from=valid_from, members=members,
+        contracted_w=contracted_w, exempt=exempt, overlay_groups=groups, now=page.now,
+    )  # fmt: skip
 
 
-_TERMS_FIELD = {
-    "members": "members",
-    "contracted_w": "contracted",
-    "words": "exempt",
-    "not_midnight": "from",
-}
-
-
-def _change_plan(request: HttpRequest, page: TermsPage, asked: Asked) -> bool:
+def _change_plan(
+    request: HttpRequest, page: TermsPage, asked: Asked
+) -> tuple[bool, ChangeLook | None]:
+    """(whether it is changed, what it would come to): looked at until confirmed with a reason."""
     code = asked.choice("plan", [each.code for each in page.plans])
     valid_from = asked.day("plan_from", page.place.time_zone)
     if asked.faults or valid_from is None:
-        return False
-    try:
+        return False, None
+    if _is_confirmed(request, asked):
         change_tariff(
             actor=actor_of(request), property_id=page.place.property_id,
             account_id=page.holding.who.account_id, tariff_code=code, valid_from=valid_from,
-            key=key_of(request), now=page.now,
+            reason=asked.text("why"), key=key_of(request), now=page.now,
         )  # fmt: skip
-    except KeyReused as refused:
-        asked.faults["plan"] = money_words.refused(refused)
+        return True, None
+    return False, look_at_tariff(
+        actor=actor_of(request), property_id=page.place.property_id,
+        account_id=page.holding.who.account_id, tariff_code=code, valid_from=valid_from,
+        now=page.now,
+    )  # fmt: skip
+
+
+def _is_confirmed(request: HttpRequest, asked: Asked) -> bool:
+    """Whether the look was confirmed, and says why; without a reason it is only shown again."""
+    if not wants(request):
         return False
-    except ChangeRefused as refused:
-        in_day = refused.reason in ("past", "not_midnight", "not_in_force")
-        asked.faults["plan_from" if in_day else "plan"] = money_words.refused(refused)
+    asked.line("why", most=200, needed=True)
+    return "why" not in asked.faults
+
+
+def _withdraw(request: HttpRequest, page: TermsPage, asked: Asked, deed: str) -> bool:
+    """Take away a change that has not begun, for a reason."""
+    valid_from = asked.day("withdraw_from", page.place.time_zone)
+    why = asked.line("withdraw_why", most=200, needed=True)
+    if asked.faults or valid_from is None:
         return False
+    withdraw = withdraw_terms if deed == "withdraw_terms" else withdraw_tariff
+    withdraw(
+        actor=actor_of(request), property_id=page.place.property_id,
+        account_id=page.holding.who.account_id, valid_from=valid_from, reason=why,
+        key=key_of(request), now=page.now,
+    )  # fmt: skip
     return True
 
 
@@ -121,6 +167,7 @@ def _show(
     asked: Asked | None,
     *,
     deed: str = "",
+    looked: ChangeLook | None = None,
     status: int = 200,
 ) -> HttpResponse:
     current, zone = page.current, page.place.time_zone
@@ -139,11 +186,25 @@ def _show(
     return deeds.show(
         request, "terms", place=page.place, now=page.now, tab="accounts", status=status, page=page,
         who=page.holding.who, holding=page.holding, taxes=_taxes(page), groups=_groups(page),
-        exempt=exempt, followed=groups, tax_names=dict(_taxes(page)),
+        exempt=exempt, followed=groups, tax_names=dict(_taxes(page)), looked=looked, deed=deed,
+        plan_name=next((each.name for each in page.plans if asked and each.code == asked.text("plan")), ""),
+        from_at=_from_of(asked, deed, zone),
+        withdrawn_from=asked.text("withdraw_from") if asked else "",
         plans=[(each.code, each.name) for each in page.plans if not each.for_a_time],
         done=request.GET.get("done", ""), key=key_of(request),
         **deeds.form_context(asked, **defaults),
     )  # fmt: skip
+
+
+def _from_of(asked: Asked | None, deed: str, zone: str) -> datetime | None:
+    """The day from which a looked-at change holds."""
+    if asked is None or deed not in ("terms", "plan"):
+        return None
+    written = asked.text("from" if deed == "terms" else "plan_from")
+    try:
+        return day_begins(date.fromisoformat(written), zone)
+    except (ValueError, OverflowError):
+        return None
 
 
 @sensitive_post_parameters("password")

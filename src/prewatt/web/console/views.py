@@ -12,6 +12,7 @@ from django.shortcuts import render
 from prewatt.core.vocabulary import BoardState
 from prewatt.reports import lists_query
 from prewatt.reports.account_query import ENTRIES, account_page
+from prewatt.reports.former import former_customers
 from prewatt.reports.paging import Neighbours, Page
 from prewatt.reports.place import place_for
 from prewatt.reports.today import KEY_ORDER
@@ -141,10 +142,29 @@ def accounts_view(request: HttpRequest) -> HttpResponse:
             "states": KEY_ORDER,
             "filters": urlencode(chosen),
             "query": chosen["q"],
+            "former": former_customers(actor=actor_of(request), now=clock.now(), query=chosen["q"])
+            if chosen["q"]
+            else None,
             **beside("/accounts", chosen, found.beside),
             **chosen,
         },
     )
+
+
+def former_view(request: HttpRequest) -> HttpResponse:
+    """Those who have left, found by name, number or place, the latest first."""
+    text = request.GET.get("q", "").replace("\0", "").strip()[:80]
+    found = former_customers(
+        actor=actor_of(request), now=clock.now(), query=text, page=page_of(request)
+    )
+    return render(
+        request,
+        "prewatt/pages/former.html",
+        {
+            "list": found, "place": found.place, "now": found.now, "tab": "accounts", "text": text,
+            **beside("/accounts/former", {"q": text}, found.beside),
+        },
+    )  # fmt: skip
 
 
 def accounts_csv(request: HttpRequest) -> StreamingHttpResponse:

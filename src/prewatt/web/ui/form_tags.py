@@ -8,6 +8,7 @@ for each field (`console.asked`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from django import template
@@ -183,6 +184,12 @@ def fault(context: Context, path: str) -> SafeString:
     value = _found(context, path)
     said = refusals.sentence(refusal.reason, value if isinstance(value, str) else None)
     return format_html('<p class="error" id="{}-why">{}</p>', field_id(path), said)
+
+
+@register.simple_tag(takes_context=True)
+def day_value(context: Context, instant: datetime) -> str:
+    """The local day of an instant as a field of a date sends it: `2026-12-01`."""
+    return fmt.local(instant, context["place"].time_zone).date().isoformat()
 
 
 @register.filter

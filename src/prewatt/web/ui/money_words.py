@@ -15,7 +15,13 @@ from django.utils.translation import gettext_lazy as _
 
 from prewatt.billing.rerating import CorrectionRefused, CorrectionTooOld
 from prewatt.billing.resale import ResaleRefused
-from prewatt.billing.terms import ChangeRefused, EventRefused, PricesRefused, TermsRefused
+from prewatt.billing.terms import (
+    ChangeRefused,
+    EventRefused,
+    PricesRefused,
+    TermsRefused,
+    WithdrawalRefused,
+)
 from prewatt.core.temporary import LetRefused
 from prewatt.debts.words import AgreementRefused, AmountRefused, DebtRefused
 from prewatt.ledger.operations import KeyReused, PeriodClosed
@@ -184,6 +190,28 @@ _TERMS: Final[Mapping[str, Text]] = {
     "contracted_w": _("That is more than can be contracted."),
     "words": _("A code is a short printable word."),
     "not_midnight": _("Terms begin with a local day."),
+    "before_account": _("The account had not begun by then. Its first day is the earliest."),
+    "books_closed": _("The books of that day are closed. Choose a day that is still open."),
+    "archived": _("The readings of that time are archived, so it can no longer be charged anew."),
+    "closed": _("The account is closed."),
+    "same": _("These terms hold on that day already: nothing would change."),
+}
+_WITHDRAWAL: Final[Mapping[str, Text]] = {
+    "unknown": _("Nothing changes on that day, or it was withdrawn already."),
+    "begun": _("It has begun. Another change from a day on ends it."),
+    "only": _("The account begins with that plan. Another plan from a day on ends it."),
+}
+#: Parts of a bill (``billing.plan_costs.Part``).
+BILL_PART: Final[Mapping[str, Text]] = {
+    "energy": _("Energy"),
+    "usage_fee": _("Fees by the kWh"),
+    "standing": _("Standing charge"),
+    "day_fee": _("Fees by the day"),
+    "demand": _("Demand charge"),
+    "bound": _("Minimum or maximum bill"),
+    "tax": _("Tax"),
+    "subsidy": _("Subsidy"),
+    "rebate": _("Rebate"),
 }
 _CHANGE: Final[Mapping[str, Text]] = {
     "past": _(
@@ -194,6 +222,7 @@ _CHANGE: Final[Mapping[str, Text]] = {
     "temporary": _("That plan is for places that are let for a time."),
     "not_in_force": _("That plan has no version in force by then."),
     "closed": _("The account is closed."),
+    "same": _("The account is on that plan on that day already: nothing would change."),
 }
 _EVENT: Final[Mapping[str, Text]] = {
     "empty": _("It must end after it begins."),
@@ -250,6 +279,7 @@ _BY_REASON: Final[tuple[tuple[type[Exception], Mapping[str, Text]], ...]] = (
     (LetRefused, _LET),
     (TermsRefused, _TERMS),
     (ChangeRefused, _CHANGE),
+    (WithdrawalRefused, _WITHDRAWAL),
     (EventRefused, _EVENT),
     (PricesRefused, _PRICES),
     (RefundRefused, _REFUND),

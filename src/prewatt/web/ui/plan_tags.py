@@ -237,6 +237,12 @@ def rule_state(context: Context, rule: RuleLine) -> str:
     }
 
 
+@register.simple_tag(takes_context=True)
+def amount_per(context: Context, nano: int, per: str) -> str:
+    """An amount by the time that it is for, as a plan writes it: `€0.35 a day`."""
+    return plan.amount_per(nano, per, context["place"].currency)
+
+
 @register.filter
 def left_out(parts: tuple[str, ...]) -> str:
     """Parts of the plan that a trial does not look at."""

@@ -6,6 +6,7 @@ which every page has ``place`` and ``now``.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date, datetime
 from typing import Any
 
@@ -17,7 +18,7 @@ from django.utils.translation import get_language, gettext, ngettext
 
 from prewatt.access.scope import Actor, may
 from prewatt.core.civil_time import instant_us
-from prewatt.core.money import format_price
+from prewatt.core.money import format_price, rounding_of
 from prewatt.core.rating import Component
 from prewatt.core.vocabulary import BoardState, DeliveryState, OrderState
 from prewatt.estate.worded import Worded
@@ -138,6 +139,18 @@ def big_money(context: Context, micro: int) -> SafeString:
     """An amount with the small quiet currency sign."""
     parts = fmt.money_parts(micro, _page(context)[0].currency)
     return format_html("{}<small>{}</small>{}", parts.sign, parts.currency, parts.digits)
+
+
+@register.simple_tag
+def rounding(total: int, *parts: int) -> int:
+    """What a sum's own rounding adds to the rounded lines above it, in micro-units; mostly 0."""
+    return rounding_of(total, parts)
+
+
+@register.simple_tag
+def rounding_in(total: int, rows: Iterable[Any], name: str) -> int:
+    """The same for a column: ``{% rounding_in look.before look.lines "before" as rounded %}``."""
+    return rounding_of(total, (getattr(each, name) for each in rows))
 
 
 @register.simple_tag(takes_context=True)
