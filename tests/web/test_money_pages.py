@@ -163,7 +163,7 @@ def test_an_operator_sees_no_button_they_may_not_use(place: Fernmoor, sign_in: S
         (f"/accounts/{account}", "New debt"),
         ("/recharges/400", "Take it back"),
         ("/lets", "New let"),
-        (f"/accounts/{account}/terms", "Write down the terms"),
+        (f"/accounts/{account}/terms", "Look at what they would cost"),
         (f"/accounts/{account}/terms", "Put a wrong plan right"),
         ("/tariffs/rules", "Write down these rules"),
         ("/tariffs/rules", "Keep this policy"),
