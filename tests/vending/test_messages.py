@@ -103,7 +103,7 @@ def test_a_set_costs_three_statements_however_large(monkeypatch: pytest.MonkeyPa
         asked.clear()
         with CaptureQueriesContext(connection) as context:
             sell(here, *wishes, announce=announce)
-        return len(asked) + sum("set_config" in each["sql"] for each in context.captured_queries)
+        return len(asked) + sum("'role'" in each["sql"] for each in context.captured_queries)
 
     monkeypatch.setattr("prewatt.runtime.prepared.execute", counted)
     monkeypatch.setattr("prewatt.vending.sets.execute", counted)
