@@ -306,22 +306,20 @@ def _watermarks_first(patch: Patch) -> None:
 
 def _documents_from_a_sequence(patch: Patch) -> None:
     """Receipts are numbered by a database sequence, which forgets what is rolled back."""
-    for numbered, function in _NUMBERED:
-        _another_pen(numbered, "nextval('public.event_id_seq')", function)
+    for function in _NUMBERING:
+        _another_pen(_NUMBERED, "nextval('public.event_id_seq')", function)
 
 
 def _documents_by_counting(patch: Patch) -> None:
     """The next number is one more than there are documents: two sellers count the same."""
     counted = """(SELECT count(*) + w.nth FROM public.document d, pg_sleep(0.2)
                   WHERE d.legal_entity_id = w.entity AND d.series = 'R')"""
-    for numbered, function in _NUMBERED:
-        _another_pen(numbered, counted, function)
+    for function in _NUMBERING:
+        _another_pen(_NUMBERED, counted, function)
 
 
-_NUMBERED: Final = (
-    ("t.last_number - q.needed + w.nth", "book_recharges"),
-    ("t.last_number - w.needed + w.nth", "append_sales"),
-)
+_NUMBERED: Final = "t.last_number - q.needed + w.nth"
+_NUMBERING: Final = ("book_recharges", "append_sales")
 
 
 def _closed_periods_are_open(patch: Patch) -> None:

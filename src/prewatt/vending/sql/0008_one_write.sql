@@ -36,41 +36,47 @@ BEGIN
         FOR NO KEY UPDATE OF s SKIP LOCKED);
 
     RETURN QUERY
-    -- What is known of them, under these locks.
-    WITH sale AS MATERIALIZED (
+    -- The properties that are as they were said to be, each looked at once.
+    WITH known AS MATERIALIZED (
+        SELECT p.id, p.currency, p.language, k.version, k.micro, k.hours, k.bits, k.emergency
+        FROM unnest(known_places, epochs, versions, level_micros, level_hours, level_bits,
+                    emergency_bits) AS k(place, epoch, version, micro, hours, bits, emergency)
+        JOIN public.property p ON p.id = k.place
+        LEFT JOIN public.ledger_period l ON l.property_id = k.place
+        LEFT JOIN public.tariff_epoch e ON e.property_id = k.place
+        WHERE k.epoch = coalesce(e.epoch, 0)
+          AND (l.open_from IS NULL OR at >= l.open_from::timestamp AT TIME ZONE p.time_zone)
+    -- What is known of the wishes, under these locks.
+    ), sale AS MATERIALIZED (
         SELECT w.*, nextval('public.event_id_seq') AS e, s.available + w.amount AS left_over,
-               p.id AS p, p.currency, a.customer_id,
-               coalesce(nullif(c.language, ''), p.language) AS language,
+               k.id AS p, k.currency, a.customer_id,
+               coalesce(nullif(c.language, ''), k.language) AS language,
                CASE WHEN v.account_id IS NOT NULL AND s.spend_per_day > 0
                          AND (s.available + w.amount) * 24 / s.spend_per_day BETWEEN 1 AND horizon_h
                     THEN (s.available + w.amount) * 24 / s.spend_per_day END AS hours,
                CASE WHEN NOT public.credit_changes_nothing(v, s.available, s.watch_below)
-                    THEN known.top + 1 END AS watch
+                    THEN level.top + 1 END AS watch
         FROM unnest(callers, keys, body_hashes, account_ids, amounts, ways, references_given, paid_ats,
                     scopes) WITH ORDINALITY
                  AS w(caller, key, hash, account_id, amount, way, reference, paid_at, scope, place)
         JOIN public.account_state s ON s.account_id = w.account_id
              AND (w.scope IS NULL OR s.property_id = ANY (w.scope::bigint[]))
+        -- Not by an index: from the property would be by way of all its accounts.
+        JOIN known k ON k.id = s.property_id + 0
         JOIN public.account a ON a.id = s.account_id AND a.closed_at IS NULL
-        JOIN public.property p ON p.id = s.property_id
         LEFT JOIN public.customer c ON c.id = a.customer_id
-        LEFT JOIN public.ledger_period l ON l.property_id = s.property_id
-        LEFT JOIN public.tariff_epoch e ON e.property_id = s.property_id
         LEFT JOIN public.supply_state v ON v.account_id = s.account_id
         CROSS JOIN LATERAL (
-            SELECT k.version, k.bits | CASE WHEN v.emergency_micro > 0 THEN k.emergency ELSE 0 END AS bits,
+            SELECT k.bits | CASE WHEN v.emergency_micro > 0 THEN k.emergency ELSE 0 END AS bits,
                    greatest(k.micro, (k.hours * s.spend_per_day + 23) / 24, -v.emergency_micro,
                             CASE WHEN v.emergency_micro > 0 AND k.emergency > 0 THEN 0 END) AS top
-            FROM unnest(known_places, epochs, versions, level_micros, level_hours, level_bits,
-                        emergency_bits) AS k(place, epoch, version, micro, hours, bits, emergency)
-            WHERE k.place = s.property_id AND k.epoch = coalesce(e.epoch, 0)) AS known
+            ) AS level
         WHERE w.place = ANY (mine)
-          AND (l.open_from IS NULL OR at >= l.open_from::timestamp AT TIME ZONE p.time_zone)
           AND (public.credit_changes_nothing(v, s.available, s.watch_below)
                OR public.credit_only_rearms(v, s.available, s.watch_below)
-                  AND (v.fired_mask | v.would_mask) & ~known.bits = 0
-                  AND s.available + w.amount > known.top
-                  AND known.version = coalesce((SELECT r.version FROM public.supply_policy r
+                  AND (v.fired_mask | v.would_mask) & ~level.bits = 0
+                  AND s.available + w.amount > level.top
+                  AND k.version = coalesce((SELECT r.version FROM public.supply_policy r
                                                 WHERE r.property_id = s.property_id), 0)
                   -- A warning that waits is not true any more: there is something to take back. The
                   -- order keeps the planner off the index of all that is due.
@@ -81,8 +87,9 @@ BEGIN
           -- Far from the end of the numbers, so that nothing here can run over.
           AND s.available BETWEEN -(1::bigint << 57) AND 1::bigint << 57
           AND s.spend_per_day < 1::bigint << 44
-          AND NOT EXISTS (SELECT FROM public.debt d
-                          WHERE d.account_id = s.account_id AND d.closed_at IS NULL)
+          AND (SELECT d.id FROM public.debt d
+               WHERE d.account_id = s.account_id AND d.closed_at IS NULL
+               ORDER BY d.account_id LIMIT 1) IS NULL
           AND NOT EXISTS (SELECT FROM public.idempotency i WHERE i.caller = w.caller AND i.key = w.key)
     ), state AS (
         UPDATE public.account_state s
@@ -93,18 +100,19 @@ BEGIN
         RETURNING w.place, w.caller, w.key, w.hash, w.amount, w.way, w.reference, w.paid_at, w.e,
                   w.left_over, w.p, w.currency, w.customer_id, w.language, w.hours, w.watch,
                   s.account_id AS a, s.legal_entity_id AS entity, s.transfer_seq AS seq, s.posted
-    ), sold AS MATERIALIZED (
-        SELECT w.*, row_number() OVER (PARTITION BY w.entity ORDER BY w.place) AS nth FROM state w
+    ), wanted AS MATERIALIZED (
+        SELECT w.entity, count(*) AS needed FROM state w GROUP BY w.entity
     ), taken AS (
         INSERT INTO public.document_series (legal_entity_id, series, last_number)
-        SELECT w.entity, 'R', count(*) FROM sold w GROUP BY w.entity ORDER BY w.entity
+        SELECT q.entity, 'R', q.needed FROM wanted q ORDER BY q.entity
         ON CONFLICT (legal_entity_id, series)
         DO UPDATE SET last_number = document_series.last_number + excluded.last_number
         RETURNING legal_entity_id, last_number
     ), receipt AS MATERIALIZED (
-        SELECT w.*, t.last_number - w.needed + w.nth AS n
-        FROM (SELECT w.*, count(*) OVER (PARTITION BY w.entity) AS needed FROM sold w) AS w
-        JOIN taken t ON t.legal_entity_id = w.entity
+        SELECT w.*, t.last_number - q.needed + w.nth AS n
+        FROM (SELECT w.*, row_number() OVER (PARTITION BY w.entity ORDER BY w.place) AS nth
+              FROM state w) AS w
+        JOIN wanted q ON q.entity = w.entity JOIN taken t ON t.legal_entity_id = w.entity
     ), rearmed AS (
         UPDATE public.supply_state v
         SET fired_mask = 0, would_mask = 0, level = 0, level_fired_at = NULL
@@ -176,6 +184,12 @@ END $$;
 -- Both look at what they are given with a plan of its own each time, which costs more than the look.
 ALTER FUNCTION series_is_used SET plan_cache_mode = force_generic_plan;
 ALTER FUNCTION papers_are_numbered SET plan_cache_mode = force_generic_plan;
+
+-- The pen takes the numbers from the series itself, in the statement that writes the papers; and that the
+-- series counts them is asked as its transaction ends.
+CREATE OR REPLACE TRIGGER papers_are_numbered AFTER INSERT ON document
+    REFERENCING NEW TABLE AS made FOR EACH STATEMENT WHEN (current_user <> 'ledger_pen')
+    EXECUTE FUNCTION papers_are_numbered();
 
 -- Nobody calls it any more (ledger/sql/0012_pen_of_sales.sql).
 DROP FUNCTION append_recharges;
