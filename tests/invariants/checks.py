@@ -394,6 +394,11 @@ class Supplied:
         self.system = system_actor("worker", (self.here.property_id,))
         self.register, self.when = 1_000, OPENED
         self.now = NOW
+        # A gate is opened within minutes of the warning here, so a warning that was delivered is enough.
+        supply.set_policy(
+            actor=system_actor("worker"), property_id=self.here.property_id, body={"notice_s": 0},
+            now=NOW,
+        )  # fmt: skip
         self.protect(Protection.NONE)
         rows(
             """INSERT INTO meter_link (meter_id, property_id, last_seen_at, relay, relay_read_at)
