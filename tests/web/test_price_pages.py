@@ -189,6 +189,8 @@ def test_a_wrong_plan_is_put_right_after_a_look_and_with_a_second_person(
     ((second_id,),) = _rows(place, as_owner, "SELECT id FROM app_user WHERE email LIKE 'second%'")
     assert approved_by == f"user:{second_id}"
     assert client.post(where, form | {"from": "2026-12-10", "do": "look"}).status_code == 422
+    same = client.post(where, form | {"do": "look"})
+    assert same.status_code == 422 and "nothing would change" in _text(same)
 
 
 def test_a_peak_is_announced_listed_and_taken_away_before_it_begins(

@@ -32,7 +32,7 @@ from prewatt.billing.day_corrections import correct_days
 from prewatt.billing.models import Tariff
 from prewatt.billing.operations import SelfApproval, advance_epoch
 from prewatt.billing.posting import post_chunk
-from prewatt.billing.queries import PLAIN, Terms
+from prewatt.billing.queries import PLAIN, Terms, tariff_code_at
 from prewatt.billing.rerate_requests import LATE_MOVE, request_rerating
 from prewatt.billing.reversals import CHARGES, RESTS, UNITS
 from prewatt.billing.tariffs import Prices, TariffBook
@@ -80,7 +80,7 @@ _CARRIED: Final = 2**32
 
 
 class CorrectionRefused(ValueError):
-    """A tariff cannot be corrected so; ``reason`` is ``future``, ``none`` or ``archived``."""
+    """A tariff cannot be corrected so; ``reason`` is ``future``, ``none``, ``same`` or ``archived``."""
 
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
@@ -152,6 +152,8 @@ def correct_tariff(
                 "archived", f"usage of {from_at:%Y-%m-%d} can no longer be rated"
             )
         tariff = Tariff.objects.get(property_id=property_id, code=tariff_code)
+        if all(tariff_code_at(each, from_at) == tariff_code for each in accounts):
+            raise CorrectionRefused("same", f"they are on {tariff_code!r} at that instant already")
         with connection.cursor() as cursor:
             cursor.execute(
                 """INSERT INTO tariff_assignment (property_id, account_id, tariff_id, valid_from)

@@ -266,6 +266,8 @@ def refused(error: Exception) -> str:
 
 
 def _told(error: Exception) -> Text | None:
+    if isinstance(error, CorrectionRefused) and error.reason == "same":
+        return _CHANGE["same"]
     for kind, table in _BY_REASON:
         if isinstance(error, kind):
             return table.get(str(getattr(error, "reason", "")))
