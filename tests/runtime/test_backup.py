@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,16 +11,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from folders import server_folder
 from prewatt.runtime.backup import BackupError, bases, follow_log, restore, take_base
 from prewatt.runtime.embedded_postgres import EmbeddedPostgres
 
 
 @pytest.fixture
 def state_dir() -> Iterator[Path]:
-    """A folder that the server's user can reach, as pytest's own folders are not."""
-    with tempfile.TemporaryDirectory(prefix="prewatt-") as folder:
-        path = Path(folder)
-        path.chmod(0o755 if os.geteuid() == 0 else 0o700)
+    with server_folder() as path:
         yield path
 
 

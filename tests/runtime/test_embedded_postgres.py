@@ -9,16 +9,15 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
+from folders import server_folder
 from prewatt.drills.world import children_of
 from prewatt.runtime import embedded_postgres
 from prewatt.runtime.embedded_postgres import (
@@ -35,26 +34,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@contextmanager
-def _folder() -> Iterator[Path]:
-    """A state directory that the server's user can reach, as pytest's own folders are not."""
-    with tempfile.TemporaryDirectory(prefix="prewatt-") as folder:
-        path = Path(folder)
-        path.chmod(0o755 if os.geteuid() == 0 else 0o700)
-        yield path
-
-
 @pytest.fixture
 def empty_dir() -> Iterator[Path]:
     """A state directory in which nothing was started yet."""
-    with _folder() as path:
+    with server_folder() as path:
         yield path
 
 
 @pytest.fixture(scope="module")
 def stopped_cluster() -> Iterator[Path]:
     """A state directory whose server was made, started and stopped."""
-    with _folder() as path:
+    with server_folder() as path:
         server = EmbeddedPostgres(path)
         server.start()
         server.stop()
@@ -64,7 +54,7 @@ def stopped_cluster() -> Iterator[Path]:
 @pytest.fixture
 def state_dir(stopped_cluster: Path) -> Iterator[Path]:
     """A copy of it: making a cluster takes longer than most of what is tested with one."""
-    with _folder() as path:
+    with server_folder() as path:
         subprocess.run(["cp", "-a", f"{stopped_cluster}/.", path], check=True)
         yield path
 
