@@ -48,6 +48,12 @@ RULES = {
     "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"],
     "resultTypes": ["violations"],
 }
+#: Those of them that look at colours, which are all that differs between the themes.
+RULES_OF_COLOURS = """rules => ({
+    ...rules,
+    runOnly: axe.getRules(rules.runOnly)
+        .filter(rule => rule.tags.includes("cat.color")).map(rule => rule.ruleId),
+})"""
 WIDTHS = (390, 1280)
 
 
@@ -186,21 +192,25 @@ def sign_in(page: Any) -> None:
 def assert_accessible(
     page: Any, *, themes: Sequence[str] = ("light", "dark"), widths: Sequence[int] = ()
 ) -> None:
-    """Hold the page that is shown to axe's rules in each theme, and look that it fits each width.
+    """Hold the page that is shown to axe's rules in the first theme and to those of colours in the
+    others, and look in each that it fits each width.
 
     At the least of them nothing is cut off either.
 
     Nothing moves meanwhile: colours half-way from one theme to the other would be neither's.
     """
     page.evaluate(AXE_SCRIPT)
+    rules = RULES
     for theme in themes:
         page.emulate_media(color_scheme=theme, reduced_motion="reduce")
-        found = AxeResults(page.evaluate("rules => axe.run(rules)", RULES))
+        found = AxeResults(page.evaluate("rules => axe.run(rules)", rules))
         assert found.violations_count == 0, f"{page.url} {theme}\n{found.generate_report()}"
         for width in widths:
             page.set_viewport_size({"width": width, "height": 900})
             wide = page.evaluate("document.documentElement.scrollWidth")
             assert wide <= width, (page.url, theme, width)
+        rules = page.evaluate(RULES_OF_COLOURS, RULES)
+        assert "color-contrast" in rules["runOnly"]
     if widths:
         page.set_viewport_size({"width": min(widths), "height": 900})
         assert page.evaluate(CUT_OFF) == [], page.url
