@@ -975,6 +975,13 @@ def release_brake(*, actor: Actor, property_id: int, now: datetime) -> bool:
     """
     require(actor, "supply.release_brake", property_id=property_id)
     with scope(actor), connection.cursor() as cursor:
+        # A decision locks its supplies and then the brake. Whoever takes the brake first and these
+        # afterwards waits for a decision that waits for the brake.
+        cursor.execute(
+            """SELECT FROM supply_state WHERE property_id = %s AND held
+               ORDER BY account_id FOR NO KEY UPDATE""",
+            [property_id],
+        )
         # The brake's own functions take the steps: no login may write it otherwise.
         cursor.execute("SELECT release_brake(%s, %s, %s)", [property_id, actor.code, now])
         (answer,) = cursor.fetchone()
