@@ -80,7 +80,10 @@ def full_usage(dsn: str) -> None:
     for number, reading in enumerate(story.readings):
         story.send(reading)
         if number in (20, 80):
+            # What is wrong by now needs no further hours to be seen.
+            assert story.charged() == story.exactly(number + 1)
             post(story.here, until=reading[0])
+            assert story.breaches() == []
     assert story.charged() == story.exactly()
     assert story.counted() == (_since(story, "2026-11-01T00:00"),) * 2
     story.books_hold()

@@ -88,17 +88,17 @@ class Story:
     def account(self) -> int:
         return self.here.accounts["1001"]
 
-    def exact(self) -> ExactUsage:
-        """What the history costs, counted in the order of time."""
+    def exact(self, count: int | None = None) -> ExactUsage:
+        """What the history costs, or the first `count` readings of it, counted in the order of time."""
         model = ExactUsage(ExactPrices("Europe/Berlin", [(0, self.document)]), self.customer)
-        history = [(self.opened, FIRST_WH), *self.readings]
+        history = [(self.opened, FIRST_WH), *self.readings[:count]]
         for (start, low), (end, high) in pairwise(history):
             model.use(instant_us(start), instant_us(end), high - low)
         return model
 
-    def exactly(self) -> list[int]:
+    def exactly(self, count: int | None = None) -> list[int]:
         """What the account is charged by component when nothing comes late."""
-        exact = self.exact()
+        exact = self.exact(count)
         return [floor(each) for each in (exact.energy, exact.fee, exact.tax, exact.subsidy)]
 
     def send(self, *readings: Reading) -> None:
@@ -166,9 +166,13 @@ class Story:
     def books_hold(self) -> None:
         """Before and after everything is posted."""
         for _ in range(2):
-            with connection.cursor() as cursor:
-                assert check_books(cursor, [self.here.property_id]) == []
+            assert self.breaches() == []
             post(self.here)
+
+    def breaches(self) -> list[str]:
+        """What is wrong with the property's books now."""
+        with connection.cursor() as cursor:
+            return check_books(cursor, [self.here.property_id])
 
 
 def _customer(
