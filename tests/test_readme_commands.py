@@ -81,7 +81,7 @@ def test_the_readme_has_two_commands() -> None:
 
 def test_the_first_command_shows_the_demo_twice(fresh_checkout: Path) -> None:
     port = _free_port()
-    small = (f"--port={port}", "--units=24", "--days=3", "--until-ready")
+    small = (f"--port={port}", "--units=12", "--days=1", "--until-ready")
     first = _run(fresh_checkout, "./run demo", *small, timeout_s=240)
     assert f"http://127.0.0.1:{port}" in first
     again = _run(fresh_checkout, "./run demo", *small, timeout_s=120)
