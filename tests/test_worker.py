@@ -96,7 +96,16 @@ def test_a_mail_server_that_hangs_delays_no_cut_and_no_end(database: str, tmp_pa
             # The warning arrives another way: the last gate of the cut opens.
             world.deliver()
             with psycopg.connect(database, autocommit=True) as bell:
-                bell.execute("SELECT pg_notify('supply_due', %s)", [str(world.property_id)])
+                # Any login may ring, with any text: the worker falls over none of them.
+                for text in (
+                    "",
+                    "x",
+                    "-1",
+                    "\N{SUPERSCRIPT TWO}",
+                    "9" * 5_000,
+                    str(world.property_id),
+                ):
+                    bell.execute("SELECT pg_notify('supply_due', %s)", [text])
             wait_until(world.orders)
             assert time.monotonic() - hangs_since < SMTP_PATIENCE_S - 1, "the server hangs still"
             assert world.orders()[0]["kind"] == OrderKind.DISCONNECT

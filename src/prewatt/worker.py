@@ -20,6 +20,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from prewatt import wiring
+from prewatt.runtime.bells import place_rung
 from prewatt.telemetry.metrics import timed_task
 from prewatt.telemetry.pulse import PULSE
 from prewatt.vital_signs import start_probes, watch_vitals
@@ -138,7 +139,8 @@ class Worker:
                     while not stopping.is_set():
                         PULSE.beat(name, longest_s=_LONGEST_TURN_S[name])
                         rung = listener.notifies(timeout=_TICK_S, stop_after=1)
-                        turn(sorted({int(each.payload) for each in rung if each.payload}))
+                        places = {place_rung(each.payload) for each in rung}
+                        turn(sorted(each for each in places if each is not None))
             except psycopg.OperationalError:
                 log.warning("the database is away; trying again", exc_info=True)
                 PULSE.beat(name, longest_s=_LONGEST_TURN_S[name])

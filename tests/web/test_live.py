@@ -12,7 +12,7 @@ from fernmoor import Fernmoor, web_login
 from prewatt.web.live import Bell
 
 
-def ring(place: Fernmoor, property_id: int, channel: str = "changed") -> None:
+def ring(place: Fernmoor, property_id: int | str, channel: str = "changed") -> None:
     """Ring as another process would."""
     with psycopg.connect(place.dsn, autocommit=True) as connection:
         connection.execute("SELECT pg_notify(%s, %s)", [channel, str(property_id)])
@@ -47,6 +47,9 @@ def test_a_bell_wakes_its_own_property_only(fernmoor: Fernmoor) -> None:
         mine = fernmoor.property_id
         seen = bell.count((mine,))
         await asyncio.to_thread(ring, fernmoor, mine + 1)
+        # Any login may ring, with any text: who listens goes on listening.
+        for text in ("x", "-1", "\N{SUPERSCRIPT TWO}", "9" * 5_000):
+            await asyncio.to_thread(ring, fernmoor, text)
         assert await bell.wait((mine,), since=seen, timeout_s=0.5) == seen
         await asyncio.to_thread(ring, fernmoor, mine, "supply_order")
         assert await bell.wait((mine,), since=seen, timeout_s=5) == seen + 1

@@ -19,6 +19,7 @@ from django.conf import settings
 from django.db import connection
 from django.http import HttpRequest, StreamingHttpResponse
 
+from prewatt.runtime.bells import place_rung
 from prewatt.web.session import actor_of
 
 CHANNELS = ("changed", "supply_order", "message")
@@ -79,8 +80,9 @@ class Bell:
                     for property_id in tuple(self._counts):
                         await self.ring(property_id)
                     async for note in line.notifies():
-                        if note.payload.isdigit():
-                            await self.ring(int(note.payload))
+                        place = place_rung(note.payload)
+                        if place is not None:
+                            await self.ring(place)
             except psycopg.Error as error:
                 _log.warning("the live connection was lost (%s); again in %s s", error, pause_s)
             await asyncio.sleep(pause_s)
