@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -314,6 +315,30 @@ def test_no_login_of_the_web_writes_a_price_or_an_approval(office: Office, datab
             "ended",
         )
     assert TariffVersion.objects.filter(tariff__code="new").count() == 1
+
+
+def test_of_two_who_propose_at_once_one_is_told_that_another_waits(
+    office: Office, database: str
+) -> None:
+    """The other's proposal is written and not committed yet when ours looks whether one waits."""
+    wanted, there = office.wanted("jonas"), office.users["ines"].pk
+    step_up_id = office.prove("jonas", wanted.digest)
+    with psycopg.connect(database) as other:
+        other.execute(
+            """INSERT INTO proposal (property_id, kind, subject, effect, digest, reason, made_by,
+                   made_at, expires_at, state, ended_by, answer)
+               VALUES (%s, 'billing.tariff', %s, '{}', 'x', 'r', %s, %s, %s, 'open', '', '')""",
+            [office.property_id, wanted.subject, f"user:{there}", NOW, NOW + DAY],
+        )
+        committing = threading.Timer(0.3, other.commit)
+        committing.start()
+        with said("open"):
+            propose_version(
+                actor=office.actor("jonas"), wanted=wanted, reason="Agreed", step_up_id=step_up_id,
+                now=office.now,
+            )  # fmt: skip
+        committing.join()
+    assert StepUp.objects.get(pk=step_up_id).used_at is None, "nothing of ours was done"
 
 
 #: Deeds of people, in any order: who does what, and whether with a proof made for something else.

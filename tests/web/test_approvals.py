@@ -42,6 +42,10 @@ def take_up(client: Any, at: list[Any]) -> pyotp.TOTP:
     done = client.post("/second-factor", {"sealed": sealed[1], "code": code_of(app, at)})
     assert done["location"] == "/second-factor?done=1"
     assert "Taken up" in client.get("/second-factor").content.decode()
+    # A form of before, sent once more: there is a factor now, whatever became of its secret.
+    for old in (sealed[1], "", "x"):
+        again = client.post("/second-factor", {"sealed": old, "code": code_of(app, at)})
+        assert again.status_code == 422 and "Taken up" in again.content.decode()
     return app
 
 

@@ -77,6 +77,10 @@ def test_terms_hold_from_a_day_and_refusals_stand_beside_their_field(
     assert refused.status_code == 422
     for name in ("from", "members", "contracted"):
         assert f'id="f-{name}-why"' in refused.content.decode(), name
+    for beyond in ("0001-01-02", "1971-12-31", "2199-01-01", "9999-12-31"):
+        for far in ({"deed": "terms", "from": beyond, "members": "2"},
+                    {"deed": "plan", "plan": "R", "plan_from": beyond}):  # fmt: skip
+            assert "Write a date such as" in _text(client.post(where, far)), beyond
     sound = {"deed": "terms", "from": "2026-11-18", "members": "3", "contracted": "5.5",
              "exempt": ["vat", "not-a-tax"], "groups": ["shops"]}  # fmt: skip
     written = "SELECT members, contracted_w, exempt, overlay_groups FROM account_terms ORDER BY valid_from"

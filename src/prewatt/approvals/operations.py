@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from django.db import connection
+from django.db import IntegrityError, connection
 
 from prewatt.access.scope import Actor, require, scope
 from prewatt.approvals.models import Proposal
@@ -73,16 +73,22 @@ def propose(
     """Ask a second administrator for a change; returns the proposal's id. Raises ProposalRefused."""
     require(actor, "approvals.propose", property_id=property_id)
     with scope(actor):
-        with connection.cursor() as cursor:
-            cursor.execute(
-                """SELECT proposal_id, refusal
-                   FROM make_proposal(%s, %s, %s, %s::jsonb, %s, %s, %s, %s, %s)""",
-                [
-                    kind, property_id, subject, json.dumps(effect), reason, actor.user_id,
-                    step_up_id, now, now + LASTS,
-                ],
-            )  # fmt: skip
-            proposal_id, refusal = cursor.fetchone()
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    """SELECT proposal_id, refusal
+                       FROM make_proposal(%s, %s, %s, %s::jsonb, %s, %s, %s, %s, %s)""",
+                    [
+                        kind, property_id, subject, json.dumps(effect), reason, actor.user_id,
+                        step_up_id, now, now + LASTS,
+                    ],
+                )  # fmt: skip
+                proposal_id, refusal = cursor.fetchone()
+        except IntegrityError as clash:
+            # A colleague proposed for the same subject at the same moment, and was committed first.
+            if "one_open_proposal" not in str(clash):
+                raise
+            raise ProposalRefused("open") from clash
         if refusal is not None:
             raise ProposalRefused(refusal)
         record(

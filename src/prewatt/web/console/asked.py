@@ -22,6 +22,8 @@ from prewatt.web.ui import sentences
 
 _TEXT_MAX: Final = 4_000
 _PRICE_DECIMALS: Final = 9
+#: A form takes days of these years: a year less on either side than calendars know (`core.civil_time`).
+_YEARS: Final = range(1972, 2199)
 #: No price of a kWh is a million, and no figure of kWh or kW has more digits than nine.
 _PRICE_MAX: Final = 10 ** (6 + _PRICE_DECIMALS)
 _KWH_MAX: Final = 10 ** (9 + 3)
@@ -130,9 +132,8 @@ class Asked:
     def day(self, name: str, zone: str) -> datetime | None:
         """The first instant of a local day, UTC."""
         try:
-            day = date.fromisoformat(self.text(name))
-            return day_begins(day, zone)
-        except (ValueError, OverflowError):
+            return day_begins(date.fromisoformat(self.text(name)), zone)
+        except ValueError:
             self.faults[name] = _("Write a date such as 2027-01-01.")
             return None
 
@@ -160,22 +161,30 @@ def price_nano(text: str) -> int | None:
 
 
 def day_begins(day: date, zone: str) -> datetime:
-    """The first instant of a local day, UTC; midnight does not exist on every day everywhere."""
+    """The first instant of a local day, UTC; midnight does not exist on every day everywhere.
+
+    Raises ValueError for a day that no calendar reaches.
+    """
+    if day.year not in _YEARS:
+        raise ValueError(f"{day} lies beyond the years that a form takes")
     local = datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone))
     return local.astimezone(UTC)
 
 
 def local_instant(written: str, zone: str) -> datetime | None:
-    """A local civil time as an instant, UTC; None for what is none, or does not exist there.
+    """A local civil time as an instant, UTC; None for what is none, does not exist there, or lies
+    beyond what calendars reach.
 
     Of an hour that comes twice, the first is meant.
     """
     try:
         local = datetime.fromisoformat(written.replace(" ", "T"))
+        if local.year not in _YEARS:
+            return None
         if local.tzinfo is not None:
             return local.astimezone(UTC)
         at = local.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
-    except (ValueError, OverflowError):
+    except ValueError:
         return None
     return at if at.astimezone(ZoneInfo(zone)).replace(tzinfo=None) == local else None
 

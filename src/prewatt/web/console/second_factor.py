@@ -67,10 +67,10 @@ def second_factor_view(request: HttpRequest) -> HttpResponse:
         )
     except FactorRefused as refusal:
         asked.faults["code"] = approval_words.refused(refusal)
-        again = (
-            None if refusal.reason == "enrolled" else sealed if refusal.reason != "stale" else ""
-        )
-        return _show(request, again, asked, status=422)
+        # A stale form may be that of somebody who has taken one up since.
+        if refusal.reason == "enrolled" or second_factor.has_factor(user):
+            return _show(request, None, asked, status=422)
+        return _show(request, "" if refusal.reason == "stale" else sealed, asked, status=422)
     return redirect("/second-factor?done=1")
 
 

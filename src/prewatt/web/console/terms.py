@@ -203,7 +203,7 @@ def _from_of(asked: Asked | None, deed: str, zone: str) -> datetime | None:
     written = asked.text("from" if deed == "terms" else "plan_from")
     try:
         return day_begins(date.fromisoformat(written), zone)
-    except (ValueError, OverflowError):
+    except ValueError:
         return None
 
 
