@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -224,6 +225,10 @@ def test_each_refusal_says_why(lived: World, keeper: Session, tmp_path: Path) ->
     assert archive_month(keeper, month=JULY, folder=tmp_path, now=LATER).is_new
 
 
+class _Undone(Exception):
+    """Ends a transaction of which nothing shall stay."""
+
+
 PURCHASES = "UPDATE tariff_version SET content = %s::jsonb WHERE property_id = %s"
 
 
@@ -247,6 +252,17 @@ def test_who_counts_from_purchase_to_purchase_keeps_the_months_since_their_openi
         set(),
     ]
     assert archived.correctable_from_us() < archived.correctable_from_us(account) == 2**63 - 1
+    # A change to such a plan that was withdrawn before it began has counted nothing.
+    with suppress(_Undone), transaction.atomic():
+        rows(
+            """INSERT INTO tariff_assignment (property_id, account_id, tariff_id, valid_from, withdraws)
+               SELECT property_id, account_id, tariff_id, valid_from, true FROM tariff_assignment
+               WHERE property_id = %s""",
+            lived.property_id,
+        )
+        assert archived.archived_purchasers([account]) == set()
+        assert rows("SELECT * FROM purchasers() WHERE account_id = %s", account) == []
+        raise _Undone
     now = BEGIN + timedelta(days=500)
     last = [("M-101", BEGIN + timedelta(days=each), 200_000 + 1_000 * each) for each in days]
     assert send(lived, last, now=now) == [Verdict.ACCEPTED] * 2
