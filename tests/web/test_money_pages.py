@@ -404,7 +404,7 @@ def test_a_stall_is_let_after_a_look_and_ended_early_with_a_refund(
     assert early.status_code == 422 and 'id="f-until-why"' in early.content.decode()
     look = client.post("/lets/new", form | {"paid": "120", "do": "look"})
     said = _text(look)
-    for each in ("€30.00", "€50.00", "€40.00", f"let {unit[2]} to Mara Ruiz"):
+    for each in ("€30.00", "3 days that begin", "€50.00", "€40.00", f"let {unit[2]} to Mara Ruiz"):
         assert each in said, each
     assert _one(place, as_owner, "SELECT count(*) FROM temporary_let") == 0
     confirmed = form | {"paid": "120", "do": "confirm", "key": _key(look)}
@@ -445,6 +445,7 @@ def test_a_stall_is_let_after_a_look_and_ended_early_with_a_refund(
     assert "Nobody who has left matches" in _text(client.get("/accounts/former?q=nobody"))
     closed = _one(place, as_owner, "SELECT account_id FROM temporary_let")
     page = client.get(f"/accounts/{closed}").content.decode()
+    assert "tenancy 17 November 2026 to 17 November 2026" in page and "unused" not in page
     for each in ("Closing statement", "due, not paid out yet", "Receipts", "€110.00", "€120.00"):
         assert each in page, each
     statement = re.search(r'href="(/units/\d+/hand-over\?at=\d+)"', page)
@@ -527,8 +528,10 @@ def test_a_stall_is_let_for_days_to_come_and_cancelled_with_all_that_was_paid(
     assert "cancelled before it began" in cancelled and "Rent €30.00 Deposit €50.00" in cancelled
     assert "Energy that was left €40.00 Refund €120.00" in cancelled
     assert "Refund €120.00 Together, all that was paid €120.00" in cancelled
-    assert "let cancelled" in _text(client.get("/accounts?q=mara"))
-    assert client.get(f"/accounts/{account}").status_code == 200
+    assert "Announced by" in cancelled and "cancelled before" in _text(
+        client.get("/accounts?q=mara")
+    )
+    assert "Closed before the let began" in _text(client.get(f"/accounts/{account}"))
 
 
 def test_money_for_a_debt_is_taken_at_the_window_once_with_its_change(

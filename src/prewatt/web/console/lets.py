@@ -205,9 +205,11 @@ def _show_form(
     chosen = asked.text("unit") if asked else ""
     is_new = asked is None or asked.text("who") == "0"
     meters = next((each.registers for each in page.units if str(each.unit_id) == chosen), ())
+    code = asked.text("plan") if asked else ""
+    plan = next((each for each in page.plans if each.code == code), None)
     return deeds.show(
         request, "let_new", meters=meters, place=page.place, now=page.now, tab="lets", status=status, page=page,
-        looked=looked, unit=unit, tenant_name=tenant_name, payment=payment, key=key,
+        looked=looked, unit=unit, plan=plan, tenant_name=tenant_name, payment=payment, key=key,
         needed_micro=needed_micro, ways=WAYS, picker=page.picker, pick="who", with_new=True, is_new=is_new, costs=_costs(looked, payment),
         ends_at=None if looked is None else money_words.instant(looked.ends_at),
         begins_at=None if looked is None else money_words.instant(looked.begins_at),

@@ -81,6 +81,7 @@ NOTE: Final[Mapping[str, Text]] = {
     "let.silent": _("The let has ended; its meter was silent"),
     "let.cancelled": _("The let was cancelled before it began"),
     "opening_balance": _("Brought in from the books before"),
+    "moved_out": _("The customer moved out"),
 }
 REFUND_REASON: Final[Mapping[str, Text]] = {
     "let.ended": _("The let has ended"),
