@@ -270,7 +270,7 @@ def test_credit_on_the_wrong_account_is_looked_at_moved_once_and_told(
     assert first.status_code == again.status_code == 302
     assert _one(place, as_owner, count) == before + 3
     told = _text(client.get(where))
-    assert "were taken back" in told and "D-1 €9.04" in told and "N-202" in told
+    assert "was taken back" in told and "D-1 €9.04" in told and "N-202" in told
     other = client.post(where, form | {"do": "confirm", "key": "another"})
     assert other.status_code == 422 and "taken back already" in _text(other)
     assert "This recharge was taken back" in _text(client.get("/recharges/400"))
