@@ -123,14 +123,18 @@ def case_view(request: HttpRequest, case_id: int) -> HttpResponse:
     try:
         decide(actor=actor, case_id=case_id, reason=reason, now=now)
     except HeldRefused as refused:
-        problem = _held_said(refused)
+        problem = _held_said(refused, page.case.verdict)
         return _show_case(request, page, asked, problem=problem, status=422)
     return redirect(f"/meters/held/{case_id}")
 
 
-def _held_said(refused: HeldRefused) -> str:
+def _held_said(refused: HeldRefused, held_as: str = "") -> str:
+    """Why a reading cannot be released; ``held_as`` is the verdict it was held with, where it is known."""
     if refused.reason == "closed":
         return _("Somebody has decided about this reading already.")
+    if refused.reason == "mdm.vee.backwards" and held_as == "mdm.vee.implausible":
+        # It was above all before it, so it is lower readings after it that stand against it.
+        return _("What the meter has reported since is lower, so it cannot have stood there.")
     return str(sentences.said(sentences.VERDICT, refused.reason))
 
 
@@ -163,7 +167,9 @@ def _looked(actor: Actor, page: HeldPage) -> tuple[Released | None, str]:
         (found,) = look_at_releases(actor=actor, case_ids=[page.case.case_id], now=page.now)
     except HeldRefused as refused:
         found = refused
-    return (None, _held_said(found)) if isinstance(found, HeldRefused) else (found, "")
+    if isinstance(found, HeldRefused):
+        return None, _held_said(found, page.case.verdict)
+    return found, ""
 
 
 @require_http_methods(["GET", "POST"])
