@@ -60,7 +60,7 @@ def begin_with(rules: Mapping[str, Rule], *, now: datetime) -> Try | Wait:
             [sorted(rules)],
         )
         stored = {each: Bucket(*rest) for each, *rest in cursor.fetchall()}
-        left = max(each.wait_until for each in stored.values()) - now
+        left = max(stored[each].left(rule, now) for each, rule in rules.items())
         if left > timedelta(0):
             return Wait(-(-left // timedelta(seconds=1)))
         _write({each: stored[each].counted(rule, now) for each, rule in rules.items()})

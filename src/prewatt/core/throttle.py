@@ -44,6 +44,14 @@ class Bucket:
         tries = 1 + (0 if self.is_forgotten(rule, now) else self.tries)
         return Bucket(tries, now, now + rule.delay(tries))
 
+    def left(self, rule: Rule, now: datetime) -> timedelta:
+        """How long the next try has to wait; not positive where it need not.
+
+        A wait far beyond the rule's most was written before the clock was set back, and counts for nothing.
+        """
+        left = self.wait_until - now
+        return timedelta(0) if left > 2 * timedelta(seconds=rule.most_s) else left
+
     def is_forgotten(self, rule: Rule, now: datetime) -> bool:
         """Whether so long was quiet that the count begins anew."""
         return now - self.last_at >= timedelta(seconds=rule.forget_s)
