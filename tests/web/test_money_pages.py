@@ -501,7 +501,8 @@ def test_a_stall_is_let_for_days_to_come_and_cancelled_with_all_that_was_paid(
     place: Fernmoor, sign_in: SignIn, as_owner: Owner
 ) -> None:
     client = sign_in(place)
-    unit = re.search(r'<option value="(\d+)"[^>]*>', client.get("/lets/new").content.decode())
+    page = client.get("/lets/new").content.decode()
+    unit = re.search(r'<option value="(\d+)"[^>]*>([^<]+)<', page)
     assert unit is not None
     form = {
         "unit": unit[1], "plan": "STALL", "begin": "2026-11-20T08:00", "until": "2026-11-22T12:00",
@@ -532,6 +533,9 @@ def test_a_stall_is_let_for_days_to_come_and_cancelled_with_all_that_was_paid(
         client.get("/accounts?q=mara")
     )
     assert "Closed before the let began" in _text(client.get(f"/accounts/{account}"))
+    # Nobody ever lived by the account: its unit is the one that was let.
+    assert f"Mara Ruiz {unit[2]}" in _text(client.get("/refunds"))
+    assert f"{unit[2]} Mara Ruiz" in _text(client.get("/money?days=30"))
 
 
 def test_money_for_a_debt_is_taken_at_the_window_once_with_its_change(

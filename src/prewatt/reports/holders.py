@@ -10,12 +10,14 @@ from prewatt.access.scope import Actor, scope
 from prewatt.reports.place import NoSuchThing, place_of, rows
 from prewatt.reports.units import unit_name
 
-#: Joins from ``account a`` to the customer and to the unit in which they live or lived last.
+#: Joins from ``account a`` to the customer and to the unit in which they live or lived last, or that
+#: was let to them and never begun.
 HOLDER_JOINS = """
 LEFT JOIN customer c ON c.id = a.customer_id
 LEFT JOIN LATERAL (SELECT unit_id FROM tenancy t WHERE t.account_id = a.id
     ORDER BY lower(t.period) DESC LIMIT 1) h ON true
-LEFT JOIN unit u ON u.id = coalesce(h.unit_id, a.unit_id)
+LEFT JOIN unit u ON u.id = coalesce(h.unit_id, a.unit_id,
+    (SELECT l.unit_id FROM temporary_let l WHERE l.account_id = a.id))
 LEFT JOIN building b ON b.id = u.building_id
 """
 #: The columns of a :class:`Who`, in its order.

@@ -226,7 +226,8 @@ def money(*, actor: Actor, now: datetime, days: int = 1, page: Page = FIRST) -> 
                LEFT JOIN document d ON d.event_id = p.event_id AND d.kind = 'receipt'
                LEFT JOIN LATERAL (SELECT unit_id FROM tenancy t WHERE t.account_id = a.id
                    ORDER BY lower(t.period) DESC LIMIT 1) h ON true
-               LEFT JOIN unit u ON u.id = coalesce(h.unit_id, a.unit_id)
+               LEFT JOIN unit u ON u.id = coalesce(h.unit_id, a.unit_id,
+                   (SELECT l.unit_id FROM temporary_let l WHERE l.account_id = a.id))
                LEFT JOIN building b ON b.id = u.building_id
                WHERE p.property_id = %(property)s AND p.accepted_at >= %(since)s
                  AND {page.where(("p.accepted_at", "p.id"), _EDGE, falls=True)}""",  # noqa: S608 - our own condition
@@ -272,7 +273,8 @@ def messages(*, actor: Actor, now: datetime, page: Page = FIRST) -> MessageList:
                LEFT JOIN customer c ON c.id = m.customer_id
                LEFT JOIN LATERAL (SELECT unit_id FROM tenancy y WHERE y.account_id = m.account_id
                    ORDER BY lower(y.period) DESC LIMIT 1) h ON true
-               LEFT JOIN unit u ON u.id = coalesce(h.unit_id, a.unit_id)
+               LEFT JOIN unit u ON u.id = coalesce(h.unit_id, a.unit_id,
+                   (SELECT l.unit_id FROM temporary_let l WHERE l.account_id = a.id))
                LEFT JOIN building b ON b.id = u.building_id
                LEFT JOIN LATERAL (SELECT * FROM message_attempt x WHERE x.message_id = m.id
                    ORDER BY x.tried_at DESC LIMIT 1) t ON true
