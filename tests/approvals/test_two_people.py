@@ -19,10 +19,18 @@ from prewatt.access import second_factor
 from prewatt.access.models import Duty, DutyGrant, SecondFactor, StepUp, User
 from prewatt.access.scope import Actor, PermissionRefused
 from prewatt.access.second_factor import FactorRefused
-from prewatt.approvals.operations import ProposalRefused, approval_digest, refuse, withdraw
+from prewatt.approvals.operations import (
+    PROPOSE,
+    ProposalRefused,
+    approval_digest,
+    digest_of,
+    refuse,
+    withdraw,
+)
 from prewatt.billing.drafts import ask_trial, save_draft
 from prewatt.billing.models import TariffTrial, TariffVersion
 from prewatt.billing.proposals import (
+    KIND,
     VersionRefused,
     Wanted,
     approve_version,
@@ -315,6 +323,23 @@ def test_no_login_of_the_web_writes_a_price_or_an_approval(office: Office, datab
             "ended",
         )
     assert TariffVersion.objects.filter(tariff__code="new").count() == 1
+
+
+def test_a_draft_becomes_a_version_of_its_own_plan_whatever_a_proposal_says(office: Office) -> None:
+    """Proposed by who left the form out, and with two sound second factors."""
+    wanted = office.wanted()
+    forged = {**wanted.effect, "code": "other"}
+    digest = digest_of(
+        deed=PROPOSE, kind=KIND, property_id=office.property_id, subject="tariff:other",
+        effect=forged,
+    )  # fmt: skip
+    proposal_id = propose_version(
+        actor=office.actor("ines"),
+        wanted=replace(wanted, subject="tariff:other", effect=forged, digest=digest),
+        reason="Agreed", step_up_id=office.prove("ines", digest), now=office.now,
+    )  # fmt: skip
+    with said("void:draft"):
+        office.approve(proposal_id)
 
 
 def test_of_two_who_propose_at_once_one_is_told_that_another_waits(
