@@ -239,9 +239,12 @@ def _protections() -> list[str]:
 def _said(asked: Asked, form: MoveForm, refused: Exception) -> str:
     """Put a refusal beside its field, or return what the form as a whole is told."""
     zone, now = form.unit.place.time_zone, clock.now()
+    # Where the meter's own report is the boundary, the fields of time and registers are not shown.
+    by_meter = bool(form.charged_meters) and asked.text("how") == "meter"
+    at = "how" if by_meter else "at"
     beside: dict[type[Exception], tuple[str, str]] = {
-        InFuture: ("at", _("That has not come yet. Write a move down when it has happened.")),
-        PeriodClosed: ("at", _("The books of that day are closed.")),
+        InFuture: (at, _("That has not come yet. Write a move down when it has happened.")),
+        PeriodClosed: (at, _("The books of that day are closed.")),
         NameTaken: ("number", _("There is such an account already. Choose another number.")),
         EmergencyRefused: ("emergency", _("Emergency credit must lie between 0 and 100,000.")),
         RefundRefused: ("refund", _("This cannot be refunded now. It can stay on the account.")),
@@ -249,13 +252,13 @@ def _said(asked: Asked, form: MoveForm, refused: Exception) -> str:
     }
     if isinstance(refused, TooEarly):
         earliest = fmt.local(refused.earliest + timedelta(microseconds=999_999), zone)
-        asked.faults["at"] = _(
+        asked.faults[at] = _(
             "Until %(at)s somebody else paid, or another meter counted. It can be later only."
         ) % {"at": f"{earliest:%Y-%m-%d %H:%M:%S}"}
         return ""
     if isinstance(refused, RegisterRefused):
         meters = [each for each in form.charged_meters if each.serial == refused.serial]
-        name = meters[0].field if meters else "at"
+        name = meters[0].field if meters and not by_meter else at
         asked.faults[name] = str(sentences.said(sentences.VERDICT, refused.verdict))
         return ""
     if isinstance(refused, MeterSilent):
