@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tests.conftest import role_dsn
 from tests.invariants.places import NOW, TARIFF, one, place
 
+from cases import cases
 from prewatt.access import second_factor
 from prewatt.access.models import Duty, DutyGrant, SecondFactor, StepUp, User
 from prewatt.access.scope import Actor, PermissionRefused
@@ -378,7 +379,7 @@ DEEDS = st.lists(
 
 
 @settings(
-    max_examples=12, deadline=None,
+    max_examples=cases(12), deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 @given(deeds=DEEDS)

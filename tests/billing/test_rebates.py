@@ -20,6 +20,7 @@ from tests.conftest import role_dsn
 from tests.invariants.places import rows, send, signed_in
 from tests.moves.world import World
 
+from cases import cases
 from prewatt.access.scope import system_actor
 from prewatt.billing.tasks import settle_peaks
 from prewatt.billing.terms import announce_event, set_terms, withdraw_event
@@ -180,7 +181,7 @@ def expected(
 
 
 @settings(
-    max_examples=4,
+    max_examples=cases(4),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cases import cases
 from prewatt.core.civil_time import (
     DAY_US,
     HOLIDAY,
@@ -111,7 +112,7 @@ def test_wall_edges_are_where_the_clock_reaches_a_minute_or_jumps(zone: str, day
     assert calendar.wall_edges(begin, end, chosen).tolist() == sorted(expected)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=cases(100), deadline=None)
 @given(st.sampled_from(ODD_PLACES), st.integers(0, 2 * DAY_US), st.integers(0, 1439))
 def test_next_local_is_the_next_day_part_to_begin(
     place: tuple[str, str], lead: int, minute: int

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cases import cases
 from prewatt.core.civil_time import LocalCalendar, instant_us
 from prewatt.core.credit import (
     Brake,
@@ -230,7 +231,7 @@ def anything(draw: st.DrawFn) -> tuple[SupplyState, int]:
     return draw(STATES), NOW + draw(MINUTES) * 60 * S
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=cases(400), deadline=None)
 @given(case=anything() | nearly_cut())
 def test_invariant_7_never_cut_unless_every_gate_holds(case: tuple[SupplyState, int]) -> None:
     """The gates written a second time, as one sentence each."""
@@ -257,7 +258,7 @@ def test_invariant_7_never_cut_unless_every_gate_holds(case: tuple[SupplyState, 
     assert not decision.would_have
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=cases(200), deadline=None)
 @given(state=STATES, minute=MINUTES)
 def test_nothing_is_decided_before_the_instant_it_names(state: SupplyState, minute: int) -> None:
     now = NOW + minute * 60 * S
@@ -271,7 +272,7 @@ def test_nothing_is_decided_before_the_instant_it_names(state: SupplyState, minu
     assert not opened, "no gate opens by time alone before the instant named"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=cases(200), deadline=None)
 @given(state=STATES, minute=MINUTES)
 def test_whoever_pays_the_shortfall_is_connected(state: SupplyState, minute: int) -> None:
     now = NOW + minute * 60 * S

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cases import cases
 from prewatt.core.civil_time import MINUTE_US, LocalCalendar, instant_us
 from prewatt.core.cut_window import CutWindow, WindowInvalid, is_open, next_open_at_us
 
@@ -117,7 +118,7 @@ def slow_is_open(window: CutWindow, at_us: int) -> bool:
     return True
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=cases(60), deadline=None)
 @given(window=windows(), offset_min=st.integers(0, 20 * 1440))
 def test_next_opening_equals_a_minute_by_minute_search(window: CutWindow, offset_min: int) -> None:
     # The range holds spring and autumn changes of the sampled zones.

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cases import cases
 from prewatt.core.bounds import INT64_MAX, OverflowRefused
 from prewatt.core.civil_time import LocalCalendar, day_number, instant_us
 from prewatt.core.dated import (
@@ -52,7 +53,7 @@ def exact_micro(per: Per, amount_nano: int, day: date) -> Fraction:
     return Fraction(amount_nano, 1000 * length)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=cases(300), deadline=None)
 @given(
     first=DAYS,
     count=st.integers(1, 800),

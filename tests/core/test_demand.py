@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cases import cases
 from prewatt.core.bounds import INT64_MAX, OverflowRefused
 from prewatt.core.civil_time import MINUTE_US, LocalCalendar, day_number
 from prewatt.core.demand import (
@@ -80,7 +81,7 @@ def exact_peak(rows: list[tuple[int, int, int]], begin: int, end: int, minutes: 
     return max([floor(Fraction(wh * 60, minutes)) for wh in total.values()] or [0])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=cases(150), deadline=None)
 @given(st.data(), st.sampled_from([15, 30, 60, 7]))
 def test_peaks_equal_the_model_with_several_meters_and_days(
     data: st.DataObject, minutes: int
@@ -202,7 +203,7 @@ def test_power_factors_known_by_heart() -> None:
     assert power_factor_ppm(-1, 5) == UNKNOWN_PPM
 
 
-@settings(max_examples=200)
+@settings(max_examples=cases(200))
 @given(
     st.lists(
         st.tuples(

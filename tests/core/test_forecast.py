@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cases import cases
 from prewatt.core.civil_time import DAY_US, HOUR_US, LocalCalendar, instant_us
 from prewatt.core.cut_window import CutWindow, is_open
 from prewatt.core.forecast import (
@@ -98,7 +99,7 @@ def test_nonsense_is_refused(hours: tuple[int, ...]) -> None:
         Profile(hours)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=cases(60), deadline=None)
 @given(
     hours=st.lists(st.integers(0, 500_000), min_size=SLOTS, max_size=SLOTS),
     available=st.integers(-5 * EUR, 60 * EUR),

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cases import cases
 from core.exact_model import ExactPrices, exact_charges
 from core.tariff_strategies import HOLIDAYS, MOMENTS, ZONES, tariff_documents
 from prewatt.core.bounds import OverflowRefused
@@ -106,7 +107,7 @@ def rate_in_batches(
     return charges, carry.tolist()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=cases(80), deadline=None)
 @given(data=st.data())
 def test_charges_equal_the_exact_model_whatever_the_batches(data: st.DataObject) -> None:
     zones = data.draw(st.lists(st.sampled_from(ZONES), min_size=1, max_size=3))
@@ -135,7 +136,7 @@ def test_charges_equal_the_exact_model_whatever_the_batches(data: st.DataObject)
         assert (exact - floor(exact)) * CARRY_DENOMINATOR[Component.ENERGY] == carry
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=cases(80), deadline=None)
 @given(tariff_documents(), tariff_documents(), st.sampled_from(ZONES), histories(), st.data())
 def test_a_split_keeps_energy_and_prices_each_part_by_its_own_wall_clock(
     first: dict[str, Any],

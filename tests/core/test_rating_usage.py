@@ -1,12 +1,11 @@
 """Whole usage histories under random price plans, against the exact model.
 
-`PREWATT_RATING_CASES` sets how many random plans are tried; a few thousand take some minutes.
+`PREWATT_CASES_PERCENT` sets how many random plans are tried; a few thousand take some minutes.
 """
 
 from __future__ import annotations
 
 import copy
-import os
 from collections import Counter
 from dataclasses import dataclass
 from math import floor
@@ -16,6 +15,7 @@ import numpy as np
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from cases import cases
 from core.exact_model import Announced, ExactCustomer, ExactPrices, ExactUsage
 from core.tariff_strategies import HOLIDAYS, MOMENTS, PRICES, ZONES, full_tariff_documents
 from prewatt.core.civil_time import DAY_US, HOUR_US, MINUTE_US, LocalCalendar
@@ -37,7 +37,7 @@ from prewatt.core.steps import counts_go_on
 from prewatt.core.tariff import parse_tariff
 from prewatt.core.tariff.model import OverlayKind
 
-CASES = int(os.environ.get("PREWATT_RATING_CASES", "50"))
+CASES = cases(50)
 QUARTER = 15 * MINUTE_US
 SOME = settings(
     max_examples=CASES,

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cases import cases
 from prewatt.core.bounds import INT64_MAX, OverflowRefused
 from prewatt.core.rating import CARRY_DENOMINATOR, floor_with_carry
 from prewatt.core.remainders import floor_products
@@ -27,7 +28,7 @@ def factors(draw: st.DrawFn, length: int) -> list[int]:
     return draw(st.lists(st.integers(-most, most), min_size=length, max_size=length))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=cases(400), deadline=None)
 @given(st.data())
 def test_charges_are_the_floor_of_what_ran_up_or_refused(data: st.DataObject) -> None:
     denominator = data.draw(st.sampled_from(DENOMINATORS))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cases import cases
 from core.tariff_strategies import HOLIDAYS, MOMENTS, ZONES, full_tariff_documents, tariff_documents
 from prewatt.core.bounds import Int64, OverflowRefused
 from prewatt.core.civil_time import DAY_US, HOUR_US, MINUTE_US, LocalCalendar
@@ -33,7 +33,7 @@ from prewatt.core.tariff.model import Allowance, OverlayKind, Tariff, Window
 
 BERLIN = LocalCalendar("Europe/Berlin")
 SOME = settings(
-    max_examples=max(int(os.environ.get("PREWATT_RATING_CASES", "50")) // 3, 1),
+    max_examples=cases(16),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cases import cases
 from core.exact_model import half_even, shares
 from core.tariff_strategies import full_tariff_documents
 from prewatt.core.civil_time import day_number
@@ -63,7 +64,7 @@ def test_a_tax_holds_from_its_first_day_until_its_last() -> None:
     assert tax_change_days(dated) == (day_number(date(2025, 7, 1)),)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=cases(200), deadline=None)
 @given(
     full_tariff_documents(),
     st.sampled_from(list(Taxable)),

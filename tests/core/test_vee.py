@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cases import cases
 from prewatt.core.bounds import Int64
 from prewatt.core.vee import (
     HELD_VERDICTS,
@@ -159,7 +160,7 @@ def histories(draw: st.DrawFn) -> list[Reading]:
     return sorted(readings, key=lambda each: each[0])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=cases(400), deadline=None)
 @given(st.lists(st.tuples(METERS, histories()), min_size=1, max_size=4), st.integers(1, 5))
 def test_verdicts_equal_the_reference_wherever_batches_are_cut(
     cases: list[tuple[Meter, list[Reading]]], size: int
@@ -194,7 +195,7 @@ def test_verdicts_equal_the_reference_wherever_batches_are_cut(
         assert now_at == reference
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=cases(100), deadline=None)
 @given(st.lists(st.tuples(METERS, histories()), min_size=1, max_size=3))
 def test_accepted_energy_is_the_register_difference(
     cases: list[tuple[Meter, list[Reading]]],
@@ -278,7 +279,7 @@ def test_readings_a_microsecond_apart_charge_no_more_than_one_reading_of_that_ti
     assert not whole.accepted.any()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=cases(40), deadline=None)
 @given(
     st.sampled_from((1, 10, 1_000, 10**9)), st.sampled_from((230, 25_000, 10**6 + 7)),
     st.integers(0, 2**32), st.sampled_from((2, 60, 900)), st.sampled_from((1, 7, 10**6)),
@@ -310,7 +311,7 @@ def test_a_load_at_full_power_is_never_held_whatever_a_meter_does_to_its_instant
         follow([meter], result)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=cases(60), deadline=None)
 @given(
     st.lists(st.tuples(st.integers(100, 3 * SECOND), st.integers(0, 30)), min_size=1, max_size=80),
     st.sampled_from((1, 10, 10**9)), st.sampled_from((0, 4_000, 25_000, 10**10)), st.integers(1, 80),

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cases import cases
 from core.exact_model import ExactCalendar
 from core.tariff_strategies import tariff_documents
 from prewatt.core.civil_time import day_date, day_number
@@ -33,7 +34,7 @@ def numbers(*days: date) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.array([day_number(day) for day in days], dtype=np.int64)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=cases(120), deadline=None)
 @given(
     tariff_documents(),
     st.integers(1, 28),

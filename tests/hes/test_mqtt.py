@@ -15,6 +15,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from cases import cases
 from prewatt.hes import mqtt
 from prewatt.hes.mqtt import Decoder, MqttVersion, ProtocolError, Publishes
 
@@ -74,7 +75,7 @@ def taken(events: list[mqtt.Event]) -> list[Message]:
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=cases(60), deadline=None)
 @given(versions, messages, st.data())
 def test_what_paho_encodes_is_decoded_however_it_is_cut(
     version: MqttVersion, sent: list[Message], data: st.DataObject
@@ -94,7 +95,7 @@ def test_what_paho_encodes_is_decoded_however_it_is_cut(
     assert decoder.waiting_bytes == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=cases(60), deadline=None)
 @given(versions, topics, st.binary(max_size=40_000), st.integers(0, 65_535), st.booleans())
 def test_what_is_encoded_is_what_paho_encodes(
     version: MqttVersion, topic: str, payload: bytes, message_id: int, again: bool
@@ -221,7 +222,7 @@ def test_a_publishers_properties_are_stepped_over() -> None:
     assert taken(decoder.take(10)) == [("t", b"[]", 7)]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=cases(300), deadline=None)
 @given(versions, st.binary(max_size=200), st.integers(0, 200))
 def test_no_bytes_do_anything_but_decode_or_be_refused(
     version: MqttVersion, noise: bytes, at: int
