@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing.connection import Connection
@@ -37,7 +37,8 @@ _TIMEOUT_S: Final = 600.0
 class IngestFigures:
     """Medians over phases; times in ms, sizes in bytes, memory in MiB.
 
-    ``p50`` and ``p99`` are of a batch from its columns to its commit. Bytes are those of both phases
+    ``ratio`` is the median of what each phase comes to beside the phase of PostgreSQL alone that follows it: a disk that
+    becomes slower within a run slows both. ``p50`` and ``p99`` are of a batch from its columns to its commit. Bytes are those of both phases
     together: they store the same rows. ``batch_readings`` were to a batch, at most ``batch``. ``cpu_us``: processor time of a reading, in the writer and its
     server process, which says more than the clock where other work takes the machine. ``page_``: account pages that somebody opens all the while, ten
     a second at most, of the phases of our own path alone. ``looks``: decisions and messages that crossings led to.
@@ -157,7 +158,7 @@ def measure(
         readings=readings,
         readings_per_second=int(per_second),
         ceiling_per_second=int(most),
-        ratio=round(per_second / most, 3),
+        ratio=round(_paired_ratio(phases), 3),
         p50=ours.p50,
         p99=ours.p99,
         ceiling_p50=bare.p50,
@@ -175,6 +176,11 @@ def measure(
         looks=after.looks - before.looks,
         load_average=os.getloadavg(),
     )
+
+
+def _paired_ratio(phases: Mapping[str, Sequence[Phase]]) -> float:
+    pairs = zip(phases[OURS], phases[CEILING], strict=True)
+    return statistics.median(ours.per_second / bare.per_second for ours, bare in pairs)
 
 
 def _wal_per_reading(phases: Sequence[Phase]) -> float:
