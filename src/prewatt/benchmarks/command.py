@@ -60,6 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     posting.add_argument(
         "--recharges-beside", action="store_true", help="while 16 callers recharge at a desk"
     )
+    posting.add_argument(
+        "--recharges-a-second",
+        type=int,
+        default=0,
+        help="at most so many beside it (default: as they are answered)",
+    )
     _add_database_and_format(posting)
     sold = commands.add_parser("recharge", help="recharges a second at the desk, to the commit")
     sold.add_argument("--accounts", type=int, default=100_000, help="(default: 100000)")
@@ -203,7 +209,8 @@ def _posting(arguments: argparse.Namespace) -> int:
     figures = measure(
         accounts=arguments.accounts,
         workers=arguments.workers,
-        callers=_CALLERS if arguments.recharges_beside else 0,
+        callers=_CALLERS if arguments.recharges_beside or arguments.recharges_a_second else 0,
+        recharges_per_second=arguments.recharges_a_second,
         dsn=arguments.dsn,
         tell=_tell,
     )

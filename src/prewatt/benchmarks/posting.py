@@ -77,8 +77,11 @@ def measure(
     callers: int,
     dsn: str | None,
     tell: Callable[[str], None],
+    recharges_per_second: int = 0,
 ) -> PostingFigures:
-    """Fill a city, let a day pass, post it while so many callers recharge. Raises `NotDurableError`."""
+    """Fill a city, let a day pass, post it while so many callers recharge, together so often at most
+    (0: as they are answered). Raises `NotDurableError`.
+    """
     with empty_database(dsn) as owner:
         city = City(accounts)
         began = time.monotonic()
@@ -86,7 +89,8 @@ def measure(
         live(owner, city, quarters=96, tell=tell)
         filled_s = time.monotonic() - began
         read_s = _read_alone(owner)
-        with _recharging(owner, city, callers) as sold:
+        pause_s = callers / recharges_per_second if recharges_per_second else 0.0
+        with _recharging(owner, city, callers, pause_s) as sold:
             began = time.monotonic()
             with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
                 shares = [(login(owner, "clerk"), city, each, workers) for each in range(workers)]
@@ -118,7 +122,7 @@ def measure(
 
 
 @contextlib.contextmanager
-def _recharging(owner: str, city: City, callers: int) -> Iterator[list[Sold]]:
+def _recharging(owner: str, city: City, callers: int, pause_s: float) -> Iterator[list[Sold]]:
     """Let callers at the desk of a process of its own recharge for the length of the block."""
     sold: list[Sold] = []
     if not callers:
@@ -128,7 +132,7 @@ def _recharging(owner: str, city: City, callers: int) -> Iterator[list[Sold]]:
         connection.execute(BARE)
     failed: list[Exception] = []
     stopping = threading.Event()
-    with _process(serve, login(owner, "web"), owner, city, callers, _LANES) as ask:
+    with _process(serve, login(owner, "web"), owner, city, callers, _LANES, pause_s) as ask:
 
         def sell() -> None:
             try:

@@ -56,16 +56,24 @@ class Sold:
 
 
 def serve(
-    pipe: Connection, web_dsn: str, owner_dsn: str, city: City, callers: int, lanes: int
+    pipe: Connection,
+    web_dsn: str,
+    owner_dsn: str,
+    city: City,
+    callers: int,
+    lanes: int,
+    pause_s: float = 0.0,
 ) -> None:
-    """Sell for so many seconds whenever the pipe names a phase; until it closes."""
+    """Sell for so many seconds whenever the pipe names a phase; until it closes. Each caller pauses
+    ``pause_s`` after each answer.
+    """
     os.environ["PREWATT_DSN"] = web_dsn
     os.environ.setdefault("PREWATT_SECRET_KEY", "a benchmark signs nothing")
     from prewatt import wiring
 
     wiring.start_django()
     try:
-        with _Seller(city, callers, lanes, owner_dsn) as seller:
+        with _Seller(city, callers, lanes, owner_dsn, pause_s) as seller:
             seller.warm_up()
             pipe.send("ready")
             while True:
@@ -99,11 +107,14 @@ class _Counted:
 class _Seller:
     """A process with a desk, which stays open as that of the web does."""
 
-    def __init__(self, city: City, callers: int, lanes: int, owner_dsn: str) -> None:
+    def __init__(
+        self, city: City, callers: int, lanes: int, owner_dsn: str, pause_s: float
+    ) -> None:
         self._city = city
         self._callers = callers
         self._lanes = lanes
         self._owner_dsn = owner_dsn
+        self._pause_s = pause_s
         self._numbers = itertools.count(1)
         self._sets: list[int] = [1]
         from prewatt.vending.desk import Desk
@@ -188,6 +199,8 @@ class _Seller:
             waits.append(time.monotonic() - began)
             if isinstance(answer, RechargeRefused):
                 refusals.append(answer.code)
+            if self._pause_s:
+                time.sleep(self._pause_s)
         busy_s.append(time.thread_time())
 
     def ceiling(self, seconds: float) -> Sold:
