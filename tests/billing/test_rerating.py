@@ -42,6 +42,7 @@ from tests.invariants.places import (
 )
 from tests.moves.world import tenant
 
+from cases import cases
 from prewatt.billing import rerating
 from prewatt.billing.operations import SelfApproval, advance_epoch, create_tariff_version
 from prewatt.billing.rerate_requests import request_rerating
@@ -481,7 +482,7 @@ def test_every_one_of_many_corrections_leaves_the_sum_exact(seed: int) -> None:
         send(here, [("M-101", when, count)])
         life.known[instant_us(when)] = count
     post(here, until=AUTUMN + timedelta(days=random.randrange(15)))
-    for _ in range(12):
+    for _ in range(cases(12)):
         if random.random() < 0.5:
             begin = AUTUMN + timedelta(seconds=random.randrange(1_200_000))
             _correct_to(here, life, stepped(random, extras=True), begin)

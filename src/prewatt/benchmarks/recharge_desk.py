@@ -108,7 +108,7 @@ class _Seller:
     """A process with a desk, which stays open as that of the web does."""
 
     def __init__(
-        self, city: City, callers: int, lanes: int, owner_dsn: str, pause_s: float
+        self, city: City, callers: int, lanes: int, owner_dsn: str, pause_s: float = 0.0
     ) -> None:
         self._city = city
         self._callers = callers
