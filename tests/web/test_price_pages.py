@@ -12,7 +12,6 @@ import pytest
 from django.db import connection
 
 from fernmoor import NOW, PASSWORD, TARIFF, Fernmoor
-from prewatt.access.models import DutyGrant, User
 
 SignIn = Callable[..., Any]
 Owner = Callable[[Fernmoor], Any]
@@ -44,12 +43,7 @@ def place(fernmoor: Fernmoor, as_owner: Owner) -> Fernmoor:
                 "content": json.dumps(document),
             },
         )
-        user = User(email="second@fernmoor.example", name="Pell Adair", language="en")
-        user.set_password(PASSWORD)
-        user.save()
-        DutyGrant.objects.create(
-            user=user, property_id=fernmoor.property_id, duty="administrator", granted_at=NOW
-        )
+        fernmoor.another_user("second", "Pell Adair", "administrator")
     return fernmoor
 
 

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from fernmoor import NOW, PASSWORD, Fernmoor
-from prewatt.access.models import DutyGrant, User
+from fernmoor import PASSWORD, Fernmoor
 
 SignIn = Callable[..., Any]
 Owner = Callable[[Fernmoor], Any]
@@ -23,12 +22,7 @@ SECOND = {"do": "confirm", "email": "second@fernmoor.example", "password": PASSW
 def place(fernmoor: Fernmoor, as_owner: Owner) -> Fernmoor:
     """Fernmoor with a second administrator."""
     with as_owner(fernmoor):
-        user = User(email="second@fernmoor.example", name="Pell Adair", language="en")
-        user.set_password(PASSWORD)
-        user.save()
-        DutyGrant.objects.create(
-            user=user, property_id=fernmoor.property_id, duty="administrator", granted_at=NOW
-        )
+        fernmoor.another_user("second", "Pell Adair", "administrator")
     return fernmoor
 
 

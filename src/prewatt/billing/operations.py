@@ -51,7 +51,7 @@ def create_tariff_version(
         raise SelfApproval(f"{actor.code} cannot approve the tariff they made")
     tariff_content = parse_tariff(document)
     content = to_document(tariff_content)
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()
+    digest = version_digest(content)
     with scope(actor):
         tariff, _ = Tariff.objects.get_or_create(
             property_id=property_id, code=code, defaults={"name": name}
@@ -79,6 +79,11 @@ def create_tariff_version(
             approved_by=approved_by,
         )
     return int(version.pk)
+
+
+def version_digest(content: Mapping[str, object]) -> bytes:
+    """What a version is known by: SHA-256 of its stored content, with sorted names."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()
 
 
 def assign_tariff(

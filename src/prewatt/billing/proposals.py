@@ -6,8 +6,6 @@ that is saved afterwards. A plan that people are on must have been tried on thei
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -23,6 +21,7 @@ from prewatt.approvals.operations import (
     propose,
 )
 from prewatt.billing.models import TariffAssignment, TariffDraft, TariffTrial, TariffVersion
+from prewatt.billing.operations import version_digest
 
 KIND: Final = "billing.tariff"
 #: A price is known to begin at most so long ahead.
@@ -65,11 +64,10 @@ def wanted_version(*, actor: Actor, draft_id: int, valid_from: datetime, now: da
         _refuse(draft, [begins for _, begins, _ in known], valid_from, now)
         if known and known[-1][2] == draft.content:
             raise VersionRefused("same")
-        content = json.dumps(draft.content, sort_keys=True)
         effect = {
             "draft": draft.pk, "edition": draft.edition, "code": draft.code, "name": draft.name,
             "number": max((number for number, _, _ in known), default=0) + 1, "valid_from": valid_from.isoformat(),
-            "document": draft.content, "digest": hashlib.sha256(content.encode()).hexdigest(),
+            "document": draft.content, "digest": version_digest(draft.content).hex(),
         }  # fmt: skip
         subject = f"tariff:{draft.code}"
         digest = digest_of(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -11,7 +10,7 @@ from prewatt.access.scope import Actor, scope
 from prewatt.billing.queries import HOLDS
 from prewatt.core.tariff import Tariff, parse_tariff
 from prewatt.reports.lists_query import actor_names
-from prewatt.reports.place import NoSuchThing, place_of, rows
+from prewatt.reports.place import NoSuchThing, json_of, place_of, rows
 from prewatt.reports.tariff_changes import changes_between
 from prewatt.reports.tariff_pages import (
     BuilderPage,
@@ -116,7 +115,7 @@ def draft_page(*, actor: Actor, code: str, now: datetime) -> DraftPage:
         if row.draft is None:
             raise NoSuchThing(f"no draft {code!r} in scope")
         content = rows("SELECT content FROM tariff_draft WHERE id = %s", [row.draft.draft_id])
-        document = _document(content[0][0])
+        document = json_of(content[0][0])
         in_force, last = _in_force(place, code, row.number)
     return DraftPage(
         place=place,
@@ -178,7 +177,7 @@ def _versions(place: Place, code: str) -> list[tuple[VersionLine, Tariff]]:
     names = actor_names(by for row in found for by in (row[3], row[4]))
     versions: list[tuple[VersionLine, Tariff]] = []
     for number, begins, until, made, approved, approved_at, digest, content in found:
-        tariff = parse_tariff(_document(content))
+        tariff = parse_tariff(json_of(content))
         changes = changes_between(versions[-1][1], tariff) if versions else None
         line = VersionLine(
             number, begins, until, names.get(made, made), names.get(approved, approved),
@@ -198,10 +197,5 @@ def _in_force(place: Place, code: str, number: int | None) -> tuple[Tariff | Non
     last = max((row[0] for row in found), default=0)
     for each, content in found:
         if each == number:
-            return parse_tariff(_document(content)), last
+            return parse_tariff(json_of(content)), last
     return None, last
-
-
-def _document(value: Any) -> Mapping[str, object]:
-    found: Mapping[str, object] = json.loads(value) if isinstance(value, str) else value
-    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
@@ -16,7 +15,7 @@ from prewatt.core.price_rules import Outcome, Rule, rule_document
 from prewatt.core.tariff import parse_tariff
 from prewatt.core.trial import NEVER, Trial, histogram, totals
 from prewatt.reports.lists_query import actor_names
-from prewatt.reports.place import NoSuchThing, rows
+from prewatt.reports.place import NoSuchThing, json_of, rows
 from prewatt.reports.tariff_changes import changes_between
 from prewatt.reports.tariff_query import draft_page
 from prewatt.reports.tariff_trial import (
@@ -99,7 +98,7 @@ def tried_on(draft_id: int, edition: int, code: str, now: datetime) -> Tried | N
     )
     if not found:
         return None
-    days, result = found[0][0], _document(found[0][1])
+    days, result = found[0][0], json_of(found[0][1])
     names = _names([int(each["account_id"]) for each in result["accounts"]], code, now)
     whole = _result(result, names, (), None, _Choice(Show.ALL, Sort.UNIT, "", 1))
     return Tried(days, whole.totals)
@@ -172,7 +171,7 @@ def _content(trial: TrialLine) -> tuple[Any, Any]:
     content, result = rows(
         "SELECT content, result FROM tariff_trial WHERE id = %s", [trial.trial_id]
     )[0]
-    return _document(content), None if result is None else _document(result)
+    return json_of(content), None if result is None else json_of(result)
 
 
 def _names(account_ids: Sequence[int], code: str, now: datetime) -> dict[int, _Name]:
@@ -293,7 +292,3 @@ def _rule(
         accounts=len(above),
         units=tuple(row.unit for row in above[:UNITS_NAMED]),
     )
-
-
-def _document(value: Any) -> Any:
-    return json.loads(value) if isinstance(value, str) else value
