@@ -8,12 +8,16 @@ dependency at all: the bootstrap `run` shows it before the environment exists.
 from __future__ import annotations
 
 import argparse
+import getpass
 import importlib
 import importlib.util
+import os
+import socket
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from prewatt.audit.context import name_process
 from prewatt.runtime.state import CannotRunError
 
 if TYPE_CHECKING:
@@ -83,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=f"prewatt {command.name}", description=command.help)
     module = importlib.import_module(command.module)
     module.add_arguments(parser)
+    name_process(_SERVERS.get(command.name, f"cli:{command.name}"), address=_who_runs())
     try:
         return int(module.run(parser.parse_args(given[1:])))
     except CannotRunError as error:
@@ -95,6 +100,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"prewatt: the database cannot be reached: {reason}", file=sys.stderr)
         return 1
+
+
+#: What a process that serves is called in the audit; a command goes by its own name.
+_SERVERS = {name: name for name in ("web", "hes", "worker")}
+
+
+def _who_runs() -> str:
+    """The person of the operating system and the machine, as the audit has them of a command."""
+    try:
+        person = getpass.getuser()
+    except (KeyError, OSError):
+        person = str(os.getuid())
+    return f"{person}@{socket.gethostname()}"
 
 
 #: What a server says that is there and takes nobody in: wrong login, no such database, full, starting.

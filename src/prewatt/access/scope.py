@@ -17,6 +17,7 @@ from typing import Final
 from django.db import connection, transaction
 
 from prewatt.access.models import Duty, DutyGrant, User
+from prewatt.audit.context import origin
 
 OPERATOR: Final = "app_operator"
 #: The database role each duty works under. ``system`` keeps the login role of its own process.
@@ -115,13 +116,13 @@ def scope(actor: Actor) -> Iterator[None]:
     composes others therefore stays all or nothing.
     """
     role = DATABASE_ROLE.get(actor.duty)
-    properties = _as_array(actor.property_ids)
+    entered = [_as_array(actor.property_ids), origin().words(actor.duty)]
     with transaction.atomic():
         with connection.cursor() as cursor:
             if role is None:
-                cursor.execute("SELECT set_config('prewatt.properties', %s, true)", [properties])
+                cursor.execute(f"SELECT {_ENTER}", entered)
             else:
-                cursor.execute(_BECOME, [role, properties])
+                cursor.execute(_BECOME, [role, *entered])
         # As long as the transaction, the database keeps a role that was taken inside it.
         before = _acting.set(role or _acting.get())
         try:
@@ -148,17 +149,19 @@ def _as_array(property_ids: tuple[int, ...]) -> str:
 #: A scope for one statement that is a transaction by itself: it stands first in FROM, and what
 #: follows is LATERAL and takes something of ``entered``, for only that makes it come after.
 ENTERED = """(SELECT set_config('role', %s, true) AS role,
-    set_config('prewatt.properties', %s, true) AS properties OFFSET 0) AS entered"""
+    set_config('prewatt.properties', %s, true) AS properties,
+    set_config('prewatt.requests', %s, true) AS requests OFFSET 0) AS entered"""
 
 
-def entered_by(actor: Actor) -> list[str]:
+def entered_by(actor: Actor, requests: str) -> list[str]:
     """The parameters of `ENTERED`: the same role and properties that `scope` sets.
 
+    ``requests`` is a line for each deed of the statement, where it came from (``audit.context``).
     Raises RuntimeError inside a transaction, whose other statements would be in that scope too.
     """
     if connection.in_atomic_block:
         raise RuntimeError("a statement with a scope of its own is a transaction of its own")
-    return [DATABASE_ROLE.get(actor.duty, "none"), _as_array(actor.property_ids)]
+    return [DATABASE_ROLE.get(actor.duty, "none"), _as_array(actor.property_ids), requests]
 
 
 @contextmanager
@@ -178,8 +181,9 @@ def may(actor: Actor | None, permission: str) -> bool:
     return actor is not None and actor.duty in PERMISSIONS.get(permission, frozenset())
 
 
-#: SET LOCAL ROLE and SET LOCAL of the properties, in one statement.
-_BECOME = "SELECT set_config('role', %s, true), set_config('prewatt.properties', %s, true)"
+#: SET LOCAL of the properties and of where the deed comes from, and SET LOCAL ROLE, in one statement.
+_ENTER = "set_config('prewatt.properties', %s, true), set_config('prewatt.request', %s, true)"
+_BECOME = f"SELECT set_config('role', %s, true), {_ENTER}"
 
 
 def together(actors: Iterable[Actor]) -> Actor:

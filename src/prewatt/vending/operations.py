@@ -21,6 +21,7 @@ from django.db import DatabaseError, connection
 
 from prewatt.access.models import Duty
 from prewatt.access.scope import Actor, require, scope, together
+from prewatt.audit.context import SEVERAL, Origin, coming_from
 from prewatt.core.accounts import CounterAccount, TransferKind
 from prewatt.core.money import MICRO
 from prewatt.core.rating import Component
@@ -215,6 +216,7 @@ def _sell(one: _Set, *, waits: bool) -> None:
     try:
         with ExitStack() as line:
             line.enter_context(pipelined())
+            line.enter_context(coming_from(_origin_of(one.asks)))
             with scope(together(ask.actor for ask in one.asks)):
                 seen = sets.look(one.asks, now=one.now, waits=waits)
                 line.close()
@@ -240,6 +242,12 @@ def _sell(one: _Set, *, waits: bool) -> None:
         one.known.update(plain)
     if booked is not None:
         one.answers.update(zip(rows.at, _answers(rows, booked, one.now), strict=True))
+
+
+def _origin_of(asks: Sequence[Ask]) -> Origin:
+    """Where the transaction of a set comes from: of several requests, each recharge says its own."""
+    first, *others = {ask.origin for ask in asks}
+    return SEVERAL if others else first
 
 
 def _plain(rows: Columns, now: datetime) -> dict[int, Plain]:

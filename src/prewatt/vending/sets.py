@@ -131,7 +131,7 @@ def sell(
     rows = fetch(
         _SELL,
         [
-            *entered_by(everyone),
+            *entered_by(everyone, requests_of(asks)),
             now,
             now.isoformat(),
             texts([ask.actor.code for ask in asks]),
@@ -149,6 +149,11 @@ def sell(
         prepare=True,
     )
     return [Sold(*row) for row in rows]
+
+
+def requests_of(asks: Sequence[Ask]) -> str:
+    """Where each of the wishes came from, a line each in the order given."""
+    return "\n".join(ask.origin.words(ask.actor.duty) for ask in asks)
 
 
 def _hashes(values: Sequence[bytes]) -> str:
@@ -235,10 +240,12 @@ def pay(rows: Columns, *, now: datetime) -> None:
     )
 
 
-_BOOK: Final = """SELECT book_recharges(%s::timestamptz, %s::boolean, %s::boolean,
+_BOOK: Final = """SELECT book_recharges(
+    CASE WHEN said.requests IS NOT NULL THEN %s::timestamptz END, %s::boolean, %s::boolean,
     %s::text[], %s::text[], %s::bytea[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
     %s::bigint[], %s::text[], %s::text[], %s::timestamptz[],
-    %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text)"""
+    %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text)
+    FROM (SELECT set_config('prewatt.requests', %s, true) AS requests OFFSET 0) AS said"""
 
 
 def book(rows: Columns, *, now: datetime, is_appended: bool, announce: bool) -> Booked:
@@ -269,6 +276,7 @@ def book(rows: Columns, *, now: datetime, is_appended: bool, announce: bool) -> 
                 integers(rows.available_after),
                 integers(_left_hours(rows)),
                 now.isoformat(),
+                requests_of(rows.asks),
             ],
             prepare=True,
         )

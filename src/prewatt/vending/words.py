@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from prewatt.access.scope import Actor
+from prewatt.audit.context import Origin, origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +59,5 @@ class Ask:
 
     actor: Actor
     wish: Recharge
+    #: Of who asked: the desk that sells it serves many requests at once.
+    origin: Origin = field(default_factory=origin)

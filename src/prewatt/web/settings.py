@@ -14,6 +14,7 @@ ASGI_APPLICATION = "prewatt.web.asgi.application"
 
 MIDDLEWARE = [
     "prewatt.web.measure.Measured",
+    "prewatt.web.origin.Traced",
     "django.middleware.security.SecurityMiddleware",
     "prewatt.web.headers.SecurityHeaders",
     "django.contrib.sessions.middleware.SessionMiddleware",
