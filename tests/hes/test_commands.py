@@ -366,7 +366,7 @@ def test_tampering_is_kept_alarmed_and_only_then_acknowledged(meter: Device) -> 
     desk.desk.turn(NOW)
     assert desk.transport.happened == [
         AckToken(1, 3),
-        Watermark("PW-1", EVENT_LOG, NOW_US - 5, NOW_US - 5),
+        Watermark("PW-1", EVENT_LOG, NOW_US - 5, NOW_US - 5, None),
     ]
     assert desk.alerts == [(meter.meter_id, "cover_open")]
     assert one("SELECT tamper_since FROM meter_link") == (NOW,)
@@ -381,7 +381,10 @@ def test_an_event_that_nobody_knows_is_kept_before_its_meter_may_forget_it(meter
     for number, code in enumerate(("power_down", "clock_set")):
         desk.desk.submit(EventFrame("PW-1", NOW_US, AckToken(1, number), code, NOW_US - 5, ""))
     desk.desk.turn(NOW)
-    assert desk.transport.happened.count(Watermark("PW-1", EVENT_LOG, NOW_US - 5, NOW_US - 5)) == 2
+    assert (
+        desk.transport.happened.count(Watermark("PW-1", EVENT_LOG, NOW_US - 5, NOW_US - 5, None))
+        == 2
+    )
     count, sample = one("SELECT count, sample FROM rejected_frame WHERE reason = 'unknown_event'")
     assert count == 2 and b"clock_set" in bytes(sample)
     assert desk.alerts == []

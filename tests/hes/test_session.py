@@ -224,7 +224,8 @@ def test_commands_and_watermarks_reach_the_meter(broker: Broker) -> None:
         )
         client.publish("pw/PW-1/up/answer", answer, qos=1).wait_for_publish(10)
         assert isinstance(frames.get(timeout=10), AnswerFrame)
-        marks = [Watermark("PW-1", 1, T), Watermark("PW-2", 1, T), Watermark("PW-1", 2, T)]
+        named = (("PW-1", 1), ("PW-2", 1), ("PW-1", 2))
+        marks = [Watermark(serial, code, T, T, 7) for serial, code in named]
         session.publish_watermarks(marks)
         message = heard.get(timeout=10)
         assert message.topic == "pw/PW-1/down/ack"

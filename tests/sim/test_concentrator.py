@@ -41,11 +41,23 @@ def test_only_the_name_of_a_bundle_lets_its_readings_go() -> None:
     assert concentrator.receive_marks(marks(bundle, checksum=bundle.checksum ^ 1)) == []
     assert concentrator.receive_marks(b"noise") == [] and concentrator.unnamed == 1
     assert concentrator.receive_marks(marks(bundle)) == [
-        Watermark("M-1", 1, T, T),
-        Watermark("M-1", 1, T + S, T + S),
-        Watermark("M-2", 1, T, T),
+        Watermark("M-1", 1, T, T, 10),
+        Watermark("M-1", 1, T + S, T + S, 11),
+        Watermark("M-2", 1, T, T, 20),
     ]
     assert concentrator.unnamed == 0 and concentrator.receive_marks(marks(bundle)) == []
+
+
+def test_two_registers_of_one_instant_go_and_are_named_each() -> None:
+    """A meter whose clock was set back has read the same instant twice."""
+    concentrator = SimulatedConcentrator("DTU-1", gather_us=5 * S)
+    concentrator.take("M-1", encode_readings("M-1", [(T, 1, 10)]), T)
+    (first,) = concentrator.tick(T + S)
+    concentrator.take("M-1", encode_readings("M-1", [(T, 1, 12)]), T + S)
+    concentrator.take("M-1", encode_readings("M-1", [(T, 1, 14)]), T + S)
+    (second,) = concentrator.tick(T + 7 * S)
+    assert decoded(second).value.tolist() == [12, 14]
+    assert concentrator.receive_marks(marks(decoded(first))) == [Watermark("M-1", 1, T, T, 10)]
 
 
 def test_what_was_refused_stays_with_its_meter_and_is_taken_when_it_comes_again() -> None:

@@ -67,8 +67,16 @@ def order(state: RelayState, at_us: int, command_id: str = "1.relay") -> bytes:
     )
 
 
-def commit(meter: SimulatedMeter, read_at_us: int, now_us: int, code: int = 1) -> None:
-    meter.receive_watermarks(codec.encode_watermarks([Watermark("PW-1", code, read_at_us)]), now_us)
+def say_committed(meter: SimulatedMeter, mark: Watermark, now_us: int) -> None:
+    meter.receive_watermarks(codec.encode_watermarks([mark]), now_us)
+
+
+def commit(meter: SimulatedMeter, messages: Iterable[Outgoing], now_us: int) -> None:
+    """What the head-end says of these messages, each a span."""
+    for frame in frames(messages):
+        if isinstance(frame, ReadingsFrame):
+            at_us, value = frame.read_at_us.tolist(), frame.value.tolist()
+            say_committed(meter, Watermark("PW-1", 1, at_us[-1], at_us[0], value[-1]), now_us)
 
 
 def test_the_register_follows_the_load_and_stands_still_while_open() -> None:
@@ -101,16 +109,17 @@ def test_readings_stay_until_the_watermark_has_passed_them() -> None:
     assert (first.meter_clock_us, first.relay) == (T, "closed")
     for step in range(1, 4):
         meter.tick(T + step * PERIOD)
-    assert meter.backlog == 4
-    commit(meter, T + PERIOD, T + 3 * PERIOD)
-    assert meter.backlog == 2
-    commit(meter, T, T + 3 * PERIOD)  # an old watermark takes nothing back
-    assert meter.backlog == 2
+    now, taken = T + 3 * PERIOD, meter.unacknowledged()
+    assert len(taken) == 4
+    second = Watermark("PW-1", 1, T + PERIOD, T, taken[1][1])
+    say_committed(meter, second, now)
+    assert meter.unacknowledged() == taken[2:]
+    say_committed(meter, second, now)  # an old watermark takes nothing back
     meter.receive_watermarks(b"noise", T)
-    assert meter.backlog == 2
-    last = Watermark("PW-1", 1, T + 3 * PERIOD, T + 3 * PERIOD)
-    meter.receive_watermarks(codec.encode_watermarks([last]), T + 3 * PERIOD)
-    assert meter.backlog == 1, "nothing was said of the one before"
+    say_committed(meter, Watermark("PW-1", 1, now, T, taken[3][1] + 1), now)
+    assert meter.unacknowledged() == taken[2:], "a register that it never showed is not its own"
+    say_committed(meter, Watermark("PW-1", 1, now, now, taken[3][1]), now)
+    assert meter.unacknowledged() == taken[2:3], "nothing was said of the one before"
 
 
 def test_without_a_watermark_everything_is_sent_again() -> None:
@@ -217,7 +226,8 @@ def test_faults_of_the_line_drop_repeat_and_reorder() -> None:
             now = T + step * PERIOD
             batch = meter.tick(now)
             sent += batch
-            commit(meter, now, now)
+            for at, value in meter.unacknowledged():
+                say_committed(meter, Watermark("PW-1", 1, at, at, value), now)
         return [at for at, _ in readings(sent)]
 
     assert times("drop", 100) == []
@@ -250,7 +260,7 @@ def test_the_cover_is_logged_and_repeated_until_committed() -> None:
     assert meter.set_fault("cover_open", 1, T + 2) == []
     again = frames(meter.connected(T + SECOND))
     assert event.code in [frame.code for frame in again if isinstance(frame, EventFrame)]
-    commit(meter, T + 1, T + SECOND, EVENT_LOG)
+    say_committed(meter, Watermark("PW-1", EVENT_LOG, T + 1, T + 1, None), T + SECOND)
     later = frames(meter.connected(T + 2 * SECOND))
     assert not [frame for frame in later if isinstance(frame, EventFrame)]
 
@@ -287,7 +297,65 @@ def test_whoever_watches_a_meter_hears_each_reading_once_and_sees_what_it_keeps(
         meter.tick(T + turn * PERIOD)
     assert len(taken) == len(set(taken)) == 3
     assert meter.unacknowledged() == taken
-    payload = codec.watermark_payloads([Watermark("PW-1", 1, taken[1][0], taken[0][0])])
-    for each in payload:
-        meter.receive_watermarks(each, T + 2 * PERIOD)
+    say_committed(meter, Watermark("PW-1", 1, taken[1][0], taken[0][0], taken[1][1]), T)
     assert meter.unacknowledged() == taken[2:]
+
+
+def test_a_watermark_of_one_clock_keeps_what_another_read_within_its_span() -> None:
+    meter = new_meter(retry_us=10 * PERIOD)
+    meter.set_fault("heater", 100_000, T)
+    sent = [meter.connected(T), meter.tick(T + PERIOD)]
+    # Set back by a whole period, as by a change of clocks: the same instant with another register.
+    meter.set_fault("clock_drift", -10, T + 2 * PERIOD)
+    sent.append(meter.tick(T + 2 * PERIOD))
+    meter.set_fault("clock_drift", -15, T + 3 * PERIOD)
+    sent.append(meter.tick(T + 3 * PERIOD))
+    rows = meter.unacknowledged()
+    assert [at for at, _ in rows] == [T, T + PERIOD, T + PERIOD, T + PERIOD + 5 * SECOND]
+    again = meter.connected(T + 3 * PERIOD)
+    assert [len(readings([each])) for each in again if each[0] is Uplink.READINGS] == [2, 2]
+    commit(meter, again[:2], T + 4 * PERIOD)
+    assert meter.unacknowledged() == rows[2:]
+    commit(meter, sent[3], T + 4 * PERIOD)
+    assert meter.unacknowledged() == rows[2:3]
+    restarted = new_meter()
+    restarted.restore(meter.to_state())
+    commit(restarted, sent[1], T + 4 * PERIOD)
+    assert restarted.unacknowledged() == rows[2:3]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from((0, 0, 0, -10, -20, -30, -35, 10, 45)), st.booleans(), st.integers(0, 9)
+        ),
+        max_size=40,
+    )
+)
+def test_invariant_9_what_a_meter_drops_was_stored_whatever_its_clock_did(
+    turns: list[tuple[int, bool, int]],
+) -> None:
+    """Messages are lost, sent again and stored; what is said of them comes late, twice or never."""
+    taken: list[tuple[int, int]] = []
+    meter = SimulatedMeter(
+        new_meter(retry_us=3 * PERIOD).config, on_reading=lambda *row: taken.append(row)
+    )
+    meter.set_fault("heater", 100_000, T)
+    stored: set[tuple[int, int]] = set()
+    said: list[Outgoing] = []
+    meter.connected(T)
+    for number, (drift_s, arrives, late) in enumerate(turns, 1):
+        now = T + number * PERIOD
+        meter.set_fault("clock_drift", drift_s, now)
+        for message in meter.tick(now):
+            if arrives:
+                stored.update(readings([message]))
+                said.append(message)
+        commit(meter, said[-1 - late :][: 1 + late // 3], now)
+        assert set(taken) - set(meter.unacknowledged()) <= stored
+    commit(meter, said, T)
+    now = T + 99 * PERIOD
+    while rest := meter.tick(now):
+        commit(meter, rest, now)
+        now += PERIOD // 2
+    assert meter.backlog == 0, "whatever came before, all can be let go"

@@ -101,9 +101,8 @@ def test_a_meter_says_hello_reports_and_drops_only_at_the_watermark(
         session.ack([hello.token, first.token])
         time.sleep(1.5)
         assert process.meter("PW-1").backlog >= 2
-        last = take(frames, ReadingsFrame)
-        mark = Watermark("PW-1", 1, int(last.read_at_us[-1]))
-        session.publish_watermarks([mark])
+        kept = process.meter("PW-1").unacknowledged()
+        session.publish_watermarks([Watermark("PW-1", 1, kept[-1][0], kept[0][0], kept[-1][1])])
         eventually(lambda: process.meter("PW-1").backlog <= 1)
         assert process.meter("PW-2").backlog >= 2
 

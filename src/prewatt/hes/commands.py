@@ -632,4 +632,4 @@ def _refused(frame: SupplyFrame, reason: str) -> MalformedSample:
 
 def _event_watermarks(events: Sequence[EventFrame]) -> list[Watermark]:
     """Each event for itself: an earlier one may have been lost on the way, and its meter keeps it."""
-    return [Watermark(each.serial, EVENT_LOG, each.at_us, each.at_us) for each in events]
+    return [Watermark(each.serial, EVENT_LOG, each.at_us, each.at_us, None) for each in events]

@@ -263,16 +263,19 @@ class MalformedSample:
 
 @dataclass(frozen=True, slots=True)
 class Watermark:
-    """Of this register every reading from `from_us` to `read_at_us`, both included, is committed.
+    """Of one message every reading of this register from `from_us` to `read_at_us`, both included, is committed.
 
-    Nothing is said of readings before `from_us`: they may never have come (None: all up to
-    `read_at_us`). With `register_code` `EVENT_LOG` it says the same of the meter's events.
+    `value` is that of the reading at `read_at_us`, in the register's unit: a meter whose clock was
+    set back may have two readings of one instant, and knows by it of which of them this is said.
+    Nothing is said of readings before `from_us`: they may never have come. With `register_code`
+    `EVENT_LOG` it says the same of the meter's events, which have no value.
     """
 
     serial: str
     register_code: int
     read_at_us: int
-    from_us: int | None = None
+    from_us: int
+    value: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -237,9 +237,13 @@ class IngestLoop:
         self._transport.ack([block.token for block in blocks])
         self._transport.publish_watermarks(
             [
-                Watermark(serial, code, at_us, at_us)
-                for serial, code, at_us in zip(
-                    serials, batch.register_code.tolist(), batch.read_at_us.tolist(), strict=True
+                Watermark(serial, code, at_us, at_us, value)
+                for serial, code, at_us, value in zip(
+                    serials,
+                    batch.register_code.tolist(),
+                    batch.read_at_us.tolist(),
+                    batch.value_wh.tolist(),
+                    strict=True,
                 )
             ]
         )
@@ -507,28 +511,32 @@ def _watermarks(frames: Sequence[ReadingsFrame]) -> list[Watermark]:
 def _watermarks_of(frame: ReadingsFrame) -> list[Watermark]:
     if frame.read_at_us.size == 1:
         # Most frames are one reading, whose span needs no search.
-        at_us = int(frame.read_at_us[0])
-        return [Watermark(frame.serial, int(frame.register_code[0]), at_us, at_us)]
-    return [
-        Watermark(frame.serial, code, until_us, from_us)
-        for code in np.unique(frame.register_code).tolist()
-        for from_us, until_us in _spans(
-            frame.read_at_us[frame.register_code == code],
-            frame.received_at_us + LIMITS.clock_tolerance_us,
-        )
-    ]
+        at_us, value = int(frame.read_at_us[0]), int(frame.value[0])
+        return [Watermark(frame.serial, int(frame.register_code[0]), at_us, at_us, value)]
+    ahead_us = frame.received_at_us + LIMITS.clock_tolerance_us
+    marks = []
+    for code in np.unique(frame.register_code).tolist():
+        is_of_it = frame.register_code == code
+        for from_us, until_us, value in _spans(
+            frame.read_at_us[is_of_it], frame.value[is_of_it], ahead_us
+        ):
+            marks.append(Watermark(frame.serial, code, until_us, from_us, value))
+    return marks
 
 
-def _spans(read_at_us: Int64, ahead_us: int) -> list[tuple[int, int]]:
+def _spans(read_at_us: Int64, value: Int64, ahead_us: int) -> list[tuple[int, int, int]]:
     """The instants as spans without a leap of the meter's clock inside, in which others might lie.
 
-    An instant after `ahead_us` is of a clock that stands ahead, and vouches for nothing but itself.
+    Each is its first and its last instant, and the value of the last. An instant after `ahead_us` is
+    of a clock that stands ahead, and vouches for nothing but itself.
     """
-    at_us = np.unique(read_at_us)
+    at_us, row = np.unique(read_at_us, return_index=True)
     leaps = (np.diff(at_us) > _SPAN_GAP_US) | (at_us[1:] > ahead_us)
     first = np.concatenate([[0], np.flatnonzero(leaps) + 1])
     last = np.concatenate([first[1:], [at_us.size]]) - 1
-    return list(zip(at_us[first].tolist(), at_us[last].tolist(), strict=True))
+    return list(
+        zip(at_us[first].tolist(), at_us[last].tolist(), value[row[last]].tolist(), strict=True)
+    )
 
 
 def _sighting(frame: ReadingsFrame, device: Device) -> Sighting:

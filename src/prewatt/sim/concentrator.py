@@ -22,8 +22,8 @@ _BUNDLES_MAX: Final = 50
 _NO_TOKEN: Final = AckToken(0, 0)
 _RELAYS: Final = {None: RelayCode.UNKNOWN, "closed": RelayCode.CLOSED, "open": RelayCode.OPEN}
 
-Row = tuple[str, int, int]
-"""A reading's meter, register code and instant in µs."""
+Row = tuple[str, int, int, int]
+"""A reading: its meter, register code, instant in µs and value. A clock that was set back makes two of one instant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class SimulatedConcentrator:
         self._due_us = 0
         self._last_sequence = 0
         self._heard: dict[str, tuple[int, RelayCode]] = {}
-        self._waiting: dict[Row, int] = {}
+        self._waiting: set[Row] = set()
         self._flying: OrderedDict[int, _Bundle] = OrderedDict()
 
     @property
@@ -63,9 +63,9 @@ class SimulatedConcentrator:
             frame.value.tolist(),
             strict=True,
         ):
-            row = (serial, code, at_us)
+            row = (serial, code, at_us, value)
             if row not in flying and len(self._waiting) < codec.MAX_READINGS:
-                self._waiting[row] = value
+                self._waiting.add(row)
 
     def tick(self, now_us: int) -> list[bytes]:
         """The bundles to be sent now: what was gathered, and what has waited too long for its name."""
@@ -98,8 +98,8 @@ class SimulatedConcentrator:
             del self._flying[mark.sequence]
             refused = {bundle.serials[at] for at in mark.refused if at < len(bundle.serials)}
             committed += [
-                Watermark(serial, code, at_us, at_us)
-                for serial, code, at_us in bundle.rows
+                Watermark(serial, code, at_us, at_us, value)
+                for serial, code, at_us, value in bundle.rows
                 if serial not in refused
             ]
         return committed
@@ -116,8 +116,9 @@ class SimulatedConcentrator:
             meters[at]["serial"] = serial
             meters[at]["heard_at_us"], meters[at]["relay"] = self._heard[serial]
         readings = np.zeros(len(rows), dtype=codec.READING)
-        for at, (serial, code, at_us) in enumerate(rows):
-            readings[at] = (place[serial], code, 0, at_us, self._waiting.pop((serial, code, at_us)))
+        for at, (serial, code, at_us, value) in enumerate(rows):
+            readings[at] = (place[serial], code, 0, at_us, value)
+        self._waiting.difference_update(rows)
         payload = codec.encode(
             sequence=self._last_sequence, sent_at_us=now_us, meters=meters, readings=readings
         )

@@ -21,7 +21,7 @@ and is switched on by name:
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -60,6 +60,18 @@ _EVENT_RETRY_US_MAX: Final = 3_600_000_000
 _US_PER_WH: Final = 3_600_000_000  # watt-microseconds
 
 Outgoing = tuple[Uplink, bytes]
+
+
+class _Row(NamedTuple):
+    """A reading in the backlog: the meter's own time, the register, and how often the clock had been set back.
+
+    Readings with the same `clock` follow one another in the backlog, and their instants rise. So those of a
+    message, which are of one clock, are all that the backlog had between its first and its last.
+    """
+
+    at_us: int
+    value_wh: int
+    clock: int = 0
 
 
 class UnknownFault(ValueError):
@@ -109,8 +121,8 @@ class SimulatedMeter:
         self._wraps_at_wh = config.register_modulus_wh
         self._zero_at_wh = 0
         self._next_report_us = 0
-        # (meter time, register): the first `_sent` of them have been sent and wait for a watermark.
-        self._backlog: list[tuple[int, int]] = []
+        # The first `_sent` of them have been sent and wait for a watermark.
+        self._backlog: list[_Row] = []
         self._sent = 0
         self._progress_at_us = 0
         self._events: list[tuple[int, str]] = []
@@ -139,7 +151,7 @@ class SimulatedMeter:
 
     def unacknowledged(self) -> list[tuple[int, int]]:
         """The readings that are not yet known to be committed: meter time and register."""
-        return list(self._backlog)
+        return [(row.at_us, row.value_wh) for row in self._backlog]
 
     def next_due_us(self) -> int:
         """When `tick` has something to do at the latest."""
@@ -263,7 +275,7 @@ class SimulatedMeter:
         self._extra_rest = state["extra_rest"]
         self._wraps_at_wh = state["wraps_at_wh"]
         self._zero_at_wh = state["zero_at_wh"]
-        self._backlog = [(at, value) for at, value in state["backlog"]]
+        self._backlog = [_Row(*row) for row in state["backlog"]]
         self._events = [(at, code) for at, code in state["events"]]
         self._answers = OrderedDict((key, value.encode()) for key, value in state["answers"])
 
@@ -290,12 +302,13 @@ class SimulatedMeter:
         self._next_report_us = ((now_us - phase) // period + 1) * period + phase
 
     def _record(self, now_us: int) -> None:
-        row = (self.clock_us(now_us), self.register_wh(now_us))
-        if self._backlog and self._backlog[-1] == row:
+        at_us, value_wh = self.clock_us(now_us), self.register_wh(now_us)
+        last = self._backlog[-1] if self._backlog else _Row(0, 0)
+        if (at_us, value_wh) == last[:2]:
             return
         if self._on_reading is not None:
-            self._on_reading(*row)
-        self._backlog.append(row)
+            self._on_reading(at_us, value_wh)
+        self._backlog.append(_Row(at_us, value_wh, last.clock + (at_us <= last.at_us)))
         if len(self._backlog) > _BACKLOG_MAX:
             # Memory is full: halve the resolution of the oldest half. A register is cumulative, so no energy
             # is lost, only when it was drawn.
@@ -304,16 +317,27 @@ class SimulatedMeter:
             self._sent = 0
 
     def _drop_readings(self, mark: Watermark, now_us: int) -> None:
-        # A row that was not sent cannot be committed, whatever its time says: the clock may have been set
-        # back.
-        kept = [row for row in self._backlog[: self._sent] if not _is_committed(row[0], mark)]
-        if len(kept) < self._sent:
+        # The mark is of one message and names its last reading, which tells of which clock it is: a
+        # reading of another clock may lie within the span and be on its way still.
+        named = (mark.read_at_us, mark.value)
+        clocks = {row.clock for row in self._backlog if row[:2] == named}
+        # The same instant and register by two clocks is one reading, and of which message nobody can say.
+        from_us = mark.from_us if len(clocks) == 1 else mark.read_at_us
+        is_kept = [
+            row.clock not in clocks or not from_us <= row.at_us <= mark.read_at_us
+            for row in self._backlog
+        ]
+        if not all(is_kept):
             self._progress_at_us = now_us
-        self._backlog = kept + self._backlog[self._sent :]
-        self._sent = len(kept)
+        self._sent = sum(is_kept[: self._sent])
+        self._backlog = [row for row, keeps in zip(self._backlog, is_kept, strict=True) if keeps]
 
     def _drop_events(self, mark: Watermark) -> None:
-        kept = [row for row in self._events[: self._events_sent] if not _is_committed(row[0], mark)]
+        kept = [
+            (at_us, code)
+            for at_us, code in self._events[: self._events_sent]
+            if not mark.from_us <= at_us <= mark.read_at_us
+        ]
         self._events = kept + self._events[self._events_sent :]
         self._events_sent = len(kept)
         self._event_retry_us = _RETRY_US
@@ -329,10 +353,10 @@ class SimulatedMeter:
         if self._sent == 0:
             self._progress_at_us = now_us
         while self._sent < len(self._backlog) and len(messages) < _MESSAGES_PER_TICK:
-            rows = self._backlog[self._sent : self._sent + _ROWS_PER_MESSAGE]
+            rows = self._next_message()
             payload = codec.encode_readings(
                 self.config.serial,
-                [(at_us, ACTIVE_IMPORT, value) for at_us, value in rows],
+                [(row.at_us, ACTIVE_IMPORT, row.value_wh) for row in rows],
                 meter_clock_us=self.clock_us(now_us),
                 relay=self.relay,
             )
@@ -343,6 +367,11 @@ class SimulatedMeter:
             self._events_sent_at_us = now_us
         self._events_sent = len(self._events)
         return messages
+
+    def _next_message(self) -> list[_Row]:
+        """The next rows to be sent, of one clock: what is said of a message is then said of no other."""
+        rows = self._backlog[self._sent : self._sent + _ROWS_PER_MESSAGE]
+        return [row for row in rows if row.clock == rows[0].clock]
 
     def _faulty(self, messages: list[Outgoing]) -> list[Outgoing]:
         """What of `messages` leaves, how often and in what order, by the faults of the line."""
@@ -361,7 +390,3 @@ class SimulatedMeter:
             return leaving
         leaving, self._held_back = self._held_back + leaving, []
         return leaving
-
-
-def _is_committed(at_us: int, mark: Watermark) -> bool:
-    return at_us <= mark.read_at_us and (mark.from_us is None or at_us >= mark.from_us)

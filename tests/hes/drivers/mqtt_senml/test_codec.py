@@ -219,27 +219,37 @@ def test_commands_and_watermarks_reach_the_meter_unchanged() -> None:
         b'"expires_at":1764000060}'
     )
     assert [codec.decode_command(codec.encode_command(c)) for c in (cut, read)] == [cut, read]
-    marks = [Watermark("PW-1", 1, T), Watermark("PW-1", EVENT_LOG, T + 1)]
+    marks = [
+        Watermark("PW-1", 1, T, T - 1_000_000, 5_000),
+        Watermark("PW-1", EVENT_LOG, T + 1, T + 1, None),
+    ]
     payload = codec.encode_watermarks(marks)
-    assert payload == b'{"committed":{"1.8.0":1764000000,"events":1764000000.000001}}'
+    assert payload == (
+        b'{"committed":{"1.8.0":1764000000,"events":1764000000.000001},'
+        b'"from":{"1.8.0":1763999999,"events":1764000000.000001},"value":{"1.8.0":5000}}'
+    )
     assert codec.decode_watermarks("PW-1", payload) == marks
     for wrong in (
-        b'{"committed":{"9.9.9":1764000000}}',
-        b'{"committed":{"1.8.0":1764000000},"from":{"2.8.0":1764000000}}',
-        b'{"committed":{"1.8.0":1764000000},"from":3}',
-        b'{"committed":{"1.8.0":1764000000},"from":{"1.8.0":"then"}}',
+        payload.replace(b"1.8.0", b"9.9.9"),
+        payload.replace(b'"from":{"1.8.0"', b'"from":{"2.8.0"'),
+        payload.replace(b'"from":{"1.8.0":1763999999', b'"from":{"1.8.0":"then"'),
+        payload.replace(b'"value":{"1.8.0":5000}', b'"value":{}'),
+        payload.replace(b'"value":{"1.8.0":5000}', b'"value":{"1.8.0":0.5}'),
+        payload.replace(b',"value":{"1.8.0":5000}', b""),
+        b'{"committed":{"1.8.0":1764000000},"from":3,"value":{"1.8.0":5000}}',
     ):
         with pytest.raises(MalformedFrame):
             codec.decode_watermarks("PW-1", wrong)
 
 
 def test_a_watermark_says_from_when_on_and_one_payload_has_a_register_once() -> None:
-    first = Watermark("PW-1", 1, T, T - 60_000_000)
-    second = Watermark("PW-1", 1, T + 5_000_000, T + 5_000_000)
-    event = Watermark("PW-1", EVENT_LOG, T)
+    first = Watermark("PW-1", 1, T, T - 60_000_000, 5_000)
+    second = Watermark("PW-1", 1, T + 5_000_000, T + 5_000_000, 5_001)
+    event = Watermark("PW-1", EVENT_LOG, T, T, None)
     payloads = codec.watermark_payloads([first, second, event])
     assert payloads[0] == (
-        b'{"committed":{"1.8.0":1764000000,"events":1764000000},"from":{"1.8.0":1763999940}}'
+        b'{"committed":{"1.8.0":1764000000,"events":1764000000},'
+        b'"from":{"1.8.0":1763999940,"events":1764000000},"value":{"1.8.0":5000}}'
     )
     assert [codec.decode_watermarks("PW-1", each) for each in payloads] == [
         [first, event],

@@ -166,14 +166,13 @@ def watermark_payloads(marks: Iterable[Watermark]) -> list[bytes]:
 
 
 def encode_watermarks(marks: Sequence[Watermark]) -> bytes:
-    """One payload of `down/ack`, no register twice: up to when and from when, seconds since 1970 UTC."""
+    """One payload of `down/ack`, no register twice: until when, from when, and which register then."""
     until = ",".join(f'"{_mark_name(mark)}":{_seconds(mark.read_at_us)}' for mark in marks)
-    since = ",".join(
-        f'"{_mark_name(mark)}":{_seconds(mark.from_us)}'
-        for mark in marks
-        if mark.from_us is not None
+    since = ",".join(f'"{_mark_name(mark)}":{_seconds(mark.from_us)}' for mark in marks)
+    value = ",".join(
+        f'"{_mark_name(mark)}":{mark.value}' for mark in marks if mark.value is not None
     )
-    return f'{{"committed":{{{until}}}{f""","from":{{{since}}}""" if since else ""}}}'.encode()
+    return f'{{"committed":{{{until}}},"from":{{{since}}},"value":{{{value}}}}}'.encode()
 
 
 def _mark_name(mark: Watermark) -> str:
@@ -247,18 +246,20 @@ def decode_command(payload: bytes) -> Command:
 def decode_watermarks(serial: str, payload: bytes) -> list[Watermark]:
     """Decode a `down/ack`, or raise `MalformedFrame`."""
     fields = _parse_object(payload)
-    committed, since = fields.get("committed"), fields.get("from", {})
-    if not isinstance(committed, dict) or not isinstance(since, dict):
-        raise MalformedFrame("type", "committed or from is not an object")
-    if not since.keys() <= committed.keys():
-        raise MalformedFrame("value", "a beginning without an end")
+    committed, since, values = (fields.get(key) for key in ("committed", "from", "value"))
+    if not (isinstance(committed, dict) and isinstance(since, dict) and isinstance(values, dict)):
+        raise MalformedFrame("type", "committed, from or value is not an object")
+    if not since.keys() == committed.keys() == values.keys() | (committed.keys() & {"events"}):
+        raise MalformedFrame("value", "an end without its beginning or its value")
     marks = []
     for name in committed:
         code = EVENT_LOG if name == "events" else OBIS.get(name)
         if code is None:
             raise MalformedFrame("value", f"no such register: {name[:60]!r}")
-        from_us = _instant_us(since, name) if name in since else None
-        marks.append(Watermark(serial, code, _instant_us(committed, name), from_us))
+        value = None if code == EVENT_LOG else _scaled(_number(values, name), 0, name)
+        marks.append(
+            Watermark(serial, code, _instant_us(committed, name), _instant_us(since, name), value)
+        )
     return marks
 
 
