@@ -7,9 +7,10 @@ each of the eight states among it. Figures are chosen, not rated; the clock is 1
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,6 +21,7 @@ from django.db import connection
 from psycopg.conninfo import make_conninfo
 
 from databases import TestDatabases, keep_rows
+from prewatt.api_keys.operations import new_key
 
 NOW = datetime(2026, 11, 17, 13, 30, tzinfo=UTC)
 PASSWORD = "quiet-window-42"
@@ -146,6 +148,23 @@ class Fernmoor:
             NOW,
         )
         return user
+
+    def api_key(self, duty: str, permissions: Collection[str], **fields: Any) -> str:
+        """A key of a program as two people make one; ``fields`` are those of its row that differ."""
+        key = new_key()
+        _, public_id, secret = key.split("_", 2)
+        row = {
+            "property_id": self.property_id, "public_id": public_id, "name": f"Program of the {duty}",
+            "secret_sha256": hashlib.sha256(secret.encode()).digest(), "duty": duty,
+            "permissions": sorted(permissions), "proposal_id": secrets.randbelow(2**40),
+            "made_by": "user:1", "approved_by": "user:2", "made_at": NOW - timedelta(days=1),
+            "expires_at": datetime.now(UTC) + timedelta(days=9), "ended_by": "", **fields,
+        }  # fmt: skip
+        self._as_owner(
+            f"INSERT INTO api_key ({', '.join(row)}) VALUES ({', '.join(['%s'] * len(row))}) RETURNING id",
+            *row.values(),
+        )
+        return key
 
     def another(self, name: str) -> int:
         """Another property, without anybody's duty."""

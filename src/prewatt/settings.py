@@ -54,6 +54,7 @@ INSTALLED_APPS = [
     "prewatt.access",
     "prewatt.audit",
     "prewatt.approvals",
+    "prewatt.api_keys",
     "prewatt.estate",
     "prewatt.ledger",
     "prewatt.mdm",

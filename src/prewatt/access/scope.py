@@ -82,6 +82,13 @@ class Actor:
     property_ids: tuple[int, ...]
     name: str = ""
     user_id: int | None = None
+    #: Of the permissions of the duty only these; None for all of them. A key of a program names its own.
+    allowed: frozenset[str] | None = None
+
+    def has(self, permission: str) -> bool:
+        """Whether the duty holds the permission, and this actor of it."""
+        is_own = self.allowed is None or permission in self.allowed
+        return is_own and self.duty in PERMISSIONS.get(permission, frozenset())
 
 
 def system_actor(name: str, property_ids: tuple[int, ...] = ()) -> Actor:
@@ -101,7 +108,7 @@ def actor_for(user: User, *, property_id: int) -> Actor:
 
 def require(actor: Actor, permission: str, *, property_id: int | None = None) -> None:
     """Refuse unless the duty holds the permission and the property is in the actor's scope."""
-    if actor.duty not in PERMISSIONS.get(permission, frozenset()):
+    if not actor.has(permission):
         raise PermissionRefused(f"{actor.code} ({actor.duty}) may not {permission}")
     outside = property_id is not None and property_id not in actor.property_ids
     if outside and actor.duty is not Duty.SYSTEM:
@@ -178,7 +185,7 @@ def rehearsal() -> Iterator[None]:
 
 def may(actor: Actor | None, permission: str) -> bool:
     """Whether a duty holds a permission: for what is offered. The operation itself decides."""
-    return actor is not None and actor.duty in PERMISSIONS.get(permission, frozenset())
+    return actor is not None and actor.has(permission)
 
 
 #: SET LOCAL of the properties and of where the deed comes from, and SET LOCAL ROLE, in one statement.

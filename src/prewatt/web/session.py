@@ -36,8 +36,9 @@ from prewatt.web.client_address import client_address
 
 THEMES = ("system", "light", "dark")
 THEME_COOKIE = "prewatt_theme"
-#: Paths that need nobody: signing in, language and theme, static files, liveness.
-OPEN_PATHS = ("/sign-in", "/preferences", "/static/", "/healthz")
+#: Paths that need nobody: signing in, language and theme, static files, liveness. Under `/api/` the API
+#: asks for a key itself, and knows no session.
+OPEN_PATHS = ("/sign-in", "/preferences", "/static/", "/healthz", "/api/")
 #: A browser in which somebody signed in: strangers' failed tries do not make it wait.
 DEVICE_COOKIE, DEVICE_AGE_S = "prewatt_device", 180 * 86400
 #: The longest address of a page to return to.

@@ -6,6 +6,7 @@ from django.urls import path, register_converter
 from django.views.decorators.http import require_safe
 
 from prewatt.web import session
+from prewatt.web.api.app import api
 from prewatt.web.console import (
     alerts,
     approvals,
@@ -125,6 +126,7 @@ urlpatterns = [
     path("sign-out", session.sign_out),
     path("preferences", session.preferences),
     path("healthz", require_safe(views.healthy)),
+    path("api/v1/", api.urls),
     path("static/<path:name>", require_safe(assets.serve)),
 ]
 

@@ -1,0 +1,171 @@
+"""A key proposed, approved and ended by people; and the actor that a program with a key is.
+
+A key reads ``pwk_<public id>_<secret>``: the first part says what it is to whoever finds it in a file, the
+second which key, the third is 256 random bits of which the database knows the SHA-256 alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from django.db import connection
+
+from prewatt.access.models import Duty
+from prewatt.access.scope import PERMISSIONS, Actor, require, scope
+from prewatt.api_keys.models import DUTIES, ApiKey
+from prewatt.approvals.operations import PROPOSE, ProposalRefused, digest_of, note_ended, propose
+from prewatt.audit.operations import record
+
+KIND: Final = "api_keys.key"
+#: No key lives longer: whoever needs one goes on with a new one, and the forgotten ones end.
+LASTS_MAX: Final = timedelta(days=366)
+NAME_MAX: Final = 80
+#: A use is written down when the last one that was is older than this, so that reading stays reading.
+USE_NOTED_EVERY: Final = timedelta(minutes=1)
+
+_KEY: Final = re.compile(r"pwk_([a-z2-7]{12})_([A-Za-z0-9_-]{43})")
+_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
+
+
+class KeyRefused(Exception):
+    """No key was proposed or ended. ``reason`` is `name`, `duty`, `permissions` (one that the duty has
+    not, or none), `expires` (in the past, or beyond LASTS_MAX), or `unknown`.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class WantedKey:
+    """A key as it would be, and the digest that the maker's step-up has to name."""
+
+    property_id: int
+    subject: str
+    effect: dict[str, Any]
+    digest: bytes
+
+
+def new_key() -> str:
+    """A key that nobody has seen; to be shown once, to who proposes it."""
+    public_id = "".join(secrets.choice(_ALPHABET) for _ in range(12))
+    return f"pwk_{public_id}_{secrets.token_urlsafe(32)}"
+
+
+def permissions_of(duty: Duty) -> frozenset[str]:
+    """What a key of this duty can be given."""
+    return frozenset(name for name, duties in PERMISSIONS.items() if duty in duties)
+
+
+def wanted_key(
+    *,
+    actor: Actor,
+    property_id: int,
+    key: str,
+    name: str,
+    duty: str,
+    permissions: Collection[str],
+    expires_at: datetime,
+    now: datetime,
+) -> WantedKey:
+    """What proposing this key would ask for. Raises KeyRefused."""
+    require(actor, "approvals.propose", property_id=property_id)
+    matched = _KEY.fullmatch(key)
+    if matched is None:
+        raise KeyRefused("unknown")
+    if not name.strip() or len(name) > NAME_MAX:
+        raise KeyRefused("name")
+    if duty not in DUTIES:
+        raise KeyRefused("duty")
+    if not permissions or not set(permissions) <= permissions_of(Duty(duty)):
+        raise KeyRefused("permissions")
+    if not now < expires_at <= now + LASTS_MAX:
+        raise KeyRefused("expires")
+    public_id, secret = matched.groups()
+    effect = {
+        "public_id": public_id, "secret_sha256": _sha256(secret).hex(), "name": name.strip(), "duty": duty,
+        "permissions": sorted(permissions), "expires_at": expires_at.isoformat(),
+    }  # fmt: skip
+    subject = f"api_key:{public_id}"
+    with scope(actor):
+        digest = digest_of(
+            deed=PROPOSE, kind=KIND, property_id=property_id, subject=subject, effect=effect
+        )
+    return WantedKey(property_id, subject, effect, digest)
+
+
+def propose_key(
+    *, actor: Actor, wanted: WantedKey, reason: str, step_up_id: int, now: datetime
+) -> int:
+    """Ask a second administrator for the key; returns the proposal's id. Raises ProposalRefused."""
+    return propose(
+        actor=actor, kind=KIND, property_id=wanted.property_id, subject=wanted.subject,
+        effect=wanted.effect, reason=reason, step_up_id=step_up_id, now=now,
+    )  # fmt: skip
+
+
+def approve_key(*, actor: Actor, proposal_id: int, step_up_id: int, now: datetime) -> int:
+    """Make the proposed key; returns its id. Raises ProposalRefused, `void:expired` among them."""
+    require(actor, "approvals.approve")
+    with scope(actor):
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT key_id, refusal FROM approve_api_key(%s, %s, %s, %s)",
+                [proposal_id, actor.user_id, step_up_id, now],
+            )
+            key_id, refusal = cursor.fetchone()
+        if refusal is None or refusal.startswith("void:"):
+            note_ended(actor=actor, proposal_id=proposal_id, now=now)
+    if refusal is not None:
+        raise ProposalRefused(refusal)
+    return int(key_id)
+
+
+def end_key(*, actor: Actor, key_id: int, reason: str, now: datetime) -> None:
+    """End a key at once. One administrator does it alone: it only stops. Raises KeyRefused `unknown`."""
+    require(actor, "approvals.propose")
+    with scope(actor):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT end_api_key(%s, %s, %s)", [key_id, actor.user_id, now])
+            (ended,) = cursor.fetchone()
+        if not ended:
+            raise KeyRefused("unknown")
+        key = ApiKey.objects.get(pk=key_id)
+        record(
+            actor=actor.code, code="api_keys.ended", property_id=key.property_id,
+            subject=f"api_key:{key.public_id}", now=now, name=key.name, reason=reason,
+        )  # fmt: skip
+
+
+def actor_of_key(text: str, *, now: datetime) -> Actor | None:
+    """Who a program with this key is; None for a key that is none, has ended or expired.
+
+    Outside every scope, as signing in is: the web's own login looks it up.
+    """
+    matched = _KEY.fullmatch(text)
+    if matched is None:
+        return None
+    public_id, secret = matched.groups()
+    key = ApiKey.objects.filter(public_id=public_id).first()
+    if key is None or not hmac.compare_digest(bytes(key.secret_sha256), _sha256(secret)):
+        return None
+    if key.ended_at is not None or key.expires_at <= now:
+        return None
+    if key.last_used_at is None or key.last_used_at < now - USE_NOTED_EVERY:
+        ApiKey.objects.filter(pk=key.pk).update(last_used_at=now)
+    return Actor(
+        code=f"key:{key.pk}", duty=Duty(key.duty), property_ids=(key.property_id,), name=key.name,
+        allowed=frozenset(key.permissions),
+    )  # fmt: skip
+
+
+def _sha256(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("ascii")).digest()
