@@ -146,6 +146,14 @@ PENS = (
         },
     ),
     Pen(
+        "door_pen",
+        {"use_api_key": ("web",)},
+        {
+            "api_key": "SELECT (id, property_id, public_id, secret_sha256, name, duty, permissions, "
+            "ended_at, expires_at, last_used_at), UPDATE (last_used_at)",
+        },
+    ),
+    Pen(
         "frame_pen",
         {
             "keep_rejected": ("head_end",),
@@ -576,8 +584,6 @@ def apply(
     cursor.execute("GRANT SELECT, INSERT, UPDATE (last_step) ON second_factor TO web")
     cursor.execute("GRANT SELECT, INSERT (user_id, digest) ON step_up TO web")
     cursor.execute("GRANT SELECT, UPDATE (last_login) ON app_user TO web")
-    # Whose key this is, the web asks before there is a scope; it can make none and end none.
-    cursor.execute("GRANT SELECT, UPDATE (last_used_at) ON api_key TO web")
     cursor.execute("GRANT SELECT ON duty_grant, django_content_type TO web")
     for role in ("keeper", "clerk"):
         cursor.execute(f"GRANT EXECUTE ON FUNCTION make_month_partitions(date, date) TO {role}")
@@ -688,7 +694,7 @@ def _raise_policy(cursor: Cursor, table: str) -> None:
 def _find_keys(cursor: Cursor) -> None:
     """A program shows its key before anybody knows its property."""
     cursor.execute("DROP POLICY IF EXISTS at_the_door ON api_key")
-    cursor.execute("CREATE POLICY at_the_door ON api_key TO web USING (true) WITH CHECK (true)")
+    cursor.execute("CREATE POLICY at_the_door ON api_key TO door_pen USING (true)")
 
 
 def _keep_paid(cursor: Cursor) -> None:

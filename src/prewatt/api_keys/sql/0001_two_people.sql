@@ -43,4 +43,18 @@ BEGIN
     WHERE k.id = key AND k.ended_at IS NULL AND public.is_administrator(person, k.property_id);
     RETURN FOUND;
 END $$;
-REVOKE ALL ON FUNCTION approve_api_key, end_api_key FROM PUBLIC;
+-- What the key with this public id and this SHA-256 of its secret may do, if it holds at an instant; no row for
+-- any other. A use is written down once a minute, so that reading stays reading. The web asks before there is
+-- a scope, and can ask for nothing but a key whose secret it was shown.
+CREATE FUNCTION use_api_key(shown text, digest bytea, at timestamptz) RETURNS TABLE (
+    id bigint, property_id bigint, name varchar, duty varchar, permissions varchar[]
+) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN QUERY SELECT k.id, k.property_id, k.name, k.duty, k.permissions FROM public.api_key k
+    WHERE k.public_id = shown AND k.secret_sha256 = digest AND k.ended_at IS NULL AND k.expires_at > at;
+    IF FOUND THEN
+        UPDATE public.api_key k SET last_used_at = at
+        WHERE k.public_id = shown AND (k.last_used_at IS NULL OR k.last_used_at < at - interval '1 minute');
+    END IF;
+END $$;
+REVOKE ALL ON FUNCTION approve_api_key, end_api_key, use_api_key FROM PUBLIC;

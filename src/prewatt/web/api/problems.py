@@ -54,7 +54,9 @@ def teach(api: NinjaAPI) -> None:
     @api.exception_handler(Exception)
     def broken(request: HttpRequest, error: Exception) -> HttpResponse:
         ref = reference()
-        _log.error("broke at %s %s, reference %s", request.method, request.path, ref, exc_info=error)
+        _log.error(
+            "broke at %s %s, reference %s", request.method, request.path, ref, exc_info=error
+        )
         return answer(
             request, 500, "api.broken", f"This is our fault, reference {ref}. A recharge that is sent "
             "again with the same key is taken once.",
