@@ -306,7 +306,7 @@ class _Demo:
         supervisor.start(
             "web",
             prewatt_command("web", "--port", port, "--wait-for-port", patience),
-            {"PREWATT_DSN": postgres.dsn("web")},
+            {"PREWATT_DSN": postgres.dsn("web"), **wiring.signing_keys(self.state_dir)},
         )
         self.progress.step("meters")
         configs = self._meter_configs(facts, broker)

@@ -62,6 +62,25 @@ def secret_key(state_dir: Path) -> str:
     return secret_text(state_dir / "secrets" / "web.key", lambda: secrets.token_urlsafe(48))
 
 
+def signing_keys(state_dir: Path) -> Mapping[str, str]:
+    """The variables that name the store of the keys that sign, with a key of each role made on first use."""
+    from cryptography.fernet import Fernet
+
+    from prewatt.signing.keyring import SEALS_VARIABLE, STORE_VARIABLE
+    from prewatt.signing.keys import KeyRole
+    from prewatt.signing.store import KeyStore
+
+    folder = state_dir / "secrets"
+    seal = secret_text(folder / "keys.seal", lambda: Fernet.generate_key().decode("ascii"))
+    store = KeyStore(folder / "keys.json", [seal])
+    known = {each.role for each in store.public_keys()}
+    for role in KeyRole:
+        if role not in known:
+            # From the real clock or the demo's, whichever is earlier: everything is signed after it.
+            store.make(role, signs_from=min(now(), datetime.now(UTC)))
+    return {STORE_VARIABLE: str(store.path), SEALS_VARIABLE: seal}
+
+
 def factor_key(state_dir: Path) -> str:
     """The key under which second factors are sealed, made on first use."""
     from cryptography.fernet import Fernet
