@@ -5,7 +5,7 @@ table, and a table that is not written here makes :func:`apply` fail. Nobody but
 UPDATE or DELETE an append-only table. No role has a grant on a partition itself, which would
 bypass the parent's policy.
 
-Roles: ``web`` signs in and becomes ``app_operator``, ``app_admin`` or ``app_auditor`` by duty;
+Roles: ``web`` signs in and becomes the role of ``DUTIES`` that the person's duty names;
 ``head_end`` writes the data plane (BYPASSRLS, because PostgreSQL refuses COPY into a table with
 row-level security); ``clerk`` posts, decides, notifies and closes what ends by itself; ``keeper`` makes partitions and archives months; ``witness``
 reads the ledger. ``PENS`` sign in nowhere: each owns functions that alone write what must stay together
@@ -23,7 +23,11 @@ from typing import Final, Protocol
 from psycopg import sql
 
 LOGINS = ("web", "head_end", "clerk", "keeper", "witness")
-DUTIES = ("app_operator", "app_admin", "app_auditor")
+#: Duties that see a property whole, and write by ``WRITES``.
+STAFF = ("app_operator", "app_admin", "app_auditor")
+#: Those that see of it what ``READS`` names.
+NARROW = ("app_installer", "app_owner", "app_tenant")
+DUTIES = (*STAFF, *NARROW)
 BYPASS = frozenset({"head_end"})
 #: So many connections the web's login has at most; PostgreSQL takes a hundred unless it is told otherwise.
 WEB_CONNECTIONS: Final = 60
@@ -154,11 +158,31 @@ PENS = (
         },
     ),
     Pen(
+        "grant_pen",
+        {
+            "enter_line": (),
+            "duties_of": ("web", "approval_pen"),
+            "grant_duty": ("approval_pen",),
+            "end_duty": ("approval_pen",),
+        },
+        {
+            "duty_grant": "SELECT, INSERT, UPDATE (ended_at, ended_by)",
+            "person_line": "SELECT, INSERT, UPDATE (line, organisation_id)",
+            "app_user": "SELECT (id, is_active)",
+            "organisation": "SELECT (id)",
+            "property": "SELECT (id, organisation_id)",
+            "property_group": "SELECT",
+            "property_group_member": "SELECT",
+            "account": "SELECT (id, property_id, customer_id)",
+            "customer": "SELECT (id, property_id)",
+        },
+    ),
+    Pen(
         "frame_pen",
         {
             "keep_rejected": ("head_end",),
             "place_of_serial": (),
-            "serial_is_taken": ("app_admin", "clerk"),
+            "serial_is_taken": ("app_admin", "app_installer", "clerk"),
         },
         {
             "rejected_frame": "SELECT, INSERT, UPDATE, DELETE",
@@ -195,6 +219,8 @@ APPEND_ONLY = (
 #: Business tables that change: estate, watermarks, states.
 MUTABLE = (
     "organisation",
+    "property_group",
+    "property_group_member",
     "legal_entity",
     "property",
     "building",
@@ -242,6 +268,7 @@ MUTABLE = (
 SIGN_IN = (
     "app_user",
     "duty_grant",
+    "person_line",
     "second_factor",
     "step_up",
     "sign_in_throttle",
@@ -329,6 +356,16 @@ WRITES: Mapping[str, tuple[str, ...]] = {
 #: Who reads for one purpose sees what that takes, and nobody's name, address or message: the keeper what it
 #: archives, the witness what the books are recomputed from. Empty: the whole row, which names nobody.
 _ARCHIVED = ("interval", "register_reading", "posting", "archived_partition", "archived_account")
+_DEVICES = (
+    "property", "building", "unit", "metering_point", "meter", "installation", "concentrator",
+    "concentrator_meter", "meter_assignment", "meter_link", "meter_state", "register_reading", "vee_case",
+)  # fmt: skip
+_FIGURES = (
+    "organisation", "legal_entity", "property", "building", "unit", "metering_point", "meter",
+    "installation", "tenancy", "meter_assignment", "holiday_list", "calendar_day", "account_state",
+    "meter_state", "meter_link", "interval", "transfer", "posting", "refund", "debt", "tariff",
+    "tariff_version", "tariff_assignment", "supply_policy", "supply_state", "books_proof", "ledger_period",
+)  # fmt: skip
 READS: Mapping[str, Mapping[str, str]] = {
     "keeper": dict.fromkeys(_ARCHIVED, "") | {
         "account_state": "account_id, posted_interval_no",
@@ -342,6 +379,29 @@ READS: Mapping[str, Mapping[str, str]] = {
         "property": "id, legal_entity_id, currency, time_zone",
         "tariff_version": "id, property_id, content",
         "payment": "id, property_id, account_id, event_id, amount_micro",
+    },
+    # No money, and of people no more than the number on the door.
+    "app_installer": dict.fromkeys(_DEVICES, "") | {
+        "account": "id, property_id, number, kind, unit_id, opened_at, closed_at",
+        "audit_event": "id, property_id",
+    },
+    # All figures, and nobody's name.
+    "app_owner": dict.fromkeys(_FIGURES, "") | {
+        "account": "id, property_id, number, kind, unit_id, opened_at, closed_at",
+        "payment": "id, property_id, account_id, event_id, amount_micro, way, paid_at, accepted_at",
+    },
+    # Their own accounts, by ``_OWN``.
+    "app_tenant": {
+        "property": "id, name, currency, minor_digits, time_zone, language",
+        "building": "id, property_id, code, name",
+        "unit": "id, property_id, building_id, code, kind",
+        "customer": "id, property_id, name, language",
+        "account": "", "tenancy": "", "account_state": "", "transfer": "", "posting": "", "interval": "",
+        "payment": "id, property_id, account_id, event_id, amount_micro, way, paid_at, accepted_at",
+        "document": "", "message": "", "message_attempt": "",
+        "supply_state": "account_id, property_id, desired, level, emergency_micro, payment_hold_until",
+        "meter": "id, property_id, serial", "meter_assignment": "",
+        "tariff": "", "tariff_version": "", "tariff_assignment": "",
     },
 }  # fmt: skip
 
@@ -373,6 +433,8 @@ _STANDING = (
 #: column that an operation shall change is one more word here. What is posted, the numbers of transfers
 #: and whose account it is are in no list: only the pen moves them.
 CHANGES: Mapping[str, tuple[str, ...]] = {
+    "property_group": (),
+    "property_group_member": (),
     "building": (),
     "unit": (),
     "metering_point": (),
@@ -505,15 +567,36 @@ _SCOPE = f"property_id = ANY ({_SEEN})"
 _SCOPE_OF = {
     "property": f"id = ANY ({_SEEN})",
     "organisation": "id IN (SELECT organisation_id FROM property)",
+    "property_group": "organisation_id IN (SELECT organisation_id FROM property)",
     "legal_entity": "id IN (SELECT legal_entity_id FROM property)",
     "document_series": "legal_entity_id IN (SELECT legal_entity_id FROM property)",
     # A file holds a month of every property; whoever has any may know that it is archived, and where.
     "archived_partition": "nullif(current_setting('prewatt.properties', true), '') IS NOT NULL",
     # People and their duties are of no one property; the functions that ask name one.
     "duty_grant": "true",
+    "person_line": "true",
     "app_user": "true",
     "step_up": "true",
 }
+_ACCOUNTS = "(SELECT nullif(current_setting('prewatt.accounts', true), '')::bigint[])::bigint[]"
+#: What a tenant sees: rows of the accounts that ``prewatt.accounts`` names, and what those lead to. A table
+#: that is not here shows them nothing. Each condition of another table is held by that table's own policy.
+_OWN: Mapping[str, str] = {
+    "property": "true",
+    "account": f"id = ANY ({_ACCOUNTS})",
+    "customer": "id IN (SELECT customer_id FROM account)",
+    "unit": "id IN (SELECT unit_id FROM tenancy)",
+    "building": "id IN (SELECT building_id FROM unit)",
+    "meter": "id IN (SELECT meter_id FROM meter_assignment)",
+    "message_attempt": "message_id IN (SELECT id FROM message)",
+    "tariff": "id IN (SELECT tariff_id FROM tariff_assignment)",
+    "tariff_version": "tariff_id IN (SELECT tariff_id FROM tariff_assignment)",
+    **dict.fromkeys(
+        ("account_state", "transfer", "posting", "interval", "payment", "document", "message", "tenancy",
+         "supply_state", "meter_assignment", "tariff_assignment"),
+        f"account_id = ANY ({_ACCOUNTS})",
+    ),
+}  # fmt: skip
 #: What the keeper may do besides making partitions: take a finished month out (``mdm/archive.py``).
 _ARCHIVING = (
     "archive_month(date, bytea, bytea, text, text, text, timestamptz)",
@@ -585,6 +668,9 @@ def apply(
     cursor.execute("GRANT SELECT, INSERT (user_id, digest) ON step_up TO web")
     cursor.execute("GRANT SELECT, UPDATE (last_login) ON app_user TO web")
     cursor.execute("GRANT SELECT ON duty_grant, django_content_type TO web")
+    cursor.execute("GRANT INSERT, UPDATE (edition) ON concentrator TO app_installer")
+    cursor.execute("GRANT INSERT, UPDATE (period) ON concentrator_meter TO app_installer")
+    cursor.execute("GRANT INSERT ON audit_event TO app_installer")
     for role in ("keeper", "clerk"):
         cursor.execute(f"GRANT EXECUTE ON FUNCTION make_month_partitions(date, date) TO {role}")
     cursor.execute(f"GRANT EXECUTE ON FUNCTION {', '.join(_ARCHIVING)} TO keeper")
@@ -598,9 +684,12 @@ def apply(
     _find_keys(cursor)
     _keep_paid(cursor)
     _lock_up(cursor)
+    for table, own in _OWN.items():
+        _keep_to_own(cursor, table, own)
     for pen in PENS:
         _hand_out(cursor, pen)
     _see_all_serials(cursor)
+    _know_all_places(cursor)
     _close_books(cursor)
     _book_no_future(cursor)
 
@@ -682,7 +771,8 @@ def _raise_policy(cursor: Cursor, table: str) -> None:
     cursor.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
     cursor.execute(f"DROP POLICY IF EXISTS by_property ON {table}")
     cursor.execute(
-        f"CREATE POLICY by_property ON {table} TO app_operator, app_admin, app_auditor "
+        f"CREATE POLICY by_property ON {table} "
+        "TO app_operator, app_admin, app_auditor, app_installer, app_owner "
         f"USING ({scope}) WITH CHECK ({scope})"
     )
     cursor.execute(f"DROP POLICY IF EXISTS for_all ON {table}")
@@ -695,6 +785,15 @@ def _find_keys(cursor: Cursor) -> None:
     """A program shows its key before anybody knows its property."""
     cursor.execute("DROP POLICY IF EXISTS at_the_door ON api_key")
     cursor.execute("CREATE POLICY at_the_door ON api_key TO door_pen USING (true)")
+
+
+def _keep_to_own(cursor: Cursor, table: str, own: str) -> None:
+    """Show a tenant the rows of their own accounts, within the property that they are at."""
+    cursor.execute(f"DROP POLICY IF EXISTS by_account ON {table}")
+    cursor.execute(
+        f"CREATE POLICY by_account ON {table} FOR SELECT TO app_tenant "
+        f"USING ({_SCOPE_OF.get(table, _SCOPE)} AND {own})"
+    )
 
 
 def _keep_paid(cursor: Cursor) -> None:
@@ -730,7 +829,7 @@ def _hand_out(cursor: Cursor, pen: Pen) -> None:
     for function, holders in pen.holders.items():
         cursor.execute(f"ALTER FUNCTION {function} OWNER TO {pen.role}")
         cursor.execute(f"REVOKE ALL ON FUNCTION {function} FROM PUBLIC")
-        for role in (*LOGINS, *DUTIES):
+        for role in (*LOGINS, *DUTIES, *(each.role for each in PENS if each is not pen)):
             verb, way = ("GRANT", "TO") if role in holders else ("REVOKE", "FROM")
             cursor.execute(f"{verb} EXECUTE ON FUNCTION {function} {way} {role}")
     for sequence in pen.counts_by:
@@ -781,3 +880,17 @@ def _see_all_serials(cursor: Cursor) -> None:
     for table in ("meter", "concentrator"):
         cursor.execute(f"DROP POLICY IF EXISTS all_serials ON {table}")
         cursor.execute(f"CREATE POLICY all_serials ON {table} FOR SELECT TO frame_pen USING (true)")
+
+
+def _know_all_places(cursor: Cursor) -> None:
+    """A grant is looked up before anybody has a scope, and says where that may be."""
+    for table in (
+        "property",
+        "property_group",
+        "property_group_member",
+        "organisation",
+        "account",
+        "customer",
+    ):
+        cursor.execute(f"DROP POLICY IF EXISTS all_places ON {table}")
+        cursor.execute(f"CREATE POLICY all_places ON {table} FOR SELECT TO grant_pen USING (true)")

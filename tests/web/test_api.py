@@ -25,7 +25,7 @@ OPERATIONS = {
     operation.ok().definition.raw["operationId"]: operation.ok()
     for operation in SCHEMA.get_all_operations()
 }
-READING = frozenset({"estate.read"})
+READING = frozenset({"accounts.read"})
 SELLING = READING | {"vending.recharge"}
 
 

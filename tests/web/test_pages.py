@@ -252,7 +252,7 @@ def test_a_person_goes_on_at_another_property_of_their_own_only(
 ) -> None:
     with as_owner(fernmoor):
         own, foreign = fernmoor.another("Second Court"), fernmoor.another("Elsewhere")
-        fernmoor.grant("administrator", own, "auditor")
+        fernmoor.grant("administrator", own, "operator")
     client = sign_in(fernmoor)
     menu = client.get("/").content.decode()
     assert "Second Court" in menu and "Elsewhere" not in menu

@@ -1,7 +1,7 @@
-"""Who may do what, where: users and their duties, granted property by property.
+"""Who may do what, where: users and their duties, granted by property, group or organisation.
 
-A duty is held per property; the database role a request runs under follows from the duty.
-Incompatible duties on one person are refused by the database (one duty per user and property).
+The database role that a request runs under follows from the duty. Incompatible duties on one person
+are refused by the database, whoever writes the grant.
 """
 
 from __future__ import annotations
@@ -67,26 +67,62 @@ class Duty(models.TextChoices):
     OPERATOR = "operator"
     ADMINISTRATOR = "administrator"
     AUDITOR = "auditor"
+    TENANT = "tenant"
+    INSTALLER = "installer"
+    OWNER = "owner"
     SYSTEM = "system"
 
 
 class DutyGrant(models.Model):
-    """One user's duty at one property."""
+    """One user's duty at a property, at a group of properties or, with neither, in an organisation.
+
+    It ends and is never deleted. The organisation is filled in where it is not said. That no person
+    holds duties of two lines (staff, audit, tenant, owner) or in two organisations is a foreign key
+    of the table: ``sql/0004_duties.sql``, where the keys of these columns are written too.
+    """
 
     user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="grants")
-    property_id = models.BigIntegerField()
+    #: Never null in the table, where a trigger fills it in.
+    organisation_id = models.BigIntegerField(null=True)
+    property_id = models.BigIntegerField(null=True)
+    property_group_id = models.BigIntegerField(null=True)
+    #: Which customer a tenant is.
+    customer_id = models.BigIntegerField(null=True)
     duty = models.CharField(max_length=16, choices=Duty.choices)
     granted_at = models.DateTimeField()
+    granted_by = models.CharField(max_length=64, default="", db_default="")
+    ended_at = models.DateTimeField(null=True)
+    ended_by = models.CharField(max_length=64, default="", db_default="")
 
     class Meta:
         db_table = "duty_grant"
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["user", "property_id"], name="one_duty_per_property"),
             models.CheckConstraint(
-                condition=models.Q(duty__in=["operator", "administrator", "auditor"]),
+                condition=models.Q(
+                    duty__in=[
+                        "operator", "administrator", "auditor", "tenant", "installer", "owner"
+                    ]
+                ),
                 name="duty_is_human",
             ),
-        ]
+            models.CheckConstraint(
+                condition=models.Q(property_id__isnull=True)
+                | models.Q(property_group_id__isnull=True),
+                name="grant_reaches_one_thing",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(
+                    duty="tenant", customer_id__isnull=False, property_id__isnull=False
+                )
+                | (~models.Q(duty="tenant") & models.Q(customer_id__isnull=True)),
+                name="a_tenant_is_a_customer",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(ended_at__isnull=True)
+                | models.Q(ended_at__gte=models.F("granted_at")),
+                name="grant_ends_after_it_began",
+            ),
+        ]  # fmt: skip
 
 
 class SignInThrottle(models.Model):

@@ -12,7 +12,8 @@ from typing import Final
 
 from django.db import transaction
 
-from prewatt.access.models import DutyGrant, User
+from prewatt.access.duties import properties_of
+from prewatt.access.models import User
 from prewatt.access.scope import Actor
 from prewatt.audit.operations import record
 
@@ -48,9 +49,8 @@ def set_password(*, actor: Actor, email: str, password: str, now: datetime) -> U
         had_one = found.has_usable_password()
         found.set_password(password)
         found.save(update_fields=["password"])
-        places = DutyGrant.objects.filter(user=found).order_by("property_id")
         # Of a login without a duty there is no property to tell; its password is nobody's secret yet.
-        for place in places.values_list("property_id", flat=True):
+        for place in properties_of(found.pk):
             record(
                 actor=actor.code,
                 code="access.password.reset" if had_one else "access.password.set",

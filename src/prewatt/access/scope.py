@@ -1,8 +1,9 @@
 """The one door to the database: who acts, under which database role, on which properties.
 
 Every operation and every query runs inside :func:`scope`. It opens a transaction, switches to the
-database role of the actor's duty and tells row-level security which properties may be seen; both
-end with the transaction (``SET LOCAL``), so nothing leaks to the next user of a pooled connection.
+database role of the actor's duty and tells row-level security which properties, and of a tenant
+which accounts, may be seen; all of it ends with the transaction (``SET LOCAL``), so nothing leaks to
+the next user of a pooled connection.
 Outside a scope the web's login sees no business row at all.
 """
 
@@ -16,7 +17,8 @@ from typing import Final
 
 from django.db import connection, transaction
 
-from prewatt.access.models import Duty, DutyGrant, User
+from prewatt.access.duties import duties_of
+from prewatt.access.models import Duty, User
 from prewatt.audit.context import origin
 
 OPERATOR: Final = "app_operator"
@@ -25,48 +27,75 @@ DATABASE_ROLE = {
     Duty.OPERATOR: OPERATOR,
     Duty.ADMINISTRATOR: "app_admin",
     Duty.AUDITOR: "app_auditor",
+    Duty.TENANT: "app_tenant",
+    Duty.INSTALLER: "app_installer",
+    Duty.OWNER: "app_owner",
+}
+#: Deeds that move what the duty itself may not see: a register that an installer enters charges an
+#: account. Their transaction is another duty's in the database, and the installer's in the audit.
+_DEED_ROLE = {
+    (Duty.INSTALLER, "mdm.read_manually"): OPERATOR,
+    (Duty.INSTALLER, "estate.meters"): "app_admin",
 }
 
-#: What each duty may do. Operations ask by name; an unknown name is refused to everybody.
+_ADMINISTRATORS = frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM})
+_DESK = _ADMINISTRATORS | {Duty.OPERATOR}
+_FITTERS = _ADMINISTRATORS | {Duty.INSTALLER}
+_SYSTEM = frozenset({Duty.SYSTEM})
+_READERS = _DESK | {Duty.AUDITOR}
+
+#: What each duty may do. Operations and queries ask by name; an unknown name is refused to everybody.
 PERMISSIONS: dict[str, frozenset[Duty]] = {
-    "vending.recharge": frozenset({Duty.OPERATOR, Duty.ADMINISTRATOR, Duty.SYSTEM}),
-    "vending.refund": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
-    "vending.pay_refund": frozenset({Duty.OPERATOR, Duty.ADMINISTRATOR, Duty.SYSTEM}),
-    "vending.take_back": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
-    "estate.read": frozenset(Duty),
-    "estate.write": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
-    "estate.import": frozenset({Duty.SYSTEM}),
-    "estate.check_import": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
-    "moves.tenant": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
-    "mdm.read_manually": frozenset({Duty.OPERATOR, Duty.ADMINISTRATOR, Duty.SYSTEM}),
-    "mdm.release": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
-    "mdm.edit": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
-    "mdm.ingest": frozenset({Duty.SYSTEM}),
-    "billing.tariff": frozenset({Duty.SYSTEM}),
-    "billing.resale": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
-    "billing.draft": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
-    "billing.post": frozenset({Duty.SYSTEM}),
-    "billing.correct": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
-    "billing.terms": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
-    "billing.announce": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
+    "vending.recharge": _DESK,
+    "vending.refund": _ADMINISTRATORS,
+    "vending.pay_refund": _DESK,
+    "vending.take_back": _ADMINISTRATORS,
+    # The property itself: its name, currency and time zone.
+    "estate.read": _READERS | {Duty.INSTALLER, Duty.OWNER},
+    # People, their accounts and all that was done: what nothing else is said of.
+    "accounts.read": _READERS,
+    # Sums of a property, and nobody's name.
+    "figures.read": _READERS | {Duty.OWNER},
+    # Devices and registers, and nobody's money.
+    "meters.read": _READERS | {Duty.INSTALLER},
+    "mine.read": frozenset({Duty.TENANT}),
+    "estate.write": _ADMINISTRATORS,
+    "estate.meters": _FITTERS,
+    "estate.concentrators": _FITTERS,
+    "estate.import": _SYSTEM,
+    "estate.check_import": _ADMINISTRATORS,
+    "moves.tenant": _ADMINISTRATORS,
+    "mdm.read_manually": _DESK | {Duty.INSTALLER},
+    "mdm.release": _ADMINISTRATORS,
+    "mdm.edit": _ADMINISTRATORS,
+    "mdm.ingest": _SYSTEM,
+    "billing.tariff": _SYSTEM,
+    "billing.resale": _ADMINISTRATORS,
+    "billing.draft": _ADMINISTRATORS,
+    "billing.post": _SYSTEM,
+    "billing.correct": _ADMINISTRATORS,
+    "billing.terms": _ADMINISTRATORS,
+    "billing.announce": _ADMINISTRATORS,
     # People only: a process has no second factor.
     "approvals.propose": frozenset({Duty.ADMINISTRATOR}),
     "approvals.approve": frozenset({Duty.ADMINISTRATOR}),
-    "debts.manage": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
-    "debts.policy": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
-    "ledger.close_period": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
-    "ledger.prove": frozenset({Duty.SYSTEM}),
-    "supply.policy": frozenset({Duty.SYSTEM}),
-    "supply.rules": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
-    "supply.decide": frozenset({Duty.SYSTEM}),
-    "supply.payment_hold": frozenset({Duty.OPERATOR, Duty.ADMINISTRATOR, Duty.SYSTEM}),
-    "supply.protect": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
-    "supply.release_brake": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
-    "vitals.read": frozenset({Duty.SYSTEM}),
-    "notify.send": frozenset({Duty.SYSTEM}),
-    "notify.policy": frozenset({Duty.SYSTEM}),
-    "notify.close_alert": frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM}),
+    "debts.manage": _ADMINISTRATORS,
+    "debts.policy": _ADMINISTRATORS,
+    "ledger.close_period": _ADMINISTRATORS,
+    "ledger.prove": _SYSTEM,
+    "supply.policy": _SYSTEM,
+    "supply.rules": _ADMINISTRATORS,
+    "supply.decide": _SYSTEM,
+    "supply.payment_hold": _DESK,
+    "supply.protect": _ADMINISTRATORS,
+    "supply.release_brake": _ADMINISTRATORS,
+    "vitals.read": _SYSTEM,
+    "notify.send": _SYSTEM,
+    "notify.policy": _SYSTEM,
+    "notify.close_alert": _ADMINISTRATORS,
 }
+#: What a service account never does, whatever it is named for: these take a person's second factor.
+FOR_PEOPLE: Final = frozenset({"approvals.propose", "approvals.approve"})
 
 
 class PermissionRefused(Exception):
@@ -82,13 +111,16 @@ class Actor:
     property_ids: tuple[int, ...]
     name: str = ""
     user_id: int | None = None
+    #: A tenant's own.
+    account_ids: tuple[int, ...] = ()
     #: Of the permissions of the duty only these; None for all of them. A key of a program names its own.
     allowed: frozenset[str] | None = None
 
     def has(self, permission: str) -> bool:
         """Whether the duty holds the permission, and this actor of it."""
-        is_own = self.allowed is None or permission in self.allowed
-        return is_own and self.duty in PERMISSIONS.get(permission, frozenset())
+        if self.duty not in PERMISSIONS.get(permission, frozenset()):
+            return False
+        return self.allowed is None or permission in self.allowed - FOR_PEOPLE
 
 
 def system_actor(name: str, property_ids: tuple[int, ...] = ()) -> Actor:
@@ -98,16 +130,20 @@ def system_actor(name: str, property_ids: tuple[int, ...] = ()) -> Actor:
 
 def actor_for(user: User, *, property_id: int) -> Actor:
     """The actor a signed-in user is at one property; raises PermissionRefused without a grant."""
-    grant = DutyGrant.objects.filter(
-        user=user, property_id=property_id, user__is_active=True
-    ).first()
-    if grant is None:
+    found = duties_of(user.pk, property_id=property_id)
+    if not found:
         raise PermissionRefused(f"{user.email} has no duty at property {property_id}")
-    return Actor(f"user:{user.pk}", Duty(grant.duty), (property_id,), user.name, user.pk)
+    held = found[0]
+    return Actor(f"user:{user.pk}", held.duty, (property_id,), user.name, user.pk, held.account_ids)
+
+
+def may(actor: Actor | None, permission: str) -> bool:
+    """Whether an actor holds a permission: for what is offered. The operation itself decides."""
+    return actor is not None and actor.has(permission)
 
 
 def require(actor: Actor, permission: str, *, property_id: int | None = None) -> None:
-    """Refuse unless the duty holds the permission and the property is in the actor's scope."""
+    """Refuse unless the actor holds the permission and the property is in their scope."""
     if not actor.has(permission):
         raise PermissionRefused(f"{actor.code} ({actor.duty}) may not {permission}")
     outside = property_id is not None and property_id not in actor.property_ids
@@ -116,14 +152,17 @@ def require(actor: Actor, permission: str, *, property_id: int | None = None) ->
 
 
 @contextmanager
-def scope(actor: Actor) -> Iterator[None]:
+def scope(actor: Actor, *, deed: str = "") -> Iterator[None]:
     """Open a transaction under the actor's database role, limited to the actor's properties.
 
+    ``deed`` is the permission of a write that some duties do under another's role (`_DEED_ROLE`).
     Nested scopes of the same actor join the outer transaction as a savepoint; an operation that
     composes others therefore stays all or nothing.
     """
-    role = DATABASE_ROLE.get(actor.duty)
-    entered = [_as_array(actor.property_ids), origin().words(actor.duty)]
+    role = _DEED_ROLE.get((actor.duty, deed)) or DATABASE_ROLE.get(actor.duty)
+    entered = [
+        _as_array(actor.property_ids), _as_array(actor.account_ids), origin().words(actor.duty),
+    ]  # fmt: skip
     with transaction.atomic():
         with connection.cursor() as cursor:
             if role is None:
@@ -149,8 +188,8 @@ def acting_role() -> str | None:
     return _acting.get()
 
 
-def _as_array(property_ids: tuple[int, ...]) -> str:
-    return "{" + ",".join([str(int(each)) for each in property_ids]) + "}"
+def _as_array(ids: tuple[int, ...]) -> str:
+    return "{" + ",".join([str(int(each)) for each in ids]) + "}"
 
 
 #: A scope for one statement that is a transaction by itself: it stands first in FROM, and what
@@ -183,13 +222,9 @@ def rehearsal() -> Iterator[None]:
         transaction.set_rollback(True)
 
 
-def may(actor: Actor | None, permission: str) -> bool:
-    """Whether a duty holds a permission: for what is offered. The operation itself decides."""
-    return actor is not None and actor.has(permission)
-
-
-#: SET LOCAL of the properties and of where the deed comes from, and SET LOCAL ROLE, in one statement.
-_ENTER = "set_config('prewatt.properties', %s, true), set_config('prewatt.request', %s, true)"
+#: SET LOCAL of the properties, the accounts and where the deed comes from, and SET LOCAL ROLE, in one.
+_ENTER = """set_config('prewatt.properties', %s, true), set_config('prewatt.accounts', %s, true),
+    set_config('prewatt.request', %s, true)"""
 _BECOME = f"SELECT set_config('role', %s, true), {_ENTER}"
 
 

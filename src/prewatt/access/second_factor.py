@@ -19,7 +19,8 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from prewatt.access import throttle
-from prewatt.access.models import DutyGrant, SecondFactor, User
+from prewatt.access.duties import properties_of
+from prewatt.access.models import SecondFactor, User
 from prewatt.access.scope import Actor, scope
 from prewatt.audit.operations import record
 from prewatt.core.throttle import FACTOR
@@ -137,7 +138,7 @@ def forget(*, actor: Actor, user: User, now: datetime) -> bool:
     with transaction.atomic():
         deleted, _ = SecondFactor.objects.filter(user=user).delete()
         if deleted:
-            for place in DutyGrant.objects.filter(user=user).values_list("property_id", flat=True):
+            for place in properties_of(user.pk):
                 record(
                     actor=actor.code, code="access.factor.forgotten", property_id=place,
                     subject=f"user:{user.pk}", now=now,

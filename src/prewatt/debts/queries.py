@@ -10,7 +10,7 @@ from prewatt.debts.words import DebtView
 
 def debts_of(*, actor: Actor, account_id: int, closed: bool = False) -> list[DebtView]:
     """The open debts of an account in scope, oldest first; ``closed`` adds those that ended."""
-    require(actor, "estate.read")
+    require(actor, "accounts.read")
     with scope(actor):
         found = Debt.objects.filter(account_id=account_id).order_by("opened_at", "pk")
         if not closed:

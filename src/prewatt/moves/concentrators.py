@@ -41,7 +41,7 @@ def register_concentrator(
     Raises PermissionRefused, ConcentratorRefused for a serial number that is no topic's or is taken at
     any property, by a meter too: both would hear what is meant for the other. It does not say whose it is.
     """
-    require(actor, "estate.write", property_id=property_id)
+    require(actor, "estate.concentrators", property_id=property_id)
     if not _is_serial(serial):
         raise ConcentratorRefused(f"{serial!r} cannot be a serial number")
     with scope(actor):
@@ -79,7 +79,7 @@ def put_behind(
     A meter that it speaks for already stays as it is. Raises PermissionRefused, ConcentratorRefused
     for what is not of this property, and where another right begins at ``at`` or later.
     """
-    require(actor, "estate.write", property_id=property_id)
+    require(actor, "estate.concentrators", property_id=property_id)
     with scope(actor):
         concentrator = _locked(property_id, serial)
         ids = _meters(property_id, meters)
@@ -108,7 +108,7 @@ def take_away(
 
     Raises PermissionRefused, ConcentratorRefused for what is not of this property.
     """
-    require(actor, "estate.write", property_id=property_id)
+    require(actor, "estate.concentrators", property_id=property_id)
     with scope(actor):
         concentrator = _locked(property_id, serial)
         ids = _meters(property_id, meters)

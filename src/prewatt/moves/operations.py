@@ -15,8 +15,7 @@ from typing import Any
 
 from django.db import IntegrityError, connection, transaction
 
-from prewatt.access.models import Duty
-from prewatt.access.scope import Actor, require, scope
+from prewatt.access.scope import Actor, may, require, scope
 from prewatt.audit.operations import record
 from prewatt.billing.models import Tariff
 from prewatt.billing.operations import assign_tariff
@@ -268,7 +267,7 @@ def exchange_meter(
     With ``at`` and ``closing_wh`` None the old device ends where it stands, as in ``move_out``.
     Idempotent by ``key``. Raises MoveRefused, PermissionRefused, PeriodClosed, KeyReused.
     """
-    require(actor, "estate.write")
+    require(actor, "estate.meters")
     body = {
         "op": "exchange",
         "meter": meter_id,
@@ -277,14 +276,14 @@ def exchange_meter(
         "opening": opening_wh,
         "at": at,
     }
-    with scope(actor):
+    with scope(actor, deed="estate.meters"):
         before = stored_answer(actor=actor, key=key, body=body)
         if before is not None:
             return MeterExchanged(**_again(before))
         old = locked_meter(meter_id)
         if old is None:
             raise UnknownPlace(f"no meter {meter_id} is installed at your properties")
-        require(actor, "estate.write", property_id=old.property_id)
+        require(actor, "estate.meters", property_id=old.property_id)
         if closing_wh is None or at is None:
             values, at = boundary.as_reported([old], now)
             closing_wh = values[0].value_wh
@@ -322,7 +321,7 @@ def manual_reading(
     plausible is an administrator's to enter. Raises ReadingBeyond, UnknownPlace, PermissionRefused.
     """
     require(actor, "mdm.read_manually")
-    with scope(actor):
+    with scope(actor, deed="mdm.read_manually"):
         meter = Meter.objects.filter(pk=meter_id).first()
         if meter is None or not meter.assignments.exists():
             raise UnknownPlace(f"no account pays by a meter {meter_id} at your properties")
@@ -333,7 +332,7 @@ def manual_reading(
         after = ground_of(meter_id, read_at)
         if before is not None and after is not None:
             answer = _with_figures(answer, verdict, before, after)
-        if answer.is_beyond and actor.duty is Duty.OPERATOR:
+        if answer.is_beyond and not may(actor, "mdm.release"):
             raise ReadingBeyond(answer.energy_wh, answer.plausible_wh)
         record(
             actor=actor.code,

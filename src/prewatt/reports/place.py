@@ -54,9 +54,13 @@ def json_of(value: Any) -> Any:
     return json.loads(value) if isinstance(value, str) else value
 
 
-def place_of(actor: Actor) -> Place:
-    """The property the actor works at; call it inside the scope. Raises NoSuchThing."""
-    require(actor, "estate.read")
+def place_of(actor: Actor, permission: str = "accounts.read") -> Place:
+    """The property the actor works at; call it inside the scope. Raises NoSuchThing, PermissionRefused.
+
+    Every report begins with it, and says what one needs to read it: where nothing is said, people and
+    their accounts.
+    """
+    require(actor, permission)
     found = rows(
         "SELECT id, name, currency, time_zone FROM property WHERE id = ANY(%s) ORDER BY id LIMIT 1",
         [list(actor.property_ids)],
@@ -66,7 +70,7 @@ def place_of(actor: Actor) -> Place:
     return Place(*found[0])
 
 
-def place_for(actor: Actor) -> Place:
+def place_for(actor: Actor, permission: str = "accounts.read") -> Place:
     """``place_of`` for who has no scope open. Raises NoSuchThing, PermissionRefused."""
     with scope(actor):
-        return place_of(actor)
+        return place_of(actor, permission)

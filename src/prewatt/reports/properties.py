@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from prewatt.access.models import Duty, DutyGrant
+from prewatt.access.duties import duties_of
+from prewatt.access.models import Duty
 from prewatt.access.scope import Actor, scope
 from prewatt.reports.place import rows
 
@@ -22,13 +23,11 @@ def own_properties(actor: Actor) -> tuple[OwnProperty, ...]:
     """Every property of the person behind the actor, by name; nobody else's is looked at."""
     if actor.user_id is None:
         return ()
-    granted = dict(
-        DutyGrant.objects.filter(user_id=actor.user_id).values_list("property_id", "duty")
-    )
+    granted = {held.property_id: held.duty for held in duties_of(actor.user_id)}
     if not granted:
         return ()
-    with scope(Actor(actor.code, actor.duty, tuple(granted), actor.name, actor.user_id)):
+    with scope(replace(actor, property_ids=tuple(granted))):
         found = rows(
             "SELECT id, name FROM property WHERE id = ANY(%s) ORDER BY name, id", [list(granted)]
         )
-    return tuple(OwnProperty(each, name, Duty(granted[each])) for each, name in found)
+    return tuple(OwnProperty(each, name, granted[each]) for each, name in found)

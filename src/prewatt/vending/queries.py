@@ -88,7 +88,7 @@ def usual_recharge(*, actor: Actor, account_id: int) -> Usual:
 
 def deducted_of(*, actor: Actor, account_id: int, event_id: int) -> tuple[Deducted, ...]:
     """Where a booked recharge went besides the balance, for its receipt."""
-    require(actor, "estate.read")
+    require(actor, "accounts.read")
     with scope(actor), connection.cursor() as cursor:
         cursor.execute(
             """SELECT component, code, -amount FROM transfer

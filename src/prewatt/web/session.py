@@ -26,7 +26,8 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
 from prewatt.access import throttle
-from prewatt.access.models import Duty, DutyGrant, User
+from prewatt.access.duties import properties_of
+from prewatt.access.models import Duty, User
 from prewatt.access.passwords import PASSWORD_MAX
 from prewatt.access.scope import Actor, PermissionRefused, actor_for
 from prewatt.reports.place import NoSuchThing
@@ -99,9 +100,9 @@ def _property_of(request: HttpRequest, user: User) -> int:
     chosen = request.session.get("property_id")
     if isinstance(chosen, int):
         return chosen
-    first = DutyGrant.objects.filter(user=user).order_by("property_id").first()
-    request.session["property_id"] = first.property_id if first else 0
-    return first.property_id if first else 0
+    first = next(iter(properties_of(user.pk)), 0)
+    request.session["property_id"] = first
+    return first
 
 
 def _to_sign_in(request: HttpRequest) -> HttpResponse:

@@ -34,7 +34,7 @@ Limit = Annotated[int, Query(ge=1, le=PAGE)]
 
 def _reader(request: HttpRequest) -> Actor:
     actor = actor_of(request)
-    require(actor, "estate.read")
+    require(actor, "accounts.read")
     return actor
 
 

@@ -79,7 +79,7 @@ def _stands(answer: Recharged) -> shapes.Recharge:
 def read_recharge(request: HttpRequest, recharge_id: shapes.Id) -> shapes.Reconnection:
     """How far a recharge has come; supply is back when the relay was read back."""
     actor = actor_of(request)
-    require(actor, "estate.read")
+    require(actor, "accounts.read")
     return shapes.Reconnection.of(
         recharge_result(actor=actor, event_id=recharge_id, now=clock.now())
     )

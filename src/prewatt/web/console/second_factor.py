@@ -87,7 +87,7 @@ def _show(
             else second_factor.offer(user=user, now=now)
         )
     return deeds.show(
-        request, "second_factor", place=place_for(actor_of(request)), now=now, tab="", status=status,
+        request, "second_factor", place=place_for(actor_of(request), "estate.read"), now=now, tab="", status=status,
         offer=offer, picture=_picture(offer.uri) if offer else "",
         groups=[offer.secret[at : at + 4] for at in range(0, len(offer.secret), 4)] if offer else (),
         demo_code=second_factor.code_of_offer(offer, now) if offer and settings.DEMO else "",

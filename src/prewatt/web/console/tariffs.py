@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from prewatt.access.scope import PERMISSIONS, Actor
+from prewatt.access.scope import Actor, may
 from prewatt.reports.tariff_pages import TariffList
 from prewatt.reports.tariff_query import SORTS, tariff_list, tariff_page
 from prewatt.web import clock
@@ -20,7 +20,7 @@ VERSION_MAX = 100_000
 
 def may_draft(actor: Actor) -> bool:
     """Whether buttons that change drafts are shown; the operation below decides."""
-    return actor.duty in PERMISSIONS["billing.draft"]
+    return may(actor, "billing.draft")
 
 
 def path_of(code: str) -> str:

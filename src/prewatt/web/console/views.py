@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import render
 
+from prewatt.access.scope import may
 from prewatt.core.vocabulary import BoardState
 from prewatt.reports import lists_query
 from prewatt.reports.account_query import ENTRIES, account_page
@@ -91,7 +92,7 @@ def account_view(request: HttpRequest, account_id: int) -> HttpResponse:
     context |= {
         "next_entries": min(400, entries * 4),
         "may_recharge": page.holder.closed_at is None
-        and actor_of(request).duty in ("operator", "administrator"),
+        and may(actor_of(request), "vending.recharge"),
     }
     part = (
         "prewatt/parts/account_live.html" if is_partial(request) else "prewatt/pages/account.html"

@@ -238,6 +238,9 @@ DUTY: Final[Mapping[str, Text]] = {
     "operator": _("Operator"),
     "administrator": _("Administrator"),
     "auditor": _("Auditor"),
+    "tenant": _("Tenant"),
+    "installer": _("Installer"),
+    "owner": _("Owner"),
 }
 
 BAND: Final[Mapping[str, Text]] = {
