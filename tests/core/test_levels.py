@@ -1,5 +1,6 @@
 """Levels fire once, clear above their margin, and are watched at the right amount."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from prewatt.core.levels import (
     evaluate_levels,
     next_watch_below_micro,
     rearm_after_credit,
+    still_levels,
 )
 from prewatt.core.vocabulary import LevelKind
 
@@ -103,3 +105,36 @@ def test_watching_misses_nothing(balances: list[int], spend: int, credit: int) -
             watched += result.fired
     assert watched == every
     assert len(set(every)) == len(every), "no warning arrives twice while the balance falls"
+
+
+_LEVEL = st.builds(
+    lambda kind, micro, hours: (kind, micro, hours),
+    st.sampled_from(LevelKind),
+    st.one_of(st.integers(0, 20 * EUR), st.just(2**62)),
+    st.one_of(st.integers(0, 240), st.just(2**40)),
+)
+_AMOUNT = st.one_of(st.integers(-15 * EUR, 20 * EUR), st.integers(-(2**63) + 1, 2**63 - 1))
+
+
+@given(
+    levels=st.lists(_LEVEL, max_size=4),
+    margins=st.tuples(st.integers(0, 2_000), st.integers(0, EUR)),
+    accounts=st.lists(st.tuples(_AMOUNT, _AMOUNT, _AMOUNT, st.integers(0, 31)), min_size=1),
+)
+def test_whoever_stands_still_in_a_set_is_whoever_moves_nothing_alone(
+    levels: list[tuple[LevelKind, int, int]],
+    margins: tuple[int, int],
+    accounts: list[tuple[int, int, int, int]],
+) -> None:
+    policy = LevelsPolicy(tuple(Level(at, *each) for at, each in enumerate(levels)), *margins)
+    columns = [np.array(each, dtype=np.int64) for each in zip(*accounts, strict=True)]
+    still, watch = still_levels(*columns[:3], policy, columns[3])
+    for at, (*amounts, mask) in enumerate(accounts):
+        alone = evaluate_levels(*amounts, policy, mask)
+        moves = alone.fired_mask != mask or bool(alone.fired or alone.cleared)
+        if still[at]:
+            assert not moves
+            assert watch[at] == alone.watch_below_micro
+        else:
+            too_large = max(map(abs, [*amounts, *(each[1] for each in levels)])) > 2**40
+            assert moves or too_large or any(each[2] > 240 for each in levels)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
 from itertools import count
 from typing import Any, Final
@@ -404,7 +405,11 @@ def _every_interval_is_of_the_last_purchase(patch: Patch) -> None:
 
 def _what_is_cut_off_goes_to_nobody(patch: Patch) -> None:
     """Each code of a fee or tax is posted what it comes to, and the rest is dropped."""
-    patch.setattr(legs, "divide", lambda total, exact: [round(each) for each in exact])
+    patch.setattr(
+        legs,
+        "divide",
+        lambda total, numerators, of: [round(Fraction(each, of)) for each in numerators],
+    )
 
 
 def _of_gate(gate: Gate) -> Mutation:

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
-from django.db import connection
 
 from prewatt.billing.day_legs import Line
 from prewatt.billing.days import DatedRows, DayAccount
 from prewatt.core.dated import DayParts, accrue_parts
 from prewatt.core.rating import Component
+from prewatt.runtime.prepared import execute, integers
 
 SOURCE: Final = {Component.STANDING: "daily.standing", Component.FEE: "daily.fee"}
 #: Charges that a recharge collects for its whole month, and what is given back of them.
@@ -78,22 +78,29 @@ def _set_carry(account: DayAccount, component: Component, rest: int) -> None:
 
 def store_carries(accounts: Sequence[DayAccount], through: Sequence[int]) -> None:
     """Write what days have moved of accounts; the caller holds their locks."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """UPDATE account_state s
-               SET daily_through = n.through, collected_through = n.collected,
-                   carry_standing = n.standing, daily_carry_fee = n.fee, daily_carry_tax = n.tax
-               FROM unnest(%s::bigint[], %s::integer[], %s::integer[], %s::bigint[], %s::bigint[],
-                   %s::bigint[]) AS n(account_id, through, collected, standing, fee, tax)
-               WHERE s.account_id = n.account_id""",
-            [
+    moved = execute(
+        _MOVED,
+        [
+            integers(column)
+            for column in (
                 [each.account_id for each in accounts],
-                list(through),
+                through,
                 [each.collected_through for each in accounts],
                 [each.carry_standing for each in accounts],
                 [each.carry_fee for each in accounts],
                 [each.carry_tax for each in accounts],
-            ],
-        )
-        if cursor.rowcount != len(accounts):
-            raise AssertionError(f"{len(accounts)} accounts meant, {cursor.rowcount} moved")
+            )
+        ],
+    ).rowcount
+    if moved != len(accounts):
+        raise AssertionError(f"{len(accounts)} accounts meant, {moved} moved")
+
+
+_MOVED: Final = """
+UPDATE account_state s
+SET daily_through = n.through, collected_through = n.collected,
+    carry_standing = n.standing, daily_carry_fee = n.fee, daily_carry_tax = n.tax
+FROM unnest(%s::bigint[], %s::integer[], %s::integer[], %s::bigint[], %s::bigint[], %s::bigint[])
+    AS n(account_id, through, collected, standing, fee, tax)
+WHERE s.account_id = n.account_id
+"""

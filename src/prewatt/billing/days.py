@@ -25,6 +25,7 @@ from prewatt.core.rating import Component
 from prewatt.core.tariff import Tariff, parse_tariff
 from prewatt.core.tariff.model import Collect, DatedKind, Taxable
 from prewatt.core.taxes import EffectiveTax, effective_tax, tax_change_days
+from prewatt.runtime.prepared import fetch, integers
 
 #: An account that is not closed, a life without end: later than any instant there is.
 NEVER_US: Final = 2**62
@@ -303,14 +304,11 @@ def load_accounts(account_ids: Sequence[int], tariff_ids: Sequence[int]) -> list
     """
     if not tariff_ids or not account_ids:
         return []
-    with connection.cursor() as cursor:
-        cursor.execute(_FACTS, [list(account_ids), list(tariff_ids)])
-        facts = cursor.fetchall()
-        ids = [row[0] for row in facts]
-        cursor.execute(LIVES, [ids])
-        lives: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
-        for account_id, from_us, until_us in cursor.fetchall():
-            lives[account_id].append((from_us, until_us))
+    facts = fetch(_FACTS, [integers(account_ids), integers(tariff_ids)])
+    ids = [row[0] for row in facts]
+    lives: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+    for account_id, from_us, until_us in fetch(LIVES, [integers(ids)]):
+        lives[account_id].append((from_us, until_us))
     plan_of = _plans({row[0]: row[2] for row in facts})
     return [
         _account(row, plan_of[row[0]], tuple(lives[row[0]])) for row in facts if row[0] in plan_of
@@ -377,8 +375,9 @@ FROM account_state s
 JOIN account a ON a.id = s.account_id
 JOIN property p ON p.id = s.property_id
 LEFT JOIN ledger_period l ON l.property_id = s.property_id
-WHERE s.account_id = ANY(%s) AND EXISTS (
-    SELECT FROM tariff_assignment t WHERE t.account_id = s.account_id AND t.tariff_id = ANY(%s))
+WHERE s.account_id = ANY(%s::bigint[]) AND EXISTS (
+    SELECT FROM tariff_assignment t
+    WHERE t.account_id = s.account_id AND t.tariff_id = ANY(%s::bigint[]))
 ORDER BY s.account_id
 """  # noqa: S608 - our own column names
 
@@ -390,6 +389,6 @@ FROM account a CROSS JOIN LATERAL unnest(
         (SELECT range_agg(t.period) FROM tenancy t
          WHERE a.kind = 'vacancy' AND t.unit_id = a.unit_id), '{{}}'::tstzmultirange)
 ) AS life
-WHERE a.id = ANY(%s)
+WHERE a.id = ANY(%s::bigint[])
 ORDER BY 1, 2
 """  # noqa: S608 - our own column names

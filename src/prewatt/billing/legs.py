@@ -18,17 +18,17 @@ from datetime import date, datetime
 from fractions import Fraction
 from functools import lru_cache, partial
 from itertools import groupby
+from math import lcm
 from typing import Any, Final
 
 from prewatt.core.accounts import CounterAccount, TransferKind
 from prewatt.core.rating import Component
 from prewatt.core.tariff import Tariff
 from prewatt.core.tariff.model import Tax, Taxable
-from prewatt.core.taxes import TaxPart, effective_tax
+from prewatt.core.taxes import effective_tax
 from prewatt.ledger.operations import Leg
 
-_WH_NANO_PER_MICRO: Final = 1_000_000
-_PPM: Final = 1_000_000
+_MILLION: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +71,10 @@ class PostedLine:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """One code's part of a component: exactly so many micro-units, before anything is cut off."""
+    """One code's part of a component: exactly ``numerator`` over a denominator that all parts have."""
 
     code: str
-    exact: Fraction
+    numerator: int
     tax_rate_ppm: int = 0
 
 
@@ -134,10 +134,6 @@ def _by_day(each: UsageSum) -> tuple[int, bool, date, int]:
     return each.account_id, each.corrects, each.day, each.version_id
 
 
-def _total(own: Sequence[UsageSum], name: str) -> int:
-    return sum(int(getattr(each, name)) for each in own)
-
-
 def _leg(
     own: Sequence[UsageSum], component: Component, amount: int, cause: str, **given: Any
 ) -> Leg:
@@ -150,7 +146,7 @@ def _leg(
         counter_account=_COUNTER[component],
         amount=-amount,
         service_from=booked_from,
-        service_to=max(booked_from, *[each.to_at for each in own]),
+        service_to=max([booked_from, *[each.to_at for each in own]]),
         reason=cause,
         **given,
     )
@@ -175,77 +171,109 @@ def _energy_legs(own: Sequence[UsageSum], cause: str) -> list[Leg]:
     ]  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class _Day:
+    """What a day of an account comes to, in micro-units."""
+
+    day: date
+    energy_wh: int
+    energy: int
+    fee: int
+    subsidy: int
+
+
 def _added_legs(
     own: Sequence[UsageSum], plan: Tariff, exempt: frozenset[str], cause: str
 ) -> list[Leg]:
     """Fees, taxes and subsidies of a day, by code."""
+    fee, tax, subsidy = (
+        sum([each.fee for each in own]),
+        sum([each.tax for each in own]),
+        sum([each.subsidy for each in own]),
+    )
+    energy = sum([each.energy for each in own])
+    of_day = _Day(own[0].day, sum([each.energy_wh for each in own]), energy, fee, subsidy)
     return [
         _leg(own, component, amount, cause, code=share.code, tax_rate_ppm=share.tax_rate_ppm)
-        for component, shares_of in (
-            (Component.FEE, _fees),
-            (Component.TAX, partial(_taxes, exempt=exempt)),
-            (Component.SUBSIDY, _subsidies),
+        for component, total, shares_of in (
+            (Component.FEE, fee, _fees),
+            (Component.TAX, tax, partial(_taxes, exempt=exempt)),
+            (Component.SUBSIDY, subsidy, _subsidies),
         )
-        if (total := _total(own, component.name.lower()))
-        for share, amount in _divided(total, shares_of(own, plan))
+        if total
+        for share, amount in _divided(total, *shares_of(of_day, plan))
         if amount
     ]
 
 
-def _divided(total: int, shares: Sequence[Share]) -> list[tuple[Share, int]]:
-    return list(zip(shares, divide(total, [each.exact for each in shares]), strict=True))
+def _divided(total: int, shares: Sequence[Share], denominator: int) -> list[tuple[Share, int]]:
+    amounts = divide(total, [each.numerator for each in shares], denominator)
+    return list(zip(shares, amounts, strict=True))
 
 
-def divide(total: int, exact: Sequence[Fraction]) -> list[int]:
+def divide(total: int, numerators: Sequence[int], denominator: int) -> list[int]:
     """Whole amounts next to the exact ones that sum to the total; the largest takes the rest."""
-    parts = [round(each) for each in exact]
-    largest = max(range(len(exact)), key=lambda at: abs(exact[at]))
+    parts = [_half_even(each, denominator) for each in numerators]
+    largest = max(range(len(parts)), key=lambda at: abs(numerators[at]))
     parts[largest] += total - sum(parts)
     return parts
 
 
-def _fees(own: Sequence[UsageSum], plan: Tariff) -> list[Share]:
-    energy_wh, energy = _total(own, "energy_wh"), _total(own, "energy")
+def _half_even(numerator: int, denominator: int) -> int:
+    whole, rest = divmod(numerator, denominator)
+    return whole + (2 * rest > denominator or (2 * rest == denominator and whole % 2 == 1))
+
+
+def _fees(of_day: _Day, plan: Tariff) -> tuple[list[Share], int]:
+    """A share of the energy charge is in millionths, and so is an amount for each kWh in nano-units."""
     return [
-        Share(
-            fee.code,
-            Fraction(energy_wh * fee.nano_per_kwh, _WH_NANO_PER_MICRO)
-            + Fraction(energy * fee.share_ppm, _PPM),
-        )
+        Share(fee.code, of_day.energy_wh * fee.nano_per_kwh + of_day.energy * fee.share_ppm)
         for fee in plan.usage_fees
-    ]
+    ], _MILLION
 
 
-def _taxes(own: Sequence[UsageSum], plan: Tariff, exempt: frozenset[str]) -> list[Share]:
+def _taxes(of_day: _Day, plan: Tariff, exempt: frozenset[str]) -> tuple[list[Share], int]:
     if not {tax.code for tax in plan.taxes} - exempt:
         # Exempt since, of what was charged before: it will be rated anew, and until then belongs
         # to the taxes that it was charged as.
         exempt = frozenset()
-    bases = {Taxable.ENERGY: _total(own, "energy"), Taxable.FEE: _total(own, "fee")}
-    exact: defaultdict[tuple[str, int], Fraction] = defaultdict(Fraction)
-    for on, base in bases.items():
-        for part in _tax_parts(plan.taxes, on, own[0].day, exempt):
-            exact[part.code, part.rate_ppm] += part.share * base
-    return [Share(code, amount, rate) for (code, rate), amount in exact.items()]
+    rates = _tax_rates(plan.taxes, of_day.day, exempt)
+    return [
+        Share(code, on_energy * of_day.energy + on_fee * of_day.fee, rate_ppm)
+        for code, rate_ppm, on_energy, on_fee in rates.of
+    ], rates.denominator
+
+
+@dataclass(frozen=True, slots=True)
+class _TaxRates:
+    """(code, rate as named, share of the energy charge, share of fees) of each tax, over a denominator."""
+
+    of: tuple[tuple[str, int, int, int], ...]
+    denominator: int
 
 
 @lru_cache(maxsize=1_024)
-def _tax_parts(
-    taxes: tuple[Tax, ...], on: Taxable, day: date, exempt: frozenset[str]
-) -> tuple[TaxPart, ...]:
+def _tax_rates(taxes: tuple[Tax, ...], day: date, exempt: frozenset[str]) -> _TaxRates:
     """The same for every account of a plan and day."""
-    return effective_tax(taxes, on, day, exempt).parts
+    shares: defaultdict[tuple[str, int], list[Fraction]] = defaultdict(lambda: [Fraction(0)] * 2)
+    for at, on in enumerate((Taxable.ENERGY, Taxable.FEE)):
+        for part in effective_tax(taxes, on, day, exempt).parts:
+            shares[part.code, part.rate_ppm][at] += part.share
+    denominator = lcm(*[each.denominator for both in shares.values() for each in both])
+    return _TaxRates(
+        tuple(
+            (code, rate_ppm, int(on_energy * denominator), int(on_fee * denominator))
+            for (code, rate_ppm), (on_energy, on_fee) in shares.items()
+        ),
+        denominator,
+    )
 
 
-def _subsidies(own: Sequence[UsageSum], plan: Tariff) -> list[Share]:
+def _subsidies(of_day: _Day, plan: Tariff) -> tuple[list[Share], int]:
     """Rebates are so much per kWh; free energy has what remains of the sum."""
-    total, energy_wh = _total(own, "subsidy"), _total(own, "energy_wh")
-    rebates = {
-        each.code: Fraction(-energy_wh * each.rebate_nano_per_kwh, _WH_NANO_PER_MICRO)
-        for each in plan.allowances
-    }
-    free = total - sum(rebates.values(), Fraction(0))
+    rebates = {each.code: -of_day.energy_wh * each.rebate_nano_per_kwh for each in plan.allowances}
+    free = of_day.subsidy * _MILLION - sum(rebates.values())
     return [
         Share(each.code, rebates[each.code] + (free if each.free_wh else 0))
         for each in plan.allowances
-    ]
+    ], _MILLION

@@ -44,10 +44,8 @@ class VersionChain:
 def version_chains(account_ids: Sequence[int]) -> dict[int, VersionChain]:
     """The whole price history of accounts; one without a tariff is missing from the answer."""
     found: dict[int, tuple[int, list[tuple[int, int]]]] = {}
-    with connection.cursor() as cursor:
-        cursor.execute(_CHAINS, [list(account_ids)])
-        for account_id, property_id, from_us, version_id in cursor.fetchall():
-            found.setdefault(account_id, (property_id, []))[1].append((from_us, version_id))
+    for account_id, property_id, from_us, version_id in fetch(_CHAINS, [integers(account_ids)]):
+        found.setdefault(account_id, (property_id, []))[1].append((from_us, version_id))
     return {each: VersionChain(place, tuple(steps)) for each, (place, steps) in found.items()}
 
 
@@ -62,7 +60,7 @@ _CHAINS = """
 WITH latest AS (
     SELECT DISTINCT ON (account_id, valid_from) account_id, property_id, tariff_id, valid_from,
            withdraws
-    FROM tariff_assignment WHERE account_id = ANY(%s)
+    FROM tariff_assignment WHERE account_id = ANY(%s::bigint[])
     ORDER BY account_id, valid_from, id DESC
 ), assigned AS (
     SELECT account_id, property_id, tariff_id, valid_from,
@@ -124,21 +122,23 @@ ORDER BY h.account_id
 def terms_of(account_ids: Sequence[int]) -> dict[int, tuple[Terms, ...]]:
     """The terms of accounts that have any, oldest first, one for each instant: the latest row's."""
     found: dict[int, list[Terms]] = {}
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """SELECT DISTINCT ON (account_id, valid_from) account_id,
-                      (extract(epoch FROM valid_from) * 1000000)::bigint, members, contracted_w,
-                      exempt, overlay_groups, withdraws
-               FROM account_terms WHERE account_id = ANY(%s)
-               ORDER BY account_id, valid_from, id DESC""",
-            [list(account_ids)],
-        )
-        for account_id, from_us, members, contracted_w, exempt, groups, gone in cursor.fetchall():
-            if not gone:
-                found.setdefault(account_id, []).append(
-                    Terms(from_us, members, contracted_w, frozenset(exempt), frozenset(groups))
-                )
+    for account_id, from_us, members, contracted_w, exempt, groups, gone in fetch(
+        _TERMS, [integers(account_ids)]
+    ):
+        if not gone:
+            found.setdefault(account_id, []).append(
+                Terms(from_us, members, contracted_w, frozenset(exempt), frozenset(groups))
+            )
     return {account_id: tuple(rows) for account_id, rows in found.items()}
+
+
+_TERMS = """
+SELECT DISTINCT ON (account_id, valid_from) account_id,
+       (extract(epoch FROM valid_from) * 1000000)::bigint, members, contracted_w, exempt,
+       overlay_groups, withdraws
+FROM account_terms WHERE account_id = ANY(%s::bigint[])
+ORDER BY account_id, valid_from, id DESC
+"""
 
 
 def terms_at(terms: Sequence[Terms], at_us: int) -> Terms:

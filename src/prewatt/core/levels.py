@@ -16,7 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from prewatt.core.bounds import INT64_MIN
+import numpy as np
+import numpy.typing as npt
+
+from prewatt.core.bounds import INT64_MIN, Int64
 from prewatt.core.vocabulary import LevelKind
 
 LEVELS_MAX: Final = 14
@@ -24,6 +27,8 @@ HOURS_PER_DAY: Final = 24
 
 #: A watch that can never be crossed: no level is left below the present balance.
 NEVER: Final = INT64_MIN
+#: Of larger amounts a set of accounts is not computed, lest a product wrap around.
+_OF_A_SET_MAX: Final = 2**60
 
 
 class LevelsInvalid(ValueError):
@@ -169,6 +174,58 @@ def next_watch_below_micro(
     if -emergency_credit_micro < available_micro:
         ahead.append(-emergency_credit_micro)
     return max(ahead) + 1 if ahead else NEVER
+
+
+def still_levels(
+    available_micro: Int64,
+    spend_per_day_micro: Int64,
+    emergency_credit_micro: Int64,
+    policy: LevelsPolicy,
+    fired_mask: Int64,
+) -> tuple[npt.NDArray[np.bool_], Int64]:
+    """Of a set of accounts: at whom `evaluate_levels` would fire and clear nothing, and their watches.
+
+    The watch is what `next_watch_below_micro` says, and holds where the first is true. Amounts that are
+    too large for a set are never said to be still: each of them is looked at by itself.
+    """
+    columns = available_micro, spend_per_day_micro, emergency_credit_micro
+    limit = _limit_of_set(policy)
+    if limit == 0:
+        return np.zeros(available_micro.size, dtype=np.bool_), available_micro
+    still = np.all([(-limit < each) & (each < limit) for each in columns], axis=0)
+    available, spend, emergency = (np.where(still, each, 0) for each in columns)
+    watch = np.where(-emergency < available, 1 - emergency, NEVER)
+    known = 0
+    for level in policy.levels:
+        known |= 1 << level.level_no
+        amount = _amount_of_set(level, spend, emergency)
+        margin = np.maximum(amount * policy.margin_bp // 10_000, policy.margin_micro)
+        has = emergency > 0 if level.kind is LevelKind.EMERGENCY else np.True_
+        is_fired = fired_mask >> level.level_no & 1 == 1
+        moves = np.where(is_fired, available > amount + margin, available <= amount)
+        still &= ~(has & moves)
+        watch = np.where(has & ~is_fired, np.maximum(watch, amount + 1), watch)
+    return still & (fired_mask & ~known == 0), watch
+
+
+def _limit_of_set(policy: LevelsPolicy) -> int:
+    """Below what amounts no product of these levels can wrap around; 0 where their own could."""
+    hours = max([level.threshold_h for level in policy.levels], default=0)
+    limit = _OF_A_SET_MAX // max(policy.margin_bp, 1) // max(hours, 1)
+    own = [policy.margin_micro, *[level.threshold_micro for level in policy.levels]]
+    return limit if max(own) < limit else 0
+
+
+def _amount_of_set(level: Level, spend: Int64, emergency: Int64) -> Int64:
+    match level.kind:
+        case LevelKind.MONEY:
+            return np.full_like(spend, level.threshold_micro)
+        case LevelKind.DAYS:
+            return -(-level.threshold_h * np.maximum(spend, 0) // HOURS_PER_DAY)
+        case LevelKind.EMERGENCY:
+            return np.zeros_like(spend)
+        case LevelKind.EXHAUSTED:
+            return -emergency
 
 
 def _amounts(

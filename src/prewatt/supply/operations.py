@@ -59,6 +59,7 @@ from prewatt.supply import queries
 from prewatt.supply.cases import TAKEN_BACK, Case
 from prewatt.supply.policy import Rules, compile_rules, refuse_out_of_bounds
 from prewatt.supply.queries import Standing, Wiring
+from prewatt.supply.still import EVERYTHING, find_still
 from prewatt.supply.warnings import settle_warnings
 
 ACTOR: Final = "system:supply"
@@ -133,7 +134,7 @@ def watch_everybody(property_id: int) -> None:
         cursor.execute(
             """UPDATE account_state a SET watch_below = %s FROM supply_state s
                WHERE a.property_id = %s AND s.account_id = a.account_id""",
-            [_EVERYTHING, property_id],
+            [EVERYTHING, property_id],
         )
 
 
@@ -168,10 +169,8 @@ def open_accounts(*, rows: Sequence[OpenSupply], now: datetime) -> None:
             ],
         )
     # A watch above any balance: the first reading looks at the account, whatever it opens with.
-    _set_watch({row.account_id: _EVERYTHING for row in rows})
+    _set_watch({row.account_id: EVERYTHING for row in rows})
 
-
-_EVERYTHING: Final = 2**62
 
 # --- deciding ---
 
@@ -349,11 +348,22 @@ def _tell_used(each: queries.UsedWhileOpen, tolerance_wh: int, now: datetime) ->
 
 
 def look_again(*, actor: Actor, account_ids: Sequence[int], now: datetime) -> None:
-    """Look at accounts whose levels in days may have moved, for instance after posting."""
+    """Look at accounts whose levels in days may have moved, for instance after posting.
+
+    Of those that stand still (`still`) only the watched amount is written.
+    """
     require(actor, "supply.decide")
     with scope(actor):
         lock_accounts(account_ids)
-        _decide(account_ids, now, trigger="review", is_live=True)
+        still = {each.account_id: each for each in find_still(account_ids, now)}
+        _set_watch(
+            {each: found.watch_micro for each, found in still.items()},
+            {each: found.watched_micro for each, found in still.items()},
+        )
+        moved = [each for each in account_ids if each not in still]
+        cases = _decide(moved, now, trigger="review", is_live=True) if moved else []
+        told = {case.standing.property_id for case in cases}
+        ring("changed", {each.property_id for each in still.values()} - told)
 
 
 def _decide(
