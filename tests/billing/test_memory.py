@@ -239,7 +239,7 @@ def test_the_rows_are_looked_up_one_by_one_in_the_order_of_the_array() -> None:
                SELECT 1000000 + n, 1, 1, now(), n, n, n, n FROM generate_series(1, 10000) AS n"""
         )
         cursor.execute("ANALYZE account_state")
-        cursor.execute(accounts._JOIN_IN_ORDER)
+        cursor.execute(accounts.JOIN_IN_ORDER)
         cursor.execute(
             f"""EXPLAIN (COSTS OFF) UPDATE account_state s SET posted = 0
                 FROM unnest(%s::bigint[], %s::bigint[]) AS v(account_id, old)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from django.db import connection
@@ -14,6 +15,7 @@ from prewatt.billing.queries import Terms
 from prewatt.core.bounds import Int64
 from prewatt.core.usage import AccountTerms, DatedTerms, UsageState
 from prewatt.runtime.copying import ArrayOf, column_cursor, read_columns
+from prewatt.runtime.prepared import execute, pipelined
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,16 +114,27 @@ class Outdated(Exception):
     """What was remembered of meters, accounts or prices is not what stands; nothing was written."""
 
 
+class Proof(Protocol):
+    """What else a batch from memory took for granted; asked in the round trip that moves its accounts."""
+
+    def ask(self) -> None:
+        """Send statements whose rows nobody waits for yet; the accounts are locked when they run."""
+
+    def hold(self) -> None:
+        """Raise Outdated where the answers are not what was remembered."""
+
+
 def move_accounts(
-    before: AccountStates, moved: Movement, now: datetime, *, is_recalled: bool = False
+    before: AccountStates, moved: Movement, now: datetime, *, proof: Proof | None = None
 ) -> tuple[int, ...]:
     """Move the accounts in one UPDATE; returns who fell below the level that supply watches.
 
     One row per account, or UPDATE FROM would drop all but one. What does not change in any of them
     is left out of the statement, so that an energy price alone costs no more than it needs.
 
-    The caller holds the accounts' locks; or, where ``before`` ``is_recalled`` from memory, the UPDATE
-    itself takes them, in order, and moves only rows that are as they were. Raises Outdated then.
+    The caller holds the accounts' locks; or, where ``before`` is from memory and there is a ``proof``
+    to bring, the UPDATE itself takes them, in order, and moves only rows that are as they were.
+    Raises Outdated then. The proof's statements go with the UPDATE, so all of it is waited for once.
     """
     columns = {
         "account_id": ("int8", before.account_id),
@@ -132,44 +145,47 @@ def move_accounts(
     assignments = _changes(before.usage, moved, columns)
     conditions = ["s.account_id = v.account_id"]
     constants: list[int] = []
-    if is_recalled:
+    if proof is not None:
         conditions.append(all_of(_as_before(before, columns, constants)))
     arrays = ", ".join(f"%s::{kind}[]" for kind, _ in columns.values())
+    # Names of our own columns, never of a caller's.
+    statement = f"""WITH moved AS (
+            UPDATE account_state s
+            SET accrued_energy = s.accrued_energy + v.charge_energy,
+                interval_no = s.interval_no + v.intervals,
+                last_interval_at = greatest(s.last_interval_at, v.latest), updated_at = %s,
+                {", ".join(assignments)}
+            FROM unnest({arrays}) AS v({", ".join(columns)})
+            WHERE {" AND ".join(conditions)}
+            RETURNING s.account_id, s.available < s.watch_below AS is_below)
+        SELECT count(*), array_agg(account_id ORDER BY account_id) FILTER (WHERE is_below)
+        FROM moved"""  # noqa: S608 - our own names
+    given = [ArrayOf(kind, values) for kind, values in columns.values()]
     with column_cursor(connection.connection) as cursor:
-        if is_recalled:
-            cursor.execute(_JOIN_IN_ORDER)
-        cursor.execute(
-            # Names of our own columns, never of a caller's.
-            f"""WITH moved AS (
-                    UPDATE account_state s
-                    SET accrued_energy = s.accrued_energy + v.charge_energy,
-                        interval_no = s.interval_no + v.intervals,
-                        last_interval_at = greatest(s.last_interval_at, v.latest), updated_at = %s,
-                        {", ".join(assignments)}
-                    FROM unnest({arrays}) AS v({", ".join(columns)})
-                    WHERE {" AND ".join(conditions)}
-                    RETURNING s.account_id, s.available < s.watch_below AS is_below)
-                SELECT count(*), array_agg(account_id ORDER BY account_id) FILTER (WHERE is_below)
-                FROM moved""",  # noqa: S608 - our own names
-            [now, *(ArrayOf(kind, values) for kind, values in columns.values()), *constants],
-        )
+        with nullcontext() if proof is None else pipelined():
+            if proof is not None:
+                execute(JOIN_IN_ORDER, [])
+            cursor.execute(statement, [now, *given, *constants])
+            if proof is not None:
+                proof.ask()
+                execute(JOIN_FREELY, [])
         row = cursor.fetchone()
-        if is_recalled:
-            cursor.execute(_JOIN_FREELY)
     assert row is not None
     count, crossed = row
-    if is_recalled and count < before.account_id.size:
-        raise Outdated("accounts")
+    if proof is not None:
+        if count < before.account_id.size:
+            raise Outdated("accounts")
+        proof.hold()
     if count != before.account_id.size:
         raise AssertionError(f"{before.account_id.size} accounts meant, {count} moved")
     return tuple(crossed or ())
 
 
-#: Rows are then locked in the order of the array, which is that of ``account_id``.
-_JOIN_IN_ORDER: Final = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_seqscan = off"
-_JOIN_FREELY: Final = (
-    "SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on; SET LOCAL enable_seqscan = on"
-)
+#: Rows are then looked up one by one, and locked in the order of the array, which is that of
+#: ``account_id``; a table that is small beside a batch would be read whole otherwise.
+JOIN_IN_ORDER: Final = """SELECT set_config('enable_hashjoin', 'off', true),
+    set_config('enable_mergejoin', 'off', true), set_config('enable_seqscan', 'off', true)"""
+JOIN_FREELY: Final = JOIN_IN_ORDER.replace("'off'", "'on'")
 
 
 def all_of(conditions: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ from prewatt.billing.accounts import (
     AccountStates,
     Movement,
     Outdated,
+    Proof,
     contract_terms,
     load_accounts,
     move_accounts,
@@ -42,6 +43,7 @@ from prewatt.core.rating import (
     split_intervals,
 )
 from prewatt.core.readings import REVERSED_SEGMENT, Quality
+from prewatt.core.sorting import distinct
 from prewatt.core.steps import PURCHASE_KEY, CountKind
 from prewatt.runtime.copying import Column, copy_rows
 from prewatt.supply.operations import decide_for_crossings
@@ -89,20 +91,20 @@ def charge_lines(
     now: datetime,
     book: TariffBook,
     memory: Recollection | None = None,
-    is_recalled: bool = False,
+    proof: Proof | None = None,
 ) -> tuple[int, ...]:
     """Rate and store intervals and move their accounts by one row each, in the caller's transaction.
 
-    The accounts are locked; or everything ``is_recalled`` from ``memory`` and Outdated is raised
-    where it is not so. Returns those whose balance fell below their watched level; supply has
-    decided about them.
+    The accounts are locked; or everything is taken from ``memory`` and the book, there is a ``proof``
+    to bring, and Outdated is raised where it is not so. Returns those whose balance fell below their
+    watched level; supply has decided about them.
     """
-    batch = _Batch.of(lines, states, book, memory if is_recalled else None)
+    batch = _Batch.of(lines, states, book, None if proof is None else memory)
     done = _rate(batch)
     columns = _with_reversals(_columns(batch, done.parts), batch, done.taken_back)
     order = np.lexsort((columns["from_at"], columns["row"]))
     columns = {name: values[order] for name, values in columns.items()}
-    crossed = _store(columns, batch, done.state, now, memory, is_recalled=is_recalled)
+    crossed = _store(columns, batch, done.state, now, memory, proof)
     request_rerating(
         from_at={
             int(batch.accounts.account_id[account]): utc_datetime(at_us)
@@ -150,11 +152,12 @@ class _Batch:
     ) -> _Batch:
         old = lines.replacement.old
         # What is taken back may be all there is, or reach beyond what takes its place.
-        account_id = np.unique(states.account_id[np.concatenate([lines.row, old["row"]])])
+        account_id = distinct(states.account_id[np.concatenate([lines.row, old["row"]])])
         prices = book.prices_for(
             account_id,
             from_us=int(np.concatenate([lines.start_at_us, old["start_at"]]).min()),
             until_us=int(np.concatenate([lines.end_at_us, old["to_at"]]).max()) + 1,
+            as_known=memory is not None,
         )
         if memory is None:
             accounts = load_accounts(account_id, prices.timelines.columns)
@@ -399,8 +402,7 @@ def _store(
     state: UsageState,
     now: datetime,
     memory: Recollection | None,
-    *,
-    is_recalled: bool,
+    proof: Proof | None,
 ) -> tuple[int, ...]:
     """Number the intervals, and write them and the accounts."""
     accounts, states = batch.accounts, batch.states
@@ -426,7 +428,7 @@ def _store(
         latest_us=latest,
         after=state,
     )
-    crossed = move_accounts(accounts, moved, now, is_recalled=is_recalled)
+    crossed = move_accounts(accounts, moved, now, proof=proof)
     if memory is not None:
         memory.remember_accounts(
             AccountStates(
@@ -437,7 +439,12 @@ def _store(
                 np.maximum(accounts.last_interval_at_us, latest),
             )
         )
-    copy_rows(connection.connection, "interval", segments | {"interval_no": ("int8", interval_no)})
+    copy_rows(
+        connection.connection,
+        "interval",
+        segments | {"interval_no": ("int8", interval_no)},
+        is_free=proof is not None,
+    )
     _decide(crossed, accounts.account_id, latest, now)
     return crossed
 

@@ -8,8 +8,10 @@ the transaction has committed and not before (invariant 9).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +29,7 @@ from prewatt.billing.unpriced import close_cases, held_readings, hold_unpriced
 from prewatt.core.bounds import Int64
 from prewatt.core.civil_time import instant_us
 from prewatt.core.readings import ACTIVE_IMPORT, Quality, ReadingBatch, ReadingSource
+from prewatt.core.sorting import distinct
 from prewatt.core.vee import (
     HELD_VERDICTS,
     MAX_POWER_W,
@@ -37,6 +40,7 @@ from prewatt.core.vee import (
 )
 from prewatt.mdm.cases import Cases, open_cases
 from prewatt.runtime.copying import ArrayOf, column_cursor, copy_rows
+from prewatt.runtime.prepared import execute
 
 LIMITS = VeeLimits()
 BELIEVED = VeeLimits(least_gap_us=1)
@@ -45,15 +49,11 @@ BELIEVED = VeeLimits(least_gap_us=1)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Applied:
-    """What became of a batch: one verdict per reading in the order given (``core.vee.Verdict``).
-
-    ``beyond`` are the places of held readings that were not kept: their meters had too many.
-    """
+    """What became of a batch: one verdict per reading in the order given (``core.vee.Verdict``)."""
 
     verdict: npt.NDArray[np.int8]
     account_ids: tuple[int, ...]
     crossed_account_ids: tuple[int, ...]
-    beyond: tuple[int, ...] = ()
 
     @property
     def accepted(self) -> int:
@@ -69,6 +69,7 @@ def apply_readings(
     believed: bool = False,
     memory: Memory | None = None,
     open_cases_max: int | None = None,
+    on_beyond: Callable[[Int64], None] | None = None,
 ) -> Applied:
     """Apply a batch in one transaction (a savepoint inside an outer one).
 
@@ -76,8 +77,9 @@ def apply_readings(
     before. ``now`` judges future timestamps and freshness. A long-lived caller passes its own
     ``book``; the default is read afresh, which is right inside an operation that may roll back.
     ``believed``: a person vouches that the meters can have counted so much and were read so soon;
-    all other rules stay. ``open_cases_max`` bounds the open VEE cases of a meter (``mdm.cases``); the
-    readings beyond are for the caller to count.
+    all other rules stay. ``open_cases_max`` bounds the open VEE cases of a meter (``mdm.cases``):
+    ``on_beyond`` is given the places of held readings that were not kept for it, in the same
+    transaction, so that the caller can count them.
 
     With a ``memory`` of its own it may also leave out the reading of what it wrote itself: a batch
     in which every reading simply follows the one before is rated from memory, and PostgreSQL proves
@@ -129,10 +131,12 @@ def apply_readings(
             arranged, row[order], states, validated, verdict, replacement, now, open_cases_max
         )
         crossed, beyond = write.all(book, memory)
-        in_given_order = np.empty_like(verdict)
-        in_given_order[order] = verdict
+        if on_beyond is not None and beyond.size:
+            on_beyond(order[beyond])
+    in_given_order = np.empty_like(verdict)
+    in_given_order[order] = verdict
     accounts = tuple(np.unique(states.account_id[row]).tolist())
-    return Applied(in_given_order, accounts, crossed, tuple(order[beyond].tolist()))
+    return Applied(in_given_order, accounts, crossed)
 
 
 def apply_held(*, property_id: int, now: datetime) -> int:
@@ -163,7 +167,7 @@ def _apply_recalled(
     batch: ReadingBatch, now: datetime, book: TariffBook, memory: Memory
 ) -> Applied | None:
     """Apply a batch from memory; None if a reading is irregular or unknown. Raises Outdated."""
-    states = memory.recall(np.unique(batch.meter_id))
+    states = memory.recall(distinct(batch.meter_id))
     if states is None or (batch.register_code != ACTIVE_IMPORT).any():
         return None
     row = state_of_each(batch, states)
@@ -179,12 +183,45 @@ def _apply_recalled(
     )
     if not validated.accepted.all():
         return None
+    write = _Write(arranged, row, states, validated, validated.verdict, no_replacement(), now)
     with transaction.atomic():
-        write = _Write(arranged, row, states, validated, validated.verdict, no_replacement(), now)
         crossed, _ = write.all(book, memory, is_recalled=True)
-        if not book.is_current():
+    return Applied(validated.verdict, tuple(distinct(states.account_id).tolist()), crossed)
+
+
+class _Proof:
+    """What a batch from memory took for granted beside its accounts (`accounts.Proof`): where its meters
+    stood, the prices, and that its rows go in by COPY.
+    """
+
+    def __init__(self, write: _Write, book: TariffBook) -> None:
+        self._marking = _Marking(write, is_recalled=True)
+        self._book = book
+        self._properties = distinct(write.states.property_id).tolist()
+        self._epochs: psycopg.Cursor[Any] | None = None
+
+    def ask(self) -> None:
+        """Move the watermarks, read the epochs, and see whether row-level security holds for us."""
+        self._marking.execute()
+        self._epochs = execute(_EPOCHS, [self._properties])
+
+    def hold(self) -> None:
+        """Raise Outdated where any of it is otherwise."""
+        assert self._epochs is not None
+        self._marking.hold()
+        found = self._epochs.fetchall()
+        if any(is_held for *_, is_held in found):
+            raise Outdated("rights")
+        if not self._book.is_as_of({each: epoch for each, epoch, _ in found}):
             raise Outdated("prices")
-    return Applied(validated.verdict, tuple(np.unique(states.account_id).tolist()), crossed)
+
+
+#: In the transaction of the batch, under its accounts' locks.
+_EPOCHS = """
+SELECT e.property_id, e.epoch,
+       row_security_active('interval') OR row_security_active('register_reading')
+FROM tariff_epoch e WHERE e.property_id = ANY(%s::bigint[])
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -210,16 +247,19 @@ class _Write:
         ``is_recalled`` is not so.
         """
         lines = lines_of(self.batch, self.row, self.verdict, self.validated, self.replacement)
+        proof = _Proof(self, book) if is_recalled else None
         crossed: tuple[int, ...] = ()
         if lines.row.size:
             crossed = charge_lines(
-                lines, self.states, now=self.now, book=book, memory=memory, is_recalled=is_recalled
+                lines, self.states, now=self.now, book=book, memory=memory, proof=proof
             )
-        if not is_by_hand():
-            # An operator's charges have moved the registers with them.
-            _advance_watermarks(self, is_recalled=is_recalled)
+        if proof is None and not is_by_hand():
+            # A proof has moved them beside the accounts; an operator's charges have, with them.
+            marking = _Marking(self)
+            marking.execute()
+            marking.hold()
         kept = np.isin(self.verdict, [Verdict.ACCEPTED, Verdict.BACKFILL])
-        _copy_readings(self.batch, self.row, self.states, kept)
+        _copy_readings(self.batch, self.row, self.states, kept, is_free=is_recalled)
         beyond = _hold(self)
         if memory is not None:
             memory.remember(self.states, self.validated)
@@ -260,7 +300,12 @@ def lines_of(
 
 
 def _copy_readings(
-    batch: ReadingBatch, row: Int64, states: States, kept: npt.NDArray[np.bool_]
+    batch: ReadingBatch,
+    row: Int64,
+    states: States,
+    kept: npt.NDArray[np.bool_],
+    *,
+    is_free: bool,
 ) -> None:
     """Raw readings that count. A repeated one is already there; a held one is in its VEE case."""
     size = int(kept.sum())
@@ -279,6 +324,7 @@ def _copy_readings(
             "source": ("int2", batch.source[kept]),
             "received_at": ("timestamptz", batch.received_at_us[kept]),
         },
+        is_free=is_free,
     )
 
 
@@ -304,42 +350,61 @@ def _hold(write: _Write) -> Int64:
     return held[open_cases(cases, open_max=write.open_max)]
 
 
-def _advance_watermarks(write: _Write, *, is_recalled: bool) -> None:
-    """Move the watermarks of accepted readings; recalled ones only where all of them is as it was."""
-    states, validated = write.states, write.validated
-    moved = np.unique(write.row[write.verdict == Verdict.ACCEPTED])
-    if moved.size == 0:
-        return
-    columns: dict[str, tuple[str, Int64]] = {
-        "account_id": ("int8", states.account_id[moved]),
-        "meter_id": ("int8", states.meter_id[moved]),
-        "last_at": ("timestamptz", validated.last_at_us[moved]),
-        "value": ("int8", validated.last_value[moved]),
-    }
-    assignments = ["last_at = v.last_at", "last_value_wh = v.value", "received_at = %s"]
-    if (validated.ahead_uj[moved] != states.watermarks.ahead_uj[moved]).any():
-        columns["ahead_uj"] = ("int8", validated.ahead_uj[moved])
-        assignments.append("ahead_uj = v.ahead_uj")
-    conditions, constants = ["m.last_at < v.last_at"], [ACTIVE_IMPORT]
-    if is_recalled:
-        conditions = [all_of(_watermarks_as_before(states, moved, columns, constants))]
-    elif (states.register_code[moved] != ACTIVE_IMPORT).any():
-        raise AssertionError("only active import has a watermark")
-    arrays = ", ".join(f"%s::{kind}[]" for kind, _ in columns.values())
-    with column_cursor(connection.connection) as cursor:
-        cursor.execute(
+class _Marking:
+    """Moves the watermarks of accepted readings in one UPDATE; recalled ones only where all of each is
+    as it was.
+    """
+
+    def __init__(self, write: _Write, *, is_recalled: bool = False) -> None:
+        self._write = write
+        self._is_recalled = is_recalled
+        self._moved = distinct(write.row[write.verdict == Verdict.ACCEPTED])
+        self._cursor: psycopg.Cursor[Any] | None = None
+
+    def execute(self) -> None:
+        """Send the statement; in a pipeline nobody waits for what it says."""
+        states, validated, moved = self._write.states, self._write.validated, self._moved
+        if moved.size == 0:
+            return
+        columns: dict[str, tuple[str, Int64]] = {
+            "account_id": ("int8", states.account_id[moved]),
+            "meter_id": ("int8", states.meter_id[moved]),
+            "last_at": ("timestamptz", validated.last_at_us[moved]),
+            "value": ("int8", validated.last_value[moved]),
+        }
+        assignments = ["last_at = v.last_at", "last_value_wh = v.value", "received_at = %s"]
+        if (validated.ahead_uj[moved] != states.watermarks.ahead_uj[moved]).any():
+            columns["ahead_uj"] = ("int8", validated.ahead_uj[moved])
+            assignments.append("ahead_uj = v.ahead_uj")
+        conditions, constants = ["m.last_at < v.last_at"], [ACTIVE_IMPORT]
+        if self._is_recalled:
+            conditions = [all_of(_watermarks_as_before(states, moved, columns, constants))]
+        elif (states.register_code[moved] != ACTIVE_IMPORT).any():
+            raise AssertionError("only active import has a watermark")
+        arrays = ", ".join(f"%s::{kind}[]" for kind, _ in columns.values())
+        self._cursor = column_cursor(connection.connection)
+        self._cursor.execute(
             # Names of our own columns, never of a caller's.
             f"""UPDATE meter_state m SET {", ".join(assignments)}
                FROM unnest({arrays}) AS v({", ".join(columns)})
                WHERE m.account_id = v.account_id AND m.meter_id = v.meter_id
                  AND m.register_code = %s AND {" AND ".join(conditions)}""",  # noqa: S608 - our own names
-            [write.now, *(ArrayOf(*each) for each in columns.values()), *constants],
+            [
+                self._write.now,
+                *(ArrayOf(*each) for each in columns.values()),
+                *constants,
+            ],
         )
-        count = cursor.rowcount
-    if is_recalled and count < moved.size:
-        raise Outdated("watermarks")
-    if count != moved.size:
-        raise AssertionError(f"{moved.size} watermarks meant, {count} moved")
+
+    def hold(self) -> None:
+        """Raise Outdated where a recalled watermark was not as it was; each of them has to move."""
+        if self._cursor is None:
+            return
+        meant, count = self._moved.size, self._cursor.rowcount
+        if self._is_recalled and count < meant:
+            raise Outdated("watermarks")
+        if count != meant:
+            raise AssertionError(f"{meant} watermarks meant, {count} moved")
 
 
 def _watermarks_as_before(

@@ -107,14 +107,18 @@ class TariffBook:
     _from_us: int = 0
     _until_us: int = 0
 
-    def prices_for(self, account_id: Int64, *, from_us: int, until_us: int) -> Prices:
+    def prices_for(
+        self, account_id: Int64, *, from_us: int, until_us: int, as_known: bool = False
+    ) -> Prices:
         """What accounts are priced by in [from, until), under the present epoch.
 
-        Reads the epoch in the caller's transaction. Accounts whose whole history of versions is the
-        same are looked at once, so that of a million of them two numbers each are kept.
+        Reads the epoch in the caller's transaction; or not, where the caller takes prices ``as_known``
+        and asks afterwards whether they are still so (`is_as_of`). Accounts whose whole history of
+        versions is the same are looked at once, so that of a million of them two numbers each are kept.
         Raises UnpricedAccount.
         """
-        self._follow_epochs()
+        if not as_known:
+            self._follow_epochs()
         if self._set is None or from_us < self._from_us or until_us > self._until_us:
             self._forget_timelines()
             self._from_us, self._until_us = from_us - _MARGIN_US, until_us + _MARGIN_US
@@ -153,9 +157,9 @@ class TariffBook:
             self._tariffs |= tariffs([version_id])
         return self._tariffs[version_id]
 
-    def is_current(self) -> bool:
-        """Whether no property's epoch has moved since prices were last asked for."""
-        return _epochs() == self._epochs
+    def is_as_of(self, epochs: Mapping[int, int]) -> bool:
+        """Whether prices of these properties are known as of these epochs."""
+        return all(self._epochs.get(each) == epoch for each, epoch in epochs.items())
 
     def _follow_epochs(self) -> None:
         epochs = _epochs()

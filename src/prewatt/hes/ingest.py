@@ -15,7 +15,9 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from datetime import datetime
+from functools import partial
 from typing import Final, Protocol, TypeVar, cast
 
 import numpy as np
@@ -252,9 +254,10 @@ class IngestLoop:
         """One transaction; returns which readings were accepted."""
         now = self._clock()
         rated = batch if is_rated.all() else batch.take(is_rated)
-        with transaction.atomic():
+        kept = batch.take(~is_rated)
+        # What is rated alone has its own transaction, which then needs no savepoint in another.
+        with transaction.atomic() if len(kept) else nullcontext():
             # First what needs no account, so that accounts are locked no longer for it.
-            kept = batch.take(~is_rated)
             kept_beyond = keep_readings(batch=kept, now=now, open_cases_max=OPEN_CASES_MAX)
             applied = apply_readings(
                 batch=rated,
@@ -262,9 +265,9 @@ class IngestLoop:
                 book=self._book,
                 memory=self._memory,
                 open_cases_max=OPEN_CASES_MAX,
+                on_beyond=partial(_count_beyond, rated),
             )
             _count_beyond(kept, kept_beyond)
-            _count_beyond(rated, applied.beyond)
         count_verdicts(applied.verdict)
         accepted = np.zeros(len(batch), dtype=np.bool_)
         accepted[is_rated] = applied.verdict == Verdict.ACCEPTED
@@ -404,14 +407,14 @@ class ShardedIngest:
         return zlib.crc32(serial.encode()) % len(self._loops)
 
 
-def _count_beyond(batch: ReadingBatch, places: npt.NDArray[np.int64] | Sequence[int]) -> None:
+def _count_beyond(batch: ReadingBatch, places: Int64) -> None:
     """Count readings that were not kept as held, because their meters have too many such already.
 
     In the transaction of the others, so that none is acknowledged without being counted.
     """
     if len(places) == 0:
         return
-    lost = batch.take(np.asarray(places, dtype=np.int64))
+    lost = batch.take(places)
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT id, serial FROM meter WHERE id = ANY(%s)", [np.unique(lost.meter_id).tolist()]
