@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psycopg
 import pytest
 from django.db import connection, transaction
 from tests.invariants.places import NOW, World, at, one, pay, place, post, rows, send
@@ -225,6 +229,58 @@ def test_a_batch_rolled_back_outside_leaves_a_memory_that_does_no_harm(
         send(there, each)
     assert books(here) == books(there)
     assert one("SELECT count(*) FROM vee_case") == 0
+
+
+def test_what_simply_follows_is_five_round_trips(tmp_path: Path) -> None:
+    """The begin, everything that is moved and proved, two COPYs and the commit."""
+    here = place()
+    book, memory = TariffBook(), Memory()
+    send(here, WEEK[:3], book=book, memory=memory)
+    driver = connection.connection
+    with (tmp_path / "said").open("w+b") as said:
+        driver.pgconn.trace(said.fileno())
+        try:
+            assert send(here, WEEK[3:6], book=book, memory=memory) == [Verdict.ACCEPTED] * 3
+        finally:
+            driver.pgconn.untrace()
+        said.seek(0)
+        text = said.read().decode()
+    waits = [each for each in text.splitlines() if "\tSync" in each or "\tQuery\t" in each]
+    assert len(waits) == 5, waits
+    assert "SAVEPOINT" not in text
+    # The epochs are read once, after the UPDATE that locks the accounts.
+    assert text.count("FROM tariff_epoch") == 1
+    moves = ("UPDATE account_state", "UPDATE meter_state", "FROM tariff_epoch")
+    assert sorted(moves, key=text.index) == list(moves)
+
+
+def test_prices_that_change_while_a_batch_waits_for_its_accounts_are_seen(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = place(), place()
+    reader = Reader(monkeypatch)
+    reader.send(here, *WEEK[:3])
+    send(there, WEEK[:3])
+    lock = "SELECT FROM account_state WHERE property_id = %s FOR UPDATE"
+    waiting = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'account_state'"
+    with psycopg.connect(database) as other, ThreadPoolExecutor() as pool:
+        other.execute(lock, [here.property_id])
+
+        def changes_prices() -> None:
+            until = time.monotonic() + 30
+            with psycopg.connect(database, autocommit=True) as watch:
+                while not watch.execute(waiting).fetchall() and time.monotonic() < until:
+                    time.sleep(0.01)
+            change = "UPDATE tariff_epoch SET epoch = epoch + 1 WHERE property_id = %s"
+            other.execute(change, [here.property_id])
+            other.commit()
+
+        done = pool.submit(changes_prices)
+        before = reader.read
+        assert reader.send(here, *WEEK[3:6]) == send(there, WEEK[3:6])
+        done.result()
+    assert reader.read == before + 1
+    assert books(here) == books(there)
 
 
 def test_the_rows_are_looked_up_one_by_one_in_the_order_of_the_array() -> None:

@@ -211,7 +211,7 @@ def nothing_is_taken_back(patch: Patch) -> None:
 
 def _the_watermark_stays(patch: Patch) -> None:
     """Accepted readings do not move their meter's watermark."""
-    patch.setattr(ingestion, "_advance_watermarks", lambda *given, **named: None)
+    patch.setattr(ingestion._Marking, "execute", lambda self: None)
 
 
 def _held_readings_are_lost(patch: Patch) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import repeat
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -261,8 +261,7 @@ class MalformedSample:
     payload_head: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Watermark:
+class Watermark(NamedTuple):
     """Of one message every reading of this register from `from_us` to `read_at_us`, both included, is committed.
 
     `value` is that of the reading at `read_at_us`, in the register's unit: a meter whose clock was

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from typing import Final, Protocol, TypeVar, cast
 
 import numpy as np
@@ -225,30 +226,22 @@ class IngestLoop:
         """Store and acknowledge blocks in columns; where a meter's place is not plain, as frames."""
         serials = [serial for block in blocks for serial in block.serials]
         found = self._directory.devices_of(serials)
-        if not all(self._directory.are_placed(found)):
+        if not self._directory.all_placed(found):
             self._apply(_frames(blocks))
             return
         devices = cast("list[Device]", found)
         batch = _batch_of_blocks(blocks, devices)
         told = self._store(batch, batch.register_code == ACTIVE_IMPORT)
-        heard = [each for block in blocks for each in block.heard()]
+        heard = chain.from_iterable(block.heard() for block in blocks)
         news = self._sightings.news_of(heard, told.tolist())
         if news:
             frames = _frames(blocks)
             record_beside_readings([_sighting(frames[at], devices[at]) for at in news])
         self._transport.ack([block.token for block in blocks])
-        self._transport.publish_watermarks(
-            [
-                Watermark(serial, code, at_us, at_us, value)
-                for serial, code, at_us, value in zip(
-                    serials,
-                    batch.register_code.tolist(),
-                    batch.read_at_us.tolist(),
-                    batch.value_wh.tolist(),
-                    strict=True,
-                )
-            ]
+        code, at_us, value = (
+            each.tolist() for each in (batch.register_code, batch.read_at_us, batch.value_wh)
         )
+        self._transport.publish_watermarks(list(map(Watermark, serials, code, at_us, at_us, value)))
 
     def _store(self, batch: ReadingBatch, is_rated: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """One transaction; returns which readings were accepted."""
@@ -471,7 +464,7 @@ def _batch_of_blocks(blocks: Sequence[ReadingsBlock], devices: Sequence[Device])
     """The messages of all blocks as one batch, in order of arrival; each one's device beside it."""
     size = len(devices)
     return ReadingBatch(
-        meter_id=np.array([device.meter_id for device in devices], dtype=np.int64),
+        meter_id=np.fromiter((meter_id for meter_id, _ in devices), np.int64, size),
         register_code=np.concatenate([each.register_code for each in blocks]).astype(np.int64),
         read_at_us=np.concatenate([each.read_at_us for each in blocks]),
         value_wh=np.concatenate([each.value for each in blocks]),

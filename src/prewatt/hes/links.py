@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from operator import attrgetter
+from typing import Final, NamedTuple
 
 from django.db import connection, transaction
 
@@ -39,8 +40,7 @@ _TAMPER_ENDS = frozenset({"cover_closed", "terminal_cover_closed", "magnetic_fie
 _FEW: Final = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(NamedTuple):
     """A meter as the database names it."""
 
     meter_id: int
@@ -125,6 +125,12 @@ class Directory:
                 self._placed.update(int(row[0]) for row in cursor.fetchall())
         return [each in self._placed for each in meter_ids]
 
+    def all_placed(self, devices: Sequence[Device | None]) -> bool:
+        """Whether there are all of them, and all are placed."""
+        if None in devices:
+            return False
+        return self._placed.issuperset(map(_METER_ID, devices)) or all(self.are_placed(devices))
+
     def unpaid(self, meter_ids: Sequence[int]) -> frozenset[int]:
         """Those of the meters that measure a feeder, or a part of what somebody pays for above.
 
@@ -155,6 +161,7 @@ class Directory:
         return {serial: self._known[serial] for serial in wanted if serial in self._known}
 
 
+_METER_ID: Final = attrgetter("meter_id")
 #: A meter's clock drifts; this much more than was written is worth a row.
 _DRIFT_TOLERANCE_US: Final = 5_000_000
 _WATCH_US: Final = 120 * 1_000_000
