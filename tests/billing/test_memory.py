@@ -262,7 +262,9 @@ def test_prices_that_change_while_a_batch_waits_for_its_accounts_are_seen(
     reader.send(here, *WEEK[:3])
     send(there, WEEK[:3])
     lock = "SELECT FROM account_state WHERE property_id = %s FOR UPDATE"
-    waiting = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'account_state'"
+    waiting = (
+        "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'account_state'"
+    )
     with psycopg.connect(database) as other, ThreadPoolExecutor() as pool:
         other.execute(lock, [here.property_id])
 
