@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -33,13 +34,40 @@ def migrate(*, passwords: Mapping[str, str], today: date) -> None:
 
     from prewatt import walls
 
+    with connection.cursor() as cursor:
+        # What a migration changes is not noted row by row: this says below that it was made.
+        cursor.execute("SELECT set_config('prewatt.migrating', 'yes', false)")
+        before = _applied(cursor)
     call_command("migrate", verbosity=0, interactive=False)
     with connection.cursor() as cursor:
+        _record_migrations(cursor, sorted(_applied(cursor) - before))
         walls.apply(cursor, passwords=passwords, web_connections=_web_connections())
         walls.let_clock_run_ahead(cursor, today - datetime.now(UTC).date())
         cursor.execute(
             "SELECT make_month_partitions(%s, %s)",
             [today - timedelta(days=120), today + timedelta(days=62)],
+        )
+        cursor.execute("SELECT set_config('prewatt.migrating', '', false)")
+
+
+def _applied(cursor: Any) -> set[str]:
+    """The migrations that were made by now; none in a new database."""
+    cursor.execute("SELECT to_regclass('django_migrations') IS NOT NULL")
+    if cursor.fetchone() != (True,):
+        return set()
+    cursor.execute("SELECT app || '.' || name FROM django_migrations")
+    return {str(row[0]) for row in cursor.fetchall()}
+
+
+def _record_migrations(cursor: Any, made: Sequence[str]) -> None:
+    """Tell every property's audit which migrations its tables went through."""
+    if made:
+        cursor.execute(
+            """INSERT INTO audit_event (property_id, happened_at, actor, code, subject, detail)
+               SELECT id, clock_timestamp(), 'system:migrate', 'system.schema.migrated',
+                      'property:' || id, jsonb_build_object('migrations', %s::text[])
+               FROM property""",
+            [list(made)],
         )
 
 

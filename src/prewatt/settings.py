@@ -60,6 +60,7 @@ INSTALLED_APPS = [
     "prewatt.mdm",
     "prewatt.notify",
     "prewatt.supply",
+    "prewatt.oversight",
     "prewatt.debts",
     "prewatt.billing",
     "prewatt.vending",

@@ -178,6 +178,29 @@ PENS = (
         },
     ),
     Pen(
+        "audit_pen",
+        {
+            "note_change": (),
+            "forget_explained": (),
+            "is_auditor": (),
+            "save_watch": ("app_auditor",),
+            "answer_finding": ("app_auditor",),
+        },
+        {
+            "unexplained_change": "SELECT, INSERT, DELETE",
+            "audit_watch": "SELECT, INSERT, UPDATE (name, parameters, is_on, made_by, changed_at)",
+            "watch_finding": "SELECT, UPDATE (seen_by, seen_at, note)",
+            "audit_event": "INSERT, SELECT (transaction, code, property_id)",
+            "duty_grant": "SELECT",
+            "app_user": "SELECT (id, is_active)",
+        },
+        counts_by=(
+            "unexplained_change_id_seq",
+            "audit_watch_id_seq",
+            "audit_event_id_seq",
+        ),
+    ),
+    Pen(
         "frame_pen",
         {
             "keep_rejected": ("head_end",),
@@ -215,6 +238,7 @@ APPEND_ONLY = (
     "archived_partition",
     "archived_account",
     "books_proof",
+    "unexplained_change",
 )
 #: Business tables that change: estate, watermarks, states.
 MUTABLE = (
@@ -263,6 +287,8 @@ MUTABLE = (
     "message",
     "message_attempt",
     "alert",
+    "audit_watch",
+    "watch_finding",
 )
 #: Sign-in only: the web's login itself, before any duty is known.
 SIGN_IN = (
@@ -332,6 +358,8 @@ WRITES: Mapping[str, tuple[str, ...]] = {
         "notify_policy",
         "debt_policy",
         "books_proof",
+        "audit_watch",
+        "watch_finding",
     ),
     "app_operator": (*_ENTERED, *_DECIDED, *_SELLING, "meter_link"),
     "app_admin": (
@@ -525,6 +553,9 @@ CHANGES: Mapping[str, tuple[str, ...]] = {
     "message": ("detail", "due_at", "claim_no", "state", "all_tried_at", "finished_at"),
     "message_attempt": ("state", "error", "next_try_at"),
     "alert": ("detail", "closed_at", "closed_by", "close_note"),
+    # What is watched for is the auditor's; the worker says how far it has looked.
+    "audit_watch": ("seen_transaction",),
+    "watch_finding": (),
 }
 #: Where one role changes less than others do, or more.
 COLUMNS: Mapping[tuple[str, str], tuple[str, ...]] = {
@@ -555,6 +586,20 @@ ADDS_NOTHING = frozenset(
 BORN_WITH: Mapping[str, tuple[str, ...]] = {
     "account_state": ("account_id", "property_id", "legal_entity_id", "updated_at"),
     "alert": ("property_id", "code", "subject", "detail", "opened_at"),
+    # By which login and in which transaction an event was written, the database alone says.
+    "audit_event": (
+        "property_id",
+        "happened_at",
+        "actor",
+        "code",
+        "subject",
+        "detail",
+        "request_id",
+        "duty",
+        "address",
+        "browser",
+        "proposal_id",
+    ),
 }
 #: Whose names the pages show; a digest of a password is read by the sign-in alone.
 _NAMES = "id, email, name, language, is_active, created_at"
@@ -577,6 +622,8 @@ _SCOPE_OF = {
     "person_line": "true",
     "app_user": "true",
     "step_up": "true",
+    # Changes of tables that are of no one property are every auditor's business.
+    "unexplained_change": f"(property_id IS NULL OR {_SCOPE})",
 }
 _ACCOUNTS = "(SELECT nullif(current_setting('prewatt.accounts', true), '')::bigint[])::bigint[]"
 #: What a tenant sees: rows of the accounts that ``prewatt.accounts`` names, and what those lead to. A table
@@ -623,6 +670,33 @@ _LOCKS = (
         for keys in ("bigint", "integer, integer")
     ),
 )
+
+
+#: Tables whose every change needs an event of the audit in the same transaction, each with the column of its
+#: property, empty for none; and the columns that may change without (`oversight/sql/0001_oversight.sql`).
+#: The data plane is not among them: it has no triggers, and `prewatt books` recomputes it (decision 16).
+NOTED: Mapping[str, str] = {
+    "organisation": "",
+    "legal_entity": "",
+    "property": "id",
+    "app_user": "",
+    "second_factor": "",
+    **dict.fromkeys(
+        (
+            "duty_grant", "proposal", "tariff", "tariff_version", "tariff_assignment", "tariff_draft",
+            "account_terms", "price_event", "price_series", "resale_terms", "supply_policy",
+            "notify_policy", "debt_policy", "debt", "refund", "ledger_period", "building", "unit",
+            "metering_point", "meter", "installation", "meter_assignment", "customer", "account",
+            "tenancy", "holiday_list", "calendar_day", "concentrator", "concentrator_meter",
+        ),
+        "property_id",
+    ),
+}  # fmt: skip
+UNNOTED: Mapping[str, tuple[str, ...]] = {
+    "app_user": ("last_login", "language"),
+    "second_factor": ("last_step",),
+    "concentrator": ("last_seen_at", "clock_drift_s", "edition"),
+}
 
 
 class Cursor(Protocol):
@@ -692,6 +766,8 @@ def apply(
     _know_all_places(cursor)
     _close_books(cursor)
     _book_no_future(cursor)
+    _note_changes(cursor)
+    _show_to_auditors(cursor)
 
 
 def let_clock_run_ahead(cursor: Cursor, ahead: timedelta) -> None:
@@ -873,6 +949,46 @@ def _book_no_future(cursor: Cursor) -> None:
                 TO app_operator, app_admin, clerk, ledger_pen
                 WITH CHECK ({latest} <= latest_instant())"""
         )
+
+
+def _note_changes(cursor: Cursor) -> None:
+    """Have every change of these tables noted where no event of its transaction explains it."""
+    for table, column in NOTED.items():
+        call = f"EXECUTE FUNCTION note_change('{column}')"
+        for name, event, rows in (
+            ("insert", "INSERT", "NEW"), ("update", "UPDATE", "NEW"), ("delete", "DELETE", "OLD"),
+        ):  # fmt: skip
+            made = f"CREATE OR REPLACE TRIGGER noted_{name} AFTER {event} ON {table}"
+            if event == "UPDATE" and (silent := UNNOTED.get(table)):
+                apart = "'{" + ",".join(silent) + "}'::text[]"
+                cursor.execute(
+                    f"{made} FOR EACH ROW WHEN (to_jsonb(OLD.*) - {apart} IS DISTINCT FROM "
+                    f"to_jsonb(NEW.*) - {apart}) {call}"
+                )
+            else:
+                cursor.execute(
+                    f"{made} REFERENCING {rows} TABLE AS changed FOR EACH STATEMENT {call}"
+                )
+
+
+def _show_to_auditors(cursor: Cursor) -> None:
+    """Whoever is watched reads neither what is watched for nor what was found."""
+    for table in ("audit_watch", "watch_finding", "unexplained_change"):
+        cursor.execute(f"DROP POLICY IF EXISTS auditors_only ON {table}")
+        cursor.execute(
+            f"""CREATE POLICY auditors_only ON {table} AS RESTRICTIVE TO app_operator, app_admin
+                USING (false) WITH CHECK (false)"""
+        )
+    # What is noted is noted of every property, whatever scope the change was made in.
+    for table in ("unexplained_change", "audit_event"):
+        cursor.execute(f"DROP POLICY IF EXISTS noted_everywhere ON {table}")
+    cursor.execute(
+        """CREATE POLICY noted_everywhere ON unexplained_change TO audit_pen
+           USING (true) WITH CHECK (true)"""
+    )
+    cursor.execute(
+        "CREATE POLICY noted_everywhere ON audit_event FOR SELECT TO audit_pen USING (true)"
+    )
 
 
 def _see_all_serials(cursor: Cursor) -> None:

@@ -155,6 +155,7 @@ class Worker:
         from prewatt.billing.tasks import rate_anew, rate_held_readings, settle_peaks
         from prewatt.billing.trials import run_next_trial
         from prewatt.moves.lets import begin_announced_lets, close_ended_lets
+        from prewatt.oversight.operations import look
         from prewatt.vending.proofs import prove_due
 
         now = self._clock()
@@ -172,6 +173,7 @@ class Worker:
                 ("announced lets", lambda: begin_announced_lets(now=now)),
                 ("partitions", lambda: self._make_partitions(now)),
                 ("proof", lambda: prove_due(now=now)),
+                ("oversight", lambda: look(now=now)),
             ]
         for name, chore in chores:
             if not stopping.is_set():

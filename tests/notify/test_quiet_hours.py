@@ -129,7 +129,10 @@ def test_a_change_is_versioned_and_audited_and_only_the_system_makes_it() -> Non
         here.pk,
         f"property:{here.pk}",
     )
-    assert event.detail == {"starts_min": 22 * HOUR, "ends_min": 7 * HOUR}
+    assert event.detail == {
+        "before": {"starts_min": 1, "ends_min": 2},
+        "after": {"starts_min": 22 * HOUR, "ends_min": 7 * HOUR},
+    }
     for duty in (Duty.OPERATOR, Duty.ADMINISTRATOR, Duty.AUDITOR):
         with pytest.raises(PermissionRefused):
             set_quiet_hours(

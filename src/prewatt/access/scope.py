@@ -20,6 +20,7 @@ from django.db import connection, transaction
 from prewatt.access.duties import duties_of
 from prewatt.access.models import Duty, User
 from prewatt.audit.context import origin
+from prewatt.audit.refusals import Noticed
 
 OPERATOR: Final = "app_operator"
 #: The database role each duty works under. ``system`` keeps the login role of its own process.
@@ -92,14 +93,19 @@ PERMISSIONS: dict[str, frozenset[Duty]] = {
     "vitals.read": _SYSTEM,
     "notify.send": _SYSTEM,
     "notify.policy": _SYSTEM,
+    # Nobody but the auditor: those who are watched neither read what is found nor say what is looked for.
+    "audit.read": frozenset({Duty.AUDITOR}),
+    "audit.watch": frozenset({Duty.AUDITOR}),
     "notify.close_alert": _ADMINISTRATORS,
 }
 #: What a service account never does, whatever it is named for: these take a person's second factor.
 FOR_PEOPLE: Final = frozenset({"approvals.propose", "approvals.approve"})
 
 
-class PermissionRefused(Exception):
+class PermissionRefused(Noticed):
     """The actor's duty or scope does not allow the operation; nothing was done."""
+
+    what = "permission"
 
 
 @dataclass(frozen=True, slots=True)

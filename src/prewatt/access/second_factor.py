@@ -23,6 +23,7 @@ from prewatt.access.duties import properties_of
 from prewatt.access.models import SecondFactor, User
 from prewatt.access.scope import Actor, scope
 from prewatt.audit.operations import record
+from prewatt.audit.refusals import Noticed
 from prewatt.core.throttle import FACTOR
 
 STEP_S: Final = 30
@@ -33,12 +34,15 @@ OFFER_LASTS: Final = timedelta(minutes=15)
 ISSUER: Final = "Prewatt"
 
 
-class FactorRefused(Exception):
+class FactorRefused(Noticed):
     """No second factor was proved or taken up.
 
     ``reason`` is `none` (this person has none yet), `code` (wrong, or used before), `wait` (too many wrong
     ones, ``wait_s`` says how long), `enrolled` (has one already) or `stale` (offered too long ago).
     """
+
+    what = "factor"
+    noticed = frozenset({"code", "wait"})
 
     def __init__(self, reason: str, *, wait_s: int = 0) -> None:
         super().__init__(reason)

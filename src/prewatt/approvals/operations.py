@@ -16,6 +16,7 @@ from django.db import IntegrityError, connection
 from prewatt.access.scope import Actor, require, scope
 from prewatt.approvals.models import Proposal
 from prewatt.audit.operations import record
+from prewatt.audit.refusals import Noticed
 
 #: What nobody has answered for so long is proposed again.
 LASTS: Final = timedelta(days=14)
@@ -23,11 +24,14 @@ PROPOSE: Final = "propose"
 APPROVE: Final = "approve"
 
 
-class ProposalRefused(Exception):
+class ProposalRefused(Noticed):
     """Nothing was proposed, approved or ended. ``reason`` is a word of the functions in
     ``sql/0001_two_people.sql``: `unknown`, `ended`, `expired`, `own`, `not_own`, `not_administrator`,
     `reason`, `open`, `step_up`; or `void:…` of a kind, where the world has changed since.
     """
+
+    what = "proposal"
+    noticed = frozenset({"own", "not_own", "not_administrator", "step_up"})
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

@@ -60,6 +60,7 @@ def save_draft(
             .filter(property_id=property_id, code=code)
             .first()
         )
+        former = None if draft is None else {name: getattr(draft, name) for name in _WRITTEN}
         if draft is None:
             draft = TariffDraft(property_id=property_id, code=code, edition=0)
         elif edition is not None and edition != draft.edition:
@@ -80,10 +81,14 @@ def save_draft(
             now=now,
             edition=draft.edition,
             digest=digest(tariff).hex(),
+            before=former,
+            after={name: getattr(draft, name) for name in _WRITTEN},
         )
     return Draft(int(draft.pk), draft.edition)
 
 
+#: What a person writes of a draft.
+_WRITTEN = ("name", "content", "reason")
 #: What a further edition changes of a draft; whose it is never does.
 _CHANGES = ("name", "content", "reason", "made_by", "changed_at", "edition", "became")
 

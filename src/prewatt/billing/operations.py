@@ -13,6 +13,7 @@ from django.db import connection
 
 from prewatt.access.scope import Actor, require, scope
 from prewatt.audit.operations import record
+from prewatt.audit.refusals import Noticed
 from prewatt.billing.daily import due_accounts
 from prewatt.billing.models import Tariff, TariffVersion
 from prewatt.billing.posting import MOVE, Posted, post_chunk
@@ -26,8 +27,10 @@ from prewatt.supply.operations import look_again
 POSTING_CHUNK = 100
 
 
-class SelfApproval(Exception):
+class SelfApproval(Noticed):
     """A tariff version named its maker as its approver (invariant 8)."""
+
+    what = "self_approval"
 
 
 def create_tariff_version(
@@ -115,7 +118,8 @@ def assign_tariff(
             property_id=property_id,
             subject=f"tariff:{tariff.pk}",
             now=now,
-            accounts=len(account_ids),
+            valid_from=valid_from,
+            accounts=sorted(account_ids),
         )
 
 

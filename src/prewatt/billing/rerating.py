@@ -152,7 +152,8 @@ def correct_tariff(
                 "archived", f"usage of {from_at:%Y-%m-%d} can no longer be rated"
             )
         tariff = Tariff.objects.get(property_id=property_id, code=tariff_code)
-        if all(tariff_code_at(each, from_at) == tariff_code for each in accounts):
+        former = {each: tariff_code_at(each, from_at) for each in accounts}
+        if all(each == tariff_code for each in former.values()):
             raise CorrectionRefused("same", f"they are on {tariff_code!r} at that instant already")
         with connection.cursor() as cursor:
             cursor.execute(
@@ -174,6 +175,8 @@ def correct_tariff(
             now=now,
             accounts=accounts,
             from_at=from_at,
+            before=former,
+            after=tariff_code,
             reason=reason,
             approved_by=approved_by,
         )

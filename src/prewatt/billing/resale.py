@@ -78,6 +78,7 @@ def set_resale_terms(
         before = stored_answer(actor=actor, key=key, body=body)
         if before is not None:
             return int(str(before["id"]))
+        former = _row_at(property_id, valid_from)
         terms = ResaleTerms.objects.create(
             property_id=property_id,
             valid_from=valid_from,
@@ -93,9 +94,9 @@ def set_resale_terms(
             property_id=property_id,
             subject=f"property:{property_id}",
             now=now,
-            rules=rules,
             valid_from=valid_from,
-            purchase_nano_per_kwh=purchase_nano_per_kwh,
+            before=former and _content(former),
+            after=_content(terms),
         )
         store_answer(
             actor=actor, key=key, body=body, account_id=0, property_id=property_id,
@@ -106,11 +107,7 @@ def set_resale_terms(
 
 def resale_at(*, property_id: int, at: datetime) -> Resale | None:
     """The property's terms in force, inside the caller's scope; None where nobody set any."""
-    terms = (
-        ResaleTerms.objects.filter(property_id=property_id, valid_from__lte=at)
-        .order_by("-valid_from", "-pk")
-        .first()
-    )
+    terms = _row_at(property_id, at)
     if terms is None:
         return None
     return Resale(
@@ -118,3 +115,20 @@ def resale_at(*, property_id: int, at: datetime) -> Resale | None:
         terms.purchase_nano_per_kwh,
         None if terms.direct is None else parse_tariff(terms.direct),
     )
+
+
+def _row_at(property_id: int, at: datetime) -> ResaleTerms | None:
+    return (
+        ResaleTerms.objects.filter(property_id=property_id, valid_from__lte=at)
+        .order_by("-valid_from", "-pk")
+        .first()
+    )
+
+
+def _content(terms: ResaleTerms) -> dict[str, object]:
+    """Terms as the audit shows them."""
+    return {
+        "rules": terms.rules,
+        "purchase_nano_per_kwh": terms.purchase_nano_per_kwh,
+        "direct": terms.direct,
+    }

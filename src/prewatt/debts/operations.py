@@ -285,9 +285,8 @@ def change_agreement(
             subject=f"account:{debt.account_id}",
             now=now,
             debt=debt.code,
-            share_ppm=share_ppm,
-            weekly_cap=weekly_cap_micro,
             before={"share_ppm": debt.share_ppm, "weekly_cap": debt.weekly_cap_micro},
+            after={"share_ppm": share_ppm, "weekly_cap": weekly_cap_micro},
         )
         if (debt.share_ppm, debt.weekly_cap_micro) != (share_ppm, weekly_cap_micro):
             debt.share_ppm, debt.weekly_cap_micro = share_ppm, weekly_cap_micro
@@ -309,6 +308,7 @@ def set_policy(
     with scope(actor):
         if stored_answer(actor=actor, key=key, body=body) is not None:
             return
+        former = DebtPolicy.objects.filter(pk=property_id).values(*asdict(policy)).first()
         DebtPolicy.objects.update_or_create(
             pk=property_id, defaults={**asdict(policy), "changed_at": now}
         )
@@ -318,7 +318,8 @@ def set_policy(
             property_id=property_id,
             subject=f"property:{property_id}",
             now=now,
-            **asdict(policy),
+            before=former,
+            after=asdict(policy),
         )
         store_answer(
             actor=actor, key=key, body=body, account_id=0, property_id=property_id, answer={},

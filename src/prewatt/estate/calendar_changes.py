@@ -65,6 +65,22 @@ def property_calendar(property_id: int, first_year: int, last_year: int) -> Loca
     return local_calendar(zone, code, first_year, last_year, own)
 
 
+def own_days(property_id: int, days: Sequence[date]) -> dict[str, list[object]]:
+    """What a property says of these days by now: kind, the weekday it counts as, note."""
+    said = CalendarDay.objects.filter(property_id=property_id, day__in=days).order_by("day")
+    return {str(each.day): [each.kind, each.counts_as, each.note] for each in said}
+
+
+def list_on(property_id: int, day: date) -> dict[str, object] | None:
+    """The list of public holidays that a property follows on a day by its own word."""
+    found = (
+        HolidayList.objects.filter(property_id=property_id, valid_from__lte=day)
+        .order_by("-valid_from")
+        .first()
+    )
+    return None if found is None else {"list": found.code, "observed": found.observed}
+
+
 def set_days(*, property_id: int, days: Sequence[OwnDay], now: datetime) -> None:
     """Write what a property says of days to come, instead of what it said; inside the caller's
     transaction. Raises `CalendarRefused`.

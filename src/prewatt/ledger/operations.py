@@ -201,6 +201,10 @@ def close_period(*, actor: Actor, property_id: int, open_from: date, now: dateti
             )
             if cursor.fetchone() == (True,):
                 raise PeriodNotOver(f"{open_from} is after tomorrow")
+            cursor.execute(
+                "SELECT open_from FROM ledger_period WHERE property_id = %s", [property_id]
+            )
+            former = cursor.fetchone()
             # Alone with the property's books: every entry shares their lock until it commits.
             cursor.execute("SELECT close_books(%s, %s)", [property_id, open_from])
             if cursor.fetchone() != (True,):
@@ -211,5 +215,6 @@ def close_period(*, actor: Actor, property_id: int, open_from: date, now: dateti
             property_id=property_id,
             subject=f"property:{property_id}",
             now=now,
-            open_from=open_from,
+            before=former and former[0],
+            after=open_from,
         )

@@ -24,6 +24,7 @@ def set_calendar_days(
     """
     require(actor, "estate.write", property_id=property_id)
     with scope(actor):
+        former = calendar_changes.own_days(property_id, [each.day for each in days])
         calendar_changes.set_days(property_id=property_id, days=days, now=now)
         advance_epoch(property_id)
         record(
@@ -32,7 +33,8 @@ def set_calendar_days(
             property_id=property_id,
             subject=f"property:{property_id}",
             now=now,
-            days=[[str(each.day), each.kind.value, each.counts_as, each.note] for each in days],
+            before=former,
+            after={str(each.day): [each.kind.value, each.counts_as, each.note] for each in days},
         )
 
 
@@ -51,6 +53,7 @@ def follow_holiday_list(
     """
     require(actor, "estate.write", property_id=property_id)
     with scope(actor):
+        former = calendar_changes.list_on(property_id, valid_from)
         calendar_changes.follow_list(
             property_id=property_id, code=code, observed=observed, valid_from=valid_from, now=now
         )
@@ -61,7 +64,7 @@ def follow_holiday_list(
             property_id=property_id,
             subject=f"property:{property_id}",
             now=now,
-            list=code,
-            observed=observed,
             valid_from=str(valid_from),
+            before=former,
+            after={"list": code, "observed": observed},
         )

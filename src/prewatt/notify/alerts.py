@@ -26,6 +26,7 @@ AlertCode = Literal[
     "billing.held_failed",
     "moves.let_not_closed",
     "moves.let_not_begun",
+    "audit.past_program",
 ]
 #: All of them, in the order in which they are offered.
 CODES: Final[tuple[AlertCode, ...]] = get_args(AlertCode)
@@ -46,6 +47,7 @@ REBATES_FAILED: Final = "billing.rebates_failed"
 HELD_FAILED: Final = "billing.held_failed"
 LET_NOT_CLOSED: Final = "moves.let_not_closed"
 LET_NOT_BEGUN: Final = "moves.let_not_begun"
+PAST_PROGRAM: Final = "audit.past_program"
 
 #: What the subject of an alert names: ``meter:4410``, ``account:17``, ``property:1``.
 SUBJECTS: Final[Mapping[AlertCode, Literal["meter", "account", "property"]]] = {
@@ -65,6 +67,9 @@ SUBJECTS: Final[Mapping[AlertCode, Literal["meter", "account", "property"]]] = {
     HELD_FAILED: "property",
     LET_NOT_CLOSED: "account",
     LET_NOT_BEGUN: "account",
+    PAST_PROGRAM: "property",
 }
 #: Alerts that nothing but a person ends: whatever they tell of is past, and somebody has to have looked.
-PERSONS: Final[frozenset[AlertCode]] = frozenset({TAMPER, FOREIGN_ANSWER, CORRECTION_TOO_OLD})
+PERSONS: Final[frozenset[AlertCode]] = frozenset(
+    {TAMPER, FOREIGN_ANSWER, CORRECTION_TOO_OLD, PAST_PROGRAM}
+)

@@ -98,6 +98,12 @@ def set_quiet_hours(
     quiet_hours("UTC", starts_min, ends_min)
     with scope(actor), connection.cursor() as cursor:
         cursor.execute(
+            """SELECT quiet_starts_min, quiet_ends_min FROM notify_policy
+               WHERE property_id = %s FOR NO KEY UPDATE""",
+            [property_id],
+        )
+        former = cursor.fetchone()
+        cursor.execute(
             """INSERT INTO notify_policy AS q
                       (property_id, version, quiet_starts_min, quiet_ends_min, changed_at)
                SELECT id, 1, %s, %s, %s FROM property WHERE id = %s
@@ -122,8 +128,8 @@ def set_quiet_hours(
             property_id=property_id,
             subject=f"property:{property_id}",
             now=now,
-            starts_min=starts_min,
-            ends_min=ends_min,
+            before=former and {"starts_min": former[0], "ends_min": former[1]},
+            after={"starts_min": starts_min, "ends_min": ends_min},
         )
         ring("message", [property_id])
 

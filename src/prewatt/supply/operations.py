@@ -101,6 +101,7 @@ def set_policy(*, actor: Actor, property_id: int, body: Mapping[str, Any], now: 
     with scope(actor), connection.cursor() as cursor:
         # The accounts first, as everybody who decides: the rules' row is locked after them.
         watch_everybody(property_id)
+        former = queries.stored_rules(property_id)
         cursor.execute(
             """INSERT INTO supply_policy AS p
                       (property_id, version, body, changed_at, brake_release_asked_by)
@@ -115,7 +116,8 @@ def set_policy(*, actor: Actor, property_id: int, body: Mapping[str, Any], now: 
             property_id=property_id,
             subject=f"property:{property_id}",
             now=now,
-            rules=dict(body),
+            before=former.body,
+            after=dict(body),
         )
 
 
@@ -960,11 +962,15 @@ def set_protection(
     require(actor, "supply.protect", property_id=property_id)
     with scope(actor), connection.cursor() as cursor:
         cursor.execute(
-            """UPDATE supply_state SET protection = %s, reconsider_at = %s
-               WHERE account_id = %s AND property_id = %s""",
-            [protection.word if protection else "", now, account_id, property_id],
+            """WITH former AS (
+                   SELECT account_id, protection FROM supply_state
+                   WHERE account_id = %s AND property_id = %s FOR NO KEY UPDATE)
+               UPDATE supply_state s SET protection = %s, reconsider_at = %s
+               FROM former WHERE s.account_id = former.account_id RETURNING former.protection""",
+            [account_id, property_id, protection.word if protection else "", now],
         )
-        if cursor.rowcount != 1:
+        former = cursor.fetchone()
+        if former is None:
             raise SupplyRefused("unknown_account")
         _record_accounts(
             actor,
@@ -972,7 +978,8 @@ def set_protection(
             property_id,
             [account_id],
             now,
-            protection=protection.word,
+            before=former[0] or Protection.NONE.word,
+            after=protection.word,
         )
         ring("supply_due", [property_id])
 

@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from prewatt.audit.context import Origin, browser_digest, coming_from
+from prewatt.audit.refusals import gathering
 from prewatt.web.client_address import client_address
 from prewatt.web.headers import GetResponse
 
@@ -37,13 +38,13 @@ class Traced:
         )
         if iscoroutinefunction(self.get_response):
             return self._later(request, where)
-        with coming_from(where):
+        with coming_from(where), gathering():
             response = self.get_response(request)
         assert isinstance(response, HttpResponseBase)
         return _numbered(response, where)
 
     async def _later(self, request: HttpRequest, where: Origin) -> HttpResponseBase:
-        with coming_from(where):
+        with coming_from(where), gathering():
             waiting = self.get_response(request)
             assert isinstance(waiting, Awaitable)
             response = await waiting

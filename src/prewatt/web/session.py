@@ -30,6 +30,7 @@ from prewatt.access.duties import properties_of
 from prewatt.access.models import Duty, User
 from prewatt.access.passwords import PASSWORD_MAX
 from prewatt.access.scope import Actor, PermissionRefused, actor_for
+from prewatt.audit.refusals import heed
 from prewatt.reports.place import NoSuchThing
 from prewatt.reports.properties import own_properties
 from prewatt.web import clock, errors
@@ -212,12 +213,15 @@ def countersigned(request: HttpRequest, *, email: str, password: str) -> Actor |
     mine = actor_of(request)
     user = _proved(request, email.strip().lower()[:254], password)
     if not isinstance(user, User):
+        heed("countersign", "password")
         return None
     try:
         second = actor_for(user, property_id=mine.property_ids[0])
     except PermissionRefused:
         return None
     is_other = second.user_id != mine.user_id and second.duty is Duty.ADMINISTRATOR
+    if not is_other:
+        heed("countersign", "own" if second.user_id == mine.user_id else "duty")
     return second if is_other else None
 
 

@@ -24,6 +24,7 @@ MIDDLEWARE = [
     "prewatt.web.session.PlainText",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "prewatt.web.session.SignedIn",
+    "prewatt.web.watched.Watched",
 ]
 TEMPLATES = [
     {

@@ -42,6 +42,7 @@ ALERT: Final[Mapping[str, Text]] = {
     "billing.held_failed": _("Held readings not rated"),
     "moves.let_not_closed": _("Let not closed"),
     "moves.let_not_begun": _("Let not begun"),
+    "audit.past_program": _("Changed past the program"),
 }
 #: The glyph and colour of each: the triangle for a meter that somebody has to look at.
 LOOK: Final[Mapping[str, tuple[str, str]]] = {
@@ -125,6 +126,9 @@ _TODO: Final[Mapping[str, Text]] = {
     "moves.let_not_begun": _(
         "Put right what stands in its way, or cancel the let: all that was paid comes back. At its agreed "
         "end it is cancelled by itself."
+    ),
+    "audit.past_program": _(
+        "Find out who was at the database, and why. The auditor sees table, login and address."
     ),
 }
 
@@ -331,6 +335,15 @@ def _let_not_begun(detail: Mapping[str, Any], speech: Speech) -> str:
     return _reasoned(sentence % {"when": speech.when(detail.get("begins_us"))}, detail)
 
 
+def _past_program(detail: Mapping[str, Any], _speech: Speech) -> str:
+    n = int(detail.get("changes", 1))
+    return ngettext(
+        "%(n)s change was made at the database itself, without any event in the audit.",
+        "%(n)s changes were made at the database itself, without any event in the audit.",
+        n,
+    ) % {"n": n}
+
+
 _WRITERS: Final[Mapping[str, Callable[[Mapping[str, Any], Speech], str]]] = {
     "supply.usage_while_open": _usage,
     "meter.tamper": _tamper,
@@ -348,4 +361,5 @@ _WRITERS: Final[Mapping[str, Callable[[Mapping[str, Any], Speech], str]]] = {
     "billing.held_failed": _held,
     "moves.let_not_closed": _let_not_closed,
     "moves.let_not_begun": _let_not_begun,
+    "audit.past_program": _past_program,
 }

@@ -1,0 +1,84 @@
+"""A change past the program is noted, with who and from where; one of the program explains itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+from tests.conftest import role_dsn
+from tests.invariants.places import NOW, World, place
+
+from prewatt import walls
+from prewatt.access.models import Duty
+from prewatt.access.scope import Actor
+from prewatt.debts.operations import Policy, set_policy
+from prewatt.oversight.models import UnexplainedChange
+
+Session = psycopg.Connection[Any]
+
+
+def noted(session: Session) -> list[tuple[Any, ...]]:
+    """(table, operation, rows, login, role) of what nobody explained, in the order noted; then forget it."""
+    return session.execute(
+        """WITH gone AS (DELETE FROM unexplained_change RETURNING *)
+           SELECT table_name, operation, row_count, login, role FROM gone ORDER BY id"""
+    ).fetchall()
+
+
+@pytest.fixture
+def here(database: str) -> World:
+    return place()
+
+
+def test_raw_sql_is_noted_and_the_program_explains_itself(database: str, here: World) -> None:
+    with psycopg.connect(database, autocommit=True) as owner:
+        noted(owner)
+        owner.execute("UPDATE customer SET name = name WHERE property_id = %s", [here.property_id])
+        ((table, operation, size, _, role),) = noted(owner)
+        assert (table, operation, role) == ("customer", "update", "none") and size > 0
+        owner.execute("UPDATE customer SET name = name WHERE false")
+        owner.execute("UPDATE app_user SET last_login = now(), language = 'zh-hans'")
+        assert noted(owner) == []
+
+        # The duty's own credential, straight at the database.
+        with psycopg.connect(role_dsn(database, "web"), autocommit=True) as web:
+            web.execute("SET ROLE app_admin")
+            web.execute(
+                "SELECT set_config('prewatt.properties', %s, false)", [f"{{{here.property_id}}}"]
+            )
+            web.execute("UPDATE account SET closed_at = now() WHERE number = 'OWN-LIFT'")
+            assert noted(owner) == [("account", "update", 1, "web", "app_admin")]
+            # Looking is no explanation, nor is a deed elsewhere or in another transaction.
+            with web.transaction():
+                web.execute(
+                    """INSERT INTO audit_event (property_id, happened_at, actor, code, subject, detail)
+                       VALUES (%s, now(), 'user:1', 'reads.account', 'account:1', '{}')""",
+                    [here.property_id],
+                )
+                web.execute("UPDATE account SET closed_at = NULL WHERE number = 'OWN-LIFT'")
+            assert noted(owner) == [("account", "update", 1, "web", "app_admin")]
+            for forged in ("login", "transaction"):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    web.execute(
+                        f"""INSERT INTO audit_event (property_id, happened_at, actor, code, subject,
+                                detail, {forged}) VALUES (%s, now(), 'a', 'b', 'c', '{{}}', '1')""",
+                        [here.property_id],
+                    )
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                web.execute("DELETE FROM unexplained_change")
+
+        admin = Actor("user:3", Duty.ADMINISTRATOR, (here.property_id,))
+        set_policy(actor=admin, property_id=here.property_id, now=NOW, policy=Policy())
+        assert noted(owner) == []
+        assert UnexplainedChange.objects.count() == 0
+
+
+def test_every_watched_table_is_there_and_guarded(database: str) -> None:
+    with psycopg.connect(database) as owner:
+        guarded = owner.execute(
+            """SELECT tgrelid::regclass::text, count(*) FROM pg_trigger
+               WHERE tgname LIKE 'noted\\_%' AND tgenabled = 'O' GROUP BY 1"""
+        ).fetchall()
+    assert dict(guarded) == dict.fromkeys(walls.NOTED, 3)
+    assert set(walls.NOTED) <= {*walls.MUTABLE, *walls.APPEND_ONLY, *walls.SIGN_IN}
