@@ -687,7 +687,7 @@ NOTED: Mapping[str, str] = {
             "account_terms", "price_event", "price_series", "resale_terms", "supply_policy",
             "notify_policy", "debt_policy", "debt", "refund", "ledger_period", "building", "unit",
             "metering_point", "meter", "installation", "meter_assignment", "customer", "account",
-            "tenancy", "holiday_list", "calendar_day", "concentrator", "concentrator_meter",
+            "api_key", "tenancy", "holiday_list", "calendar_day", "concentrator", "concentrator_meter",
         ),
         "property_id",
     ),
@@ -695,6 +695,7 @@ NOTED: Mapping[str, str] = {
 UNNOTED: Mapping[str, tuple[str, ...]] = {
     "app_user": ("last_login", "language"),
     "second_factor": ("last_step",),
+    "api_key": ("last_used_at",),
     "concentrator": ("last_seen_at", "clock_drift_s", "edition"),
 }
 

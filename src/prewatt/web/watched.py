@@ -78,6 +78,15 @@ READS: Final[dict[str, tuple[str, str]]] = {
     "audit/findings": ("reads.findings", _PLACE),
     "audit/findings.csv": ("reads.export", _PLACE),
     "audit/findings/<id:finding_id>": ("reads.findings", "finding:{finding_id}"),
+    # What a program reads by its key.
+    "api/v1/units": ("reads.units", _PLACE),
+    "api/v1/accounts": ("reads.accounts", _PLACE),
+    "api/v1/accounts/<account_id>": ("reads.account", "account:{account_id}"),
+    "api/v1/accounts/<account_id>/recharges": ("reads.account", "account:{account_id}"),
+    "api/v1/recharges/<recharge_id>": ("reads.recharge", "recharge:{recharge_id}"),
+    "api/v1/meters": ("reads.meters", _PLACE),
+    "api/v1/recharges": ("reads.money", _PLACE),
+    "api/v1/alerts": ("reads.alerts", _PLACE),
 }  # fmt: skip
 #: Pages about no person: plans, rules, the calendar, one's own sign-in and preferences, files of ours.
 IMPERSONAL: Final = frozenset(
@@ -90,6 +99,7 @@ IMPERSONAL: Final = frozenset(
         "property/switch", "live", "second-factor", "sign-in", "sign-out", "preferences", "healthz",
         "static/<path:name>", "audit/watches", "audit/watches/new/<str:kind>",
         "audit/watches/<id:watch_id>",
+        "api/v1/property", "api/v1/tariffs", "api/v1/openapi.json", "api/v1/",
         # Writes an event of its own, with its query and its digest.
         "audit.zip",
     }
@@ -105,7 +115,8 @@ class Watched(MiddlewareMixin):
         self, request: HttpRequest, response: HttpResponseBase
     ) -> HttpResponseBase:
         """Write the look, or the refusals, of a signed-in request."""
-        actor = getattr(request, "actor", None)
+        # A program is let in by its key alone.
+        actor = getattr(request, "actor", None) or getattr(request, "auth", None)
         refused = gathered()
         if not isinstance(actor, Actor):
             return response
@@ -128,5 +139,5 @@ def _look(request: HttpRequest, actor: Actor) -> None:
     named = {**match.kwargs, "place": actor.property_ids[0]}
     _LOOKS.note(
         actor=actor, code=code, subject=subject.format(**named)[:80],
-        asked=request.GET.get("q", "").strip()[:80], now=clock.now(),
+        asked=(request.GET.get("q") or request.GET.get("find", "")).strip()[:80], now=clock.now(),
     )  # fmt: skip
