@@ -161,7 +161,7 @@ PENS = (
         "grant_pen",
         {
             "enter_line": (),
-            "duties_of": ("web", "approval_pen"),
+            "duties_of": ("web", "approval_pen", "audit_pen"),
             "grant_duty": ("approval_pen",),
             "end_duty": ("approval_pen",),
         },
@@ -191,8 +191,6 @@ PENS = (
             "audit_watch": "SELECT, INSERT, UPDATE (name, parameters, is_on, made_by, changed_at)",
             "watch_finding": "SELECT, UPDATE (seen_by, seen_at, note)",
             "audit_event": "INSERT, SELECT (transaction, code, property_id)",
-            "duty_grant": "SELECT",
-            "app_user": "SELECT (id, is_active)",
         },
         counts_by=(
             "unexplained_change_id_seq",
@@ -681,13 +679,14 @@ NOTED: Mapping[str, str] = {
     "property": "id",
     "app_user": "",
     "second_factor": "",
+    "property_group": "",
     **dict.fromkeys(
         (
             "duty_grant", "proposal", "tariff", "tariff_version", "tariff_assignment", "tariff_draft",
             "account_terms", "price_event", "price_series", "resale_terms", "supply_policy",
             "notify_policy", "debt_policy", "debt", "refund", "ledger_period", "building", "unit",
             "metering_point", "meter", "installation", "meter_assignment", "customer", "account",
-            "api_key", "tenancy", "holiday_list", "calendar_day", "concentrator", "concentrator_meter",
+            "property_group_member", "api_key", "tenancy", "holiday_list", "calendar_day", "concentrator", "concentrator_meter",
         ),
         "property_id",
     ),
@@ -745,7 +744,9 @@ def apply(
     cursor.execute("GRANT SELECT ON duty_grant, django_content_type TO web")
     cursor.execute("GRANT INSERT, UPDATE (edition) ON concentrator TO app_installer")
     cursor.execute("GRANT INSERT, UPDATE (period) ON concentrator_meter TO app_installer")
-    cursor.execute("GRANT INSERT ON audit_event TO app_installer")
+    cursor.execute(
+        f"GRANT {_of('INSERT', BORN_WITH['audit_event'])} ON audit_event TO app_installer"
+    )
     for role in ("keeper", "clerk"):
         cursor.execute(f"GRANT EXECUTE ON FUNCTION make_month_partitions(date, date) TO {role}")
     cursor.execute(f"GRANT EXECUTE ON FUNCTION {', '.join(_ARCHIVING)} TO keeper")

@@ -12,7 +12,7 @@ class Migration(migrations.Migration):
 
     initial = True
 
-    dependencies = [("audit", "0002_origins"), ("access", "0003_second_factor")]
+    dependencies = [("audit", "0002_origins"), ("access", "0004_duties")]
 
     operations = [
         migrations.CreateModel(

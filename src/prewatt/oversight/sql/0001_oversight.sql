@@ -55,9 +55,7 @@ CREATE CONSTRAINT TRIGGER explained AFTER INSERT ON unexplained_change
 -- Whether a person is an auditor of a property; as approvals ask it of administrators.
 CREATE FUNCTION is_auditor(person bigint, place bigint) RETURNS boolean
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT EXISTS (
-        SELECT FROM public.duty_grant g JOIN public.app_user u ON u.id = g.user_id
-        WHERE g.user_id = person AND g.property_id = place AND g.duty = 'auditor' AND u.is_active)
+    SELECT EXISTS (SELECT FROM public.duties_of(person, place) d WHERE d.duty = 'auditor')
 $$;
 
 -- Makes a watch, or changes it (wanted), and leaves the event of that. Refusals: not_auditor, unknown.
