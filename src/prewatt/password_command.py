@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--forget-second-factor",
         action="store_true",
-        help="leave the password and take the second factor away, so that another is taken up",
+        help="leave the password and take every second factor away, so that another is taken up",
     )
 
 
@@ -68,7 +68,7 @@ def _forget(email: str) -> int:
 
     from prewatt.access.models import User
     from prewatt.access.scope import system_actor
-    from prewatt.access.second_factor import forget
+    from prewatt.sign_in.factors import forget
 
     try:
         user = User.objects.filter(email=email.strip().lower()).first()

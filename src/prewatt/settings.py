@@ -59,6 +59,7 @@ INSTALLED_APPS = [
     "prewatt.ledger",
     "prewatt.mdm",
     "prewatt.notify",
+    "prewatt.sign_in",
     "prewatt.supply",
     "prewatt.oversight",
     "prewatt.debts",

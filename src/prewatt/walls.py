@@ -129,7 +129,7 @@ PENS = (
         "approval_pen",
         {
             "is_administrator": (),
-            "use_step_up": (),
+            "use_step_up": ("sign_in_pen",),
             "approval_refusal": (),
             "make_proposal": ("app_admin",),
             "end_proposal": ("app_admin",),
@@ -197,6 +197,39 @@ PENS = (
             "audit_watch_id_seq",
             "audit_event_id_seq",
         ),
+    ),
+    Pen(
+        "sign_in_pen",
+        {
+            "has_factor": ("web",),
+            "needs_factor": ("web",),
+            "own_deed": (),
+            "ask_passkey": ("web",),
+            "take_challenge": (),
+            "keep_first_codes": (),
+            "add_passkey": ("web",),
+            "use_passkey": ("web",),
+            "remove_passkey": ("web",),
+            "take_up_app": ("web",),
+            "drop_app": ("web",),
+            "make_recovery_codes": ("web",),
+            "use_recovery_code": ("web",),
+            "recovery_codes_left": ("web",),
+            "ask_new_factor": ("web",),
+            "keep_factor": ("web",),
+            "begin_anew": ("web",),
+            "change_password": ("web",),
+        },
+        {
+            "app_user": "SELECT (id, is_active), UPDATE (password)",
+            "duty_grant": "SELECT",
+            "second_factor": "SELECT, INSERT, DELETE",
+            "passkey": "SELECT, INSERT, UPDATE (removed_at, removed_why, sign_count, is_synced, used_at)",
+            "passkey_challenge": "SELECT, INSERT, UPDATE (used_at), DELETE",
+            "recovery_code": "SELECT, INSERT, UPDATE (used_at, replaced_at)",
+            "new_factor": "SELECT, INSERT, UPDATE (ended_at)",
+            "step_up": "INSERT, SELECT (id)",
+        },
     ),
     Pen(
         "frame_pen",
@@ -295,6 +328,12 @@ SIGN_IN = (
     "person_line",
     "second_factor",
     "step_up",
+    "passkey",
+    "passkey_challenge",
+    "recovery_code",
+    "new_factor",
+    "sign_in",
+    "notice",
     "sign_in_throttle",
     "django_session",
     "django_content_type",
@@ -622,6 +661,11 @@ _SCOPE_OF = {
     "step_up": "true",
     # Changes of tables that are of no one property are every auditor's business.
     "unexplained_change": f"(property_id IS NULL OR {_SCOPE})",
+    "second_factor": "true",
+    "passkey": "true",
+    "passkey_challenge": "true",
+    "recovery_code": "true",
+    "new_factor": "true",
 }
 _ACCOUNTS = "(SELECT nullif(current_setting('prewatt.accounts', true), '')::bigint[])::bigint[]"
 #: What a tenant sees: rows of the accounts that ``prewatt.accounts`` names, and what those lead to. A table
@@ -737,8 +781,17 @@ def apply(
     cursor.execute(
         "GRANT SELECT, INSERT, UPDATE, DELETE ON django_session, sign_in_throttle TO web"
     )
-    # A second factor is taken up and used here; who takes the web over can give nobody another one.
-    cursor.execute("GRANT SELECT, INSERT, UPDATE (last_step) ON second_factor TO web")
+    # Factors are taken up and given up by functions; who takes the web over can give nobody another one.
+    cursor.execute("GRANT SELECT, UPDATE (last_step) ON second_factor TO web")
+    cursor.execute("GRANT SELECT ON passkey, new_factor TO web")
+    cursor.execute(
+        "GRANT SELECT, INSERT, UPDATE (last_seen_at, ended_at, ended_why) ON sign_in TO web"
+    )
+    cursor.execute("GRANT INSERT (user_id, code, detail, made_at, due_at) ON notice TO web")
+    # Letters are sent by the worker.
+    cursor.execute(
+        "GRANT SELECT, UPDATE (due_at, tries, sent_at, given_up_at, error) ON notice TO clerk"
+    )
     cursor.execute("GRANT SELECT, INSERT (user_id, digest) ON step_up TO web")
     cursor.execute("GRANT SELECT, UPDATE (last_login) ON app_user TO web")
     cursor.execute("GRANT SELECT ON duty_grant, django_content_type TO web")

@@ -181,11 +181,18 @@ class Worker:
 
     def _deliver_due(self, stopping: threading.Event) -> None:
         from prewatt.notify.tasks import deliver_pass
+        from prewatt.sign_in.notices import deliver_due as deliver_notices
 
         self._try(
             "messages",
             lambda: deliver_pass(
                 channels=self._channels, clock=self._clock, stopping=stopping.is_set
+            ),
+        )
+        self._try(
+            "notices",
+            lambda: deliver_notices(
+                channels=self._channels, now=self._clock(), stopping=stopping.is_set
             ),
         )
 

@@ -38,6 +38,7 @@ from prewatt.billing.proposals import (
     propose_version,
     wanted_version,
 )
+from prewatt.sign_in import factors
 
 pytestmark = pytest.mark.usefixtures("database")
 DAY = timedelta(days=1)
@@ -67,8 +68,8 @@ class Office:
         )
         offer = second_factor.offer(user=user, now=self.now)
         self.secrets[name] = offer.secret
-        second_factor.enrol(
-            actors=(), user=user, sealed=offer.sealed, code=self.code(name), now=self.now
+        factors.take_up_app(
+            user=user, sealed=offer.sealed, code=self.code(name), step_up_id=None, now=self.now
         )
         return user
 
@@ -270,14 +271,14 @@ def test_a_factor_is_taken_up_once_by_its_own_person_and_kept_sealed(office: Off
         second_factor.offer(user=ines, now=office.now)
     kept = bytes(SecondFactor.objects.get(user=ines).sealed_secret)
     assert office.secrets["ines"].encode() not in kept
-    assert second_factor.forget(actor=office.actor("jonas"), user=ines, now=office.now)
+    assert factors.forget(actor=office.actor("jonas"), user=ines, now=office.now)
     offer = second_factor.offer(user=ines, now=office.now)
     office.secrets["ines"] = offer.secret
     late = office.now + second_factor.OFFER_LASTS + timedelta(seconds=1)
     for user, sealed, now in ((jonas, offer.sealed, office.now), (ines, "x", office.now),
                               (ines, offer.sealed, late)):  # fmt: skip
         with pytest.raises(FactorRefused, match="stale"):
-            second_factor.enrol(actors=(), user=user, sealed=sealed, code="1", now=now)
+            factors.take_up_app(user=user, sealed=sealed, code="1", step_up_id=None, now=now)
     with pytest.raises(FactorRefused, match="none"):
         second_factor.prove(user=ines, code=office.code("ines"), digest=b"d" * 32, now=office.now)
 

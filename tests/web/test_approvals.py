@@ -37,15 +37,15 @@ def take_up(client: Any, at: list[Any]) -> pyotp.TOTP:
     groups = re.search(r'class="mono breaks secret">(.*?)</p>', page)
     assert sealed and groups
     app = pyotp.TOTP(re.sub(r"<[^>]+>|\s", "", groups[1]))
-    wrong = client.post("/second-factor", {"sealed": sealed[1], "code": "000000"})
+    wrong = client.post("/second-factor", {"sealed": sealed[1], "first": "000000"})
     assert wrong.status_code == 422 and groups[1] in wrong.content.decode()
-    done = client.post("/second-factor", {"sealed": sealed[1], "code": code_of(app, at)})
-    assert done["location"] == "/second-factor?done=1"
-    assert "Taken up" in client.get("/second-factor").content.decode()
+    done = client.post("/second-factor", {"sealed": sealed[1], "first": code_of(app, at)})
+    assert "Your recovery codes" in done.content.decode()
+    assert "Second factor taken up" in client.get("/me").content.decode()
     # A form of before, sent once more: there is a factor now, whatever became of its secret.
     for old in (sealed[1], "", "x"):
-        again = client.post("/second-factor", {"sealed": old, "code": code_of(app, at)})
-        assert again.status_code == 422 and "Taken up" in again.content.decode()
+        again = client.post("/second-factor", {"sealed": old, "first": code_of(app, at)})
+        assert again.status_code == 422 and "Give up the app" in again.content.decode()
     return app
 
 

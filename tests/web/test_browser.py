@@ -21,6 +21,7 @@ from typing import Any
 import psycopg
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT, AxeResults
+from cryptography.fernet import Fernet
 
 from databases import TestDatabases
 from fernmoor import NOW, PASSWORD, Fernmoor, lent, web_login
@@ -88,6 +89,7 @@ def serving(place: Fernmoor) -> Iterator[str]:
         "PREWATT_SECRET_KEY": secrets.token_urlsafe(48),
         "PREWATT_CLOCK_OFFSET_US": str(offset_us),
         "PREWATT_DEMO": "1",
+        "PREWATT_FACTOR_KEYS": Fernet.generate_key().decode("ascii"),
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "prewatt", "web", "--port", str(port)], env=environment
@@ -447,3 +449,47 @@ def test_a_plan_that_nobody_wrote_yet_blames_no_field(page: Any) -> None:
     assert page.locator("[aria-invalid=true]").count() == 0
     page.fill("#f-bands-0-prices-0", "dear")
     page.wait_for_selector("#f-bands-0-prices-0[aria-invalid=true]")
+
+
+def test_a_passkey_of_the_browser_signs_in_and_proves_a_deed(
+    browser: Any, fernmoor: Fernmoor
+) -> None:
+    """Chromium's own virtual device, through the page's script and under the strict policy."""
+    with (
+        serving(fernmoor) as address,
+        opened(browser, address.replace("127.0.0.1", "localhost")) as page,
+    ):
+        devices = page.context.new_cdp_session(page)
+        devices.send("WebAuthn.enable")
+        devices.send(
+            "WebAuthn.addVirtualAuthenticator",
+            {"options": {
+                "protocol": "ctap2", "transport": "internal", "hasUserVerification": True,
+                "isUserVerified": True, "automaticPresenceSimulation": True,
+            }},
+        )  # fmt: skip
+        sign_in(page)
+        for path in ("/me", "/second-factor", "/me/passkeys/new"):
+            page.goto(path)
+            assert_accessible(page, widths=WIDTHS)
+        page.fill("#f-name", "Office laptop")
+        page.click("[data-make]")
+        page.wait_for_selector(".codes li")
+        assert_accessible(page, widths=WIDTHS)
+        page.goto("/me/recovery-codes")
+        page.click("[data-prove]")
+        page.wait_for_selector(".codes li")
+        for path in ("/me/password", "/me/lost", "/me"):
+            page.goto(path)
+            assert_accessible(page, widths=WIDTHS)
+        page.locator("details.menu").evaluate("menu => { menu.open = true; }")
+        page.click("text=Sign out")
+        page.fill("#email", "administrator@fernmoor.example")
+        page.fill("#password", PASSWORD)
+        page.click("button.main")
+        page.wait_for_selector("[data-prove]")
+        assert_accessible(page, widths=WIDTHS)
+        page.click("[data-prove]")
+        page.wait_for_selector("#board")
+        page.goto("/me")
+        assert "last used" in page.inner_text("#factors")

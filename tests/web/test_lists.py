@@ -83,7 +83,7 @@ def test_a_file_streams_from_the_servers_own_loop_and_may_be_left(
     from prewatt.access.models import User
 
     client = AsyncClient()
-    client.force_login(User.objects.get(pk=fernmoor.users["auditor"]))
+    client.force_login(User.objects.get(pk=fernmoor.users["operator"]))
 
     async def whole() -> bytes:
         response = await client.get("/accounts.csv")

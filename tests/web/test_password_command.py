@@ -60,10 +60,10 @@ def told(place: Fernmoor, as_owner: Owner) -> list[tuple[Any, ...]]:
 
 
 def test_a_new_password_opens_and_the_old_one_and_its_sessions_do_not(
-    fernmoor: Fernmoor, prewatt_password: Command, as_owner: Owner, capsys: Any
+    fernmoor: Fernmoor, prewatt_password: Command, as_owner: Owner, capsys: Any, sign_in: Any
 ) -> None:
-    thief, clerk = (Client(headers={"host": "localhost"}) for _ in range(2))
-    assert thief.post("/sign-in", {"email": ADMIN, "password": PASSWORD}).status_code == 302
+    thief, clerk = sign_in(fernmoor), Client(headers={"host": "localhost"})
+    assert signs_in(PASSWORD)
     desk = {"email": "operator@fernmoor.example", "password": PASSWORD}
     assert clerk.post("/sign-in", desk).status_code == 302
     assert thief.get("/").status_code == 200

@@ -37,7 +37,7 @@ def set_password(*, actor: Actor, email: str, password: str, now: datetime) -> U
 
     Works under the database's owner only: no other login may write a digest. Raises PasswordRefused.
     """
-    _refuse_weak(password)
+    refuse_weak(password)
     with transaction.atomic():
         found = User.objects.select_for_update().filter(email=email.strip().lower()).first()
         if found is None:
@@ -61,7 +61,8 @@ def set_password(*, actor: Actor, email: str, password: str, now: datetime) -> U
     return found
 
 
-def _refuse_weak(password: str) -> None:
+def refuse_weak(password: str) -> None:
+    """Raise PasswordRefused for what is too short, too long or not to be typed."""
     if len(password) < PASSWORD_MIN:
         raise PasswordRefused("short", f"a password has at least {PASSWORD_MIN} characters")
     if len(password) > PASSWORD_MAX:

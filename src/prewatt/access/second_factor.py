@@ -1,14 +1,15 @@
 """A person's second factor: a code of six digits that changes every 30 s (TOTP, RFC 6238).
 
-A person takes it up once, by themselves, with the app of their choice. From then on `prove` turns one
-code into a step-up: the proof that this person was there for one deed, which a digest names. Whoever
-lost it is given a new one by who keeps the installation (`forget`), never by a form: a password alone
-must not bring a second factor about where there was one.
+A person takes it up by themselves, with the app of their choice (`sign_in.factors` keeps it). From then on
+`prove` turns one code into a step-up: the proof that this person was there for one deed, which a digest
+names. A password alone never brings a second factor about where there was one.
 """
 
 from __future__ import annotations
 
 import hmac
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -19,10 +20,7 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from prewatt.access import throttle
-from prewatt.access.duties import properties_of
 from prewatt.access.models import SecondFactor, User
-from prewatt.access.scope import Actor, scope
-from prewatt.audit.operations import record
 from prewatt.audit.refusals import Noticed
 from prewatt.core.throttle import FACTOR
 
@@ -38,11 +36,13 @@ class FactorRefused(Noticed):
     """No second factor was proved or taken up.
 
     ``reason`` is `none` (this person has none yet), `code` (wrong, or used before), `wait` (too many wrong
-    ones, ``wait_s`` says how long), `enrolled` (has one already) or `stale` (offered too long ago).
+    ones, ``wait_s`` says how long), `enrolled` (has one already), `stale` (offered too long ago), or a word of
+    `sign_in`: `passkey`, `copied`, `challenge`, `step_up`, `last`, `gone`, `many`, `name`, `known`, `recovery`,
+    `waiting`, `early`, `unknown`.
     """
 
     what = "factor"
-    noticed = frozenset({"code", "wait"})
+    noticed = frozenset({"code", "wait", "passkey", "copied", "recovery"})
 
     def __init__(self, reason: str, *, wait_s: int = 0) -> None:
         super().__init__(reason)
@@ -52,6 +52,14 @@ class FactorRefused(Noticed):
 
 class NoFactorKey(RuntimeError):
     """``PREWATT_FACTOR_KEYS`` is not set, so no second factor can be kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """A secret that its app has shown, sealed, and the time step of the code that showed it."""
+
+    sealed_secret: bytes
+    step: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,29 +90,17 @@ def offered_again(*, user: User, sealed: str, now: datetime) -> Offer:
     return _offer(user, _secret_of(user, sealed, now), now)
 
 
-def enrol(*, actors: tuple[Actor, ...], user: User, sealed: str, code: str, now: datetime) -> None:
-    """Take up the offered secret, of which ``code`` shows that the app has it.
+def confirmed(*, user: User, sealed: str, code: str, now: datetime) -> Confirmed:
+    """The offered secret as it is kept, if ``code`` shows that the app has it. Raises FactorRefused.
 
-    ``actors`` is the person at each of their properties; each of them is told. Raises FactorRefused.
+    `sign_in.factors` takes it up.
     """
     secret = _secret_of(user, sealed, now)
-    tried = _try(user, now)
-    step = _step_of(secret, code, after=-1, now=now)
-    if step is None:
-        raise FactorRefused("code")
-    with transaction.atomic():
-        _, is_new = SecondFactor.objects.get_or_create(
-            user=user,
-            defaults={
-                "sealed_secret": _box().encrypt(secret.encode()), "enrolled_at": now,
-                "last_step": step,
-            },
-        )  # fmt: skip
-        if not is_new:
-            raise FactorRefused("enrolled")
-        for actor in actors:
-            _say(actor, "access.factor.enrolled", user, now)
-    throttle.succeeded(tried)
+    with counted_try(user, now):
+        step = _step_of(secret, code, after=-1, now=now)
+        if step is None:
+            raise FactorRefused("code")
+    return Confirmed(_box().encrypt(secret.encode()), step)
 
 
 def prove(*, user: User, code: str, digest: bytes, now: datetime) -> int:
@@ -112,42 +108,46 @@ def prove(*, user: User, code: str, digest: bytes, now: datetime) -> int:
 
     The code is used up, whatever becomes of the deed. Raises FactorRefused.
     """
-    tried = _try(user, now)
-    with transaction.atomic():
-        factor = SecondFactor.objects.select_for_update().filter(user=user).first()
-        if factor is None:
-            raise FactorRefused("none")
-        secret = _box().decrypt(bytes(factor.sealed_secret)).decode()
-        step = _step_of(secret, code, after=factor.last_step, now=now)
-        if step is None:
-            raise FactorRefused("code")
-        factor.last_step = step
-        factor.save(update_fields=["last_step"])
+    with counted_try(user, now), transaction.atomic():
+        _use_up(user, code, now)
         # Only the columns that the web's login may fill: when it was issued, the database says.
         with connection.cursor() as cursor:
             cursor.execute(
                 "INSERT INTO step_up (user_id, digest) VALUES (%s, %s) RETURNING id",
                 [user.pk, digest],
             )
-            (step_up_id,) = cursor.fetchone()
-    throttle.succeeded(tried)
-    return int(step_up_id)
+            return int(cursor.fetchone()[0])
 
 
-def forget(*, actor: Actor, user: User, now: datetime) -> bool:
-    """Take a person's second factor away, so that they take up another; False where they had none.
+def accept(*, user: User, code: str, now: datetime) -> None:
+    """Use a code up at the sign-in: it proves who is there, and no deed. Raises FactorRefused."""
+    with counted_try(user, now), transaction.atomic():
+        _use_up(user, code, now)
 
-    Works under the database's owner only.
+
+@contextmanager
+def counted_try(user: User, now: datetime) -> Iterator[None]:
+    """A try at any second factor of this person, counted before it is looked at; what is raised failed.
+
+    Codes, passkeys and recovery codes share the count. Raises FactorRefused `wait`.
     """
-    with transaction.atomic():
-        deleted, _ = SecondFactor.objects.filter(user=user).delete()
-        if deleted:
-            for place in properties_of(user.pk):
-                record(
-                    actor=actor.code, code="access.factor.forgotten", property_id=place,
-                    subject=f"user:{user.pk}", now=now,
-                )  # fmt: skip
-    return bool(deleted)
+    tried = throttle.begin_with({throttle.name("factor", str(user.pk)): FACTOR}, now=now)
+    if isinstance(tried, throttle.Wait):
+        raise FactorRefused("wait", wait_s=tried.seconds)
+    yield
+    throttle.succeeded(tried)
+
+
+def _use_up(user: User, code: str, now: datetime) -> None:
+    factor = SecondFactor.objects.select_for_update().filter(user=user).first()
+    if factor is None:
+        raise FactorRefused("none")
+    secret = _box().decrypt(bytes(factor.sealed_secret)).decode()
+    step = _step_of(secret, code, after=factor.last_step, now=now)
+    if step is None:
+        raise FactorRefused("code")
+    factor.last_step = step
+    factor.save(update_fields=["last_step"])
 
 
 def code_at(user: User, now: datetime) -> str:
@@ -188,13 +188,6 @@ def _box() -> MultiFernet:
     return MultiFernet([Fernet(key) for key in settings.PREWATT_FACTOR_KEYS])
 
 
-def _try(user: User, now: datetime) -> throttle.Try:
-    tried = throttle.begin_with({throttle.name("factor", str(user.pk)): FACTOR}, now=now)
-    if isinstance(tried, throttle.Wait):
-        raise FactorRefused("wait", wait_s=tried.seconds)
-    return tried
-
-
 def _step(now: datetime) -> int:
     return int(now.timestamp()) // STEP_S
 
@@ -209,11 +202,3 @@ def _step_of(secret: str, code: str, *, after: int, now: datetime) -> int | None
         if hmac.compare_digest(totp.generate_otp(step), typed):
             return step
     return None
-
-
-def _say(actor: Actor, code: str, user: User, now: datetime) -> None:
-    with scope(actor):
-        record(
-            actor=actor.code, code=code, property_id=actor.property_ids[0],
-            subject=f"user:{user.pk}", now=now,
-        )  # fmt: skip

@@ -8,7 +8,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
-import pyotp
 from django.db import connection, transaction
 
 from prewatt.access import second_factor
@@ -17,6 +16,7 @@ from prewatt.access.scope import system_actor
 from prewatt.core.civil_time import instant_us
 from prewatt.core.money import MICRO
 from prewatt.moves.onboarding import import_property
+from prewatt.sign_in import factors
 from prewatt.sim.history import CENT, QUARTER_US, opening_registers, registers, spent_micro
 from prewatt.sim.loads import load_profile, scale_ppm_for
 from prewatt.sim.property import (
@@ -168,8 +168,8 @@ def _make_users(
 def _take_up_factor(user: User, now: datetime) -> None:
     """As the person would with their app; the pages of a demo say which code it shows."""
     offer = second_factor.offer(user=user, now=now)
-    code = pyotp.TOTP(offer.secret).generate_otp(int(now.timestamp()) // second_factor.STEP_S)
-    second_factor.enrol(actors=(), user=user, sealed=offer.sealed, code=code, now=now)
+    code = second_factor.code_of_offer(offer, now)
+    factors.take_up_app(user=user, sealed=offer.sealed, code=code, step_up_id=None, now=now)
 
 
 def _history(estate: Sequence[DemoUnit], opening: dict[str, int]) -> list[dict[str, Any]]:

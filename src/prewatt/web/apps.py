@@ -8,3 +8,9 @@ class WebConfig(AppConfig):
 
     name = "prewatt.web"
     label = "web"
+
+    def ready(self) -> None:
+        """Write down each session that begins, and the end of one."""
+        from prewatt.web import session
+
+        session.keep_sessions()

@@ -12,12 +12,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.conf import settings
-from django.contrib.auth import authenticate, login, logout
+from django.contrib.auth import authenticate, login, logout, update_session_auth_hash
+from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.core import signing
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.utils import translation
-from django.utils.crypto import salted_hmac
+from django.utils.crypto import constant_time_compare, salted_hmac
 from django.utils.deprecation import MiddlewareMixin
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import get_language
@@ -33,6 +34,7 @@ from prewatt.access.scope import Actor, PermissionRefused, actor_for
 from prewatt.audit.refusals import heed
 from prewatt.reports.place import NoSuchThing
 from prewatt.reports.properties import own_properties
+from prewatt.sign_in import factors, sessions
 from prewatt.web import clock, errors
 from prewatt.web.client_address import client_address
 
@@ -41,10 +43,18 @@ THEME_COOKIE = "prewatt_theme"
 #: Paths that need nobody: signing in, language and theme, static files, liveness. Under `/api/` the API
 #: asks for a key itself, and knows no session.
 OPEN_PATHS = ("/sign-in", "/preferences", "/static/", "/healthz", "/api/")
+#: What an open page asks for by itself: no sign that somebody is there.
+BY_ITSELF = ("/live",)
+#: How long a right password waits for the second factor.
+PENDING_S = 600
 #: A browser in which somebody signed in: strangers' failed tries do not make it wait.
 DEVICE_COOKIE, DEVICE_AGE_S = "prewatt_device", 180 * 86400
+#: At a desk several people use one browser, each known to it.
+DEVICE_PEOPLE_MAX = 12
 #: The longest address of a page to return to.
 NEXT_MAX = 2048
+#: Whoever decides, and whoever looks after them, is let in by a second factor only.
+PROVED_DUTIES = frozenset({Duty.ADMINISTRATOR, Duty.AUDITOR})
 
 
 def actor_of(request: HttpRequest) -> Actor:
@@ -78,13 +88,22 @@ class SignedIn(MiddlewareMixin):
         if any(request.path.startswith(path) for path in OPEN_PATHS):
             return None
         user = request.user
-        if not isinstance(user, User) or not user.is_active:
+        if not isinstance(user, User):
             return _to_sign_in(request)
-        try:
-            request.actor = actor_for(user, property_id=_property_of(request, user))  # type: ignore[attr-defined]  # our attribute
-        except PermissionRefused:
+        if not _goes_on(request, user):
+            # What the browser still carries is of no use any more.
             logout(request)
             return _to_sign_in(request)
+        try:
+            actor = actor_for(user, property_id=_property_of(request, user))
+        except PermissionRefused:
+            logout(request)
+            return redirect("/sign-in?problem=no-duty")
+        if actor.duty in PROVED_DUTIES and not request.session.get("proved") and not settings.DEMO:
+            # A duty that came during the session: it asks for a second factor from now on.
+            logout(request)
+            return _to_sign_in(request)
+        request.actor = actor  # type: ignore[attr-defined]  # our attribute
         return None
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
@@ -94,6 +113,16 @@ class SignedIn(MiddlewareMixin):
         if isinstance(error, NoSuchThing):
             return errors.not_found(request)
         return None
+
+
+def _goes_on(request: HttpRequest, user: User) -> bool:
+    kept = request.session.get("sign_in")
+    by_person = request.path not in BY_ITSELF and "HX-Request" not in request.headers
+    return (
+        user.is_active
+        and isinstance(kept, int)
+        and sessions.is_good(sign_in_id=kept, user=user, by_person=by_person, now=clock.now())
+    )
 
 
 def _property_of(request: HttpRequest, user: User) -> int:
@@ -137,17 +166,21 @@ def page_context(request: HttpRequest) -> dict[str, Any]:
 def sign_in(request: HttpRequest) -> HttpResponse:
     """Sign in with e-mail address and password; a refusal never says which of the two was wrong.
 
-    Failed tries make the next one wait: see ``access.throttle``.
+    Failed tries make the next one wait: see ``access.throttle``. Who has a second factor, or a duty that
+    needs one, is not signed in by this: `pending` names them for the next page, and is good for nothing else.
     """
     email = request.POST.get("email", "").strip().lower()[:254]
     problem, wait_s = "", 0
     if request.method == "POST":
         user = _proved(request, email, request.POST.get("password", ""))
         if isinstance(user, User):
-            login(request, user)
-            return _remember_device(_welcome(request, user), email)
+            if factors.has_one(user) or (factors.needs_one(user) and not settings.DEMO):
+                return _ask_for_factor(request, user)
+            return complete(request, user, by="password", target=_next(request))
         problem, wait_s = ("wait", user.seconds) if user is not None else ("refused", 0)
-    status = 200 if not problem else 429 if problem == "wait" else 403
+    elif request.GET.get("problem") in ("no-duty", "late"):
+        problem = request.GET["problem"]
+    status = 200 if request.method == "GET" else 429 if problem == "wait" else 403
     response = render(
         request,
         "prewatt/pages/sign_in.html",
@@ -157,6 +190,75 @@ def sign_in(request: HttpRequest) -> HttpResponse:
     if wait_s:
         response["Retry-After"] = str(wait_s)
     return response
+
+
+def _ask_for_factor(request: HttpRequest, user: User) -> HttpResponse:
+    """Remember whose password was right, in a session of a new name."""
+    request.session.flush()
+    request.session["pending"] = {
+        "user": user.pk,
+        "mark": user.get_session_auth_hash(),
+        "until": clock.now().timestamp() + PENDING_S,
+        "next": _next(request),
+    }
+    return redirect("/sign-in/factor")
+
+
+def pending(request: HttpRequest) -> User | None:
+    """Whose password was right in this browser, some minutes ago; a new password ends it."""
+    found = request.session.get("pending")
+    if not found or clock.now().timestamp() > found["until"]:
+        return None
+    user = User.objects.filter(pk=found["user"], is_active=True).first()
+    is_same = user is not None and constant_time_compare(
+        found["mark"], user.get_session_auth_hash()
+    )
+    return user if is_same else None
+
+
+def complete(request: HttpRequest, user: User, *, by: str, target: str = "") -> HttpResponse:
+    """Begin the session, in a browser that is known from now on; ``by`` says what proved the person."""
+    waiting = request.session.pop("pending", None)
+    begin_session(request, user, by=by)
+    return known_from_now_on(request, user, redirect(target or (waiting or {}).get("next", "/")))
+
+
+def known_from_now_on(request: HttpRequest, user: User, response: HttpResponse) -> HttpResponse:
+    """Let the browser keep that this person has signed in with it, and their language."""
+    if settings.LANGUAGE_COOKIE_NAME not in request.COOKIES and user.language != "en":
+        _remember_language(response, user.language)
+    return _remember_device(request, response, user.email)
+
+
+def begin_session(request: HttpRequest, user: User, *, by: str) -> None:
+    """Sign in; Django gives the session a new name, so that nobody's planted one is good."""
+    if not request.session.get("device"):
+        request.session["device"] = _device(request)[0] or secrets.token_urlsafe(12)
+    request.session["by"] = by
+    login(request, user)
+
+
+def keep_sessions() -> None:
+    """Have each session of Django's written down as one of ours, and its end."""
+    user_logged_in.connect(_began, dispatch_uid="prewatt.session.began")
+    user_logged_out.connect(_ended, dispatch_uid="prewatt.session.ended")
+
+
+def _began(request: HttpRequest, user: User, **_: Any) -> None:
+    by = request.session.pop("by", "password")
+    visitor = sessions.Visitor(
+        address=client_address(request), agent=request.headers.get("User-Agent", ""),
+        browser=request.session.get("device", ""),
+    )  # fmt: skip
+    kept = sessions.begin(user=user, by=by, visitor=visitor, now=clock.now())
+    request.session["sign_in"] = kept.pk
+    request.session["proved"] = "" if by == "password" else by
+
+
+def _ended(request: HttpRequest, **_: Any) -> None:
+    kept = request.session.get("sign_in")
+    if isinstance(kept, int):
+        sessions.end(sign_in_ids=[kept], why="out", now=clock.now())
 
 
 def _proved(request: HttpRequest, email: str, password: str) -> User | throttle.Wait | None:
@@ -178,17 +280,25 @@ def _proved(request: HttpRequest, email: str, password: str) -> User | throttle.
 
 def _device_of(request: HttpRequest, email: str) -> str:
     """The name of this browser if this person has signed in with it before, else empty."""
+    name, people = _device(request)
+    return name if _email_digest(email) in people else ""
+
+
+def _device(request: HttpRequest) -> tuple[str, list[str]]:
+    """The name of this browser, and who has signed in with it, the latest first."""
     try:
         known = signing.loads(
             request.COOKIES.get(DEVICE_COOKIE, ""), salt=DEVICE_COOKIE, max_age=DEVICE_AGE_S
         )
-    except signing.BadSignature:
-        return ""
-    return str(known["device"]) if known["email"] == _email_digest(email) else ""
+        return str(known["device"]), [str(each) for each in known["people"]]
+    except (signing.BadSignature, KeyError, TypeError):
+        return "", []
 
 
-def _remember_device(response: HttpResponse, email: str) -> HttpResponse:
-    known = {"device": secrets.token_urlsafe(12), "email": _email_digest(email)}
+def _remember_device(request: HttpRequest, response: HttpResponse, email: str) -> HttpResponse:
+    mine = _email_digest(email)
+    people = [mine, *(each for each in _device(request)[1] if each != mine)]
+    known = {"device": request.session["device"], "people": people[:DEVICE_PEOPLE_MAX]}
     response.set_cookie(
         DEVICE_COOKIE,
         signing.dumps(known, salt=DEVICE_COOKIE),
@@ -225,18 +335,25 @@ def countersigned(request: HttpRequest, *, email: str, password: str) -> Actor |
     return second if is_other else None
 
 
+def knows_password(request: HttpRequest, user: User, password: str) -> bool:
+    """Whether this is the person's password; wrong tries are counted as those of signing in are."""
+    found = _proved(request, user.email, password)
+    return isinstance(found, User) and found.pk == user.pk
+
+
+def go_on_with_new_password(request: HttpRequest) -> None:
+    """Let this session go on under the new password, by a new name, and end all others."""
+    assert isinstance(request.user, User)
+    user = User.objects.get(pk=request.user.pk)
+    update_session_auth_hash(request, user)
+    sessions.end_others(user=user, but=request.session["sign_in"], why="password", now=clock.now())
+
+
 def _next(request: HttpRequest) -> str:
     """The page of ours that the form wants to return to, else the first."""
     target = request.POST.get("next", "")
     safe = url_has_allowed_host_and_scheme(target, allowed_hosts={request.get_host()})
     return target if safe and target.startswith("/") and len(target) <= NEXT_MAX else "/"
-
-
-def _welcome(request: HttpRequest, user: User) -> HttpResponse:
-    response = redirect(_next(request))
-    if settings.LANGUAGE_COOKIE_NAME not in request.COOKIES and user.language != "en":
-        _remember_language(response, user.language)
-    return response
 
 
 @require_POST

@@ -12,7 +12,7 @@ from django.shortcuts import redirect
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
-from prewatt.access.scope import require
+from prewatt.access.scope import may, require
 from prewatt.access.second_factor import FactorRefused
 from prewatt.approvals.operations import ProposalRefused, approval_digest, refuse, withdraw
 from prewatt.billing.proposals import (
@@ -55,7 +55,7 @@ def approvals_csv(request: HttpRequest) -> HttpResponse:
     return deeds.as_csv("approvals", lambda writer: export.proposals(writer, found))
 
 
-@sensitive_post_parameters("code")
+@sensitive_post_parameters("code", "passkey")
 @require_http_methods(["GET", "POST"])
 def propose_view(request: HttpRequest, code: str) -> HttpResponse:
     """From which midnight the draft shall hold and why; then a look at it, and the code."""
@@ -79,7 +79,7 @@ def propose_view(request: HttpRequest, code: str) -> HttpResponse:
         asked.faults["from"] = approval_words.refused(refusal)
         return _show_draft(request, page, asked, status=422)
     if not wants(request):
-        return _show_draft(request, page, asked, begins_at=valid_from)
+        return _show_draft(request, page, asked, begins_at=valid_from, digest=wanted.digest)
     try:
         proposal_id = propose_version(
             actor=actor, wanted=wanted, reason=reason, now=page.now,
@@ -87,11 +87,13 @@ def propose_view(request: HttpRequest, code: str) -> HttpResponse:
         )  # fmt: skip
     except (FactorRefused, ProposalRefused) as refusal:
         asked.faults["code"] = approval_words.refused(refusal)
-        return _show_draft(request, page, asked, begins_at=valid_from, status=422)
+        return _show_draft(
+            request, page, asked, begins_at=valid_from, digest=wanted.digest, status=422
+        )
     return redirect(f"/approvals/{proposal_id}?done=proposed")
 
 
-@sensitive_post_parameters("code")
+@sensitive_post_parameters("code", "passkey")
 @require_http_methods(["GET", "POST"])
 def proposal_view(request: HttpRequest, proposal_id: int) -> HttpResponse:
     """One proposal: approved with a second factor, refused or withdrawn with a reason."""
@@ -133,16 +135,18 @@ def _show_draft(
     *,
     first: Mapping[str, str] = MappingProxyType({}),
     begins_at: datetime | None = None,
+    digest: bytes | None = None,
     status: int = 200,
 ) -> HttpResponse:
     context = deeds.form_context(asked, **first)
-    # A code counts once; it is never sent back.
-    context["form"].pop("code", None)
+    # A proof counts once; it is never sent back.
+    for name in ("code", "passkey"):
+        context["form"].pop(name, None)
     return deeds.show(
         request, "propose", place=page.place, now=page.now, tab="tariffs", status=status, page=page,
         code_path=path_of(page.draft.code), begins_at=begins_at, tariff=page.tariff,
         changes=changes_between(page.in_force, page.tariff) if page.in_force else (),
-        **context, **code_context(request),
+        **context, **code_context(request, digest),
     )  # fmt: skip
 
 
@@ -155,12 +159,19 @@ def _show(
     status: int = 200,
 ) -> HttpResponse:
     context = deeds.form_context(asked, why="")
-    context["form"].pop("code", None)
-    own = page.proposal.made_by_code == actor_of(request).code
+    for name in ("code", "passkey"):
+        context["form"].pop(name, None)
+    actor = actor_of(request)
+    own = page.proposal.made_by_code == actor.code
+    digest = (
+        approval_digest(actor=actor, proposal_id=page.proposal.proposal_id)
+        if page.proposal.is_open and may(actor, "approvals.approve") and not own
+        else None
+    )
     return deeds.show(
         request, "proposal", place=page.place, now=page.now, tab="approvals", status=status,
         page=page, row=page.proposal, tariff=page.tariff, changes=page.changes, own=own,
         code_path=path_of(page.proposal.code), problem=problem,
         void=approval_words.VOID.get(page.proposal.answer, ""), done=request.GET.get("done", ""),
-        **context, **code_context(request),
+        **context, **code_context(request, digest),
     )  # fmt: skip

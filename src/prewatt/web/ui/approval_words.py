@@ -63,8 +63,23 @@ _VERSION: Final[Mapping[str, Text]] = {
 _FACTOR: Final[Mapping[str, Text]] = {
     "none": _("You have no second factor yet. Take one up first."),
     "code": _("That is not the code. Each code holds for half a minute and counts once."),
-    "enrolled": _("You have a second factor already."),
+    "enrolled": _("You have an app for codes already."),
     "stale": _("This was shown too long ago. Begin again with a new secret."),
+    "passkey": _("The passkey did not prove it. Try again, or use another one."),
+    "challenge": _("This was asked too long ago. Try again."),
+    "copied": _(
+        "This passkey counted backwards, as a copy would. It is blocked; we have written to you."
+    ),
+    "step_up": _("Prove it with what you have already."),
+    "last": _("A duty of yours needs a second factor: take up another one first."),
+    "gone": _("That passkey is removed already."),
+    "many": _("Ten passkeys are the most. Remove one first."),
+    "name": _("Give it a name."),
+    "known": _("This passkey is taken up already."),
+    "recovery": _("That is no recovery code of yours, or it was used before."),
+    "waiting": _("Another second factor is asked for already."),
+    "early": _("It is not time yet."),
+    "unknown": _("This sign-in is closed."),
 }
 
 

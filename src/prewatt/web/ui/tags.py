@@ -25,6 +25,7 @@ from prewatt.estate.worded import Worded
 from prewatt.reports.account import AccountPage, CutHours, Entry, GateLine
 from prewatt.reports.held import HeldPage
 from prewatt.reports.today import BoardUnit, House, Place, Today
+from prewatt.sign_in.sessions import named
 from prewatt.web.ui import (
     approval_words,
     assets,
@@ -35,6 +36,7 @@ from prewatt.web.ui import (
     navigation,
     sentences,
     shipped_words,
+    sign_in_words,
 )
 from prewatt.web.ui import format as fmt
 from prewatt.web.ui.reading_chart import reading_chart
@@ -288,12 +290,18 @@ def took(milliseconds: int) -> str:
 @register.filter
 def said(code: Any, table: str) -> str:
     """The text of a code: ``{{ order.reason|said:"REASON" }}``."""
-    of_texts = (sentences, money_words, approval_words, shipped_words)
+    of_texts = (sentences, money_words, approval_words, shipped_words, sign_in_words)
     where = next(each for each in of_texts if hasattr(each, table))
     texts = getattr(where, table)
     if isinstance(code, str):
         return sentences.said(texts, code)
     return str(texts[code])
+
+
+@register.filter
+def browser_name(agent: str) -> str:
+    """A browser and its system, of what it says of itself."""
+    return named(agent) or "–"
 
 
 @register.filter(name="may")

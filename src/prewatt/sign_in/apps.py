@@ -1,0 +1,11 @@
+"""Registers the `sign_in` package with Django."""
+
+from django.apps import AppConfig
+
+
+class SignInConfig(AppConfig):
+    """Names the package; tables carry plain names set by each model."""
+
+    name = "prewatt.sign_in"
+    label = "sign_in"
+    default_auto_field = "django.db.models.BigAutoField"

@@ -1,0 +1,85 @@
+"""Signing in, in sentences: what was done, what a deed on oneself means, why a password is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from prewatt.access.passwords import PasswordRefused
+
+Text = str | Promise
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """One deed on oneself: its heading, what comes of it, and its button."""
+
+    heading: Text
+    means: Text
+    button: Text
+
+
+DONE: Final[Mapping[str, Text]] = {
+    "app": _("The app is taken up. Its codes prove you from now on."),
+    "drop_app": _("The app is given up. Its codes prove nothing any more."),
+    "passkey": _("The passkey is added. It proves you from now on."),
+    "remove_passkey": _("The passkey is removed. It proves nothing any more."),
+    "password": _("Your password is changed. Every other session of yours has ended."),
+    "ended": _("Ended. Whoever was there has to sign in again."),
+    "asked": _("Asked for. What you have stays good until then; we have written to you."),
+    "kept": _("What you have stays."),
+}
+DEEDS: Final[Mapping[str, Deed]] = {
+    "drop_app": Deed(
+        _("Give up the app"),
+        _(
+            "Its codes prove nothing any more. To change phones, give it up with a passkey and take it up anew."
+        ),
+        _("Give it up"),
+    ),
+    "remove_passkey": Deed(
+        _("Remove a passkey"),
+        _(
+            "It proves nothing any more. The last one stays while a duty of yours needs a second factor."
+        ),
+        _("Remove it"),
+    ),
+    "codes": Deed(
+        _("New recovery codes"),
+        _("Ten new ones are shown once. All older ones are void."),
+        _("Make new codes"),
+    ),
+    "password": Deed(
+        _("Change your password"),
+        _("At least twelve characters, on one line. Every other session of yours ends."),
+        _("Change it"),
+    ),
+}
+SIGN_IN_BY: Final[Mapping[str, Text]] = {
+    "password": _("password"),
+    "code": _("password and code"),
+    "passkey": _("password and passkey"),
+    "recovery": _("password and recovery code"),
+}
+SIGN_IN_ENDED: Final[Mapping[str, Text]] = {
+    "out": _("signed out"),
+    "idle": _("two hours without anybody"),
+    "old": _("twelve hours are over"),
+    "ended": _("ended by you"),
+    "password": _("new password"),
+    "suspended": _("suspended"),
+}
+_PASSWORD: Final[Mapping[str, Text]] = {
+    "short": _("A password has at least twelve characters."),
+    "long": _("A password has at most 1,024 characters."),
+    "signs": _("A password is one line of signs that can be typed."),
+}
+
+
+def refused_password(refusal: PasswordRefused) -> str:
+    """Why this is no password."""
+    return str(_PASSWORD.get(refusal.reason, _PASSWORD["signs"]))
