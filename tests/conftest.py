@@ -11,7 +11,7 @@ import os
 import secrets
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import date, timedelta
 from typing import Any
 
@@ -89,9 +89,10 @@ def template_database(postgres_dsn: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def test_databases(postgres_dsn: str, template_database: str) -> TestDatabases:
+def test_databases(postgres_dsn: str, template_database: str) -> Iterator[TestDatabases]:
     """Where each test gets its database from."""
-    return TestDatabases(postgres_dsn, template_database)
+    with closing(TestDatabases(postgres_dsn, template_database)) as databases:
+        yield databases
 
 
 @pytest.fixture

@@ -113,6 +113,9 @@ class TestDatabases:
         self._counts: dict[str, int] = {}
         self._kept: dict[str, sql.Composed] = {}
         self._given_back = 0
+        #: The owner's session at each database. It stays open between the tests: a new one would read
+        #: the catalogue of every table anew, which costs more than all that is then done.
+        self._sessions: dict[str, psycopg.Connection] = {}
 
     def take(self) -> str:
         """The owner's DSN of a database as the template is."""
@@ -121,26 +124,26 @@ class TestDatabases:
             return self._dsn(name)
         name = f"test_{secrets.token_hex(4)}"
         self._command(sql.SQL("CREATE DATABASE {} TEMPLATE {}"), name, self._template)
-        with psycopg.connect(self._dsn(name), autocommit=True) as connection:
-            self._counts = _counts(connection)
-            self._changes = ""
-            if not self._facts:
-                self._facts = _facts(connection)
-                self._sequences = _sequences(connection)
-                self._kept = _kept(connection)
-                self._sizes = _sizes(connection)
+        connection = self._session(name)
+        self._counts = _counts(connection)
+        self._changes = ""
+        if not self._facts:
+            self._facts = _facts(connection)
+            self._sequences = _sequences(connection)
+            self._kept = _kept(connection)
+            self._sizes = _sizes(connection)
         return self._dsn(name)
 
     def give_back(self, dsn: str) -> None:
         """Make the database what it was for the next test; drop it if more than rows was changed."""
-        with psycopg.connect(dsn, autocommit=True) as connection:
-            name = connection.info.dbname
-            _end_other_sessions(connection)
-            is_as_before = self._has_only_other_rows(connection)
-            if is_as_before:
-                self._bring_back_rows(connection)
-                # What a session wrote whose statistics came late, or that came back, is found here.
-                is_as_before = _sizes(connection) == self._sizes
+        name = str(conninfo_to_dict(dsn)["dbname"])
+        connection = self._session(name)
+        _end_other_sessions(connection)
+        is_as_before = self._has_only_other_rows(connection)
+        if is_as_before:
+            self._bring_back_rows(connection)
+            # What a session wrote whose statistics came late, or that came back, is found here.
+            is_as_before = _sizes(connection) == self._sizes
         if is_as_before:
             self._spare = name
         else:
@@ -161,7 +164,27 @@ class TestDatabases:
         """Drop a database that was kept for longer than a test, while other tests had theirs."""
         self._drop(str(conninfo_to_dict(dsn)["dbname"]))
 
+    def _session(self, name: str) -> psycopg.Connection:
+        """The owner's session at a database, opened anew if a test has ended it with all others."""
+        session = self._sessions.get(name)
+        if session is not None:
+            try:
+                session.execute("SELECT")
+                return session
+            except psycopg.OperationalError:
+                session.close()
+        session = psycopg.connect(self._dsn(name), autocommit=True, prepare_threshold=None)
+        self._sessions[name] = session
+        return session
+
+    def close(self) -> None:
+        """End the sessions that are still open."""
+        while self._sessions:
+            self._sessions.popitem()[1].close()
+
     def _drop(self, name: str) -> None:
+        if session := self._sessions.pop(name, None):
+            session.close()
         self._command(sql.SQL("DROP DATABASE {} WITH (FORCE)"), name)
 
     def _bring_back_rows(self, connection: psycopg.Connection) -> None:
@@ -173,7 +196,7 @@ class TestDatabases:
         """
         counts = _counts(connection)
         written = [name for name, count in counts.items() if count != self._counts.get(name, 0)]
-        statements = [sql.SQL("SET session_replication_role = replica; BEGIN")]
+        statements = [sql.SQL("BEGIN; SET LOCAL session_replication_role = replica")]
         statements += [
             sql.SQL("SELECT setval({}, {}, {})").format(name, value, is_called)
             for name, (value, is_called) in self._sequences.items()

@@ -11,7 +11,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -632,7 +632,7 @@ class Fernmoor:
 
 
 @pytest.fixture(scope="session")
-def laid_out(postgres_dsn: str, template_database: str) -> tuple[TestDatabases, Fernmoor]:
+def laid_out(postgres_dsn: str, template_database: str) -> Iterator[tuple[TestDatabases, Fernmoor]]:
     """Databases with the property in it, and its ids."""
     from django.db import connections, transaction
 
@@ -647,7 +647,8 @@ def laid_out(postgres_dsn: str, template_database: str) -> tuple[TestDatabases, 
         cursor.execute("ANALYZE")
     connections.close_all()
     keep_rows(dsn)
-    return TestDatabases(postgres_dsn, name), place
+    with closing(TestDatabases(postgres_dsn, name)) as databases:
+        yield databases, place
 
 
 @pytest.fixture

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
+
 import psycopg
 import pytest
 
@@ -25,9 +28,25 @@ CHANGES = (
 
 
 @pytest.fixture(scope="module")
-def databases(postgres_dsn: str, template_database: str) -> TestDatabases:
+def databases(postgres_dsn: str, template_database: str) -> Iterator[TestDatabases]:
     """Databases of this file alone."""
-    return TestDatabases(postgres_dsn, template_database)
+    with closing(TestDatabases(postgres_dsn, template_database)) as databases:
+        yield databases
+
+
+def test_a_test_may_end_every_session(databases: TestDatabases) -> None:
+    dsn = databases.take()
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("INSERT INTO organisation (name) VALUES ('Left behind')")
+        connection.execute(
+            """SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+               WHERE datname = current_database() AND pid <> pg_backend_pid()"""
+        )
+    databases.give_back(dsn)
+    assert databases.take() == dsn
+    with psycopg.connect(dsn) as connection:
+        assert connection.execute("SELECT count(*) FROM organisation").fetchone() == (0,)
+    databases.give_back(dsn)
 
 
 def test_rows_alone_are_brought_back_and_the_database_is_kept(databases: TestDatabases) -> None:

@@ -4,7 +4,8 @@ Three lanes run side by side, since tests wait for processes, brokers and browse
 compute. The last of them begins with everything that only reads the source. The test files are dealt out by
 the seconds they took when somebody last wrote them down (`--note-seconds`), so that the lanes end together;
 what the first lane tests is shown as it comes, the others' at their end. Each lane has a throw-away PostgreSQL
-of its own, because roles belong to a whole server. With `CI` set in the environment a skipped test is a failure:
+of its own, because roles belong to a whole server, and a temporary folder, in memory where there is plenty:
+tests make tens of thousands of files that nobody keeps. With `CI` set in the environment a skipped test is a failure:
 a green run there must mean that everything ran.
 """
 
@@ -35,6 +36,10 @@ PYTHON = (sys.executable, "-P", "-m")
 TESTS = "tests"
 REPORT = "tests.xml"
 LANES = 3
+
+#: Memory as a file system, on Linux, and how much of it has to be free: all lanes fill a quarter of that.
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - each lane makes a folder of its own in it
+SCRATCH_BYTES = 8 << 30
 
 #: Seconds of each test file, and of the stages before the last lane's tests, when last written down.
 SECONDS_FILE = CHECKOUT / TESTS / "seconds.json"
@@ -122,12 +127,26 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _lane_environment(stack: contextlib.ExitStack, stages: Sequence[Stage]) -> dict[str, str]:
     """Return a lane's environment, with a server of its own that ends with `stack`."""
-    state_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="prewatt-")))
+    folder = tempfile.TemporaryDirectory(prefix="prewatt-", dir=_scratch())
+    state_dir = Path(stack.enter_context(folder))
     # PostgreSQL runs as another user when the checks run as root, and must get in.
     state_dir.chmod(0o755 if os.geteuid() == 0 else 0o700)
     if not any(stage.needs_database for stage in stages):
         return _environment(None, state_dir)
     return _environment(stack.enter_context(throwaway_postgres(state_dir, fsync=False)), state_dir)
+
+
+def _scratch() -> Path | None:
+    """The folder for what the lanes write: shared memory where it has room and runs programs.
+
+    None is the system's usual one, as is what `TMPDIR` names.
+    """
+    if "TMPDIR" in os.environ or not os.access(SHARED_MEMORY, os.W_OK):
+        return None
+    found = os.statvfs(SHARED_MEMORY)
+    if found.f_flag & os.ST_NOEXEC or found.f_bavail * found.f_frsize < SCRATCH_BYTES:
+        return None
+    return SHARED_MEMORY
 
 
 def _environment(dsn: str | None, state_dir: Path) -> dict[str, str]:
@@ -136,6 +155,7 @@ def _environment(dsn: str | None, state_dir: Path) -> dict[str, str]:
         "DJANGO_SETTINGS_MODULE": "prewatt.settings",
         "PREWATT_SECRET_KEY": "only-for-the-checks",
         STATE_DIR_VARIABLE: str(state_dir),
+        "TMPDIR": str(state_dir),
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
     }
     # An operator's own database has no business in a check.
