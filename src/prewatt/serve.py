@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import errno
 import ipaddress
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -49,6 +50,7 @@ def application() -> Callable[..., Any]:
 
     from prewatt.vending.desk import Desk
     from prewatt.web import clock, till
+    from prewatt.web.body_limit import limited
 
     # Requests run in threads of their own, which end with them: each leaves its connection to the next.
     connections.settings["default"].update(CONN_MAX_AGE=0, ENGINE="prewatt.web.kept_connections")
@@ -67,7 +69,19 @@ def application() -> Callable[..., Any]:
         await asyncio.to_thread(desk.stop)
         await send({"type": "lifespan.shutdown.complete"})
 
-    return serve_one
+    return limited(serve_one)
+
+
+def refuse_open_hosts() -> None:
+    """Raise CannotRunError where browsers of other machines would come, and nobody said whether by TLS."""
+    from django.conf import settings
+
+    beyond = sorted(set(settings.ALLOWED_HOSTS) - {"127.0.0.1", "localhost", "[::1]"})
+    if beyond and os.environ.get("PREWATT_TLS") not in ("0", "1"):
+        raise CannotRunError(
+            f"PREWATT_HOSTS names {', '.join(beyond)}: put a proxy that speaks TLS before and set "
+            "PREWATT_TLS=1, or PREWATT_TLS=0 if passwords may be read on the way"
+        )
 
 
 def load_pages() -> None:
@@ -120,6 +134,7 @@ def run(arguments: argparse.Namespace) -> int:
     from prewatt.web.ui import messages
 
     wiring.start_django("web")
+    refuse_open_hosts()
     messages.compile_all()
     load_pages()
     say_ready()

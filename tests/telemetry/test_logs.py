@@ -66,6 +66,53 @@ def test_no_password_is_written(form: str, told: str, capsys: pytest.CaptureFixt
     assert "hunter2" not in written
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_nothing_that_lets_somebody_in_is_written(
+    form: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {
+        "PREWATT_SECRET_KEY": "signs-the-sessions",
+        "PREWATT_FACTOR_KEYS": "first-factor-key=,second-factor-key=",
+        "PREWATT_KEY_STORE_KEYS": "seal-of-the-store=",
+        "PREWATT_SMTP_PASSWORD": "of-the-mail-server",
+    }
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    told = [
+        *own.values(),
+        "Cookie: prewatt_session=s3ss10n; prewatt_csrf=t0k3n",
+        "__Host-prewatt_session=s3ss10n",
+        "csrfmiddlewaretoken=t0k3n&email=who",
+        "{'HTTP_AUTHORIZATION': 'Bearer pwk_k3y.b0dy'}",
+        "no key pwk_k3yb0dy of ours",
+    ]
+    logs.configure("web", form=form)
+    for each in told:
+        logging.getLogger("prewatt").error("it said: %s", each, extra={"more": each})
+        try:
+            raise RuntimeError(each)
+        except RuntimeError:
+            logging.getLogger("prewatt").exception("again")
+    written = capsys.readouterr().err
+    for secret in (*",".join(own.values()).split(","), "s3ss10n", "t0k3n", "k3y", "b0dy"):
+        assert secret not in written, secret
+    assert "email=who" in written and written.count("again") == len(told)
+
+
+def test_no_text_makes_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    forged = "2026-11-28 INFO prewatt signed in"
+    logs.configure("web", form="text")
+    for end in ("\n", "\r", "\x85", "\u2028", "\x1b[2K"):
+        logging.getLogger("prewatt").warning("answered 404 to /a%s%s", end, forged)
+        try:
+            raise ValueError(f"no such thing{end}{forged}")
+        except ValueError:
+            logging.getLogger("prewatt").exception("broken")
+    written = capsys.readouterr().err
+    assert forged in written and "\x1b" not in written.replace("\\x1b", "")
+    assert not any(line.startswith(forged) for line in written.splitlines())
+
+
 def test_errors_are_counted_by_package() -> None:
     logs.configure("worker")
 

@@ -13,7 +13,8 @@ from prewatt.access.models import Duty
 from prewatt.access.scope import Actor
 from prewatt.debts.models import Debt
 from prewatt.debts.operations import open_debt
-from prewatt.web.console.export import decimal, guarded
+from prewatt.web.console.export import decimal
+from prewatt.web.console.sheet_writer import guarded
 
 
 def _key(page: str) -> str:

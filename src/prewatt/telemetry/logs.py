@@ -22,9 +22,20 @@ _LINE: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
 _FIELDS: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
 _NAMES: Final = {"asctime": "time", "levelname": "level", "name": "logger"}
 #: A password in a DSN, as `password=…` or in an address; drivers like to quote what they were given.
+#: And what lets somebody in, as it stands in a request: a session, a form's token, a program's key.
 _SECRET: Final = re.compile(
-    r"(password\s*=\s*)('[^']*'|[^\s'\"]+)|(://[^\s:/@]+:)[^\s@]+(?=@)", re.I
+    r"(password\s*=\s*)('[^']*'|[^\s'\"]+)|(://[^\s:/@]+:)[^\s@]+(?=@)"
+    r"|((?:prewatt_\w+|csrfmiddlewaretoken)=|\bBearer\s+|\bpwk_)[\w.:~+/=-]+",
+    re.I,
 )
+#: Variables of the environment whose values are secrets, separated by commas where there are several.
+_SECRET_VARIABLES: Final = (
+    "PREWATT_SECRET_KEY", "PREWATT_FACTOR_KEYS", "PREWATT_KEY_STORE_KEYS", "PREWATT_SMTP_PASSWORD",
+)  # fmt: skip
+#: What is shorter is no secret, and would blot out words.
+_SECRET_MIN: Final = 6
+#: Whatever could end a line, or move a terminal's cursor.
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def configure(process: str, *, form: str | None = None) -> None:
@@ -42,8 +53,12 @@ def configure(process: str, *, form: str | None = None) -> None:
 
 
 def without_secrets(text: str) -> str:
-    """The text without the passwords of the database addresses in it."""
-    return _SECRET.sub(lambda found: f"{found[1] or found[3]}***", text)
+    """The text without passwords of addresses, sessions, keys, and this process's own secrets in it."""
+    for name in _SECRET_VARIABLES:
+        for value in os.environ.get(name, "").split(","):
+            if len(value) >= _SECRET_MIN:
+                text = text.replace(value, "***")
+    return _SECRET.sub(lambda found: f"{found[1] or found[3] or found[4]}***", text)
 
 
 def _count_errors(record: logging.LogRecord) -> bool:
@@ -63,8 +78,19 @@ class _Text(logging.Formatter):
     def converter(seconds: float | None) -> time.struct_time:
         return time.gmtime(seconds)
 
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  the library's name
+        # A path or a name with an end of line in it is not to look like another line of ours.
+        record.message = _shown(record.message)
+        return super().formatMessage(record)
+
     def format(self, record: logging.LogRecord) -> str:
-        return without_secrets(super().format(record))
+        # The lines of a traceback are drawn in, for the same reason.
+        lines = without_secrets(super().format(record)).split("\n")
+        return "\n  ".join(map(_shown, lines))
+
+
+def _shown(text: str) -> str:
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 class _Json(JsonFormatter):

@@ -383,7 +383,14 @@ def preferences(request: HttpRequest) -> HttpResponse:
     if language in dict(settings.LANGUAGES):
         _remember_language(response, language)
     if theme in THEMES:
-        response.set_cookie(THEME_COOKIE, theme, max_age=365 * 86400, samesite="Lax", httponly=True)
+        response.set_cookie(
+            THEME_COOKIE,
+            theme,
+            max_age=365 * 86400,
+            samesite="Lax",
+            httponly=True,
+            secure=settings.TLS,
+        )
     return response
 
 
@@ -395,4 +402,5 @@ def _remember_language(response: HttpResponse, language: str) -> None:
         max_age=365 * 86400,
         samesite="Lax",
         httponly=True,
+        secure=settings.TLS,
     )

@@ -19,6 +19,7 @@ MIDDLEWARE = [
     "prewatt.web.headers.SecurityHeaders",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
+    "prewatt.web.boundary.Boundary",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "prewatt.web.session.PlainText",
@@ -47,13 +48,23 @@ TEMPLATES = [
 #: The reverse proxies whose X-Forwarded-For is believed, as addresses or networks; none by default.
 TRUSTED_PROXIES = proxies(os.environ.get("PREWATT_TRUSTED_PROXY", ""))
 
+#: Whether browsers come by TLS, which a proxy speaks for us. It says so of each request; `Boundary` lets no
+#: other through. Browsers then keep cookies of ours from every other host, and come by TLS for a year.
+TLS = os.environ.get("PREWATT_TLS") == "1"
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TLS else None
+SECURE_HSTS_SECONDS = 365 * 86400 if TLS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = TLS
+_OURS_ALONE = "__Host-" if TLS else ""
+
 LOGIN_URL = "/sign-in"
 SESSION_ENGINE = "django.contrib.sessions.backends.db"
-SESSION_COOKIE_NAME = "prewatt_session"
+SESSION_COOKIE_NAME = f"{_OURS_ALONE}prewatt_session"
+SESSION_COOKIE_SECURE = TLS
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_AGE = 12 * 3600
-CSRF_COOKIE_NAME = "prewatt_csrf"
+CSRF_COOKIE_NAME = f"{_OURS_ALONE}prewatt_csrf"
+CSRF_COOKIE_SECURE = TLS
 CSRF_COOKIE_HTTPONLY = True
 CSRF_COOKIE_SAMESITE = "Lax"
 CSRF_FAILURE_VIEW = "prewatt.web.errors.csrf_failed"
@@ -66,3 +77,5 @@ SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 #: of day has its own.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 4_000
+#: A property's tables; `console.imports` says in words that it takes half as many.
+DATA_UPLOAD_MAX_NUMBER_FILES = 40

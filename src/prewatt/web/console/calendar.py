@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from datetime import date
 from typing import Final
 
@@ -19,6 +18,7 @@ from prewatt.reports.calendar import FIRST_YEAR, LAST_YEAR, CalendarPage, calend
 from prewatt.web import clock
 from prewatt.web.console import export
 from prewatt.web.console.asked import Asked
+from prewatt.web.console.sheet_writer import SheetWriter
 from prewatt.web.session import actor_of
 from prewatt.web.ui import format as fmt
 from prewatt.web.ui.tags import lang
@@ -53,7 +53,7 @@ def calendar_csv(request: HttpRequest) -> HttpResponse:
     response = HttpResponse(content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="calendar-{page.year}.csv"'
     response.write("\ufeff")
-    export.calendar(csv.writer(response), page)
+    export.calendar(SheetWriter(response), page)
     return response
 
 

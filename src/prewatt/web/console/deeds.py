@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
@@ -17,6 +16,7 @@ from prewatt.reports.today import Place
 from prewatt.vending.operations import LIMIT_MICRO
 from prewatt.web.console.asked import Asked
 from prewatt.web.console.export import Writer
+from prewatt.web.console.sheet_writer import SheetWriter
 
 
 def show(
@@ -95,5 +95,5 @@ def as_csv(name: str, write: Callable[[Writer], None]) -> HttpResponse:
     response["Content-Disposition"] = f'attachment; filename="{name}.csv"'
     # Spreadsheet programs take UTF-8 for granted only after this mark.
     response.write("\ufeff")
-    write(csv.writer(response))
+    write(SheetWriter(response))
     return response

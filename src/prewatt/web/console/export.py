@@ -27,13 +27,10 @@ from prewatt.reports.proposals import ProposalList
 from prewatt.reports.tariff_pages import TariffList
 from prewatt.reports.tariff_trial import TrialPage
 from prewatt.reports.today import Place
+from prewatt.web.console.sheet_writer import guarded
 from prewatt.web.ui import alert_words, approval_words, import_words, money_words, sentences
 from prewatt.web.ui import format as fmt
 from prewatt.web.ui.alert_words import Speech
-
-#: A spreadsheet of the Far East takes the wide forms of these signs as it takes the narrow ones.
-_WIDE = "\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}"
-_DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n", "\N{MINUS SIGN}", *_WIDE)
 
 
 class Writer(Protocol):
@@ -41,11 +38,6 @@ class Writer(Protocol):
 
     def writerow(self, row: list[str], /) -> object:
         """Write one row."""
-
-
-def guarded(text: str) -> str:
-    """The text, with an apostrophe before it when a spreadsheet could take it for a formula."""
-    return f"'{text}" if text.startswith(_DANGEROUS) else text
 
 
 def decimal(micro: int) -> str:

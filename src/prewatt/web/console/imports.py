@@ -6,7 +6,6 @@ filtered and taken along without sending the files again. Nothing is written to 
 
 from __future__ import annotations
 
-import csv
 import secrets
 import shlex
 from typing import Final, TypedDict
@@ -25,6 +24,7 @@ from prewatt.reports.estate_query import property_page
 from prewatt.reports.place import NoSuchThing
 from prewatt.web import clock
 from prewatt.web.console import export
+from prewatt.web.console.sheet_writer import SheetWriter
 from prewatt.web.session import actor_of
 
 #: All files of one upload together; `prewatt import` takes more.
@@ -62,7 +62,7 @@ def import_csv(request: HttpRequest) -> HttpResponse:
     response = HttpResponse(content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = 'attachment; filename="import-errors.csv"'
     response.write("\ufeff")
-    export.import_errors(csv.writer(response), rows)
+    export.import_errors(SheetWriter(response), rows)
     return response
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Sequence
 from contextvars import copy_context
@@ -13,6 +12,8 @@ from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, StreamingHttpResponse
 from django.utils import translation
+
+from prewatt.web.console.sheet_writer import SheetWriter
 
 #: So many rows travel together.
 _ROWS: Final = 500
@@ -36,7 +37,7 @@ def _parts(rows: Iterator[Sequence[str]], language: str) -> Generator[bytes]:
         yield part.encode()
         file = io.StringIO()
         with translation.override(language):
-            csv.writer(file).writerows(islice(rows, _ROWS))
+            SheetWriter(file).writerows(islice(rows, _ROWS))
         part = file.getvalue()
 
 

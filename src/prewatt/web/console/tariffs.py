@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from urllib.parse import quote, urlencode
 
 from django.http import HttpRequest, HttpResponse
@@ -13,6 +12,7 @@ from prewatt.reports.tariff_pages import TariffList
 from prewatt.reports.tariff_query import SORTS, tariff_list, tariff_page
 from prewatt.web import clock
 from prewatt.web.console import export
+from prewatt.web.console.sheet_writer import SheetWriter
 from prewatt.web.session import actor_of
 
 VERSION_MAX = 100_000
@@ -53,7 +53,7 @@ def tariffs_csv(request: HttpRequest) -> HttpResponse:
     response = HttpResponse(content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = 'attachment; filename="tariffs.csv"'
     response.write("\ufeff")
-    export.tariffs(csv.writer(response), found)
+    export.tariffs(SheetWriter(response), found)
     return response
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponse
@@ -17,6 +16,7 @@ from prewatt.reports.tariff_trial_query import PAGE, PAGE_MAX, trial_page
 from prewatt.web import clock
 from prewatt.web.console import export
 from prewatt.web.console.asked import Asked
+from prewatt.web.console.sheet_writer import SheetWriter
 from prewatt.web.console.tariffs import may_draft, path_of
 from prewatt.web.console.views import is_partial, number
 from prewatt.web.session import actor_of
@@ -41,7 +41,7 @@ def trial_csv(request: HttpRequest, code: str) -> HttpResponse:
     response = HttpResponse(content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = 'attachment; filename="trial.csv"'
     response.write("\ufeff")
-    export.trial(csv.writer(response), page)
+    export.trial(SheetWriter(response), page)
     return response
 
 
