@@ -162,3 +162,19 @@ class Notice(models.Model):
                 fields=["due_at"], condition=Q(sent_at=None, given_up_at=None), name="notice_due"
             )
         ]
+
+
+class DirectoryPerson(models.Model):
+    """Who a person is at a company's directory: its ``issuer`` and its own name for them, for ever."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    issuer = models.CharField(max_length=200)
+    subject = models.CharField(max_length=255)
+    since = models.DateTimeField(db_default=_Now())
+
+    class Meta:
+        db_table = "directory_person"
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["issuer", "subject"], name="one_person_of_a_subject"),
+            models.UniqueConstraint(fields=["issuer", "user"], name="one_subject_of_a_person"),
+        ]

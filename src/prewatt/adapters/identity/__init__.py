@@ -1,0 +1,1 @@
+"""Who a person is, said by a company's own directory."""
