@@ -42,6 +42,11 @@ DATABASES = {"default": _database(DSN or "host=/nonexistent dbname=prewatt")}
 
 DEMO = os.environ.get("PREWATT_DEMO") == "1"
 SECRET_KEY = os.environ.get("PREWATT_SECRET_KEY", "")
+#: The company's own directory: its issuer and what it knows us by (``adapters/identity/open_id.py``), and its name.
+PREWATT_OPENID = tuple(
+    os.environ.get(f"PREWATT_OPENID_{each}", "") for each in ("ISSUER", "CLIENT", "SECRET")
+)
+PREWATT_OPENID_NAME = os.environ.get("PREWATT_OPENID_NAME", PREWATT_OPENID[0])
 #: Keys under which second factors are sealed, newest first (Fernet, separated by commas).
 PREWATT_FACTOR_KEYS = [key for key in os.environ.get("PREWATT_FACTOR_KEYS", "").split(",") if key]
 DEBUG = False
@@ -70,6 +75,8 @@ INSTALLED_APPS = [
 ]
 #: What tariffs take of a recharge: ``vending.ports`` states what it expects of this function.
 PREWATT_DUES_AT_RECHARGE = "prewatt.billing.dues.dues_at_recharge"
+#: How a company's own directory is asked: ``sign_in.ports`` states what it expects of this module.
+PREWATT_COMPANY_DIRECTORY = "prewatt.adapters.identity.open_id"
 AUTH_USER_MODEL = "access.User"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

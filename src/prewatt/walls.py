@@ -219,9 +219,11 @@ PENS = (
             "keep_factor": ("web",),
             "begin_anew": ("web",),
             "change_password": ("web",),
+            "known_by_directory": ("web",),
         },
         {
-            "app_user": "SELECT (id, is_active), UPDATE (password)",
+            "app_user": "SELECT (id, email, is_active), UPDATE (password)",
+            "directory_person": "SELECT, INSERT",
             "duty_grant": "SELECT",
             "second_factor": "SELECT, INSERT, DELETE",
             "passkey": "SELECT, INSERT, UPDATE (removed_at, removed_why, sign_count, is_synced, used_at)",
@@ -330,6 +332,7 @@ SIGN_IN = (
     "step_up",
     "passkey",
     "passkey_challenge",
+    "directory_person",
     "recovery_code",
     "new_factor",
     "sign_in",
@@ -664,6 +667,7 @@ _SCOPE_OF = {
     "second_factor": "true",
     "passkey": "true",
     "passkey_challenge": "true",
+    "directory_person": "true",
     "recovery_code": "true",
     "new_factor": "true",
 }

@@ -109,8 +109,8 @@ class NewFactor(models.Model):
 class SignIn(models.Model):
     """One session of one browser, from the sign-in to its end.
 
-    ``browser`` is the digest of a name that the browser carries in a cookie; ``by`` is `password`, `code`,
-    `passkey` or `recovery`: what stood beside the password.
+    ``browser`` is the digest of a name that the browser carries in a cookie; ``by`` is `password`,
+    `company` (its directory), `code`, `passkey` or `recovery`: what stood beside the password.
     """
 
     user = models.ForeignKey(

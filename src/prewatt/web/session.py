@@ -174,17 +174,21 @@ def sign_in(request: HttpRequest) -> HttpResponse:
     if request.method == "POST":
         user = _proved(request, email, request.POST.get("password", ""))
         if isinstance(user, User):
-            if factors.has_one(user) or (factors.needs_one(user) and not settings.DEMO):
-                return _ask_for_factor(request, user)
-            return complete(request, user, by="password", target=_next(request))
+            return known_by_first(request, user, by="password", target=_next(request))
         problem, wait_s = ("wait", user.seconds) if user is not None else ("refused", 0)
-    elif request.GET.get("problem") in ("no-duty", "late"):
+    elif request.GET.get("problem") in ("no-duty", "late", "company"):
         problem = request.GET["problem"]
     status = 200 if request.method == "GET" else 429 if problem == "wait" else 403
     response = render(
         request,
         "prewatt/pages/sign_in.html",
-        {"email": email, "problem": problem, "wait_s": wait_s, "next": request.GET.get("next", "")},
+        {
+            "email": email,
+            "problem": problem,
+            "wait_s": wait_s,
+            "next": request.GET.get("next", ""),
+            "company": settings.PREWATT_OPENID_NAME,
+        },
         status=status,
     )
     if wait_s:
@@ -192,14 +196,21 @@ def sign_in(request: HttpRequest) -> HttpResponse:
     return response
 
 
-def _ask_for_factor(request: HttpRequest, user: User) -> HttpResponse:
+def known_by_first(request: HttpRequest, user: User, *, by: str, target: str) -> HttpResponse:
+    """Go on with somebody who is known by a password or their company: to the second factor, or in."""
+    if factors.has_one(user) or (factors.needs_one(user) and not settings.DEMO):
+        return _ask_for_factor(request, user, target)
+    return complete(request, user, by=by, target=target)
+
+
+def _ask_for_factor(request: HttpRequest, user: User, target: str) -> HttpResponse:
     """Remember whose password was right, in a session of a new name."""
     request.session.flush()
     request.session["pending"] = {
         "user": user.pk,
         "mark": user.get_session_auth_hash(),
         "until": clock.now().timestamp() + PENDING_S,
-        "next": _next(request),
+        "next": target,
     }
     return redirect("/sign-in/factor")
 
@@ -252,7 +263,7 @@ def _began(request: HttpRequest, user: User, **_: Any) -> None:
     )  # fmt: skip
     kept = sessions.begin(user=user, by=by, visitor=visitor, now=clock.now())
     request.session["sign_in"] = kept.pk
-    request.session["proved"] = "" if by == "password" else by
+    request.session["proved"] = "" if by in ("password", "company") else by
 
 
 def _ended(request: HttpRequest, **_: Any) -> None:

@@ -15,7 +15,7 @@ from joserfc import jwt
 from joserfc.jwk import KeySet, OctKey, RSAKey
 
 from prewatt.adapters.identity import open_id
-from prewatt.adapters.identity.open_id import Asked, Directory, DirectoryRefused, Known
+from prewatt.sign_in.ports import Asked, Directory, DirectoryRefused, Known
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 BACK = "http://localhost/sign-in/company/back"

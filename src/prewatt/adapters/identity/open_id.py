@@ -7,7 +7,6 @@ at the company, in place of a password. It gives no duty, and no second factor o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -20,51 +19,14 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
+from prewatt.sign_in.ports import Asked, Directory, DirectoryRefused, Known
+
 #: Signatures with a key that only the directory has; never one that a secret of ours would make.
 ALGORITHMS: Final = ("RS256", "ES256", "PS256", "EdDSA")
 WAIT_S: Final = 10
 #: Clocks of two companies differ so much at most.
 LEEWAY_S: Final = 60
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-
-
-class DirectoryRefused(Exception):
-    """Nobody is signed in. ``reason`` is `silent` (the directory does not answer), `malformed` (it answers what is no
-    OpenID Connect), `insecure` (an address without TLS), `refused` (it said no, or somebody else's answer came back),
-    `unproved` (its token does not hold), `unverified` (no e-mail address that the directory has proved).
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-@dataclass(frozen=True, slots=True)
-class Directory:
-    """A company's directory and what it knows us by. ``back_to`` is the address of ours that answers come to."""
-
-    issuer: str
-    client_id: str
-    client_secret: str
-    back_to: str
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One question on its way, kept in the session of the browser that asks: its answer is good there alone."""
-
-    state: str
-    nonce: str
-    verifier: str
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """Whom the directory knows: ``subject`` for ever at this issuer, ``email`` as it is written there now."""
-
-    issuer: str
-    subject: str
-    email: str
 
 
 def ask(directory: Directory) -> tuple[str, Asked]:

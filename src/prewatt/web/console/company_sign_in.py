@@ -12,9 +12,8 @@ from django.shortcuts import redirect
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from prewatt.adapters.identity import open_id
-from prewatt.adapters.identity.open_id import Asked, Directory, DirectoryRefused
 from prewatt.sign_in.directory import person_of
+from prewatt.sign_in.ports import Asked, Directory, DirectoryRefused, directories
 from prewatt.web import clock, session
 
 _log = logging.getLogger("prewatt.web")
@@ -34,7 +33,7 @@ def directory_of(request: HttpRequest) -> Directory:
 def ask_view(request: HttpRequest) -> HttpResponse:
     """To the directory. The page's policy lets no form go elsewhere, so a link leads here."""
     try:
-        address, asked = open_id.ask(directory_of(request))
+        address, asked = directories().ask(directory_of(request))
     except DirectoryRefused as refused:
         return _refused(request, refused.reason)
     request.session[_ASKED] = asdict(asked)
@@ -50,13 +49,13 @@ def back_view(request: HttpRequest) -> HttpResponse:
     if kept is None:
         return _refused(request, "refused")
     try:
-        known = open_id.answer(directory, Asked(**kept), request.GET.dict(), now=clock.now())
+        known = directories().answer(directory, Asked(**kept), request.GET.dict(), now=clock.now())
     except DirectoryRefused as refused:
         return _refused(request, refused.reason)
     user = person_of(issuer=known.issuer, subject=known.subject, email=known.email)
     if user is None:
         return _refused(request, "nobody")
-    return session.known_by_first(request, user, by="company")
+    return session.known_by_first(request, user, by="company", target="/")
 
 
 def _refused(request: HttpRequest, reason: str) -> HttpResponse:

@@ -61,6 +61,7 @@ DEEDS: Final[Mapping[str, Deed]] = {
 }
 SIGN_IN_BY: Final[Mapping[str, Text]] = {
     "password": _("password"),
+    "company": _("company directory"),
     "code": _("password and code"),
     "passkey": _("password and passkey"),
     "recovery": _("password and recovery code"),
