@@ -41,6 +41,8 @@ _LANES: Final = 2
 class PostingFigures:
     """Seconds, and accounts a second. ``per_million_s``: what a million accounts would take.
 
+    ``posting_s`` lasts from the first worker's first account to the last one's last: a worker is there
+    all day, so its start and its first few accounts count for nothing.
     ``cpu_ms``: processor time of an account in the worker and its server process, by part; ``total``
     is all of it. ``locked_ms``: how long a chunk's accounts are locked, at the 99th percentile.
     """
@@ -63,9 +65,14 @@ class PostingFigures:
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """What one worker did; ``locked_s`` for each chunk."""
+    """What one worker did, ``counted`` of it after a warm-up; ``locked_s`` for each chunk. The instants
+    are of the machine's one clock, which all its processes read.
+    """
 
     accounts: int
+    counted: int
+    began_s: float
+    ended_s: float
     cpu_s: dict[str, float]
     locked_s: list[float]
 
@@ -90,15 +97,17 @@ def measure(
         filled_s = time.monotonic() - began
         read_s = _read_alone(owner)
         pause_s = callers / recharges_per_second if recharges_per_second else 0.0
-        with _recharging(owner, city, callers, pause_s) as sold:
-            began = time.monotonic()
-            with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-                shares = [(login(owner, "clerk"), city, each, workers) for each in range(workers)]
-                done = list(pool.map(_post, shares))
-            posting_s = time.monotonic() - began
+        shares = [(login(owner, "clerk"), city, each, workers) for each in range(workers)]
+        with (
+            _recharging(owner, city, callers, pause_s) as sold,
+            ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
+        ):
+            done = list(pool.map(_post, shares))
         intervals, transfers = _check(owner, accounts)
     if sum(each.accounts for each in done) != accounts:
         raise AssertionError(f"{accounts} accounts meant, {done} posted")
+    counted = sum(each.counted for each in done)
+    posting_s = max(each.ended_s for each in done) - min(each.began_s for each in done)
     locked = sorted(each for some in done for each in some.locked_s)
     return PostingFigures(
         accounts=accounts,
@@ -107,12 +116,12 @@ def measure(
         transfers=transfers,
         filled_s=round(filled_s, 1),
         posting_s=round(posting_s, 1),
-        accounts_per_second=int(accounts / posting_s),
+        accounts_per_second=int(counted / posting_s),
         ceiling_per_second=int(accounts / read_s),
-        ratio=round(read_s / posting_s, 3),
-        per_million_s=round(posting_s / accounts * 1_000_000, 1),
+        ratio=round(read_s / accounts * counted / posting_s, 3),
+        per_million_s=round(posting_s / counted * 1_000_000, 1),
         cpu_ms={
-            part: round(sum(each.cpu_s[part] for each in done) * 1_000 / accounts, 4)
+            part: round(sum(each.cpu_s[part] for each in done) * 1_000 / counted, 4)
             for part in done[0].cpu_s
         },
         locked_ms=round(locked[-(-len(locked) * 99 // 100) - 1] * 1_000, 1),
@@ -178,10 +187,14 @@ def _post(share: tuple[str, City, int, int]) -> _Done:
         ).accounts
 
     own = city.shard(number, of).tolist()
-    posted = post(own[:_WARM_UP])
+    warm_up = min(_WARM_UP, len(own) // 10)
+    posted = post(own[:warm_up])
+    began_s = time.monotonic()
     with _Parts() as parts:
-        posted += post(own[_WARM_UP:])
-    return _Done(posted, parts.seconds, parts.locked_s)
+        posted += post(own[warm_up:])
+    return _Done(
+        posted, len(own) - warm_up, began_s, time.monotonic(), parts.seconds, parts.locked_s
+    )
 
 
 class _Parts:

@@ -14,7 +14,7 @@ from prewatt.core.accounts import CounterAccount, TransferKind
 from prewatt.core.civil_time import day_date, day_number, utc_datetime
 from prewatt.core.dated import accrue_tax
 from prewatt.core.rating import Component
-from prewatt.core.taxes import EffectiveTax, apportion
+from prewatt.core.taxes import EffectiveTax, TaxPart, apportion
 from prewatt.ledger.operations import Leg
 
 #: Sources of lines that are for one day; where that day's books are closed, the reason says it.
@@ -76,36 +76,36 @@ def legs_of(
     """The transfers of each account: a line's own, then one for each tax on it."""
     legs: dict[int, list[Leg]] = {}
     spans: dict[tuple[int, int, int], tuple[int, int]] = {}
+    divided: dict[tuple[int, int], list[tuple[TaxPart, int]]] = {}
     for line, tax in taxed:
         account = accounts[line.account_id]
         key = id(account.plan), line.day, line.end_day
         if key not in spans:
             spans[key] = _span(account.plan, line.day, line.end_day)
-        begin, end = (max(at, account.books_us) for at in spans[key])
         source = line.source
         if line.source in SAYS_ITS_DAY and spans[key][1] <= account.books_us:
             # Its service days are those of open books; the day that it is for stands here.
             source = f"{line.source}@{day_date(line.day).isoformat()}"
+        begin, end = (utc_datetime(max(at, account.books_us)) for at in spans[key])
         own = legs.setdefault(line.account_id, [])
         if line.micro:
             own.append(_leg(line, -line.micro, begin, end, source))
-        shares = [part.share for part in line.tax.parts]
-        for part, amount in zip(
-            line.tax.parts, apportion(tax, shares) if shares else (), strict=True
-        ):
-            if amount:
-                own.append(
-                    _leg(
-                        line,
-                        -amount,
-                        begin,
-                        end,
-                        source,
-                        tax_code=part.code,
-                        rate_ppm=part.rate_ppm,
-                    )
-                )
+        # Most accounts of a plan owe the same for a day.
+        if (id(line.tax), tax) not in divided:
+            divided[id(line.tax), tax] = _divided(line.tax, tax)
+        own += [
+            _leg(line, -amount, begin, end, source, tax_code=part.code, rate_ppm=part.rate_ppm)
+            for part, amount in divided[id(line.tax), tax]
+        ]
     return {account_id: own for account_id, own in legs.items() if own}
+
+
+def _divided(tax: EffectiveTax, amount: int) -> list[tuple[TaxPart, int]]:
+    """What of a line's tax belongs to whom, where that is anything."""
+    if not tax.parts:
+        return []
+    shares = apportion(amount, [part.share for part in tax.parts])
+    return [(part, each) for part, each in zip(tax.parts, shares, strict=True) if each]
 
 
 def _span(plan: DayPlan, day: int, end_day: int) -> tuple[int, int]:
@@ -123,8 +123,8 @@ def closed_day(reason: str) -> int | None:
 def _leg(
     line: Line,
     amount: int,
-    begin: int,
-    end: int,
+    begin: datetime,
+    end: datetime,
     source: str,
     *,
     tax_code: str = "",
@@ -139,15 +139,11 @@ def _leg(
         component=int(component),
         counter_account=counter,
         amount=amount,
-        service_from=_moment(begin),
-        service_to=_moment(end),
+        service_from=begin,
+        service_to=end,
         reason=source,
         code=tax_code or line.code,
         tax_rate_ppm=rate_ppm,
         corrects_event_id=event,
         corrects_seq=seq,
     )
-
-
-def _moment(at_us: int) -> datetime:
-    return utc_datetime(at_us)

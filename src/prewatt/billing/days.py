@@ -284,9 +284,12 @@ class DayAccount:
         """The days of [first, end) that the account owes, as half-open ranges."""
         if first >= end or not self.lives:
             return []
+        starts = self.plan.starts_us(first, end)
+        if any(begin <= starts[0] and starts[-1] < until for begin, until in self.lives):
+            return [(first, end)]
         begins, ends = zip(*self.lives, strict=True)
         low, high = owed_days(
-            starts_us=self.plan.starts_us(first, end),
+            starts_us=starts,
             from_us=np.array(begins, dtype=np.int64),
             until_us=np.array(ends, dtype=np.int64),
         )

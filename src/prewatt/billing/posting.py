@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 from django.db import connection
 
@@ -159,13 +160,7 @@ def _close(
     average anew what an account spends. An account without usage only has days: it has no range.
     """
     accounts = list(event_of)
-    totals = {
-        name: [
-            sum(getattr(each, name) for each in usage[account].sums) if account in usage else 0
-            for account in accounts
-        ]
-        for name in ("energy", "fee", "tax", "subsidy", "energy_wh")
-    }
+    totals = [_totals(usage[each].sums) if each in usage else _NOTHING for each in accounts]
     closed = [
         (usage[each].from_no, usage[each].to_no, usage[each].digest.hex())
         if each in usage
@@ -181,7 +176,7 @@ def _close(
             integers(to_no),
             integers(event_of.values()),
             texts(digest),
-            *(integers(each) for each in totals.values()),
+            *(integers(each) for each in zip(*totals, strict=True)),
             SPEND_DAYS,
             until,
             SPEND_TRANSFERS,
@@ -197,6 +192,20 @@ def _close(
     )
     if (moved, written) != (len(accounts), len(usage)):
         raise AssertionError(f"{len(usage)} postings meant, {written} written")
+
+
+_NOTHING: Final = (0, 0, 0, 0, 0)
+
+
+def _totals(sums: Sequence[UsageSum]) -> tuple[int, int, int, int, int]:
+    """Energy, fee, tax and subsidy in micro-units, and Wh."""
+    return (
+        sum([each.energy for each in sums]),
+        sum([each.fee for each in sums]),
+        sum([each.tax for each in sums]),
+        sum([each.subsidy for each in sums]),
+        sum([each.energy_wh for each in sums]),
+    )
 
 
 _CLOSE = """

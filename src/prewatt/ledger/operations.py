@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from operator import attrgetter
+from typing import Final
 
 from django.db import connection
 
@@ -149,24 +151,26 @@ FROM append_transfers(
 
 def _columns(legs: Sequence[tuple[int, Leg]]) -> list[str]:
     """The legs as columns for ``unnest``, in the order that ``append_transfers`` takes them."""
+    events, accounts, kinds, components, bands, counters, amounts, *more = zip(
+        *[(event_id, *_FIELDS(leg)) for event_id, leg in legs], strict=True
+    )
+    energies, rates, begins, ends, corrected_events, corrected_seqs, reasons, steps, codes = more
     return [
-        integers([event_id for event_id, _ in legs]),
-        integers([leg.account_id for _, leg in legs]),
-        integers([int(leg.kind) for _, leg in legs]),
-        integers([leg.component for _, leg in legs]),
-        integers([leg.band for _, leg in legs]),
-        integers([int(leg.counter_account) for _, leg in legs]),
-        integers([leg.amount for _, leg in legs]),
-        integers([leg.energy_wh for _, leg in legs]),
-        integers([leg.tax_rate_ppm for _, leg in legs]),
-        moments([leg.service_from for _, leg in legs]),
-        moments([leg.service_to for _, leg in legs]),
-        integers([leg.corrects_event_id for _, leg in legs]),
-        integers([leg.corrects_seq for _, leg in legs]),
-        texts([leg.reason for _, leg in legs]),
-        integers([leg.step for _, leg in legs]),
-        texts([leg.code for _, leg in legs]),
+        *map(integers, (events, accounts, map(int, kinds), components, bands, map(int, counters))),
+        *map(integers, (amounts, energies, rates)),
+        *map(moments, (begins, ends)),
+        *map(integers, (corrected_events, corrected_seqs)),
+        texts(reasons),
+        integers(steps),
+        texts(codes),
     ]
+
+
+_FIELDS: Final = attrgetter(
+    "account_id", "kind", "component", "band", "counter_account", "amount", "energy_wh",
+    "tax_rate_ppm", "service_from", "service_to", "corrects_event_id", "corrects_seq", "reason",
+    "step", "code",
+)  # fmt: skip
 
 
 def next_document_number(*, legal_entity_id: int, series: str, count: int = 1) -> int:

@@ -67,7 +67,8 @@ def integers(values: Iterable[int | None]) -> str:
 
 def moments(values: Iterable[datetime | None]) -> str:
     """A column of instants; None is NULL."""
-    return texts([None if each is None else each.isoformat() for each in values])
+    said = ["NULL" if each is None else f'"{each.isoformat()}"' for each in values]
+    return "{" + ",".join(said) + "}"
 
 
 def texts(values: Iterable[str | None]) -> str:
