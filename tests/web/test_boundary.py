@@ -8,6 +8,7 @@ import io
 import runpy
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -82,6 +83,23 @@ def test_every_answer_tells_the_browser_what_it_may(
             "no-store",
             "max-age=0, no-cache, no-store, must-revalidate, private",
         )
+
+
+def test_an_error_page_shows_no_secret(
+    fernmoor: Fernmoor, sign_in: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prewatt.web.console import views
+
+    def breaks(*_: object, **__: object) -> None:
+        raise RuntimeError("password=hunter2 of postgresql://web:hunter2@127.0.0.1/prewatt")
+
+    client = sign_in(fernmoor)
+    client.raise_request_exception = False
+    monkeypatch.setattr(views, "clock", SimpleNamespace(now=breaks))
+    page = client.get("/")
+    assert page.status_code == 500
+    for each in ("hunter2", "RuntimeError", "Traceback", "AttributeError", "/src/", "postgresql"):
+        assert each not in page.content.decode()
 
 
 @override_settings(
