@@ -275,10 +275,10 @@ def test_anothers_meters_and_readings_do_not_exist(
 ) -> None:
     with as_owner(settled):
         away = settled.another("Elsewhere")
-        settled.grant("auditor", away, "administrator")
+        settled.grant("operator", away, "administrator")
     meter = settled.meters["N-305"]
     sign_in(settled).post(f"/meters/{meter}/read", _read(settled, "9") | {"do": "confirm"})
-    client = sign_in(settled, "auditor")
+    client = sign_in(settled, "operator")
     client.post("/property/switch", {"property": away})
     case = settled.held_case()
     for page in (f"/meters/{meter}/read", f"/meters/{meter}/exchange", f"/meters/held/{case}"):

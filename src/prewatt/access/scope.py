@@ -52,7 +52,7 @@ PERMISSIONS: dict[str, frozenset[Duty]] = {
     "vending.pay_refund": _DESK,
     "vending.take_back": _ADMINISTRATORS,
     # The property itself: its name, currency and time zone.
-    "estate.read": _READERS | {Duty.INSTALLER, Duty.OWNER},
+    "estate.read": _READERS | {Duty.INSTALLER, Duty.OWNER, Duty.TENANT},
     # People, their accounts and all that was done: what nothing else is said of.
     "accounts.read": _READERS,
     # Sums of a property, and nobody's name.

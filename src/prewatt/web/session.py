@@ -15,7 +15,7 @@ from django.conf import settings
 from django.contrib.auth import authenticate, login, logout, update_session_auth_hash
 from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.core import signing
-from django.http import HttpRequest, HttpResponse, QueryDict
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, QueryDict
 from django.shortcuts import redirect, render
 from django.utils import translation
 from django.utils.crypto import constant_time_compare, salted_hmac
@@ -30,12 +30,12 @@ from prewatt.access import throttle
 from prewatt.access.duties import properties_of
 from prewatt.access.models import Duty, User
 from prewatt.access.passwords import PASSWORD_MAX
-from prewatt.access.scope import Actor, PermissionRefused, actor_for
+from prewatt.access.scope import Actor, PermissionRefused, actor_for, require
 from prewatt.audit.refusals import heed
 from prewatt.reports.place import NoSuchThing
 from prewatt.reports.properties import own_properties
 from prewatt.sign_in import factors, sessions
-from prewatt.web import clock, errors
+from prewatt.web import clock, errors, rules
 from prewatt.web.client_address import client_address
 
 THEMES = ("system", "light", "dark")
@@ -51,6 +51,8 @@ PENDING_S = 600
 DEVICE_COOKIE, DEVICE_AGE_S = "prewatt_device", 180 * 86400
 #: At a desk several people use one browser, each known to it.
 DEVICE_PEOPLE_MAX = 12
+#: Methods that only look.
+_SAFE = ("GET", "HEAD")
 #: The longest address of a page to return to.
 NEXT_MAX = 2048
 #: Whoever decides, and whoever looks after them, is let in by a second factor only.
@@ -104,6 +106,30 @@ class SignedIn(MiddlewareMixin):
             logout(request)
             return _to_sign_in(request)
         request.actor = actor  # type: ignore[attr-defined]  # our attribute
+        return None
+
+    def process_view(
+        self, request: HttpRequest, view: object, args: object, kwargs: object
+    ) -> HttpResponse | None:
+        """Ask for what `rules` says of this address, before its view runs."""
+        match = request.resolver_match
+        rule = rules.rule_of(match.route) if match is not None else None
+        if rule is None:
+            return errors.forbidden(request)
+        wanted = rule.read if request.method in _SAFE else rule.write
+        if wanted in (rules.NOBODY, rules.KEY, rules.ANYBODY):
+            return None
+        if not wanted:
+            return HttpResponseNotAllowed(_SAFE)
+        actor = actor_of(request)
+        home = rules.HOMES.get(actor.duty)
+        if home and request.path == "/":
+            return redirect(home)
+        try:
+            for permission in wanted.split():
+                require(actor, permission)
+        except PermissionRefused:
+            return errors.forbidden(request)
         return None
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:

@@ -21,6 +21,7 @@ from prewatt.web.console import (
     lets,
     me,
     moves,
+    narrow,
     picking,
     prices,
     readings,
@@ -55,6 +56,10 @@ register_converter(_Id, "id")
 urlpatterns = [
     path("", require_safe(views.today_view)),
     path("today", require_safe(views.today_view)),
+    path("mine", require_safe(narrow.mine_view)),
+    path("figures", require_safe(narrow.figures_view)),
+    path("work", require_safe(narrow.work_view)),
+    path("work/<id:meter_id>", narrow.work_meter_view),
     path("alerts", require_safe(alerts.alerts_view)),
     path("alerts.csv", require_safe(alerts.alerts_csv)),
     path("alerts/<id:alert_id>", alerts.alert_view),

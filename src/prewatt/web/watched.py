@@ -92,6 +92,11 @@ READS: Final[dict[str, tuple[str, str]]] = {
 #: Pages about no person: plans, rules, the calendar, one's own sign-in and preferences, files of ours.
 IMPERSONAL: Final = frozenset(
     {
+        # Of a tenant their own; sums; devices and registers without a name.
+        "mine", "figures", "work", "work/<id:meter_id>",
+        "me", "me/passkeys/new", "me/passkeys/<id:passkey_id>/remove", "me/recovery-codes", "me/lost",
+        "me/password", "me/sessions", "passkeys/ask", "passkeys/new", "sign-in/factor",
+        "sign-in/passkeys/ask", "sign-in/passkeys/new", "sign-in/company", "sign-in/company/back",
         "property", "tariffs", "tariffs.csv", "tariffs/new", "tariffs/announced",
         "tariffs/announced.csv", "tariffs/announced/<id:event_id>/withdraw", "tariffs/rules",
         "tariffs/drafts/<str:code>", "tariffs/drafts/<str:code>/propose", "approvals",

@@ -261,7 +261,7 @@ def _show(
 ) -> HttpResponse:
     given = Asked(request.POST) if asked is None else asked
     return deeds.show(
-        request, template, place=place_for(actor_of(request)), now=clock.now(), tab="",
+        request, template, place=place_for(actor_of(request), "estate.read"), now=clock.now(), tab="",
         status=422 if given.faults else status, faults=given.faults,
         form={name: text for name, text in given.values.items() if name not in _SECRETS}, **more,
     )  # fmt: skip

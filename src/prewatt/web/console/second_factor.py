@@ -222,7 +222,7 @@ def offer_context(request: HttpRequest, user: User, asked: Asked) -> dict[str, A
 
 def show_codes(request: HttpRequest, codes: Sequence[str]) -> HttpResponse:
     """Recovery codes, once: what is shown here is kept nowhere."""
-    place = place_for(actor_of(request))
+    place = place_for(actor_of(request), "estate.read")
     return deeds.show(request, "codes", place=place, now=clock.now(), tab="", codes=codes)
 
 

@@ -18,23 +18,24 @@ from prewatt.access.scope import Actor, may
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a section; ``permission`` is what an operation asks for, empty for everybody."""
+    """One page of a section; ``permission`` is what one needs to read it."""
 
     tab: str
     address: str
     name: str | Promise
-    permission: str = ""
+    permission: str = "accounts.read"
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """An entry of the bar. Its first page is where it leads."""
+    """An entry of the bar. The first of its pages that one may read is where it leads."""
 
     name: str | Promise
     pages: tuple[Page, ...]
 
 
 SECTIONS: Final = (
+    Section(_("My electricity"), (Page("mine", "/mine", _("My electricity"), "mine.read"),)),
     Section(_("Today"), (Page("today", "/", _("Today")), Page("alerts", "/alerts", _("Alerts")))),
     Section(_("Units"), (Page("units", "/units", _("Units")),)),
     Section(_("Accounts"), (Page("accounts", "/accounts", _("Accounts")),)),
@@ -58,7 +59,11 @@ SECTIONS: Final = (
     ),
     Section(
         _("Meters"),
-        (Page("meters", "/meters", _("Meters")), Page("held", "/meters/held", _("Held readings"))),
+        (
+            Page("meters", "/meters", _("Meters")),
+            Page("held", "/meters/held", _("Held readings")),
+            Page("work", "/work", _("Round of meters"), "meters.read"),
+        ),
     ),
     Section(_("Supply"), (Page("supply", "/supply", _("Supply")),)),
     Section(_("Messages"), (Page("messages", "/messages", _("Messages")),)),
@@ -67,6 +72,7 @@ SECTIONS: Final = (
         (
             Page("property", "/property", _("Overview")),
             Page("supply-rules", "/property/rules", _("Supply rules")),
+            Page("figures", "/figures", _("Figures"), "figures.read"),
             Page("calendar", "/property/calendar", _("Calendar")),
             Page("import", "/property/import", _("Check an import"), "estate.check_import"),
         ),
@@ -84,29 +90,30 @@ class Link:
     within: bool = False
 
 
-def bar(tab: str) -> list[Link]:
-    """The sections, with the one that holds the page."""
-    return [
-        Link(
-            section.pages[0].address,
-            str(section.name),
-            here=section.pages[0].tab == tab,
-            within=any(page.tab == tab for page in section.pages),
-        )
-        for section in SECTIONS
-    ]
+def bar(tab: str, actor: Actor | None) -> list[Link]:
+    """The sections in which the actor may read anything, with the one that holds the page."""
+    found = []
+    for section in SECTIONS:
+        pages = _open(section, actor)
+        if pages:
+            within = any(page.tab == tab for page in pages)
+            here = pages[0].tab == tab
+            found.append(Link(pages[0].address, str(section.name), here=here, within=within))
+    return found
 
 
 def beside(tab: str, actor: Actor) -> list[Link]:
     """The pages of the same section that the actor may open; none where the page stands alone."""
     for section in SECTIONS:
         if any(page.tab == tab for page in section.pages):
-            open_ = [
-                page for page in section.pages if not page.permission or may(actor, page.permission)
-            ]
-            links = [Link(each.address, str(each.name), here=each.tab == tab) for each in open_]
+            pages = _open(section, actor)
+            links = [Link(each.address, str(each.name), here=each.tab == tab) for each in pages]
             return links if len(links) > 1 else []
     return []
+
+
+def _open(section: Section, actor: Actor | None) -> list[Page]:
+    return [page for page in section.pages if may(actor, page.permission)]
 
 
 def section_of(tab: str) -> str:

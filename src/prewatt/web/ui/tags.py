@@ -81,7 +81,7 @@ def asset(name: str) -> str:
 @register.simple_tag(takes_context=True)
 def sections(context: Context) -> list[navigation.Link]:
     """The entries of the bar."""
-    return navigation.bar(str(context.get("tab", "")))
+    return navigation.bar(str(context.get("tab", "")), context.get("actor"))
 
 
 @register.simple_tag(takes_context=True)

@@ -1,0 +1,154 @@
+"""What each address asks of who comes: the permission to look, and the permission to do.
+
+The session's middleware asks for it before any view runs, and an address that is not written here is
+shut to everybody. It is the outer of three walls: operations and queries ask again for themselves, and
+the database a third time. `prewatt access` makes the access matrix out of this and holds it to the views.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from prewatt.access.models import Duty
+
+#: Needs nobody; a program's key; anybody who is signed in.
+NOBODY, KEY, ANYBODY = "nobody", "key", "anybody"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """``read`` is asked of a look, ``write`` of a deed; without ``write`` an address takes no form.
+
+    Permissions stand apart by a space where more than one is asked.
+    """
+
+    read: str
+    write: str = ""
+
+
+_LOOK = Rule("accounts.read")
+#: A person's own sign-in, whatever their duty; and what is needed before anybody is known.
+_PERSON, _STRANGER = Rule(ANYBODY, ANYBODY), Rule(NOBODY, NOBODY)
+
+
+def _deed(write: str) -> Rule:
+    """A page that every reader of accounts sees, with a form that not every one may send."""
+    return Rule("accounts.read", write)
+
+
+def _own(permission: str) -> Rule:
+    """A page that is nothing but its form."""
+    return Rule(permission, permission)
+
+
+RULES: Final[Mapping[str, Rule]] = {
+    "": _LOOK,
+    "today": _LOOK,
+    "mine": Rule("mine.read"),
+    "figures": Rule("figures.read"),
+    "work": Rule("meters.read"),
+    "work/<id:meter_id>": Rule("meters.read", "mdm.read_manually"),
+    "alerts": _LOOK,
+    "alerts.csv": _LOOK,
+    "alerts/<id:alert_id>": _deed("notify.close_alert"),
+    "accounts": _LOOK,
+    "accounts.csv": _LOOK,
+    "customers/pick/<str:name>": Rule("moves.tenant"),
+    "accounts/former": _LOOK,
+    "accounts/<id:account_id>": _LOOK,
+    "accounts/<id:account_id>/recharge": _own("vending.recharge"),
+    "accounts/<id:account_id>/charges/<id:event_id>/<str:kind>/<str:day>": _LOOK,
+    "units": _LOOK,
+    "units.csv": _LOOK,
+    "units/<id:unit_id>": _LOOK,
+    "units/<id:unit_id>/move/<str:deed>": _own("moves.tenant"),
+    "units/<id:unit_id>/hand-over": Rule("moves.tenant"),
+    "property": _LOOK,
+    "accounts/<id:account_id>/terms": _deed("billing.terms"),
+    "accounts/<id:account_id>/correct-tariff": _own("billing.correct"),
+    "accounts/<id:account_id>/debts/new": _own("debts.manage"),
+    "recharges/<id:event_id>": _LOOK,
+    "recharges/<id:event_id>/take-back": _deed("vending.take_back"),
+    "supply": _LOOK,
+    "meters": _LOOK,
+    "meters/held": _LOOK,
+    "meters/held.csv": _LOOK,
+    "meters/held/<id:case_id>": _deed("mdm.release"),
+    "meters/<id:meter_id>/held": _deed("mdm.release"),
+    # Its figures are an account's; an installer has a page of their own.
+    "meters/<id:meter_id>/read": _own("accounts.read mdm.read_manually"),
+    "meters/<id:meter_id>/correct": _own("mdm.edit"),
+    "meters/<id:meter_id>/exchange": _own("estate.write"),
+    "tariffs": _LOOK,
+    "tariffs.csv": _LOOK,
+    "tariffs/new": _own("billing.draft"),
+    "tariffs/announced": _deed("billing.announce"),
+    "tariffs/announced.csv": _LOOK,
+    "tariffs/announced/<id:event_id>/withdraw": _own("billing.announce"),
+    "tariffs/rules": _deed("billing.resale"),
+    "tariffs/drafts/<str:code>": _own("billing.draft"),
+    "tariffs/drafts/<str:code>/trial": _deed("billing.draft"),
+    "tariffs/drafts/<str:code>/trial.csv": _LOOK,
+    "tariffs/drafts/<str:code>/propose": _own("approvals.propose"),
+    "approvals": _LOOK,
+    "approvals.csv": _LOOK,
+    "approvals/<id:proposal_id>": _deed("approvals.approve"),
+    "tariffs/<str:code>": _LOOK,
+    "money": _LOOK,
+    "lets": _LOOK,
+    "lets.csv": _LOOK,
+    "lets/new": _own("moves.tenant"),
+    "lets/<id:let_id>": _deed("moves.tenant"),
+    "refunds": _LOOK,
+    "refunds.csv": _LOOK,
+    "refunds/<id:refund_id>": _deed("vending.pay_refund"),
+    "debts": _LOOK,
+    "debts.csv": _LOOK,
+    "debts/<id:debt_id>": _deed("debts.manage"),
+    "messages": _LOOK,
+    "property/import": _own("estate.check_import"),
+    "property/import.csv": Rule("estate.check_import"),
+    "property/calendar": _deed("estate.write"),
+    "property/calendar.csv": _LOOK,
+    "property/rules": _LOOK,
+    "property/rules/change": _own("supply.rules"),
+    "property/switch": _PERSON,
+    "live": Rule(ANYBODY),
+    "me": _PERSON,
+    "me/passkeys/new": _PERSON,
+    "me/passkeys/<id:passkey_id>/remove": _PERSON,
+    "me/recovery-codes": _PERSON,
+    "me/lost": _PERSON,
+    "me/password": _PERSON,
+    "me/sessions": _PERSON,
+    "second-factor": _PERSON,
+    "passkeys/ask": _PERSON,
+    "passkeys/new": _PERSON,
+    "sign-in/factor": _STRANGER,
+    "sign-in/company": _STRANGER,
+    "sign-in/company/back": _STRANGER,
+    "sign-in/passkeys/ask": _STRANGER,
+    "sign-in/passkeys/new": _STRANGER,
+    "sign-in": _STRANGER,
+    "sign-out": _PERSON,
+    "preferences": _STRANGER,
+    "healthz": Rule(NOBODY),
+    "static/<path:name>": Rule(NOBODY),
+    "api/v1/": Rule(KEY, KEY),
+}
+#: The first page of a duty that has no Today.
+HOMES: Final[Mapping[Duty, str]] = {
+    Duty.TENANT: "/mine",
+    Duty.OWNER: "/figures",
+    Duty.INSTALLER: "/work",
+}
+
+
+def rule_of(route: str) -> Rule | None:
+    """The rule of a route as Django names it; that of a prefix holds for all that is below it."""
+    found = RULES.get(route)
+    if found is None and route.startswith("api/v1/"):
+        return RULES["api/v1/"]
+    return found
