@@ -103,14 +103,18 @@ PENS = (
         {
             "lock_brake": _DECIDERS,
             "put_brake_on": _DECIDERS,
-            "release_brake": ("app_admin", "clerk"),
+            "release_brake": ("app_admin",),
+            "pull_brake": ("app_admin",),
             "change_supply_rules": ("app_admin",),
+            "protect_supply": ("app_admin",),
+            "order_by_hand": ("app_admin",),
             "raise_watch": ("app_operator",),
         },
         {
             "supply_policy": "SELECT, INSERT, UPDATE (version, body, changed_at, brake_since, "
             "brake_release_asked_by, brake_release_asked_at, brake_released_at)",
-            "supply_state": "SELECT (account_id, property_id)",
+            "supply_state": "SELECT (account_id, property_id, protection), "
+            "UPDATE (protection, by_hand, by_hand_until, reconsider_at)",
             "account_state": "SELECT, UPDATE (watch_below)",
         },
     ),
@@ -129,17 +133,29 @@ PENS = (
         "approval_pen",
         {
             "is_administrator": (),
+            "may_propose": (),
             "use_step_up": ("sign_in_pen",),
             "approval_refusal": (),
-            "make_proposal": ("app_admin",),
-            "end_proposal": ("app_admin",),
-            "approve_tariff": ("app_admin",),
-            "approve_api_key": ("app_admin",),
+            "take_agreed": (),
+            "must_be_agreed": ("supply_pen", "ledger_pen"),
+            "agreed_is_done": (),
+            "approvers_needed": ("app_admin", "app_operator"),
+            "make_proposal": ("app_admin", "app_operator"),
+            "approve_proposal": ("app_admin",),
+            "end_proposal": ("app_admin", "app_operator"),
+            "break_glass": ("app_admin",),
+            "review_emergency": ("app_admin", "app_auditor"),
+            "change_ladder": ("app_admin",),
+            "make_version": ("app_admin",),
+            "make_api_key": ("app_admin",),
             "end_api_key": ("app_admin",),
         },
         {
-            "proposal": "SELECT, INSERT, UPDATE (state, ended_by, ended_at, answer)",
+            "proposal": "SELECT, INSERT, UPDATE (state, needed, ended_by, ended_at, answer, agreed_in, "
+            "done_at, reviewed_by, reviewed_at, review, review_note)",
             "api_key": "SELECT, INSERT, UPDATE (ended_by, ended_at)",
+            "proposal_approval": "SELECT, INSERT",
+            "amount_limit": "SELECT, INSERT, DELETE",
             "step_up": "SELECT, UPDATE (used_at)",
             "duty_grant": "SELECT",
             "app_user": "SELECT (id, is_active)",
@@ -272,6 +288,7 @@ APPEND_ONLY = (
     "archived_account",
     "books_proof",
     "unexplained_change",
+    "proposal_approval",
 )
 #: Business tables that change: estate, watermarks, states.
 MUTABLE = (
@@ -309,6 +326,7 @@ MUTABLE = (
     "tariff_trial",
     "proposal",
     "api_key",
+    "amount_limit",
     "debt",
     "debt_policy",
     "refund",
@@ -579,7 +597,7 @@ CHANGES: Mapping[str, tuple[str, ...]] = {
         "refund_id",
     ),
     "supply_policy": (),
-    "supply_state": (*_STANDING, "payment_hold_until", "protection"),
+    "supply_state": (*_STANDING, "payment_hold_until"),
     "supply_order": (
         "state",
         "attempts",
@@ -603,7 +621,6 @@ COLUMNS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("app_operator", "account_state"): ("carry_standing", *_COLLECTING),
     ("head_end", "concentrator"): ("last_seen_at", "clock_drift_s"),
     ("head_end", "meter_state"): _REGISTER,
-    ("clerk", "supply_policy"): ("version", "body", "changed_at"),
     ("head_end", "supply_state"): _STANDING,
     ("app_operator", "supply_state"): (*_STANDING, "payment_hold_until"),
     ("app_operator", "vee_case"): (),

@@ -71,57 +71,34 @@ def test_no_login_writes_the_brake(thief: Session, braked: int) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way[1] or way[0])
-def test_only_administrators_release_the_brake_and_no_one_of_them_alone(
+def test_nobody_releases_the_brake_without_the_agreement_of_others(
     books: str, owner: Session, braked: int, two: tuple[World, World], way: tuple[str, str]
 ) -> None:
-    release = "SELECT release_brake(%s, %s, now())"
     is_on = "SELECT brake_since IS NOT NULL FROM supply_policy WHERE property_id = %s"
     with as_way(books, way, braked) as session:
-        if (way[1] or way[0]) not in {"app_admin", "clerk"}:
-            assert refused(session, f"SELECT release_brake({braked}, 'user:1', now())")
-            return
-        assert all_of(session, release, braked, "user:1") == ["asked"]
-        assert all_of(session, release, braked, "user:1") == ["same_person"]
-        assert all_of(owner, is_on, braked) == [True]
-        if way[1]:
-            owner.execute("UPDATE supply_policy SET brake_since = now()")
-            elsewhere = all_of(session, release, two[1].property_id, "user:1")
-            assert elsewhere == ["brake_is_off"], "the next property's is out of sight"
-        assert all_of(session, release, braked, "user:2") == ["released"]
-        assert all_of(session, release, braked, "user:2") == ["brake_is_off"]
-        owner.execute("UPDATE supply_policy SET brake_since = NULL, brake_release_asked_by = ''")
-        with pytest.raises(psycopg.errors.CheckViolation):
-            session.execute(release, [braked, ""])
+        # Nobody has agreed to it: whoever may call the function is told so, and all others nothing.
+        for release in ("release_brake", "pull_brake"):
+            assert refused(session, f"SELECT {release}({braked}, now())")
+    assert all_of(owner, is_on, braked) == [True]
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way[1] or way[0])
-def test_rules_of_supply_are_changed_by_two_administrators_at_their_own_property(
+def test_rules_of_supply_and_relays_by_hand_take_what_others_agreed_to(
     books: str, two: tuple[World, World], way: tuple[str, str]
 ) -> None:
-    change = "SELECT change_supply_rules(%s, %s, '{\"notice_s\": 60}', 'user:1', %s, now())"
-    known = "SELECT version FROM supply_policy WHERE property_id = %s"
-    here, there = two[0].property_id, two[1].property_id
+    here, account = two[0].property_id, two[0].accounts["1001"]
     with as_way(books, way, here) as session:
-        if way[1] != "app_admin":
-            assert refused(
-                session, f"SELECT change_supply_rules({here}, 1, '{{}}', 'a', 'b', now())"
-            )
-            return
-        with session.transaction(force_rollback=True):
-            (version,) = all_of(session, known, here)
-            assert all_of(session, change, here, version + 1, "user:2") == [None], (
-                "not this version"
-            )
-            assert all_of(session, change, here, version, "user:2") == [version + 1]
-            assert all_of(session, change, here, version, "user:2") == [None], (
-                "somebody was quicker"
-            )
-        for alone in ("user:1", ""):
-            with pytest.raises(psycopg.errors.CheckViolation):
-                session.execute(change, [here, version, alone])
-        assert all_of(session, change, there, version, "user:2") == [None], "out of sight"
-        for row in ("body = '{}'", "version = 9"):
-            assert refused(session, f"UPDATE supply_policy SET {row}"), row
+        for call in (
+            f"SELECT change_supply_rules({here}, 1, '{{}}', now())",
+            f"SELECT protect_supply({here}, {account}, 'fire', now())",
+            f"SELECT order_by_hand({here}, {account}, now())",
+            "UPDATE supply_state SET protection = 'fire'",
+            "UPDATE supply_state SET by_hand = 2",
+        ):
+            assert refused(session, call), call
+        if way[1] == "app_admin":
+            for row in ("body = '{}'", "version = 9"):
+                assert refused(session, f"UPDATE supply_policy SET {row}"), row
 
 
 def test_who_decides_may_put_the_brake_on_and_asking_begins_again(

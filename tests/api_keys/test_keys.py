@@ -14,8 +14,10 @@ from tests.invariants.places import NOW, one
 from prewatt.access.models import Duty
 from prewatt.access.scope import PermissionRefused, require
 from prewatt.api_keys import operations
-from prewatt.api_keys.operations import KeyRefused, WantedKey, actor_of_key, new_key, permissions_of
-from prewatt.approvals.operations import approval_digest
+from prewatt.api_keys.models import ApiKey
+from prewatt.api_keys.operations import KeyRefused, actor_of_key, new_key, permissions_of
+from prewatt.approvals import operations as approvals
+from prewatt.approvals.operations import Wanted, approval_digest
 
 pytestmark = pytest.mark.usefixtures("database")
 YEAR = timedelta(days=365)
@@ -26,7 +28,7 @@ def office(database: str) -> Office:
     return Office()
 
 
-def wanted(office: Office, key: str, **changes: Any) -> WantedKey:
+def wanted(office: Office, key: str, **changes: Any) -> Wanted:
     asked: dict[str, Any] = {
         "name": "Cash desk", "duty": "operator", "permissions": ["vending.recharge"],
         "expires_at": NOW + YEAR,
@@ -42,20 +44,18 @@ def wanted(office: Office, key: str, **changes: Any) -> WantedKey:
 
 def propose(office: Office, key: str, **changes: Any) -> int:
     want = wanted(office, key, **changes)
-    return operations.propose_key(
-        actor=office.actor("ines"), wanted=want, reason="A second desk opens",
-        step_up_id=office.prove("ines", want.digest), now=office.now,
-    )  # fmt: skip
+    return office.ask("ines", want)
 
 
 def approve(
     office: Office, proposal_id: int, name: str = "jonas", at: datetime | None = None
 ) -> int:
     digest = approval_digest(actor=office.actor(name), proposal_id=proposal_id)
-    return operations.approve_key(
+    approvals.approve(
         actor=office.actor(name), proposal_id=proposal_id, step_up_id=office.prove(name, digest),
         now=at or office.now,
     )  # fmt: skip
+    return int(ApiKey.objects.get(proposal_id=proposal_id).pk)
 
 
 def test_a_key_holds_when_two_agreed_and_until_somebody_ends_it(office: Office) -> None:

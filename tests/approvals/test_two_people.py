@@ -23,8 +23,11 @@ from prewatt.access.second_factor import FactorRefused
 from prewatt.approvals.operations import (
     PROPOSE,
     ProposalRefused,
+    Wanted,
     approval_digest,
+    approve,
     digest_of,
+    propose,
     refuse,
     withdraw,
 )
@@ -33,9 +36,6 @@ from prewatt.billing.models import TariffTrial, TariffVersion
 from prewatt.billing.proposals import (
     KIND,
     VersionRefused,
-    Wanted,
-    approve_version,
-    propose_version,
     wanted_version,
 )
 from prewatt.sign_in import factors
@@ -103,16 +103,21 @@ class Office:
 
     def propose(self, name: str = "ines") -> int:
         wanted = self.wanted(name)
-        return propose_version(
-            actor=self.actor(name), wanted=wanted, reason="Agreed in the board",
-            step_up_id=self.prove(name, wanted.digest), now=self.now,
+        return self.ask(name, wanted)
+
+    def ask(self, name: str, wanted: Wanted, step_up_id: int | None = None) -> int:
+        step = self.prove(name, wanted.digest) if step_up_id is None else step_up_id
+        made = propose(
+            actor=self.actor(name), wanted=wanted, reason="Agreed in the board", step_up_id=step,
+            now=self.now,
         )  # fmt: skip
+        return made.proposal_id
 
     def approve(self, proposal_id: int, name: str = "jonas", step_up_id: int | None = None) -> int:
         if step_up_id is None:
             digest = approval_digest(actor=self.actor(name), proposal_id=proposal_id)
             step_up_id = self.prove(name, digest)
-        return approve_version(
+        return approve(
             actor=self.actor(name), proposal_id=proposal_id, step_up_id=step_up_id, now=self.now
         )
 
@@ -134,7 +139,8 @@ def test_a_draft_becomes_a_price_by_two_people(office: Office) -> None:
     epoch = one("SELECT epoch FROM tariff_epoch WHERE property_id = %s", office.property_id)
     proposal_id = office.propose()
     assert TariffVersion.objects.filter(tariff__code="new").count() == 0
-    version = TariffVersion.objects.get(pk=office.approve(proposal_id))
+    assert office.approve(proposal_id) == 0
+    version = TariffVersion.objects.get(proposal_id=proposal_id)
     assert (version.made_by, version.approved_by) == (
         office.actor("ines").code, office.actor("jonas").code
     )  # fmt: skip
@@ -162,7 +168,7 @@ def test_nobody_approves_their_own_and_no_operator_does(office: Office) -> None:
     with said("not_administrator"):
         office.approve(proposal_id, "tomas")
     with pytest.raises(PermissionRefused):
-        approve_version(
+        approve(
             actor=office.actor("tomas", Duty.OPERATOR), proposal_id=proposal_id, step_up_id=1,
             now=office.now,
         )  # fmt: skip
@@ -188,7 +194,7 @@ def test_a_step_up_is_for_one_person_one_deed_and_once(office: Office) -> None:
     with said("step_up"):
         office.approve(proposal_id, step_up_id=old)
     good = office.prove("jonas", digest)
-    assert office.approve(proposal_id, step_up_id=good)
+    assert office.approve(proposal_id, step_up_id=good) == 0
     with said("ended"):
         office.approve(proposal_id, step_up_id=good)
 
@@ -240,10 +246,7 @@ def test_one_waits_at_a_time_and_it_ends_by_itself(office: Office) -> None:
     refuse(actor=office.actor("ines"), proposal_id=second, reason="Too dear", now=office.now)
     assert (state(first), state(second)) == ("withdrawn", "refused")
     wanted = office.wanted(valid_from=NOW + 30 * DAY)
-    third = propose_version(
-        actor=office.actor("ines"), wanted=wanted, reason="Again",
-        step_up_id=office.prove("ines", wanted.digest), now=office.now,
-    )  # fmt: skip
+    third = office.ask("ines", wanted)
     office.now += 15 * DAY
     with said("expired"):
         office.approve(third)
@@ -306,21 +309,31 @@ def test_no_login_of_the_web_writes_a_price_or_an_approval(office: Office, datab
             web.execute(f"SET ROLE {role}" if role else "RESET ROLE")
             web.execute("SELECT set_config('prewatt.properties', %s, false)", [f"{{{here}}}"])
             own = [] if role == "app_admin" else [
-                f"SELECT approve_tariff({proposal_id}, {jonas}, {step_up_id}, now())",
-                f"SELECT end_proposal({proposal_id}, 'refused', {jonas}, 'no', now())",
+                f"SELECT approve_proposal({proposal_id}, '{KIND}', {jonas}, {step_up_id}, now())",
+                f"SELECT make_version({proposal_id}, 'new', now())",
             ]  # fmt: skip
             for statement in [*attacks, *own]:
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
                     web.execute(statement)
         # An administrator's role, and nobody's code: the maker as the approver, another's step-up, twice.
-        call = "SELECT (approve_tariff(%s, %s, %s, %s)).refusal"
+        call = f"SELECT (approve_proposal(%s, '{KIND}', %s, %s, %s)).refusal"
+        make = f"SELECT make_version({proposal_id}, 'new', '{office.now.isoformat()}')"
         for person, step, at in ((ines, step_up_id, office.now), (jonas, 0, office.now)):
             assert web.execute(call, [proposal_id, person, step, at]).fetchone() != (None,)
         web.execute("SELECT set_config('prewatt.properties', %s, false)", [f"{{{here + 1}}}"])
         foreign = web.execute(call, [proposal_id, jonas, step_up_id, office.now]).fetchone()
         assert foreign == ("unknown",)
         web.execute("SELECT set_config('prewatt.properties', %s, false)", [f"{{{here}}}"])
-        assert web.execute(call, [proposal_id, jonas, step_up_id, office.now]).fetchone() == (None,)
+        for alone in (call, make):
+            # Agreed to without its effect, or made without the agreement: neither is.
+            given = [proposal_id, jonas, step_up_id, office.now] if alone is call else None
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                web.execute(alone, given)
+        with web.transaction():
+            web.execute(call, [proposal_id, jonas, step_up_id, office.now])
+            web.execute(make)
+            with pytest.raises(psycopg.errors.InsufficientPrivilege), web.transaction():
+                web.execute(make)
         assert web.execute(call, [proposal_id, jonas, step_up_id, office.now]).fetchone() == (
             "ended",
         )
@@ -335,11 +348,9 @@ def test_a_draft_becomes_a_version_of_its_own_plan_whatever_a_proposal_says(offi
         deed=PROPOSE, kind=KIND, property_id=office.property_id, subject="tariff:other",
         effect=forged,
     )  # fmt: skip
-    proposal_id = propose_version(
-        actor=office.actor("ines"),
-        wanted=replace(wanted, subject="tariff:other", effect=forged, digest=digest),
-        reason="Agreed", step_up_id=office.prove("ines", digest), now=office.now,
-    )  # fmt: skip
+    proposal_id = office.ask(
+        "ines", replace(wanted, subject="tariff:other", effect=forged, digest=digest)
+    )
     with said("void:draft"):
         office.approve(proposal_id)
 
@@ -353,17 +364,14 @@ def test_of_two_who_propose_at_once_one_is_told_that_another_waits(
     with psycopg.connect(database) as other:
         other.execute(
             """INSERT INTO proposal (property_id, kind, subject, effect, digest, reason, made_by,
-                   made_at, expires_at, state, ended_by, answer)
-               VALUES (%s, 'billing.tariff', %s, '{}', 'x', 'r', %s, %s, %s, 'open', '', '')""",
+                   made_at, expires_at, state, ended_by, answer, amount, needed)
+               VALUES (%s, 'billing.tariff', %s, '{}', 'x', 'r', %s, %s, %s, 'open', '', '', 0, 1)""",
             [office.property_id, wanted.subject, f"user:{there}", NOW, NOW + DAY],
         )
         committing = threading.Timer(0.3, other.commit)
         committing.start()
         with said("open"):
-            propose_version(
-                actor=office.actor("jonas"), wanted=wanted, reason="Agreed", step_up_id=step_up_id,
-                now=office.now,
-            )  # fmt: skip
+            office.ask("jonas", wanted, step_up_id)
         committing.join()
     assert StepUp.objects.get(pk=step_up_id).used_at is None, "nothing of ours was done"
 
@@ -428,7 +436,7 @@ def test_no_order_of_deeds_makes_a_price_without_two_people(
 def test_the_actor_without_a_person_proposes_nothing(office: Office) -> None:
     wanted = office.wanted()
     with said("not_administrator"):
-        propose_version(
+        propose(
             actor=replace(office.actor("ines"), user_id=None), wanted=wanted, reason="So",
             step_up_id=1, now=office.now,
         )  # fmt: skip

@@ -40,6 +40,7 @@ from tests.moves.world import tenant
 
 import prewatt.hes.ingest as ingest
 import prewatt.moves.operations as moves
+from agreements import agreed
 from prewatt import walls
 from prewatt.access.models import Duty
 from prewatt.access.scope import Actor, system_actor
@@ -543,9 +544,10 @@ def _brake(case: Supplied) -> None:
 
 
 def _release_brake(case: Supplied) -> None:
-    for user in ("user:1", "user:2"):
-        person = Actor(user, Duty.ADMINISTRATOR, (case.here.property_id,))
-        supply.release_brake(actor=person, property_id=case.here.property_id, now=NOW)
+    place = case.here.property_id
+    person = Actor("user:2", Duty.ADMINISTRATOR, (place,))
+    with agreed("supply.brake", place, "brake:release", {"since": NOW.isoformat()}):
+        supply.release_brake(actor=person, property_id=place, now=NOW)
     case.reconsider()
 
 

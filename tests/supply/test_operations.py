@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 
 import psycopg
 import pytest
-from django.db import connection
+from django.db import DatabaseError, connection
 from tests.supply.world import CLERK, EUR, NOW, World, run_sql
 
+from agreements import agreed
 from prewatt.access.models import Duty
 from prewatt.access.scope import Actor, PermissionRefused, scope
 from prewatt.core.vocabulary import (
@@ -23,7 +24,7 @@ from prewatt.core.vocabulary import (
     RelayState,
 )
 from prewatt.ledger.operations import lock_accounts
-from prewatt.supply import operations
+from prewatt.supply import operations, queries
 from prewatt.supply.operations import SupplyRefused
 from prewatt.supply.policy import PolicyRefused
 
@@ -173,8 +174,12 @@ def test_a_payment_hold_ends_by_time_alone() -> None:
 
 
 def _release(actor: Actor, now: datetime) -> bool:
+    place = actor.property_ids[0]
+    since = queries.brake_since([place])[place]
     try:
-        return operations.release_brake(actor=actor, property_id=actor.property_ids[0], now=now)
+        with agreed("supply.brake", place, "brake:release", {"since": since.isoformat()}):
+            operations.release_brake(actor=actor, property_id=place, now=now)
+        return True
     finally:
         connection.close()
 
@@ -188,11 +193,9 @@ def test_the_brake_stops_a_mass_cut_and_two_people_release_it(database: str) -> 
     assert world.alerts() == ["supply.brake"]
     world.reconsider(now=NOW + 2 * HOUR)
     assert len(world.orders()) == 3, "time alone never releases the brake"
-    anna = Actor("user:1", Duty.ADMINISTRATOR, (world.property_id,))
     bela = Actor("user:2", Duty.ADMINISTRATOR, (world.property_id,))
-    assert not operations.release_brake(actor=anna, property_id=world.property_id, now=NOW)
-    with pytest.raises(SupplyRefused, match="same_person"):
-        operations.release_brake(actor=anna, property_id=world.property_id, now=NOW)
+    with pytest.raises(DatabaseError, match="agreement of others"):
+        operations.release_brake(actor=bela, property_id=world.property_id, now=NOW)
     world.reconsider()
     assert len(world.orders()) == 3
     with psycopg.connect(database) as decider, ThreadPoolExecutor() as threads:

@@ -111,7 +111,7 @@ def test_a_price_by_two_people_and_by_nobody_alone(
     assert (
         "made by Ines Halvard, approved by Jonas Weir" in jonas.get("/tariffs/R").content.decode()
     )
-    assert "R,7" in ines.get("/approvals.csv?show=all").content.decode()
+    assert "R, version 7" in ines.get("/approvals.csv?show=all").content.decode()
     again = jonas.post(proposal, {"do": "refuse", "why": "Too late"})
     assert again.status_code == 409
 

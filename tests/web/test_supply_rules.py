@@ -10,19 +10,20 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from fernmoor import PASSWORD, Fernmoor
+from fernmoor import Fernmoor
+from web.test_approvals import at, code_of, take_up
 
+__all__ = ["at"]
 SignIn = Callable[..., Any]
 Owner = Callable[[Fernmoor], Any]
 WHERE, FORM = "/property/rules", "/property/rules/change"
-SECOND = {"do": "confirm", "email": "second@fernmoor.example", "password": PASSWORD}
 
 
 @pytest.fixture
 def place(fernmoor: Fernmoor, as_owner: Owner) -> Fernmoor:
     """Fernmoor with a second administrator."""
     with as_owner(fernmoor):
-        fernmoor.another_user("second", "Pell Adair", "administrator")
+        fernmoor.users["second"] = fernmoor.another_user("second", "Pell Adair", "administrator")
     return fernmoor
 
 
@@ -73,9 +74,10 @@ def test_everybody_reads_and_only_administrators_find_the_form(
 
 
 def test_rules_change_after_a_look_and_with_a_second_person(
-    place: Fernmoor, sign_in: SignIn, as_owner: Owner
+    place: Fernmoor, sign_in: SignIn, as_owner: Owner, at: list[Any]
 ) -> None:
-    client = sign_in(place)
+    client, second = sign_in(place), sign_in(place, "second")
+    apps = [take_up(each, at) for each in (client, second)]
     asked = form_of(client) | {
         "notice": "90",
         "notice_unit": "min",
@@ -91,21 +93,23 @@ def test_rules_change_after_a_look_and_with_a_second_person(
         "Cuts that wait, decided anew",
     ):
         assert part in said, part
-    for email, password in (
-        ("administrator@fernmoor.example", PASSWORD),
-        ("operator@fernmoor.example", PASSWORD),
-        ("second@fernmoor.example", "guess"),
-        ("", ""),
-    ):
-        refused = client.post(FORM, asked | {"do": "confirm", "email": email, "password": password})
-        assert refused.status_code == 403, email
-        assert password == "" or password not in refused.content.decode()
-    assert stored(place, as_owner) == (1, "{}"), "neither a look nor a refusal leaves anything"
-    assert client.post(FORM, asked | SECOND).status_code == 302
+    assert "1 other administrator has to agree first" in said
+    wrong = client.post(FORM, asked | {"do": "confirm", "code": "123456"})
+    assert wrong.status_code == 422 and "That is not the code" in text_of(wrong)
+    made = client.post(FORM, asked | {"do": "confirm", "code": code_of(apps[0], at)})
+    proposal = made["location"].removesuffix("?done=proposed")
+    assert stored(place, as_owner) == (1, "{}"), "nothing is done before another agrees"
+    own = client.post(proposal, {"do": "approve", "code": code_of(apps[0], at)})
+    assert own.status_code == 409
+    page = text_of(second.get(proposal))
+    for part in ("Other supply rules", "Notice before a cut", "90 minutes", "after the winter"):
+        assert part in page, part
+    done = second.post(proposal, {"do": "approve", "code": code_of(apps[1], at)})
+    assert done["location"] == f"{proposal}?done=approve"
     version, body = stored(place, as_owner)
     assert version == 2 and '"notice_s": 5400' in body and '"window": {"opens_min": 600}' in body
     assert "freshness_s" not in body, "what nobody changed goes on following the default"
-    late = client.post(FORM, asked | SECOND)
+    late = client.post(FORM, asked | {"do": "confirm", "code": code_of(apps[0], at)})
     assert late.status_code == 409 and "Somebody changed the rules meanwhile" in text_of(late)
     assert stored(place, as_owner)[0] == 2
     said = text_of(client.get(WHERE + "?done=changed"))

@@ -80,6 +80,8 @@ PERMISSIONS: dict[str, frozenset[Duty]] = {
     # People only: a process has no second factor.
     "approvals.propose": frozenset({Duty.ADMINISTRATOR}),
     "approvals.approve": frozenset({Duty.ADMINISTRATOR}),
+    "approvals.review": frozenset({Duty.ADMINISTRATOR, Duty.AUDITOR}),
+    "approvals.withdraw": frozenset({Duty.OPERATOR, Duty.ADMINISTRATOR}),
     "debts.manage": _ADMINISTRATORS,
     "debts.policy": _ADMINISTRATORS,
     "ledger.close_period": _ADMINISTRATORS,
@@ -99,7 +101,9 @@ PERMISSIONS: dict[str, frozenset[Duty]] = {
     "notify.close_alert": _ADMINISTRATORS,
 }
 #: What a service account never does, whatever it is named for: these take a person's second factor.
-FOR_PEOPLE: Final = frozenset({"approvals.propose", "approvals.approve"})
+FOR_PEOPLE: Final = frozenset(
+    {"approvals.propose", "approvals.approve", "approvals.review", "approvals.withdraw"}
+)
 
 
 class PermissionRefused(Noticed):

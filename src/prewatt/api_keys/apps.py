@@ -9,3 +9,10 @@ class ApiKeysConfig(AppConfig):
     name = "prewatt.api_keys"
     label = "api_keys"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Make the kind of change known to who approves."""
+        from prewatt.api_keys.operations import KEYS
+        from prewatt.approvals.kinds import register
+
+        register(KEYS)

@@ -10,16 +10,16 @@ import hashlib
 import re
 import secrets
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from django.db import connection
 
 from prewatt.access.models import Duty
 from prewatt.access.scope import PERMISSIONS, Actor, require, scope
 from prewatt.api_keys.models import DUTIES, ApiKey
-from prewatt.approvals.operations import PROPOSE, ProposalRefused, digest_of, note_ended, propose
+from prewatt.approvals.kinds import Agreed, Kind, saying_what_changed
+from prewatt.approvals.operations import Wanted, wanted_change
 from prewatt.audit.operations import record
 
 KIND: Final = "api_keys.key"
@@ -39,16 +39,6 @@ class KeyRefused(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
-
-
-@dataclass(frozen=True, slots=True)
-class WantedKey:
-    """A key as it would be, and the digest that the maker's step-up has to name."""
-
-    property_id: int
-    subject: str
-    effect: dict[str, Any]
-    digest: bytes
 
 
 def new_key() -> str:
@@ -72,7 +62,7 @@ def wanted_key(
     permissions: Collection[str],
     expires_at: datetime,
     now: datetime,
-) -> WantedKey:
+) -> Wanted:
     """What proposing this key would ask for. Raises KeyRefused."""
     require(actor, "approvals.propose", property_id=property_id)
     matched = _KEY.fullmatch(key)
@@ -91,39 +81,19 @@ def wanted_key(
         "public_id": public_id, "secret_sha256": _sha256(secret).hex(), "name": name.strip(), "duty": duty,
         "permissions": sorted(permissions), "expires_at": expires_at.isoformat(),
     }  # fmt: skip
-    subject = f"api_key:{public_id}"
     with scope(actor):
-        digest = digest_of(
-            deed=PROPOSE, kind=KIND, property_id=property_id, subject=subject, effect=effect
+        return wanted_change(
+            kind=KIND, property_id=property_id, subject=f"api_key:{public_id}", effect=effect
         )
-    return WantedKey(property_id, subject, effect, digest)
 
 
-def propose_key(
-    *, actor: Actor, wanted: WantedKey, reason: str, step_up_id: int, now: datetime
-) -> int:
-    """Ask a second administrator for the key; returns the proposal's id. Raises ProposalRefused."""
-    return propose(
-        actor=actor, kind=KIND, property_id=wanted.property_id, subject=wanted.subject,
-        effect=wanted.effect, reason=reason, step_up_id=step_up_id, now=now,
-    )  # fmt: skip
+def _make(_actor: Actor, agreed: Agreed, now: datetime) -> None:
+    """The key, by the function of the database that alone makes one. Raises Changed `expired`."""
+    with saying_what_changed(), connection.cursor() as cursor:
+        cursor.execute("SELECT make_api_key(%s, %s)", [agreed.proposal_id, now])
 
 
-def approve_key(*, actor: Actor, proposal_id: int, step_up_id: int, now: datetime) -> int:
-    """Make the proposed key; returns its id. Raises ProposalRefused, `void:expired` among them."""
-    require(actor, "approvals.approve")
-    with scope(actor):
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT key_id, refusal FROM approve_api_key(%s, %s, %s, %s)",
-                [proposal_id, actor.user_id, step_up_id, now],
-            )
-            key_id, refusal = cursor.fetchone()
-        if refusal is None or refusal.startswith("void:"):
-            note_ended(actor=actor, proposal_id=proposal_id, now=now)
-    if refusal is not None:
-        raise ProposalRefused(refusal)
-    return int(key_id)
+KEYS: Final = Kind(KIND, _make)
 
 
 def end_key(*, actor: Actor, key_id: int, reason: str, now: datetime) -> None:

@@ -9,3 +9,10 @@ class ApprovalsConfig(AppConfig):
     name = "prewatt.approvals"
     label = "approvals"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Make the ladder's own kind known to who approves."""
+        from prewatt.approvals.kinds import register
+        from prewatt.approvals.ladders import LADDER
+
+        register(LADDER)

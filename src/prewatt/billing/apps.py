@@ -9,3 +9,10 @@ class BillingConfig(AppConfig):
     name = "prewatt.billing"
     label = "billing"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Make the kinds of change that take others known to who approves."""
+        from prewatt.approvals.kinds import register
+        from prewatt.billing.proposals import VERSIONS
+
+        register(VERSIONS)

@@ -6,20 +6,14 @@ that is saved afterwards. A plan that people are on must have been tried on thei
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from django.db import connection
 
 from prewatt.access.scope import Actor, require, scope
-from prewatt.approvals.operations import (
-    PROPOSE,
-    ProposalRefused,
-    digest_of,
-    note_ended,
-    propose,
-)
+from prewatt.approvals.kinds import Agreed, Kind, saying_what_changed
+from prewatt.approvals.operations import Wanted, wanted_change
 from prewatt.billing.models import TariffAssignment, TariffDraft, TariffTrial, TariffVersion
 from prewatt.billing.operations import version_digest
 
@@ -37,16 +31,6 @@ class VersionRefused(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """The version that a draft would become, and the digest that the maker's step-up has to name."""
-
-    property_id: int
-    subject: str
-    effect: dict[str, Any]
-    digest: bytes
 
 
 def wanted_version(*, actor: Actor, draft_id: int, valid_from: datetime, now: datetime) -> Wanted:
@@ -69,42 +53,22 @@ def wanted_version(*, actor: Actor, draft_id: int, valid_from: datetime, now: da
             "number": max((number for number, _, _ in known), default=0) + 1, "valid_from": valid_from.isoformat(),
             "document": draft.content, "digest": version_digest(draft.content).hex(),
         }  # fmt: skip
-        subject = f"tariff:{draft.code}"
-        digest = digest_of(
-            deed=PROPOSE, kind=KIND, property_id=draft.property_id, subject=subject, effect=effect
+        return wanted_change(
+            kind=KIND, property_id=draft.property_id, subject=f"tariff:{draft.code}", effect=effect
         )
-    return Wanted(draft.property_id, subject, effect, digest)
 
 
-def propose_version(
-    *, actor: Actor, wanted: Wanted, reason: str, step_up_id: int, now: datetime
-) -> int:
-    """Ask a second administrator for the version; returns the proposal's id. Raises ProposalRefused."""
-    return propose(
-        actor=actor, kind=KIND, property_id=wanted.property_id, subject=wanted.subject,
-        effect=wanted.effect, reason=reason, step_up_id=step_up_id, now=now,
-    )  # fmt: skip
-
-
-def approve_version(*, actor: Actor, proposal_id: int, step_up_id: int, now: datetime) -> int:
-    """Make the proposed version; returns its id.
-
-    Raises ProposalRefused. Where the world has changed since (`void:draft`, `void:version`,
-    `void:begun`) the proposal has ended by that.
+def _make(_actor: Actor, agreed: Agreed, now: datetime) -> None:
+    """The version, by the function of the database that alone makes one. Raises Changed: `draft`,
+    `version`, `begun`.
     """
-    require(actor, "approvals.approve")
-    with scope(actor):
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT version_id, refusal FROM approve_tariff(%s, %s, %s, %s)",
-                [proposal_id, actor.user_id, step_up_id, now],
-            )
-            version_id, refusal = cursor.fetchone()
-        if refusal is None or refusal.startswith("void:"):
-            note_ended(actor=actor, proposal_id=proposal_id, now=now)
-    if refusal is not None:
-        raise ProposalRefused(refusal)
-    return int(version_id)
+    with saying_what_changed(), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT make_version(%s, %s, %s)", [agreed.proposal_id, agreed.effect["code"], now]
+        )
+
+
+VERSIONS: Final = Kind(KIND, _make)
 
 
 def _refuse(

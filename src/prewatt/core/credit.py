@@ -241,6 +241,22 @@ def decide_departed(
     return replace(due, outcome=Outcome.CONNECT, reason=Reason.RELAY_DEPARTED, would_have=False)
 
 
+def decide_by_hand(state: SupplyState, wanted: RelayState, until_us: int) -> Decision:
+    """Decide about a relay that people agreed to keep as it is wanted until an instant, against the rules.
+
+    No gate is asked: people answer for it. At that instant it is decided by the rules again.
+    """
+    is_open = wanted is RelayState.OPEN
+    kind = OrderKind.DISCONNECT if is_open else OrderKind.CONNECT
+    outcome, reason = Outcome.CUT if is_open else Outcome.CONNECT, Reason.MANUAL
+    if state.standing_order is kind:
+        outcome, reason = Outcome.KEEP, Reason.ORDER_STANDS
+    elif state.relay is wanted and state.standing_order is None:
+        outcome = Outcome.KEEP
+        reason = Reason.ALREADY_CUT if is_open else Reason.ALREADY_CONNECTED
+    return Decision(outcome, reason, (), False, until_us)
+
+
 def notice_ends_us(low_since_us: int, policy: SupplyPolicy) -> int:
     """Return before when no warning about a balance that is low since an instant lets a cut pass."""
     return low_since_us + min(policy.notice_s, policy.trying_s) * SECOND_US

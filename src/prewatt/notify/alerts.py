@@ -27,6 +27,7 @@ AlertCode = Literal[
     "moves.let_not_closed",
     "moves.let_not_begun",
     "audit.past_program",
+    "approvals.emergency",
 ]
 #: All of them, in the order in which they are offered.
 CODES: Final[tuple[AlertCode, ...]] = get_args(AlertCode)
@@ -48,6 +49,7 @@ HELD_FAILED: Final = "billing.held_failed"
 LET_NOT_CLOSED: Final = "moves.let_not_closed"
 LET_NOT_BEGUN: Final = "moves.let_not_begun"
 PAST_PROGRAM: Final = "audit.past_program"
+EMERGENCY: Final = "approvals.emergency"
 
 #: What the subject of an alert names: ``meter:4410``, ``account:17``, ``property:1``.
 SUBJECTS: Final[Mapping[AlertCode, Literal["meter", "account", "property"]]] = {
@@ -68,6 +70,7 @@ SUBJECTS: Final[Mapping[AlertCode, Literal["meter", "account", "property"]]] = {
     LET_NOT_CLOSED: "account",
     LET_NOT_BEGUN: "account",
     PAST_PROGRAM: "property",
+    EMERGENCY: "property",
 }
 #: Alerts that nothing but a person ends: whatever they tell of is past, and somebody has to have looked.
 PERSONS: Final[frozenset[AlertCode]] = frozenset(

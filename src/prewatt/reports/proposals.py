@@ -1,13 +1,16 @@
-"""Reads proposals: what waits for a second person, what came of it, and what it would change."""
+"""Reads proposals: what waits for others, what came of it, and what it would change."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from prewatt.access.scope import Actor, scope
+from prewatt.approvals.operations import Wanted
 from prewatt.core.tariff import Tariff, parse_tariff
+from prewatt.reports.holders import HOLDER_COLUMNS, HOLDER_JOINS, HOLDER_WIDTH, Who, who
 from prewatt.reports.lists import Listing
 from prewatt.reports.lists_query import PAGE, actor_names
 from prewatt.reports.place import NoSuchThing, json_of, place_of, rows
@@ -15,20 +18,30 @@ from prewatt.reports.tariff_changes import Change, changes_between
 from prewatt.reports.tariff_trial import Tried
 from prewatt.reports.tariff_trial_query import tried_on
 from prewatt.reports.today import Place
+from prewatt.supply import queries as supply_queries
+from prewatt.supply.policy import PolicyRefused, Rules
 
-SHOWS: Final = ("open", "ended", "all")
-SORTS: Final = ("made", "begins")
+SHOWS: Final = ("open", "ended", "emergency", "all")
+SORTS: Final = ("made", "ends")
+TARIFF: Final = "billing.tariff"
+RULES: Final = "supply.rules"
 
 
 @dataclass(frozen=True, slots=True)
 class ProposalRow:
-    """A proposal of a tariff version. ``state`` says `expired` as soon as its time is over."""
+    """A proposal of any kind. ``state`` says `expired` as soon as its time is over.
+
+    ``needed`` others have to agree, ``agreed_by`` are those who have. ``who`` is whose account it is about,
+    None for what is of no account. ``review`` is what somebody else said of an emergency.
+    """
 
     proposal_id: int
-    code: str
-    name: str
-    number: int
-    begins_at: datetime
+    kind: str
+    subject: str
+    effect: Mapping[str, Any]
+    amount: int
+    needed: int
+    agreed_by: tuple[str, ...]
     reason: str
     made_by: str
     made_by_code: str
@@ -38,11 +51,54 @@ class ProposalRow:
     ended_by: str
     ended_at: datetime | None
     answer: str
+    review_due_at: datetime | None
+    reviewed_by: str
+    reviewed_at: datetime | None
+    review: str
+    review_note: str
+    who: Who | None
 
     @property
     def is_open(self) -> bool:
         """Whether somebody can still approve it."""
         return self.state == "open"
+
+    @property
+    def is_emergency(self) -> bool:
+        """Whether it was done at once, by one."""
+        return self.state == "emergency"
+
+    @property
+    def missing(self) -> int:
+        """How many others have still to agree."""
+        return max(0, self.needed - len(self.agreed_by))
+
+    @property
+    def path(self) -> str:
+        """Where it is looked at."""
+        return f"/approvals/{self.proposal_id}"
+
+    @property
+    def code(self) -> str:
+        """The plan of a tariff version."""
+        return str(self.effect.get("code", ""))
+
+    @property
+    def number(self) -> int:
+        """The number of a tariff version."""
+        return int(self.effect.get("number", 0))
+
+    @property
+    def begins_at(self) -> datetime:
+        """The first instant of a tariff version."""
+        return datetime.fromisoformat(self.effect["valid_from"])
+
+    def matches(self, query: str, named: str) -> bool:
+        """Whether every word of the query is in what it is called, whose it is, or why."""
+        holder = f"{self.who.unit} {self.who.customer} {self.who.number}" if self.who else ""
+        name = self.effect.get("name", "")
+        text = f"{named} {self.code} {name} {self.made_by} {self.reason} {holder}".casefold()
+        return all(word in text for word in query.casefold().split())
 
 
 ProposalList = Listing[ProposalRow]
@@ -50,52 +106,63 @@ ProposalList = Listing[ProposalRow]
 
 @dataclass(frozen=True, slots=True)
 class ProposalPage:
-    """One proposal with the plan it brings, what that changes, and how its trial ended, if it was tried.
+    """One proposal with its effect as its kind shows it.
 
-    ``before`` is the version that was the latest when it was proposed, None for a new plan.
+    Of a tariff version: the plan, ``before`` the number of the version that was the latest when it was
+    proposed (None for a new plan), what changes, and how its trial ended. Of supply rules: both.
     """
 
     place: Place
     now: datetime
     proposal: ProposalRow
-    tariff: Tariff
-    before: int | None
-    changes: tuple[Change, ...]
-    tried: Tried | None
     digest: str
+    tariff: Tariff | None = None
+    before: int | None = None
+    changes: tuple[Change, ...] = ()
+    tried: Tried | None = None
+    rules: tuple[Rules, Rules] | None = None
 
 
-_ROWS: Final = """
-SELECT p.id, p.effect->>'code', p.effect->>'name', (p.effect->>'number')::integer,
-       (p.effect->>'valid_from')::timestamptz, p.reason, p.made_by, p.made_at, p.expires_at,
+_ROWS: Final = f"""
+SELECT p.id, p.kind, p.subject, p.effect, p.amount, p.needed,
+       ARRAY(SELECT 'user:' || y.person FROM proposal_approval y
+             WHERE y.proposal_id = p.id ORDER BY y.id),
+       p.reason, p.made_by, p.made_at, p.expires_at,
        CASE WHEN p.state = 'open' AND p.expires_at <= %(now)s THEN 'expired' ELSE p.state END,
-       p.ended_by, p.ended_at, p.answer
+       p.ended_by, p.ended_at, p.answer, p.review_due_at, p.reviewed_by, p.reviewed_at, p.review,
+       p.review_note, {HOLDER_COLUMNS}
 FROM proposal p
-WHERE p.property_id = %(property)s AND p.kind = 'billing.tariff'
-  AND (%(id)s::bigint IS NULL OR p.id = %(id)s)
+LEFT JOIN account a ON a.id = (p.effect->>'account')::bigint AND a.property_id = p.property_id
+{HOLDER_JOINS}
+WHERE p.property_id = %(property)s AND (%(id)s::bigint IS NULL OR p.id = %(id)s)
+  AND (%(kind)s = '' OR p.kind = %(kind)s)
 ORDER BY p.made_at DESC, p.id DESC
-"""
+"""  # noqa: S608 - constants of our own
 
 
 def proposals(
     *, actor: Actor, now: datetime, show: str = "open", query: str = "", sort: str = "made",
-    limit: int = PAGE,
+    kind: str = "", names: Mapping[str, str] | None = None, limit: int = PAGE,
 ) -> ProposalList:  # fmt: skip
-    """Proposals that wait, have ended, or all, found by plan, maker or reason."""
+    """Proposals that wait, have ended, were emergencies, or all, of one kind or any.
+
+    ``names`` are the kinds in the reader's words, in which is searched as well.
+    """
     with scope(actor):
         place = place_of(actor)
-        found = _found(place, now)
-    words = query.casefold().split()
+        found = _found(place, now, kind=kind)
+    called = names or {}
     found = [
         row
         for row in found
-        if (show == "all" or row.is_open == (show == "open"))
-        and all(
-            word in f"{row.code} {row.name} {row.made_by} {row.reason}".casefold() for word in words
+        if (
+            show == "all"
+            or (row.is_emergency if show == "emergency" else row.is_open == (show == "open"))
         )
+        and row.matches(query, str(called.get(row.kind, "")))
     ]
-    if sort == "begins":
-        found.sort(key=lambda row: row.begins_at)
+    if sort == "ends":
+        found.sort(key=lambda row: row.expires_at)
     return ProposalList(place, now, tuple(found[:limit]), len(found))
 
 
@@ -107,34 +174,57 @@ def proposal_page(*, actor: Actor, proposal_id: int, now: datetime) -> ProposalP
         if not found:
             raise NoSuchThing(f"no proposal {proposal_id} in scope")
         row = found[0]
-        ((effect, digest),) = rows(
-            "SELECT effect, encode(digest, 'hex') FROM proposal WHERE id = %s", [proposal_id]
+        ((digest,),) = rows(
+            "SELECT encode(digest, 'hex') FROM proposal WHERE id = %s", [proposal_id]
         )
-        effect = json_of(effect)
+        if row.kind == RULES:
+            return ProposalPage(place, now, row, digest, rules=_rules(place, row, now))
+        if row.kind != TARIFF:
+            return ProposalPage(place, now, row, digest)
         before = _version(place, row.code, row.number - 1)
-        tried = tried_on(effect["draft"], effect["edition"], row.code, now)
-    tariff = parse_tariff(effect["document"])
+        tried = tried_on(row.effect["draft"], row.effect["edition"], row.code, now)
+    tariff = parse_tariff(row.effect["document"])
     return ProposalPage(
-        place=place, now=now, proposal=row, tariff=tariff,
+        place, now, row, digest, tariff=tariff,
         before=None if before is None else row.number - 1,
         changes=() if before is None else changes_between(before, tariff), tried=tried,
-        digest=digest,
     )  # fmt: skip
 
 
-def _found(place: Place, now: datetime, proposal_id: int | None = None) -> list[ProposalRow]:
-    found = rows(_ROWS, {"property": place.property_id, "now": now, "id": proposal_id})
-    names = actor_names(by for row in found for by in (row[6], row[10]))
-    return [
-        ProposalRow(
-            proposal_id, code, name, number, begins_at, reason, names.get(made_by, made_by), made_by,
-            made_at, expires_at, state, names.get(ended_by, ended_by), ended_at, answer,
+def _found(
+    place: Place, now: datetime, proposal_id: int | None = None, kind: str = ""
+) -> list[ProposalRow]:
+    found = rows(
+        _ROWS, {"property": place.property_id, "now": now, "id": proposal_id, "kind": kind}
+    )
+    names = actor_names(by for row in found for by in (row[8], row[12], row[16], *row[6]))
+    return [_row(row, names) for row in found]
+
+
+def _row(row: tuple[Any, ...], names: Mapping[str, str]) -> ProposalRow:
+    own, holder = row[:-HOLDER_WIDTH], row[-HOLDER_WIDTH:]
+    (
+        proposal_id, kind, subject, effect, amount, needed, agreed, reason, made_by, made_at,
+        expires_at, state, ended_by, ended_at, answer, due_at, reviewed_by, reviewed_at, review, note,
+    ) = own  # fmt: skip
+    return ProposalRow(
+        proposal_id, kind, subject, json_of(effect), amount, needed,
+        tuple(names.get(each, each) for each in agreed), reason, names.get(made_by, made_by),
+        made_by, made_at, expires_at, state, names.get(ended_by, ended_by), ended_at, answer, due_at,
+        names.get(reviewed_by, reviewed_by), reviewed_at, review, note,
+        None if holder[0] is None else who(holder),
+    )  # fmt: skip
+
+
+def _rules(place: Place, row: ProposalRow, now: datetime) -> tuple[Rules, Rules] | None:
+    """Both rules; None where one of them could not be said any more."""
+    try:
+        return (
+            supply_queries.rules_of(place.property_id, row.effect["before"], now),
+            supply_queries.rules_of(place.property_id, row.effect["rules"], now),
         )
-        for (
-            proposal_id, code, name, number, begins_at, reason, made_by, made_at, expires_at, state,
-            ended_by, ended_at, answer,
-        ) in found
-    ]  # fmt: skip
+    except PolicyRefused:
+        return None
 
 
 def _version(place: Place, code: str, number: int) -> Tariff | None:
@@ -144,3 +234,22 @@ def _version(place: Place, code: str, number: int) -> Tariff | None:
         [place.property_id, code, number],
     )
     return parse_tariff(json_of(found[0][0])) if found else None
+
+
+def preview(*, actor: Actor, wanted: Wanted, now: datetime) -> ProposalPage:
+    """A change as a proposal of it would show it, before anybody proposes it."""
+    with scope(actor):
+        place = place_of(actor)
+        holder = None
+        if "account" in wanted.effect:
+            found = rows(
+                f"SELECT {HOLDER_COLUMNS} FROM account a {HOLDER_JOINS} WHERE a.id = %s",  # noqa: S608 - constants of our own
+                [wanted.effect["account"]],
+            )
+            holder = who(found[0]) if found else None
+        row = ProposalRow(
+            0, wanted.kind, wanted.subject, wanted.effect, wanted.amount, 1, (), "", "", actor.code, now,
+            now, "open", "", None, "", None, "", None, "", "", holder,
+        )  # fmt: skip
+        rules = _rules(place, row, now) if wanted.kind == RULES else None
+    return ProposalPage(place, now, row, wanted.digest.hex(), rules=rules)

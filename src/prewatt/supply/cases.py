@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from prewatt.core.levels import Level
+from prewatt.core.vocabulary import RelayState
 from prewatt.supply.policy import Rules
 from prewatt.supply.queries import Standing
 
@@ -30,6 +31,8 @@ class Case:
     is_live: bool
     as_of: datetime
     low_since: datetime | None
+    #: What people agreed to keep the relay at; None where the rules decide.
+    by_hand: RelayState | None = None
 
     @property
     def account_id(self) -> int:

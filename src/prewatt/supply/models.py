@@ -53,6 +53,9 @@ class SupplyState(models.Model):
     #: The account is decided again at this instant; null waits for an event.
     reconsider_at = models.DateTimeField(null=True)
     payment_hold_until = models.DateTimeField(null=True)
+    #: What people agreed to keep the relay at, whatever the balance, until an instant; null by the rules.
+    by_hand = models.SmallIntegerField(null=True)
+    by_hand_until = models.DateTimeField(null=True)
 
     class Meta:
         db_table = "supply_state"

@@ -20,6 +20,7 @@ from typing import Any, Final
 from django.db import connection
 
 from prewatt.access.scope import OPERATOR, Actor, acting_role, require, scope
+from prewatt.approvals.kinds import saying_what_changed
 from prewatt.audit.operations import AuditRow, record, record_many
 from prewatt.core.civil_time import instant_us, utc_datetime
 from prewatt.core.credit import (
@@ -28,6 +29,7 @@ from prewatt.core.credit import (
     SupplyState,
     Warnings,
     decide_brake,
+    decide_by_hand,
     decide_departed,
     decide_supply,
 )
@@ -47,6 +49,7 @@ from prewatt.core.vocabulary import (
     OrderState,
     Outcome,
     Protection,
+    Reason,
     RelayState,
 )
 from prewatt.ledger.operations import lock_accounts
@@ -418,9 +421,16 @@ def _cases(
     unmanaged = set(account_ids) - {each.account_id for each in found}
     _set_watch(dict.fromkeys(unmanaged, NEVER))
     return [
-        _case(each, rules[each.property_id], now, trigger=trigger, is_live=is_live)
+        _by_hand(_case(each, rules[each.property_id], now, trigger=trigger, is_live=is_live), now)
         for each in found
     ]
+
+
+def _by_hand(case: Case, now: datetime) -> Case:
+    """What people agreed to about a relay, and its end, is of now, however old the readings are."""
+    if case.standing.by_hand is None:
+        return case
+    return replace(case, by_hand=case.standing.by_hand_at(now), as_of=now)
 
 
 def _case(standing: Standing, rules: Rules, now: datetime, *, trigger: str, is_live: bool) -> Case:
@@ -525,6 +535,9 @@ def _decisions(
 
 
 def _judged(case: Case, state: SupplyState, now: datetime, trigger: str) -> Decision:
+    until = case.standing.by_hand_until
+    if case.by_hand is not None and until is not None:
+        return decide_by_hand(state, case.by_hand, instant_us(until))
     if trigger == "relay":
         wanted = case.standing.desired
         return decide_departed(state, wanted, case.rules.supply, instant_us(now))
@@ -533,7 +546,7 @@ def _judged(case: Case, state: SupplyState, now: datetime, trigger: str) -> Deci
 
 def _is_in_question(case: Case, trigger: str) -> bool:
     standing = case.standing
-    if trigger == "relay":
+    if trigger == "relay" or standing.by_hand is not None:
         return True
     if not case.is_live and standing.held and standing.closed_gates == 1 << Gate.READING_FRESH:
         # Only the age of its readings stands between it and a cut: the would-have order has been
@@ -590,7 +603,8 @@ def _beyond_brake(
     """
     cuts: dict[int, list[int]] = defaultdict(list)
     for key, (decision, _) in decided.items():
-        if decision.outcome is Outcome.CUT:
+        # The brake is against a mistake of the rules; a cut by hand is a person's.
+        if decision.outcome is Outcome.CUT and decision.reason is not Reason.MANUAL:
             cuts[cases[key].standing.property_id].append(key)
     stopped: list[int] = []
     for property_id in sorted(cuts):
@@ -753,7 +767,11 @@ def _standing_row(case: Case, decision: Decision | None) -> tuple[Any, ...]:
     before = case.standing
     desired, last = before.desired, (before.outcome, before.reason, before.closed_gates)
     held, reconsider_at = before.held and case.is_exhausted, None
-    if decision is not None:
+    if decision is not None and case.by_hand is not None:
+        desired, held = case.by_hand, False
+        reconsider_at = _moment(decision.reconsider_at_us)
+        last = (decision.outcome.value, decision.reason.value, 0)
+    elif decision is not None:
         # Who is connected without money, because nobody decided the cut, waits for one like any other.
         is_owed = decision.outcome is Outcome.CONNECT and case.is_exhausted
         held = decision.outcome is Outcome.HOLD or is_owed
@@ -956,22 +974,27 @@ def release_payment_hold(
 
 
 def set_protection(
-    *, actor: Actor, property_id: int, account_id: int, protection: Protection, now: datetime
+    *,
+    actor: Actor,
+    property_id: int,
+    account_id: int,
+    protection: Protection,
+    now: datetime,
+    **detail: object,
 ) -> None:
-    """Protect a supply from ever being cut for money, or end that; decided again at once."""
+    """Protect a supply from ever being cut for money, or end that; decided again at once.
+
+    People do it by a proposal (`by_agreement`): the database asks for it. ``detail`` goes into the audit.
+    Raises Changed.
+    """
     require(actor, "supply.protect", property_id=property_id)
-    with scope(actor), connection.cursor() as cursor:
-        cursor.execute(
-            """WITH former AS (
-                   SELECT account_id, protection FROM supply_state
-                   WHERE account_id = %s AND property_id = %s FOR NO KEY UPDATE)
-               UPDATE supply_state s SET protection = %s, reconsider_at = %s
-               FROM former WHERE s.account_id = former.account_id RETURNING former.protection""",
-            [account_id, property_id, protection.word if protection else "", now],
-        )
-        former = cursor.fetchone()
-        if former is None:
-            raise SupplyRefused("unknown_account")
+    word = protection.word if protection else ""
+    with scope(actor), saying_what_changed():
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT protect_supply(%s, %s, %s, %s)", [property_id, account_id, word, now]
+            )
+            former = cursor.fetchone()
         _record_accounts(
             actor,
             "supply.protection.set",
@@ -980,15 +1003,16 @@ def set_protection(
             now,
             before=former[0] or Protection.NONE.word,
             after=protection.word,
+            **detail,
         )
         ring("supply_due", [property_id])
 
 
-def release_brake(*, actor: Actor, property_id: int, now: datetime) -> bool:
-    """Release the mass-cut brake, which takes two people: True once the second has agreed.
+def release_brake(*, actor: Actor, property_id: int, now: datetime, **detail: object) -> None:
+    """Release the mass-cut brake; held cuts are then decided again and count from zero.
 
-    The first call asks, the second, by somebody else, releases; held cuts are then decided again
-    and count from zero. Raises `SupplyRefused`: ``brake_is_off``, ``same_person``.
+    People do it by a proposal (`by_agreement`): the database asks for it. Raises Changed `brake` where it
+    is off, or on since another instant than was agreed to.
     """
     require(actor, "supply.release_brake", property_id=property_id)
     with scope(actor), connection.cursor() as cursor:
@@ -999,33 +1023,36 @@ def release_brake(*, actor: Actor, property_id: int, now: datetime) -> bool:
                ORDER BY account_id FOR NO KEY UPDATE""",
             [property_id],
         )
-        # The brake's own functions take the steps: no login may write it otherwise.
-        cursor.execute("SELECT release_brake(%s, %s, %s)", [property_id, actor.code, now])
-        (answer,) = cursor.fetchone()
-        if answer in {"brake_is_off", "same_person"}:
-            raise SupplyRefused(answer)
-        is_second = bool(answer == "released")
-        if is_second:
-            cursor.execute(
-                "UPDATE supply_state SET reconsider_at = %s WHERE property_id = %s AND held",
-                [now, property_id],
-            )
-            close_alert(
-                property_id=property_id,
-                code=BRAKE,
-                subject=f"property:{property_id}",
-                now=now,
-            )
-            ring("supply_due", [property_id])
-        record(
-            actor=actor.code,
-            code="supply.brake.released" if is_second else "supply.brake.release_asked",
-            property_id=property_id,
-            subject=f"property:{property_id}",
-            now=now,
+        with saying_what_changed():
+            cursor.execute("SELECT release_brake(%s, %s)", [property_id, now])
+        cursor.execute(
+            "UPDATE supply_state SET reconsider_at = %s WHERE property_id = %s AND held",
+            [now, property_id],
         )
+        close_alert(property_id=property_id, code=BRAKE, subject=f"property:{property_id}", now=now)
+        record(
+            actor=actor.code, code="supply.brake.released", property_id=property_id,
+            subject=f"property:{property_id}", now=now, **detail,
+        )  # fmt: skip
+        ring("supply_due", [property_id])
         ring("changed", [property_id])
-    return is_second
+
+
+def pull_brake(*, actor: Actor, property_id: int, now: datetime, **detail: object) -> None:
+    """Put the mass-cut brake on by hand: nobody is cut before it is released. Raises Changed `brake`."""
+    require(actor, "supply.release_brake", property_id=property_id)
+    with scope(actor), connection.cursor() as cursor:
+        with saying_what_changed():
+            cursor.execute("SELECT pull_brake(%s, %s)", [property_id, now])
+        record(
+            actor=actor.code, code="supply.brake.on", property_id=property_id,
+            subject=f"property:{property_id}", now=now, **detail,
+        )  # fmt: skip
+        raise_alert(
+            property_id=property_id, code=BRAKE, subject=f"property:{property_id}",
+            detail={"by_hand": True}, now=now,
+        )  # fmt: skip
+        ring("changed", [property_id])
 
 
 def _record_accounts(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -50,6 +50,13 @@ class Standing:
     spend_per_day_micro: int
     watch_below_micro: int
     reading_at_us: int | None
+    by_hand: RelayState | None = None
+    by_hand_until: datetime | None = None
+
+    def by_hand_at(self, now: datetime) -> RelayState | None:
+        """What people agreed to keep the relay at, if they did so for this instant."""
+        is_in_force = self.by_hand_until is not None and now < self.by_hand_until
+        return self.by_hand if is_in_force else None
 
     @property
     def left_h(self) -> int | None:
@@ -118,12 +125,16 @@ def lock_standings(
             found, bodies = standings.fetchall(), stored.fetchall()
     return (
         [
-            Standing(
-                row[0],
-                row[1],
-                RelayState(row[2]),
-                Protection[row[3].upper()] if row[3] else Protection.NONE,
-                *row[4:],
+            replace(
+                Standing(
+                    row[0],
+                    row[1],
+                    RelayState(row[2]),
+                    Protection[row[3].upper()] if row[3] else Protection.NONE,
+                    *row[4:18],
+                ),
+                by_hand=None if row[18] is None else RelayState(row[18]),
+                by_hand_until=row[19],
             )
             for row in found
         ],
@@ -138,7 +149,8 @@ SELECT s.account_id, s.property_id, s.desired, s.protection, s.emergency_micro,
        (extract(epoch FROM s.payment_hold_until) * 1000000)::bigint,
        a.available, a.spend_per_day, a.watch_below,
        CASE WHEN isfinite(a.last_interval_at)
-            THEN (extract(epoch FROM a.last_interval_at) * 1000000)::bigint END
+            THEN (extract(epoch FROM a.last_interval_at) * 1000000)::bigint END,
+       s.by_hand, s.by_hand_until
 FROM supply_state s JOIN account_state a USING (account_id)
 WHERE s.account_id = ANY(%s::bigint[]) ORDER BY s.account_id FOR UPDATE OF s
 """

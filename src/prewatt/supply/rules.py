@@ -1,4 +1,4 @@
-"""A property's supply rules changed by people: one asks, another agrees, and all is decided anew.
+"""A property's supply rules changed by people: one proposes, others agree, and all is decided anew.
 
 The rules have a version. Whoever changes them says which version they saw; if somebody was quicker,
 nothing is changed. Rules and everything that hangs on them change in one transaction, which holds
@@ -16,14 +16,17 @@ from typing import Any, Final
 from django.db import connection
 
 from prewatt.access.scope import Actor, require, scope
+from prewatt.approvals.kinds import Agreed, Changed, Kind, saying_what_changed
+from prewatt.approvals.operations import Wanted, wanted_change
 from prewatt.audit.operations import record
 from prewatt.core.civil_time import instant_us
 from prewatt.core.vocabulary import OrderKind, OrderState, RelayState
 from prewatt.runtime.bells import ring
 from prewatt.supply import queries
 from prewatt.supply.operations import SupplyRefused, watch_everybody
-from prewatt.supply.policy import Rules, refuse_out_of_bounds, refuse_unfair
+from prewatt.supply.policy import PolicyRefused, Rules, refuse_out_of_bounds, refuse_unfair
 
+KIND: Final = "supply.rules"
 CHANGED: Final = "supply.rules.changed"
 REASON_MAX: Final = 200
 
@@ -53,6 +56,24 @@ def drafted(*, actor: Actor, property_id: int, body: Mapping[str, Any], now: dat
     return rules
 
 
+def wanted_rules(
+    *, actor: Actor, property_id: int, version: int, body: Mapping[str, Any], now: datetime
+) -> Wanted:
+    """What proposing other rules would ask for: the rules before and after, word for word.
+
+    ``version`` is that of the rules which the change was made of, 0 where none were stored. Raises
+    `RuleRefused`, `PolicyRefused`, PermissionRefused, and `SupplyRefused`: ``same_rules``, ``stale``.
+    """
+    drafted(actor=actor, property_id=property_id, body=body, now=now)
+    with scope(actor):
+        before = queries.stored_rules(property_id)
+        _refuse(before, version, body)
+        return wanted_change(
+            kind=KIND, property_id=property_id, subject="rules",
+            effect={"version": version, "before": before.body, "rules": dict(body)},
+        )  # fmt: skip
+
+
 def change_rules(
     *,
     actor: Actor,
@@ -60,33 +81,26 @@ def change_rules(
     version: int,
     body: Mapping[str, Any],
     reason: str,
-    approved_by: str,
+    made_by: str,
     now: datetime,
 ) -> RulesChanged:
     """Put other rules in force from now on, and have every cut that waits decided by them.
 
-    ``version`` is that of the rules which the change was made of, 0 where none were stored. A cut that
-    was ordered and not sent yet is called back and decided like one that waits. Raises `RuleRefused`,
-    `PolicyRefused`, PermissionRefused, and `SupplyRefused`: ``same_person``, ``no_reason``, ``same_rules``,
+    In the transaction in which ``actor`` agreed to what ``made_by`` proposed, for the database asks for
+    that. A cut that was ordered and not sent yet is called back and decided like one that waits. Raises
+    `RuleRefused`, `PolicyRefused`, PermissionRefused, Changed, and `SupplyRefused`: ``same_rules``,
     ``stale`` if the rules are of another version by now.
     """
     drafted(actor=actor, property_id=property_id, body=body, now=now)
-    if approved_by == actor.code or not approved_by:
-        raise SupplyRefused("same_person")
-    if not reason.strip():
-        raise SupplyRefused("no_reason")
     with scope(actor):
         watch_everybody(property_id)
         before = queries.stored_rules(property_id)
-        if before.version != version:
-            raise SupplyRefused("stale")
-        if before.body == dict(body):
-            raise SupplyRefused("same_rules")
-        after = _write(property_id, version, body, actor.code, approved_by, now)
+        _refuse(before, version, body)
+        after = _write(property_id, version, body, now)
         called_back = _call_back(property_id, now)
         changed = RulesChanged(after, _decide_anew(property_id, called_back, now), len(called_back))
         record(
-            actor=actor.code,
+            actor=made_by,
             code=CHANGED,
             property_id=property_id,
             subject=f"property:{property_id}",
@@ -95,7 +109,7 @@ def change_rules(
             before=before.body,
             after=dict(body),
             reason=reason,
-            approved_by=approved_by,
+            approved_by=actor.code,
             decided_anew=changed.decided_anew,
             called_back=changed.called_back,
         )
@@ -104,24 +118,35 @@ def change_rules(
     return changed
 
 
-def _write(
-    property_id: int,
-    version: int,
-    body: Mapping[str, Any],
-    maker: str,
-    approver: str,
-    now: datetime,
-) -> int:
-    """The new version; no login writes the rules otherwise than by this function of the database."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT change_supply_rules(%s, %s, %s, %s, %s, %s)",
-            [property_id, version, json.dumps(dict(body)), maker, approver, now],
-        )
-        (after,) = cursor.fetchone()
-    if after is None:
+def _put_in_force(actor: Actor, agreed: Agreed, now: datetime) -> None:
+    """The rules that were agreed to. Raises Changed `rules`: they are others by now, or not fair any more."""
+    try:
+        change_rules(
+            actor=actor, property_id=agreed.property_id, version=agreed.effect["version"],
+            body=agreed.effect["rules"], reason=agreed.reason, made_by=agreed.made_by, now=now,
+        )  # fmt: skip
+    except (SupplyRefused, PolicyRefused) as refused:
+        raise Changed("rules") from refused
+
+
+RULES: Final = Kind(KIND, _put_in_force)
+
+
+def _refuse(before: queries.StoredRules, version: int, body: Mapping[str, Any]) -> None:
+    if before.version != version:
         raise SupplyRefused("stale")
-    return int(after)
+    if before.body == dict(body):
+        raise SupplyRefused("same_rules")
+
+
+def _write(property_id: int, version: int, body: Mapping[str, Any], now: datetime) -> int:
+    """The new version; no login writes the rules otherwise than by this function of the database."""
+    with saying_what_changed(), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT change_supply_rules(%s, %s, %s, %s)",
+            [property_id, version, json.dumps(dict(body)), now],
+        )
+        return int(cursor.fetchone()[0])
 
 
 def _call_back(property_id: int, now: datetime) -> list[int]:

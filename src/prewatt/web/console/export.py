@@ -28,7 +28,14 @@ from prewatt.reports.tariff_pages import TariffList
 from prewatt.reports.tariff_trial import TrialPage
 from prewatt.reports.today import Place
 from prewatt.web.console.sheet_writer import guarded
-from prewatt.web.ui import alert_words, approval_words, import_words, money_words, sentences
+from prewatt.web.ui import (
+    alert_words,
+    approval_words,
+    import_words,
+    money_words,
+    proposal_words,
+    sentences,
+)
 from prewatt.web.ui import format as fmt
 from prewatt.web.ui.alert_words import Speech
 
@@ -251,17 +258,25 @@ def refunds(writer: Writer, found: RefundList) -> None:
 
 
 def proposals(writer: Writer, found: ProposalList) -> None:
-    """Write proposals, one row each."""
+    """Write proposals of every kind, one row each."""
     zone = found.place.time_zone
-    head = (_("Plan"), _("Version"), _timed(_("First day"), zone), _("Reason"), _("Proposed by"))
+    head = (_("Number"), _("Kind"), _("What"), _("Amount"), _("Others needed"), _("Agreed by"))
     made, ended = _timed(_("Proposed"), zone), _timed(_("Ended"), zone)
-    writer.writerow([*head, made, _("State"), _("Ended by"), ended, _("Answer")])
+    writer.writerow(
+        [*head, _("Reason"), _("Proposed by"), made, _("State"), _("Ended by"), ended, _("Answer")]
+    )
     for row in found.rows:
+        title = proposal_words.title(row, found.place, get_language() or "en")
+        is_counted = row.kind in proposal_words.COUNTED
+        amount = str(row.amount) if is_counted else decimal(row.amount) if row.amount else ""
         writer.writerow(
             [
-                guarded(row.code),
-                str(row.number),
-                _time(row.begins_at, zone),
+                str(row.proposal_id),
+                sentences.said(proposal_words.PROPOSAL_KIND, row.kind),
+                guarded(title),
+                amount,
+                str(row.needed),
+                guarded(", ".join(row.agreed_by)),
                 *(guarded(each) for each in (row.reason, row.made_by)),
                 _time(row.made_at, zone),
                 sentences.said(approval_words.PROPOSAL_STATE, row.state),

@@ -1,4 +1,4 @@
-"""The property's supply rules: read by everybody, changed by two administrators after a look."""
+"""The property's supply rules: read by everybody, proposed after a look, in force once others agree."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
 from prewatt.access.scope import require
+from prewatt.approvals.operations import Wanted
 from prewatt.core.levels import LEVELS_MAX, Level
 from prewatt.core.vocabulary import LevelKind
 from prewatt.reports.supply_rules import (
@@ -23,12 +24,13 @@ from prewatt.reports.supply_rules import (
 )
 from prewatt.supply.operations import SupplyRefused
 from prewatt.supply.policy import BOUNDS, PolicyRefused, RuleRefused, Rules
-from prewatt.supply.rules import REASON_MAX, change_rules, drafted
+from prewatt.supply.rules import REASON_MAX, drafted, wanted_rules
 from prewatt.vending.operations import LIMIT_MICRO
 from prewatt.web import clock
 from prewatt.web.console import deeds, export
+from prewatt.web.console.agreeing import agreed_or_proposed, agreement_context
 from prewatt.web.console.asked import Asked
-from prewatt.web.session import actor_of, countersigned
+from prewatt.web.session import actor_of
 from prewatt.web.ui import format as fmt
 from prewatt.web.ui import rule_words
 from prewatt.web.ui.hours_chart import hours_chart
@@ -62,10 +64,10 @@ def rules_view(request: HttpRequest) -> HttpResponse:
     )  # fmt: skip
 
 
-@sensitive_post_parameters("password")
+@sensitive_post_parameters("code", "passkey")
 @require_http_methods(["GET", "POST"])
 def change_view(request: HttpRequest) -> HttpResponse:
-    """Other rules: written, looked at, then put in force by a second person's password."""
+    """Other rules: written, looked at, then proposed with a second factor."""
     actor = actor_of(request)
     require(actor, "supply.rules")
     page = supply_rules_page(actor=actor, now=clock.now())
@@ -83,10 +85,35 @@ def change_view(request: HttpRequest) -> HttpResponse:
     then = None if asked.faults else _drafted(request, page, asked, body)
     if then is None:
         return _show(request, page, asked, status=422)
+    return _proposed(request, page, asked, body, why, then)
+
+
+def _proposed(
+    request: HttpRequest,
+    page: SupplyRulesPage,
+    asked: Asked,
+    body: dict[str, Any],
+    why: str,
+    then: Rules,
+) -> HttpResponse:
+    """The look at what they would touch, and the press that proposes them."""
+    actor = actor_of(request)
     effect = rules_effect(actor=actor, then=then, now=page.now)
-    if do == "look":
-        return _show(request, page, asked, then=then, effect=effect)
-    return _confirm(request, page, asked, body, why, then, effect)
+    try:
+        wanted = wanted_rules(
+            actor=actor, property_id=page.place.property_id, version=page.version, body=body,
+            now=page.now,
+        )  # fmt: skip
+    except SupplyRefused:
+        # Whatever it was, it was somebody quicker: all else was looked at just now.
+        now = supply_rules_page(actor=actor, now=clock.now())
+        return _show(request, now, None, problem=_stale(), status=409)
+    if asked.text("do") == "confirm":
+        address = agreed_or_proposed(request, asked, wanted, why, page.now)
+        if address is not None:
+            return redirect(address)
+    status = 422 if asked.faults else 200
+    return _show(request, page, asked, then=then, effect=effect, wanted=wanted, status=status)
 
 
 def _drafted(
@@ -105,35 +132,6 @@ def _drafted(
     except PolicyRefused:
         asked.faults["why"] = _("These rules contradict themselves. Nothing was changed.")
     return None
-
-
-def _confirm(
-    request: HttpRequest,
-    page: SupplyRulesPage,
-    asked: Asked,
-    body: dict[str, Any],
-    why: str,
-    then: Rules,
-    effect: RulesEffect,
-) -> HttpResponse:
-    second = countersigned(
-        request, email=asked.text("email", 254), password=request.POST.get("password", "")
-    )
-    if second is None:
-        asked.faults["password"] = _(
-            "That is not another administrator of this property, or the password is wrong."
-        )
-        return _show(request, page, asked, then=then, effect=effect, status=403)
-    try:
-        change_rules(
-            actor=actor_of(request), property_id=page.place.property_id, version=page.version,
-            body=body, reason=why, approved_by=second.code, now=page.now,
-        )  # fmt: skip
-    except SupplyRefused:
-        # Whatever it was, it was somebody quicker: all else was looked at just now.
-        now = supply_rules_page(actor=actor_of(request), now=clock.now())
-        return _show(request, now, None, problem=_stale(), status=409)
-    return redirect("/property/rules?done=changed")
 
 
 def _stale() -> str:
@@ -362,6 +360,7 @@ def _show(
     *,
     then: Rules | None = None,
     effect: RulesEffect | None = None,
+    wanted: Wanted | None = None,
     problem: str = "",
     status: int = 200,
 ) -> HttpResponse:
@@ -373,7 +372,8 @@ def _show(
         (name, value) for name, value in values.items()
         if name not in _NOT_SENT and not isinstance(value, list)
     ]  # fmt: skip
-    values.pop("password", None)
+    for secret in ("code", "passkey"):
+        values.pop(secret, None)
     window = page.rules.supply.window
     return deeds.show(
         request, "supply_rules_change", place=page.place, now=page.now, tab="supply-rules",
@@ -385,10 +385,11 @@ def _show(
         weekdays=[(each, fmt.weekday_name(int(each), lang())) for each in _WEEKDAYS],
         days_rows=[f"days-{at + 1}" for at in range(_rows_of(page.rules, LevelKind.DAYS))],
         money_rows=[f"money-{at + 1}" for at in range(_rows_of(page.rules, LevelKind.MONEY))],
+        **agreement_context(request, wanted),
     )  # fmt: skip
 
 
 #: What the look does not carry on: secrets, and what each press says itself.
 _NOT_SENT: Final = frozenset(
-    {"csrfmiddlewaretoken", "do", "password", "email", "version", "weekdays", "weekdays[]"}
+    {"csrfmiddlewaretoken", "do", "code", "passkey", "version", "weekdays", "weekdays[]"}
 )

@@ -21,6 +21,7 @@ from prewatt.reports.alerts import AlertRow
 from prewatt.reports.today import Place
 from prewatt.web.ui import format as fmt
 from prewatt.web.ui import sentences
+from prewatt.web.ui.proposal_words import PROPOSAL_KIND
 
 Text = str | Promise
 
@@ -43,6 +44,7 @@ ALERT: Final[Mapping[str, Text]] = {
     "moves.let_not_closed": _("Let not closed"),
     "moves.let_not_begun": _("Let not begun"),
     "audit.past_program": _("Changed past the program"),
+    "approvals.emergency": _("What was done in an emergency"),
 }
 #: The glyph and colour of each: the triangle for a meter that somebody has to look at.
 LOOK: Final[Mapping[str, tuple[str, str]]] = {
@@ -101,6 +103,9 @@ _TODO: Final[Mapping[str, Text]] = {
     "supply.relay_stuck": _("Look at the meter. A connection goes on being tried."),
     "supply.command_refused": _("Look at the meter. A connection goes on being tried."),
     "supply.brake": _("No cut is made until two people release the brake."),
+    "approvals.emergency": _(
+        "Look at it under Approvals and say whether it was right. The alert comes again while nobody has."
+    ),
     "notify.unreachable": _(
         "Call the customer. A cut is on hold until a warning arrives or every channel was tried long enough."
     ),
@@ -265,9 +270,18 @@ def _command(detail: Mapping[str, Any], _speech: Speech) -> str:
 
 
 def _brake(detail: Mapping[str, Any], _speech: Speech) -> str:
+    if detail.get("by_hand"):
+        return gettext("Somebody put the brake on by hand.")
     return gettext("Too many cuts came together: %(wanted)s were due, and %(room)s allowed.") % {
         "wanted": detail.get("wanted", "–"),
         "room": detail.get("room", "–"),
+    }
+
+
+def _emergency(detail: Mapping[str, Any], _speech: Speech) -> str:
+    what = PROPOSAL_KIND.get(str(detail.get("kind")), "–")
+    return gettext("One administrator did at once, alone, what else takes others: %(what)s.") % {
+        "what": what
     }
 
 
@@ -362,4 +376,5 @@ _WRITERS: Final[Mapping[str, Callable[[Mapping[str, Any], Speech], str]]] = {
     "moves.let_not_closed": _let_not_closed,
     "moves.let_not_begun": _let_not_begun,
     "audit.past_program": _past_program,
+    "approvals.emergency": _emergency,
 }

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from django.utils.functional import Promise
-from django.utils.translation import gettext as _now
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from prewatt.access.second_factor import FactorRefused
@@ -22,34 +22,61 @@ PROPOSAL_STATE: Final[Mapping[str, Text]] = {
     "withdrawn": _("Withdrawn"),
     "expired": _("Expired"),
     "void": _("Void"),
+    "alone": _("Done alone"),
+    "emergency": _("Done in an emergency"),
+}
+REVIEW: Final[Mapping[str, Text]] = {
+    "": _("Not looked at yet"),
+    "agreed": _("Agreed afterwards"),
+    "objected": _("Objected"),
 }
 PROPOSAL_SHOW: Final[Mapping[str, Text]] = {
     "open": _("Waiting"),
     "ended": _("Ended"),
+    "emergency": _("Emergencies"),
     "all": _("All proposals"),
 }
 PROPOSAL_SORT: Final[Mapping[str, Text]] = {
     "made": _("Latest first"),
-    "begins": _("First day"),
+    "ends": _("First to expire"),
 }
 #: What has changed since a proposal was made, by the code that the database keeps as its answer.
 VOID: Final[Mapping[str, Text]] = {
     "draft": _("The draft was changed after it was proposed."),
     "version": _("Another version of the plan was made after it was proposed."),
     "begun": _("Its first day came before anybody had approved it."),
+    "expired": _("Its last day came before anybody had agreed to it."),
+    "maker": _("Who proposed it has no duty for that here any more."),
+    "rules": _("The supply rules were changed after it was proposed."),
+    "brake": _("The brake was moved after it was proposed."),
+    "protection": _("The protection was changed after it was proposed."),
+    "account": _("The account has no supply any more."),
+    "late": _("Its time was over before it was agreed to."),
 }
 _REFUSED: Final[Mapping[str, Text]] = {
     "unknown": _("There is no such proposal any more."),
     "ended": _("It was ended by somebody in the meantime."),
     "expired": _("Nobody approved it within fourteen days. Propose it again."),
+    "already": _("You have agreed to it already. Somebody else has to agree as well."),
+    "amount": _("The amount is none."),
+    "kind": _("That is no emergency: it takes the agreement of others first."),
     "own": _("Nobody approves or refuses what they proposed themselves. You can withdraw it."),
     "not_own": _("Only who proposed it can withdraw it."),
     "not_administrator": _("Only an administrator of this property can do that."),
     "reason": _("Say why; it stays in the audit."),
     "open": _(
-        "A proposal for this plan waits already. It is approved, refused or withdrawn first."
+        "A proposal about the same waits already. It is approved, refused or withdrawn first."
     ),
     "step_up": _("The proof of your second factor is used up or too old. Use a new code."),
+}
+#: Why a ladder cannot hold.
+LADDER: Final[Mapping[str, Text]] = {
+    "unknown": _("There are no limits for that."),
+    "same": _("These are the limits that hold."),
+    "first": _("The first limit is from nothing on: write 0."),
+    "rising": _("Each limit is above the one before it and asks for more people."),
+    "many": _("At most five limits, and at most five people."),
+    "alone": _("Here small amounts take somebody else as well: at least 1."),
 }
 _VERSION: Final[Mapping[str, Text]] = {
     "unknown": _("There is no such draft any more."),
@@ -87,7 +114,7 @@ def refused(refusal: ProposalRefused | VersionRefused | FactorRefused) -> str:
     """Why, and what to do now."""
     if isinstance(refusal, FactorRefused):
         if refusal.reason == "wait":
-            return _now("Too many wrong codes. Wait %(n)s seconds.") % {"n": refusal.wait_s}
+            return gettext("Too many wrong codes. Wait %(n)s seconds.") % {"n": refusal.wait_s}
         return str(_FACTOR[refusal.reason])
     if isinstance(refusal, VersionRefused):
         return str(_VERSION[refusal.reason])

@@ -90,6 +90,12 @@ def choose(
 
 
 @register.simple_tag(takes_context=True)
+def hidden(context: Context, path: str) -> SafeString:
+    """A field that a look carries on."""
+    return format_html('<input type="hidden" name="{}" value="{}">', path, _value(context, path))
+
+
+@register.simple_tag(takes_context=True)
 def length(context: Context, path: str, label: str, hint: str = "") -> SafeString:
     """A length of time: a whole number, and its unit in a field of its own beside it."""
     unit = f"{path}_unit"

@@ -44,6 +44,7 @@ SECTIONS: Final = (
         (
             Page("tariffs", "/tariffs", _("Plans")),
             Page("approvals", "/approvals", _("Approvals")),
+            Page("limits", "/approvals/limits", _("Limits")),
             Page("announced", "/tariffs/announced", _("Announced prices")),
             Page("rules", "/tariffs/rules", _("Price rules")),
         ),

@@ -1,0 +1,199 @@
+"""What a proposal is about, in people's words: its title, and what it changes from what to what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+
+from prewatt.reports.proposals import ProposalPage, ProposalRow
+from prewatt.reports.today import Place
+from prewatt.web.ui import format as fmt
+from prewatt.web.ui import rule_words, sentences
+
+Text = str | Promise
+
+#: Every kind there is, in the order of the filter.
+PROPOSAL_KIND: Final[Mapping[str, Text]] = {
+    "billing.tariff": _("Price of a plan"),
+    "supply.rules": _("Supply rules"),
+    "supply.brake": _("Mass-cut brake"),
+    "supply.protection": _("Protected supply"),
+    "supply.by_hand": _("Relay by hand"),
+    "approvals.ladder": _("Limits of amounts"),
+    "api_keys.key": _("Key of a program"),
+}
+#: What a ladder counts of a kind, and what the kind is called on the page of limits.
+LADDER_KIND: Final[Mapping[str, Text]] = {
+    "vending.refund": _("Paying a refund out"),
+    "vending.reversal": _("Taking a recharge back"),
+    "vending.move": _("Moving credit to another account"),
+    "debts.write_off": _("Writing a debt off"),
+    "ledger.credit": _("Credit that nobody paid"),
+    "billing.plans": _("Another plan for accounts"),
+}
+#: Ladders of accounts; all others are of money.
+COUNTED: Final = frozenset({"billing.plans"})
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One thing that becomes another; without ``before`` it is a fact beside the change."""
+
+    name: str
+    before: str
+    after: str
+
+
+def title(row: ProposalRow, place: Place, lang: str) -> str:
+    """What it asks for, in one line."""
+    return _TITLES[row.kind](row, place, lang) if row.kind in _TITLES else row.kind
+
+
+def lines(page: ProposalPage, lang: str) -> tuple[Line, ...]:
+    """What it changes, thing by thing; empty for a kind that is shown in its own way."""
+    row = page.proposal
+    if page.rules is not None:
+        return tuple(
+            Line(each.name, each.before, each.after)
+            for each in rule_words.differences(*page.rules, lang)
+        )
+    return tuple(_LINES[row.kind](row, page.place, lang)) if row.kind in _LINES else ()
+
+
+def people(count: int) -> str:
+    """How many others agree, as a ladder says it."""
+    if count == 0:
+        return gettext("alone, with a second factor")
+    return ngettext("%(n)s other person agrees", "%(n)s other people agree", count) % {"n": count}
+
+
+def _holder(row: ProposalRow) -> str:
+    if row.who is None:
+        return row.subject
+    return f"{row.who.unit}, {row.who.customer}" if row.who.unit else row.who.number
+
+
+def _point(text: str, place: Place, lang: str) -> str:
+    at = fmt.local(datetime.fromisoformat(text), place.time_zone)
+    return f"{fmt.full_date(at.date(), lang)} {at:%H:%M}"
+
+
+def _tariff(row: ProposalRow, place: Place, lang: str) -> str:
+    day = fmt.full_date(fmt.local(row.begins_at, place.time_zone).date(), lang)
+    return gettext("%(code)s, version %(n)s, from %(day)s on") % {
+        "code": row.code, "n": row.number, "day": day,
+    }  # fmt: skip
+
+
+def _brake(row: ProposalRow, _place: Place, _lang: str) -> str:
+    if row.subject == "brake:release":
+        return gettext("Release the mass-cut brake")
+    return gettext("Put the mass-cut brake on")
+
+
+def _protection(row: ProposalRow, _place: Place, _lang: str) -> str:
+    if row.effect["protection"]:
+        return gettext("Protect %(who)s") % {"who": _holder(row)}
+    return gettext("End the protection of %(who)s") % {"who": _holder(row)}
+
+
+def _by_hand(row: ProposalRow, _place: Place, _lang: str) -> str:
+    said = {
+        "closed": gettext("Keep %(who)s connected by hand"),
+        "open": gettext("Keep %(who)s cut by hand"),
+        "none": gettext("Leave %(who)s to the rules again"),
+    }[row.effect["relay"]]
+    return said % {"who": _holder(row)}
+
+
+def _ladder(row: ProposalRow, _place: Place, _lang: str) -> str:
+    return gettext("Other limits: %(what)s") % {"what": LADDER_KIND[row.effect["of"]]}
+
+
+_TITLES: Final[dict[str, Callable[[ProposalRow, Place, str], str]]] = {
+    "billing.tariff": _tariff,
+    "supply.rules": lambda _row, _place, _lang: gettext("Other supply rules"),
+    "supply.brake": _brake,
+    "supply.protection": _protection,
+    "supply.by_hand": _by_hand,
+    "approvals.ladder": _ladder,
+    "api_keys.key": lambda row, _place, _lang: (
+        gettext("A key for %(name)s") % {"name": row.effect["name"]}
+    ),
+}
+
+
+def _brake_lines(row: ProposalRow, place: Place, lang: str) -> list[Line]:
+    on, off = gettext("on"), gettext("off")
+    release = row.subject == "brake:release"
+    found = [Line(gettext("Brake"), on if release else off, off if release else on)]
+    if release:
+        found.append(Line(gettext("On since"), "", _point(row.effect["since"], place, lang)))
+    found.append(Line(gettext("Cuts that wait"), "", str(row.effect["waiting"])))
+    return found
+
+
+def _protection_lines(row: ProposalRow, _place: Place, _lang: str) -> list[Line]:
+    before, after = (
+        sentences.said(sentences.PROTECTION, row.effect[each] or "none")
+        for each in ("before", "protection")
+    )
+    return [Line(gettext("Protection"), before, after)]
+
+
+def _by_hand_lines(row: ProposalRow, place: Place, lang: str) -> list[Line]:
+    relay = {
+        "closed": gettext("connected"),
+        "open": gettext("cut"),
+        "none": gettext("by the rules"),
+    }
+    effect = row.effect
+    found = [Line(gettext("Supply"), relay[effect["before"]], relay[effect["relay"]])]
+    if effect["until"]:
+        found.append(Line(gettext("Until"), "", _point(effect["until"], place, lang)))
+    found.append(Line(gettext("Balance"), "", fmt.money(effect["available"], place.currency)))
+    return found
+
+
+def rung(kind: str, above: int, currency: str) -> str:
+    """From where on a rung holds."""
+    if kind in COUNTED:
+        said = ngettext("above %(n)s account", "above %(n)s accounts", above) % {"n": above}
+    else:
+        said = gettext("above %(amount)s") % {"amount": fmt.money(above, currency)}
+    return said if above else gettext("from nothing on")
+
+
+def _ladder_lines(row: ProposalRow, place: Place, _lang: str) -> list[Line]:
+    kind = row.effect["of"]
+    before = {above: people(count) for above, count in row.effect["before"]}
+    after = {above: people(count) for above, count in row.effect["rungs"]}
+    return [
+        Line(rung(kind, above, place.currency), before.get(above, "–"), after.get(above, "–"))
+        for above in sorted({*before, *after})
+    ]
+
+
+def _key_lines(row: ProposalRow, place: Place, lang: str) -> list[Line]:
+    effect = row.effect
+    return [
+        Line(gettext("Key"), "", f"pwk_{effect['public_id']}_…"),
+        Line(gettext("Duty"), "", effect["duty"]),
+        Line(gettext("What it may do"), "", ", ".join(effect["permissions"])),
+        Line(gettext("Until"), "", _point(effect["expires_at"], place, lang)),
+    ]
+
+
+_LINES: Final[dict[str, Callable[[ProposalRow, Place, str], list[Line]]]] = {
+    "supply.brake": _brake_lines,
+    "supply.protection": _protection_lines,
+    "supply.by_hand": _by_hand_lines,
+    "approvals.ladder": _ladder_lines,
+    "api_keys.key": _key_lines,
+}
