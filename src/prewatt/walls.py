@@ -139,6 +139,7 @@ PENS = (
             "take_agreed": (),
             "must_be_agreed": ("supply_pen", "ledger_pen"),
             "agreed_is_done": (),
+            "rehearse": ("app_admin", "app_operator"),
             "approvers_needed": ("app_admin", "app_operator"),
             "make_proposal": ("app_admin", "app_operator"),
             "approve_proposal": ("app_admin",),

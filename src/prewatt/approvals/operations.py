@@ -104,6 +104,18 @@ def needed_for(*, actor: Actor, wanted: Wanted) -> int:
         return int(cursor.fetchone()[0])
 
 
+def rehearse(wanted: Wanted) -> None:
+    """Let the change be made in the caller's transaction, which the database does not let be committed.
+
+    For a look that does the very deed and takes it back (`access.scope.rehearsal`).
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT rehearse(%s, %s, %s, %s)",
+            [wanted.kind, wanted.property_id, wanted.subject, json.dumps(wanted.effect)],
+        )
+
+
 def approval_digest(*, actor: Actor, proposal_id: int) -> bytes:
     """What a second factor is proved for to approve what was proposed. Raises ProposalRefused `unknown`."""
     require(actor, "approvals.approve")

@@ -125,6 +125,26 @@ def note_emergency(*, actor: Actor, proposal_id: int, now: datetime) -> None:
         )  # fmt: skip
 
 
+def remind_of_emergencies(*, actor: Actor, now: datetime) -> int:
+    """Call again to what was done in an emergency and nobody else has looked at; in how many properties.
+
+    Whoever closes the alert by hand has not looked at it: it comes again while it waits.
+    """
+    require(actor, "supply.decide")
+    with scope(actor):
+        waiting = Proposal.objects.filter(
+            state=Proposal.State.EMERGENCY, reviewed_at__isnull=True
+        ).order_by("property_id", "pk")
+        last = {each.property_id: each for each in waiting}
+        for place, found in last.items():
+            raise_alert(
+                property_id=place, code=EMERGENCY, subject=f"property:{place}",
+                detail={"proposal": found.pk, "kind": found.kind, "by": found.made_by}, now=now,
+                refresh=False,
+            )  # fmt: skip
+    return len(last)
+
+
 def note_reviewed(*, actor: Actor, proposal_id: int, now: datetime) -> None:
     """End the call once nothing done in an emergency waits for a look any more."""
     with scope(actor):

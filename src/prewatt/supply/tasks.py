@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from prewatt.access.scope import Actor
+from prewatt.supply.by_agreement import remind_of_emergencies
 from prewatt.supply.operations import put_right_departed, reconsider_due, watch_open_relays
 from prewatt.supply.orders import OrderBook
 
@@ -37,6 +38,7 @@ class SupplyTask:
         sweep = self._swept_at is None or now - self._swept_at >= SWEEP
         if sweep:
             self._swept_at = now
+            remind_of_emergencies(actor=self._actor, now=now)
         looked = reconsider_due(actor=self._actor, now=now, woken=woken, everything=sweep)
         self._put_right(now, woken, everything=sweep)
         return looked

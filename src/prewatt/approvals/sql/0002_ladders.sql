@@ -169,7 +169,7 @@ BEGIN
     UPDATE public.proposal p SET done_at = clock_timestamp()
     WHERE p.property_id = place AND p.kind = what AND p.subject = about AND p.done_at IS NULL
       AND p.agreed_in = pg_current_xact_id()::text::bigint
-      AND p.state IN ('approved', 'alone', 'emergency')
+      AND p.state IN ('approved', 'alone', 'emergency', 'rehearsal')
     RETURNING p.effect INTO change;
     RETURN change;
 END $$;
@@ -190,7 +190,8 @@ END $$;
 CREATE FUNCTION agreed_is_done() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF NOT EXISTS (SELECT FROM public.proposal p WHERE p.id = NEW.id AND p.done_at IS NOT NULL) THEN
+    IF NOT EXISTS (SELECT FROM public.proposal p
+                   WHERE p.id = NEW.id AND p.done_at IS NOT NULL AND p.state <> 'rehearsal') THEN
         RAISE insufficient_privilege USING MESSAGE = 'what is agreed to is done in the same transaction';
     END IF;
     RETURN NULL;
@@ -198,6 +199,16 @@ END $$;
 CREATE CONSTRAINT TRIGGER agreed_is_done AFTER INSERT OR UPDATE OF agreed_in ON proposal
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.agreed_in IS NOT NULL)
     EXECUTE FUNCTION agreed_is_done();
+
+-- Lets an effect be made without anybody's agreement in a transaction that cannot be committed: what a person
+-- looks at before they propose it is then the very deed, taken back.
+CREATE FUNCTION rehearse(what text, place bigint, about text, change jsonb) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    INSERT INTO public.proposal (property_id, kind, subject, effect, digest, reason, made_by, made_at,
+                                 expires_at, state, amount, needed, ended_by, ended_at, answer, agreed_in)
+    VALUES (place, what, about, change, '', '', '', now(), now() + interval '1 second', 'rehearsal', 0, 0,
+            '', now(), '', pg_current_xact_id()::text::bigint)
+$$;
 
 -- Ends a proposal: withdrawn by who made it, refused by another administrator, void by the administrator
 -- whose approval finds that the world has changed. Refusals: those of approval_refusal, not_own, reason.
@@ -319,7 +330,7 @@ END $$;
 
 REVOKE ALL ON FUNCTION break_glass, review_emergency FROM PUBLIC;
 REVOKE ALL ON FUNCTION approvers_needed, may_propose, make_proposal, approve_proposal, take_agreed,
-    must_be_agreed, change_ladder, agreed_is_done FROM PUBLIC;
+    rehearse, must_be_agreed, change_ladder, agreed_is_done FROM PUBLIC;
 
 -- What was approved before there were ladders stays as it is.
 UPDATE proposal SET done_at = ended_at WHERE state = 'approved';
