@@ -128,14 +128,13 @@ def test_two_who_are_needed_are_two_and_still_administrators_at_the_last_yes(
 def test_in_an_emergency_one_acts_and_another_says_whether_it_was_right(office: Office) -> None:
     ines, place = office.actor("ines"), office.property_id
     guard = wanted_protection(
-        actor=ines, property_id=place, account_id=account(office), protection=Protection.MEDICAL
+        actor=ines, property_id=place, account_id=account(office), protection=Protection.FIRE
     )
     with said("step_up"):
         glass(office, "ines", guard, office.prove("ines", guard.digest))
     proposal_id = glass(office, "ines", guard)
     assert (
-        one("SELECT protection FROM supply_state WHERE account_id = %s", account(office))
-        == "medical"
+        one("SELECT protection FROM supply_state WHERE account_id = %s", account(office)) == "fire"
     )
     assert open_alerts() == 1 and state(proposal_id) == "emergency"
     cut = wanted_by_hand(
@@ -188,6 +187,7 @@ def test_straight_sql_reaches_no_effect_without_its_agreement(
     office: Office, database: str
 ) -> None:
     key, place = account(office), office.property_id
+    before = one("SELECT protection FROM supply_state WHERE account_id = %s", key)
     with psycopg.connect(role_dsn(database, "web"), autocommit=True) as web:
         for role in ("app_operator", "app_admin", "app_auditor"):
             web.execute(f"SET ROLE {role}")
@@ -201,12 +201,12 @@ def test_straight_sql_reaches_no_effect_without_its_agreement(
                 "DELETE FROM proposal_approval",
                 # A rehearsal makes the effect, and cannot be committed.
                 f"""SELECT rehearse('supply.protection', {place}, 'account:{key}',
-                        '{{"before": "", "protection": "fire"}}');
+                        '{{"before": "{before}", "protection": "fire"}}');
                     SELECT protect_supply({place}, {key}, 'fire', now())""",
             ):
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
                     web.execute(statement)
-    assert one("SELECT protection FROM supply_state WHERE account_id = %s", key) == ""
+    assert one("SELECT protection FROM supply_state WHERE account_id = %s", key) == before
 
 
 def glass(office: Office, name: str, wanted: Wanted, step: int | None = None) -> int:
