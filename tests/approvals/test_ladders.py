@@ -25,7 +25,6 @@ from prewatt.approvals.operations import (
 from prewatt.core.vocabulary import Outcome, Protection, RelayState
 from prewatt.supply.by_agreement import (
     note_emergency,
-    note_reviewed,
     remind_of_emergencies,
     wanted_brake,
     wanted_by_hand,
@@ -153,6 +152,7 @@ def test_in_an_emergency_one_acts_and_another_says_whether_it_was_right(office: 
     assert remind_of_emergencies(actor=system_actor("worker", (place,)), now=office.now) == 1
     assert open_alerts() == 1, "closing the alert is not looking at it"
     judge(office, "abel", proposal_id, Duty.AUDITOR)
+    assert remind_of_emergencies(actor=system_actor("worker", (place,)), now=office.now) == 0
     assert open_alerts() == 0
     with said("ended"):
         judge(office, "jonas", proposal_id)
@@ -221,7 +221,6 @@ def glass(office: Office, name: str, wanted: Wanted, step: int | None = None) ->
 def judge(office: Office, name: str, proposal_id: int, duty: Duty = Duty.ADMINISTRATOR) -> None:
     actor = office.actor(name, duty)
     review(actor=actor, proposal_id=proposal_id, verdict="agreed", reason="So", now=office.now)
-    note_reviewed(actor=actor, proposal_id=proposal_id, now=office.now)
 
 
 def open_alerts() -> int:

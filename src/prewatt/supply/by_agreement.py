@@ -128,7 +128,8 @@ def note_emergency(*, actor: Actor, proposal_id: int, now: datetime) -> None:
 def remind_of_emergencies(*, actor: Actor, now: datetime) -> int:
     """Call again to what was done in an emergency and nobody else has looked at; in how many properties.
 
-    Whoever closes the alert by hand has not looked at it: it comes again while it waits.
+    Whoever closes the alert by hand has not looked at it: it comes again while it waits, and ends by itself
+    once somebody has said whether it was right.
     """
     require(actor, "supply.decide")
     with scope(actor):
@@ -142,18 +143,10 @@ def remind_of_emergencies(*, actor: Actor, now: datetime) -> int:
                 detail={"proposal": found.pk, "kind": found.kind, "by": found.made_by}, now=now,
                 refresh=False,
             )  # fmt: skip
-    return len(last)
-
-
-def note_reviewed(*, actor: Actor, proposal_id: int, now: datetime) -> None:
-    """End the call once nothing done in an emergency waits for a look any more."""
-    with scope(actor):
-        place = Proposal.objects.get(pk=proposal_id).property_id
-        waits = Proposal.objects.filter(
-            property_id=place, state=Proposal.State.EMERGENCY, reviewed_at__isnull=True
-        )
-        if not waits.exists():
+        reviewed = Proposal.objects.filter(reviewed_at__isnull=False).exclude(property_id__in=last)
+        for place in sorted(set(reviewed.values_list("property_id", flat=True))):
             close_alert(property_id=place, code=EMERGENCY, subject=f"property:{place}", now=now)
+    return len(last)
 
 
 def _standing(property_id: int, account_id: int) -> Mapping[str, Any]:

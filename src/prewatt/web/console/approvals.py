@@ -45,7 +45,6 @@ from prewatt.reports.proposals import (
 from prewatt.reports.tariff_changes import changes_between
 from prewatt.reports.tariff_pages import DraftPage
 from prewatt.reports.tariff_query import draft_page
-from prewatt.supply.by_agreement import note_reviewed
 from prewatt.vending.operations import LIMIT_MICRO
 from prewatt.web import clock
 from prewatt.web.console import deeds, export
@@ -167,7 +166,6 @@ def _end(request: HttpRequest, page: ProposalPage, deed: str, reason: str) -> No
     actor, proposal_id = actor_of(request), page.proposal.proposal_id
     if deed in ("agreed", "objected"):
         review(actor=actor, proposal_id=proposal_id, verdict=deed, reason=reason, now=page.now)
-        note_reviewed(actor=actor, proposal_id=proposal_id, now=page.now)
         return
     end = refuse if deed == "refuse" else withdraw
     end(actor=actor, proposal_id=proposal_id, reason=reason, now=page.now)

@@ -291,7 +291,14 @@ def took(milliseconds: int) -> str:
 @register.filter
 def said(code: Any, table: str) -> str:
     """The text of a code: ``{{ order.reason|said:"REASON" }}``."""
-    of_texts = (sentences, money_words, approval_words, proposal_words, shipped_words, sign_in_words)
+    of_texts = (
+        sentences,
+        money_words,
+        approval_words,
+        proposal_words,
+        shipped_words,
+        sign_in_words,
+    )
     where = next(each for each in of_texts if hasattr(each, table))
     texts = getattr(where, table)
     if isinstance(code, str):
