@@ -54,6 +54,7 @@ DETAIL: dict[AlertCode, list[dict[str, Any]]] = {
         {"let": 1, "begins_us": AT_US, "ends_us": AT_US, "why": each}
         for each in ("UnitOccupied", "PaidTooLittle")
     ],
+    "approvals.emergency": [{"proposal": 1, "kind": "supply.brake", "by": "user:1"}],
     "audit.past_program": [{"changes": 1}, {"changes": 3}],
 }  # fmt: skip
 
