@@ -1,16 +1,12 @@
-"""The demo: its clock, what a later start may skip, and that "ready" means what it says."""
+"""The demo: its clock, and what a later start may skip (`test_readme_commands.py` starts it)."""
 
 from __future__ import annotations
 
 import json
 import os
 import socket
-import subprocess
-import sys
-import tempfile
 import threading
 from argparse import Namespace
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import cast
@@ -145,45 +141,3 @@ def test_the_web_waits_for_its_port_but_not_for_ever() -> None:
         threading.Timer(0.3, other.close).start()
         await_port("127.0.0.1", port, timeout_s=10)
         assert other.fileno() == -1
-
-
-@pytest.fixture(scope="module")
-def state_dir() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="prewatt-") as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
-
-
-def _start(state_dir: Path, *more: str) -> str:
-    """Start the demo until it is ready; returns what it printed."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("PREWATT_")}
-    environ.pop("DJANGO_SETTINGS_MODULE", None)
-    command = [sys.executable, "-P", "-m", "prewatt", "demo", "--until-ready", f"--port={port}"]
-    done = subprocess.run(
-        [*command, f"--state-dir={state_dir}", "--units=24", "--days=1", *more],
-        env=environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    logs = [path.read_text()[-1500:] for path in sorted((state_dir / "logs").glob("*.log"))]
-    assert done.returncode == 0, "\n".join([done.stdout[-3000:], *logs])
-    assert "ready after" in done.stdout
-    return done.stdout
-
-
-@pytest.mark.slow
-def test_a_later_start_is_quick_even_with_a_broker_that_keeps_nothing(state_dir: Path) -> None:
-    """What a meter says before the head-end listens is lost with amqtt, and comes again much later."""
-    first = _start(state_dir, "--broker=amqtt")
-    assert "readings fed" in first
-    stopped_us = json.loads((state_dir / "demo.json").read_text())["last_us"]
-    again = _start(state_dir, "--broker=amqtt")
-    assert "readings fed" not in again
-    assert "do not answer" not in again
-    assert json.loads((state_dir / "demo.json").read_text())["last_us"] > stopped_us
