@@ -103,12 +103,15 @@ def make_property(
             body=POLICY,
             now=opened,
         )
-        _make_users(sign_ins, report.property_id, now)
+        administrators = _make_users(sign_ins, report.property_id, now)
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT make_month_partitions(%s, %s)",
                 [opened.date(), (now + timedelta(days=62)).date()],
             )
+    # Past the transaction above, which would keep the role under which each of them notes it.
+    for user in administrators:
+        _take_up_factor(user, now)
     at_end = np.array([instant_us(until)], dtype=np.int64)
     return {
         "property": PROPERTY_CODE,
@@ -155,14 +158,17 @@ def _last_quarter(now: datetime) -> datetime:
 
 def _make_users(
     sign_ins: Sequence[tuple[str, str, str, str]], property_id: int, now: datetime
-) -> None:
+) -> list[User]:
+    """Make everybody who signs in to the demo; returns the administrators among them."""
+    administrators = []
     for email, name, duty, password in sign_ins:
         user = User.objects.create_user(email=email, name=name, password=password)
         DutyGrant.objects.create(
             user=user, property_id=property_id, duty=Duty(duty), granted_at=now
         )
         if duty == Duty.ADMINISTRATOR:
-            _take_up_factor(user, now)
+            administrators.append(user)
+    return administrators
 
 
 def _take_up_factor(user: User, now: datetime) -> None:
