@@ -1,4 +1,4 @@
-"""How large batches become: as large as a seventh of a second takes, whatever the machine."""
+"""How large batches become: as large as a ninth of a second takes, whatever the machine."""
 
 from __future__ import annotations
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psycopg
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from conftest import role_dsn
 from notify.notify_estate import (
@@ -32,6 +34,7 @@ from prewatt.notify.operations import (
 from prewatt.notify.queries import waiting
 from prewatt.notify.sentences import UnsayableMessage
 from prewatt.runtime import bells
+from prewatt.runtime.prepared import execute
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -61,21 +64,26 @@ def test_the_database_itself_refuses_to_deliver_what_would_have_been_said() -> N
         Message.objects.update(state=DeliveryState.DELIVERED)
 
 
-def test_a_set_of_thousands_takes_two_statements_and_one_where_no_night_can_hold_it() -> None:
-    from django.db import connection
-    from django.test.utils import CaptureQueriesContext
-
+def test_a_set_of_thousands_takes_two_statements_and_one_where_no_night_can_hold_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     account = make_account(make_property())
+    asked: list[str] = []
+
+    def counted(statement: str, parameters: Any, **how: Any) -> Any:
+        asked.append(statement)
+        return execute(statement, parameters, **how)
 
     def statements(*messages: NewMessage) -> int:
+        asked.clear()
         with CaptureQueriesContext(connection) as context:
             assert put(*messages) == len(messages)
-        sent = [q["sql"] for q in context.captured_queries]
         # One bell, once what it tells of is committed.
-        assert [at for at, sql in enumerate(sent) if "pg_notify" in sql] == [len(sent) - 1]
-        assert sent[-2] == "COMMIT"
-        return sum(sql not in ("BEGIN", "COMMIT") for sql in sent[:-1])
+        begin, commit, bell = [q["sql"] for q in context.captured_queries]
+        assert (begin, commit) == ("BEGIN", "COMMIT") and "pg_notify" in bell
+        return len(asked)
 
+    monkeypatch.setattr("prewatt.runtime.prepared.execute", counted)
     assert statements(*(warning(account, f"level:{n}") for n in range(5_000))) == 2
     assert statements(*(receipt(account, f"recharge:{n}") for n in range(5_000))) == 1
     assert statements(warning(account, "urgent", urgent=True)) == 1

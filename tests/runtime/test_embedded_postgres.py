@@ -238,6 +238,29 @@ def test_an_operators_dsn_replaces_the_embedded_server(
     assert list(elsewhere.iterdir()) == []
 
 
+@pytest.mark.parametrize(("memory_gb", "buffers"), [(1, "256MB"), (6, "768MB"), (64, "2048MB")])
+def test_a_machine_with_more_memory_keeps_more_pages(
+    monkeypatch: pytest.MonkeyPatch, memory_gb: int, buffers: str
+) -> None:
+    sizes = {"SC_PAGE_SIZE": 4_096, "SC_PHYS_PAGES": memory_gb * 2**18}
+    monkeypatch.setattr(os, "sysconf", sizes.__getitem__)
+    assert embedded_postgres._shared_buffers() == buffers
+
+
+def test_operators_are_told_the_settings_that_our_own_server_has() -> None:
+    """The table in docs/operations.md, name by name."""
+    text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
+    table = text.partition("### A PostgreSQL of your own\n")[2].partition("\nBeyond that")[0]
+    told = {
+        name: value
+        for row in re.findall(r"^\| (`[a-z_`, ]+`) \| `(\w[\w.]*)` \|", table, re.MULTILINE)
+        for names, value in [row]
+        for name in re.findall(r"[a-z_]+", names)
+    }
+    assert len(told) == 8
+    assert told == {name: embedded_postgres._SETTINGS[name] for name in told}
+
+
 def test_an_operators_server_must_be_durable_too(empty_dir: Path) -> None:
     with throwaway_postgres(fsync=False) as hasty, pytest.raises(NotDurableError):
         running_postgres(empty_dir, {"PREWATT_DSN": hasty}).__enter__()

@@ -37,6 +37,7 @@ from prewatt.notify.ports import (
 from prewatt.notify.queries import WaitingMessage
 from prewatt.notify.sentences import ANSWERS, WARNINGS, Setting, refuse_unsayable, render
 from prewatt.runtime.bells import ring
+from prewatt.runtime.prepared import booleans, fetch, integers, moments, texts
 
 log = logging.getLogger(__name__)
 
@@ -164,14 +165,13 @@ def _ends_of_quiet(property_ids: Sequence[int], now: datetime) -> dict[int, date
     """When quiet hours end at each property; now where they do not hold at present."""
     if not property_ids:
         return {}
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """SELECT p.id, p.time_zone, q.quiet_starts_min, q.quiet_ends_min
-               FROM property p LEFT JOIN notify_policy q ON q.property_id = p.id
-               WHERE p.id = ANY (%s)""",
-            [list(property_ids)],
-        )
-        return {row[0]: _end_of_quiet(quiet_hours(*row[1:]), now) for row in cursor.fetchall()}
+    found = fetch(
+        """SELECT p.id, p.time_zone, q.quiet_starts_min, q.quiet_ends_min
+           FROM property p LEFT JOIN notify_policy q ON q.property_id = p.id
+           WHERE p.id = ANY (%s::bigint[])""",
+        [integers(property_ids)],
+    )
+    return {row[0]: _end_of_quiet(quiet_hours(*row[1:]), now) for row in found}
 
 
 def _end_of_quiet(quiet: QuietHours, now: datetime) -> datetime:
@@ -182,53 +182,56 @@ def _insert(
     messages: Sequence[NewMessage], due: Sequence[datetime], now: datetime, would_have: bool
 ) -> int:
     """Store all or none, and ring for each property that has something to send."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """WITH t AS MATERIALIZED (
-                   SELECT t.*, p.id IS NOT NULL AS known, a.customer_id,
-                          coalesce(nullif(c.language, ''), p.language) AS language
-                   FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::jsonb[], %s::bool[],
-                            %s::bool[], %s::text[], %s::timestamptz[])
-                        WITH ORDINALITY
-                        AS t(property_id, account_id, code, detail, urgent, would_have, dedupe_key,
-                             due_at, place)
-                   LEFT JOIN account a ON a.id = t.account_id AND a.property_id = t.property_id
-                   LEFT JOIN property p ON p.id = a.property_id
-                   LEFT JOIN customer c ON c.id = a.customer_id),
-               stored AS (
-                   INSERT INTO message (property_id, account_id, customer_id, code, detail,
-                       language, urgent, would_have, dedupe_key, created_at, due_at, claim_no,
-                       state, finished_at)
-                   SELECT property_id, account_id, customer_id, code, detail, language, urgent,
-                       would_have, dedupe_key, %s, due_at, 0,
-                       CASE WHEN would_have THEN %s ELSE %s END,
-                       CASE WHEN would_have THEN %s::timestamptz END
-                   FROM t WHERE NOT EXISTS (SELECT FROM t AS u WHERE NOT u.known) ORDER BY place
-                   ON CONFLICT (account_id, dedupe_key, would_have) DO NOTHING
-                   RETURNING property_id, would_have)
-               SELECT (SELECT count(*) FROM stored),
-                      ARRAY(SELECT DISTINCT property_id FROM stored WHERE NOT would_have),
-                      ARRAY(SELECT DISTINCT account_id FROM t WHERE NOT known ORDER BY 1 LIMIT 5)""",
-            [
-                [each.property_id for each in messages],
-                [each.account_id for each in messages],
-                [each.code for each in messages],
-                [json.dumps(dict(each.detail)) for each in messages],
-                [each.urgent for each in messages],
-                [each.would_have or would_have for each in messages],
-                [each.dedupe_key for each in messages],
-                list(due),
-                now,
-                DeliveryState.WOULD_HAVE,
-                DeliveryState.PENDING,
-                now,
-            ],
-        )
-        stored, to_ring, unknown = cursor.fetchone()
+    ((stored, to_ring, unknown),) = fetch(
+        _INSERT,
+        [
+            integers([each.property_id for each in messages]),
+            integers([each.account_id for each in messages]),
+            texts([each.code for each in messages]),
+            texts([json.dumps(dict(each.detail)) for each in messages]),
+            booleans([each.urgent for each in messages]),
+            booleans([each.would_have or would_have for each in messages]),
+            texts([each.dedupe_key for each in messages]),
+            moments(due),
+            now,
+            int(DeliveryState.WOULD_HAVE),
+            int(DeliveryState.PENDING),
+            now,
+        ],
+    )
     if unknown:
         raise UnknownAccount(f"no such account at its property: {unknown}")
     ring("message", to_ring)
     return int(stored)
+
+
+_INSERT: Final = """
+WITH t AS MATERIALIZED (
+    SELECT t.*, p.id IS NOT NULL AS known, a.customer_id,
+           coalesce(nullif(c.language, ''), p.language) AS language
+    FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::jsonb[], %s::bool[],
+             %s::bool[], %s::text[], %s::timestamptz[])
+         WITH ORDINALITY
+         AS t(property_id, account_id, code, detail, urgent, would_have, dedupe_key,
+              due_at, place)
+    LEFT JOIN account a ON a.id = t.account_id AND a.property_id = t.property_id
+    LEFT JOIN property p ON p.id = a.property_id
+    LEFT JOIN customer c ON c.id = a.customer_id),
+stored AS (
+    INSERT INTO message (property_id, account_id, customer_id, code, detail,
+        language, urgent, would_have, dedupe_key, created_at, due_at, claim_no,
+        state, finished_at)
+    SELECT property_id, account_id, customer_id, code, detail, language, urgent,
+        would_have, dedupe_key, %s::timestamptz, due_at, 0,
+        CASE WHEN would_have THEN %s::smallint ELSE %s::smallint END,
+        CASE WHEN would_have THEN %s::timestamptz END
+    FROM t WHERE NOT EXISTS (SELECT FROM t AS u WHERE NOT u.known) ORDER BY place
+    ON CONFLICT (account_id, dedupe_key, would_have) DO NOTHING
+    RETURNING property_id, would_have)
+SELECT (SELECT count(*) FROM stored),
+       ARRAY(SELECT DISTINCT property_id FROM stored WHERE NOT would_have),
+       ARRAY(SELECT DISTINCT account_id FROM t WHERE NOT known ORDER BY 1 LIMIT 5)
+"""
 
 
 def withdraw(

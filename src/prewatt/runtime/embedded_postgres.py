@@ -50,13 +50,14 @@ _ORPHANS = b"pre-existing shared memory block"
 """What PostgreSQL says of them (`CreateLockFile`); its messages are English here (`--no-locale`)."""
 _ORPHANS_POLL_S = 0.2
 _NO_SUCH_PROCESS = 2**31 - 1
+_BUFFERS_MB_MIN = 256
+_BUFFERS_MB_MAX = 2_048
 
 _SETTINGS: Mapping[str, str] = {
     "port": str(_SOCKET_PORT),
     "unix_socket_permissions": "0777",
     "password_encryption": "scram-sha-256",
     "max_connections": "100",
-    "shared_buffers": "256MB",
     "work_mem": "16MB",
     "maintenance_work_mem": "128MB",
     # Each page is written whole to the log once after a checkpoint: rarer ones make for less of it. Only
@@ -111,7 +112,9 @@ class EmbeddedPostgres:
         """Prepare for the server below `state_dir`; nothing is started before `start()`."""
         self.state_dir = own_directory(state_dir.absolute())
         self.log_path = self.state_dir / "logs" / "postgres.log"
-        self._settings = dict(_SETTINGS, recovery_init_sync_method=_sync_method())
+        self._settings = dict(
+            _SETTINGS, recovery_init_sync_method=_sync_method(), shared_buffers=_shared_buffers()
+        )
         self._home = self.state_dir / "postgres"
         self._data = self._home / "data"
         self._process: subprocess.Popen[bytes] | None = None
@@ -441,7 +444,7 @@ class _ThrowawayPostgres(EmbeddedPostgres):
         if not fsync:
             self._settings.update(fsync="off", full_page_writes="off", synchronous_commit="off")
             # Several run at once where tests do, and nothing of their logs is ever read.
-            self._settings.update(max_wal_size="1GB", wal_buffers="8MB")
+            self._settings.update(max_wal_size="1GB", wal_buffers="8MB", shared_buffers="256MB")
             # Nobody attacks the passwords of such a server, and tests sign in thousands of times.
             self._settings["scram_iterations"] = "1"
 
@@ -577,6 +580,16 @@ def _sync_method() -> str:
     if sys.platform != "linux" or version is None:
         return "fsync"
     return "syncfs" if (int(version[1]), int(version[2])) >= (5, 8) else "fsync"
+
+
+def _shared_buffers() -> str:
+    """An eighth of the machine's memory, between what a demo needs and the state of a million accounts.
+
+    Where fewer pages fit than are written in turn, writers put other pages on the disk before they can
+    read their own. Memory that is never used is never taken.
+    """
+    memory_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    return f"{min(max(_BUFFERS_MB_MIN, memory_mb // 8), _BUFFERS_MB_MAX)}MB"
 
 
 def _replace(path: Path, text: str, user: ServerUser) -> None:

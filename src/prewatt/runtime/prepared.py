@@ -65,6 +65,11 @@ def integers(values: Iterable[int | None]) -> str:
     return "{" + ",".join(["NULL" if each is None else str(each) for each in values]) + "}"
 
 
+def booleans(values: Iterable[bool]) -> str:
+    """A column of truths."""
+    return "{" + ",".join(["t" if each else "f" for each in values]) + "}"
+
+
 def moments(values: Iterable[datetime | None]) -> str:
     """A column of instants; None is NULL."""
     said = ["NULL" if each is None else f'"{each.isoformat()}"' for each in values]
