@@ -144,3 +144,37 @@ def test_what_cannot_be_is_refused_beside_its_field(place: Fernmoor, sign_in: Si
         refused = client.post(FORM, usual | given)
         assert refused.status_code == 422, given
         assert f'id="f-{name}-why"' in refused.content.decode(), given
+
+
+def test_an_emergency_a_relay_by_hand_and_limits_have_their_pages(
+    place: Fernmoor, sign_in: SignIn, at: list[Any]
+) -> None:
+    client, second = sign_in(place), sign_in(place, "second")
+    app = take_up(client, at)
+    form = {"reason": "Smoke in the riser"}
+    look = text_of(client.post("/property/brake", form | {"do": "look"}))
+    assert "Put the mass-cut brake on" in look and "It is an emergency" in look
+    assert "alarmed" in text_of(client.post("/property/brake", form | {"do": "urgent"}))
+    done = client.post("/property/brake", form | {"do": "emergency", "code": code_of(app, at)})
+    where = done["location"].removesuffix("?done=emergency")
+    assert "Done in an emergency" in text_of(client.get("/approvals?show=emergency"))
+    assert "Was it right?" not in text_of(client.get(where))
+    assert "Was it right?" in text_of(second.get(where))
+    assert second.post(where, {"do": "objected", "why": "No smoke"})["location"].endswith(
+        "objected"
+    )
+    assert "Objected" in text_of(client.get(where))
+    path = f"/accounts/{place.accounts['N-305']}"
+    late = client.post(
+        f"{path}/by-hand", form | {"relay": "open", "until": "2026-11-01T10:00", "do": "look"}
+    )
+    assert late.status_code == 422 and "still to come" in text_of(late)
+    by_hand = form | {"relay": "open", "until": "2026-11-20T10:00"}
+    look = text_of(client.post(f"{path}/by-hand", by_hand | {"do": "look"}))
+    assert "Keep cut" not in look and "It is an emergency" not in look and "cut" in look
+    guard = text_of(client.post(f"{path}/protection", form | {"protection": "fire", "do": "look"}))
+    assert "Fire protection" in guard and "It is an emergency" in guard
+    assert "Paying a refund out" in text_of(client.get("/approvals/limits"))
+    rungs = {"above-1": "0", "people-1": "0", "above-2": "50", "people-2": "1"}
+    limit = text_of(client.post("/approvals/limits/vending.refund", form | rungs | {"do": "look"}))
+    assert "above €50.00" in limit and "1 other administrator has to agree" in limit

@@ -80,6 +80,7 @@ PERMISSIONS: dict[str, frozenset[Duty]] = {
     # People only: a process has no second factor.
     "approvals.propose": frozenset({Duty.ADMINISTRATOR}),
     "approvals.approve": frozenset({Duty.ADMINISTRATOR}),
+    "approvals.answer": frozenset({Duty.OPERATOR, Duty.ADMINISTRATOR, Duty.AUDITOR}),
     "approvals.review": frozenset({Duty.ADMINISTRATOR, Duty.AUDITOR}),
     "approvals.withdraw": frozenset({Duty.OPERATOR, Duty.ADMINISTRATOR}),
     "debts.manage": _ADMINISTRATORS,
@@ -102,7 +103,13 @@ PERMISSIONS: dict[str, frozenset[Duty]] = {
 }
 #: What a service account never does, whatever it is named for: these take a person's second factor.
 FOR_PEOPLE: Final = frozenset(
-    {"approvals.propose", "approvals.approve", "approvals.review", "approvals.withdraw"}
+    {
+        "approvals.propose",
+        "approvals.approve",
+        "approvals.review",
+        "approvals.withdraw",
+        "approvals.answer",
+    }
 )
 
 

@@ -136,6 +136,8 @@ def propose(
 
     Raises ProposalRefused; `void:…` where it would have been done and cannot be.
     """
+    # Whoever may ask for anything may take it back; what they may ask for goes by its kind.
+    require(actor, "approvals.withdraw")
     permission = PERMISSION.get(wanted.kind, "approvals.propose")
     require(actor, permission, property_id=wanted.property_id)
     try:
@@ -296,6 +298,7 @@ def break_glass(
     Somebody else looks at it afterwards. The caller raises the alarm in the same transaction. Raises
     ProposalRefused, also `kind` for what is no emergency's.
     """
+    require(actor, "approvals.propose")
     require(actor, "approvals.propose", property_id=wanted.property_id)
     try:
         with scope(actor):

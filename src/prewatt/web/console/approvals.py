@@ -135,6 +135,7 @@ def proposal_view(request: HttpRequest, proposal_id: int) -> HttpResponse:
     page = proposal_page(actor=actor, proposal_id=proposal_id, now=clock.now())
     if request.method != "POST":
         return _show(request, page, None)
+    require(actor, "approvals.answer")
     asked = Asked(request.POST)
     deed = asked.choice("do", ("approve", "refuse", "withdraw", "agreed", "objected"))
     try:
