@@ -89,7 +89,7 @@ def _make_room(connection: psycopg.Connection[Any]) -> None:
 
 
 def _write(dsn: str, city: City, part: _Part) -> None:
-    """Make, fill and index a partition, in one transaction."""
+    """Make, fill and index a partition, in one transaction, and look through it for the planner."""
     with psycopg.connect(dsn) as connection:
         connection.execute("SET maintenance_work_mem = '1GB'")
         connection.execute(_MAKE.format(**vars(part)))
@@ -98,6 +98,9 @@ def _write(dsn: str, city: City, part: _Part) -> None:
             connection.execute(insert, _given(city, quarter, quarter + 1))
         for index in _INDEXES:
             connection.execute(index.format(name=part.name))
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        # Of all partitions at once, one after another they would be looked through by one process alone.
+        connection.execute(f"VACUUM ANALYZE {part.name}")
 
 
 def _given(city: City, before: int, quarter: int) -> dict[str, object]:
@@ -134,13 +137,14 @@ _INDEXES: Final = (
            ADD PRIMARY KEY (account_id, meter_id, register_code, start_at, revision, segment)""",
     "CREATE INDEX ON {name} (account_id, interval_no)",
 )
-#: How many Wh the meter of account n has counted since the opening; `City.registers` in SQL.
+#: How many Wh the meter of account n has counted since the opening; `City.registers` in SQL. Each OFFSET
+#: keeps what stands before it from being worked out anew wherever it is named: a third of a row's time.
 _COUNTED: Final = """
 LATERAL (SELECT n %% 8 + 1 AS which) AS s,
-LATERAL (SELECT (1200 + n * 7919 %% 4800) * 364000000000 / (365 * (%(cycle)s::bigint[])[which]) AS scale) AS c,
+LATERAL (SELECT (1200 + n * 7919 %% 4800) * 364000000000 / (365 * (%(cycle)s::bigint[])[which]) AS scale OFFSET 0) AS c,
 LATERAL (SELECT (%(zero)s::bigint[])[which] * scale / 1000000 AS zero) AS z,
 LATERAL (SELECT (%(was)s::bigint[])[which] * scale / 1000000 - zero AS was,
-                (%(now)s::bigint[])[which] * scale / 1000000 - zero AS now) AS r
+                (%(now)s::bigint[])[which] * scale / 1000000 - zero AS now OFFSET 0) AS r
 """
 _INSERT: Final = f"""
 INSERT INTO {{name}} (account_id, meter_id, register_code, start_at, revision, segment, property_id,
