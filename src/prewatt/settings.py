@@ -49,6 +49,8 @@ PREWATT_OPENID = tuple(
 PREWATT_OPENID_NAME = os.environ.get("PREWATT_OPENID_NAME", PREWATT_OPENID[0])
 #: Keys under which second factors are sealed, newest first (Fernet, separated by commas).
 PREWATT_FACTOR_KEYS = [key for key in os.environ.get("PREWATT_FACTOR_KEYS", "").split(",") if key]
+#: Where people reach the console, for links in letters; without a slash at its end.
+PREWATT_ADDRESS = os.environ.get("PREWATT_ADDRESS", "http://localhost:8000").rstrip("/")
 DEBUG = False
 ALLOWED_HOSTS = os.environ.get("PREWATT_HOSTS", "127.0.0.1,localhost,[::1]").split(",")
 

@@ -132,7 +132,7 @@ PENS = (
     Pen(
         "approval_pen",
         {
-            "is_administrator": (),
+            "is_administrator": ("sign_in_pen",),
             "may_propose": (),
             "use_step_up": ("sign_in_pen",),
             "approval_refusal": (),
@@ -178,9 +178,9 @@ PENS = (
         "grant_pen",
         {
             "enter_line": (),
-            "duties_of": ("web", "approval_pen", "audit_pen"),
+            "duties_of": ("web", "approval_pen", "audit_pen", "sign_in_pen"),
             "grant_duty": ("approval_pen",),
-            "end_duty": ("approval_pen",),
+            "end_duty": ("approval_pen", "sign_in_pen"),
         },
         {
             "duty_grant": "SELECT, INSERT, UPDATE (ended_at, ended_by)",
@@ -237,11 +237,23 @@ PENS = (
             "begin_anew": ("web",),
             "change_password": ("web",),
             "known_by_directory": ("web",),
+            "person_refusal": (),
+            "invite_person": ("app_admin",),
+            "accept_invitation": ("web",),
+            "suspend_person": ("app_admin",),
+            "resume_person": ("app_admin",),
+            "end_duties": ("app_admin",),
         },
         {
-            "app_user": "SELECT (id, email, is_active), UPDATE (password)",
             "directory_person": "SELECT, INSERT",
+            "app_user": "SELECT (id, email, name, is_active), UPDATE (password, is_active), "
+            "INSERT (password, email, name, language, is_active, created_at)",
             "duty_grant": "SELECT",
+            "property": "SELECT (id, name)",
+            "invitation": "SELECT, INSERT, UPDATE (accepted_at)",
+            "suspension": "SELECT, INSERT, UPDATE (ended_by, ended_at)",
+            "sign_in": "SELECT (user_id, ended_at), UPDATE (ended_at, ended_why)",
+            "notice": "INSERT",
             "second_factor": "SELECT, INSERT, DELETE",
             "passkey": "SELECT, INSERT, UPDATE (removed_at, removed_why, sign_count, is_synced, used_at)",
             "passkey_challenge": "SELECT, INSERT, UPDATE (used_at), DELETE",
@@ -341,6 +353,8 @@ MUTABLE = (
     "alert",
     "audit_watch",
     "watch_finding",
+    "invitation",
+    "suspension",
 )
 #: Sign-in only: the web's login itself, before any duty is known.
 SIGN_IN = (
@@ -688,6 +702,8 @@ _SCOPE_OF = {
     "directory_person": "true",
     "recovery_code": "true",
     "new_factor": "true",
+    "sign_in": "true",
+    "notice": "true",
 }
 _ACCOUNTS = "(SELECT nullif(current_setting('prewatt.accounts', true), '')::bigint[])::bigint[]"
 #: What a tenant sees: rows of the accounts that ``prewatt.accounts`` names, and what those lead to. A table
@@ -810,7 +826,8 @@ def apply(
         "GRANT SELECT, INSERT, UPDATE (last_seen_at, ended_at, ended_why) ON sign_in TO web"
     )
     cursor.execute("GRANT INSERT (user_id, code, detail, made_at, due_at) ON notice TO web")
-    # Letters are sent by the worker.
+    # Letters are sent by the worker, which makes the link of an invitation as it writes it.
+    cursor.execute("GRANT UPDATE (token_digest) ON invitation TO clerk")
     cursor.execute(
         "GRANT SELECT, UPDATE (due_at, tries, sent_at, given_up_at, error) ON notice TO clerk"
     )

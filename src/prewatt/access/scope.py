@@ -99,6 +99,8 @@ PERMISSIONS: dict[str, frozenset[Duty]] = {
     # Nobody but the auditor: those who are watched neither read what is found nor say what is looked for.
     "audit.read": frozenset({Duty.AUDITOR}),
     "audit.watch": frozenset({Duty.AUDITOR}),
+    # People only, as a person is proved by a second factor.
+    "people.manage": frozenset({Duty.ADMINISTRATOR}),
     "notify.close_alert": _ADMINISTRATORS,
 }
 #: What a service account never does, whatever it is named for: these take a person's second factor.
@@ -109,6 +111,7 @@ FOR_PEOPLE: Final = frozenset(
         "approvals.review",
         "approvals.withdraw",
         "approvals.answer",
+        "people.manage",
     }
 )
 

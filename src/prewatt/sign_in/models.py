@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 
 from prewatt.access.models import ClockTimestamp
 
@@ -137,6 +137,53 @@ class SignIn(models.Model):
                 condition=Q(ended_at__isnull=True, ended_why="")
                 | ~Q(ended_at=None) & ~Q(ended_why=""),
                 name="sign_in_ended_says_why",
+            ),
+        ]
+
+
+class Invitation(models.Model):
+    """A person is asked to come; the link is made where the letter is written, and only its digest stays.
+
+    An invitation gives no duty: the duty that is wanted is proposed and approved like any other.
+    """
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    property_id = models.BigIntegerField()
+    invited_by = models.CharField(max_length=80)
+    made_at = models.DateTimeField(db_default=_Now())
+    expires_at = models.DateTimeField()
+    token_digest = models.BinaryField(max_length=32, null=True)
+    accepted_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "invitation"
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(expires_at__gt=F("made_at")), name="invitation_lasts"
+            ),
+        ]
+
+
+class Suspension(models.Model):
+    """Somebody who may not come in, from when, why, and by whom; ended by another person."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    property_id = models.BigIntegerField()
+    made_by = models.CharField(max_length=80)
+    made_at = models.DateTimeField(db_default=_Now())
+    reason = models.CharField(max_length=400)
+    ended_by = models.CharField(max_length=80, blank=True)
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "suspension"
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["user"], condition=Q(ended_at__isnull=True), name="one_open_suspension"
+            ),
+            models.CheckConstraint(
+                condition=Q(ended_by="") | ~Q(ended_by=F("made_by")),
+                name="nobody_ends_their_own_suspension",
             ),
         ]
 

@@ -1,19 +1,23 @@
 """Letters to people who sign in, about their own sign-in: written down here, sent by the worker.
 
 They go by e-mail, since that is the address everybody signs in with, through the channels that `notify` has.
-Each is tried again after growing waits, and given up after a day.
+Each is tried again after growing waits, and given up after a day. The link of an invitation is made at
+the moment its letter is written, and only its digest is kept.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from django.conf import settings
 from django.db import connection, transaction
 
 from prewatt.access.models import User
@@ -27,6 +31,7 @@ BACK_OFF: Final = tuple(timedelta(minutes=each) for each in (1, 5, 15, 60, 240, 
 #: A letter that is being sent is nobody else's for so long.
 _CLAIM: Final = timedelta(minutes=5)
 _PASS: Final = 50
+INVITED: Final = "access.invited"
 
 #: code → (subject, lines) in English and Chinese. A line whose figures are not known is left out.
 TEXTS: Final[Mapping[str, Mapping[str, tuple[str, Sequence[str]]]]] = {
@@ -102,13 +107,35 @@ TEXTS: Final[Mapping[str, Mapping[str, tuple[str, Sequence[str]]]]] = {
         "en": ("Your password was changed", ("Your password was changed at {time}, and every other session of yours ended.",)),
         "zh": ("密码已更换", ("{time}，您的密码已更换，您的其他会话全部结束。",)),
     },
+    "access.invited": {
+        "en": ("You are invited to Prewatt", (
+            "{by} invites you to Prewatt at {place}.",
+            "Choose your password here, until {expires}:", "{link}",
+            "The link works once. What you may do there is decided by two people and comes apart from this.",
+        )),
+        "zh": ("邀请您使用 Prewatt", (
+            "{by} 邀请您使用 {place} 的 Prewatt。",
+            "请在 {expires} 之前在这里设置密码：", "{link}",
+            "链接只能用一次。您可以做什么由两个人决定，另行通知。",
+        )),
+    },
+    "access.suspended": {
+        "en": ("Your sign-in is suspended", ("Your sign-in was suspended at {time}, and your sessions ended. Ask who keeps your installation.",)),
+        "zh": ("您的登录已暂停", ("{time}，您的登录已暂停，会话全部结束。请询问管理本系统的人。",)),
+    },
+    "access.resumed": {
+        "en": ("You can sign in again", ("Your sign-in is no longer suspended since {time}.",)),
+        "zh": ("您可以重新登录", ("自 {time} 起，您的登录不再暂停。",)),
+    },
 }  # fmt: skip
 _REACT: Final = {
     "en": "Was it not you? Tell who keeps your installation at once.",
     "zh": "不是您本人？请马上告诉管理本系统的人。",
 }
 #: These say themselves what to do.
-_SELF_SAID: Final = frozenset({"access.new_browser", "access.factor.asked"})
+_SELF_SAID: Final = frozenset(
+    {"access.new_browser", "access.factor.asked", INVITED, "access.suspended", "access.resumed"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +222,14 @@ def _claim(now: datetime) -> list[_Due]:
 
 
 def _send(channel: Channel, due: _Due, now: datetime) -> SendOutcome:
+    detail = dict(due.detail)
+    if due.code == INVITED:
+        link = _new_link(int(detail.pop("invitation")))
+        if link is None:
+            return Permanent("the invitation is over")
+        detail["link"] = link
     subject, body = said(
-        code=due.code, detail=due.detail, language=due.language, zone=due.zone, at=due.made_at
+        code=due.code, detail=detail, language=due.language, zone=due.zone, at=due.made_at
     )
     address = channel.address_of(Contact(name=due.name, email=due.email, phone=""))
     if not address:
@@ -211,6 +244,20 @@ def _send(channel: Channel, due: _Due, now: datetime) -> SendOutcome:
     except Exception as error:
         log.exception("channel %s failed unexpectedly", channel.name)
         return Temporary(f"unexpected {type(error).__name__}", channel_down=True)
+
+
+def _new_link(invitation_id: int) -> str | None:
+    """A fresh link in the place of any older one; None where the invitation is over."""
+    token = secrets.token_urlsafe(32)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """UPDATE invitation SET token_digest = %s
+               WHERE id = %s AND accepted_at IS NULL AND expires_at > clock_timestamp()
+               RETURNING property_id""",
+            [hashlib.sha256(token.encode()).digest(), invitation_id],
+        )
+        found = cursor.fetchone()
+    return f"{settings.PREWATT_ADDRESS}/invited/{found[0]}/{token}" if found else None
 
 
 def _record(due: _Due, outcome: SendOutcome, now: datetime) -> None:
@@ -235,7 +282,17 @@ def _record(due: _Due, outcome: SendOutcome, now: datetime) -> None:
 def _is_known(line: str, figures: Mapping[str, str]) -> bool:
     return all(
         f"{{{name}}}" not in line or figures.get(name)
-        for name in ("address", "agent", "name", "left", "good_from")
+        for name in (
+            "address",
+            "agent",
+            "name",
+            "left",
+            "good_from",
+            "link",
+            "by",
+            "place",
+            "expires",
+        )
     )
 
 

@@ -42,7 +42,7 @@ THEMES = ("system", "light", "dark")
 THEME_COOKIE = "prewatt_theme"
 #: Paths that need nobody: signing in, language and theme, static files, liveness. Under `/api/` the API
 #: asks for a key itself, and knows no session.
-OPEN_PATHS = ("/sign-in", "/preferences", "/static/", "/healthz", "/api/")
+OPEN_PATHS = ("/sign-in", "/preferences", "/static/", "/healthz", "/api/", "/invited/")
 #: What an open page asks for by itself: no sign that somebody is there.
 BY_ITSELF = ("/live",)
 #: How long a right password waits for the second factor.
@@ -202,7 +202,7 @@ def sign_in(request: HttpRequest) -> HttpResponse:
         if isinstance(user, User):
             return known_by_first(request, user, by="password", target=_next(request))
         problem, wait_s = ("wait", user.seconds) if user is not None else ("refused", 0)
-    elif request.GET.get("problem") in ("no-duty", "late", "company"):
+    elif request.GET.get("problem") in ("no-duty", "late", "invited", "company"):
         problem = request.GET["problem"]
     status = 200 if request.method == "GET" else 429 if problem == "wait" else 403
     response = render(

@@ -84,6 +84,9 @@ READS: Final[dict[str, tuple[str, str]]] = {
     "audit/findings": ("reads.findings", _PLACE),
     "audit/findings.csv": ("reads.export", _PLACE),
     "audit/findings/<id:finding_id>": ("reads.findings", "finding:{finding_id}"),
+    "people": ("reads.people", _PLACE),
+    "people/invite": ("reads.people", _PLACE),
+    "people/<id:user_id>/<str:deed>": ("reads.person", "user:{user_id}"),
     # What a program reads by its key.
     "api/v1/units": ("reads.units", _PLACE),
     "api/v1/accounts": ("reads.accounts", _PLACE),
@@ -102,6 +105,7 @@ IMPERSONAL: Final = frozenset(
         "me", "me/passkeys/new", "me/passkeys/<id:passkey_id>/remove", "me/recovery-codes", "me/lost",
         "me/password", "me/sessions", "passkeys/ask", "passkeys/new", "sign-in/factor",
         "sign-in/passkeys/ask", "sign-in/passkeys/new", "sign-in/company", "sign-in/company/back",
+        "invited/<id:property_id>/<str:token>",
         "property", "tariffs", "tariffs.csv", "tariffs/new", "tariffs/announced",
         "tariffs/announced.csv", "tariffs/announced/<id:event_id>/withdraw", "tariffs/rules",
         "tariffs/drafts/<str:code>", "tariffs/drafts/<str:code>/propose",

@@ -75,6 +75,7 @@ SECTIONS: Final = (
             Page("supply-rules", "/property/rules", _("Supply rules")),
             Page("figures", "/figures", _("Figures"), "figures.read"),
             Page("calendar", "/property/calendar", _("Calendar")),
+            Page("people", "/people", _("People"), "people.manage"),
             Page("import", "/property/import", _("Check an import"), "estate.check_import"),
         ),
     ),

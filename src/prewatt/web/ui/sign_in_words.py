@@ -84,3 +84,50 @@ _PASSWORD: Final[Mapping[str, Text]] = {
 def refused_password(refusal: PasswordRefused) -> str:
     """Why this is no password."""
     return str(_PASSWORD.get(refusal.reason, _PASSWORD["signs"]))
+
+
+PERSON_DONE: Final[Mapping[str, Text]] = {
+    "invited": _("Invited. The letter is on its way; a duty is proposed apart from it."),
+    "suspend": _("Suspended. Every session of theirs has ended."),
+    "resume": _("They can sign in again."),
+    "leave": _("Their duty here has ended. What they did stays to be read."),
+}
+PERSON_DEEDS: Final[Mapping[str, Deed]] = {
+    "suspend": Deed(
+        _("Suspend"),
+        _(
+            "They are out at once and cannot sign in. Another administrator than you can let them in again."
+        ),
+        _("Suspend them"),
+    ),
+    "resume": Deed(
+        _("Let in again"),
+        _("They sign in as before. Whoever suspended them cannot do this."),
+        _("Let them in"),
+    ),
+    "leave": Deed(
+        _("End the duty"),
+        _(
+            "Their duty at this property ends now. A new one is proposed and approved like any other."
+        ),
+        _("End it now"),
+    ),
+}
+_PERSON: Final[Mapping[str, Text]] = {
+    "not_administrator": _("Only an administrator of this property can do that."),
+    "own": _("Not by yourself: another administrator does that."),
+    "nobody": _("They have no duty here, or are not suspended here."),
+    "auditor": _("No administrator keeps an auditor out. Who keeps this installation can."),
+    "elsewhere": _("They have a duty where you are no administrator. End the duty here instead."),
+    "wider": _("Their duty is of more than this property, and ends where it was given."),
+    "reason": _("Say why; it stays in the audit."),
+    "step_up": _("The proof of your second factor is used up or too old. Use a new code."),
+    "mail": _("Write an e-mail address."),
+    "name": _("Still to be filled in."),
+    "known": _("Somebody signs in by this address already."),
+}
+
+
+def refused_person(reason: str) -> str:
+    """Why nothing was done, and what to do."""
+    return str(_PERSON[reason])

@@ -1,0 +1,168 @@
+"""People come and go: by invitation, suspension and the end of a duty; and what no administrator can do alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from django.test import Client
+from psycopg.conninfo import make_conninfo
+
+from fernmoor import NOW, ROLE_PASSWORD, Fernmoor, use_database, web_login
+from prewatt.access.models import DutyGrant, User
+from prewatt.sign_in import notices
+from prewatt.sign_in.models import Invitation, Notice, SignIn
+from prewatt.web import clock
+from web.test_approvals import code_of, take_up
+from web.test_factors import Mail
+
+Owner = Callable[[Fernmoor], AbstractContextManager[None]]
+NEW = "mira@fernmoor.example"
+
+
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The instant of the next request, in a list of one: codes follow it."""
+    instant = [NOW]
+    monkeypatch.setattr(clock, "now", lambda: instant[0])
+    return instant
+
+
+def test_somebody_is_invited_by_a_letter_and_has_no_duty_by_it(
+    fernmoor: Fernmoor, sign_in: Callable[..., Any], as_owner: Owner, at: list[Any]
+) -> None:
+    client = sign_in(fernmoor)
+    app = take_up(client, at)
+    form = {"name": "Mira Sol", "email": NEW.upper(), "do": "confirm"}
+    assert (
+        "Invite Mira Sol" in client.post("/people/invite", form | {"do": "look"}).content.decode()
+    )
+    for wrong in ({"name": ""}, {"email": "nobody"}, {"email": "operator@fernmoor.example"}):
+        refused = client.post("/people/invite", form | wrong | {"code": code_of(app, at)})
+        assert refused.status_code == 422, wrong
+    assert client.post("/people/invite", form | {"code": "000000"}).status_code == 422
+    done = client.post("/people/invite", form | {"code": code_of(app, at)})
+    assert done.status_code == 302, re.findall(
+        r'id="f-[a-z]+-why"[^>]*>[^<]*', done.content.decode()
+    )
+    assert done["location"] == "/people?done=invited"
+    assert "invited, no password yet" in client.get("/people").content.decode()
+    mail = Mail()
+    use_database(make_conninfo(fernmoor.dsn, user="clerk", password=ROLE_PASSWORD))
+    with psycopg.connect(fernmoor.dsn) as owner:
+        owner.execute("UPDATE notice SET due_at = due_at WHERE code <> 'access.invited'")
+    notices.deliver_due(channels=[mail], now=at[0])
+    use_database(web_login(fernmoor.dsn))
+    (letter,) = [each for each in mail.sent if each.address == NEW]
+    assert "Ines Halvard" in letter.body and "Fernmoor Court" in letter.body
+    found = re.search(r"http://localhost:8000(/invited/\d+/\S+)", letter.body)
+    assert found
+    link, guest = found[1], Client(headers={"host": "localhost"})
+    with as_owner(fernmoor):
+        assert link.rpartition("/")[2].encode() not in bytes(Invitation.objects.get().token_digest)
+    assert guest.get(link[:-1] + "x").status_code == 404
+    assert guest.get(link.replace("/invited/", "/invited/9")).status_code == 404
+    assert guest.get(link).status_code == 200
+    new = "a-lamp-in-the-window"
+    for wrong in ({"new": "short", "again": "short"}, {"new": new, "again": "other"}):
+        assert guest.post(link, wrong).status_code == 422
+    chosen = guest.post(link, {"new": new, "again": new})
+    assert chosen["location"] == "/sign-in?problem=invited"
+    assert guest.post(link, {"new": new + "2", "again": new + "2"}).status_code == 404, "once"
+    assert guest.post("/sign-in", {"email": NEW, "password": new})["location"] == "/"
+    assert guest.get("/")["location"] == "/sign-in?problem=no-duty"
+    assert "no duty yet" in client.get("/people").content.decode()
+    assert sign_in(fernmoor, "operator").get("/people").status_code == 403
+
+
+def test_a_suspended_person_is_out_at_once_and_comes_back_by_another_hand(
+    fernmoor: Fernmoor, sign_in: Callable[..., Any], as_owner: Owner, at: list[Any]
+) -> None:
+    with as_owner(fernmoor):
+        fernmoor.users["second"] = fernmoor.another_user("second", "Jonas Weir", "administrator")
+    ines, jonas, desk = (sign_in(fernmoor, who) for who in ("administrator", "second", "operator"))
+    hers, his = take_up(ines, at), take_up(jonas, at)
+    who = fernmoor.users["operator"]
+    form = {"reason": "The till was short"}
+    assert (
+        ines.post(f"/people/{who}/suspend", {"reason": "", "code": code_of(hers, at)}).status_code
+        == 422
+    )
+    assert ines.post(f"/people/{who}/suspend", form | {"code": code_of(his, at)}).status_code == 422
+    assert desk.get("/").status_code == 200
+    done = ines.post(f"/people/{who}/suspend", form | {"code": code_of(hers, at)})
+    assert done["location"] == "/people?done=suspend"
+    assert desk.get("/").status_code == 302
+    with as_owner(fernmoor):
+        assert SignIn.objects.get(user=who).ended_why == "suspended"
+        assert DutyGrant.objects.get(user=who).ended_at is None
+    door = Client(headers={"host": "localhost"})
+    barred = door.post(
+        "/sign-in", {"email": "operator@fernmoor.example", "password": "quiet-window-42"}
+    )
+    assert barred.status_code == 403
+    own = ines.post(f"/people/{who}/resume", {"code": code_of(hers, at)})
+    assert own.status_code == 422 and "another administrator" in own.content.decode()
+    assert jonas.post(f"/people/{who}/resume", {"code": code_of(his, at)})["location"]
+    back = door.post(
+        "/sign-in", {"email": "operator@fernmoor.example", "password": "quiet-window-42"}
+    )
+    assert back["location"] == "/"
+    # The duty ends by date, and what was stays.
+    gone = jonas.post(f"/people/{who}/leave", form | {"code": code_of(his, at)})
+    assert gone["location"] == "/people?done=leave" and door.get("/").status_code == 302
+    with as_owner(fernmoor):
+        assert DutyGrant.objects.get(user=who).ended_by == f"user:{fernmoor.users['second']}"
+        told = set(Notice.objects.filter(user=who).values_list("code", flat=True))
+    assert told >= {"access.suspended", "access.resumed"}
+    for which in ("auditor", "administrator"):
+        other = fernmoor.users[which]
+        refused = ines.post(f"/people/{other}/suspend", form | {"code": code_of(hers, at)})
+        assert refused.status_code == 422, which
+
+
+def test_no_login_brings_anybody_in_or_puts_anybody_out_without_a_proof(
+    fernmoor: Fernmoor, as_owner: Owner
+) -> None:
+    """The walls: straight at the database, as every role that the web can be."""
+    with as_owner(fernmoor):
+        away = fernmoor.another("Elsewhere")
+        fernmoor.grant("operator", away, "operator")
+        fernmoor.users["second"] = fernmoor.another_user("second", "Jonas Weir", "administrator")
+    here, ines = fernmoor.property_id, fernmoor.users["administrator"]
+    desk, auditor, jonas = (fernmoor.users[who] for who in ("operator", "auditor", "second"))
+    later = NOW + timedelta(minutes=1)
+    words = {
+        f"suspend_person({here}, {jonas}, {ines}, 'x', NULL, '{later}')": "step_up",
+        f"suspend_person({here}, {desk}, {ines}, 'x', NULL, '{later}')": "elsewhere",
+        f"suspend_person({here}, {auditor}, {ines}, 'x', NULL, '{later}')": "auditor",
+        f"suspend_person({here}, {ines}, {ines}, 'x', NULL, '{later}')": "own",
+        f"suspend_person({here}, {ines}, {desk}, 'x', NULL, '{later}')": "not_administrator",
+        f"end_duties({here}, {desk}, {ines}, 'x', NULL, '{later}')": "step_up",
+        f"resume_person({here}, {desk}, {ines}, NULL, '{later}')": "nobody",
+    }
+    denied = (
+        "INSERT INTO invitation (user_id) VALUES (1)", "UPDATE invitation SET token_digest = 'x'",
+        "UPDATE suspension SET ended_at = now()", "UPDATE app_user SET is_active = true",
+        "INSERT INTO app_user (email) VALUES ('x')", "SELECT person_refusal(1, 1, 1)",
+        "INSERT INTO duty_grant (user_id, duty) VALUES (1, 'operator')", "SELECT end_duty(1, 'x', now())",
+    )  # fmt: skip
+    with psycopg.connect(web_login(fernmoor.dsn), autocommit=True) as web:
+        for role in ("none", "app_operator", "app_auditor", "app_admin"):
+            web.execute(f"SET ROLE {role}")
+            web.execute("SELECT set_config('prewatt.properties', %s, false)", [f"{{{here}}}"])
+            for statement in denied:
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    web.execute(statement)
+            for call, word in words.items():
+                if role == "app_admin":
+                    assert web.execute(f"SELECT {call}").fetchone() == (word,), call
+                else:
+                    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                        web.execute(f"SELECT {call}")
+    assert User.objects.filter(pk__in=[desk, auditor, ines, jonas], is_active=True).count() == 4
