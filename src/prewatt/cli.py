@@ -55,6 +55,7 @@ COMMANDS = (
         "prewatt.archive_command",
         "take finished months out into Parquet, and read them back",
     ),
+    Command("audit", "prewatt.audit_command", "check a signed copy of the audit"),
     Command("scale", "prewatt.scale_command", "say how the database is laid over several machines"),
     Command("import", "prewatt.import_command", "make a property from its tables (CSV or XLSX)"),
     Command("password", "prewatt.password_command", "set or reset the password of a login"),

@@ -157,7 +157,7 @@ KINDS: Final = (
              WHERE last.at < f.happened_at - make_interval(days => %(days)s)
              ORDER BY f.subject, f.id""",
     ),
-    Kind("broken_glass", (), _of("e.code LIKE 'approvals.broken_glass%%'") + _EACH),
+    Kind("broken_glass", (), _of("e.code IN ('approvals.emergency', 'approvals.refused_afterwards')") + _EACH),
     Kind(
         "past_program",
         (),

@@ -39,6 +39,7 @@ TEMPLATES = [
                 "prewatt.web.ui.plan_tags",
                 "prewatt.web.ui.alert_tags",
                 "prewatt.web.ui.form_tags",
+                "prewatt.web.ui.audit_tags",
             ],
             "context_processors": ["prewatt.web.session.page_context"],
         },

@@ -6,6 +6,7 @@ A column of times says in its head whose local time it is, so a file is read lik
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Protocol
@@ -16,6 +17,8 @@ from django.utils.translation import gettext as _
 from prewatt.core.money import MICRO
 from prewatt.estate.sheets import RowError
 from prewatt.reports.alerts import AlertList
+from prewatt.reports.audit_trail import EventRow
+from prewatt.reports.audit_watches import Findings
 from prewatt.reports.calendar import CalendarPage
 from prewatt.reports.debts import DebtList, RefundList
 from prewatt.reports.estate import UnitRow
@@ -31,6 +34,7 @@ from prewatt.web.console.sheet_writer import guarded
 from prewatt.web.ui import (
     alert_words,
     approval_words,
+    audit_words,
     import_words,
     money_words,
     proposal_words,
@@ -283,6 +287,63 @@ def proposals(writer: Writer, found: ProposalList) -> None:
                 guarded(row.ended_by),
                 _time(row.ended_at, zone),
                 guarded(row.answer),
+            ]
+        )
+
+
+def events_of_audit(found: Iterable[EventRow], place: Place) -> Iterator[list[str]]:
+    """Events of the audit, one row each, under a head row."""
+    zone = place.time_zone
+    yield [
+        *(
+            _("Number"),
+            _timed(_("When"), zone),
+            _("Who"),
+            _("Acted as"),
+            _("What was done"),
+            _("Code"),
+        ),
+        *(_("About"), _("Object"), _("Details"), _("Address"), _("Browser"), _("Request")),
+        *(_("Login"), _("Proposal")),
+    ]
+    for row in found:
+        yield [
+            str(row.event_id),
+            _time(row.happened_at, zone, "seconds"),
+            guarded(row.who or row.actor),
+            row.duty,
+            audit_words.named(row.code),
+            row.code,
+            guarded(row.about),
+            guarded(row.subject),
+            guarded(json.dumps(row.detail, sort_keys=True, ensure_ascii=False)),
+            guarded(row.address),
+            row.browser,
+            row.request_id,
+            row.login,
+            "" if row.proposal_id is None else str(row.proposal_id),
+        ]
+
+
+def findings(writer: Writer, found: Findings) -> None:
+    """Write what watches found, one row each, under a head row."""
+    place = found.place
+    zone = place.time_zone
+    head = (_("Finding"), _timed(_("When"), zone), _("Who acted"), _("About"), _("Details"))
+    writer.writerow([*head, _("Answered by"), _timed(_("Answered"), zone), _("Note")])
+    for row in found.rows:
+        writer.writerow(
+            [
+                str(audit_words.WATCH[row.kind]),
+                _time(row.happened_at, zone),
+                guarded(row.who),
+                guarded(row.about or row.subject),
+                guarded(
+                    audit_words.found(row, place.currency, place.time_zone, get_language() or "en")
+                ),
+                guarded(row.seen_by),
+                _time(row.seen_at, zone),
+                guarded(row.note),
             ]
         )
 

@@ -79,6 +79,15 @@ SECTIONS: Final = (
             Page("import", "/property/import", _("Check an import"), "estate.check_import"),
         ),
     ),
+    Section(
+        _("Audit"),
+        (
+            Page("audit", "/audit", _("Events"), "audit.read"),
+            Page("findings", "/audit/findings", _("Findings"), "audit.read"),
+            Page("watches", "/audit/watches", _("Watches"), "audit.read"),
+            Page("audit-people", "/audit/people", _("People"), "audit.read"),
+        ),
+    ),
 )
 
 

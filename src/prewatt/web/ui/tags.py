@@ -29,6 +29,7 @@ from prewatt.sign_in.sessions import named
 from prewatt.web.ui import (
     approval_words,
     assets,
+    audit_words,
     charts,
     icons,
     import_words,
@@ -298,6 +299,7 @@ def said(code: Any, table: str) -> str:
         proposal_words,
         shipped_words,
         sign_in_words,
+        audit_words,
     )
     where = next(each for each in of_texts if hasattr(each, table))
     texts = getattr(where, table)

@@ -1,0 +1,77 @@
+"""Every code that the source can write in the audit has its sentence, in every language."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from django.utils import translation
+
+import prewatt
+from prewatt.oversight.kinds import KINDS
+from prewatt.web import watched
+from prewatt.web.ui import audit_words, messages
+
+SOURCE = Path(prewatt.__file__).parent
+_CODE = re.compile(r"[a-z_]+(\.[a-z_]+)+")
+#: Codes that are put together of a state.
+PUT_TOGETHER = {
+    "approvals.": ("approved", "refused", "withdrawn", "void", "expired"),
+    "mdm.reading.": ("released", "discarded"),
+    "debts.": ("debt.settled", "debt.written_off"),
+}
+#: Functions of a package that hand a code on to the audit.
+_HAND_ON = {"record", "record_many", "_conclude", "_audit", "_record_accounts", "_say"}
+
+
+def _codes() -> set[str]:
+    found: set[str] = set()
+    for path in SOURCE.rglob("*.py"):
+        if path.parts[-2] in ("benchmarks", "drills"):
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        constants = {
+            target.id: node.value
+            for node in ast.walk(tree)
+            if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None
+            for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+            if isinstance(target, ast.Name)
+        }
+        for call in ast.walk(tree):
+            if isinstance(call, ast.Call) and getattr(call.func, "id", "") in _HAND_ON:
+                for given in [*call.args, *(each.value for each in call.keywords)]:
+                    value = constants.get(given.id, given) if isinstance(given, ast.Name) else given
+                    found |= _of(value)
+    for path in SOURCE.rglob("*.sql"):
+        for insert in re.findall(
+            r"audit_event \(.*?FROM", path.read_text(encoding="utf-8"), re.DOTALL
+        ):
+            found |= {each for each in re.findall(r"'([a-z_.]+)'", insert) if _CODE.fullmatch(each)}
+    return found
+
+
+def _of(value: ast.expr) -> set[str]:
+    if isinstance(value, ast.IfExp):
+        return _of(value.body) | _of(value.orelse)
+    if isinstance(value, ast.Constant) and isinstance(value.value, str):
+        return {value.value} if _CODE.fullmatch(value.value) else set()
+    if isinstance(value, ast.JoinedStr) and isinstance(value.values[0], ast.Constant):
+        head = str(value.values[0].value)
+        return {f"{head}{each}" for each in PUT_TOGETHER.get(head, ())}
+    return set()
+
+
+@pytest.mark.parametrize("language", ["en", "zh-hans"])
+def test_every_code_has_its_sentence_in_every_language(language: str) -> None:
+    messages.compile_all()
+    codes = _codes() | {code for code, _ in watched.READS.values()}
+    assert len(codes) > 80 and "vending.recharge.posted" in codes and "moves.tenant.in" in codes
+    assert codes - set(audit_words.CODE) == set(), "give it a sentence: web/ui/audit_words.py, CODE"
+    assert {each.code for each in KINDS} == set(audit_words.WATCH) == set(audit_words.WATCH_SAYS)
+    with translation.override(language):
+        said = [str(text) for text in audit_words.CODE.values()]
+        assert len(set(said)) == len(said), "two codes read the same"
+        for text in said:
+            assert bool(re.search("[\u4e00-\u9fff]", text)) is (language != "en"), text
