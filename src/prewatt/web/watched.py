@@ -115,9 +115,6 @@ IMPERSONAL: Final = frozenset(
         "static/<path:name>", "audit/watches", "audit/watches/new/<str:kind>",
         "audit/watches/<id:watch_id>",
         # One's own: passkeys, recovery codes, sessions, and the steps of signing in.
-        "me", "me/passkeys/new", "me/passkeys/<id:passkey_id>/remove", "me/recovery-codes", "me/lost",
-        "me/password", "me/sessions", "sign-in/company", "sign-in/company/back", "sign-in/factor",
-        "sign-in/passkeys/ask", "sign-in/passkeys/new",
         "api/v1/property", "api/v1/tariffs", "api/v1/openapi.json", "api/v1/",
         # Writes an event of its own, with its query and its digest.
         "audit.zip",
