@@ -217,7 +217,7 @@ def test_a_signed_copy_is_checked_without_us_and_any_change_of_it_is_found(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     client = sign_in(fernmoor, "auditor")
-    assert client.get("/audit.zip").status_code == 503
+    assert client.get("/audit.zip").status_code == 409
     key = keys.make(KeyRole.AUDIT_EXPORT, signs_from=NOW - timedelta(days=1))
     write(fernmoor, ("user:1", "vending.refund.booked", "account:2", NOW, {"amount": 6 * MICRO}))
     content = client.get("/audit.zip?code=vending.refund.booked").content

@@ -16,7 +16,7 @@ from django.db import connection
 from prewatt.access.scope import Actor, require, scope, system_actor
 from prewatt.notify.alerts import PAST_PROGRAM
 from prewatt.notify.operations import raise_alert
-from prewatt.oversight.kinds import BY_CODE, KINDS, Kind, checked, defaults
+from prewatt.oversight.kinds import BY_CODE, KINDS, checked, defaults
 
 NAME_MAX: Final = 80
 NOTE_MAX: Final = 400
@@ -157,11 +157,3 @@ def _look_by(watch: tuple[Any, ...], now: datetime) -> int:
 
 def _within_s(figures: dict[str, Any]) -> int:
     return int(figures.get("hours", 0)) * 3600 + int(figures.get("days", 0)) * 86400
-
-
-def kind_of(code: str) -> Kind:
-    """The kind with this code. Raises WatchRefused `unknown`."""
-    found = BY_CODE.get(code)
-    if found is None:
-        raise WatchRefused("unknown")
-    return found

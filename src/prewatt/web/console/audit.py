@@ -11,13 +11,12 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
 from prewatt.access.scope import require
-from prewatt.oversight.kinds import Figure, ParameterRefused, checked, defaults
+from prewatt.oversight.kinds import BY_CODE, Figure, ParameterRefused, checked, defaults
 from prewatt.oversight.operations import (
     NAME_MAX,
     NOTE_MAX,
     WatchRefused,
     answer_finding,
-    kind_of,
     save_watch,
 )
 from prewatt.reports import audit_watches
@@ -157,7 +156,7 @@ def audit_zip(request: HttpRequest) -> HttpResponse:
         ring.signer(KeyRole.AUDIT_EXPORT, now=now)
     except (NoSigningKey, KeyStoreRefused):
         return deeds.show(
-            request, "audit_unsigned", place=place_for(actor), now=now, tab="audit", status=503
+            request, "audit_unsigned", place=place_for(actor), now=now, tab="audit", status=409
         )
     content = signed_export(
         actor=actor, wanted=wanted, now=now,
@@ -244,10 +243,9 @@ def watch_view(request: HttpRequest, watch_id: int) -> HttpResponse:
 def new_watch_view(request: HttpRequest, kind: str) -> HttpResponse:
     """A further watch of a kind."""
     place, _rows = audit_watches.watches(actor=actor_of(request), now=clock.now())
-    try:
-        known = kind_of(kind)
-    except WatchRefused as unknown:
-        raise NoSuchThing(kind) from unknown
+    known = BY_CODE.get(kind)
+    if known is None:
+        raise NoSuchThing(kind)
     return _watch_form(request, place, kind, None, defaults(known), name="", is_on=True)
 
 
@@ -255,7 +253,7 @@ def _watch_form(
     request: HttpRequest, place: Place, code: str, watch_id: int | None, figures: dict[str, int], *,
     name: str, is_on: bool,
 ) -> HttpResponse:  # fmt: skip
-    kind, now = kind_of(code), clock.now()
+    kind, now = BY_CODE[code], clock.now()
     first = {each.name: _written(each, figures[each.name]) for each in kind.figures}
     first |= {"name": name, "is_on": "1" if is_on else ""}
     asked, problem, status = None, "", 200
