@@ -106,6 +106,10 @@ CODE: Final[Mapping[str, Text]] = {
     "access.passkey.copied": _("Used a passkey that looks copied"),
     "access.recovery.made": _("Made recovery codes"),
     "access.recovery.used": _("Used a recovery code"),
+    "access.invited": _("Invited a person"),
+    "access.suspended": _("Suspended a person"),
+    "access.resumed": _("Let a suspended person back in"),
+    "access.left": _("Ended what a person may do"),
     "access.refused": _("Was refused"),
     "oversight.watch.saved": _("Saved a watch"),
     "oversight.finding.answered": _("Answered a finding"),
@@ -138,6 +142,7 @@ CODE: Final[Mapping[str, Text]] = {
     "reads.export": _("Took a list as a file"),
     "reads.audit": _("Looked at the audit"),
     "reads.event": _("Looked at an event"),
+    "reads.people": _("Looked at the people"),
     "reads.person": _("Looked at what a person did"),
     "reads.findings": _("Looked at the findings"),
 }
