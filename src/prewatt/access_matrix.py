@@ -232,7 +232,9 @@ def _asks_first(function: _Function) -> bool:
     body = function.node.body
     first = body[1] if len(body) > 1 and ast.get_docstring(function.node) else body[0]
     value = first.value if isinstance(first, ast.Expr) else None
-    return isinstance(value, ast.Call) and _called(value) == "require"
+    if not isinstance(value, ast.Call) or _called(value) != "require":
+        return False
+    return not any(isinstance(each.value, ast.Attribute) for each in value.keywords)
 
 
 _TOUCHES = {"rows", "cursor", "execute", "filter", "get", "create", "bulk_create", "select_for_update",

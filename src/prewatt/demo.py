@@ -56,6 +56,9 @@ _SIGN_INS = (
     ("second@fernmoor.example", "Jonas Weir", "administrator"),
     ("desk@fernmoor.example", "Tomas Reyl", "operator"),
     ("auditor@fernmoor.example", "Nadia Brandt", "auditor"),
+    ("fitter@fernmoor.example", "Emil Keller", "installer"),
+    ("owner@fernmoor.example", "Klara Sommer", "owner"),
+    ("tenant@fernmoor.example", "A tenant", "tenant"),
 )
 
 

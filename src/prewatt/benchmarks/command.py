@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prewatt.benchmarks.pysam import PysamFigures
@@ -81,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--quarters", type=int, default=1_340, help="quarter-hours of the month (default: 1340)"
     )
     archive.add_argument("--format", choices=("text", "json"), default="text")
+    _add_walls(commands)
     query = commands.add_parser("query", help="pages and lists in a city with history")
     query.add_argument("--accounts", type=int, default=100_000, help="(default: 100000)")
     query.add_argument("--intervals", type=int, default=10_000_000, help="(default: 10000000)")
@@ -126,6 +127,7 @@ def run(arguments: argparse.Namespace) -> int:
         "recharge": _recharge,
         "archive": _archive,
         "query": _query,
+        "walls": _walls,
         "wire": _wire,
     }
     return measured[arguments.bench_command](arguments)
@@ -279,6 +281,30 @@ def _recharge(arguments: argparse.Namespace) -> int:
     as_json = arguments.format == "json"
     print(json.dumps(dataclasses.asdict(figures)) if as_json else as_text(figures))
     return 0
+
+
+def _add_walls(commands: Any) -> None:
+    walls = commands.add_parser("walls", help="what row-level security costs the hot reads")
+    walls.add_argument("--accounts", type=int, default=10_000, help="(default: 10000)")
+    walls.add_argument("--intervals", type=int, default=1_000_000, help="(default: 1000000)")
+    walls.add_argument("--rounds", type=int, default=60, help="of each, in turn (default: 60)")
+    walls.add_argument("--folder", type=Path, help="where the city is kept for the next time")
+    _add_database_and_format(walls)
+
+
+def _walls(arguments: argparse.Namespace) -> int:
+    from prewatt.benchmarks.walls import MOST, as_text, measure
+
+    figures = measure(
+        accounts=arguments.accounts, intervals=arguments.intervals, rounds=arguments.rounds,
+        dsn=arguments.dsn, folder=arguments.folder, tell=_tell,
+    )  # fmt: skip
+    if arguments.format == "json":
+        pages = [dataclasses.asdict(each) for each in figures]
+        print(json.dumps({"pages": pages, "load_average": os.getloadavg()}))
+    else:
+        print(as_text(figures))
+    return 0 if all(each.added < MOST for each in figures) else 1
 
 
 def _query(arguments: argparse.Namespace) -> int:

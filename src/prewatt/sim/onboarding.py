@@ -164,11 +164,25 @@ def _make_users(
     for email, name, duty, password in sign_ins:
         user = User.objects.create_user(email=email, name=name, password=password)
         DutyGrant.objects.create(
-            user=user, property_id=property_id, duty=Duty(duty), granted_at=now
-        )
+            user=user, property_id=property_id, duty=Duty(duty), granted_at=now,
+            customer_id=_somebody(property_id) if duty == Duty.TENANT else None,
+        )  # fmt: skip
         if duty == Duty.ADMINISTRATOR:
             administrators.append(user)
     return administrators
+
+
+def _somebody(property_id: int) -> int:
+    """The customer whose own page a visitor can look at: of the unit that the guide shows, or any."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT t.customer_id FROM tenancy t JOIN unit u ON u.id = t.unit_id
+               WHERE t.property_id = %s ORDER BY u.code <> '305', t.id LIMIT 1""",
+            [property_id],
+        )
+        row = cursor.fetchone()
+    assert row is not None, "every demo has a tenant"
+    return int(row[0])
 
 
 def _take_up_factor(user: User, now: datetime) -> None:
