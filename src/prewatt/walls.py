@@ -149,6 +149,7 @@ PENS = (
             "change_ladder": ("app_admin",),
             "make_version": ("app_admin",),
             "make_api_key": ("app_admin",),
+            "make_duty": ("app_admin",),
             "end_api_key": ("app_admin",),
         },
         {
@@ -425,6 +426,7 @@ WRITES: Mapping[str, tuple[str, ...]] = {
         *_MOVING,
         "carried_steps",
         "message_attempt",
+        "invitation",
         "event_rebate",
         "event_look",
         "tariff_trial",
@@ -534,6 +536,8 @@ _STANDING = (
 #: column that an operation shall change is one more word here. What is posted, the numbers of transfers
 #: and whose account it is are in no list: only the pen moves them.
 CHANGES: Mapping[str, tuple[str, ...]] = {
+    # The worker makes the link of an invitation as it writes the letter.
+    "invitation": ("token_digest",),
     "property_group": (),
     "property_group_member": (),
     "building": (),
@@ -652,7 +656,7 @@ ADDS_NOTHING = frozenset(
     (role, table)
     for role in ("head_end", "app_operator")
     for table in ("account_state", "meter_state", "supply_policy", "supply_state", "debt", "refund")
-) | {("head_end", "concentrator"), ("app_operator", "meter_link")}
+) | {("head_end", "concentrator"), ("app_operator", "meter_link"), ("clerk", "invitation")}
 #: What the first row may say where the rest has to begin at its default: an account begins at zero,
 #: an alert open.
 BORN_WITH: Mapping[str, tuple[str, ...]] = {
@@ -826,8 +830,7 @@ def apply(
         "GRANT SELECT, INSERT, UPDATE (last_seen_at, ended_at, ended_why) ON sign_in TO web"
     )
     cursor.execute("GRANT INSERT (user_id, code, detail, made_at, due_at) ON notice TO web")
-    # Letters are sent by the worker, which makes the link of an invitation as it writes it.
-    cursor.execute("GRANT UPDATE (token_digest) ON invitation TO clerk")
+    # Letters are sent by the worker.
     cursor.execute(
         "GRANT SELECT, UPDATE (due_at, tries, sent_at, given_up_at, error) ON notice TO clerk"
     )

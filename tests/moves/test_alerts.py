@@ -80,6 +80,16 @@ def under_way(world: World) -> None:
     world.relay(RelayState.CLOSED)
 
 
+def emergency(world: World) -> None:
+    run_sql(
+        """INSERT INTO proposal (property_id, kind, subject, effect, digest, reason, made_by, made_at,
+               expires_at, state, amount, needed, ended_by, ended_at, answer)
+           VALUES (%s, 'supply.brake', 'brake:on', '{}', %s, 'Smoke', 'user:1', %s, %s, 'emergency', 0, 1,
+               'user:1', %s, '')""",
+        world.property_id, b"\0" * 32, NOW, LATER, NOW,
+    )  # fmt: skip
+
+
 def brake(world: World) -> None:
     run_sql("UPDATE supply_policy SET brake_since = %s", NOW)
 
@@ -97,6 +107,10 @@ OF_CHORES: frozenset[AlertCode] = frozenset(
     }
 )
 LASTING: dict[AlertCode, tuple[Callable[[World], object], Callable[[World], object]]] = {
+    "approvals.emergency": (
+        emergency,
+        lambda _world: run_sql("UPDATE proposal SET reviewed_at = %s, reviewed_by = 'user:2'", NOW),
+    ),
     "supply.usage_while_open": (
         lambda world: world.relay(RelayState.OPEN),
         lambda world: world.relay(RelayState.CLOSED),

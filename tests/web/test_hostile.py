@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from django.urls import URLPattern, get_resolver
+from django.urls import URLPattern, URLResolver, get_resolver
 from tests.fernmoor import Fernmoor
 
 from cases import cases
@@ -40,10 +40,14 @@ def parameters() -> set[str]:
     return found | {"from", "to", "page", "q"}
 
 
-def routes() -> Iterator[str]:
-    for each in get_resolver().url_patterns:
-        assert isinstance(each, URLPattern)
-        yield str(each.pattern)
+def routes(inside: URLResolver | None = None, before: str = "") -> Iterator[str]:
+    for each in (inside or get_resolver()).url_patterns:
+        name = before + str(each.pattern)
+        if isinstance(each, URLResolver):
+            yield from routes(each, name)
+        else:
+            assert isinstance(each, URLPattern)
+            yield name
 
 
 def filled(route: str, value: str) -> str:

@@ -208,7 +208,7 @@ def test_who_may_not_draft_reads_and_changes_nothing(
     text = client.get("/tariffs/drafts/R").content.decode()
     assert "The plan in words" in text and "<textarea" not in text and "Save draft" not in text
     assert "/tariffs/new" not in client.get("/tariffs").content.decode()
-    assert client.get("/tariffs/new").status_code == 404
+    assert client.get("/tariffs/new").status_code == 403
     assert "30 days" not in client.get("/tariffs/drafts/R/trial").content.decode()
     assert client.post("/tariffs/drafts/R/trial", {"days": "30"}).status_code == 403
     changed = fields({**TARIFF, "name": "Theirs"}, do="save", edition="1")

@@ -13,9 +13,16 @@ from typing import Final
 from django.db import connection
 
 from prewatt.access.scope import Actor, require, scope
+from prewatt.approvals.models import Proposal
 from prewatt.billing.queries import version_chains
 from prewatt.moves.models import TemporaryLet
-from prewatt.notify.alerts import LET_NOT_BEGUN, LET_NOT_CLOSED, NO_TARIFF, UNREACHABLE
+from prewatt.notify.alerts import (
+    EMERGENCY,
+    LET_NOT_BEGUN,
+    LET_NOT_CLOSED,
+    NO_TARIFF,
+    UNREACHABLE,
+)
 from prewatt.notify.operations import close_by_hand
 from prewatt.notify.queries import has_undelivered
 from prewatt.supply.queries import CAUSES, has_lasting_cause
@@ -63,6 +70,10 @@ def cause_lasts(*, code: str, property_id: int, subject: str) -> bool:
         return has_lasting_cause(code=code, property_id=property_id, subject=subject)
     if code == UNREACHABLE:
         return has_undelivered(_account_of(subject))
+    if code == EMERGENCY:
+        return Proposal.objects.filter(
+            property_id=property_id, state=Proposal.State.EMERGENCY, reviewed_at=None
+        ).exists()
     if code == NO_TARIFF:
         return not version_chains([_account_of(subject)])
     if code in (LET_NOT_BEGUN, LET_NOT_CLOSED):

@@ -367,7 +367,7 @@ _NAMES: Final[Mapping[str, str]] = {
     "property": "SELECT id, name FROM property WHERE id = ANY(%s)",
     "tariff": "SELECT id, code FROM tariff WHERE id = ANY(%s)",
     "tariff_draft": "SELECT id, code FROM tariff_draft WHERE id = ANY(%s)",
-    "proposal": "SELECT id, kind || ' ' || subject FROM proposal WHERE id = ANY(%s)",
+    "proposal": "SELECT id, coalesce(effect ->> 'name', subject) FROM proposal WHERE id = ANY(%s)",
 }
 
 

@@ -86,6 +86,7 @@ READS: Final[dict[str, tuple[str, str]]] = {
     "audit/findings/<id:finding_id>": ("reads.findings", "finding:{finding_id}"),
     "people": ("reads.people", _PLACE),
     "people/invite": ("reads.people", _PLACE),
+    "people/<id:user_id>/duty": ("reads.person", "user:{user_id}"),
     "people/<id:user_id>/<str:deed>": ("reads.person", "user:{user_id}"),
     # What a program reads by its key.
     "api/v1/units": ("reads.units", _PLACE),
@@ -110,7 +111,8 @@ IMPERSONAL: Final = frozenset(
         "tariffs/announced.csv", "tariffs/announced/<id:event_id>/withdraw", "tariffs/rules",
         "tariffs/drafts/<str:code>", "tariffs/drafts/<str:code>/propose",
         "approvals/limits", "approvals/limits/<str:kind>", "property/brake", "tariffs/<str:code>", "property/import", "property/import.csv",
-        "property/calendar", "property/calendar.csv", "property/rules", "property/rules/change",
+        "property/calendar", "property/calendar.csv", "property/keys", "property/keys.csv", "property/keys/new", "property/keys/<id:key_id>/end",
+        "property/rules", "property/rules/change",
         "property/switch", "live", "second-factor", "sign-in", "sign-out", "preferences", "healthz",
         "static/<path:name>", "audit/watches", "audit/watches/new/<str:kind>",
         "audit/watches/<id:watch_id>",
