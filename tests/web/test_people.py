@@ -79,6 +79,28 @@ def test_somebody_is_invited_by_a_letter_and_has_no_duty_by_it(
     assert "no duty yet" in client.get("/people").content.decode()
     assert sign_in(fernmoor, "operator").get("/people").status_code == 403
 
+    # Two people give the duty, and the first of them alone does not.
+    with as_owner(fernmoor):
+        fernmoor.users["second"] = fernmoor.another_user("second", "Jonas Weir", "administrator")
+    jonas = sign_in(fernmoor, "second")
+    his = take_up(jonas, at)
+    found = re.search(r"/people/\d+/duty", client.get("/people").content.decode())
+    assert found
+    wish = {"duty": "operator", "reason": "She runs the window"}
+    assert client.post(found[0], wish | {"duty": "tenant", "do": "look"}).status_code == 422
+    assert "has to agree first" in client.post(found[0], wish | {"do": "look"}).content.decode()
+    proposed = client.post(found[0], wish | {"do": "confirm", "code": code_of(app, at)})
+    proposal = proposed["location"].removesuffix("?done=proposed")
+    guest.post("/sign-in", {"email": NEW, "password": new})
+    assert guest.get("/")["location"] == "/sign-in?problem=no-duty"
+    assert "Mira Sol as Operator" in jonas.get(proposal).content.decode()
+    done = jonas.post(proposal, {"do": "approve", "code": code_of(his, at)})
+    assert done["location"] == f"{proposal}?done=approve"
+    guest.post("/sign-in", {"email": NEW, "password": new})
+    assert guest.get("/accounts").status_code == 200 and guest.get("/people").status_code == 403
+    assert client.get(found[0]).status_code == 200
+    assert client.post(found[0], wish | {"do": "look"}).status_code == 422, "held already"
+
 
 def test_a_suspended_person_is_out_at_once_and_comes_back_by_another_hand(
     fernmoor: Fernmoor, sign_in: Callable[..., Any], as_owner: Owner, at: list[Any]

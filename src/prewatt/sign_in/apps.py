@@ -9,3 +9,10 @@ class SignInConfig(AppConfig):
     name = "prewatt.sign_in"
     label = "sign_in"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Make the kind of change known to who approves."""
+        from prewatt.approvals.kinds import register
+        from prewatt.sign_in.duties import DUTIES
+
+        register(DUTIES)

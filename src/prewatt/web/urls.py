@@ -9,6 +9,7 @@ from prewatt.web import session
 from prewatt.web.api.app import api
 from prewatt.web.console import (
     alerts,
+    api_keys,
     approvals,
     audit,
     builder,
@@ -145,6 +146,10 @@ urlpatterns = [
     path("property/brake", supply_deeds.brake_view),
     path("accounts/<id:account_id>/protection", supply_deeds.protection_view),
     path("accounts/<id:account_id>/by-hand", supply_deeds.by_hand_view),
+    path("property/keys", require_safe(api_keys.keys_view)),
+    path("property/keys.csv", require_safe(api_keys.keys_csv)),
+    path("property/keys/new", api_keys.new_key_view),
+    path("property/keys/<id:key_id>/end", api_keys.end_key_view),
     path("property/rules", require_safe(supply_rules.rules_view)),
     path("property/rules/change", supply_rules.change_view),
     path("property/switch", session.switch_property),
@@ -158,6 +163,7 @@ urlpatterns = [
     path("me/sessions", me.end_sessions_view),
     path("people", people.people_view),
     path("people/invite", people.invite_view),
+    path("people/<id:user_id>/duty", people.duty_view),
     path("people/<id:user_id>/<str:deed>", people.person_view),
     path("invited/<id:property_id>/<str:token>", people.invited_view),
     path("second-factor", me.app_view),

@@ -13,18 +13,22 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_safe
 
+from prewatt.access.models import Duty
 from prewatt.access.passwords import PASSWORD_MAX, PasswordRefused
 from prewatt.access.scope import require
 from prewatt.access.second_factor import FactorRefused
 from prewatt.reports.place import place_for
-from prewatt.sign_in import people
-from prewatt.sign_in.people import PersonRefused
+from prewatt.reports.proposals import preview
+from prewatt.sign_in import duties, people
+from prewatt.sign_in.people import Person, PersonRefused
 from prewatt.web import clock
 from prewatt.web.console import deeds
+from prewatt.web.console.agreeing import agreed_or_proposed, agreement_context, presses
 from prewatt.web.console.asked import Asked, wants
 from prewatt.web.console.second_factor import code_context, stepped_up
 from prewatt.web.session import actor_of
-from prewatt.web.ui import approval_words, sign_in_words
+from prewatt.web.ui import approval_words, proposal_words, sentences, sign_in_words
+from prewatt.web.ui.tags import lang
 
 _DEEDS: Final = ("suspend", "resume", "leave")
 _SECRETS: Final = ("code", "passkey")
@@ -83,10 +87,9 @@ def person_view(request: HttpRequest, user_id: int, deed: str) -> HttpResponse:
     """One deed on one person: with its reason, and the administrator's proof for just that."""
     actor, asked = actor_of(request), Asked(request.POST)
     place = place_for(actor)
-    found = people.people_of(actor=actor, property_id=place.property_id)
-    person = next((each for each in found if each.user_id == user_id), None)
-    if person is None or deed not in _DEEDS:
+    if deed not in _DEEDS:
         raise Http404
+    person = _person(request, place.property_id, user_id)
     digest = people.person_digest(deed=deed, property_id=place.property_id, user_id=user_id)
     reason = asked.line("reason", most=people.REASON_MAX, needed=deed != "resume")
     if request.method == "POST" and not asked.faults:
@@ -104,6 +107,52 @@ def person_view(request: HttpRequest, user_id: int, deed: str) -> HttpResponse:
         words=sign_in_words.PERSON_DEEDS[deed], form={"reason": reason}, faults=faults,
         status=422 if faults else 200, **code_context(request, digest),
     )  # fmt: skip
+
+
+@sensitive_post_parameters(*_SECRETS)
+@require_http_methods(["GET", "POST"])
+def duty_view(request: HttpRequest, user_id: int) -> HttpResponse:
+    """Which duty somebody shall have here; a look, and the press that proposes it."""
+    actor, now = actor_of(request), clock.now()
+    require(actor, "approvals.propose")
+    place = place_for(actor)
+    person = _person(request, place.property_id, user_id)
+    asked = Asked(request.POST) if request.method == "POST" else None
+    wanted = None
+    if asked is not None:
+        reason = asked.line("reason", most=people.REASON_MAX, needed=True)
+        duty = asked.choice("duty", [each.value for each in duties.GIVEN])
+        if not asked.faults:
+            try:
+                wanted = duties.wanted_duty(
+                    actor=actor, property_id=place.property_id, person=person, duty=Duty(duty)
+                )
+            except PersonRefused as refusal:
+                asked.faults["duty"] = sign_in_words.refused_person(refusal.reason)
+        if wanted is not None and presses(request):
+            address = agreed_or_proposed(request, asked, wanted, reason, now)
+            if address is not None:
+                return redirect(address)
+    looked = preview(actor=actor, wanted=wanted, now=now) if wanted is not None else None
+    context = deeds.form_context(asked, duty="operator")
+    for secret in _SECRETS:
+        context["form"].pop(secret, None)
+    return deeds.show(
+        request, "person_duty", place=place, now=now, tab="people", person=person, looked=looked,
+        status=422 if asked is not None and asked.faults else 200,
+        duties=[(each.value, sentences.DUTY[each.value]) for each in duties.GIVEN],
+        lines=proposal_words.lines(looked, lang()) if looked else (), **context,
+        **agreement_context(request, wanted),
+    )  # fmt: skip
+
+
+def _person(request: HttpRequest, property_id: int, user_id: int) -> Person:
+    """Somebody of this property's staff. Raises Http404."""
+    found = people.people_of(actor=actor_of(request), property_id=property_id)
+    for each in found:
+        if each.user_id == user_id:
+            return each
+    raise Http404
 
 
 def _do(

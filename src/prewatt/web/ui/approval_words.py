@@ -52,6 +52,10 @@ VOID: Final[Mapping[str, Text]] = {
     "protection": _("The protection was changed after it was proposed."),
     "account": _("The account has no supply any more."),
     "late": _("Its time was over before it was agreed to."),
+    "person": _("They were suspended, or have gone, after it was proposed."),
+    "held": _("They have a duty here already."),
+    "line": _("They hold a duty that nobody may hold beside this one."),
+    "organisation": _("They work for another company on this installation."),
 }
 _REFUSED: Final[Mapping[str, Text]] = {
     "unknown": _("There is no such proposal any more."),

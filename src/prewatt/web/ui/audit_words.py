@@ -19,6 +19,7 @@ from prewatt.oversight.operations import WatchRefused
 from prewatt.reports.audit_watches import FindingRow
 from prewatt.web.ui import format as fmt
 from prewatt.web.ui import sentences
+from prewatt.web.ui.proposal_words import PROPOSAL_KIND
 
 Text = str | Promise
 
@@ -107,6 +108,7 @@ CODE: Final[Mapping[str, Text]] = {
     "access.recovery.made": _("Made recovery codes"),
     "access.recovery.used": _("Used a recovery code"),
     "access.invited": _("Invited a person"),
+    "access.duty.given": _("Gave a duty"),
     "access.suspended": _("Suspended a person"),
     "access.resumed": _("Let a suspended person back in"),
     "access.left": _("Ended what a person may do"),
@@ -370,7 +372,7 @@ def told(detail: Mapping[str, Any], currency: str, zone: str, lang: str) -> str:
     parts = [
         valued(each, detail[each], currency, zone, lang)
         for each in _TOLD
-        if detail.get(each) not in (None, "")
+        if detail.get(each) not in (None, "") and (each != "amount" or detail[each] != 0)
     ]
     return " · ".join(parts)
 
@@ -451,6 +453,8 @@ def valued(name: str, value: Any, currency: str, zone: str, lang: str) -> str:
 def _text(leaf: str, value: str, zone: str, lang: str) -> str:
     if leaf == "why":
         return str(WHY_REFUSED.get(value, value))
+    if leaf == "kind":
+        return str(PROPOSAL_KIND.get(value, value))
     if leaf == "what":
         return str(WHAT_REFUSED.get(value, value))
     if leaf == "code":

@@ -27,6 +27,7 @@ PROPOSAL_KIND: Final[Mapping[str, Text]] = {
     "supply.by_hand": _("Relay by hand"),
     "approvals.ladder": _("Limits of amounts"),
     "api_keys.key": _("Key of a program"),
+    "access.duty": _("Duty of a person"),
 }
 #: What a ladder counts of a kind, and what the kind is called on the page of limits.
 LADDER_KIND: Final[Mapping[str, Text]] = {
@@ -123,6 +124,10 @@ _TITLES: Final[dict[str, Callable[[ProposalRow, Place, str], str]]] = {
     "supply.protection": _protection,
     "supply.by_hand": _by_hand,
     "approvals.ladder": _ladder,
+    "access.duty": lambda row, _place, _lang: (
+        gettext("%(name)s as %(duty)s")
+        % {"name": row.effect["name"], "duty": sentences.said(sentences.DUTY, row.effect["duty"])}
+    ),
     "api_keys.key": lambda row, _place, _lang: (
         gettext("A key for %(name)s") % {"name": row.effect["name"]}
     ),
@@ -190,10 +195,19 @@ def _key_lines(row: ProposalRow, place: Place, lang: str) -> list[Line]:
     ]
 
 
+def _duty_lines(row: ProposalRow, _place: Place, _lang: str) -> list[Line]:
+    duty = sentences.said(sentences.DUTY, row.effect["duty"])
+    return [
+        Line(gettext("Duty at this property"), gettext("none"), duty),
+        Line(gettext("Signs in as"), "", row.effect["email"]),
+    ]
+
+
 _LINES: Final[dict[str, Callable[[ProposalRow, Place, str], list[Line]]]] = {
     "supply.brake": _brake_lines,
     "supply.protection": _protection_lines,
     "supply.by_hand": _by_hand_lines,
     "approvals.ladder": _ladder_lines,
     "api_keys.key": _key_lines,
+    "access.duty": _duty_lines,
 }

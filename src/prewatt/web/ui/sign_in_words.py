@@ -125,6 +125,9 @@ _PERSON: Final[Mapping[str, Text]] = {
     "mail": _("Write an e-mail address."),
     "name": _("Still to be filled in."),
     "known": _("Somebody signs in by this address already."),
+    "duty": _("Choose a duty."),
+    "held": _("They have a duty here already."),
+    "suspended": _("They are suspended. Let them in again first."),
 }
 
 

@@ -1,0 +1,57 @@
+"""A duty at a property, given by two people: one proposes it, another agrees, each with a second factor.
+
+Of one person's duties no two lie in different lines (staff, audit) or organisations: the database refuses it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from django.db import connection
+
+from prewatt.access.models import Duty
+from prewatt.access.scope import Actor, require, scope
+from prewatt.approvals.kinds import Agreed, Kind, saying_what_changed
+from prewatt.approvals.operations import Wanted, wanted_change
+from prewatt.audit.operations import record
+from prewatt.sign_in.people import Person, PersonRefused
+
+KIND: Final = "access.duty"
+#: What is given here. Tenants and owners belong to customers; a process has no duty that is given.
+GIVEN: Final = (Duty.OPERATOR, Duty.ADMINISTRATOR, Duty.INSTALLER, Duty.AUDITOR)
+
+
+def wanted_duty(*, actor: Actor, property_id: int, person: Person, duty: Duty) -> Wanted:
+    """What proposing a duty for somebody would ask for.
+
+    Raises PersonRefused ``duty`` (none that is given here), ``held`` (they have it), ``suspended``.
+    """
+    require(actor, "approvals.propose", property_id=property_id)
+    require(actor, "people.manage", property_id=property_id)
+    if duty not in GIVEN:
+        raise PersonRefused("duty")
+    if person.state == "suspended":
+        raise PersonRefused("suspended")
+    if person.duty:
+        raise PersonRefused("held")
+    effect = {
+        "person": person.user_id, "name": person.name, "email": person.email, "duty": duty.value,
+    }  # fmt: skip
+    with scope(actor):
+        return wanted_change(
+            kind=KIND, property_id=property_id, subject=f"user:{person.user_id}", effect=effect
+        )
+
+
+def _give(actor: Actor, agreed: Agreed, now: datetime) -> None:
+    """The duty, by the function of the database that alone gives one. Raises Changed with its word."""
+    with saying_what_changed(), connection.cursor() as cursor:
+        cursor.execute("SELECT make_duty(%s, %s)", [agreed.proposal_id, now])
+    record(
+        actor=actor.code, code="access.duty.given", property_id=agreed.property_id,
+        subject=agreed.subject, now=now, duty=agreed.effect["duty"], made_by=agreed.made_by,
+    )  # fmt: skip
+
+
+DUTIES: Final = Kind(KIND, _give)
