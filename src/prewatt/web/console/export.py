@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 from prewatt.core.money import MICRO
 from prewatt.estate.sheets import RowError
 from prewatt.reports.alerts import AlertList
+from prewatt.reports.api_keys import KeyList
 from prewatt.reports.audit_trail import EventRow
 from prewatt.reports.audit_watches import Findings
 from prewatt.reports.calendar import CalendarPage
@@ -36,6 +37,7 @@ from prewatt.web.ui import (
     approval_words,
     audit_words,
     import_words,
+    key_words,
     money_words,
     proposal_words,
     sentences,
@@ -257,6 +259,40 @@ def refunds(writer: Writer, found: RefundList) -> None:
                 _time(row.paid_at, zone),
                 sentences.said(money_words.REFUND_WAY, row.paid_way) if row.paid_way else "",
                 *(guarded(each) for each in (row.paid_by, row.paid_reference)),
+            ]
+        )
+
+
+def api_keys(writer: Writer, found: KeyList) -> None:
+    """Write keys of programs, one row each; their secrets are nowhere."""
+    zone = found.place.time_zone
+    made, until, used = (_timed(name, zone) for name in (_("Made"), _("Until"), _("Last used")))
+    writer.writerow(
+        [
+            _("For"),
+            _("Key"),
+            _("What it may do"),
+            _("Made by"),
+            _("Approved by"),
+            made,
+            until,
+            _("Ended by"),
+            used,
+        ]
+    )
+    for row in found.rows:
+        may = ", ".join(sentences.said(key_words.PERMISSION, each) for each in row.permissions)
+        writer.writerow(
+            [
+                guarded(row.name),
+                f"pwk_{row.public_id}_…",
+                may,
+                guarded(row.made_by),
+                guarded(row.approved_by),
+                _time(row.made_at, zone),
+                _time(row.until, zone),
+                guarded(row.ended_by),
+                _time(row.last_used_at, zone),
             ]
         )
 

@@ -74,6 +74,7 @@ SECTIONS: Final = (
             Page("property", "/property", _("Overview")),
             Page("supply-rules", "/property/rules", _("Supply rules")),
             Page("figures", "/figures", _("Figures"), "figures.read"),
+            Page("keys", "/property/keys", _("Keys of programs")),
             Page("calendar", "/property/calendar", _("Calendar")),
             Page("people", "/people", _("People"), "people.manage"),
             Page("import", "/property/import", _("Check an import"), "estate.check_import"),
