@@ -450,13 +450,17 @@ def valued(name: str, value: Any, currency: str, zone: str, lang: str) -> str:
     return text
 
 
+#: Figures that are codes, by the name of the figure.
+_WORDS: Final[Mapping[str, Mapping[str, Text]]] = {
+    "why": WHY_REFUSED,
+    "what": WHAT_REFUSED,
+    "kind": PROPOSAL_KIND,
+}
+
+
 def _text(leaf: str, value: str, zone: str, lang: str) -> str:
-    if leaf == "why":
-        return str(WHY_REFUSED.get(value, value))
-    if leaf == "kind":
-        return str(PROPOSAL_KIND.get(value, value))
-    if leaf == "what":
-        return str(WHAT_REFUSED.get(value, value))
+    if leaf in _WORDS:
+        return str(_WORDS[leaf].get(value, value))
     if leaf == "code":
         return named(value)
     if len(value) >= 19 and value[:4].isdigit() and value[10:11] in ("T", " "):
