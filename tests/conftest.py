@@ -18,9 +18,11 @@ from typing import Any
 import django
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from brokers import amqtt, broker, broker_folder, mosquitto  # noqa: F401 - fixtures for all
+from cases import cases
 from databases import TestDatabases
 
 os.environ.setdefault("PREWATT_SECRET_KEY", "test-key-of-no-value")
@@ -35,6 +37,10 @@ pytest.register_assert_rewrite(
     "tests.invariants.places",
     "tests.invariants.stories",
 )
+
+# A random test that says no number of its own tries a share of Hypothesis's usual hundred as well.
+settings.register_profile("checks", max_examples=cases(100))
+settings.load_profile("checks")
 
 # Models are imported at the top of test files, which pytest collects before any fixture runs.
 django.setup()

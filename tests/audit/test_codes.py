@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,12 +27,16 @@ PUT_TOGETHER = {
 _HAND_ON = {"record", "record_many", "_conclude", "_audit", "_record_accounts", "_say"}
 
 
-def _codes() -> set[str]:
+@cache
+def _codes() -> frozenset[str]:
     found: set[str] = set()
     for path in SOURCE.rglob("*.py"):
         if path.parts[-2] in ("benchmarks", "drills"):
             continue
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if not any(f"{name}(" in text for name in _HAND_ON):
+            continue
+        tree = ast.parse(text)
         constants = {
             target.id: node.value
             for node in ast.walk(tree)
@@ -49,7 +54,7 @@ def _codes() -> set[str]:
             r"audit_event \(.*?FROM", path.read_text(encoding="utf-8"), re.DOTALL
         ):
             found |= {each for each in re.findall(r"'([a-z_.]+)'", insert) if _CODE.fullmatch(each)}
-    return found
+    return frozenset(found)
 
 
 def _of(value: ast.expr) -> set[str]:
