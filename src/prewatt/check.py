@@ -1,6 +1,6 @@
 """`prewatt check`: every check of the project, each timed, with one closing summary.
 
-Four lanes run side by side, since tests wait for processes, brokers and browsers as long as they
+Three lanes run side by side, since tests wait for processes, brokers and browsers as long as they
 compute. The last of them begins with everything that only reads the source. The test files are dealt out by
 the seconds they took when somebody last wrote them down (`--note-seconds`), so that the lanes end together;
 what the first lane tests is shown as it comes, the others' at their end. Each lane has a throw-away PostgreSQL
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 PYTHON = (sys.executable, "-P", "-m")
 TESTS = "tests"
 REPORT = "tests.xml"
-LANES = 4
+LANES = 3
 
 #: Memory as a file system, on Linux, and how much of it has to be free: all lanes fill a quarter of that.
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - each lane makes a folder of its own in it
