@@ -51,8 +51,9 @@ def keys(
     query: str = "",
     sort: str = KEY_SORTS[0],
     limit: int = PAGE,
+    key_id: int | None = None,
 ) -> KeyList:
-    """The keys of the property that hold, held, or all."""
+    """The keys of the property that hold, held, or all; ``key_id`` asks for that one alone."""
     require(actor, "accounts.read")
     with scope(actor):
         place = place_of(actor)
@@ -61,13 +62,13 @@ def keys(
                        coalesce(ended_at, expires_at), ended_by, last_used_at, proposal_id,
                        ended_at IS NULL AND expires_at > %(now)s AS holds, count(*) OVER ()
                 FROM api_key
-                WHERE property_id = %(property)s AND strpos(lower(name || ' ' || public_id), %(text)s) > 0
+                WHERE property_id = %(property)s AND id = coalesce(%(key)s, id) AND strpos(lower(name || ' ' || public_id), %(text)s) > 0
                   AND (%(show)s = 'all'
                        OR (ended_at IS NULL AND expires_at > %(now)s) = (%(show)s = 'holding'))
                 ORDER BY {_ORDERS[sort]}, id LIMIT %(limit)s""",  # noqa: S608 - our own orders
             {
                 "now": now, "property": place.property_id, "text": query.lower(), "show": show,
-                "limit": limit,
+                "limit": limit, "key": key_id,
             },
         )  # fmt: skip
         names = actor_names(code for row in found for code in (row[6], row[7], row[9]))
@@ -83,8 +84,7 @@ def keys(
 
 def key_by_id(*, actor: Actor, key_id: int, now: datetime) -> tuple[KeyList, KeyRow]:
     """One key of the property. Raises NoSuchThing."""
-    found = keys(actor=actor, now=now, show="all", limit=10_000)
-    for row in found.rows:
-        if row.key_id == key_id:
-            return found, row
-    raise NoSuchThing(f"no key {key_id} in scope")
+    found = keys(actor=actor, now=now, show="all", key_id=key_id)
+    if not found.rows:
+        raise NoSuchThing(f"no key {key_id} in scope")
+    return found, found.rows[0]

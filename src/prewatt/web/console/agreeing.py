@@ -21,13 +21,17 @@ from prewatt.approvals.operations import (
     needed_for,
     propose,
 )
+from prewatt.reports.proposals import preview
 from prewatt.supply.by_agreement import note_emergency
+from prewatt.web.console import deeds
 from prewatt.web.console.asked import Asked
 from prewatt.web.console.second_factor import code_context, stepped_up
 from prewatt.web.session import actor_of
-from prewatt.web.ui import approval_words
+from prewatt.web.ui import approval_words, proposal_words
+from prewatt.web.ui.tags import lang
 
 REASON_MAX = 400
+SECRETS = ("code", "passkey")
 
 
 def agreement_context(request: HttpRequest, wanted: Wanted | None) -> dict[str, Any]:
@@ -43,6 +47,25 @@ def agreement_context(request: HttpRequest, wanted: Wanted | None) -> dict[str, 
     return {
         "needed": needed_for(actor=actor_of(request), wanted=wanted),
         "for_emergency": may_rescue, "urgent": urgent, **code_context(request, digest),
+    }  # fmt: skip
+
+
+def look_context(
+    request: HttpRequest, asked: Asked | None, wanted: Wanted | None, now: datetime, **first: str
+) -> dict[str, Any]:
+    """What the form of such a deed and the look at it need; ``first`` is written there before anybody wrote.
+
+    What proves oneself counts once, and is never sent back.
+    """
+    looked = None
+    if wanted is not None:
+        looked = preview(actor=actor_of(request), wanted=wanted, now=now)
+    context = deeds.form_context(asked, **first)
+    for secret in SECRETS:
+        context["form"].pop(secret, None)
+    return {
+        "looked": looked, "lines": proposal_words.lines(looked, lang()) if looked else (),
+        "status": 422 if context["faults"] else 200, **context, **agreement_context(request, wanted),
     }  # fmt: skip
 
 

@@ -20,19 +20,17 @@ from prewatt.api_keys.operations import NAME_MAX, KeyRefused, end_key, new_key, 
 from prewatt.reports.api_keys import KEY_SHOWS, KEY_SORTS, key_by_id, keys
 from prewatt.reports.lists_query import PAGE_MAX
 from prewatt.reports.place import place_for
-from prewatt.reports.proposals import preview
 from prewatt.web import clock
 from prewatt.web.console import deeds, export
 from prewatt.web.console.agreeing import (
     REASON_MAX,
     agreed_or_proposed,
-    agreement_context,
+    look_context,
     presses,
 )
 from prewatt.web.console.asked import Asked
 from prewatt.web.session import actor_of
-from prewatt.web.ui import key_words, proposal_words
-from prewatt.web.ui.tags import lang
+from prewatt.web.ui import key_words
 
 PATH: Final = "/property/keys"
 _READING: Final = frozenset({"accounts.read", "estate.read"})
@@ -100,18 +98,12 @@ def new_key_view(request: HttpRequest) -> HttpResponse:
             address = agreed_or_proposed(request, asked, wanted, reason, now)
             if address is not None:
                 return redirect(address)
-    looked = preview(actor=actor, wanted=wanted, now=now) if wanted is not None else None
-    context = deeds.form_context(asked, use="read", days="365")
-    for secret in ("code", "passkey"):
-        context["form"].pop(secret, None)
+    context = look_context(request, asked, wanted, now, use="read", days="365")
     if wanted is not None:
         context["form"]["key"] = key
     return deeds.show(
-        request, "api_key_new", place=place, now=now, tab="keys", looked=looked, key=key,
-        status=422 if asked is not None and asked.faults else 200,
-        uses=[(word, use.name) for word, use in USES.items()], lasts=LASTS.items(),
-        lines=proposal_words.lines(looked, lang()) if looked else (), **context,
-        **agreement_context(request, wanted),
+        request, "api_key_new", place=place, now=now, tab="keys", key=key,
+        uses=[(word, use.name) for word, use in USES.items()], lasts=LASTS.items(), **context,
     )  # fmt: skip
 
 

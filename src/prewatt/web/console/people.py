@@ -18,17 +18,15 @@ from prewatt.access.passwords import PASSWORD_MAX, PasswordRefused
 from prewatt.access.scope import require
 from prewatt.access.second_factor import FactorRefused
 from prewatt.reports.place import place_for
-from prewatt.reports.proposals import preview
 from prewatt.sign_in import duties, people
 from prewatt.sign_in.people import Person, PersonRefused
 from prewatt.web import clock
 from prewatt.web.console import deeds
-from prewatt.web.console.agreeing import agreed_or_proposed, agreement_context, presses
+from prewatt.web.console.agreeing import agreed_or_proposed, look_context, presses
 from prewatt.web.console.asked import Asked, wants
 from prewatt.web.console.second_factor import code_context, stepped_up
 from prewatt.web.session import actor_of
-from prewatt.web.ui import approval_words, proposal_words, sentences, sign_in_words
-from prewatt.web.ui.tags import lang
+from prewatt.web.ui import approval_words, sentences, sign_in_words
 
 _DEEDS: Final = ("suspend", "resume", "leave")
 _SECRETS: Final = ("code", "passkey")
@@ -133,16 +131,10 @@ def duty_view(request: HttpRequest, user_id: int) -> HttpResponse:
             address = agreed_or_proposed(request, asked, wanted, reason, now)
             if address is not None:
                 return redirect(address)
-    looked = preview(actor=actor, wanted=wanted, now=now) if wanted is not None else None
-    context = deeds.form_context(asked, duty="operator")
-    for secret in _SECRETS:
-        context["form"].pop(secret, None)
     return deeds.show(
-        request, "person_duty", place=place, now=now, tab="people", person=person, looked=looked,
-        status=422 if asked is not None and asked.faults else 200,
+        request, "person_duty", place=place, now=now, tab="people", person=person,
         duties=[(each.value, sentences.DUTY[each.value]) for each in duties.GIVEN],
-        lines=proposal_words.lines(looked, lang()) if looked else (), **context,
-        **agreement_context(request, wanted),
+        **look_context(request, asked, wanted, now, duty="operator"),
     )  # fmt: skip
 
 

@@ -18,7 +18,6 @@ from prewatt.approvals.operations import Wanted
 from prewatt.core.vocabulary import Protection, RelayState
 from prewatt.reports.holders import holding_by_id
 from prewatt.reports.place import place_for
-from prewatt.reports.proposals import preview
 from prewatt.reports.today import Place
 from prewatt.supply.by_agreement import (
     brake_is_on,
@@ -32,13 +31,11 @@ from prewatt.web.console import deeds
 from prewatt.web.console.agreeing import (
     REASON_MAX,
     agreed_or_proposed,
-    agreement_context,
+    look_context,
     presses,
 )
 from prewatt.web.console.asked import Asked
 from prewatt.web.session import actor_of
-from prewatt.web.ui import proposal_words
-from prewatt.web.ui.tags import lang
 
 _REFUSED: Final[dict[str, str | Promise]] = {
     "brake_is_off": gettext_lazy("The brake is off."),
@@ -141,7 +138,7 @@ def _deed(
     **more: Any,
 ) -> HttpResponse:
     """The form, the look at what it changes, and the press that proposes it."""
-    actor, now = actor_of(request), clock.now()
+    now = clock.now()
     asked = Asked(request.POST) if request.method == "POST" else None
     wanted = None
     if asked is not None:
@@ -156,13 +153,7 @@ def _deed(
             address = agreed_or_proposed(request, asked, wanted, reason, now)
             if address is not None:
                 return redirect(address)
-    looked = preview(actor=actor, wanted=wanted, now=now) if wanted is not None else None
-    context = deeds.form_context(asked, protection="none", relay="closed")
-    for secret in ("code", "passkey"):
-        context["form"].pop(secret, None)
     return deeds.show(
         request, "supply_deed", place=place, now=now, tab=tab, path=path, kind=kind, names=names,
-        status=422 if asked is not None and asked.faults else 200, looked=looked,
-        lines=proposal_words.lines(looked, lang()) if looked else (),
-        **more, **context, **agreement_context(request, wanted),
+        **more, **look_context(request, asked, wanted, now, protection="none", relay="closed"),
     )  # fmt: skip
