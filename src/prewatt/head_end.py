@@ -46,21 +46,21 @@ def run(arguments: argparse.Namespace) -> int:
     wiring.start_django("hes")
     from prewatt.access.scope import system_actor
     from prewatt.hes.ingest import ShardedIngest
-    from prewatt.hes.main import HeadEnd
+    from prewatt.hes.main import HeadEnd, mqtt_opener
     from prewatt.hes.main import run as run_head_end
     from prewatt.supply.orders import OrderBook
 
     head_end = HeadEnd(
-        config=_broker(arguments.mqtt),
+        openers=[mqtt_opener(_broker(arguments.mqtt), clock=wiring.now)],
         dsn=os.environ["PREWATT_DSN"],
         clock=wiring.now,
         orders=OrderBook(system_actor("head_end")),
         raise_alert=raise_device_alert,
-        make_ingest=lambda session: ShardedIngest(
-            session, clock=wiring.now, shards=arguments.shards
+        make_ingest=lambda sessions: ShardedIngest(
+            sessions, clock=wiring.now, shards=arguments.shards
         ),
     )
-    start_probes({"broker": lambda: "" if head_end.session.is_connected else "is not connected"})
+    start_probes({"broker": lambda: "" if head_end.sessions.is_connected else "is not connected"})
     return run_head_end(head_end, rehearse=_rehearse)
 
 

@@ -65,6 +65,7 @@ def test_the_tables_themselves_are_in_order() -> None:
         ("meters", 0, "installed_at", "1970-01-01", "cell.too_early"),
         ("meters", 0, "installed_at", "2026-09-01", "meter.before_tenancy"),
         ("meters", 0, "has_relay", "maybe", "cell.unknown_word"),
+        ("meters", 0, "driver", "pigeon", "cell.unknown_word"),
         ("customers", 0, "email", "ada at example", "customer.email"),
         ("customers", 0, "name", "x" * 121, "cell.too_long"),
         ("accounts", 0, "opening_balance", "2,550", "cell.amount_ambiguous"),

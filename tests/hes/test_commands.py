@@ -4,7 +4,7 @@ import itertools
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -16,6 +16,7 @@ import pytest
 
 from prewatt.core import orders as core_orders
 from prewatt.core.civil_time import instant_us, utc_datetime
+from prewatt.core.drivers import Driver
 from prewatt.core.orders import Fit, Order, OrderPolicy, Refusal
 from prewatt.core.vocabulary import OrderKind, OrderState, RelayState
 from prewatt.hes.commands import (
@@ -27,12 +28,12 @@ from prewatt.hes.commands import (
     command_id,
     parse_command_id,
 )
-from prewatt.hes.drivers.mqtt_senml.codec import Command
 from prewatt.hes.frames import (
     EVENT_LOG,
     AckToken,
     AnswerFrame,
     AnswerResult,
+    Command,
     EventFrame,
     HelloFrame,
     MalformedSample,
@@ -48,9 +49,10 @@ from prewatt.hes.links import (
     record_sightings,
     relay_seen_us,
 )
-from prewatt.hes.main import HeadEnd, mqtt_config
+from prewatt.hes.main import HeadEnd, mqtt_config, mqtt_opener
 from prewatt.hes.rejected import reject
-from prewatt.hes.session import MqttSession, probe_protocol
+from prewatt.hes.session import probe_protocol
+from prewatt.hes.sessions import Sessions
 from prewatt.runtime.broker import Broker
 from prewatt.sim.command import switch_fault
 from prewatt.sim.process import SimConfig, SimMeter, SimProcess
@@ -87,7 +89,7 @@ class MemoryOrders:
                 if self.orders[order_id].is_final:
                     self.finished[order_id] = time.monotonic()
 
-    def due(self, *, now: datetime, limit: int) -> Sequence[DueOrder]:
+    def due(self, *, now: datetime, limit: int, drivers: Collection[Driver]) -> Sequence[DueOrder]:
         return [
             DueOrder(order_id, 1, 1, *self.meters[order_id], order.kind, order.attempts, NOW, None)
             for order_id, order in list(self.orders.items())
@@ -154,7 +156,7 @@ class MemoryTransport:
 
     def __init__(self) -> None:
         self.happened: list[object] = []
-        self.is_connected = True
+        self.connected = {Driver.MQTT_SENML}
 
     def ack(self, tokens: Iterable[AckToken]) -> None:
         self.happened += tokens
@@ -309,10 +311,10 @@ def test_a_refusal_says_whether_the_meters_own_clock_is_the_reason(
 def test_without_a_broker_an_order_stays_due(meter: Device) -> None:
     desk = Desk()
     desk.orders.add(9, meter.meter_id, "PW-1", OrderKind.CONNECT)
-    desk.transport.is_connected = False
+    desk.transport.connected.clear()
     desk.desk.turn(NOW)
     assert desk.orders.state(9) is OrderState.DECIDED
-    desk.transport.is_connected = True
+    desk.transport.connected.add(Driver.MQTT_SENML)
     desk.desk.turn(NOW)
     assert desk.transport.commands() == [("PW-1", "9.1.relay", "closed")]
 
@@ -450,7 +452,7 @@ def test_a_sighting_never_goes_back_in_time(meter: Device) -> None:
 class MemoryIngest:
     """In place of the ingest loop: acknowledges at once."""
 
-    def __init__(self, session: MqttSession) -> None:
+    def __init__(self, session: Sessions) -> None:
         self.failure: Exception | None = None
         self._session = session
         self.frames: queue.Queue[ReadingsFrame] = queue.Queue()
@@ -481,14 +483,14 @@ def test_recharge_bell_to_relay_verified_takes_less_than_a_second(
     orders = MemoryOrders()
     ingests: list[MemoryIngest] = []
 
-    def make_ingest(session: MqttSession) -> MemoryIngest:
+    def make_ingest(session: Sessions) -> MemoryIngest:
         ingests.append(MemoryIngest(session))
         return ingests[0]
 
     address = f"{broker.command.host}:{broker.command.port}"
     assert probe_protocol(broker.command.host, broker.command.port) == broker.command.protocol
     head_end = HeadEnd(
-        config=mqtt_config(address),
+        openers=[mqtt_opener(mqtt_config(address), clock=now)],
         dsn=database,
         clock=now,
         orders=orders,
@@ -508,7 +510,7 @@ def test_recharge_bell_to_relay_verified_takes_less_than_a_second(
     )
     thread = threading.Thread(target=process.run, daemon=True)
     head_end.start()
-    assert head_end.session.wait_connected(10)
+    assert head_end.sessions.wait_connected(10)
     time.sleep(0.3)
     thread.start()
     ingests[0].frames.get(timeout=10)

@@ -23,7 +23,8 @@ from prewatt.core.civil_time import instant_us
 from prewatt.core.vocabulary import OrderKind, OrderState
 from prewatt.head_end import raise_device_alert
 from prewatt.hes.ingest import ShardedIngest
-from prewatt.hes.main import HeadEnd, mqtt_config
+from prewatt.hes.main import HeadEnd, mqtt_config, mqtt_opener
+from prewatt.hes.session import MqttSession
 from prewatt.moves.concentrators import put_behind
 from prewatt.reports.books import check_books
 from prewatt.runtime.broker import Broker
@@ -56,7 +57,7 @@ def head_end_login(database: str, monkeypatch: pytest.MonkeyPatch) -> str:
 def head_end(broker: Broker, dsn: str) -> Iterator[HeadEnd]:
     command = broker.command
     made = HeadEnd(
-        config=mqtt_config(f"{command.host}:{command.port}"),
+        openers=[mqtt_opener(mqtt_config(f"{command.host}:{command.port}"), clock=now)],
         dsn=dsn,
         clock=now,
         orders=OrderBook(system_actor("head_end")),
@@ -65,7 +66,7 @@ def head_end(broker: Broker, dsn: str) -> Iterator[HeadEnd]:
     )
     made.start()
     try:
-        assert made.session.wait_connected(10)
+        assert made.sessions.wait_connected(10)
         yield made
     finally:
         made.stop()
@@ -166,7 +167,8 @@ def test_a_building_behind_a_concentrator_is_charged_and_obeys(
                 meters=[lift], at=NOW - timedelta(days=1), now=NOW,
             )  # fmt: skip
             eventually(lambda: stored().get(lift, 0) >= 5, "the lift's readings come after all")
-            assert running.session.stats().malformed == {}
+            (mqtt,) = running.sessions.all
+            assert isinstance(mqtt, MqttSession) and mqtt.stats().malformed == {}
         left = {each: process.meter(serials[each]).unacknowledged() for each in BEHIND}
     link = "SELECT relay, concentrator_id FROM meter_link WHERE meter_id = %s"
     assert rows(link, here.meters["M-101"]) == [(2, one("SELECT id FROM concentrator"))]

@@ -16,8 +16,8 @@ from prewatt.core.civil_time import instant_us
 from prewatt.core.vocabulary import OrderKind, OrderState
 from prewatt.head_end import raise_device_alert
 from prewatt.hes.frames import ReadingsFrame
-from prewatt.hes.main import HeadEnd, mqtt_config, run
-from prewatt.hes.session import MqttSession
+from prewatt.hes.main import HeadEnd, mqtt_config, mqtt_opener, run
+from prewatt.hes.sessions import Sessions
 from prewatt.runtime.broker import Broker
 from prewatt.sim.command import switch_fault
 from prewatt.sim.process import SimConfig, SimMeter, SimProcess
@@ -26,7 +26,7 @@ from prewatt.sim.process import SimConfig, SimMeter, SimProcess
 class NoIngest:
     """Readings are another test's matter."""
 
-    def __init__(self, session: MqttSession) -> None:
+    def __init__(self, session: Sessions) -> None:
         self.failure: Exception | None = None
         self._session = session
 
@@ -126,7 +126,7 @@ def test_an_order_in_the_database_becomes_a_relay_read_back(
     )
     command = mosquitto.command
     head_end = HeadEnd(
-        config=mqtt_config(f"{command.host}:{command.port}"),
+        openers=[mqtt_opener(mqtt_config(f"{command.host}:{command.port}"), clock=now)],
         dsn=head_end_dsn,
         clock=now,
         orders=OrderBook(system_actor("head_end")),
@@ -149,7 +149,7 @@ def test_an_order_in_the_database_becomes_a_relay_read_back(
     with ExitStack() as stack:
         stack.callback(head_end.stop)
         stack.callback(process.stop)
-        assert head_end.session.wait_connected(10)
+        assert head_end.sessions.wait_connected(10)
         time.sleep(0.3)
         thread.start()
         with psycopg.connect(database, autocommit=True) as owner:
@@ -190,7 +190,7 @@ class Part:
     """A head-end whose session connects late, and that fails in the end."""
 
     def __init__(self) -> None:
-        self.session = self
+        self.sessions = self
         self.looks = 0
         self.said: list[int] = []
 

@@ -10,6 +10,7 @@ import pytest
 from django.db import IntegrityError
 from tests.supply.world import CLERK, EUR, NOW, World, run_sql
 
+from prewatt.core.drivers import Driver
 from prewatt.core.orders import Refusal
 from prewatt.core.vocabulary import OrderKind, OrderState, Outcome, RelayState
 from prewatt.notify.models import Alert
@@ -57,6 +58,7 @@ def test_from_decided_to_verified_and_only_then_is_the_customer_told(book: Order
     world.cut()
     (due,) = book.due(now=NOW, limit=10)
     assert (due.serial, due.kind, due.attempts) == ("M000", OrderKind.DISCONNECT, 0)
+    assert book.due(now=NOW, limit=10, drivers=[Driver.LWM2M]) == [], "its meter is MQTT's"
     book.mark_sent(order_ids=[due.order_id], now=NOW)
     assert book.due(now=NOW + SECOND, limit=10) == []
     book.mark_acknowledged(answers=[said(world)], now=NOW + SECOND)

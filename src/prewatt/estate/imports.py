@@ -22,6 +22,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 
 from prewatt.core.civil_time import CivilTimeRefused, LocalCalendar
+from prewatt.core.drivers import Driver
 from prewatt.core.money import MICRO, AmountRefused, parse_amount
 from prewatt.core.tariff import TariffRefused, parse_tariff
 from prewatt.core.vocabulary import Protection
@@ -671,7 +672,7 @@ def _meter(cells: Cells) -> MeterPlan:
         serial=cells.text("serial", 32),
         point=cells.text("metering_point", 24),
         model=cells.text("model", 60, default=""),
-        driver=cells.text("driver", 24, default="mqtt_senml"),
+        driver=cells.word("driver", list(Driver), default=Driver.MQTT_SENML),
         multiplier=cells.integer("multiplier", 1, 100_000, default=1),
         modulus_wh=modulus,
         max_power_w=cells.integer("max_power_w", 1, 10**10, default=25_000),

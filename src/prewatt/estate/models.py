@@ -15,6 +15,7 @@ from django.contrib.postgres.fields import DateTimeRangeField, RangeOperators
 from django.db import models
 from django.db.models import F, Func, Q, Value
 
+from prewatt.core.drivers import Driver
 from prewatt.estate.calendars import DayKind
 
 
@@ -202,6 +203,7 @@ class Meter(models.Model):
     property = models.ForeignKey(Property, on_delete=models.PROTECT)
     serial = models.CharField(max_length=32, unique=True)
     model = models.CharField(max_length=60, blank=True)
+    #: By which driver of the head-end it is reached, and heard: a word of `core.drivers`.
     driver = models.CharField(max_length=24, default="mqtt_senml")
     multiplier = models.PositiveIntegerField(default=1)
     modulus_wh = models.BigIntegerField(default=1_000_000_000)
@@ -216,7 +218,8 @@ class Meter(models.Model):
             models.CheckConstraint(
                 condition=Q(multiplier__gt=0) & Q(modulus_wh__gt=0) & Q(max_power_w__gt=0),
                 name="meter_scale_positive",
-            )
+            ),
+            models.CheckConstraint(condition=Q(driver__in=list(Driver)), name="meter_driver"),
         ]
 
 

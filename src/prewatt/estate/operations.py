@@ -14,6 +14,7 @@ from datetime import datetime
 from django.db import connection
 from psycopg.types.range import TimestamptzRange
 
+from prewatt.core.drivers import Driver
 from prewatt.estate.imports import EstatePlan, PointPlan, UnitKey, plan_property
 from prewatt.estate.models import (
     Account,
@@ -49,7 +50,7 @@ class NewMeter:
 
     serial: str
     model: str = ""
-    driver: str = "mqtt_senml"
+    driver: str = Driver.MQTT_SENML
     multiplier: int = 1
     modulus_wh: int = 1_000_000_000
     max_power_w: int = 25_000

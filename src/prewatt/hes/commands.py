@@ -19,7 +19,7 @@ import os
 import select
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal, Protocol
@@ -28,15 +28,16 @@ import psycopg
 from django.db import connection
 
 from prewatt.core.civil_time import instant_us, utc_datetime
+from prewatt.core.drivers import Driver
 from prewatt.core.orders import Fit, Refusal, fit_of
 from prewatt.core.vocabulary import OrderKind, RelayState
 from prewatt.hes.comebacks import Comebacks
-from prewatt.hes.drivers.mqtt_senml.codec import Command
 from prewatt.hes.failures import AWAY
 from prewatt.hes.frames import (
     EVENT_LOG,
     AckToken,
     AnswerFrame,
+    Command,
     EventFrame,
     HelloFrame,
     MalformedSample,
@@ -156,8 +157,8 @@ class _Answers:
 class Orders(Protocol):
     """What is needed of supply. Each call is one transaction; what does not apply any more is ignored."""
 
-    def due(self, *, now: datetime, limit: int) -> Sequence[DueOrder]:
-        """Orders to be sent now, first or again."""
+    def due(self, *, now: datetime, limit: int, drivers: Collection[Driver]) -> Sequence[DueOrder]:
+        """Orders to be sent now, first or again, to meters that are reached by one of the drivers."""
 
     def mark_sent(self, *, order_ids: Sequence[int], now: datetime) -> None:
         """A command is about to go out."""
@@ -182,20 +183,20 @@ class Orders(Protocol):
 
 
 class Transport(Protocol):
-    """What is needed of the session."""
+    """What is needed of the sessions."""
 
     def ack(self, tokens: Iterable[Token]) -> None:
-        """Acknowledge to the broker."""
+        """Let go what is committed."""
 
     def send_command(self, serial: str, command: Command) -> bool:
-        """Send; False when there is no connection."""
+        """Send by the session that reaches the meter; False when there is no way to it."""
 
     def publish_watermarks(self, marks: Sequence[Watermark]) -> None:
         """Tell meters what is committed."""
 
     @property
-    def is_connected(self) -> bool:
-        """Whether sending makes sense."""
+    def connected(self) -> Collection[Driver]:
+        """The drivers by which sending makes sense."""
 
 
 def command_id(order_id: int, attempt: int, op: str) -> str:
@@ -416,10 +417,11 @@ class CommandDesk:
             self._comebacks.woken(meter_ids, now)
 
     def _send_due(self, now: datetime) -> None:
-        # Without a broker the orders stay due; marking them sent would only put them off.
-        if not self._transport.is_connected:
+        # Without a way to their meters orders stay due; marking them sent would only put them off.
+        drivers = self._transport.connected
+        if not drivers:
             return
-        due = self._orders.due(now=now, limit=_ORDERS_PER_TURN)
+        due = self._orders.due(now=now, limit=_ORDERS_PER_TURN, drivers=drivers)
         if not due:
             return
         self._orders.mark_sent(order_ids=[order.order_id for order in due], now=now)
@@ -439,7 +441,7 @@ class CommandDesk:
 
     def _ask_doubted(self, now: datetime) -> None:
         """Ask meters for their relay whose word on it cannot be dated: an answer to this is of now."""
-        if not self._transport.is_connected:
+        if not self._transport.connected:
             return
         now_us = instant_us(now)
         again_us = now_us - _ASK_AGAIN // timedelta(microseconds=1)

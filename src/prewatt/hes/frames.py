@@ -4,17 +4,19 @@ A frame is one message of one meter, decoded. Nothing in it is judged yet: wheth
 the register may be believed and whose account the energy belongs to is decided by the ingest loop and
 by validation, inside the transaction that stores it. Every frame carries a token which its consumer
 hands back to the session **after commit** (invariant 9); a frame whose token never comes back is
-delivered again by the broker.
+delivered again, by the broker or by the meter itself.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import repeat
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from prewatt.core.drivers import Driver
 
 ACTIVE_IMPORT: Final = 1
 """OBIS 1.8.0, cumulative active energy drawn, Wh."""
@@ -33,10 +35,14 @@ AnswerResult = Literal["ok", "expired", "unsupported", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class AckToken:
-    """Names one unacknowledged message of one connection; opaque to everyone but the session."""
+    """Names one unacknowledged message of one connection; opaque to everyone but the session.
+
+    `driver` says whose session that is.
+    """
 
     connection: int
     message_id: int
+    driver: Driver = Driver.MQTT_SENML
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +51,7 @@ class BlockToken:
 
     connection: int
     message_ids: NDArray[np.uint16]
+    driver: Driver = Driver.MQTT_SENML
 
 
 Token = AckToken | BlockToken
@@ -80,7 +87,7 @@ class ReadingsBlock:
         return ReadingsBlock(
             serials=[self.serials[each] for each in places],
             received_at_us=self.received_at_us,
-            token=BlockToken(self.token.connection, self.token.message_ids[at]),
+            token=replace(self.token, message_ids=self.token.message_ids[at]),
             read_at_us=self.read_at_us[at],
             register_code=self.register_code[at],
             value=self.value[at],
@@ -237,6 +244,20 @@ class AnswerFrame:
     relay: RelayState
     register_wh: int
     at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """An order to a meter. `state` belongs to `relay` alone; a `read` changes nothing.
+
+    The meter judges `expires_at_us` by its own clock and answers `expired` afterwards.
+    """
+
+    command_id: str
+    op: Literal["relay", "read"]
+    state: RelayState | None
+    issued_at_us: int
+    expires_at_us: int
 
 
 Frame = ReadingsFrame | ReadingsBundle | EventFrame | HelloFrame | AnswerFrame

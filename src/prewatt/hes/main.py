@@ -1,4 +1,4 @@
-"""The head-end process: session, ingest loop and command loop, started, watched and drained together.
+"""The head-end process: sessions, ingest loop and command loop, started, watched and drained together.
 
 Frames go two ways. Readings to the ingest loop, which acknowledges them itself after its commit; hellos, answers and
 events to the command loop, which does the same. The end is orderly: nothing more is delivered, both loops finish what
@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -20,6 +20,7 @@ from prewatt.hes.frames import (
     AnswerFrame,
     EventFrame,
     Frame,
+    MalformedSample,
     ReadingsBlock,
     ReadingsBundle,
     ReadingsFrame,
@@ -32,6 +33,7 @@ from prewatt.hes.links import (
     relay_seen_us,
 )
 from prewatt.hes.session import MqttConfig, MqttSession, probe_protocol
+from prewatt.hes.sessions import OnMalformed, Opener, Session, Sessions
 from prewatt.runtime.readiness import say_ready
 from prewatt.telemetry.pulse import PULSE
 
@@ -66,56 +68,68 @@ def mqtt_config(address: str) -> MqttConfig:
     return MqttConfig(host=host, port=int(port), protocol=probe_protocol(host, int(port)))
 
 
+def mqtt_opener(config: MqttConfig, *, clock: Callable[[], datetime]) -> Opener:
+    """Opens the session of the meters with a broker connection, and of concentrators."""
+
+    def open_session(on_malformed: OnMalformed) -> Session:
+        return MqttSession(config, clock_us=lambda: instant_us(clock()), on_malformed=on_malformed)
+
+    return open_session
+
+
 class HeadEnd:
-    """All of the head-end but its process. `make_ingest` gets the session to acknowledge through."""
+    """All of the head-end but its process. `make_ingest` gets the sessions to acknowledge through.
+
+    Of the sessions that `openers` open, one for each driver, the first is that of concentrators and of
+    every meter which no other knows for its own.
+    """
 
     def __init__(
         self,
         *,
-        config: MqttConfig,
+        openers: Sequence[Opener],
         dsn: str,
         clock: Callable[[], datetime],
         orders: Orders,
         raise_alert: Callable[[Device, EventFrame | AnswerFrame, datetime], None],
-        make_ingest: Callable[[MqttSession], Ingest],
+        make_ingest: Callable[[Sessions], Ingest],
     ) -> None:
-        self._session = MqttSession(
-            config,
-            clock_us=lambda: instant_us(clock()),
-            # The desk needs the session, so it is made after it: looked up when called.
-            on_malformed=lambda sample: desk.submit_malformed(sample),  # noqa: PLW0108 - as said
-        )
+        # The desk needs the sessions, so it is made after them: looked up when called.
+        def on_malformed(sample: MalformedSample) -> None:
+            desk.submit_malformed(sample)
+
+        self._sessions = Sessions([each(on_malformed) for each in openers])
         desk = CommandDesk(
             orders=orders,
-            transport=self._session,
+            transport=self._sessions,
             directory=Directory(),
             raise_alert=raise_alert,
         )
         self._commands = CommandLoop(desk, dsn=dsn, clock=clock)
-        self._ingest = make_ingest(self._session)
+        self._ingest = make_ingest(self._sessions)
 
     @property
-    def session(self) -> MqttSession:
-        """The connection, for its counters."""
-        return self._session
+    def sessions(self) -> Sessions:
+        """The connections to the meters."""
+        return self._sessions
 
     @property
     def failure(self) -> Exception | None:
         """What ended one of the parts; the process must then end, to be started afresh."""
-        return self._session.failure or self._commands.failure or self._ingest.failure
+        return self._sessions.failure or self._commands.failure or self._ingest.failure
 
     def start(self) -> None:
         """Begin: consumers first, so that the first frame finds somebody."""
         self._ingest.start()
         self._commands.start()
-        self._session.start(self._dispatch, self._dispatch_block)
+        self._sessions.start(self._dispatch, self._dispatch_block)
 
     def stop(self) -> None:
         """Drain, commit, acknowledge, disconnect, in this order."""
-        self._session.stop_delivery()
+        self._sessions.stop_delivery()
         self._ingest.stop()
         self._commands.stop()
-        self._session.stop()
+        self._sessions.stop()
 
     def _dispatch(self, frame: Frame) -> None:
         if isinstance(frame, ReadingsFrame):
@@ -158,12 +172,12 @@ def run(head_end: HeadEnd, *, rehearse: Callable[[], object]) -> int:
         signal.signal(number, lambda *_: stopping.set())
     head_end.start()
     # Usually a matter of milliseconds, and whoever waits for us need not wait for the next watch.
-    if head_end.session.wait_connected(_WATCH_S):
+    if head_end.sessions.wait_connected(_WATCH_S):
         say_ready()
     rehearse()
     while head_end.failure is None:
         PULSE.beat("head-end")
-        if head_end.session.is_connected:
+        if head_end.sessions.is_connected:
             say_ready()
         if stopping.wait(_WATCH_S):
             break

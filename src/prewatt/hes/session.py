@@ -24,6 +24,7 @@ from typing import Final
 
 import numpy as np
 
+from prewatt.core.drivers import Driver
 from prewatt.hes import mqtt
 from prewatt.hes.drivers.mqtt_bundle import codec as bundles
 from prewatt.hes.drivers.mqtt_senml import codec, quick
@@ -32,6 +33,7 @@ from prewatt.hes.frames import (
     AckToken,
     BlockToken,
     BundleMark,
+    Command,
     Frame,
     MalformedFrame,
     MalformedSample,
@@ -206,6 +208,7 @@ class MqttSession:
         clock_us: Callable[[], int],
         on_malformed: Callable[[MalformedSample], None] | None = None,
     ) -> None:
+        self.driver: Final = Driver.MQTT_SENML
         self._config = config
         self._version: mqtt.MqttVersion = 5 if config.protocol == "5" else 4
         self._clock_us = clock_us
@@ -256,6 +259,10 @@ class MqttSession:
     def wait_connected(self, timeout_s: float) -> bool:
         """Wait for a connection; returns whether there is one."""
         return self._connected.wait(timeout_s)
+
+    def reaches(self, serial: str) -> bool:
+        """A broker takes a message to any serial; whether there is such a meter is not known here."""
+        return True
 
     def stop_delivery(self) -> None:
         """Deliver nothing more. Acknowledgements still go out, so that the consumer can drain first.
@@ -321,7 +328,7 @@ class MqttSession:
             ]
         )
 
-    def send_command(self, serial: str, command: codec.Command) -> bool:
+    def send_command(self, serial: str, command: Command) -> bool:
         """Hand a command to the broker; False when there is no connection, and nothing was sent."""
         topic = downlink_topic(serial, Downlink.COMMAND)
         with self._lock:

@@ -9,7 +9,7 @@ balance. Ending an expired order does lock accounts, and does so first, as every
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +20,7 @@ from django.db import connection
 from prewatt.access.scope import Actor, require, scope
 from prewatt.core import orders as core
 from prewatt.core.civil_time import instant_us, utc_datetime
+from prewatt.core.drivers import Driver
 from prewatt.core.orders import Fit, IllegalTransition, Order, Refusal
 from prewatt.core.vocabulary import OrderKind, OrderState, RelayState
 from prewatt.ledger.operations import lock_accounts
@@ -102,10 +103,15 @@ class OrderBook:
         require(actor, "supply.decide")
         self._actor = actor
 
-    def due(self, *, now: datetime, limit: int) -> Sequence[DueOrder]:
-        """Orders to be sent now, first or again; connects before disconnects."""
+    def due(
+        self, *, now: datetime, limit: int, drivers: Collection[Driver] = tuple(Driver)
+    ) -> Sequence[DueOrder]:
+        """Orders to be sent now, first or again; connects before disconnects.
+
+        Those of meters that are reached by one of the drivers; the others wait.
+        """
         with scope(self._actor):
-            return queries.due_orders(now=now, limit=limit)
+            return queries.due_orders(now=now, limit=limit, drivers=drivers)
 
     def mark_sent(self, *, order_ids: Sequence[int], now: datetime) -> None:
         """A command goes out: one more attempt, and the next is set."""

@@ -7,7 +7,7 @@ All run inside the caller's scope. Instants come out of SQL as µs, because Post
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from django.db import connection
 
+from prewatt.core.drivers import Driver
 from prewatt.core.readings import ACTIVE_IMPORT, Quality
 from prewatt.core.vocabulary import LevelKind, OrderKind, Protection, RelayState
 from prewatt.notify.alerts import (
@@ -521,8 +522,10 @@ def brake_since(property_ids: Sequence[int]) -> Mapping[int, datetime | None]:
         return dict(cursor.fetchall())
 
 
-def due_orders(*, now: datetime, limit: int) -> list[DueOrder]:
+def due_orders(*, now: datetime, limit: int, drivers: Collection[Driver]) -> list[DueOrder]:
     """Return at most ``limit`` orders whose command should go out now; connects come first.
+
+    Only of meters that are reached by one of the drivers: the others' orders wait for their session.
 
     Whoever has paid waits for nothing that is less urgent.
     """
@@ -532,9 +535,9 @@ def due_orders(*, now: datetime, limit: int) -> list[DueOrder]:
                       o.decided_at, o.expires_at
                FROM supply_order o JOIN meter m ON m.id = o.meter_id
                WHERE o.state IN (1, 2, 3) AND o.next_try_at <= %s
-                 AND (o.expires_at IS NULL OR o.expires_at > %s)
+                 AND (o.expires_at IS NULL OR o.expires_at > %s) AND m.driver = ANY(%s)
                ORDER BY o.kind, o.next_try_at, o.id LIMIT %s""",
-            [now, now, limit],
+            [now, now, [str(each) for each in drivers], limit],
         )
         return [
             DueOrder(order, place, account, meter, serial, OrderKind(kind), tries, at, end)

@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
 from prewatt.access.scope import Actor, may, rehearsal, require
+from prewatt.core.drivers import Driver
 from prewatt.core.hand_readings import MULTIPLE
 from prewatt.estate.operations import NewMeter
 from prewatt.ledger.operations import KeyReused, PeriodClosed
@@ -63,7 +64,7 @@ from prewatt.web.ui import sentences
 from prewatt.web.ui.format import energy
 from prewatt.web.ui.tags import register_value
 
-DRIVERS: Final = ("mqtt_senml",)
+DRIVERS: Final = tuple(map(str, Driver))
 WHY_MAX: Final = 200
 REFERENCE_MAX: Final = 80
 

@@ -10,7 +10,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, Literal, TypeVar, cast, get_args
 
@@ -28,6 +27,7 @@ from prewatt.hes.frames import (
     AckToken,
     AnswerFrame,
     AnswerResult,
+    Command,
     EventFrame,
     Frame,
     HelloFrame,
@@ -72,20 +72,6 @@ _EVENT_CODE = re.compile(r"[a-z][a-z0-9_]{0,39}")
 Number = int | Decimal
 Fields = dict[str, object]
 Decoded = TypeVar("Decoded")
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """An order to a meter. `state` belongs to `relay` alone; a `read` changes nothing.
-
-    The meter judges `expires_at_us` by its own clock and answers `expired` afterwards.
-    """
-
-    command_id: str
-    op: Literal["relay", "read"]
-    state: RelayState | None
-    issued_at_us: int
-    expires_at_us: int
 
 
 # --- what the head-end reads -------------------------------------------------------------------------
