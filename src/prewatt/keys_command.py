@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 REFUSED = 2
 """Exit status when nothing was done, with the reason on standard error."""
 
-_ROLES = ("audit-export", "receipt", "checkpoint")
+_ROLES = ("audit-export", "receipt", "checkpoint", "instruction")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -116,7 +116,7 @@ def _as_json(key: PublicKey, now: datetime) -> dict[str, str | None]:
     return {
         "role": str(key.role),
         "key_id": key.key_id,
-        "algorithm": "Ed25519",
+        "algorithm": key.role.algorithm,
         "public_key": base64.b64encode(key.value).decode("ascii"),
         "state": _state(key, now),
         "signs_from": key.signs_from.isoformat(),

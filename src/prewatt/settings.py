@@ -67,6 +67,7 @@ INSTALLED_APPS = [
     "prewatt.mdm",
     "prewatt.notify",
     "prewatt.sign_in",
+    "prewatt.instructions",
     "prewatt.supply",
     "prewatt.oversight",
     "prewatt.debts",

@@ -348,6 +348,9 @@ MUTABLE = (
     "supply_policy",
     "supply_state",
     "supply_order",
+    "meter_key",
+    "instruction_state",
+    "instruction",
     "notify_policy",
     "message",
     "message_attempt",
@@ -409,6 +412,7 @@ _MOVING = (
     "account",
     "tenancy",
     "meter_assignment",
+    "meter_key",
     "meter_link",
     "holiday_list",
     "calendar_day",
@@ -417,7 +421,7 @@ _MOVING = (
     "posting",
 )
 WRITES: Mapping[str, tuple[str, ...]] = {
-    "head_end": (*_DATA_PLANE, *_DATA_STATE, *_AT_METERS),
+    "head_end": (*_DATA_PLANE, *_DATA_STATE, *_AT_METERS, "instruction_state", "instruction"),
     "clerk": (
         *_DATA_PLANE,
         *_DATA_STATE,
@@ -626,6 +630,20 @@ CHANGES: Mapping[str, tuple[str, ...]] = {
         "finished_at",
         "failure",
     ),
+    "meter_key": ("valid_until", "revoked_at"),
+    "instruction_state": (
+        "last_sequence",
+        "known_sequence",
+        "known_hash",
+        "credit_micro",
+        "balance_micro",
+        "refused",
+        "said_at",
+        "verified_at",
+        "must_read",
+    ),
+    # What was sent never changes; what answered it is written once, as the table's own guard says.
+    "instruction": ("state", "tries", "next_try_at", "answer", "result", "answered_at"),
     "notify_policy": ("version", "quiet_starts_min", "quiet_ends_min", "changed_at"),
     "message": ("detail", "due_at", "claim_no", "state", "all_tried_at", "finished_at"),
     "message_attempt": ("state", "error", "next_try_at"),
@@ -662,6 +680,22 @@ ADDS_NOTHING = frozenset(
 BORN_WITH: Mapping[str, tuple[str, ...]] = {
     "account_state": ("account_id", "property_id", "legal_entity_id", "updated_at"),
     "alert": ("property_id", "code", "subject", "detail", "opened_at"),
+    "instruction_state": ("meter_id", "property_id", "known_hash"),
+    # Born as sent: it leaves when it is committed. An answer comes later.
+    "instruction": (
+        "property_id",
+        "meter_id",
+        "sequence",
+        "operation",
+        "argument",
+        "order_id",
+        "issued_at",
+        "expires_at",
+        "command",
+        "command_hash",
+        "tries",
+        "next_try_at",
+    ),
     # By which login and in which transaction an event was written, the database alone says.
     "audit_event": (
         "property_id",
@@ -772,7 +806,7 @@ NOTED: Mapping[str, str] = {
             "account_terms", "price_event", "price_series", "resale_terms", "supply_policy",
             "notify_policy", "debt_policy", "debt", "refund", "ledger_period", "building", "unit",
             "metering_point", "meter", "installation", "meter_assignment", "customer", "account",
-            "property_group_member", "api_key", "tenancy", "holiday_list", "calendar_day", "concentrator", "concentrator_meter",
+            "property_group_member", "api_key", "meter_key", "tenancy", "holiday_list", "calendar_day", "concentrator", "concentrator_meter",
         ),
         "property_id",
     ),

@@ -72,6 +72,21 @@ class OrderState(Coded):
     WOULD_HAVE = 8
 
 
+class InstructionState(Coded):
+    """The life of a signed instruction: answered and refused are final, each by bytes that the meter signed.
+
+    Expired and superseded say that Prewatt goes on without an answer; one that comes late still ends them.
+    """
+
+    #: Made, and not taken by any broker yet.
+    ISSUED = 1
+    SENT = 2
+    ANSWERED = 3
+    REFUSED = 4
+    EXPIRED = 5
+    SUPERSEDED = 6
+
+
 class Gate(Coded):
     """The gates of a disconnection, in the order in which a screen lists them."""
 

@@ -260,7 +260,17 @@ class Command:
     expires_at_us: int
 
 
-Frame = ReadingsFrame | ReadingsBundle | EventFrame | HelloFrame | AnswerFrame
+@dataclass(frozen=True, slots=True)
+class SealedFrame:
+    """What a meter signed in answer to an instruction, unopened: who verifies it has its keys."""
+
+    serial: str
+    received_at_us: int
+    token: AckToken
+    payload: bytes
+
+
+Frame = ReadingsFrame | ReadingsBundle | EventFrame | HelloFrame | AnswerFrame | SealedFrame
 
 
 class MalformedFrame(ValueError):

@@ -330,11 +330,17 @@ class MqttSession:
 
     def send_command(self, serial: str, command: Command) -> bool:
         """Hand a command to the broker; False when there is no connection, and nothing was sent."""
-        topic = downlink_topic(serial, Downlink.COMMAND)
+        return self._send_surely(serial, Downlink.COMMAND, codec.encode_command(command))
+
+    def send_instruction(self, serial: str, payload: bytes) -> bool:
+        """Hand a signed instruction to the broker; False when there is no connection, and nothing was sent."""
+        return self._send_surely(serial, Downlink.INSTRUCTION, payload)
+
+    def _send_surely(self, serial: str, channel: Downlink, payload: bytes) -> bool:
         with self._lock:
             if not self._connected.is_set() or self._commands.is_full:
                 return False
-            self._send(self._commands.add(topic, codec.encode_command(command)))
+            self._send(self._commands.add(downlink_topic(serial, channel), payload))
         return True
 
     @property

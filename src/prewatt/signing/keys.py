@@ -1,7 +1,9 @@
 """What a signature is: Ed25519 (RFC 8032) over role, key id, instant and payload.
 
 The first lines of what is signed say what for, by whom and when, so that a signature of one kind is never one
-of another, and none can be said to be of another key or another instant.
+of another, and none can be said to be of another key or another instant. Instructions to meters are signed with
+ES256 (ECDSA on P-256 with SHA-256, RFC 9053), which secure elements of meters have, in an envelope of their own
+(`core.cose`), whose first words keep them apart from these.
 """
 
 from __future__ import annotations
@@ -18,7 +20,10 @@ from typing import Final, Protocol
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from prewatt.signing.es256 import ES256PrivateKey
+
 ALGORITHM: Final = "Ed25519"
+ES256: Final = "ES256"
 _CONTEXT: Final = b"prewatt-signature-v1"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -32,6 +37,13 @@ class KeyRole(StrEnum):
     RECEIPT = "receipt"
     #: The head of a transparency log.
     CHECKPOINT = "checkpoint"
+    #: What a meter is told to do.
+    INSTRUCTION = "instruction"
+
+    @property
+    def algorithm(self) -> str:
+        """What the role's keys sign with; its signatures have 64 bytes either way."""
+        return ES256 if self is KeyRole.INSTRUCTION else ALGORITHM
 
 
 class BadSignature(ValueError):
@@ -50,8 +62,9 @@ class BadSignature(ValueError):
 class PublicKey:
     """The half that everybody may know.
 
-    It signs from ``signs_from`` until ``signs_until`` (None: no end is set). What it signed then is
-    verified for ever, unless ``revoked_at`` is set.
+    ``value`` has the 32 bytes of Ed25519, or the 65 of an uncompressed point for ES256. It signs from
+    ``signs_from`` until ``signs_until`` (None: no end is set). What it signed then is verified for
+    ever, unless ``revoked_at`` is set.
     """
 
     role: KeyRole
@@ -119,7 +132,10 @@ class Signer(Protocol):
         ...
 
     def sign(self, message: bytes) -> bytes:
-        """64 bytes of Ed25519 over the message as it is; `signed_by` says what is signed and for what."""
+        """64 bytes over the message as it is, by the algorithm of the key's role.
+
+        `signed_by` says what is signed and for what.
+        """
         ...
 
 
@@ -128,7 +144,7 @@ class SoftwareSigner:
     """A key in this process's memory."""
 
     public: PublicKey
-    private: Ed25519PrivateKey = field(repr=False)
+    private: Ed25519PrivateKey | ES256PrivateKey = field(repr=False)
 
     def sign(self, message: bytes) -> bytes:
         """See `Signer`."""
@@ -136,8 +152,10 @@ class SoftwareSigner:
 
 
 def signed_by(signer: Signer, payload: bytes, *, now: datetime) -> Signature:
-    """Sign the payload as what the signer's key is for."""
+    """Sign the payload as what the signer's key is for. Raises ValueError for a key of instructions."""
     key, at = signer.public, _aware(now)
+    if key.role.algorithm != ALGORITHM:
+        raise ValueError(f"a key of the role {key.role} signs envelopes of its own")
     value = signer.sign(_signed_bytes(key.role, key.key_id, at, payload))
     return Signature(key.role, key.key_id, at, value)
 
@@ -147,6 +165,8 @@ def verify(payload: bytes, signature: Signature, keys: Iterable[PublicKey]) -> P
     named = (signature.role, signature.key_id)
     key = next((each for each in keys if (each.role, each.key_id) == named), None)
     if key is None:
+        raise BadSignature("unknown_key")
+    if key.role.algorithm != ALGORITHM:
         raise BadSignature("unknown_key")
     if key.revoked_at is not None:
         raise BadSignature("revoked")

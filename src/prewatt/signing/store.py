@@ -21,7 +21,8 @@ import msgspec
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from prewatt.signing.keys import KeyRole, PublicKey, SoftwareSigner
+from prewatt.signing.es256 import ES256PrivateKey
+from prewatt.signing.keys import ES256, KeyRole, PublicKey, SoftwareSigner
 
 VERSION: Final = 1
 #: How long a former key still signs, for processes that have not looked again.
@@ -132,9 +133,10 @@ class KeyStore:
     # --- inside ---
 
     def _new(self, role: KeyRole, signs_from: datetime) -> _StoredKey:
-        private = Ed25519PrivateKey.generate()
-        key = PublicKey(role, private.public_key().public_bytes_raw(), signs_from)
-        seed = base64.b64encode(private.private_bytes_raw()).decode("ascii")
+        secret = _new_secret(role)
+        _, value = _private(role, secret)
+        key = PublicKey(role, value, signs_from)
+        seed = base64.b64encode(secret).decode("ascii")
         sealed = self._box.encrypt(f"{role}\n{key.key_id}\n{seed}".encode()).decode("ascii")
         return _StoredKey(role, key.key_id, key.value, signs_from, None, None, sealed)
 
@@ -212,11 +214,25 @@ def _signer(key: _StoredKey, box: MultiFernet) -> SoftwareSigner:
         role, key_id, seed = box.decrypt(key.sealed.encode()).decode().split("\n")
     except InvalidToken:
         raise KeyStoreRefused(f"{key.key_id} is sealed under another key") from None
-    private = Ed25519PrivateKey.from_private_bytes(base64.b64decode(seed))
-    public = private.public_key().public_bytes_raw()
+    private, public = _private(key.role, base64.b64decode(seed))
     if (role, key_id, public) != (key.role, key.key_id, key.public):
         raise KeyStoreRefused(f"{key.key_id} has the private half of another key")
     return SoftwareSigner(key.public_key(), private)
+
+
+def _new_secret(role: KeyRole) -> bytes:
+    if role.algorithm == ES256:
+        return ES256PrivateKey.generate().scalar
+    return Ed25519PrivateKey.generate().private_bytes_raw()
+
+
+def _private(role: KeyRole, secret: bytes) -> tuple[Ed25519PrivateKey | ES256PrivateKey, bytes]:
+    """The key of a secret of 32 bytes, and its public half."""
+    if role.algorithm == ES256:
+        agreed = ES256PrivateKey.from_scalar(secret)
+        return agreed, agreed.point
+    private = Ed25519PrivateKey.from_private_bytes(secret)
+    return private, private.public_key().public_bytes_raw()
 
 
 def _current(keys: Sequence[_StoredKey], role: KeyRole) -> _StoredKey | None:

@@ -34,11 +34,13 @@ from prewatt.hes.frames import (
     MalformedFrame,
     ReadingsFrame,
     RelayState,
+    SealedFrame,
     Watermark,
 )
 
 MAX_PAYLOAD_BYTES: Final = 131_072
 MAX_RECORDS: Final = 2_048
+MAX_SEALED_BYTES: Final = 512
 MAX_TEXT: Final = 200
 
 OBIS: Final = {
@@ -82,6 +84,10 @@ def decode(topic: str, payload: bytes, *, received_at_us: int, token: AckToken) 
     serial, channel = parse_uplink(topic)
     if channel is Uplink.READINGS:
         return decode_readings(serial, payload, received_at_us=received_at_us, token=token)
+    if channel is Uplink.SEALED:
+        if not 0 < len(payload) <= MAX_SEALED_BYTES:
+            raise MalformedFrame("size", f"{len(payload)} bytes of a signed answer")
+        return SealedFrame(serial, received_at_us, token, payload)
     fields = _parse_object(payload)
     if channel is Uplink.HELLO:
         return HelloFrame(

@@ -22,6 +22,8 @@ class Uplink(StrEnum):
     EVENT = "event"
     HELLO = "hello"
     ANSWER = "answer"
+    #: A signed answer to a signed instruction: bytes of `core.instructions`.
+    SEALED = "sealed"
 
 
 class Downlink(StrEnum):
@@ -29,6 +31,8 @@ class Downlink(StrEnum):
 
     COMMAND = "command"
     ACK = "ack"
+    #: A signed instruction, for a meter that verifies: bytes of `core.instructions`.
+    INSTRUCTION = "instruction"
 
 
 def is_serial(text: str) -> bool:

@@ -1,0 +1,105 @@
+"""Keys of meters, how each meter stands by its own signature, and every instruction with its bytes."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import F, Q
+
+
+class MeterKey(models.Model):
+    """A public key by which a meter's answers are verified. A meter with a valid one is instructed by signature."""
+
+    property_id = models.BigIntegerField()
+    meter_id = models.BigIntegerField()
+    #: SubjectPublicKeyInfo in DER, P-256; and the 16 bytes that name it in what it signs.
+    public_key = models.BinaryField(max_length=120)
+    key_id = models.BinaryField(max_length=16)
+    valid_from = models.DateTimeField()
+    valid_until = models.DateTimeField(null=True)
+    revoked_at = models.DateTimeField(null=True)
+    made_by = models.CharField(max_length=80)
+
+    class Meta:
+        db_table = "meter_key"
+        indexes: ClassVar = [models.Index(fields=["meter_id"], name="meter_key_by_meter")]
+        constraints: ClassVar = [
+            # A key that two meters had would let one of them answer for the other.
+            models.UniqueConstraint(fields=["key_id"], name="meter_key_of_one_meter"),
+            models.CheckConstraint(
+                condition=Q(valid_until__isnull=True) | Q(valid_until__gt=F("valid_from")),
+                name="meter_key_has_a_time",
+            ),
+        ]
+
+
+class InstructionState(models.Model):
+    """How far a meter's sequence has come, and how the meter stands by the last answer that was verified."""
+
+    meter_id = models.BigIntegerField(primary_key=True)
+    property_id = models.BigIntegerField()
+    #: The last number that was given to a command.
+    last_sequence = models.BigIntegerField(db_default=0)
+    #: Of the last command that the meter says to have carried out: its number and its name.
+    known_sequence = models.BigIntegerField(db_default=0)
+    known_hash = models.BinaryField(max_length=32)
+    credit_micro = models.BigIntegerField(db_default=0)
+    balance_micro = models.BigIntegerField(null=True)
+    #: Messages, ever, that the meter was sent by nobody it trusts.
+    refused = models.BigIntegerField(db_default=0)
+    #: When it last answered, by its clock and by its receipt.
+    said_at = models.DateTimeField(null=True)
+    verified_at = models.DateTimeField(null=True)
+    #: A command expired without an answer: the meter is to be read before it is told anything.
+    must_read = models.BooleanField(db_default=False)
+
+    class Meta:
+        db_table = "instruction_state"
+
+
+class Instruction(models.Model):
+    """One command with the bytes that were sent, and the bytes that answered it."""
+
+    property_id = models.BigIntegerField()
+    meter_id = models.BigIntegerField()
+    sequence = models.BigIntegerField()
+    #: core.instructions.Operation, and its argument.
+    operation = models.SmallIntegerField()
+    argument = models.BigIntegerField()
+    #: The supply order that it carries out, where there is one.
+    order_id = models.BigIntegerField(null=True)
+    #: core.vocabulary.InstructionState.
+    state = models.SmallIntegerField(db_default=2)
+    issued_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    command = models.BinaryField(max_length=512)
+    command_hash = models.BinaryField(max_length=32)
+    tries = models.PositiveIntegerField(db_default=1)
+    next_try_at = models.DateTimeField(null=True)
+    answer = models.BinaryField(max_length=512, null=True)
+    #: core.instructions.Result; null while there is none.
+    result = models.SmallIntegerField(null=True)
+    answered_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "instruction"
+        indexes: ClassVar = [
+            # Of one meter hardly ever more than one is live.
+            models.Index(
+                fields=["meter_id"], condition=Q(state__in=[1, 2]), name="instruction_live"
+            ),
+            models.Index(
+                fields=["expires_at"], condition=Q(state__in=[1, 2]), name="instruction_ends"
+            ),
+        ]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["meter_id", "sequence"], name="instruction_has_its_number"
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=[3, 4], answer__isnull=False, result__isnull=False)
+                | Q(state__in=[1, 2, 5, 6], answer__isnull=True, result__isnull=True),
+                name="instruction_ends_by_an_answer",
+            ),
+        ]

@@ -1,0 +1,625 @@
+"""The instruction book: what the head-end asks of this package while it instructs meters by signature.
+
+Each method is one transaction and takes sets. The rows of `instruction_state` are locked first, in meter order, and
+hold everything that belongs to their meters. What a meter is told and what of its answers is believed is
+`core.instructions`' business; here it is written down before it is sent, and before it is acknowledged.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from prewatt.access.scope import Actor, require, scope
+from prewatt.audit import operations as audit
+from prewatt.core.civil_time import instant_us, utc_datetime
+from prewatt.core.cose import Sealer
+from prewatt.core.instructions import (
+    NONCE_BYTES,
+    NOTHING,
+    Answer,
+    Command,
+    Doubt,
+    Issued,
+    Known,
+    NotBelieved,
+    Operation,
+    Result,
+    Worth,
+    after_answer,
+    believed_answer,
+    sealed_command,
+    worth_of,
+)
+from prewatt.core.vocabulary import InstructionState
+from prewatt.instructions.models import MeterKey
+from prewatt.instructions.queries import MeterKeys, has_key
+from prewatt.runtime.bells import ring
+from prewatt.runtime.prepared import execute, fetch, integers
+from prewatt.signing.es256 import ES256PublicKey, device_key_id
+from prewatt.signing.keys import Signer
+
+LIFE: Final = timedelta(minutes=15)
+"""How long a command is good, by the meter's own clock, which may be some minutes off."""
+_LIVE: Final = (InstructionState.ISSUED, InstructionState.SENT)
+_FIRST_RETRY: Final = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a meter is to be told, of which order, until when it would make sense. One of each meter at a time."""
+
+    meter_id: int
+    property_id: int
+    serial: str
+    operation: Operation
+    argument: int = 0
+    order_id: int | None = None
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """Bytes to be handed to a meter once they are committed."""
+
+    meter_id: int
+    serial: str
+    sequence: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What came from a meter that says it answers an instruction."""
+
+    meter_id: int
+    property_id: int
+    serial: str
+    payload: bytes
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of it: a doubt, or what it was worth and to which order.
+
+    ``forged`` is how many messages more the meter says to have refused since it was last heard.
+    """
+
+    told: Told
+    doubt: Doubt | None
+    worth: Worth | None = None
+    answer: Answer | None = None
+    operation: Operation | None = None
+    order_id: int | None = None
+    forged: int = 0
+
+
+class SignerSeal:
+    """A signer of Prewatt as `core.cose` wants it. Raises ValueError for a key of another role."""
+
+    def __init__(self, signer: Signer) -> None:
+        if signer.public.role.algorithm != "ES256":
+            raise ValueError(f"a key of the role {signer.public.role} instructs no meter")
+        self._signer = signer
+        self.key_id = bytes.fromhex(signer.public.key_id)
+
+    def sign(self, message: bytes) -> bytes:
+        """See `core.cose.Sealer`."""
+        return self._signer.sign(message)
+
+
+def enrol_key(
+    *, actor: Actor, property_id: int, meter_id: int, public_key: bytes, now: datetime,
+    valid_until: datetime | None = None,
+) -> bytes:  # fmt: skip
+    """Believe a meter's answers by this key from now on (SubjectPublicKeyInfo, P-256); returns its id.
+
+    Keys that the meter has stay valid: whoever enrols the next one ends the former. Raises BadKey, PermissionRefused.
+    """
+    require(actor, "estate.meters", property_id=property_id)
+    ES256PublicKey.from_spki(public_key)
+    key_id = device_key_id(public_key)
+    with scope(actor, deed="estate.meters"):
+        MeterKey.objects.create(
+            property_id=property_id, meter_id=meter_id, public_key=public_key, key_id=key_id,
+            valid_from=now, valid_until=valid_until, made_by=actor.code,
+        )  # fmt: skip
+        audit.record(
+            actor=actor.code, code="instructions.key.enrolled", property_id=property_id,
+            subject=f"meter:{meter_id}", now=now, key_id=key_id.hex(),
+        )  # fmt: skip
+    return key_id
+
+
+def revoke_key(
+    *, actor: Actor, property_id: int, key_id: bytes, reason: str, now: datetime
+) -> bool:
+    """Believe nothing any more that this key signed; returns whether there was one to revoke."""
+    require(actor, "estate.meters", property_id=property_id)
+    with scope(actor, deed="estate.meters"):
+        found = MeterKey.objects.filter(
+            property_id=property_id, key_id=key_id, revoked_at__isnull=True
+        )
+        meter_id = found.values_list("meter_id", flat=True).first()
+        if meter_id is None:
+            return False
+        audit.record(
+            actor=actor.code, code="instructions.key.revoked", property_id=property_id,
+            subject=f"meter:{meter_id}", now=now, key_id=key_id.hex(), reason=reason,
+        )  # fmt: skip
+        return found.update(revoked_at=now) == 1
+
+
+class InstructionBook:
+    """The instructions of all properties, for the head-end. ``seal`` gives the key that signs now."""
+
+    def __init__(self, actor: Actor, *, seal: Callable[[datetime], Sealer]) -> None:
+        require(actor, "supply.decide")
+        self._actor = actor
+        self._seal = seal
+        self._keys = MeterKeys()
+
+    def signing(self, meter_ids: Sequence[int], *, now: datetime) -> frozenset[int]:
+        """Those of the meters that are instructed by signature: a key of theirs is valid now."""
+        if not meter_ids:
+            return frozenset()
+        with scope(self._actor):
+            return has_key(meter_ids, now=now)
+
+    def issue(self, wanted: Sequence[Wanted], *, now: datetime) -> list[Outgoing]:
+        """Sign what meters are to be told and write it down; the bytes may leave once this has returned.
+
+        What is told already and is still good goes out in the same bytes again. A meter of which a command
+        expired unanswered is asked how it stands instead. A relay goes before whatever else is under way, which is
+        given up for it; other instructions wait for that (nothing goes out for them). Raises NoSigningKey.
+        """
+        if not wanted:
+            return []
+        ordered = sorted(wanted, key=lambda each: each.meter_id)
+        assert len({each.meter_id for each in ordered}) == len(ordered), "one for each meter"
+        seal = self._seal(now)
+        with scope(self._actor):
+            standings = _lock_standings(ordered)
+            live = _live([each.meter_id for each in ordered], now)
+            plan = _Plan()
+            for each in ordered:
+                plan.add(each, standings[each.meter_id], live.get(each.meter_id, []))
+            made = [_made(each, standings[each.meter_id], now=now, by=seal) for each in plan.new]
+            _give_up(plan.given_up)
+            _say_again(plan.again, now)
+            _write(made, now)
+        return [
+            *(Outgoing(each.meter_id, each.serial, row.sequence, row.command) for each, row in plan.repeats),
+            *(Outgoing(each.wanted.meter_id, each.wanted.serial, each.sequence, each.payload) for each in made),
+        ]  # fmt: skip
+
+    def not_taken(self, outgoing: Sequence[Outgoing]) -> None:
+        """No broker took these: they are issued and not sent, and go out by the next try."""
+        self._mark(outgoing, InstructionState.ISSUED)
+
+    def due(self, *, now: datetime, limit: int) -> list[Outgoing]:
+        """What no order drives and has waited for its answer long enough, to be sent in the same bytes again."""
+        with scope(self._actor):
+            rows = fetch(
+                """UPDATE instruction i
+                   SET state = 2, tries = i.tries + 1,
+                       next_try_at = %s + make_interval(secs => 5 * 2 ^ least(i.tries, 6))
+                   FROM (SELECT x.id, m.serial FROM instruction x JOIN meter m ON m.id = x.meter_id
+                         WHERE x.state IN (1, 2) AND x.next_try_at <= %s AND x.expires_at > %s
+                         ORDER BY x.next_try_at LIMIT %s) AS d
+                   WHERE i.id = d.id RETURNING i.meter_id, d.serial, i.sequence, i.command""",
+                [now, now, now, limit],
+            )
+        return [Outgoing(meter, serial, at, bytes(command)) for meter, serial, at, command in rows]
+
+    def expire(self, *, now: datetime) -> list[int]:
+        """End what is past its time without an answer; returns the meters that must be read before all else."""
+        with scope(self._actor):
+            found = fetch(
+                """SELECT DISTINCT meter_id FROM instruction
+                   WHERE state IN (1, 2) AND expires_at <= %s LIMIT 1000""",
+                [now],
+            )
+            if not found:
+                return []
+            ids = integers(sorted(row[0] for row in found))
+            execute(_LOCK, [ids])
+            ended = fetch(
+                """UPDATE instruction SET state = 5, next_try_at = NULL
+                   WHERE meter_id = ANY(%s::bigint[]) AND state IN (1, 2) AND expires_at <= %s
+                   RETURNING meter_id, operation""",
+                [ids, now],
+            )
+            doubtful = sorted({meter for meter, what in ended if what != Operation.READ})
+            execute(
+                "UPDATE instruction_state SET must_read = true WHERE meter_id = ANY(%s::bigint[])",
+                [integers(doubtful)],
+            )
+        return doubtful
+
+    def take(self, told: Sequence[Told], *, now: datetime) -> list[Outcome]:
+        """Write down what of these answers is believed and counts; returns what became of each, in order.
+
+        What is not believed, foreign or contradicts changes nothing. Committed when it returns.
+        """
+        if not told:
+            return []
+        with scope(self._actor):
+            self._keys.look(sorted({each.meter_id for each in told}), now=now)
+            believed = [self._believed(each) for each in told]
+            numbers = _numbers(told, believed)
+            if not numbers:
+                return [
+                    Outcome(each, doubt) for each, (_, doubt) in zip(told, believed, strict=True)
+                ]
+            taking = _Taking(numbers)
+            outcomes = [
+                Outcome(each, doubt) if answer is None else taking.take(each, answer)
+                for each, (answer, doubt) in zip(told, believed, strict=True)
+            ]
+            taking.write(now)
+        return outcomes
+
+    def _believed(self, told: Told) -> tuple[Answer | None, Doubt | None]:
+        verify = self._keys.verifier(told.meter_id)
+        try:
+            answer, _ = believed_answer(told.payload, meter=told.serial, verify=verify)
+        except NotBelieved as refused:
+            return None, refused.doubt
+        return answer, None
+
+    def _mark(self, outgoing: Sequence[Outgoing], state: InstructionState) -> None:
+        if not outgoing:
+            return
+        with scope(self._actor):
+            execute(
+                """UPDATE instruction i SET state = %s
+                   FROM unnest(%s::bigint[], %s::bigint[]) AS o(m, s)
+                   WHERE i.meter_id = o.m AND i.sequence = o.s AND i.state IN (1, 2)""",
+                [
+                    int(state),
+                    integers(each.meter_id for each in outgoing),
+                    integers(each.sequence for each in outgoing),
+                ],
+            )
+
+
+# --- what goes out -----------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Standing:
+    """A row of `instruction_state`, under its lock."""
+
+    property_id: int
+    last_sequence: int
+    known: Known
+    balance_micro: int | None
+    refused: int
+    must_read: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Live:
+    """A command that is under way and still good."""
+
+    row_id: int
+    sequence: int
+    operation: Operation
+    argument: int
+    order_id: int | None
+    command: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A command that was signed just now."""
+
+    wanted: Wanted
+    sequence: int
+    payload: bytes
+    name: bytes
+    expires_at: datetime
+
+
+class _Plan:
+    """What becomes of a set of wishes: said again, made new, or waiting; and what is given up for them."""
+
+    def __init__(self) -> None:
+        self.new: list[Wanted] = []
+        self.repeats: list[tuple[Wanted, _Live]] = []
+        self.given_up: list[int] = []
+
+    @property
+    def again(self) -> list[int]:
+        """The rows that are said again."""
+        return [row.row_id for _, row in self.repeats]
+
+    def add(self, wanted: Wanted, standing: _Standing, live: Sequence[_Live]) -> None:
+        """Decide about one meter."""
+        if standing.must_read and wanted.operation is not Operation.READ:
+            # Its order is sent again as soon as it has said how it stands.
+            wanted = replace(wanted, operation=Operation.READ, argument=0, order_id=None)
+        same = next((row for row in live if _is_same(row, wanted)), None)
+        if same is not None:
+            self.repeats.append((wanted, same))
+            return
+        others = [row for row in live if row.operation is not Operation.READ]
+        if others and wanted.operation is not Operation.RELAY:
+            return
+        self.given_up += [row.row_id for row in others]
+        self.new.append(wanted)
+
+
+def _is_same(row: _Live, wanted: Wanted) -> bool:
+    return (row.operation, row.argument, row.order_id) == (
+        wanted.operation,
+        wanted.argument,
+        wanted.order_id,
+    )
+
+
+_LOCK: Final = """
+SELECT meter_id, property_id, last_sequence, known_sequence, known_hash, credit_micro, balance_micro,
+       refused, must_read
+FROM instruction_state WHERE meter_id = ANY(%s::bigint[]) ORDER BY meter_id FOR UPDATE
+"""
+
+
+def _locked(meter_ids: Sequence[int]) -> dict[int, _Standing]:
+    return {
+        meter: _Standing(
+            place, last, Known(known, bytes(name), credit), balance, refused, must_read
+        )
+        for meter, place, last, known, name, credit, balance, refused, must_read in fetch(
+            _LOCK, [integers(meter_ids)]
+        )
+    }
+
+
+def _lock_standings(wanted: Sequence[Wanted]) -> dict[int, _Standing]:
+    """Lock the standing of each meter, and begin that of one which was never instructed."""
+    ids = [each.meter_id for each in wanted]
+    found = _locked(ids)
+    missing = [each for each in wanted if each.meter_id not in found]
+    if missing:
+        execute(
+            """INSERT INTO instruction_state (meter_id, property_id, known_hash)
+               SELECT m, p, %b FROM unnest(%s::bigint[], %s::bigint[]) AS n(m, p)
+               ON CONFLICT (meter_id) DO NOTHING""",
+            [
+                NOTHING,
+                integers(each.meter_id for each in missing),
+                integers(each.property_id for each in missing),
+            ],
+        )
+        found = _locked(ids)
+    return found
+
+
+def _live(meter_ids: Sequence[int], now: datetime) -> dict[int, list[_Live]]:
+    found: dict[int, list[_Live]] = {}
+    for meter, row_id, sequence, operation, argument, order_id, command in fetch(
+        """SELECT meter_id, id, sequence, operation, argument, order_id, command FROM instruction
+           WHERE meter_id = ANY(%s::bigint[]) AND state IN (1, 2) AND expires_at > %s
+           ORDER BY meter_id, sequence""",
+        [integers(meter_ids), now],
+    ):
+        found.setdefault(meter, []).append(
+            _Live(row_id, sequence, Operation(operation), argument, order_id, bytes(command))
+        )
+    return found
+
+
+def _made(wanted: Wanted, standing: _Standing, *, now: datetime, by: Sealer) -> _Made:
+    expires_at = min(now + LIFE, wanted.expires_at or now + LIFE)
+    command = Command(
+        meter=wanted.serial,
+        operation=wanted.operation,
+        argument=wanted.argument,
+        sequence=standing.last_sequence + 1,
+        issued_at_us=instant_us(now),
+        expires_at_us=instant_us(expires_at),
+        nonce=secrets.token_bytes(NONCE_BYTES),
+        previous=standing.known.answered,
+    )
+    payload, name = sealed_command(command, by=by)
+    return _Made(wanted, command.sequence, payload, name, expires_at)
+
+
+def _give_up(row_ids: Sequence[int]) -> None:
+    if row_ids:
+        execute(
+            "UPDATE instruction SET state = 6, next_try_at = NULL WHERE id = ANY(%s::bigint[])",
+            [integers(row_ids)],
+        )
+
+
+def _say_again(row_ids: Sequence[int], now: datetime) -> None:
+    if row_ids:
+        execute(
+            """UPDATE instruction SET state = 2, tries = tries + 1,
+                   next_try_at = CASE WHEN next_try_at IS NOT NULL THEN %s + interval '10 s' END
+               WHERE id = ANY(%s::bigint[])""",
+            [now, integers(row_ids)],
+        )
+
+
+def _write(made: Sequence[_Made], now: datetime) -> None:
+    if not made:
+        return
+    rows = [
+        (
+            each.wanted.property_id, each.wanted.meter_id, each.sequence, int(each.wanted.operation),
+            each.wanted.argument, each.wanted.order_id, each.expires_at, each.payload, each.name,
+            # An order has its own retries.
+            None if each.wanted.order_id is not None else now + _FIRST_RETRY,
+        )
+        for each in made
+    ]  # fmt: skip
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    execute(
+        """UPDATE instruction_state AS s SET last_sequence = n.q
+           FROM unnest(%s::bigint[], %s::bigint[]) AS n(m, q) WHERE s.meter_id = n.m""",
+        [integers(columns[1]), integers(columns[2])],
+    )
+    execute(
+        """INSERT INTO instruction (property_id, meter_id, sequence, operation, argument, order_id,
+               issued_at, expires_at, command, command_hash, tries, next_try_at)
+           SELECT p, m, q, o, a, d, %s, e, c, h, 1, t
+           FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::smallint[], %s::bigint[],
+                       %s::bigint[], %s::timestamptz[], %b::bytea[], %b::bytea[], %s::timestamptz[])
+                AS n(p, m, q, o, a, d, e, c, h, t)""",
+        [now, *(integers(each) for each in columns[:6]), *columns[6:]],
+    )
+
+
+# --- what comes back ---------------------------------------------------------------------------------
+
+
+def _numbers(
+    told: Sequence[Told], believed: Sequence[tuple[Answer | None, Doubt | None]]
+) -> list[tuple[int, int]]:
+    """Meter and number of every command that an answer names, or says to have been the last."""
+    found: set[tuple[int, int]] = set()
+    for each, (answer, _) in zip(told, believed, strict=True):
+        if answer is not None:
+            found |= {(each.meter_id, answer.sequence), (each.meter_id, answer.last_sequence)}
+    return sorted(found)
+
+
+@dataclass(slots=True)
+class _Row:
+    """A row of `instruction` that an answer may end."""
+
+    row_id: int
+    issued: Issued
+    order_id: int | None
+
+
+class _Taking:
+    """Answers being weighed, one after the other, under the locks of their meters."""
+
+    def __init__(self, numbers: Sequence[tuple[int, int]]) -> None:
+        meters = sorted({meter for meter, _ in numbers})
+        self._standings = _locked(meters)
+        self._rows = _rows(numbers)
+        self._ended: list[tuple[int, InstructionState, Result, Answer, Told]] = []
+        self._said: dict[int, tuple[Answer, Told, bool]] = {}
+
+    def take(self, told: Told, answer: Answer) -> Outcome:
+        """Weigh one answer."""
+        standing = self._standings.get(told.meter_id)
+        row = self._rows.get((told.meter_id, answer.sequence))
+        if standing is None or row is None:
+            return Outcome(told, None, Worth.FOREIGN, answer)
+        worth = worth_of(answer, row.issued, standing.known)
+        operation, order_id = row.issued.operation, row.order_id
+        if worth is not Worth.COUNTS:
+            return Outcome(told, None, worth, answer, operation, order_id)
+        is_ok = answer.result is Result.OK
+        self._end(
+            told.meter_id,
+            row,
+            InstructionState.ANSWERED if is_ok else InstructionState.REFUSED,
+            answer.result,
+            answer,
+            told,
+        )
+        proved = self._prove_last(told, answer)
+        forged = max(0, answer.refused - standing.refused)
+        is_late = answer.last_sequence < standing.known.sequence
+        if not is_late:
+            standing.known = after_answer(standing.known, answer)
+            standing.last_sequence = max(standing.last_sequence, answer.last_sequence)
+            standing.refused = max(standing.refused, answer.refused)
+            was_read = operation is Operation.READ or not is_ok
+            former = self._said.get(told.meter_id)
+            self._said[told.meter_id] = (
+                answer,
+                told,
+                was_read or (former is not None and former[2]),
+            )
+        return Outcome(
+            told, None, worth, answer, operation, order_id if proved is None else proved, forged
+        )
+
+    def _prove_last(self, told: Told, answer: Answer) -> int | None:
+        """What a meter says to have carried out last is answered by that, if its own answer never came."""
+        row = self._rows.get((told.meter_id, answer.last_sequence))
+        if row is None or row.issued.is_final or row.issued.command_hash != answer.last_hash:
+            return None
+        self._end(told.meter_id, row, InstructionState.ANSWERED, Result.OK, answer, told)
+        return row.order_id
+
+    def _end(
+        self, meter_id: int, row: _Row, state: InstructionState, result: Result, answer: Answer, told: Told
+    ) -> None:  # fmt: skip
+        row.issued = replace(row.issued, is_final=True)
+        self._ended.append((row.row_id, state, result, answer, told))
+
+    def write(self, now: datetime) -> None:
+        """Write what counted: each command's end, and how each meter stands now."""
+        if not self._ended:
+            return
+        execute(
+            """UPDATE instruction AS i SET state = n.s, result = n.r, answer = n.a, answered_at = %s,
+                   next_try_at = NULL
+               FROM unnest(%s::bigint[], %s::smallint[], %s::smallint[], %b::bytea[]) AS n(i, s, r, a)
+               WHERE i.id = n.i""",
+            [
+                now,
+                integers(each[0] for each in self._ended),
+                integers(int(each[1]) for each in self._ended),
+                integers(int(each[2]) for each in self._ended),
+                [each[4].payload for each in self._ended],
+            ],
+        )
+        said = sorted(self._said.items())
+        standings = [self._standings[meter] for meter, _ in said]
+        execute(
+            """UPDATE instruction_state AS s
+               SET last_sequence = n.q, known_sequence = n.k, known_hash = n.h, credit_micro = n.c,
+                   balance_micro = n.b, refused = n.f, said_at = n.t, verified_at = %s,
+                   must_read = s.must_read AND NOT n.d
+               FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %b::bytea[], %s::bigint[],
+                           %s::bigint[], %s::bigint[], %s::timestamptz[], %s::boolean[])
+                    AS n(m, q, k, h, c, b, f, t, d)
+               WHERE s.meter_id = n.m""",
+            [
+                now,
+                integers(meter for meter, _ in said),
+                integers(each.last_sequence for each in standings),
+                integers(each.known.sequence for each in standings),
+                [each.known.answered for each in standings],
+                integers(each.known.credit_micro for each in standings),
+                integers(answer.balance_micro for _, (answer, _, _) in said),
+                integers(each.refused for each in standings),
+                [utc_datetime(answer.at_us) for _, (answer, _, _) in said],
+                [was_read for _, (_, _, was_read) in said],
+            ],
+        )
+        ring("changed", {told.property_id for _, (_, told, _) in said})
+
+
+def _rows(numbers: Sequence[tuple[int, int]]) -> Mapping[tuple[int, int], _Row]:
+    found: Sequence[tuple[Any, ...]] = fetch(
+        """SELECT i.meter_id, i.sequence, i.id, i.command_hash, i.operation, i.argument, i.state,
+                  i.order_id
+           FROM unnest(%s::bigint[], %s::bigint[]) AS n(m, s)
+           JOIN instruction i ON i.meter_id = n.m AND i.sequence = n.s""",
+        [integers(meter for meter, _ in numbers), integers(number for _, number in numbers)],
+    )
+    final = (InstructionState.ANSWERED, InstructionState.REFUSED)
+    return {
+        (meter, sequence): _Row(
+            row_id,
+            Issued(bytes(name), Operation(operation), argument, sequence, state in final),
+            order_id,
+        )
+        for meter, sequence, row_id, name, operation, argument, state, order_id in found
+    }
