@@ -13,9 +13,13 @@ from prewatt.runtime.state import CannotRunError
 from prewatt.vital_signs import start_probes
 
 if TYPE_CHECKING:
+    from prewatt.core.cose import Sealer
     from prewatt.hes.frames import AnswerFrame, EventFrame
+    from prewatt.hes.instructions import Forgery, InstructionDesk
     from prewatt.hes.links import Device
     from prewatt.hes.session import MqttConfig
+    from prewatt.hes.sessions import Sessions
+    from prewatt.signing.keyring import Keyring
 
 MQTT_VARIABLE: Final = "PREWATT_MQTT"
 SHARDS_VARIABLE: Final = "PREWATT_SHARDS"
@@ -59,9 +63,73 @@ def run(arguments: argparse.Namespace) -> int:
         make_ingest=lambda sessions: ShardedIngest(
             sessions, clock=wiring.now, shards=arguments.shards
         ),
+        make_instructions=instruction_desk,
     )
     start_probes({"broker": lambda: "" if head_end.sessions.is_connected else "is not connected"})
     return run_head_end(head_end, rehearse=_rehearse)
+
+
+def instruction_desk(sessions: Sessions) -> InstructionDesk:
+    """What instructs meters that verify, by the keys that this process has at the moment of each instruction."""
+    from prewatt.access.scope import system_actor
+    from prewatt.hes.instructions import InstructionDesk
+    from prewatt.instructions.operations import InstructionBook
+
+    return InstructionDesk(
+        book=InstructionBook(system_actor("head_end"), seal=InstructionKeys().seal),
+        carrier=sessions,
+        raise_alert=raise_forgery_alert,
+    )
+
+
+class InstructionKeys:
+    """The key that signs instructions. The store is read again once a minute, so that a rotation is seen."""
+
+    _LOOK_AGAIN_S: Final = 60.0
+
+    def __init__(self) -> None:
+        self._keyring: Keyring | None = None
+        self._looked_at = 0.0
+
+    def seal(self, now: datetime) -> Sealer:
+        """Whoever signs at this instant. Raises NoSigningKey."""
+        from prewatt.instructions.operations import SignerSeal
+        from prewatt.signing.keyring import NoSigningKey, open_keyring
+        from prewatt.signing.keys import KeyRole
+        from prewatt.signing.store import KeyStoreRefused
+
+        if self._keyring is None or time.monotonic() - self._looked_at > self._LOOK_AGAIN_S:
+            try:
+                self._keyring = open_keyring()
+            except KeyStoreRefused as refused:
+                raise NoSigningKey(str(refused)) from refused
+            self._looked_at = time.monotonic()
+        return SignerSeal(self._keyring.signer(KeyRole.INSTRUCTION, now=now))
+
+
+def raise_forgery_alert(device: Device, forgery: Forgery, now: datetime) -> None:
+    """Call a person to a meter in whose name, or to which, somebody speaks who has not the key.
+
+    One alert for a meter while it is open, which keeps its first one.
+    """
+    from prewatt.access.scope import scope, system_actor
+    from prewatt.notify.alerts import FORGED
+    from prewatt.notify.operations import raise_alert
+
+    with scope(system_actor("head_end", (device.property_id,))):
+        raise_alert(
+            property_id=device.property_id,
+            code=FORGED,
+            subject=f"meter:{device.meter_id}",
+            detail={
+                "what": forgery.what,
+                "why": forgery.why,
+                "count": forgery.count,
+                "received_at_us": forgery.received_at_us,
+            },
+            now=now,
+            refresh=False,
+        )
 
 
 def _rehearse() -> None:
@@ -85,9 +153,15 @@ def raise_device_alert(device: Device, frame: EventFrame | AnswerFrame, now: dat
     """
     from prewatt.access.scope import scope, system_actor
     from prewatt.hes.frames import EventFrame
+    from prewatt.hes.instructions import Forgery
+    from prewatt.hes.links import FORGED_COMMAND
     from prewatt.notify.alerts import FOREIGN_ANSWER, TAMPER, AlertCode
     from prewatt.notify.operations import raise_alert
 
+    if isinstance(frame, EventFrame) and frame.code == FORGED_COMMAND:
+        forgery = Forgery("command", "refused_by_meter", 1, frame.received_at_us)
+        raise_forgery_alert(device, forgery, now)
+        return
     code: AlertCode
     if isinstance(frame, EventFrame):
         code, what, at_us = TAMPER, {"event": frame.code}, frame.at_us

@@ -9,18 +9,25 @@ from typing import cast
 
 import psycopg
 import pytest
+from paho.mqtt import publish
 from psycopg.conninfo import make_conninfo
 
 from prewatt import walls
 from prewatt.core.civil_time import instant_us
+from prewatt.core.instructions import NOTHING, Command, Operation, sealed_command
 from prewatt.core.vocabulary import OrderKind, OrderState
-from prewatt.head_end import raise_device_alert
+from prewatt.head_end import instruction_desk, raise_device_alert
 from prewatt.hes.frames import ReadingsFrame
 from prewatt.hes.main import HeadEnd, mqtt_config, mqtt_opener, run
 from prewatt.hes.sessions import Sessions
 from prewatt.runtime.broker import Broker
+from prewatt.signing.es256 import ES256PrivateKey
+from prewatt.signing.keyring import open_keyring
+from prewatt.signing.keys import KeyRole
 from prewatt.sim.command import switch_fault
+from prewatt.sim.meter import MeterSeal
 from prewatt.sim.process import SimConfig, SimMeter, SimProcess
+from prewatt.wiring import signing_keys
 
 
 class NoIngest:
@@ -106,6 +113,46 @@ def add_order(
     return int(row[0])
 
 
+def add_signing_meter(
+    property_id: int, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> tuple[int, str, dict[str, str]]:
+    """A meter with a key of its own, enrolled, and a head-end with one: id, secret, and whom the meter trusts."""
+    from prewatt.access.scope import system_actor
+    from prewatt.estate.models import Meter
+    from prewatt.instructions.operations import enrol_key
+
+    meter_id = Meter.objects.create(property_id=property_id, serial="PW-2").pk
+    key = ES256PrivateKey.from_scalar(bytes([7] * 32))
+    enrol_key(
+        actor=system_actor("test", (property_id,)), property_id=property_id, meter_id=meter_id,
+        public_key=key.spki, now=now() - timedelta(days=1),
+    )  # fmt: skip
+    for name, value in signing_keys(folder).items():
+        monkeypatch.setenv(name, value)
+    made = open_keyring().signer(KeyRole.INSTRUCTION, now=now()).public
+    return meter_id, key.scalar.hex(), {made.key_id: made.value.hex()}
+
+
+def forge(broker: str) -> None:
+    """Tell PW-2 to cut, by a key that it does not trust."""
+    command = Command(
+        "PW-2", Operation.RELAY, 2, 99, instant_us(now()), instant_us(now()) + 60_000_000, bytes(8), NOTHING
+    )  # fmt: skip
+    payload, _ = sealed_command(command, by=MeterSeal(ES256PrivateKey.generate()))
+    host, _, port = broker.partition(":")
+    publish.single("pw/PW-2/down/instruction", payload, qos=1, hostname=host, port=int(port))
+
+
+def until(owner: psycopg.Connection, statement: str) -> tuple[object, ...] | None:
+    """The first row of a statement, once there is one."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if (row := owner.execute(statement).fetchone()) is not None:
+            return row
+        time.sleep(0.05)
+    return None
+
+
 def test_an_order_in_the_database_becomes_a_relay_read_back(
     mosquitto: Broker, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +163,7 @@ def test_an_order_in_the_database_becomes_a_relay_read_back(
     from prewatt.supply.orders import OrderBook
 
     meter_id, property_id = add_meter(database)
+    signing_id, secret, trusts = add_signing_meter(property_id, monkeypatch, tmp_path)
     head_end_dsn = make_conninfo(database, user="head_end", password="throwaway")
     assert "head_end" in walls.LOGINS
     # Django's other threads make their connections from here: the head-end works under its own login.
@@ -132,6 +180,7 @@ def test_an_order_in_the_database_becomes_a_relay_read_back(
         orders=OrderBook(system_actor("head_end")),
         raise_alert=raise_device_alert,
         make_ingest=NoIngest,
+        make_instructions=instruction_desk,
     )
     process = SimProcess(
         SimConfig(
@@ -140,7 +189,11 @@ def test_an_order_in_the_database_becomes_a_relay_read_back(
             port=command.port,
             state_file=str(tmp_path / "state.json"),
             report_period_s=60,
-            meters=(SimMeter("PW-1", "H0-A", 1_000_000, 0, instant_us(now())),),
+            meters=(
+                SimMeter("PW-1", "H0-A", 1_000_000, 0, instant_us(now())),
+                SimMeter("PW-2", "H0-A", 1_000_000, 0, instant_us(now()), secret=secret),
+            ),
+            trusts=trusts,
         ),
         now_us=lambda: instant_us(now()),
     )
@@ -160,10 +213,11 @@ def test_an_order_in_the_database_becomes_a_relay_read_back(
             )
             time.sleep(1.0)
             waits: list[float] = []
-            for number in range(10):
+            for number in range(16):
+                meter = signing_id if number >= 10 else meter_id
                 kind = OrderKind.DISCONNECT if number % 2 == 0 else OrderKind.CONNECT
                 began = time.monotonic()
-                order_id = add_order(owner, meter_id, property_id, kind)
+                order_id = add_order(owner, meter, property_id, kind)
                 state = None
                 while state != OrderState.VERIFIED:
                     assert head_end.failure is None
@@ -174,16 +228,25 @@ def test_an_order_in_the_database_becomes_a_relay_read_back(
                     ).fetchone() or (None,)
                 waits.append(time.monotonic() - began)
             print("order to verified:", [f"{wait * 1000:.0f} ms" for wait in sorted(waits)])
-            assert sorted(waits)[8] < 0.5
+            assert sorted(waits)[14] < 0.5
+            # Of the meter that verifies each order was one instruction, and its signed answer verified it.
+            assert owner.execute(
+                """SELECT array_agg(sequence ORDER BY sequence), min(state), max(state), min(tries),
+                          count(DISTINCT order_id) FROM instruction WHERE meter_id = %s""",
+                [signing_id],
+            ).fetchone() == ([1, 2, 3, 4, 5, 6], 3, 3, 1, 6)
+            forge(f"{command.host}:{command.port}")
+            forged = until(
+                owner, "SELECT subject, detail ->> 'what' FROM alert WHERE code = 'meter.forged'"
+            )
+            assert forged == (f"meter:{signing_id}", "command")
             switch_fault("PW-1", "cover_open", 1, f"{command.host}:{command.port}")
-            deadline = time.monotonic() + 10
-            alert = None
-            while alert is None and time.monotonic() < deadline:
-                time.sleep(0.05)
-                alert = owner.execute("SELECT code, subject FROM alert").fetchone()
+            alert = until(owner, "SELECT code, subject FROM alert WHERE code = 'meter.tamper'")
             assert alert == ("meter.tamper", f"meter:{meter_id}")
     thread.join(10)
     assert head_end.failure is None
+    assert process.meter("PW-2").instructed.refused == 1
+    assert process.meter("PW-2").instructed.sequence == 6
 
 
 class Part:

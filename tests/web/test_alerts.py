@@ -33,6 +33,10 @@ DETAIL: dict[AlertCode, list[dict[str, Any]]] = {
         for each in ("cover_open", "terminal_cover_open", "magnetic_field")
     ],
     "meter.foreign_answer": [{"command": "x", "at_us": AT_US, "received_at_us": AT_US}],
+    "meter.forged": [
+        {"what": each, "why": "forged", "count": 3, "received_at_us": AT_US}
+        for each in ("answer", "command")
+    ],
     "supply.relay_departed": [{"wanted": each, "read_at_us": AT_US} for each in ("open", "closed")],
     "supply.relay_stuck": [{"order": 4, "kind": "disconnect", "attempts": 8, "why": "relay_not_as_wanted"}],
     "supply.command_refused": [{"order": 4, "kind": "connect", "attempts": 8, "why": "meter_failed"}],
@@ -81,7 +85,7 @@ def _open(place: Fernmoor, code: AlertCode, unit: str, detail: dict[str, Any]) -
 def alarmed(fernmoor: Fernmoor) -> dict[str, int]:
     """One alert of each kind, by its code."""
     units = iter(("N-404", "S-403", "N-101", "N-102", "N-103", "N-104", "N-105", "N-106", "N-201",
-                  "N-202", "N-203"))  # fmt: skip
+                  "N-202", "N-203", "N-204"))  # fmt: skip
     with psycopg.connect(fernmoor.dsn) as owner:
         owner.execute("DELETE FROM alert")
     return {

@@ -17,10 +17,10 @@ SIGNATURE_BYTES: Final = 64
 BYTES_MAX: Final = 512
 """No message of ours comes near; whatever is longer is not looked at."""
 
-# Tag 18, an array of four, a byte string of 22: {1: -7, 4: h'16 bytes'}.
-_HEAD: Final = b"\xd2\x84\x56\xa2\x01\x26\x04\x50"
+# Tag 18, an array of four, a byte string of 21: {1: -7, 4: h'16 bytes'}.
+_HEAD: Final = b"\xd2\x84\x55\xa2\x01\x26\x04\x50"
 _PROTECTED_AT: Final = 3
-_PROTECTED_BYTES: Final = 22
+_PROTECTED_BYTES: Final = 21
 _UNPROTECTED: Final = b"\xa0"
 _SIGNATURE_HEAD: Final = b"\x58\x40"
 _CONTEXT: Final = b"\x84\x6aSignature1"
@@ -69,13 +69,13 @@ def opened(message: bytes) -> Envelope:
         key_id=message[len(_HEAD) : begin],
         payload=payload,
         signature=message[at + 2 :],
-        protected=message[_PROTECTED_AT + 1 : _PROTECTED_AT + 1 + _PROTECTED_BYTES],
+        protected=message[_PROTECTED_AT : _PROTECTED_AT + _PROTECTED_BYTES],
     )
 
 
 def sealed(payload: bytes, *, external_aad: bytes, by: Sealer) -> tuple[bytes, bytes]:
     """The message over a payload, and the SHA-256 that names what was signed."""
-    protected = _HEAD[_PROTECTED_AT + 1 :] + by.key_id
+    protected = _HEAD[_PROTECTED_AT:] + by.key_id
     if len(protected) != _PROTECTED_BYTES:
         raise ValueError("a key id has 16 bytes")
     signed = _CONTEXT + _bytes(protected) + _bytes(external_aad) + _bytes(payload)

@@ -29,6 +29,7 @@ from django.db import connection
 
 from prewatt.core.civil_time import instant_us, utc_datetime
 from prewatt.core.drivers import Driver
+from prewatt.core.instructions import Result
 from prewatt.core.orders import Fit, Refusal, fit_of
 from prewatt.core.vocabulary import OrderKind, RelayState
 from prewatt.hes.comebacks import Comebacks
@@ -41,9 +42,11 @@ from prewatt.hes.frames import (
     EventFrame,
     HelloFrame,
     MalformedSample,
+    SealedFrame,
     Token,
     Watermark,
 )
+from prewatt.hes.instructions import UNSIGNED_ANSWER, Counted, InstructionDesk, Sealed
 from prewatt.hes.links import (
     UNKNOWN_EVENT,
     UNKNOWN_METER,
@@ -89,7 +92,7 @@ _ON_THE_WAY: Final = timedelta(minutes=1)
 #: A reading wakes an order that was sent and not answered for so long: the meter has been away.
 _ANSWER_WAIT: Final = timedelta(seconds=2)
 
-SupplyFrame = HelloFrame | AnswerFrame | EventFrame
+SupplyFrame = HelloFrame | AnswerFrame | EventFrame | SealedFrame
 
 
 LATE_ANSWER: Final = "late_answer"
@@ -152,6 +155,8 @@ class _Answers:
     taken: list[_Taken]
     late: list[AnswerFrame]
     foreign: list[AnswerFrame]
+    #: Of meters that sign: whoever says it has not their key.
+    unsigned: list[AnswerFrame]
 
 
 class Orders(Protocol):
@@ -228,8 +233,10 @@ class CommandDesk:
         transport: Transport,
         directory: Directory,
         raise_alert: Callable[[Device, EventFrame | AnswerFrame, datetime], None],
+        instructions: InstructionDesk | None = None,
     ) -> None:
         self._orders = orders
+        self._instructions = instructions
         self._transport = transport
         self._directory = directory
         self._raise_alert = raise_alert
@@ -281,6 +288,8 @@ class CommandDesk:
         self._rejected.store()
         self._wake_returned(now)
         self._orders.expire(now=now)
+        if self._instructions is not None:
+            self._instructions.turn(now)
         self._send_due(now)
         self._ask_doubted(now)
 
@@ -303,12 +312,18 @@ class CommandDesk:
     def _store(self, frames: Sequence[SupplyFrame], now: datetime) -> None:
         devices = self._directory.resolve({frame.serial for frame in frames})
         known = [frame for frame in frames if frame.serial in devices]
-        answers = self._judged([each for each in known if isinstance(each, AnswerFrame)], devices)
+        answers = self._judged(
+            [each for each in known if isinstance(each, AnswerFrame)], devices, now
+        )
+        sealed = self._sealed(
+            [each for each in known if isinstance(each, SealedFrame)], devices, now
+        )
         hellos = [frame for frame in known if isinstance(frame, HelloFrame)]
         record_sightings(
             [
                 *(_sighting(frame, devices[frame.serial]) for frame in hellos),
                 *(each.sighting for each in answers.taken),
+                *sealed.sightings,
             ]
         )
         events = [frame for frame in known if isinstance(frame, EventFrame)]
@@ -320,15 +335,22 @@ class CommandDesk:
                 *(_refused(each, UNKNOWN_METER) for each in frames if each.serial not in devices),
                 *(_refused(each, LATE_ANSWER) for each in answers.late),
                 *(_refused(each, FOREIGN_ANSWER) for each in answers.foreign),
+                *(_refused(each, UNSIGNED_ANSWER) for each in answers.unsigned),
+                *sealed.samples,
                 # Acknowledged, its meter forgets it: this sample and its count are all that stays.
                 *(_refused(each, UNKNOWN_EVENT) for each in events if not is_known_event(each)),
             ]
         )
-        for serial, frame in {each.serial: each for each in answers.foreign}.items():
+        for serial, frame in {
+            each.serial: each for each in (*answers.foreign, *answers.unsigned)
+        }.items():
             self._raise_alert(devices[serial], frame, now)
         self._comebacks.note([devices[frame.serial].meter_id for frame in hellos], now)
         self._wake_due(now)
         self._move_orders(answers.taken, now)
+        self._move_signed(sealed.counted, now)
+        if sealed.woken:
+            self._orders.wake(meter_ids=sorted(sealed.woken), now=now)
         # Committed: only now may broker and meters forget (invariant 9).
         self._transport.ack([frame.token for frame in frames])
         self._transport.publish_watermarks(_event_watermarks(events))
@@ -337,13 +359,31 @@ class CommandDesk:
         for serial, order_id, attempt in _to_read_back(answers.taken):
             self._send_read(serial, order_id, attempt, now)
 
-    def _judged(self, frames: Sequence[AnswerFrame], devices: Mapping[str, Device]) -> _Answers:
+    def _sealed(
+        self, frames: Sequence[SealedFrame], devices: Mapping[str, Device], now: datetime
+    ) -> Sealed:
+        return (
+            Sealed()
+            if self._instructions is None
+            else self._instructions.store(frames, devices, now)
+        )
+
+    def _signing(self, devices: Mapping[int, str], now: datetime) -> frozenset[int]:
+        """Those of the meters that sign."""
+        if self._instructions is None or not devices:
+            return frozenset()
+        return self._instructions.signing(devices, now)
+
+    def _judged(
+        self, frames: Sequence[AnswerFrame], devices: Mapping[str, Device], now: datetime
+    ) -> _Answers:
         """Say of each answer whether it counts, but for those that have come before."""
         fresh = [each for each in frames if _as_told(each) not in self._answered]
         named = [(each, parse_command_id(each.command_id)) for each in fresh]
         ids = sorted({ours[0] for _, ours in named if ours is not None and ours[0] != _NO_ORDER})
         known = self._orders.known(order_ids=ids) if ids else {}
-        answers = _Answers([], [], [])
+        signing = self._signing({devices[each.serial].meter_id: each.serial for each in fresh}, now)
+        answers = _Answers([], [], [], [])
         for frame, ours in named:
             if ours is None:
                 # Somebody else commands this meter.
@@ -351,6 +391,9 @@ class CommandDesk:
                 continue
             order_id, attempt, op = ours
             device = devices[frame.serial]
+            if order_id != _NO_ORDER and device.meter_id in signing:
+                answers.unsigned.append(frame)
+                continue
             if order_id == _NO_ORDER:
                 fit, sent_us = self._fit_of_asked(frame, attempt, op), attempt
             else:
@@ -393,6 +436,32 @@ class CommandDesk:
         if read_backs:
             self._orders.mark_read_back(read_backs=read_backs, now=now)
 
+    def _move_signed(self, counted: Sequence[Counted], now: datetime) -> None:
+        """A signed answer says at once that it was done and what the relay is: it is its own read-back."""
+        if not counted:
+            return
+        known = self._orders.known(order_ids=sorted({each.order_id for each in counted}))
+        answers: list[Answer] = []
+        refused: list[Refused] = []
+        read_backs: list[ReadBack] = []
+        for each in counted:
+            order = known.get(each.order_id)
+            if order is None:
+                continue
+            whose = (each.order_id, order.attempts, each.device.meter_id)
+            if each.answer.result is Result.OK:
+                answers.append(Answer(*whose))
+                seen_at = max(each.seen_at, order.sent_at or each.seen_at)
+                read_backs.append(ReadBack(*whose, each.answer.relay, seen_at))
+            else:
+                refused.append(Refused(*whose, _signed_refusal(each)))
+        if answers:
+            self._orders.mark_acknowledged(answers=answers, now=now)
+        if refused:
+            self._orders.mark_refused(refusals=refused, now=now)
+        if read_backs:
+            self._orders.mark_read_back(read_backs=read_backs, now=now)
+
     def _remember(self, answers: _Answers) -> None:
         """What comes once more, as after a lost PUBACK, is then neither late nor foreign."""
         for each in (*(taken.frame for taken in answers.taken), *answers.late):
@@ -425,8 +494,11 @@ class CommandDesk:
         if not due:
             return
         self._orders.mark_sent(order_ids=[order.order_id for order in due], now=now)
+        signed = frozenset() if self._instructions is None else self._instructions.send(due, now)
         for order in due:
             self._waiting[order.serial] = now
+            if order.order_id in signed:
+                continue
             expires_at = min(now + _COMMAND_LIFE, order.expires_at or now + _COMMAND_LIFE)
             self._transport.send_command(
                 order.serial,
@@ -624,6 +696,17 @@ def _refusal(frame: AnswerFrame) -> Refusal:
         return Refusal.FAILED
     ahead = timedelta(seconds=drift_s(frame.at_us, frame.received_at_us))
     return Refusal.CLOCK_AHEAD if ahead >= _COMMAND_LIFE - _ON_THE_WAY else Refusal.LATE
+
+
+def _signed_refusal(counted: Counted) -> Refusal:
+    match counted.answer.result:
+        case Result.UNSUPPORTED:
+            return Refusal.UNSUPPORTED
+        case Result.EXPIRED:
+            is_ahead = timedelta(seconds=counted.drift_s) >= _COMMAND_LIFE - _ON_THE_WAY
+            return Refusal.CLOCK_AHEAD if is_ahead else Refusal.LATE
+        case _:
+            return Refusal.FAILED
 
 
 def _refused(frame: SupplyFrame, reason: str) -> MalformedSample:

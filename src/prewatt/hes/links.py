@@ -30,6 +30,9 @@ UNKNOWN_METER = "unknown_meter"
 UNKNOWN_EVENT = "unknown_event"
 """The `rejected_frame.reason` of an event that means nothing to us; nothing else keeps it."""
 
+FORGED_COMMAND: Final = "forged_command"
+"""The event of a meter that was sent an instruction which nobody it trusts had signed."""
+
 DRIFT_ALLOWED_US: Final = LIMITS.clock_tolerance_us
 """How far a meter's clock may be off for what it says of times to be believed."""
 
@@ -336,11 +339,11 @@ def _brought_by(before: Sighting, after: Sighting) -> int | None:
 
 def is_known_event(event: EventFrame) -> bool:
     """Whether `record_event` has something to note of it."""
-    return event.code in _TAMPER or event.code in _TAMPER_ENDS
+    return event.code in _TAMPER or event.code in _TAMPER_ENDS or event.code == FORGED_COMMAND
 
 
 def record_event(device: Device, event: EventFrame) -> bool:
-    """Note what a meter noticed; returns whether it is tampering.
+    """Note what a meter noticed; returns whether somebody has to look: it is tampering, or an instruction was forged.
 
     A cover that is closed again ends the state, not the alert: a person has to look.
     """
@@ -352,12 +355,13 @@ def record_event(device: Device, event: EventFrame) -> bool:
         _lock_links(cursor, [(device, at)])
         cursor.execute(
             """UPDATE meter_link SET last_seen_at = greatest(last_seen_at, %s),
-                   tamper_since = CASE WHEN %s THEN coalesce(tamper_since, %s) END
+                   tamper_since = CASE WHEN %s THEN coalesce(tamper_since, %s) WHEN %s THEN NULL
+                                       ELSE tamper_since END
                WHERE meter_id = %s""",
-            [at, is_tamper, at, device.meter_id],
+            [at, is_tamper, at, event.code in _TAMPER_ENDS, device.meter_id],
         )
         ring("changed", {device.property_id})
-    return is_tamper
+    return is_tamper or event.code == FORGED_COMMAND
 
 
 def _lock_links(cursor: object, seen: Sequence[tuple[Device, datetime]]) -> dict[int, int]:

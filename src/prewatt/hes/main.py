@@ -25,6 +25,7 @@ from prewatt.hes.frames import (
     ReadingsBundle,
     ReadingsFrame,
 )
+from prewatt.hes.instructions import InstructionDesk
 from prewatt.hes.links import (
     DRIFT_ALLOWED_US,
     Device,
@@ -93,6 +94,7 @@ class HeadEnd:
         orders: Orders,
         raise_alert: Callable[[Device, EventFrame | AnswerFrame, datetime], None],
         make_ingest: Callable[[Sessions], Ingest],
+        make_instructions: Callable[[Sessions], InstructionDesk] | None = None,
     ) -> None:
         # The desk needs the sessions, so it is made after them: looked up when called.
         def on_malformed(sample: MalformedSample) -> None:
@@ -104,6 +106,7 @@ class HeadEnd:
             transport=self._sessions,
             directory=Directory(),
             raise_alert=raise_alert,
+            instructions=None if make_instructions is None else make_instructions(self._sessions),
         )
         self._commands = CommandLoop(desk, dsn=dsn, clock=clock)
         self._ingest = make_ingest(self._sessions)

@@ -85,6 +85,14 @@ class SpeaksToConcentrators(Protocol):
         """Tell concentrators what is committed."""
 
 
+@runtime_checkable
+class CarriesInstructions(Protocol):
+    """A session whose meters can be instructed by signature."""
+
+    def send_instruction(self, serial: str, payload: bytes) -> bool:
+        """Send a signed instruction; False when it was not taken."""
+
+
 class Sessions:
     """The sessions of a head-end as one transport. Raises `ValueError` for two of one driver, or none.
 
@@ -170,5 +178,18 @@ class Sessions:
 
     def send_command(self, serial: str, command: Command) -> bool:
         """Send by the session that reaches the meter; False when there is no way to it now."""
-        session = next((each for each in self._others if each.reaches(serial)), self._first)
-        return session.send_command(serial, command)
+        return self._session_of(serial).send_command(serial, command)
+
+    def carries_instructions(self, serial: str) -> bool:
+        """Whether the session that reaches the meter carries signed instructions."""
+        return isinstance(self._session_of(serial), CarriesInstructions)
+
+    def send_instruction(self, serial: str, payload: bytes) -> bool:
+        """Send a signed instruction by the session that reaches the meter; False when it was not taken."""
+        session = self._session_of(serial)
+        return isinstance(session, CarriesInstructions) and session.send_instruction(
+            serial, payload
+        )
+
+    def _session_of(self, serial: str) -> Session:
+        return next((each for each in self._others if each.reaches(serial)), self._first)

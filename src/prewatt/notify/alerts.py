@@ -13,6 +13,7 @@ AlertCode = Literal[
     "supply.usage_while_open",
     "meter.tamper",
     "meter.foreign_answer",
+    "meter.forged",
     "supply.relay_departed",
     "supply.relay_stuck",
     "supply.command_refused",
@@ -35,6 +36,7 @@ CODES: Final[tuple[AlertCode, ...]] = get_args(AlertCode)
 USED_WHILE_OPEN: Final = "supply.usage_while_open"
 TAMPER: Final = "meter.tamper"
 FOREIGN_ANSWER: Final = "meter.foreign_answer"
+FORGED: Final = "meter.forged"
 DEPARTED: Final = "supply.relay_departed"
 RELAY_STUCK: Final = "supply.relay_stuck"
 COMMAND_REFUSED: Final = "supply.command_refused"
@@ -56,6 +58,7 @@ SUBJECTS: Final[Mapping[AlertCode, Literal["meter", "account", "property"]]] = {
     USED_WHILE_OPEN: "meter",
     TAMPER: "meter",
     FOREIGN_ANSWER: "meter",
+    FORGED: "meter",
     DEPARTED: "meter",
     RELAY_STUCK: "meter",
     COMMAND_REFUSED: "meter",
@@ -74,5 +77,5 @@ SUBJECTS: Final[Mapping[AlertCode, Literal["meter", "account", "property"]]] = {
 }
 #: Alerts that nothing but a person ends: whatever they tell of is past, and somebody has to have looked.
 PERSONS: Final[frozenset[AlertCode]] = frozenset(
-    {TAMPER, FOREIGN_ANSWER, CORRECTION_TOO_OLD, PAST_PROGRAM}
+    {TAMPER, FOREIGN_ANSWER, FORGED, CORRECTION_TOO_OLD, PAST_PROGRAM}
 )

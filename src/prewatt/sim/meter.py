@@ -20,11 +20,14 @@ and is switched on by name:
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from prewatt.core import instructions
+from prewatt.core.instructions import Condition, MeterState, NotBelieved, Operation, Result, Verify
+from prewatt.core.vocabulary import RelayState as RelayCode
 from prewatt.hes.drivers.mqtt_senml import codec
 from prewatt.hes.drivers.mqtt_senml.topics import Uplink
 from prewatt.hes.frames import (
@@ -35,6 +38,7 @@ from prewatt.hes.frames import (
     RelayState,
     Watermark,
 )
+from prewatt.signing.es256 import ES256PrivateKey, ES256PublicKey, device_key_id
 from prewatt.sim.loads import Profile, cumulative_wh
 
 FAULTS: Final = (
@@ -49,6 +53,8 @@ FAULTS: Final = (
     "heater",
 )
 FIRMWARE: Final = "prewatt-sim 1.0"
+FORGED_COMMAND: Final = "forged_command"
+"""The event of a meter that was sent what nobody it trusts had signed: one until it is committed."""
 
 _BACKLOG_MAX: Final = 4_096
 _EVENTS_MAX: Final = 200
@@ -58,6 +64,9 @@ _MESSAGES_PER_TICK: Final = 5
 _RETRY_US: Final = 30_000_000
 _EVENT_RETRY_US_MAX: Final = 3_600_000_000
 _US_PER_WH: Final = 3_600_000_000  # watt-microseconds
+
+#: The numbers that a meter keeps of instructions.
+_COUNTS: Final = ("sequence", "credit_micro", "refused", "repeated")
 
 Outgoing = tuple[Uplink, bytes]
 
@@ -78,13 +87,39 @@ class UnknownFault(ValueError):
     """No such fault, or not such a value."""
 
 
+class MeterSeal:
+    """A meter's own key, made in it: signs its answers under the id of its SubjectPublicKeyInfo."""
+
+    def __init__(self, private: ES256PrivateKey) -> None:
+        self._private = private
+        self.key_id = device_key_id(private.spki)
+
+    def sign(self, message: bytes) -> bytes:
+        """See `core.cose.Sealer`."""
+        return self._private.sign(message)
+
+
+def trusting(keys: Mapping[bytes, bytes]) -> Verify:
+    """What verifies by these public keys (points by their ids), and by no other."""
+    parsed = {key_id: ES256PublicKey.from_point(point) for key_id, point in keys.items()}
+
+    def verify(key_id: bytes, message: bytes, signature: bytes) -> bool:
+        if key_id not in parsed:
+            raise NotBelieved(instructions.Doubt.UNKNOWN_KEY)
+        return parsed[key_id].is_signed(message, signature)
+
+    return verify
+
+
 @dataclass(frozen=True, slots=True)
 class MeterConfig:
     """What a meter is made of.
 
     Its register stood at `start_register_wh` at `start_at_us` (simulated time) and has followed the load
     shape since. The first report is due at a multiple of the period plus `phase_us`, so that meters
-    do not all speak at once. What no watermark came for is sent again after `retry_us`.
+    do not all speak at once. What no watermark came for is sent again after `retry_us`. With a `private_key`
+    it does nothing of weight that is not signed by one of the keys it `trusts` (points by their ids). With
+    `holds_credit` it has a balance of its own.
     """
 
     serial: str
@@ -97,6 +132,9 @@ class MeterConfig:
     register_modulus_wh: int = 1_000_000_000
     relay: RelayState = "closed"
     retry_us: int = 30_000_000
+    private_key: ES256PrivateKey | None = None
+    trusts: Mapping[bytes, bytes] = field(default_factory=dict)
+    holds_credit: bool = False
 
 
 class SimulatedMeter:
@@ -132,6 +170,12 @@ class SimulatedMeter:
         self._answers: OrderedDict[str, bytes] = OrderedDict()
         self._dropped_percent = 0
         self._held_back: list[Outgoing] = []
+        self.instructed = MeterState()
+        """What it keeps of signed instructions: its sequence, the last one, stored answers."""
+        self.used_micro = 0
+        """What its own tariff has taken of the credit that it was given."""
+        self._seal = None if config.private_key is None else MeterSeal(config.private_key)
+        self._verify = trusting(config.trusts)
 
     # --- what can be seen ---
 
@@ -211,9 +255,11 @@ class SimulatedMeter:
         before = self.relay
         if self.clock_us(now_us) > command.expires_at_us:
             result = "expired"
-        elif command.state is not None and not self.faults["stuck_relay"]:
-            self._fold(now_us)
-            self.relay = command.state
+        elif self._seal is not None and command.op == "relay":
+            # Whoever has not the key asks for nothing that matters.
+            result = "unsupported"
+        elif command.state is not None:
+            self._turn(command.state, now_us)
         answer = codec.encode_answer(
             command_id=command.command_id,
             result=result,
@@ -229,6 +275,49 @@ class SimulatedMeter:
             self._record(now_us)
             outgoing += self._unsent(now_us)
         return self._faulty(outgoing)
+
+    def receive_instruction(self, payload: bytes, now_us: int) -> list[Outgoing]:
+        """Verify, do as told, answer. What is not believed changes nothing, is counted, and is an event."""
+        if self._seal is None:
+            return []
+        clock_us = self.clock_us(now_us)
+        try:
+            verdict = instructions.judged(
+                self.instructed,
+                payload,
+                meter=self.config.serial,
+                verify=self._verify,
+                now_us=clock_us,
+            )
+        except NotBelieved:
+            self.instructed = instructions.refused(self.instructed)
+            if not any(code == FORGED_COMMAND for _, code in self._events):
+                self._log(FORGED_COMMAND, now_us)
+            return self._faulty(self._unsent(now_us))
+        before = self.relay
+        is_new = verdict.stored is None and verdict.result is Result.OK
+        if is_new and verdict.command.operation is Operation.RELAY:
+            self._turn("closed" if verdict.command.argument == RelayCode.CLOSED else "open", now_us)
+        credit_micro = self.instructed.credit_micro + verdict.added_micro
+        condition = Condition(
+            relay=RelayCode.CLOSED if self.relay == "closed" else RelayCode.OPEN,
+            balance_micro=credit_micro - self.used_micro if self.config.holds_credit else None,
+            register_wh=self.register_wh(now_us),
+            at_us=clock_us,
+        )
+        self.instructed, answer = instructions.concluded(
+            self.instructed, verdict, condition, by=self._seal
+        )
+        outgoing: list[Outgoing] = [(Uplink.SEALED, answer)]
+        if self.relay != before:
+            self._record(now_us)
+            outgoing += self._unsent(now_us)
+        return self._faulty(outgoing)
+
+    def _turn(self, relay: RelayState, now_us: int) -> None:
+        if not self.faults["stuck_relay"]:
+            self._fold(now_us)
+            self.relay = relay
 
     def set_fault(self, name: str, value: int, now_us: int) -> list[Outgoing]:
         """Switch a fault (0 is off); raises `UnknownFault`. `outage` is for the transport to act upon."""
@@ -264,6 +353,12 @@ class SimulatedMeter:
             "backlog": self._backlog,
             "events": self._events,
             "answers": [[key, value.decode()] for key, value in self._answers.items()],
+            "instructed": {
+                **{name: getattr(self.instructed, name) for name in _COUNTS},
+                "answered": self.instructed.answered.hex(),
+                "answers": [[key.hex(), value.hex()] for key, value in self.instructed.answers],
+            },
+            "used_micro": self.used_micro,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -278,6 +373,14 @@ class SimulatedMeter:
         self._backlog = [_Row(*row) for row in state["backlog"]]
         self._events = [(at, code) for at, code in state["events"]]
         self._answers = OrderedDict((key, value.encode()) for key, value in state["answers"])
+        kept = state.get("instructed")
+        if kept is not None:
+            self.instructed = MeterState(
+                **{name: kept[name] for name in _COUNTS},
+                answered=bytes.fromhex(kept["answered"]),
+                answers=tuple((bytes.fromhex(a), bytes.fromhex(b)) for a, b in kept["answers"]),
+            )
+        self.used_micro = state.get("used_micro", 0)
 
     # --- inside ---
 

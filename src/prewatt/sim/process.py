@@ -30,6 +30,7 @@ from prewatt.hes.drivers.mqtt_bundle.codec import bundle_topic, marks_topic
 from prewatt.hes.drivers.mqtt_senml import codec
 from prewatt.hes.drivers.mqtt_senml.topics import Downlink, Uplink, downlink_topic, uplink_topic
 from prewatt.hes.frames import RelayState, Watermark
+from prewatt.signing.es256 import ES256PrivateKey
 from prewatt.sim.concentrator import SimulatedConcentrator
 from prewatt.sim.loads import load_profile
 from prewatt.sim.meter import MeterConfig, Outgoing, SimulatedMeter, UnknownFault
@@ -54,6 +55,10 @@ class SimMeter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     start_at_us: int
     register_modulus_wh: int = 1_000_000_000
     relay: RelayState = "closed"
+    #: The secret of its key, 32 bytes in hexadecimal digits, for a meter that verifies; and whether it has a
+    #: balance of its own.
+    secret: str = ""
+    holds_credit: bool = False
 
 
 class SimFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
@@ -70,6 +75,7 @@ class SimConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Simulated time is real time plus `clock_offset_us`. `name` tells the processes of one simulation
     apart in client identifiers. `faults` are switched at every start, whatever the meter remembers.
     With a `concentrator` (its serial number) all meters are behind it, and it sends every `gather_s`.
+    `trusts` are the keys by which meters with a secret verify: points by key ids, both in hexadecimal digits.
     """
 
     name: str
@@ -83,6 +89,9 @@ class SimConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     faults: tuple[SimFault, ...] = ()
     concentrator: str = ""
     gather_s: int = 5
+    trusts: dict[str, str] = {}
+    #: For benchmarks of thousands: what meters keep is not written with each instruction.
+    saves_late: bool = False
 
 
 def load_config(path: Path) -> SimConfig:
@@ -218,9 +227,13 @@ class SimProcess:
 
     def __init__(self, config: SimConfig, *, now_us: Callable[[], int]) -> None:
         self._config = config
+        self._saves_late = config.saves_late
         self._now_us = now_us
         self._selector = selectors.DefaultSelector()
         self._state_file = Path(config.state_file)
+        self._trusts = {
+            bytes.fromhex(key_id): bytes.fromhex(point) for key_id, point in config.trusts.items()
+        }
         self._meters = {meter.serial: self._new_meter(meter) for meter in config.meters}
         self._restore()
         for fault in config.faults:
@@ -332,6 +345,11 @@ class SimProcess:
                 phase_us=phase_us,
                 register_modulus_wh=meter.register_modulus_wh,
                 relay=meter.relay,
+                private_key=ES256PrivateKey.from_scalar(bytes.fromhex(meter.secret))
+                if meter.secret
+                else None,
+                trusts=self._trusts,
+                holds_credit=meter.holds_credit,
             )
         )
 
@@ -394,9 +412,17 @@ class SimProcess:
         """A meter hears an order or what is committed of its own messages."""
         _, serial, _, channel = topic.split("/")
         meter = self._meters[serial]
-        if channel != Downlink.COMMAND:
+        if channel == Downlink.ACK:
             meter.receive_watermarks(payload, self._now_us())
             self._dirty = True
+            return
+        if channel == Downlink.INSTRUCTION:
+            before = meter.instructed
+            answers = meter.receive_instruction(payload, self._now_us())
+            if meter.instructed is not before and not self._saves_late:
+                # Its sequence and its stored answer survive a power cut, too, or a repeat would be done twice.
+                self._save()
+            self._send(serial, answers)
             return
         self._send(serial, meter.receive_command(payload, self._now_us()))
         if meter.relay != self._relays[serial]:
@@ -454,6 +480,7 @@ def _heard_by(serial: str) -> list[tuple[str, int]]:
     """What a meter subscribes to, and with which quality of service."""
     return [
         (downlink_topic(serial, Downlink.COMMAND), 1),
+        (downlink_topic(serial, Downlink.INSTRUCTION), 1),
         (downlink_topic(serial, Downlink.ACK), 0),
     ]
 

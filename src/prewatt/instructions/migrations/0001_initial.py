@@ -12,7 +12,7 @@ class Migration(migrations.Migration):
     initial = True
 
     dependencies = [
-        ('estate', '0004_taken_serials'),
+        ('estate', '0005_drivers'),
         ('supply', '0007_agreed_supply'),
     ]
 

@@ -30,6 +30,7 @@ ALERT: Final[Mapping[str, Text]] = {
     "supply.usage_while_open": _("Usage behind an open relay"),
     "meter.tamper": _("Tamper"),
     "meter.foreign_answer": _("Strange answer"),
+    "meter.forged": _("Forged message"),
     "supply.relay_departed": _("Relay not as decided"),
     "supply.relay_stuck": _("Relay does not follow"),
     "supply.command_refused": _("Command refused"),
@@ -93,6 +94,9 @@ _TODO: Final[Mapping[str, Text]] = {
     "meter.tamper": _("Supply is left on. Look at the meter and its seals."),
     "meter.foreign_answer": _(
         "The answer changed nothing. Somebody may use this meter's credentials, or command it from elsewhere."
+    ),
+    "meter.forged": _(
+        "It changed nothing. Somebody on the way to this meter makes messages up, repeats or alters them."
     ),
     "supply.relay_departed.closed": _(
         "It is closed again at once. Look at the meter if it opens again."
@@ -250,6 +254,18 @@ def _foreign(detail: Mapping[str, Any], speech: Speech) -> str:
     }
 
 
+def _forged(detail: Mapping[str, Any], speech: Speech) -> str:
+    when = speech.when(detail.get("received_at_us"))
+    if detail.get("what") == "command":
+        n = int(detail.get("count", 0))
+        return ngettext(
+            "The meter refused %(n)d instruction that Prewatt had not signed, by %(when)s.",
+            "The meter refused %(n)d instructions that Prewatt had not signed, by %(when)s.",
+            n,
+        ) % {"n": n, "when": when}
+    return gettext("An answer came %(when)s that this meter cannot have signed.") % {"when": when}
+
+
 def _departed(detail: Mapping[str, Any], _speech: Speech) -> str:
     if detail.get("wanted") == "closed":
         return gettext("The relay is open, though nobody decided a cut.")
@@ -362,6 +378,7 @@ _WRITERS: Final[Mapping[str, Callable[[Mapping[str, Any], Speech], str]]] = {
     "supply.usage_while_open": _usage,
     "meter.tamper": _tamper,
     "meter.foreign_answer": _foreign,
+    "meter.forged": _forged,
     "supply.relay_departed": _departed,
     "supply.relay_stuck": _stuck,
     "supply.command_refused": _command,

@@ -25,6 +25,8 @@ Text = str | Promise
 
 #: What was done, by its code; who did it and to what stand beside it.
 CODE: Final[Mapping[str, Text]] = {
+    "instructions.key.enrolled": _("Enrolled a meter's key"),
+    "instructions.key.revoked": _("Revoked a meter's key"),
     "vending.recharge.posted": _("Sold a recharge"),
     "vending.recharge.taken_back": _("Took a recharge back"),
     "vending.refund.booked": _("Booked a refund"),

@@ -1,0 +1,245 @@
+"""Signed instructions on the wire: orders to meters that verify, and their signed answers back into the orders.
+
+A part of the command desk's turn (`commands.py`), for the meters that have a key. What a meter is told is signed and
+committed before it leaves, and an answer counts only if this meter signed it to a command that it was sent. One that is
+not believed changes nothing, not even what is known of the relay: it is counted with a sample, and raises
+`meter.forged` once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, Protocol
+
+from prewatt.core.civil_time import utc_datetime
+from prewatt.core.instructions import Answer, Operation, Result, Worth
+from prewatt.core.vocabulary import OrderKind, RelayState
+from prewatt.hes.frames import MalformedSample, SealedFrame
+from prewatt.hes.links import Device, Sighting, drift_s, relay_instant_us
+from prewatt.instructions.operations import Outcome, Outgoing, Told, Wanted
+from prewatt.signing.keyring import NoSigningKey
+from prewatt.supply.queries import DueOrder
+
+log = logging.getLogger(__name__)
+
+REPEATED_ANSWER: Final = "repeated_answer"
+"""`rejected_frame.reason` of a signed answer whose command has its answer already."""
+UNSIGNED_ANSWER: Final = "unsigned_answer"
+"""`rejected_frame.reason` of an answer without a signature, of a meter that signs."""
+_FORGED: Final = "forged_{}"
+_WANTED: Final = {
+    OrderKind.CONNECT: RelayState.CLOSED,
+    OrderKind.DISCONNECT: RelayState.OPEN,
+}
+_AGAIN_PER_TURN: Final = 500
+#: Answers by which the meter only says that it stands elsewhere than was thought: what it was told goes out anew.
+_ELSEWHERE: Final = frozenset({Result.STALE, Result.BROKEN_CHAIN})
+
+
+class Instructions(Protocol):
+    """What is needed of the instruction book. Each call is one transaction."""
+
+    def signing(self, meter_ids: Sequence[int], *, now: datetime) -> frozenset[int]:
+        """Those of the meters that are instructed by signature."""
+
+    def issue(self, wanted: Sequence[Wanted], *, now: datetime) -> list[Outgoing]:
+        """Sign and write down; returns what may leave. Raises NoSigningKey."""
+
+    def not_taken(self, outgoing: Sequence[Outgoing]) -> None:
+        """No broker took these."""
+
+    def due(self, *, now: datetime, limit: int) -> list[Outgoing]:
+        """What no order drives, to be sent in the same bytes again."""
+
+    def expire(self, *, now: datetime) -> list[int]:
+        """End what is past its time."""
+
+    def take(self, told: Sequence[Told], *, now: datetime) -> list[Outcome]:
+        """Write down what of these answers counts."""
+
+
+class Carrier(Protocol):
+    """What is needed of the sessions."""
+
+    def carries_instructions(self, serial: str) -> bool:
+        """Whether the meter is reached by a driver that carries signed instructions."""
+
+    def send_instruction(self, serial: str, payload: bytes) -> bool:
+        """Send; False when it was not taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forgery:
+    """Something that nobody who is trusted can have said: an answer, or what a meter was sent."""
+
+    what: str
+    why: str
+    count: int
+    received_at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A signed answer that counts for an order, and when the relay was as it says."""
+
+    order_id: int
+    device: Device
+    answer: Answer
+    seen_at: datetime
+    drift_s: int
+
+
+@dataclass(slots=True)
+class Sealed:
+    """What became of a set of signed answers."""
+
+    counted: list[Counted] = field(default_factory=list)
+    sightings: list[Sighting] = field(default_factory=list)
+    samples: list[MalformedSample] = field(default_factory=list)
+    #: Meters that have said how they stand: what they are to be told goes out anew, at once.
+    woken: set[int] = field(default_factory=set)
+
+
+class InstructionDesk:
+    """The turn's work for meters that sign. Not thread-safe: the command thread owns it."""
+
+    def __init__(
+        self,
+        *,
+        book: Instructions,
+        carrier: Carrier,
+        raise_alert: Callable[[Device, Forgery, datetime], None],
+    ) -> None:
+        self._book = book
+        self._carrier = carrier
+        self._raise_alert = raise_alert
+
+    def signing(self, meters: Mapping[int, str], now: datetime) -> frozenset[int]:
+        """Those of the meters (by their serials) that are told nothing of weight without a signature."""
+        return self._book.signing(
+            [meter for meter, serial in meters.items() if self._carrier.carries_instructions(serial)],
+            now=now,
+        )  # fmt: skip
+
+    def turn(self, now: datetime) -> None:
+        """End what has grown old, and say again what has waited for its answer."""
+        self._book.expire(now=now)
+        self._send(self._book.due(now=now, limit=_AGAIN_PER_TURN))
+
+    def send(self, orders: Sequence[DueOrder], now: datetime) -> frozenset[int]:
+        """Instruct the meters that sign; returns the orders that are taken care of."""
+        signing = self.signing({each.meter_id: each.serial for each in orders}, now)
+        own = [each for each in orders if each.meter_id in signing]
+        if own:
+            self.tell([_wanted(each) for each in own], now)
+        return frozenset(each.order_id for each in own)
+
+    def tell(self, wanted: Sequence[Wanted], now: datetime) -> None:
+        """Sign, commit, send. Without a key nothing is sent: such a meter would not do it unsigned."""
+        try:
+            outgoing = self._book.issue(wanted, now=now)
+        except NoSigningKey as error:
+            log.error("%d meters that verify cannot be instructed: %s", len(wanted), error)
+            return
+        self._send(outgoing)
+
+    def store(
+        self, frames: Sequence[SealedFrame], devices: Mapping[str, Device], now: datetime
+    ) -> Sealed:
+        """Write down what of these answers counts, and call somebody about what cannot be true."""
+        found = Sealed()
+        if not frames:
+            return found
+        told = [
+            Told(
+                *devices[each.serial], each.serial, each.payload, utc_datetime(each.received_at_us)
+            )
+            for each in frames
+        ]
+        forged: dict[Device, Forgery] = {}
+        for frame, outcome in zip(frames, self._book.take(told, now=now), strict=True):
+            self._sort(frame, devices[frame.serial], outcome, found, forged)
+        for device, forgery in forged.items():
+            self._raise_alert(device, forgery, now)
+        return found
+
+    def _sort(
+        self,
+        frame: SealedFrame,
+        device: Device,
+        outcome: Outcome,
+        found: Sealed,
+        forged: dict[Device, Forgery],
+    ) -> None:
+        answer = outcome.answer
+        if outcome.worth is not Worth.COUNTS or answer is None:
+            reason = REPEATED_ANSWER
+            if outcome.worth is not Worth.REPEATED:
+                why = _why(outcome)
+                reason = _FORGED.format(why)
+                forged.setdefault(device, Forgery("answer", why, 1, frame.received_at_us))
+            found.samples.append(_sample(frame, reason))
+            return
+        if outcome.forged:
+            forged[device] = Forgery(
+                "command", "refused_by_meter", outcome.forged, frame.received_at_us
+            )
+        counted = _counted(frame, device, outcome.order_id, answer)
+        found.sightings.append(
+            Sighting(
+                device,
+                utc_datetime(frame.received_at_us),
+                answer.relay,
+                counted.drift_s,
+                relay_at=counted.seen_at,
+            )
+        )
+        if outcome.operation is Operation.READ or answer.result in _ELSEWHERE:
+            found.woken.add(device.meter_id)
+        if outcome.order_id is not None and answer.result not in _ELSEWHERE:
+            found.counted.append(counted)
+
+    def _send(self, outgoing: Sequence[Outgoing]) -> None:
+        refused = [
+            each
+            for each in outgoing
+            if not self._carrier.send_instruction(each.serial, each.payload)
+        ]
+        if refused:
+            self._book.not_taken(refused)
+
+
+def _wanted(order: DueOrder) -> Wanted:
+    return Wanted(
+        meter_id=order.meter_id,
+        property_id=order.property_id,
+        serial=order.serial,
+        operation=Operation.RELAY,
+        argument=int(_WANTED[order.kind]),
+        order_id=order.order_id,
+        expires_at=order.expires_at,
+    )
+
+
+def _why(outcome: Outcome) -> str:
+    if outcome.doubt is not None:
+        return str(outcome.doubt)
+    return "foreign" if outcome.worth is Worth.FOREIGN else "contradicts"
+
+
+def _counted(frame: SealedFrame, device: Device, order_id: int | None, answer: Answer) -> Counted:
+    """By the meter's clock, where that can be believed; else by the receipt."""
+    told_us = relay_instant_us(answer.at_us, frame.received_at_us)
+    seen_at = utc_datetime(frame.received_at_us if told_us is None else told_us)
+    return Counted(
+        order_id or 0, device, answer, seen_at, drift_s(answer.at_us, frame.received_at_us)
+    )
+
+
+def _sample(frame: SealedFrame, reason: str) -> MalformedSample:
+    return MalformedSample(
+        f"pw/{frame.serial}/up", frame.received_at_us, reason, reason, frame.payload[:512]
+    )
