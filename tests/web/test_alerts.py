@@ -212,7 +212,7 @@ def test_today_and_the_unit_lead_to_their_alerts(
     unit = client.get(f"/units/{fernmoor.units['N-404']}").content.decode()
     assert f'href="/alerts/{alarmed["supply.usage_while_open"]}"' in unit
     assert f'href="/alerts/{alarmed["meter.tamper"]}"' not in unit
-    by_account = client.get(f"/units/{fernmoor.units['N-106']}").content.decode()
+    by_account = client.get(f"/units/{fernmoor.units['N-201']}").content.decode()
     assert f'href="/alerts/{alarmed["billing.no_tariff"]}"' in by_account
     with psycopg.connect(fernmoor.dsn) as owner:
         owner.execute("UPDATE meter_link SET tamper_since = NULL")
