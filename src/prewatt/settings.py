@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from psycopg.conninfo import conninfo_to_dict
 
@@ -46,7 +47,7 @@ SECRET_KEY = os.environ.get("PREWATT_SECRET_KEY", "")
 PREWATT_OPENID = tuple(
     os.environ.get(f"PREWATT_OPENID_{each}", "") for each in ("ISSUER", "CLIENT", "SECRET")
 )
-PREWATT_OPENID_NAME = os.environ.get("PREWATT_OPENID_NAME", PREWATT_OPENID[0])
+PREWATT_OPENID_NAME = os.environ.get("PREWATT_OPENID_NAME") or urlsplit(PREWATT_OPENID[0]).netloc
 #: Keys under which second factors are sealed, newest first (Fernet, separated by commas).
 PREWATT_FACTOR_KEYS = [key for key in os.environ.get("PREWATT_FACTOR_KEYS", "").split(",") if key]
 #: Where people reach the console, for links in letters; without a slash at its end.

@@ -22,10 +22,13 @@ import psycopg
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT, AxeResults
 from cryptography.fernet import Fernet
+from django.conf import settings
+from django.test import Client
 
 from cases import some_pages
 from databases import TestDatabases
-from fernmoor import NOW, PASSWORD, Fernmoor, lent, web_login
+from fernmoor import NOW, PASSWORD, Fernmoor, lent, use_database, web_login
+from prewatt.access.models import User
 
 CHROMIUM = os.environ.get("PREWATT_CHROMIUM") or shutil.which("chromium")
 pytestmark = [
@@ -143,7 +146,7 @@ def place(laid_out: tuple[TestDatabases, Fernmoor]) -> Iterator[Fernmoor]:
 @pytest.fixture(scope="module")
 def signed_in(browser: Any, place: Fernmoor) -> Iterator[tuple[str, Any]]:
     """The web over `place`: its address, and the cookies of somebody who has signed in there."""
-    with serving(place) as address:
+    with serving(place, PREWATT_SECRET_KEY=settings.SECRET_KEY) as address:
         with opened(browser, address) as page:
             sign_in(page)
             cookies = page.context.storage_state()
@@ -215,6 +218,41 @@ def assert_accessible(
         assert page.evaluate(CUT_OFF) == [], page.url
 
 
+def becomes(page: Any, duty: str, place: Fernmoor) -> None:
+    """Make the page that of the place's person with a duty, who comes to be there if need be.
+
+    What signing in looks like is another test's; here it is a session as that leaves it.
+    """
+    use_database(place.dsn)
+    if duty not in place.users:
+        place.users[duty] = place.another_user(duty, duty.title(), duty)
+    client = Client()
+    client.force_login(User.objects.get(pk=place.users[duty]))
+    session = client.session
+    session["proved"] = "code"
+    session.save()
+    use_database(web_login(place.dsn))
+    name = settings.SESSION_COOKIE_NAME
+    where = {"url": page.evaluate("location.origin")}
+    page.context.add_cookies([{"name": name, "value": client.cookies[name].value, **where}])
+
+
+#: The pages of the walls, each with the duty that looks at it.
+WALLS = (
+    *("administrator /me", "administrator /me/lost", "administrator /me/password"),
+    *("administrator /people", "administrator /people/invite", "administrator /second-factor"),
+    *("administrator /people/{operator}/suspend", "administrator /people/{operator}/leave"),
+    *("administrator /people/{operator}/duty", "administrator /property/brake"),
+    *("administrator /property/keys", "administrator /property/keys/new"),
+    *("administrator /approvals", "administrator /approvals?show=all", "administrator /approvals/limits"),
+    *("administrator /approvals/limits/vending.refund", "administrator /accounts/{account}/protection"),
+    *("administrator /accounts/{account}/by-hand", "auditor /audit", "auditor /audit?q=recharge"),
+    *("auditor /audit/of/account:{account}", "auditor /audit/people", "auditor /audit/people/{operator}"),
+    *("auditor /audit/findings", "auditor /audit/watches", "owner /figures", "installer /work"),
+    *("installer /work/{meter}", "installer /work?q=nothing"),
+)  # fmt: skip
+
+
 def change(place: Fernmoor, statement: str, *params: object) -> None:
     """Change a row as another process would, and ring the bell in the same transaction."""
     with psycopg.connect(place.dsn) as connection:
@@ -233,6 +271,12 @@ def test_no_page_has_an_accessibility_fault(page: Any, place: Fernmoor) -> None:
     )
     for address in some_pages(pages):
         page.goto(address)
+        assert_accessible(page, widths=WIDTHS)
+    ids = {"operator": place.users["operator"], "account": account, "meter": place.meters["N-404"]}
+    for each in some_pages(WALLS):
+        duty, _, address = each.partition(" ")
+        becomes(page, duty, place)
+        assert page.goto(address.format(**ids)).status == 200, each
         assert_accessible(page, widths=WIDTHS)
 
 

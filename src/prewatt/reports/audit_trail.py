@@ -367,7 +367,11 @@ _NAMES: Final[Mapping[str, str]] = {
     "property": "SELECT id, name FROM property WHERE id = ANY(%s)",
     "tariff": "SELECT id, code FROM tariff WHERE id = ANY(%s)",
     "tariff_draft": "SELECT id, code FROM tariff_draft WHERE id = ANY(%s)",
-    "proposal": "SELECT id, coalesce(effect ->> 'name', subject) FROM proposal WHERE id = ANY(%s)",
+    # Of a supply its account's; what has no name at all is called by the proposal's number.
+    "proposal": """SELECT p.id, coalesce(p.effect ->> 'name', concat_ws(' ', a.number, c.name),
+                                         p.effect ->> 'code', '#' || p.id)
+                   FROM proposal p LEFT JOIN account a ON p.subject = 'account:' || a.id
+                   LEFT JOIN customer c ON c.id = a.customer_id WHERE p.id = ANY(%s)""",
 }
 
 

@@ -50,7 +50,7 @@ USES: Final = {
     "sell": Use(_("Read them, and sell recharges"), Duty.OPERATOR, _READING | {"vending.recharge"}),
 }
 #: Days that a key can be made for, and what they are called.
-LASTS: Final = {"30": _("30 days"), "90": _("90 days"), "365": _("A year")}
+LASTS: Final = {"30": _("30 days"), "90": _("90 days"), "365": _("One year")}
 
 
 def keys_view(request: HttpRequest) -> HttpResponse:

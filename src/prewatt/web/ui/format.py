@@ -129,6 +129,12 @@ def month_name(day: date, lang: str) -> str:
     return f"{day.month}月" if is_chinese(lang) else _MONTHS_EN[day.month - 1]
 
 
+def month_of_year(day: date, lang: str) -> str:
+    """`November 2026` or `2026年11月`."""
+    name = month_name(day, lang)
+    return f"{day.year}年{name}" if is_chinese(lang) else f"{name} {day.year}"
+
+
 def date_text(day: date, lang: str, *, today: date | None = None, long: bool = False) -> str:
     """`9 Nov` or `11月9日`, with the year when it is not that of ``today``."""
     other_year = today is not None and day.year != today.year

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from prewatt.reports.proposals import ProposalPage, ProposalRow
 from prewatt.reports.today import Place
 from prewatt.web.ui import format as fmt
-from prewatt.web.ui import rule_words, sentences
+from prewatt.web.ui import key_words, rule_words, sentences
 
 Text = str | Promise
 
@@ -135,7 +135,7 @@ _TITLES: Final[dict[str, Callable[[ProposalRow, Place, str], str]]] = {
 
 
 def _brake_lines(row: ProposalRow, place: Place, lang: str) -> list[Line]:
-    on, off = gettext("on"), gettext("off")
+    on, off = gettext("put on"), gettext("released")
     release = row.subject == "brake:release"
     found = [Line(gettext("Brake"), on if release else off, off if release else on)]
     if release:
@@ -189,8 +189,14 @@ def _key_lines(row: ProposalRow, place: Place, lang: str) -> list[Line]:
     effect = row.effect
     return [
         Line(gettext("Key"), "", f"pwk_{effect['public_id']}_…"),
-        Line(gettext("Duty"), "", effect["duty"]),
-        Line(gettext("What it may do"), "", ", ".join(effect["permissions"])),
+        Line(gettext("Duty"), "", sentences.said(sentences.DUTY, effect["duty"])),
+        Line(
+            gettext("What it may do"),
+            "",
+            gettext(", ").join(
+                sentences.said(key_words.PERMISSION, each) for each in effect["permissions"]
+            ),
+        ),
         Line(gettext("Until"), "", _point(effect["expires_at"], place, lang)),
     ]
 

@@ -408,6 +408,12 @@ def money_in(micro: int, currency: str) -> str:
 
 
 @register.filter
+def month_of_year(day: date) -> str:
+    """`November 2026`."""
+    return fmt.month_of_year(day, lang())
+
+
+@register.filter
 def month_name(day: date) -> str:
     """`November`."""
     return fmt.month_name(day, lang())
