@@ -74,11 +74,13 @@ def instruction_desk(sessions: Sessions) -> InstructionDesk:
     from prewatt.access.scope import system_actor
     from prewatt.hes.instructions import InstructionDesk
     from prewatt.instructions.operations import InstructionBook
+    from prewatt.instructions.wallets import Wallets
 
     return InstructionDesk(
         book=InstructionBook(system_actor("head_end"), seal=InstructionKeys().seal),
         carrier=sessions,
         raise_alert=raise_forgery_alert,
+        wallets=Wallets(system_actor("head_end")),
     )
 
 

@@ -303,6 +303,7 @@ APPEND_ONLY = (
     "books_proof",
     "unexplained_change",
     "proposal_approval",
+    "meter_balance_check",
 )
 #: Business tables that change: estate, watermarks, states.
 MUTABLE = (
@@ -351,6 +352,7 @@ MUTABLE = (
     "meter_key",
     "instruction_state",
     "instruction",
+    "meter_wallet",
     "notify_policy",
     "message",
     "message_attempt",
@@ -398,6 +400,7 @@ _DECIDED = (
 )
 _DATA_STATE = ("meter_state", *_DECIDED)
 _AT_METERS = ("meter_link", "concentrator")
+_INSTRUCTING = ("instruction_state", "instruction", "meter_wallet")
 _BY_DAYS = ("demand_day", "bound_period")
 _SELLING = ("idempotency", "document", "document_series", "payment", "debt", "refund")
 _MOVING = (
@@ -421,7 +424,7 @@ _MOVING = (
     "posting",
 )
 WRITES: Mapping[str, tuple[str, ...]] = {
-    "head_end": (*_DATA_PLANE, *_DATA_STATE, *_AT_METERS, "instruction_state", "instruction"),
+    "head_end": (*_DATA_PLANE, *_DATA_STATE, *_AT_METERS, *_INSTRUCTING),
     "clerk": (
         *_DATA_PLANE,
         *_DATA_STATE,
@@ -439,6 +442,8 @@ WRITES: Mapping[str, tuple[str, ...]] = {
         "books_proof",
         "audit_watch",
         "watch_finding",
+        "meter_balance_check",
+        "meter_wallet",
     ),
     "app_operator": (*_ENTERED, *_DECIDED, *_SELLING, "meter_link"),
     "app_admin": (
@@ -456,6 +461,7 @@ WRITES: Mapping[str, tuple[str, ...]] = {
         "tariff_trial",
         "resale_terms",
         "debt_policy",
+        "meter_wallet",
     ),
     "app_auditor": ("audit_event",),
 }
@@ -642,6 +648,7 @@ CHANGES: Mapping[str, tuple[str, ...]] = {
         "verified_at",
         "must_read",
     ),
+    "meter_wallet": (),
     # What was sent never changes; what answered it is written once, as the table's own guard says.
     "instruction": ("state", "tries", "next_try_at", "answer", "result", "answered_at"),
     "notify_policy": ("version", "quiet_starts_min", "quiet_ends_min", "changed_at"),
@@ -661,6 +668,7 @@ COLUMNS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("head_end", "supply_state"): _STANDING,
     ("app_operator", "supply_state"): (*_STANDING, "payment_hold_until"),
     ("app_operator", "vee_case"): (),
+    ("head_end", "meter_wallet"): ("seen_seq", "total_micro", "credit_micro", "told_micro"),
     # That a person read it, and that this is no sign of life.
     ("app_operator", "meter_link"): ("last_seen_at", "read_by_hand_at"),
     # Closing one in a person's name is the administrators'.
@@ -674,7 +682,12 @@ ADDS_NOTHING = frozenset(
     (role, table)
     for role in ("head_end", "app_operator")
     for table in ("account_state", "meter_state", "supply_policy", "supply_state", "debt", "refund")
-) | {("head_end", "concentrator"), ("app_operator", "meter_link"), ("clerk", "invitation")}
+) | {
+    ("head_end", "concentrator"),
+    ("head_end", "meter_wallet"),
+    ("app_operator", "meter_link"),
+    ("clerk", "invitation"),
+}
 #: What the first row may say where the rest has to begin at its default: an account begins at zero,
 #: an alert open.
 BORN_WITH: Mapping[str, tuple[str, ...]] = {

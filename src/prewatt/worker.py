@@ -152,8 +152,10 @@ class Worker:
 
     def _do_chores(self, stopping: threading.Event) -> None:
         """What takes its time: each minute what the clock asks for, and trials when one waits."""
+        from prewatt.access.scope import system_actor
         from prewatt.billing.tasks import rate_anew, rate_held_readings, settle_peaks
         from prewatt.billing.trials import run_next_trial
+        from prewatt.instructions.wallets import compare_balances
         from prewatt.moves.lets import begin_announced_lets, close_ended_lets
         from prewatt.oversight.operations import look
         from prewatt.vending.proofs import prove_due
@@ -174,6 +176,7 @@ class Worker:
                 ("partitions", lambda: self._make_partitions(now)),
                 ("proof", lambda: prove_due(now=now)),
                 ("oversight", lambda: look(now=now)),
+                ("balances", lambda: compare_balances(actor=system_actor("worker"), now=now)),
             ]
         for name, chore in chores:
             if not stopping.is_set():

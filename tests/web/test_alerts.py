@@ -37,6 +37,7 @@ DETAIL: dict[AlertCode, list[dict[str, Any]]] = {
         {"what": each, "why": "forged", "count": 3, "received_at_us": AT_US}
         for each in ("answer", "command")
     ],
+    "meter.balance_differs": [{"balance_micro": 4_000_000, "expected_micro": 9_500_000}],
     "supply.relay_departed": [{"wanted": each, "read_at_us": AT_US} for each in ("open", "closed")],
     "supply.relay_stuck": [{"order": 4, "kind": "disconnect", "attempts": 8, "why": "relay_not_as_wanted"}],
     "supply.command_refused": [{"order": 4, "kind": "connect", "attempts": 8, "why": "meter_failed"}],
@@ -85,7 +86,7 @@ def _open(place: Fernmoor, code: AlertCode, unit: str, detail: dict[str, Any]) -
 def alarmed(fernmoor: Fernmoor) -> dict[str, int]:
     """One alert of each kind, by its code."""
     units = iter(("N-404", "S-403", "N-101", "N-102", "N-103", "N-104", "N-105", "N-106", "N-201",
-                  "N-202", "N-203", "N-204"))  # fmt: skip
+                  "N-202", "N-203", "N-204", "N-205"))  # fmt: skip
     with psycopg.connect(fernmoor.dsn) as owner:
         owner.execute("DELETE FROM alert")
     return {
@@ -212,7 +213,7 @@ def test_today_and_the_unit_lead_to_their_alerts(
     unit = client.get(f"/units/{fernmoor.units['N-404']}").content.decode()
     assert f'href="/alerts/{alarmed["supply.usage_while_open"]}"' in unit
     assert f'href="/alerts/{alarmed["meter.tamper"]}"' not in unit
-    by_account = client.get(f"/units/{fernmoor.units['N-201']}").content.decode()
+    by_account = client.get(f"/units/{fernmoor.units['N-202']}").content.decode()
     assert f'href="/alerts/{alarmed["billing.no_tariff"]}"' in by_account
     with psycopg.connect(fernmoor.dsn) as owner:
         owner.execute("UPDATE meter_link SET tamper_since = NULL")

@@ -18,6 +18,7 @@ import logging
 import os
 import select
 import threading
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -61,12 +62,15 @@ from prewatt.hes.links import (
     relay_instant_us,
 )
 from prewatt.hes.rejected import RejectedBook, reject
+from prewatt.runtime.bells import place_rung
 from prewatt.supply.queries import DueOrder, KnownOrder
 from prewatt.telemetry.pulse import PULSE
 
 log = logging.getLogger(__name__)
 
 CHANNEL: Final = "supply_order"
+#: Rung when money moved, among much else; of interest where meters hold credit themselves.
+MONEY_CHANNEL: Final = "changed"
 
 _POLL_S: Final = 1.0
 _FRAMES_PER_TURN: Final = 1_000
@@ -271,6 +275,15 @@ class CommandDesk:
             return False
         self._returned.add(serial)
         return True
+
+    def money_moved(self, bell: str) -> bool:
+        """A bell rang that names a property; returns whether that is of interest. By the command thread."""
+        place = place_rung(bell)
+        return (
+            self._instructions is not None
+            and place is not None
+            and self._instructions.money_moved(place)
+        )
 
     def doubt(self, serial: str) -> None:
         """A meter told a relay state that cannot be dated: it is to be asked."""
@@ -618,16 +631,22 @@ class CommandLoop:
     def _listen(self) -> psycopg.Connection:
         listener = psycopg.connect(self._dsn, autocommit=True, application_name="prewatt listen")
         listener.execute(f"LISTEN {CHANNEL}")
+        listener.execute(f"LISTEN {MONEY_CHANNEL}")
         return listener
 
     def _wait(self, listener: psycopg.Connection) -> None:
-        """Sleep until something happens; bells that ring meanwhile are one bell."""
-        ready, _, _ = select.select([listener.fileno(), self._wake_reader], [], [], _POLL_S)
-        if self._wake_reader in ready:
-            os.read(self._wake_reader, 4096)
-        if ready:
-            for _ in listener.notifies(timeout=0):
-                pass
+        """Sleep until something happens that is of interest; bells that ring meanwhile are one bell."""
+        until = time.monotonic() + _POLL_S
+        while (left := until - time.monotonic()) > 0:
+            ready, _, _ = select.select([listener.fileno(), self._wake_reader], [], [], left)
+            is_called = self._wake_reader in ready
+            if is_called:
+                os.read(self._wake_reader, 4096)
+            if ready:
+                for bell in listener.notifies(timeout=0):
+                    is_called |= bell.channel == CHANNEL or self._desk.money_moved(bell.payload)
+            if is_called:
+                return
 
 
 def _sighting(frame: HelloFrame, device: Device) -> Sighting:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from prewatt.core.civil_time import utc_datetime
@@ -35,6 +35,8 @@ _WANTED: Final = {
     OrderKind.DISCONNECT: RelayState.OPEN,
 }
 _AGAIN_PER_TURN: Final = 500
+#: Bells may be missed; all wallets are looked at so often.
+_LOOK_AT_WALLETS: Final = timedelta(minutes=1)
 #: Answers by which the meter only says that it stands elsewhere than was thought: what it was told goes out anew.
 _ELSEWHERE: Final = frozenset({Result.STALE, Result.BROKEN_CHAIN})
 
@@ -59,6 +61,19 @@ class Instructions(Protocol):
 
     def take(self, told: Sequence[Told], *, now: datetime) -> list[Outcome]:
         """Write down what of these answers counts."""
+
+
+class Wallets(Protocol):
+    """What is needed of the meters that hold credit themselves. Each call is one transaction."""
+
+    def places(self) -> frozenset[int]:
+        """The properties where any does."""
+
+    def due(self, *, property_ids: Sequence[int] | None, now: datetime) -> list[Wanted]:
+        """What meters of these properties (None: of all) are to be told of the money that moved."""
+
+    def silent(self, *, now: datetime) -> list[Wanted]:
+        """Meters to be asked how they stand."""
 
 
 class Carrier(Protocol):
@@ -112,8 +127,13 @@ class InstructionDesk:
         book: Instructions,
         carrier: Carrier,
         raise_alert: Callable[[Device, Forgery, datetime], None],
+        wallets: Wallets | None = None,
     ) -> None:
         self._book = book
+        self._wallets = wallets
+        self._places: frozenset[int] = frozenset()
+        self._moved: set[int] = set()
+        self._looked_at: datetime | None = None
         self._carrier = carrier
         self._raise_alert = raise_alert
 
@@ -128,6 +148,24 @@ class InstructionDesk:
         """End what has grown old, and say again what has waited for its answer."""
         self._book.expire(now=now)
         self._send(self._book.due(now=now, limit=_AGAIN_PER_TURN))
+        if self._wallets is None:
+            return
+        if self._looked_at is None or now - self._looked_at >= _LOOK_AT_WALLETS:
+            self._looked_at = now
+            self._places = self._wallets.places()
+            self._moved = set()
+            if self._places:
+                self.tell(self._wallets.silent(now=now), now)
+                self.tell(self._wallets.due(property_ids=None, now=now), now)
+        elif self._moved:
+            moved, self._moved = sorted(self._moved), set()
+            self.tell(self._wallets.due(property_ids=moved, now=now), now)
+
+    def money_moved(self, property_id: int) -> bool:
+        """Something changed at a property, money perhaps; returns whether that is of interest here."""
+        if property_id in self._places:
+            self._moved.add(property_id)
+        return property_id in self._places
 
     def send(self, orders: Sequence[DueOrder], now: datetime) -> frozenset[int]:
         """Instruct the meters that sign; returns the orders that are taken care of."""
@@ -139,6 +177,8 @@ class InstructionDesk:
 
     def tell(self, wanted: Sequence[Wanted], now: datetime) -> None:
         """Sign, commit, send. Without a key nothing is sent: such a meter would not do it unsigned."""
+        if not wanted:
+            return
         try:
             outgoing = self._book.issue(wanted, now=now)
         except NoSigningKey as error:
@@ -197,6 +237,9 @@ class InstructionDesk:
                 relay_at=counted.seen_at,
             )
         )
+        if outcome.operation is Operation.CREDIT:
+            # More may have been paid meanwhile.
+            self.money_moved(device.property_id)
         if outcome.operation is Operation.READ or answer.result in _ELSEWHERE:
             found.woken.add(device.meter_id)
         if outcome.order_id is not None and answer.result not in _ELSEWHERE:

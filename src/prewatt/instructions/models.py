@@ -103,3 +103,56 @@ class Instruction(models.Model):
                 name="instruction_ends_by_an_answer",
             ),
         ]
+
+
+class MeterWallet(models.Model):
+    """A meter that holds its account's credit itself, and what it should have had of it, ever, by the ledger."""
+
+    meter_id = models.BigIntegerField(primary_key=True)
+    property_id = models.BigIntegerField()
+    account_id = models.BigIntegerField(unique=True)
+    since = models.DateTimeField()
+    #: The last transfer of the account that is in it, and what all of them but usage come to. It can fall, what the
+    #: meter is told cannot: then less is told of what comes next.
+    seen_seq = models.BigIntegerField()
+    total_micro = models.BigIntegerField()
+    #: What the meter is to be told, and what it has signed for.
+    credit_micro = models.BigIntegerField()
+    told_micro = models.BigIntegerField(db_default=0)
+
+    class Meta:
+        db_table = "meter_wallet"
+        indexes: ClassVar = [
+            models.Index(
+                fields=["meter_id"],
+                condition=Q(credit_micro__gt=F("told_micro")),
+                name="meter_wallet_due",
+            ),
+            models.Index(fields=["property_id"], name="meter_wallet_by_place"),
+        ]
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(credit_micro__gte=F("told_micro")) & Q(told_micro__gte=0),
+                name="meter_wallet_was_told_no_more",
+            ),
+        ]
+
+
+class MeterBalanceCheck(models.Model):
+    """One day's comparison of a meter's own balance with the ledger; append-only."""
+
+    property_id = models.BigIntegerField()
+    meter_id = models.BigIntegerField()
+    account_id = models.BigIntegerField()
+    checked_at = models.DateTimeField()
+    #: What the meter signed, and when by its clock; what the ledger makes of it.
+    balance_micro = models.BigIntegerField()
+    said_at = models.DateTimeField()
+    expected_micro = models.BigIntegerField()
+    differs = models.BooleanField()
+
+    class Meta:
+        db_table = "meter_balance_check"
+        indexes: ClassVar = [
+            models.Index(fields=["meter_id", "checked_at"], name="balance_check_by_meter")
+        ]

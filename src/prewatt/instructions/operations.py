@@ -603,6 +603,15 @@ class _Taking:
                 [was_read for _, (_, _, was_read) in said],
             ],
         )
+        execute(
+            """UPDATE meter_wallet AS w SET told_micro = least(w.credit_micro, n.c)
+               FROM unnest(%s::bigint[], %s::bigint[]) AS n(m, c)
+               WHERE w.meter_id = n.m AND w.told_micro < n.c""",
+            [
+                integers(meter for meter, _ in said),
+                integers(each.known.credit_micro for each in standings),
+            ],
+        )
         ring("changed", {told.property_id for _, (_, told, _) in said})
 
 

@@ -14,6 +14,7 @@ AlertCode = Literal[
     "meter.tamper",
     "meter.foreign_answer",
     "meter.forged",
+    "meter.balance_differs",
     "supply.relay_departed",
     "supply.relay_stuck",
     "supply.command_refused",
@@ -37,6 +38,7 @@ USED_WHILE_OPEN: Final = "supply.usage_while_open"
 TAMPER: Final = "meter.tamper"
 FOREIGN_ANSWER: Final = "meter.foreign_answer"
 FORGED: Final = "meter.forged"
+BALANCE_DIFFERS: Final = "meter.balance_differs"
 DEPARTED: Final = "supply.relay_departed"
 RELAY_STUCK: Final = "supply.relay_stuck"
 COMMAND_REFUSED: Final = "supply.command_refused"
@@ -59,6 +61,7 @@ SUBJECTS: Final[Mapping[AlertCode, Literal["meter", "account", "property"]]] = {
     TAMPER: "meter",
     FOREIGN_ANSWER: "meter",
     FORGED: "meter",
+    BALANCE_DIFFERS: "meter",
     DEPARTED: "meter",
     RELAY_STUCK: "meter",
     COMMAND_REFUSED: "meter",

@@ -282,6 +282,16 @@ class LastReading:
 
 
 @dataclass(frozen=True, slots=True)
+class InMeter:
+    """The credit that the meter itself holds, as it signed last. ``on_way_micro`` it has not signed for yet."""
+
+    balance_micro: int | None
+    on_way_micro: int
+    said_at: datetime | None
+    differs: bool
+
+
+@dataclass(frozen=True, slots=True)
 class AccountPage:
     """Everything on the page at the instant ``now``."""
 
@@ -303,6 +313,8 @@ class AccountPage:
     more_entries: bool
     last_line: int
     debts: tuple[DebtRow, ...] = ()
+    #: Where the meter holds the credit.
+    in_meter: InMeter | None = None
     #: What a closed account ended with.
     ending: Ending | None = None
 

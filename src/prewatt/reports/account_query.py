@@ -25,6 +25,7 @@ from prewatt.reports.account import (
     EntryKind,
     GateLine,
     Holder,
+    InMeter,
     LastReading,
     Outlook,
     PriceBand,
@@ -99,6 +100,7 @@ def account_page(
         orders = orders_of(account_id=account_id, limit=ORDERS_MAX)
         balance = _balance(account_id, unit)
         last_line = _last_line(account_id)
+        in_meter = _in_meter(account_id)
         debts = open_debts_of(place, account_id)
         ending = (
             None
@@ -127,6 +129,7 @@ def account_page(
         more_entries=more,
         last_line=last_line,
         debts=debts,
+        in_meter=in_meter,
         ending=ending,
     )
 
@@ -332,6 +335,19 @@ def _balance(account_id: int, unit: UnitNow) -> Balance:
         emergency_used_micro=min(unit.emergency_micro, max(0, -unit.available_micro)),
         as_of=unit.reading_at,
     )
+
+
+def _in_meter(account_id: int) -> InMeter | None:
+    """What the account's meter holds of its credit itself; None where the server alone does."""
+    found = rows(
+        """SELECT s.balance_micro, w.credit_micro - w.told_micro, s.said_at, coalesce((
+               SELECT c.differs FROM meter_balance_check c WHERE c.meter_id = w.meter_id
+               ORDER BY c.checked_at DESC LIMIT 1), false)
+           FROM meter_wallet w LEFT JOIN instruction_state s ON s.meter_id = w.meter_id
+           WHERE w.account_id = %s""",
+        [account_id],
+    )
+    return InMeter(*found[0]) if found else None
 
 
 def _last_line(account_id: int) -> int:

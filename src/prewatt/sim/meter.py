@@ -119,7 +119,8 @@ class MeterConfig:
     shape since. The first report is due at a multiple of the period plus `phase_us`, so that meters
     do not all speak at once. What no watermark came for is sent again after `retry_us`. With a `private_key`
     it does nothing of weight that is not signed by one of the keys it `trusts` (points by their ids). With
-    `holds_credit` it has a balance of its own.
+    `holds_credit` it has a balance of its own, counts it down by `price_nano` for each kWh, and opens its relay
+    when there is none left.
     """
 
     serial: str
@@ -135,6 +136,7 @@ class MeterConfig:
     private_key: ES256PrivateKey | None = None
     trusts: Mapping[bytes, bytes] = field(default_factory=dict)
     holds_credit: bool = False
+    price_nano: int = 0
 
 
 class SimulatedMeter:
@@ -172,8 +174,6 @@ class SimulatedMeter:
         self._held_back: list[Outgoing] = []
         self.instructed = MeterState()
         """What it keeps of signed instructions: its sequence, the last one, stored answers."""
-        self.used_micro = 0
-        """What its own tariff has taken of the credit that it was given."""
         self._seal = None if config.private_key is None else MeterSeal(config.private_key)
         self._verify = trusting(config.trusts)
 
@@ -301,7 +301,7 @@ class SimulatedMeter:
         credit_micro = self.instructed.credit_micro + verdict.added_micro
         condition = Condition(
             relay=RelayCode.CLOSED if self.relay == "closed" else RelayCode.OPEN,
-            balance_micro=credit_micro - self.used_micro if self.config.holds_credit else None,
+            balance_micro=self._balance_micro(credit_micro, now_us),
             register_wh=self.register_wh(now_us),
             at_us=clock_us,
         )
@@ -309,10 +309,29 @@ class SimulatedMeter:
             self.instructed, verdict, condition, by=self._seal
         )
         outgoing: list[Outgoing] = [(Uplink.SEALED, answer)]
+        if verdict.added_micro and (condition.balance_micro or 0) > 0:
+            self._turn("closed", now_us)
         if self.relay != before:
             self._record(now_us)
             outgoing += self._unsent(now_us)
         return self._faulty(outgoing)
+
+    def balance_micro(self, now_us: int) -> int | None:
+        """What is left of the credit that it was given; None for a meter that holds none."""
+        return self._balance_micro(self.instructed.credit_micro, now_us)
+
+    def _balance_micro(self, credit_micro: int, now_us: int) -> int | None:
+        if not self.config.holds_credit:
+            return None
+        used_wh = self._energy_wh(now_us)[0] - self.config.start_register_wh
+        return credit_micro - used_wh * self.config.price_nano // 1_000_000
+
+    def _cut_itself(self, now_us: int) -> None:
+        """A meter that holds its credit opens its relay when there is none left."""
+        balance_micro = self.balance_micro(now_us)
+        if balance_micro is not None and balance_micro <= 0 and self.relay == "closed":
+            self._turn("open", now_us)
+            self._record(now_us)
 
     def _turn(self, relay: RelayState, now_us: int) -> None:
         if not self.faults["stuck_relay"]:
@@ -358,7 +377,6 @@ class SimulatedMeter:
                 "answered": self.instructed.answered.hex(),
                 "answers": [[key.hex(), value.hex()] for key, value in self.instructed.answers],
             },
-            "used_micro": self.used_micro,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -380,7 +398,6 @@ class SimulatedMeter:
                 answered=bytes.fromhex(kept["answered"]),
                 answers=tuple((bytes.fromhex(a), bytes.fromhex(b)) for a, b in kept["answers"]),
             )
-        self.used_micro = state.get("used_micro", 0)
 
     # --- inside ---
 
@@ -402,6 +419,7 @@ class SimulatedMeter:
     def _report(self, now_us: int) -> None:
         period, phase = self.config.report_period_us, self.config.phase_us
         self._record(now_us)
+        self._cut_itself(now_us)
         self._next_report_us = ((now_us - phase) // period + 1) * period + phase
 
     def _record(self, now_us: int) -> None:

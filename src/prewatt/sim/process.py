@@ -56,9 +56,10 @@ class SimMeter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     register_modulus_wh: int = 1_000_000_000
     relay: RelayState = "closed"
     #: The secret of its key, 32 bytes in hexadecimal digits, for a meter that verifies; and whether it has a
-    #: balance of its own.
+    #: balance of its own, and its price.
     secret: str = ""
     holds_credit: bool = False
+    price_nano: int = 0
 
 
 class SimFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
@@ -350,6 +351,7 @@ class SimProcess:
                 else None,
                 trusts=self._trusts,
                 holds_credit=meter.holds_credit,
+                price_nano=meter.price_nano,
             )
         )
 

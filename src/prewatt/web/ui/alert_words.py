@@ -31,6 +31,7 @@ ALERT: Final[Mapping[str, Text]] = {
     "meter.tamper": _("Tamper"),
     "meter.foreign_answer": _("Strange answer"),
     "meter.forged": _("Forged message"),
+    "meter.balance_differs": _("Balance in the meter differs"),
     "supply.relay_departed": _("Relay not as decided"),
     "supply.relay_stuck": _("Relay does not follow"),
     "supply.command_refused": _("Command refused"),
@@ -97,6 +98,9 @@ _TODO: Final[Mapping[str, Text]] = {
     ),
     "meter.forged": _(
         "It changed nothing. Somebody on the way to this meter makes messages up, repeats or alters them."
+    ),
+    "meter.balance_differs": _(
+        "Compare the meter's prices and clock with the plan. What Prewatt has charged stands; the meter cuts by its own."
     ),
     "supply.relay_departed.closed": _(
         "It is closed again at once. Look at the meter if it opens again."
@@ -266,6 +270,14 @@ def _forged(detail: Mapping[str, Any], speech: Speech) -> str:
     return gettext("An answer came %(when)s that this meter cannot have signed.") % {"when": when}
 
 
+def _balance_differs(detail: Mapping[str, Any], speech: Speech) -> str:
+    place = speech.place
+    return gettext("The meter has %(balance)s left, by the ledger it should have %(expected)s.") % {
+        "balance": fmt.money(int(detail.get("balance_micro", 0)), place.currency),
+        "expected": fmt.money(int(detail.get("expected_micro", 0)), place.currency),
+    }
+
+
 def _departed(detail: Mapping[str, Any], _speech: Speech) -> str:
     if detail.get("wanted") == "closed":
         return gettext("The relay is open, though nobody decided a cut.")
@@ -379,6 +391,7 @@ _WRITERS: Final[Mapping[str, Callable[[Mapping[str, Any], Speech], str]]] = {
     "meter.tamper": _tamper,
     "meter.foreign_answer": _foreign,
     "meter.forged": _forged,
+    "meter.balance_differs": _balance_differs,
     "supply.relay_departed": _departed,
     "supply.relay_stuck": _stuck,
     "supply.command_refused": _command,

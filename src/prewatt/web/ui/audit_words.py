@@ -26,6 +26,7 @@ Text = str | Promise
 #: What was done, by its code; who did it and to what stand beside it.
 CODE: Final[Mapping[str, Text]] = {
     "instructions.key.enrolled": _("Enrolled a meter's key"),
+    "instructions.wallet.begun": _("Put an account's credit into its meter"),
     "instructions.key.revoked": _("Revoked a meter's key"),
     "vending.recharge.posted": _("Sold a recharge"),
     "vending.recharge.taken_back": _("Took a recharge back"),

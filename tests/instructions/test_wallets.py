@@ -1,0 +1,160 @@
+"""Credit in the meter: what moves on the account reaches it once, and what it says is compared with the ledger."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+from django.db import connection, transaction
+from tests.supply.world import EUR, NOW, World
+
+from prewatt.access.scope import system_actor
+from prewatt.core.accounts import CounterAccount, TransferKind
+from prewatt.core.civil_time import instant_us
+from prewatt.core.rating import Component
+from prewatt.hes.drivers.mqtt_senml.topics import Uplink
+from prewatt.instructions.operations import (
+    InstructionBook,
+    Outcome,
+    SignerSeal,
+    Told,
+    Wanted,
+    enrol_key,
+)
+from prewatt.instructions.wallets import WalletRefused, Wallets, compare_balances, hold_credit
+from prewatt.ledger.operations import Event, Leg, append_events, lock_accounts, new_event_ids
+from prewatt.signing.es256 import ES256PrivateKey
+from prewatt.signing.keys import KeyRole, PublicKey, SoftwareSigner
+from prewatt.sim.loads import load_profile
+from prewatt.sim.meter import MeterConfig, SimulatedMeter
+
+KEY, METER_KEY = (ES256PrivateKey.from_scalar(bytes([n] * 32)) for n in (1, 2))
+OURS = SignerSeal(
+    SoftwareSigner(PublicKey(KeyRole.INSTRUCTION, KEY.point, NOW - timedelta(days=1)), KEY)
+)
+HEAD_END, CLERK = system_actor("head_end"), system_actor("worker")
+
+
+class Flat(World):
+    """One account, whose meter verifies and holds its credit."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        (self.account,), (self.meter,) = self.account_ids, self.meter_ids
+        self.book = InstructionBook(HEAD_END, seal=lambda _: OURS)
+        self.wallets = Wallets(HEAD_END)
+        self.admin = system_actor("test", (self.property_id,))
+        enrol_key(
+            actor=self.admin, property_id=self.property_id, meter_id=self.meter,
+            public_key=METER_KEY.spki, now=NOW,
+        )  # fmt: skip
+        self.device = SimulatedMeter(
+            MeterConfig(
+                "M000",
+                load_profile("H0-A", utc_offset_s=0),
+                1_000_000,
+                0,
+                instant_us(NOW),
+                900_000_000,
+                private_key=METER_KEY,
+                trusts={OURS.key_id: KEY.point},
+                holds_credit=True,
+                price_nano=300_000_000,
+            )
+        )
+        self.device.connected(instant_us(NOW))
+
+    def book_money(self, amount: int, kind: TransferKind = TransferKind.ADJUSTMENT) -> None:
+        with transaction.atomic():
+            lock_accounts([self.account])
+            leg = Leg(
+                self.account,
+                kind,
+                int(Component.ENERGY),
+                CounterAccount.CASH,
+                amount,
+                NOW,
+                NOW,
+                "test",
+            )
+            (event_id,) = new_event_ids(1)
+            append_events(actor_code="test", events=[Event(event_id, (leg,))], now=NOW)
+
+    def tell(self, wanted: list[Wanted], at: datetime = NOW) -> Outcome:
+        (sent,) = self.book.issue(wanted, now=at)
+        said = self.device.receive_instruction(sent.payload, instant_us(at))
+        payload = next(each for channel, each in said if channel is Uplink.SEALED)
+        (outcome,) = self.book.take(
+            [Told(self.meter, self.property_id, "M000", payload, at)], now=at
+        )
+        return outcome
+
+    def due(self) -> list[int]:
+        return [each.argument for each in self.wallets.due(property_ids=None, now=NOW)]
+
+
+def open_alerts() -> list[str]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT code FROM alert WHERE closed_at IS NULL")
+        return [row[0] for row in cursor.fetchall()]
+
+
+@pytest.mark.usefixtures("database")
+def test_money_reaches_the_meter_once_and_a_meter_that_differs_is_a_case() -> None:
+    flat = Flat()
+    flat.book_money(5 * EUR)
+    begin = {"actor": flat.admin, "property_id": flat.property_id, "now": NOW}
+    with pytest.raises(WalletRefused):
+        hold_credit(**begin, meter_id=flat.meter + 1, account_id=flat.account)
+    hold_credit(**begin, meter_id=flat.meter, account_id=flat.account)
+    with pytest.raises(WalletRefused):
+        hold_credit(**begin, meter_id=flat.meter, account_id=flat.account)
+    assert flat.wallets.places() == {flat.property_id}
+    wanted = flat.wallets.due(property_ids=[flat.property_id], now=NOW)
+    assert [each.argument for each in wanted] == [5 * EUR]
+    first = flat.tell(wanted)
+    assert first.answer is not None and first.answer.balance_micro == 5 * EUR
+    assert flat.due() == [], "it has signed for it"
+    # Two payments and a day's usage posted: the meter counts usage itself.
+    flat.book_money(2 * EUR)
+    flat.book_money(3 * EUR)
+    flat.book_money(-1 * EUR, TransferKind.USAGE)
+    assert flat.due() == [10 * EUR]
+    flat.tell(flat.wallets.due(property_ids=None, now=NOW))
+    # What is taken back cannot be taken from a meter: it is told less of what comes next.
+    flat.book_money(-4 * EUR)
+    assert flat.due() == []
+    flat.book_money(6 * EUR)
+    assert flat.due() == [12 * EUR]
+    later = NOW + timedelta(hours=21)
+    (read,) = flat.wallets.silent(now=later)
+    assert read.serial == "M000"
+    last = flat.tell(flat.wallets.due(property_ids=None, now=NOW), at=later)
+    assert last.answer is not None
+    used = 12 * EUR - (last.answer.balance_micro or 0)
+    assert 0 < used < 12 * EUR
+    # The ledger: 11 posted, less what it has charged since, by readings of about the same time.
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE account_state SET accrued_energy = %s, last_interval_at = %s",
+            [used - 1 * EUR, later],
+        )
+    assert compare_balances(actor=CLERK, now=later) == 1
+    assert compare_balances(actor=CLERK, now=later) == 0, "once a day"
+    assert open_alerts() == []
+    flat.tell(
+        [Wanted(read.meter_id, read.property_id, "M000", read.operation)],
+        at=later + timedelta(days=1),
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE account_state SET last_interval_at = %s", [later + timedelta(days=1)]
+        )
+    assert compare_balances(actor=CLERK, now=later + timedelta(days=1)) == 1
+    assert open_alerts() == ["meter.balance_differs"], "a day of usage that the ledger never saw"
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE account_state SET accrued_energy = posted - (SELECT balance_micro FROM instruction_state)"
+        )
+    assert compare_balances(actor=CLERK, now=later + timedelta(days=3)) == 1
+    assert open_alerts() == []
