@@ -95,7 +95,8 @@ def brake(world: World) -> None:
 
 
 #: By code, what makes its cause last, and what ends it.
-#: What the next try of a chore ends or raises anew (tests/billing/test_tries.py, test_let_troubles.py).
+#: What the next try of a chore ends or raises anew (tests/billing/test_tries.py, test_let_troubles.py,
+#: tests/instructions/test_wallets.py).
 OF_CHORES: frozenset[AlertCode] = frozenset(
     {
         "billing.posting_failed",
@@ -104,6 +105,7 @@ OF_CHORES: frozenset[AlertCode] = frozenset(
         "billing.held_failed",
         "moves.let_not_closed",
         "moves.let_not_begun",
+        "meter.balance_differs",
     }
 )
 LASTING: dict[AlertCode, tuple[Callable[[World], object], Callable[[World], object]]] = {

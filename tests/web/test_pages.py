@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from html.parser import HTMLParser
 from typing import Any
 
+import psycopg
 import pytest
 from django.db import connection
 
@@ -155,6 +156,29 @@ def test_an_auditor_reads_but_may_not_recharge(
     refused = client.get(address(fernmoor, "/accounts/{N-305}/recharge"))
     assert refused.status_code == 403
     assert "That is not open to you" in refused.content.decode()
+
+
+def test_the_account_page_shows_what_its_meter_holds(
+    fernmoor: Fernmoor, sign_in: Callable[..., Any]
+) -> None:
+    with psycopg.connect(fernmoor.dsn) as owner:
+        owner.execute(
+            """WITH m AS (SELECT a.meter_id AS id, a.property_id AS place, a.account_id AS account
+                          FROM meter_assignment a WHERE a.account_id = %s LIMIT 1),
+                    s AS (INSERT INTO instruction_state (meter_id, property_id, known_hash, balance_micro,
+                              said_at) SELECT id, place, '\\x00', 17500000, now() FROM m)
+               INSERT INTO meter_wallet (meter_id, property_id, account_id, since, seen_seq, total_micro,
+                   credit_micro, told_micro)
+               SELECT id, place, account, now(), 0, 23000000, 23000000, 20000000 FROM m""",
+            [fernmoor.accounts["N-305"]],
+        )
+    try:
+        page = sign_in(fernmoor).get(address(fernmoor, "/accounts/{N-305}")).content.decode()
+        assert "Balance in the meter" in page and "17.50" in page
+        assert "On its way to the meter" in page and "3.00" in page
+    finally:
+        with psycopg.connect(fernmoor.dsn) as owner:
+            owner.execute("DELETE FROM meter_wallet; DELETE FROM instruction_state")
 
 
 def test_another_propertys_account_does_not_exist(
