@@ -151,8 +151,13 @@ PENS = (
             "make_api_key": ("app_admin",),
             "make_duty": ("app_admin",),
             "end_api_key": ("app_admin",),
+            "plan_at": (),
+            "put_on_plan": ("app_admin",),
         },
         {
+            "tariff_assignment": "SELECT, INSERT",
+            "account": "SELECT (id, property_id, closed_at)",
+            "account_state": "SELECT (account_id, property_id, last_interval_at)",
             "proposal": "SELECT, INSERT, UPDATE (state, needed, ended_by, ended_at, answer, agreed_in, "
             "done_at, reviewed_by, reviewed_at, review, review_note)",
             "api_key": "SELECT, INSERT, UPDATE (ended_by, ended_at)",
@@ -452,7 +457,6 @@ WRITES: Mapping[str, tuple[str, ...]] = {
         *_SELLING,
         *_BY_DAYS,
         *_MOVING,
-        "tariff_assignment",
         "account_terms",
         "price_event",
         "price_series",

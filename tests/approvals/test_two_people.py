@@ -48,7 +48,8 @@ class Office:
     """Two administrators and an operator of one property, each with an app, and one draft of a plan."""
 
     def __init__(self) -> None:
-        self.property_id = place().property_id
+        self.world = place()
+        self.property_id = self.world.property_id
         self.now = NOW
         self.secrets: dict[str, str] = {}
         self.users = {

@@ -54,7 +54,7 @@ def right_tariff(here: World, document: dict[str, Any], since: str) -> None:
     correct_tariff(
         actor=system_actor("billing"), property_id=here.property_id,
         account_ids=[here.accounts["1001"]], tariff_code="right", from_at=local(f"{since}T00:00"),
-        reason="wrong plan", approved_by="user:2", now=local("2027-02-01T12:00"),
+        reason="wrong plan", made_by="user:2", now=local("2027-02-01T12:00"),
     )  # fmt: skip
 
 
@@ -236,7 +236,7 @@ def test_a_closed_day_is_corrected_again_from_where_it_was_left() -> None:
         correct_tariff(
             actor=system_actor("billing"), property_id=here.property_id, account_ids=[account],
             tariff_code=f"p{number}", from_at=local("2026-11-01T00:00"),
-            reason="again", approved_by="user:2", now=local("2027-02-01T12:00"),
+            reason="again", made_by="user:2", now=local("2027-02-01T12:00"),
         )  # fmt: skip
         micro = int(Fraction(per_day) * 1_000_000)
         told = told_by_auditor(account)
@@ -350,7 +350,7 @@ def test_days_that_were_put_right_again_and_again_are_exact(seed: int) -> None:
         correct_tariff(
             actor=system_actor("billing"), property_id=here.property_id, account_ids=[account],
             tariff_code=code, from_at=local(f"2026-11-{day:02d}T00:00"), reason="wrong plan",
-            approved_by="user:2", now=local("2027-02-01T12:00"),
+            made_by="user:2", now=local("2027-02-01T12:00"),
         )  # fmt: skip
         if number == 2:
             night("2026-11-15")

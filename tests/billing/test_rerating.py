@@ -42,9 +42,13 @@ from tests.invariants.places import (
 )
 from tests.moves.world import tenant
 
+from agreements import agreed
 from cases import cases
 from prewatt.billing import rerating
+from prewatt.billing.models import Tariff
 from prewatt.billing.operations import SelfApproval, advance_epoch, create_tariff_version
+from prewatt.billing.plans import wanted_correction
+from prewatt.billing.queries import plans_at
 from prewatt.billing.rerate_requests import request_rerating
 from prewatt.billing.rerating import Corrected, CorrectionRefused, correct_tariff, rerate
 from prewatt.billing.tasks import rate_anew
@@ -82,20 +86,30 @@ def tariff(here: World, code: str, document: dict[str, Any]) -> None:
 
 
 def correct(here: World, code: str, from_at: datetime, **changes: Any) -> list[Corrected]:
-    """The tenant's account, put on the right tariff by an administrator."""
-    return correct_tariff(
-        **{
-            "actor": here.administrator,
-            "property_id": here.property_id,
-            "account_ids": [here.accounts["1001"]],
-            "tariff_code": code,
-            "from_at": from_at,
-            "reason": "The contract says the flat price",
-            "approved_by": "user:9",
-            "now": NOW,
-            **changes,
-        }
-    )
+    """The tenant's account, put on the right tariff by an administrator; another one asked for it."""
+    accounts = changes.get("account_ids", [here.accounts["1001"]])
+    plan = Tariff.objects.filter(property_id=here.property_id, code=code).first()
+    on = plans_at(accounts, from_at)
+    effect = {
+        "plan": plan and plan.pk, "valid_from": from_at.isoformat(), "withdraws": False,
+        "accounts": sorted(set(accounts)),
+        "before": [on[each].tariff_id if each in on else None for each in sorted(set(accounts))],
+    }  # fmt: skip
+    with agreed("billing.correction", here.property_id, "here", effect):
+        return correct_tariff(
+            **{
+                "actor": here.administrator,
+                "property_id": here.property_id,
+                "account_ids": accounts,
+                "tariff_code": code,
+                "from_at": from_at,
+                "reason": "The contract says the flat price",
+                "made_by": "user:9",
+                "about": "here",
+                "now": NOW,
+                **changes,
+            }
+        )
 
 
 def again(here: World, from_at: datetime) -> list[Corrected]:
@@ -213,7 +227,7 @@ def test_a_correction_is_refused_before_anything_is_written() -> None:
     used(here, READINGS)
     grown = rows_written(here)
     with pytest.raises(SelfApproval):
-        correct(here, "right", at(5), approved_by="user:5")
+        correct(here, "right", at(5), made_by="user:5")
     for reason, instant, accounts in (
         ("future", NOW, [here.accounts["1001"]]),
         ("none", at(5), []),
@@ -604,7 +618,14 @@ def test_the_logins_of_the_web_and_the_worker_may_do_their_part(database: str) -
     tariff(here, "right", FLAT)
     known = used(here, READINGS)
     with signed_in(role_dsn(database, "web"), database):
-        correct(here, "right", at(30))
+        # The very correction, taken back: that people agree to it is tried in `tests/approvals`.
+        wanted, seen = wanted_correction(
+            actor=here.administrator, property_id=here.property_id, account_id=account,
+            tariff_code="right", from_at=at(30), now=NOW,
+        )  # fmt: skip
+    (done,) = correct(here, "right", at(30))
+    assert (seen.charged_before, seen.charged_after) == (done.charged_before, done.charged_after)
+    assert wanted.amount == abs(done.difference)
     tariff(here, "later", FLAT | {"name": "Later"})
     rows(
         """INSERT INTO tariff_assignment (property_id, account_id, tariff_id, valid_from)

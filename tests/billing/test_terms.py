@@ -27,7 +27,7 @@ from prewatt.billing.terms import (
     WithdrawalRefused,
     announce_event,
     append_prices,
-    change_tariff,
+    change_plans,
     set_terms,
     withdraw_event,
     withdraw_tariff,
@@ -300,6 +300,7 @@ def test_any_changes_and_withdrawals_leave_what_was_not_withdrawn() -> None:
     )  # fmt: skip
     first = versions[version_chains([account])[account].versions[0][1]]
     own = {"property_id": here.property_id, "account_id": account, "actor": SYSTEM, "now": moment}
+    at_all = {name: value for name, value in own.items() if name != "account_id"}
     plans, people = {0: first}, {0: 1}
 
     def held(model: dict[int, Any], day: int) -> Any:
@@ -319,9 +320,9 @@ def test_any_changes_and_withdrawals_leave_what_was_not_withdrawn() -> None:
             continue
         if held(plans, day) == code:
             with pytest.raises(ChangeRefused, match="already"):
-                change_tariff(tariff_code=code, **own, **when)
+                change_plans(tariff_code=code, account_ids=[account], **at_all, **when)
         else:
-            change_tariff(tariff_code=code, **own, **when)
+            change_plans(tariff_code=code, account_ids=[account], **at_all, **when)
             plans[day] = code
         if held(people, day) == members:
             with pytest.raises(TermsRefused, match="already"):

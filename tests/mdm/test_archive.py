@@ -384,7 +384,7 @@ def test_what_can_no_longer_be_rated_is_refused_or_told(
         correct_tariff(
             actor=CLERK, property_id=lived.property_id, account_ids=[account],
             tariff_code="day-night", from_at=BEGIN + timedelta(days=30), reason="wrong",
-            approved_by="user:9", now=NOW,
+            made_by="user:9", now=NOW,
         )  # fmt: skip
     assert rerate(actor=CLERK, account_ids=[account], from_at=BEGIN, reason="terms", now=NOW) == []
     assert rows("SELECT code, subject FROM alert WHERE code = 'billing.correction_too_old'") == [

@@ -13,6 +13,8 @@ class BillingConfig(AppConfig):
     def ready(self) -> None:
         """Make the kinds of change that take others known to who approves."""
         from prewatt.approvals.kinds import register
+        from prewatt.billing.plans import KINDS
         from prewatt.billing.proposals import VERSIONS
 
-        register(VERSIONS)
+        for kind in (VERSIONS, *KINDS):
+            register(kind)

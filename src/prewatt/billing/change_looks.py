@@ -7,11 +7,12 @@ operation itself is done, rated anew and taken back, so these are the very trans
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final
 
+import numpy as np
 from django.db import connection
 
 from prewatt.access.scope import Actor, rehearsal, require, scope
@@ -24,13 +25,14 @@ from prewatt.billing.plan_costs import (
     counts_from_us,
     place_of_days,
 )
-from prewatt.billing.queries import Terms, tariff_code_at, terms_at, terms_of
+from prewatt.billing.queries import Terms, plans_at, tariff_code_at, terms_at, terms_of
 from prewatt.billing.rerate_requests import TERMS
 from prewatt.billing.rerating import rerate
-from prewatt.billing.terms import change_tariff, set_terms
+from prewatt.billing.terms import changeable, set_terms
 from prewatt.billing.trial_months import left_out
 from prewatt.billing.usage import read_usage
 from prewatt.core.accounts import TransferKind
+from prewatt.core.bounds import Int64
 from prewatt.core.civil_time import LocalCalendar, day_date, instant_us, utc_datetime
 from prewatt.core.rating import Component
 from prewatt.core.tariff import Tariff, parse_tariff
@@ -38,6 +40,8 @@ from prewatt.ledger.operations import UnknownAccount, lock_accounts
 
 #: Days looked back over, fewer for an account that is younger.
 DAYS: Final = 30
+#: Accounts whose days are read and rated at a time.
+CHUNK: Final = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,21 +139,84 @@ def look_at_tariff(
     *, actor: Actor, property_id: int, account_id: int, tariff_code: str, valid_from: datetime,
     now: datetime,
 ) -> ChangeLook:  # fmt: skip
-    """What ``terms.change_tariff`` would come to. Raises as it does."""
+    """What ``terms.change_plans`` would come to for one account. Raises as it does."""
     require(actor, "estate.write", property_id=property_id)
-
-    def deed() -> None:
-        change_tariff(
-            actor=actor, property_id=property_id, account_id=account_id, tariff_code=tariff_code,
-            valid_from=valid_from, now=now,
-        )  # fmt: skip
-
-    booked = _rehearsed(actor, account_id, valid_from, now, deed)
     with scope(actor):
+        changeable(property_id, [account_id], tariff_code, valid_from, now)
+        available, _ = _standing(actor, account_id)
         present = _plan_at(property_id, tariff_code_at(account_id, valid_from), valid_from)
         wanted = _plan_at(property_id, tariff_code, valid_from)
         own = terms_at(terms_of([account_id]).get(account_id, ()), instant_us(valid_from))
-        return _look(property_id, account_id, ((present, own), (wanted, own)), booked, now)
+        sides = ((present, own), (wanted, own))
+        return _look(property_id, account_id, sides, _Booked((), available, available), now)
+
+
+@dataclass(frozen=True, slots=True)
+class PlansLook:
+    """What another plan would have cost many accounts together on their last days, in micro-units."""
+
+    days: int
+    before: int
+    after: int
+    pay_more: int
+    pay_less: int
+
+
+def look_at_plans(
+    *,
+    property_id: int,
+    account_ids: Sequence[int],
+    tariff_code: str,
+    valid_from: datetime,
+    now: datetime,
+) -> PlansLook:
+    """What ``terms.change_plans`` would come to for accounts, in the caller's scope.
+
+    An account is compared under the plan that it is on by then; one that is on none is in no figure.
+    """
+    on = plans_at(account_ids, valid_from)
+    plans = {each.code: _plan_at(property_id, each.code, valid_from) for each in on.values()}
+    plans[tariff_code] = _plan_at(property_id, tariff_code, valid_from)
+    found = PlansLook(DAYS, 0, 0, 0, 0)
+    priced = sorted(each for each in on if plans[on[each].code] is not None)
+    for at in range(0, len(priced), CHUNK):
+        chunk = priced[at : at + CHUNK]
+        codes = {each: on[each].code for each in chunk}
+        place = place_of_days(property_id=property_id, days=DAYS, now=now, account_ids=chunk)
+        before, after = _compared(place, chunk, codes, plans, tariff_code)
+        found = PlansLook(
+            DAYS,
+            found.before + int(before.sum()),
+            found.after + int(after.sum()),
+            found.pay_more + int((after > before).sum()),
+            found.pay_less + int((after < before).sum()),
+        )
+    return found
+
+
+def _compared(
+    place: Place, accounts: Sequence[int], codes: Mapping[int, str],
+    plans: Mapping[str, Tariff | None], wanted: str,
+) -> tuple[Int64, Int64]:  # fmt: skip
+    """What each account pays on the days under its own plan, and under the wanted one."""
+    used = [plan for code in {*codes.values(), wanted} if (plan := plans[code]) is not None]
+    since = utc_datetime(min(counts_from_us(place, plan) for plan in used))
+    terms = terms_of(accounts)
+
+    def paid(chosen: Sequence[int], code: str) -> Int64:
+        plan = plans[code]
+        assert plan is not None, "accounts without a price are left out"
+        usage = read_usage(account_ids=chosen, from_at=since, until_at=utc_datetime(place.until_us))
+        day = place.calendar.local_day(usage.start_at_us) - place.first_day
+        total: Int64 = costs_of(place, plan, Load(chosen, terms, usage, day)).total.sum(axis=1)
+        return total
+
+    after = paid(accounts, wanted)
+    before = np.zeros(len(accounts), dtype=np.int64)
+    for code in sorted(set(codes.values())):
+        chosen = [each for each in accounts if codes[each] == code]
+        before[np.isin(np.array(accounts), np.array(chosen))] = paid(chosen, code)
+    return before, after
 
 
 #: A plan, None where the account is on none, and terms.

@@ -12,6 +12,7 @@ from datetime import datetime
 from django.db import connection
 
 from prewatt.access.scope import Actor, require, scope
+from prewatt.approvals.kinds import saying_what_changed
 from prewatt.audit.operations import record
 from prewatt.audit.refusals import Noticed
 from prewatt.billing.daily import due_accounts
@@ -98,19 +99,15 @@ def assign_tariff(
     valid_from: datetime,
     now: datetime,
 ) -> None:
-    """Put accounts on a tariff from an instant on. Raises Tariff.DoesNotExist, UnknownAccount."""
+    """Put accounts that have just begun on their first tariff. Raises Tariff.DoesNotExist, UnknownAccount.
+
+    Of an account that has one already the database refuses it to whoever does not own the tables: that is
+    `billing.plans`, and takes the agreement of others.
+    """
     require(actor, "estate.write", property_id=property_id)
     with scope(actor):
         tariff = Tariff.objects.get(property_id=property_id, code=tariff_code)
-        with connection.cursor() as cursor:
-            cursor.execute(
-                """INSERT INTO tariff_assignment (property_id, account_id, tariff_id, valid_from)
-                   SELECT a.property_id, a.id, %s, %s FROM account a
-                   WHERE a.id = ANY(%s) AND a.property_id = %s""",
-                [tariff.pk, valid_from, list(account_ids), property_id],
-            )
-            if cursor.rowcount != len(set(account_ids)):
-                raise UnknownAccount(f"not all accounts belong to property {property_id}")
+        put_on_plan(property_id, account_ids, tariff.pk, valid_from)
         advance_epoch(property_id)
         record(
             actor=actor.code,
@@ -121,6 +118,32 @@ def assign_tariff(
             valid_from=valid_from,
             accounts=sorted(account_ids),
         )
+
+
+def put_on_plan(
+    property_id: int,
+    account_ids: Sequence[int],
+    tariff_id: int,
+    valid_from: datetime,
+    *,
+    kind: str | None = None,
+    about: str | None = None,
+    withdraws: bool = False,
+) -> None:
+    """Write who is on a plan from an instant on, in the caller's transaction; no login writes it otherwise.
+
+    ``kind`` and ``about`` name what was agreed to; without, it is the first plan of these accounts. Raises
+    UnknownAccount, and Changed where the world has changed since it was proposed.
+    """
+    accounts = sorted(set(account_ids))
+    with saying_what_changed(), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT put_on_plan(%s, %s, %s, %s, %s, %s, %s)",
+            [kind, property_id, about, accounts, tariff_id, valid_from, withdraws],
+        )
+        (made,) = cursor.fetchone()
+    if made != len(accounts):
+        raise UnknownAccount(f"not all accounts belong to property {property_id}")
 
 
 def advance_epoch(property_id: int) -> None:

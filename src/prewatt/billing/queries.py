@@ -92,6 +92,28 @@ def tariff_code_at(account_id: int, at: datetime) -> str | None:
     return None if found is None else str(found[0])
 
 
+@dataclass(frozen=True, slots=True)
+class OnPlan:
+    """The tariff that an account is on."""
+
+    tariff_id: int
+    code: str
+    name: str
+
+
+def plans_at(account_ids: Sequence[int], at: datetime) -> dict[int, OnPlan]:
+    """The tariffs that accounts are on at an instant; one before its first tariff is missing."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""SELECT DISTINCT ON (s.account_id) s.account_id, t.id, t.code, t.name
+               FROM tariff_assignment s JOIN tariff t ON t.id = s.tariff_id
+               WHERE s.account_id = ANY(%s) AND s.valid_from <= %s AND {HOLDS}
+               ORDER BY s.account_id, s.valid_from DESC""",  # noqa: S608 - our own constants
+            [list(account_ids), at],
+        )
+        return {row[0]: OnPlan(*row[1:]) for row in cursor.fetchall()}
+
+
 def same_histories(account_id: Int64) -> dict[str, Int64]:
     """Accounts that have a tariff, by id, each with an example of those priced as it is: one of the
     same property with the same assignments. An account with terms of its own is its own example.

@@ -26,11 +26,11 @@ import numpy as np
 import numpy.typing as npt
 from django.db import connection
 
-from prewatt.access.scope import Actor, rehearsal, require, scope, system_actor
+from prewatt.access.scope import Actor, require, scope, system_actor
 from prewatt.audit.operations import record
 from prewatt.billing.day_corrections import correct_days
 from prewatt.billing.models import Tariff
-from prewatt.billing.operations import SelfApproval, advance_epoch
+from prewatt.billing.operations import SelfApproval, advance_epoch, put_on_plan
 from prewatt.billing.posting import post_chunk
 from prewatt.billing.queries import PLAIN, Terms, tariff_code_at
 from prewatt.billing.rerate_requests import LATE_MOVE, request_rerating
@@ -52,7 +52,7 @@ from prewatt.core.rating import (
 )
 from prewatt.core.readings import ACTIVE_IMPORT, REVERSED_SEGMENT, Quality
 from prewatt.core.steps import PURCHASE_KEY
-from prewatt.ledger.operations import UnknownAccount, lock_accounts
+from prewatt.ledger.operations import lock_accounts
 from prewatt.mdm.archived import archived_purchasers, correctable_from_us
 from prewatt.notify.alerts import CORRECTION_TOO_OLD, RERATING_FAILED
 from prewatt.notify.operations import NewMessage, enqueue, raise_alert
@@ -64,6 +64,8 @@ from prewatt.supply.operations import look_again
 CHUNK: Final = 250
 #: Why a wrong tariff is rated anew; stored, never renamed.
 WRONG_TARIFF: Final = "wrong_tariff"
+#: The kind of proposal by which a wrong tariff is put right (``plans``).
+CORRECTION: Final = "billing.correction"
 #: The cause of the posting that goes before, so that a correction has an event of its own.
 BEFORE: Final = "posting.correction"
 
@@ -129,18 +131,20 @@ def correct_tariff(
     tariff_code: str,
     from_at: datetime,
     reason: str,
-    approved_by: str,
+    made_by: str,
     now: datetime,
+    about: str = "",
 ) -> list[Corrected]:
     """Put accounts of a property on the tariff that was right from a past instant on; rates anew.
 
-    A later assignment of an account keeps holding from its own instant; one at the same instant is
-    corrected by this one. ``reason`` is said in the audit trail. Raises SelfApproval,
-    CorrectionRefused, Tariff.DoesNotExist, UnknownAccount, PermissionRefused.
+    In the transaction in which ``actor`` agreed to what ``made_by`` proposed about the subject ``about``, for
+    the database asks for that. A later assignment of an account keeps holding from its own instant; one at
+    the same instant is corrected by this one. ``reason`` is said in the audit trail. Raises SelfApproval,
+    CorrectionRefused, Changed, Tariff.DoesNotExist, UnknownAccount, PermissionRefused.
     """
     require(actor, "billing.correct", property_id=property_id)
     accounts = sorted(set(account_ids))
-    if approved_by == actor.code:
+    if made_by == actor.code:
         raise SelfApproval(f"{actor.code} cannot approve the correction they asked for")
     if not accounts:
         raise CorrectionRefused("none", "no account was named")
@@ -155,20 +159,12 @@ def correct_tariff(
         former = {each: tariff_code_at(each, from_at) for each in accounts}
         if all(each == tariff_code for each in former.values()):
             raise CorrectionRefused("same", f"they are on {tariff_code!r} at that instant already")
-        with connection.cursor() as cursor:
-            cursor.execute(
-                """INSERT INTO tariff_assignment (property_id, account_id, tariff_id, valid_from)
-                   SELECT a.property_id, a.id, %s, %s FROM account a
-                   WHERE a.id = ANY(%s) AND a.property_id = %s""",
-                [tariff.pk, from_at, accounts, property_id],
-            )
-            if cursor.rowcount != len(accounts):
-                raise UnknownAccount(f"not all accounts belong to property {property_id}")
+        put_on_plan(property_id, accounts, tariff.pk, from_at, kind=CORRECTION, about=about or None)
         advance_epoch(property_id)
         # Should this process end before all are rated anew, the worker finishes.
         request_rerating(from_at=dict.fromkeys(accounts, from_at), reason=WRONG_TARIFF, now=now)
         record(
-            actor=actor.code,
+            actor=made_by,
             code="billing.tariff.corrected",
             property_id=property_id,
             subject=f"tariff:{tariff.pk}",
@@ -178,60 +174,9 @@ def correct_tariff(
             before=former,
             after=tariff_code,
             reason=reason,
-            approved_by=approved_by,
+            approved_by=actor.code,
         )
     return _rerate(actor, dict.fromkeys(accounts, from_at), WRONG_TARIFF, now)
-
-
-@dataclass(frozen=True, slots=True)
-class CorrectionPreview:
-    """What a correction would do to one account: its charges and what it has, before and after."""
-
-    charged_before: int
-    charged_after: int
-    available_before: int
-    available_after: int
-
-    @property
-    def by_days(self) -> int:
-        """What charges by the day add or give back besides the energy's difference."""
-        moved = self.available_after - self.available_before
-        return moved - (self.charged_before - self.charged_after)
-
-
-def rehearse_correction(
-    *, actor: Actor, property_id: int, account_id: int, tariff_code: str, from_at: datetime,
-    now: datetime,
-) -> CorrectionPreview:  # fmt: skip
-    """What ``correct_tariff`` would do to an account, found by doing it and taking it back.
-
-    Raises as it does.
-    """
-    require(actor, "billing.correct", property_id=property_id)
-    with rehearsal():
-        # The account first, as a batch of readings does: all of it is one transaction here.
-        before = _available_of(actor, account_id)
-        done = correct_tariff(
-            actor=actor, property_id=property_id, account_ids=[account_id],
-            tariff_code=tariff_code, from_at=from_at, reason="", approved_by="rehearsal", now=now,
-        )  # fmt: skip
-        after = _available_of(actor, account_id)
-    return CorrectionPreview(
-        sum(each.charged_before for each in done),
-        sum(each.charged_after for each in done),
-        before,
-        after,
-    )
-
-
-def _available_of(actor: Actor, account_id: int) -> int:
-    with scope(actor), connection.cursor() as cursor:
-        lock_accounts([account_id])
-        cursor.execute("SELECT available FROM account_state WHERE account_id = %s", [account_id])
-        row = cursor.fetchone()
-    if row is None:
-        raise UnknownAccount(f"there is no account {account_id} at your properties")
-    return int(row[0])
 
 
 def rerate_moved(

@@ -4,8 +4,8 @@ All three are append-only and change the price of somebody, so each advances the
 epoch and a running book follows it. An announced price is never taken back for what has been used:
 an event is announced before it begins, and a withdrawal ends it, it does not undo it.
 
-Each takes the idempotency key of the form that asks for it: a form pressed twice is one deed, and
-its key with anything else is refused (KeyReused).
+Terms and announcements take the idempotency key of the form that asks for them: a form pressed twice is one
+deed, and its key with anything else is refused (KeyReused). A change of plan is a proposal (``plans``).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
+from typing import Final
 
 from django.db import connection
 
@@ -26,8 +27,8 @@ from prewatt.billing.models import (
     Tariff,
     TariffAssignment,
 )
-from prewatt.billing.operations import advance_epoch, assign_tariff
-from prewatt.billing.queries import Terms, tariff_code_at, terms_at, terms_of
+from prewatt.billing.operations import advance_epoch, put_on_plan
+from prewatt.billing.queries import OnPlan, Terms, plans_at, terms_at, terms_of
 from prewatt.billing.rerate_requests import PRICES, TERMS, request_rerating
 from prewatt.core.civil_time import LocalCalendar, instant_us, utc_datetime
 from prewatt.core.tariff import MAX_PRICE_NANO, parse_tariff
@@ -35,6 +36,8 @@ from prewatt.ledger.idempotency import store_answer, stored_answer
 from prewatt.ledger.operations import UnknownAccount
 from prewatt.mdm.archived import correctable_from_us
 
+#: The kind of proposal by which accounts come to another plan (``plans``).
+PLANS: Final = "billing.plans"
 MOST_MEMBERS = 10_000
 MOST_CONTRACTED_W = 10**12
 _MOST_WORD = 40
@@ -140,7 +143,7 @@ def set_terms(
         before = stored_answer(actor=actor, key=key, body=body)
         if before is not None:
             return _id(before)
-        _refuse_foreign(property_id, account_id)
+        _refuse_foreign(property_id, [account_id])
         if not _is_midnight(property_id, valid_from):
             raise TermsRefused("not_midnight", f"{valid_from.isoformat()} begins no local day")
         # First the epoch: its row keeps two changes of a property apart.
@@ -170,72 +173,76 @@ def set_terms(
     return int(row.pk)
 
 
-def change_tariff(
+def change_plans(
     *,
     actor: Actor,
     property_id: int,
-    account_id: int,
+    account_ids: Sequence[int],
     tariff_code: str,
     valid_from: datetime,
     now: datetime,
     reason: str = "",
-    key: str | None = None,
+    made_by: str = "",
+    about: str = "",
 ) -> None:
-    """Put an account on another tariff from a local midnight to come.
+    """Put accounts on another tariff from a local midnight to come.
 
-    What has begun was priced; a day that has passed is put right by ``rerating.correct_tariff``. The
-    tariff must have a version in force by then: an account without a price stops its neighbours.
-    ``reason`` is said in the audit trail. Raises ChangeRefused, UnknownAccount, PermissionRefused,
-    KeyReused.
+    In the transaction in which ``actor`` agreed to what ``made_by`` proposed about the subject ``about``, for
+    the database asks for that. What has begun was priced; a day that has passed is put right by
+    ``rerating.correct_tariff``. ``reason`` is said in the audit trail. Raises ChangeRefused, Changed,
+    UnknownAccount, PermissionRefused.
     """
     require(actor, "estate.write", property_id=property_id)
-    body = {
-        "op": "billing.tariff", "account": account_id, "tariff": tariff_code, "from": valid_from,
-        "reason": reason,
-    }  # fmt: skip
+    accounts = sorted(set(account_ids))
     with scope(actor):
-        if stored_answer(actor=actor, key=key, body=body) is not None:
-            return
-        _refuse_foreign(property_id, account_id)
-        if valid_from <= now:
-            raise ChangeRefused("past", "a tariff changes from a day to come")
-        if not _is_midnight(property_id, valid_from):
-            raise ChangeRefused("not_midnight", f"{valid_from.isoformat()} begins no local day")
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT closed_at FROM account WHERE id = %s", [account_id])
-            (closed_at,) = cursor.fetchone()
-        if closed_at is not None:
-            raise ChangeRefused("closed", "the account is closed")
-        tariff = Tariff.objects.filter(property_id=property_id, code=tariff_code).first()
-        if tariff is None:
-            raise ChangeRefused("unknown", f"there is no tariff {tariff_code!r} at this property")
-        version = tariff.versions.filter(valid_from__lte=valid_from).order_by("-valid_from").first()
-        if version is None:
-            raise ChangeRefused("not_in_force", f"{tariff_code!r} has no version in force by then")
-        if parse_tariff(version.content).temporary is not None:
-            raise ChangeRefused(
-                "temporary", f"{tariff_code!r} is for places that are let for a time"
-            )
         advance_epoch(property_id)
-        before = tariff_code_at(account_id, valid_from)
-        if before == tariff_code:
-            raise ChangeRefused("same", f"the account is on {tariff_code!r} on that day already")
-        assign_tariff(
-            actor=actor, property_id=property_id, account_ids=[account_id],
-            tariff_code=tariff_code, valid_from=valid_from, now=now,
-        )  # fmt: skip
-        record(
-            actor=actor.code,
-            code="billing.tariff.changed",
-            property_id=property_id,
-            subject=f"account:{account_id}",
-            now=now,
-            valid_from=valid_from,
-            before=before,
-            after=tariff_code,
-            reason=reason,
+        before, tariff = changeable(property_id, accounts, tariff_code, valid_from, now)
+        if any(each.code == tariff_code for each in before.values()):
+            raise ChangeRefused("same", f"they are on {tariff_code!r} on that day already")
+        put_on_plan(property_id, accounts, tariff.pk, valid_from, kind=PLANS, about=about or None)
+        for each in accounts:
+            was = before.get(each)
+            record(
+                actor=made_by or actor.code, code="billing.tariff.changed",
+                property_id=property_id, subject=f"account:{each}", now=now,
+                valid_from=valid_from, before=None if was is None else was.code,
+                after=tariff_code, reason=reason, approved_by=actor.code,
+            )  # fmt: skip
+
+
+def changeable(
+    property_id: int,
+    account_ids: Sequence[int],
+    tariff_code: str,
+    valid_from: datetime,
+    now: datetime,
+) -> tuple[dict[int, OnPlan], Tariff]:
+    """(what each account is on by then, the tariff), in the caller's scope.
+
+    The tariff must have a version in force by then: an account without a price stops its neighbours.
+    Raises ChangeRefused, UnknownAccount.
+    """
+    _refuse_foreign(property_id, account_ids)
+    if valid_from <= now:
+        raise ChangeRefused("past", "a tariff changes from a day to come")
+    if not _is_midnight(property_id, valid_from):
+        raise ChangeRefused("not_midnight", f"{valid_from.isoformat()} begins no local day")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM account WHERE id = ANY(%s) AND closed_at IS NOT NULL",
+            [list(account_ids)],
         )
-        _keep(actor, key, body, property_id, {}, now, account_id=account_id)
+        if cursor.fetchone()[0]:
+            raise ChangeRefused("closed", "the account is closed")
+    tariff = Tariff.objects.filter(property_id=property_id, code=tariff_code).first()
+    if tariff is None:
+        raise ChangeRefused("unknown", f"there is no tariff {tariff_code!r} at this property")
+    version = tariff.versions.filter(valid_from__lte=valid_from).order_by("-valid_from").first()
+    if version is None:
+        raise ChangeRefused("not_in_force", f"{tariff_code!r} has no version in force by then")
+    if parse_tariff(version.content).temporary is not None:
+        raise ChangeRefused("temporary", f"{tariff_code!r} is for places that are let for a time")
+    return plans_at(account_ids, valid_from), tariff
 
 
 def withdraw_terms(
@@ -260,7 +267,7 @@ def withdraw_terms(
     with scope(actor):
         if stored_answer(actor=actor, key=key, body=body) is not None:
             return
-        _refuse_foreign(property_id, account_id)
+        _refuse_foreign(property_id, [account_id])
         advance_epoch(property_id)
         known = terms_of([account_id]).get(account_id, ())
         at_us = instant_us(valid_from)
@@ -295,46 +302,53 @@ def withdraw_tariff(
     valid_from: datetime,
     now: datetime,
     reason: str = "",
-    key: str | None = None,
+    made_by: str = "",
+    about: str = "",
 ) -> None:
     """Take away a change of tariff that has not begun: the account stays on the one before.
 
-    One that has begun is ended by another change. Raises WithdrawalRefused, UnknownAccount,
-    PermissionRefused, KeyReused.
+    One that has begun is ended by another change. In the transaction of the agreement, as `change_plans` is.
+    Raises WithdrawalRefused, Changed, UnknownAccount, PermissionRefused.
     """
     require(actor, "estate.write", property_id=property_id)
-    body = {
-        "op": "billing.tariff.withdraw", "account": account_id, "from": valid_from, "reason": reason
-    }  # fmt: skip
     with scope(actor):
-        if stored_answer(actor=actor, key=key, body=body) is not None:
-            return
-        _refuse_foreign(property_id, account_id)
         advance_epoch(property_id)
-        at_that = TariffAssignment.objects.filter(account_id=account_id, valid_from=valid_from)
-        latest = at_that.order_by("-pk").first()
-        gone = None if latest is None or latest.withdraws else latest
-        _refuse_withdrawal(gone, valid_from, now)
-        assert gone is not None, "an unknown one was refused"
-        before = tariff_code_at(account_id, valid_from - _INSTANT)
-        if before is None:
-            raise WithdrawalRefused("only", "the account begins with that tariff")
-        TariffAssignment.objects.create(
-            property_id=property_id, account_id=account_id, tariff_id=gone.tariff_id,
-            valid_from=valid_from, withdraws=True,
+        gone, before = withdrawable(property_id, account_id, valid_from, now)
+        put_on_plan(
+            property_id, [account_id], gone.tariff_id, valid_from, kind=PLANS, about=about or None,
+            withdraws=True,
         )  # fmt: skip
         record(
-            actor=actor.code,
+            actor=made_by or actor.code,
             code="billing.tariff.withdrawn",
             property_id=property_id,
             subject=f"account:{account_id}",
             now=now,
             valid_from=valid_from,
-            before=gone.tariff.code,
-            after=before,
+            before=gone.code,
+            after=before.code,
             reason=reason,
+            approved_by=actor.code,
         )
-        _keep(actor, key, body, property_id, {}, now, account_id=account_id)
+
+
+def withdrawable(
+    property_id: int, account_id: int, valid_from: datetime, now: datetime
+) -> tuple[OnPlan, OnPlan]:
+    """(the plan that begins then, the one before it), in the caller's scope.
+
+    Raises WithdrawalRefused, UnknownAccount.
+    """
+    _refuse_foreign(property_id, [account_id])
+    at_that = TariffAssignment.objects.filter(account_id=account_id, valid_from=valid_from)
+    latest = at_that.select_related("tariff").order_by("-pk").first()
+    gone = None if latest is None or latest.withdraws else latest
+    _refuse_withdrawal(gone, valid_from, now)
+    assert gone is not None, "an unknown one was refused"
+    before = plans_at([account_id], valid_from - _INSTANT).get(account_id)
+    if before is None:
+        raise WithdrawalRefused("only", "the account begins with that tariff")
+    return OnPlan(gone.tariff_id, gone.tariff.code, gone.tariff.name), before
 
 
 _INSTANT = timedelta(microseconds=1)
@@ -592,13 +606,14 @@ def _is_word(text: str) -> bool:
     return 1 <= len(text) <= _MOST_WORD and text.isprintable() and text == text.strip()
 
 
-def _refuse_foreign(property_id: int, account_id: int) -> None:
+def _refuse_foreign(property_id: int, account_ids: Sequence[int]) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT 1 FROM account WHERE id = %s AND property_id = %s", [account_id, property_id]
+            "SELECT count(*) FROM account WHERE id = ANY(%s) AND property_id = %s",
+            [list(account_ids), property_id],
         )
-        if cursor.fetchone() is None:
-            raise UnknownAccount(f"property {property_id} has no account {account_id}")
+        if cursor.fetchone()[0] != len(account_ids):
+            raise UnknownAccount(f"not all of {list(account_ids)} are accounts of {property_id}")
 
 
 def _is_midnight(property_id: int, at: datetime) -> bool:

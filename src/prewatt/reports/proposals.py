@@ -121,6 +121,8 @@ class ProposalPage:
     changes: tuple[Change, ...] = ()
     tried: Tried | None = None
     rules: tuple[Rules, Rules] | None = None
+    #: Whose accounts it is about where they are more than one.
+    accounts: tuple[Who, ...] = ()
 
 
 _ROWS: Final = f"""
@@ -180,7 +182,7 @@ def proposal_page(*, actor: Actor, proposal_id: int, now: datetime) -> ProposalP
         if row.kind == RULES:
             return ProposalPage(place, now, row, digest, rules=_rules(place, row, now))
         if row.kind != TARIFF:
-            return ProposalPage(place, now, row, digest)
+            return ProposalPage(place, now, row, digest, accounts=_accounts(row))
         before = _version(place, row.code, row.number - 1)
         tried = tried_on(row.effect["draft"], row.effect["edition"], row.code, now)
     tariff = parse_tariff(row.effect["document"])
@@ -252,4 +254,18 @@ def preview(*, actor: Actor, wanted: Wanted, now: datetime) -> ProposalPage:
             now, "open", "", None, "", None, "", None, "", "", holder,
         )  # fmt: skip
         rules = _rules(place, row, now) if wanted.kind == RULES else None
-    return ProposalPage(place, now, row, wanted.digest.hex(), rules=rules)
+        accounts = _accounts(row)
+    return ProposalPage(place, now, row, wanted.digest.hex(), rules=rules, accounts=accounts)
+
+
+def _accounts(row: ProposalRow) -> tuple[Who, ...]:
+    """The holders of the accounts that an effect names, by their unit."""
+    named = row.effect.get("accounts", ())
+    if len(named) < 2:
+        return ()
+    found = rows(
+        f"""SELECT {HOLDER_COLUMNS} FROM account a {HOLDER_JOINS}
+            WHERE a.id = ANY(%s) ORDER BY b.position, u.position, u.code, a.number""",  # noqa: S608 - constants of our own
+        [list(named)],
+    )
+    return tuple(who(each) for each in found)

@@ -82,6 +82,8 @@ RULES: Final[Mapping[str, Rule]] = {
     "accounts/<id:account_id>/protection": _own("supply.protect"),
     "accounts/<id:account_id>/by-hand": _own("supply.protect"),
     "accounts/<id:account_id>/terms": _deed("billing.terms"),
+    "accounts/plans": _own("approvals.propose"),
+    "accounts/<id:account_id>/plan": _own("approvals.propose"),
     "accounts/<id:account_id>/correct-tariff": _own("billing.correct"),
     "accounts/<id:account_id>/debts/new": _own("debts.manage"),
     "recharges/<id:event_id>": _LOOK,

@@ -31,7 +31,6 @@ from prewatt.access.duties import properties_of
 from prewatt.access.models import Duty, User
 from prewatt.access.passwords import PASSWORD_MAX
 from prewatt.access.scope import Actor, PermissionRefused, actor_for, require
-from prewatt.audit.refusals import heed
 from prewatt.reports.place import NoSuchThing
 from prewatt.reports.properties import own_properties
 from prewatt.sign_in import factors, sessions
@@ -349,27 +348,6 @@ def _remember_device(request: HttpRequest, response: HttpResponse, email: str) -
 
 def _email_digest(email: str) -> str:
     return salted_hmac(DEVICE_COOKIE, email, algorithm="sha256").hexdigest()[:32]
-
-
-def countersigned(request: HttpRequest, *, email: str, password: str) -> Actor | None:
-    """Another administrator of this property who signs a deed at the same desk; None without one.
-
-    Whoever acts cannot sign for themselves. Wrong tries are counted as those of signing in are, under
-    the address that was given.
-    """
-    mine = actor_of(request)
-    user = _proved(request, email.strip().lower()[:254], password)
-    if not isinstance(user, User):
-        heed("countersign", "password")
-        return None
-    try:
-        second = actor_for(user, property_id=mine.property_ids[0])
-    except PermissionRefused:
-        return None
-    is_other = second.user_id != mine.user_id and second.duty is Duty.ADMINISTRATOR
-    if not is_other:
-        heed("countersign", "own" if second.user_id == mine.user_id else "duty")
-    return second if is_other else None
 
 
 def knows_password(request: HttpRequest, user: User, password: str) -> bool:

@@ -39,6 +39,8 @@ READS: Final[dict[str, tuple[str, str]]] = {
     "accounts/<id:account_id>/protection": ("reads.account", "account:{account_id}"),
     "accounts/<id:account_id>/by-hand": ("reads.account", "account:{account_id}"),
     "accounts/<id:account_id>/terms": ("reads.account", "account:{account_id}"),
+    "accounts/plans": ("reads.accounts", _PLACE),
+    "accounts/<id:account_id>/plan": ("reads.account", "account:{account_id}"),
     "accounts/<id:account_id>/correct-tariff": ("reads.account", "account:{account_id}"),
     "accounts/<id:account_id>/debts/new": ("reads.account", "account:{account_id}"),
     "units": ("reads.units", _PLACE),

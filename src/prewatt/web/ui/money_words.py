@@ -224,6 +224,8 @@ _CHANGE: Final[Mapping[str, Text]] = {
     "not_in_force": _("That plan has no version in force by then."),
     "closed": _("The account is closed."),
     "same": _("The account is on that plan on that day already: nothing would change."),
+    "nobody": _("No account is found by that."),
+    "many": _("At most 2,000 accounts at once. Choose fewer."),
 }
 _EVENT: Final[Mapping[str, Text]] = {
     "empty": _("It must end after it begins."),

@@ -21,6 +21,8 @@ Text = str | Promise
 #: Every kind there is, in the order of the filter.
 PROPOSAL_KIND: Final[Mapping[str, Text]] = {
     "billing.tariff": _("Price of a plan"),
+    "billing.plans": _("Plan of accounts"),
+    "billing.correction": _("Wrong plan put right"),
     "supply.rules": _("Supply rules"),
     "supply.brake": _("Mass-cut brake"),
     "supply.protection": _("Protected supply"),
@@ -37,6 +39,7 @@ LADDER_KIND: Final[Mapping[str, Text]] = {
     "debts.write_off": _("Writing a debt off"),
     "ledger.credit": _("Credit that nobody paid"),
     "billing.plans": _("Another plan for accounts"),
+    "billing.correction": _("Putting a wrong plan right"),
 }
 #: Ladders of accounts; all others are of money.
 COUNTED: Final = frozenset({"billing.plans"})
@@ -92,6 +95,23 @@ def _tariff(row: ProposalRow, place: Place, lang: str) -> str:
     }  # fmt: skip
 
 
+def _plans(row: ProposalRow, _place: Place, _lang: str) -> str:
+    count = len(row.effect["accounts"])
+    if row.effect["withdraws"]:
+        return gettext("Take the plan %(plan)s back from %(who)s") % {
+            "plan": row.effect["name"], "who": _holder(row),
+        }  # fmt: skip
+    if count == 1:
+        return gettext("%(plan)s for %(who)s") % {"plan": row.effect["name"], "who": _holder(row)}
+    return gettext("%(plan)s for %(n)s accounts") % {"plan": row.effect["name"], "n": count}
+
+
+def _correction(row: ProposalRow, _place: Place, _lang: str) -> str:
+    return gettext("Put the plan of %(who)s right: %(plan)s") % {
+        "who": _holder(row), "plan": row.effect["name"],
+    }  # fmt: skip
+
+
 def _brake(row: ProposalRow, _place: Place, _lang: str) -> str:
     if row.subject == "brake:release":
         return gettext("Release the mass-cut brake")
@@ -119,6 +139,8 @@ def _ladder(row: ProposalRow, _place: Place, _lang: str) -> str:
 
 _TITLES: Final[dict[str, Callable[[ProposalRow, Place, str], str]]] = {
     "billing.tariff": _tariff,
+    "billing.plans": _plans,
+    "billing.correction": _correction,
     "supply.rules": lambda _row, _place, _lang: gettext("Other supply rules"),
     "supply.brake": _brake,
     "supply.protection": _protection,
@@ -132,6 +154,44 @@ _TITLES: Final[dict[str, Callable[[ProposalRow, Place, str], str]]] = {
         gettext("A key for %(name)s") % {"name": row.effect["name"]}
     ),
 }
+
+
+def _plan_lines(row: ProposalRow, place: Place, lang: str) -> list[Line]:
+    effect = row.effect
+    before = gettext(", ").join(effect["from"]) or gettext("none")
+    after = effect["stays"] if effect["withdraws"] else effect["name"]
+    found = [
+        Line(gettext("Plan"), before, after),
+        Line(gettext("From"), "", _point(effect["valid_from"], place, lang)),
+        Line(gettext("Accounts"), "", str(len(effect["accounts"]))),
+    ]
+    if not effect["withdraws"]:
+        before, after = (
+            fmt.money(effect[each], place.currency) for each in ("pays_before", "pays_after")
+        )
+        together = gettext("Their last %(n)s days together") % {"n": effect["days"]}
+        found += [
+            Line(together, before, after),
+            Line(gettext("Pay more"), "", str(effect["pay_more"])),
+            Line(gettext("Pay less"), "", str(effect["pay_less"])),
+        ]
+    return found
+
+
+def _correction_lines(row: ProposalRow, place: Place, lang: str) -> list[Line]:
+    effect = row.effect
+    before, after = (
+        fmt.money(effect[each], place.currency) for each in ("charged_before", "charged_after")
+    )
+    return [
+        Line(gettext("Plan"), gettext(", ").join(effect["from"]) or gettext("none"), effect["name"]),
+        Line(gettext("From"), "", _point(effect["valid_from"], place, lang)),
+        Line(gettext("Charged since then"), before, after),
+        Line(
+            gettext("Charges by the day, put right or fallen due"), "",
+            fmt.money(effect["by_days"], place.currency),
+        ),
+    ]  # fmt: skip
 
 
 def _brake_lines(row: ProposalRow, place: Place, lang: str) -> list[Line]:
@@ -210,6 +270,8 @@ def _duty_lines(row: ProposalRow, _place: Place, _lang: str) -> list[Line]:
 
 
 _LINES: Final[dict[str, Callable[[ProposalRow, Place, str], list[Line]]]] = {
+    "billing.plans": _plan_lines,
+    "billing.correction": _correction_lines,
     "supply.brake": _brake_lines,
     "supply.protection": _protection_lines,
     "supply.by_hand": _by_hand_lines,
