@@ -133,6 +133,8 @@ PENS = (
         "approval_pen",
         {
             "is_administrator": ("sign_in_pen",),
+            "administrators_beside": ("sign_in_pen",),
+            "decides_at": ("sign_in_pen",),
             "may_propose": (),
             "use_step_up": ("sign_in_pen",),
             "approval_refusal": (),
@@ -150,6 +152,7 @@ PENS = (
             "make_version": ("app_admin",),
             "make_api_key": ("app_admin",),
             "make_duty": ("app_admin",),
+            "end_agreed_duties": ("app_admin",),
             "end_api_key": ("app_admin",),
             "plan_at": (),
             "put_on_plan": ("app_admin",),

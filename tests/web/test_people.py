@@ -146,6 +146,28 @@ def test_a_suspended_person_is_out_at_once_and_comes_back_by_another_hand(
         other = fernmoor.users[which]
         refused = ines.post(f"/people/{other}/suspend", form | {"code": code_of(hers, at)})
         assert refused.status_code == 422, which
+    # Nobody sends away who looks, and none makes themselves the only one to decide, but by two people.
+    second = fernmoor.users["second"]
+    left = ines.post(f"/people/{second}/leave", form | {"code": code_of(hers, at)})
+    assert left["location"] == f"/people/{second}/end"
+    for person, said in ((fernmoor.users["auditor"], "Auditor"), (second, "Administrator")):
+        where = f"/people/{person}/end"
+        assert (where in ines.get("/people").content.decode()) is (person != second)
+        look = ines.post(where, form).content.decode()
+        assert said in look and "1 other administrator has to agree first" in look
+        assert ines.post(where, form | {"do": "confirm", "code": "000000"}).status_code == 422
+        made = ines.post(where, form | {"do": "confirm", "code": code_of(hers, at)})["location"]
+        proposal = made.removesuffix("?done=proposed")
+        with as_owner(fernmoor):
+            assert DutyGrant.objects.get(user=person).ended_at is None
+        own = ines.post(proposal, {"do": "approve", "code": code_of(hers, at)})
+        assert own.status_code == 409
+        # Jonas agrees to the end of his own duty last of all.
+        done = jonas.post(proposal, {"do": "approve", "code": code_of(his, at)})
+        assert done.status_code == 302
+        with as_owner(fernmoor):
+            assert DutyGrant.objects.get(user=person).ended_by == f"user:{second}"
+    assert jonas.get("/people").status_code in (302, 403)
 
 
 def test_no_login_brings_anybody_in_or_puts_anybody_out_without_a_proof(
@@ -166,6 +188,8 @@ def test_no_login_brings_anybody_in_or_puts_anybody_out_without_a_proof(
         f"suspend_person({here}, {ines}, {ines}, 'x', NULL, '{later}')": "own",
         f"suspend_person({here}, {ines}, {desk}, 'x', NULL, '{later}')": "not_administrator",
         f"end_duties({here}, {desk}, {ines}, 'x', NULL, '{later}')": "step_up",
+        f"end_duties({here}, {auditor}, {ines}, 'x', NULL, '{later}')": "auditor",
+        f"end_duties({here}, {jonas}, {ines}, 'x', NULL, '{later}')": "others",
         f"resume_person({here}, {desk}, {ines}, NULL, '{later}')": "nobody",
     }
     denied = (
@@ -173,6 +197,7 @@ def test_no_login_brings_anybody_in_or_puts_anybody_out_without_a_proof(
         "UPDATE suspension SET ended_at = now()", "UPDATE app_user SET is_active = true",
         "INSERT INTO app_user (email) VALUES ('x')", "SELECT person_refusal(1, 1, 1)",
         "INSERT INTO duty_grant (user_id, duty) VALUES (1, 'operator')", "SELECT end_duty(1, 'x', now())",
+        f"SELECT end_agreed_duties({here}, {auditor}, now())",
     )  # fmt: skip
     with psycopg.connect(web_login(fernmoor.dsn), autocommit=True) as web:
         for role in ("none", "app_operator", "app_auditor", "app_admin"):

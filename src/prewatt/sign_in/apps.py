@@ -11,8 +11,9 @@ class SignInConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Make the kind of change known to who approves."""
+        """Make the kinds of change known to who approves."""
         from prewatt.approvals.kinds import register
-        from prewatt.sign_in.duties import DUTIES
+        from prewatt.sign_in.duties import KINDS
 
-        register(DUTIES)
+        for kind in KINDS:
+            register(kind)

@@ -1,5 +1,7 @@
 """A duty at a property, given by two people: one proposes it, another agrees, each with a second factor.
 
+Some end so as well: an auditor's, one's own, and an administrator's who would leave a single one behind.
+
 Of one person's duties no two lie in different lines (staff, audit) or organisations: the database refuses it.
 """
 
@@ -18,6 +20,7 @@ from prewatt.audit.operations import record
 from prewatt.sign_in.people import Person, PersonRefused
 
 KIND: Final = "access.duty"
+END: Final = "access.duty_end"
 #: What is given here. Tenants and owners belong to customers; a process has no duty that is given.
 GIVEN: Final = (Duty.OPERATOR, Duty.ADMINISTRATOR, Duty.INSTALLER, Duty.AUDITOR)
 
@@ -44,6 +47,32 @@ def wanted_duty(*, actor: Actor, property_id: int, person: Person, duty: Duty) -
         )
 
 
+def wanted_end(*, actor: Actor, property_id: int, person: Person) -> Wanted:
+    """What proposing the end of somebody's duty here would ask for; also of one's own, or an auditor's.
+
+    Raises PersonRefused ``nobody`` (they have none), ``wider`` (it ends where it was given).
+    """
+    require(actor, "approvals.propose", property_id=property_id)
+    require(actor, "people.manage", property_id=property_id)
+    with scope(actor):
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """SELECT id, duty FROM duty_grant
+                   WHERE user_id = %s AND property_id = %s AND ended_at IS NULL ORDER BY id""",
+                [person.user_id, property_id],
+            )
+            held = cursor.fetchall()
+        if not held:
+            raise PersonRefused("wider" if person.is_wider else "nobody")
+        effect = {
+            "person": person.user_id, "name": person.name, "email": person.email,
+            "duty": held[0][1], "grants": [row[0] for row in held],
+        }  # fmt: skip
+        return wanted_change(
+            kind=END, property_id=property_id, subject=f"user:{person.user_id}", effect=effect
+        )
+
+
 def _give(actor: Actor, agreed: Agreed, now: datetime) -> None:
     """The duty, by the function of the database that alone gives one. Raises Changed with its word."""
     with saying_what_changed(), connection.cursor() as cursor:
@@ -54,4 +83,18 @@ def _give(actor: Actor, agreed: Agreed, now: datetime) -> None:
     )  # fmt: skip
 
 
-DUTIES: Final = Kind(KIND, _give)
+def _end(actor: Actor, agreed: Agreed, now: datetime) -> None:
+    """The end, by the function of the database that asks for the agreement. Raises Changed with its word."""
+    with saying_what_changed(), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT end_agreed_duties(%s, %s, %s)",
+            [agreed.property_id, agreed.effect["person"], now],
+        )
+    record(
+        actor=agreed.made_by, code="access.left", property_id=agreed.property_id,
+        subject=agreed.subject, now=now, duty=agreed.effect["duty"], reason=agreed.reason,
+        approved_by=actor.code, proposal=agreed.proposal_id,
+    )  # fmt: skip
+
+
+KINDS: Final = (Kind(KIND, _give), Kind(END, _end))

@@ -153,6 +153,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "people": Rule("people.manage"),
     "people/invite": _own("people.manage"),
     "people/<id:user_id>/duty": _own("people.manage approvals.propose"),
+    "people/<id:user_id>/end": _own("people.manage approvals.propose"),
     "people/<id:user_id>/<str:deed>": _own("people.manage"),
     "invited/<id:property_id>/<str:token>": _STRANGER,
     "passkeys/ask": _PERSON,

@@ -167,6 +167,7 @@ urlpatterns = [
     path("people", people.people_view),
     path("people/invite", people.invite_view),
     path("people/<id:user_id>/duty", people.duty_view),
+    path("people/<id:user_id>/end", people.end_view),
     path("people/<id:user_id>/<str:deed>", people.person_view),
     path("invited/<id:property_id>/<str:token>", people.invited_view),
     path("second-factor", me.app_view),

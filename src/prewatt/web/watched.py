@@ -89,6 +89,7 @@ READS: Final[dict[str, tuple[str, str]]] = {
     "people": ("reads.people", _PLACE),
     "people/invite": ("reads.people", _PLACE),
     "people/<id:user_id>/duty": ("reads.person", "user:{user_id}"),
+    "people/<id:user_id>/end": ("reads.person", "user:{user_id}"),
     "people/<id:user_id>/<str:deed>": ("reads.person", "user:{user_id}"),
     # What a program reads by its key.
     "api/v1/units": ("reads.units", _PLACE),

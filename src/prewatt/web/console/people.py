@@ -96,6 +96,8 @@ def person_view(request: HttpRequest, user_id: int, deed: str) -> HttpResponse:
         except FactorRefused as refusal:
             asked.faults["code"] = approval_words.refused(refusal)
         except PersonRefused as refusal:
+            if refusal.reason == "others":
+                return redirect(f"/people/{user_id}/end")
             asked.faults["reason"] = sign_in_words.refused_person(refusal.reason)
         else:
             return redirect(f"/people?done={deed}")
@@ -135,6 +137,34 @@ def duty_view(request: HttpRequest, user_id: int) -> HttpResponse:
         request, "person_duty", place=place, now=now, tab="people", person=person,
         duties=[(each.value, sentences.DUTY[each.value]) for each in duties.GIVEN],
         **look_context(request, asked, wanted, now, duty="operator"),
+    )  # fmt: skip
+
+
+@sensitive_post_parameters(*_SECRETS)
+@require_http_methods(["GET", "POST"])
+def end_view(request: HttpRequest, user_id: int) -> HttpResponse:
+    """The end of a duty that takes another person: an auditor's, one's own, the last but one to decide."""
+    actor, now = actor_of(request), clock.now()
+    require(actor, "approvals.propose")
+    place = place_for(actor)
+    person = _person(request, place.property_id, user_id)
+    asked = Asked(request.POST) if request.method == "POST" else None
+    wanted = None
+    if asked is not None:
+        reason = asked.line("reason", most=people.REASON_MAX, needed=True)
+        try:
+            wanted = duties.wanted_end(actor=actor, property_id=place.property_id, person=person)
+        except PersonRefused as refusal:
+            asked.faults["reason"] = sign_in_words.refused_person(refusal.reason)
+        if asked.faults:
+            wanted = None
+        if wanted is not None and presses(request):
+            address = agreed_or_proposed(request, asked, wanted, reason, now)
+            if address is not None:
+                return redirect(address)
+    return deeds.show(
+        request, "person_end", place=place, now=now, tab="people", person=person,
+        **look_context(request, asked, wanted, now),
     )  # fmt: skip
 
 

@@ -57,6 +57,8 @@ VOID: Final[Mapping[str, Text]] = {
     "archived": _("What was used by then can no longer be rated anew."),
     "amount": _("By now it would move so much more money that more people have to agree."),
     "person": _("They were suspended, or have gone, after it was proposed."),
+    "duty": _("Their duties here were changed after it was proposed."),
+    "last": _("Nobody would be left to decide here."),
     "held": _("They have a duty here already."),
     "line": _("They hold a duty that nobody may hold beside this one."),
     "organisation": _("They work for another company on this installation."),

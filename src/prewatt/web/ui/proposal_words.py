@@ -30,6 +30,7 @@ PROPOSAL_KIND: Final[Mapping[str, Text]] = {
     "approvals.ladder": _("Limits of amounts"),
     "api_keys.key": _("Key of a program"),
     "access.duty": _("Duty of a person"),
+    "access.duty_end": _("End of a duty"),
 }
 #: What a ladder counts of a kind, and what the kind is called on the page of limits.
 LADDER_KIND: Final[Mapping[str, Text]] = {
@@ -148,6 +149,10 @@ _TITLES: Final[dict[str, Callable[[ProposalRow, Place, str], str]]] = {
     "approvals.ladder": _ladder,
     "access.duty": lambda row, _place, _lang: (
         gettext("%(name)s as %(duty)s")
+        % {"name": row.effect["name"], "duty": sentences.said(sentences.DUTY, row.effect["duty"])}
+    ),
+    "access.duty_end": lambda row, _place, _lang: (
+        gettext("%(name)s no longer as %(duty)s")
         % {"name": row.effect["name"], "duty": sentences.said(sentences.DUTY, row.effect["duty"])}
     ),
     "api_keys.key": lambda row, _place, _lang: (
@@ -269,6 +274,14 @@ def _duty_lines(row: ProposalRow, _place: Place, _lang: str) -> list[Line]:
     ]
 
 
+def _duty_end_lines(row: ProposalRow, _place: Place, _lang: str) -> list[Line]:
+    duty = sentences.said(sentences.DUTY, row.effect["duty"])
+    return [
+        Line(gettext("Duty at this property"), duty, gettext("none")),
+        Line(gettext("Signs in as"), "", row.effect["email"]),
+    ]
+
+
 _LINES: Final[dict[str, Callable[[ProposalRow, Place, str], list[Line]]]] = {
     "billing.plans": _plan_lines,
     "billing.correction": _correction_lines,
@@ -278,4 +291,5 @@ _LINES: Final[dict[str, Callable[[ProposalRow, Place, str], list[Line]]]] = {
     "approvals.ladder": _ladder_lines,
     "api_keys.key": _key_lines,
     "access.duty": _duty_lines,
+    "access.duty_end": _duty_end_lines,
 }

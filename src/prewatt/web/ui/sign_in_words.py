@@ -120,6 +120,7 @@ _PERSON: Final[Mapping[str, Text]] = {
     "auditor": _("No administrator keeps an auditor out. Who keeps this installation can."),
     "elsewhere": _("They have a duty where you are no administrator. End the duty here instead."),
     "wider": _("Their duty is of more than this property, and ends where it was given."),
+    "others": _("A single administrator would be left. That takes another person: propose it."),
     "reason": _("Say why; it stays in the audit."),
     "step_up": _("The proof of your second factor is used up or too old. Use a new code."),
     "mail": _("Write an e-mail address."),
