@@ -116,7 +116,7 @@ def decode_readings(
     sending, and other names are left alone, so that a meter may tell more than is understood here.
     """
     pack = _Pack(serial)
-    for record in _parse_pack(payload):
+    for record in parse_pack(payload):
         pack.add(record)
     if not pack.values:
         raise MalformedFrame("empty", "no record carries a known register")
@@ -137,8 +137,8 @@ def encode_command(command: Command) -> bytes:
     state = f'"state":"{command.state}",' if command.op == "relay" else ""
     return (
         f'{{"id":"{command.command_id}","op":"{command.op}",{state}'
-        f'"issued_at":{_seconds(command.issued_at_us)},'
-        f'"expires_at":{_seconds(command.expires_at_us)}}}'
+        f'"issued_at":{seconds(command.issued_at_us)},'
+        f'"expires_at":{seconds(command.expires_at_us)}}}'
     ).encode()
 
 
@@ -159,8 +159,8 @@ def watermark_payloads(marks: Iterable[Watermark]) -> list[bytes]:
 
 def encode_watermarks(marks: Sequence[Watermark]) -> bytes:
     """One payload of `down/ack`, no register twice: until when, from when, and which register then."""
-    until = ",".join(f'"{_mark_name(mark)}":{_seconds(mark.read_at_us)}' for mark in marks)
-    since = ",".join(f'"{_mark_name(mark)}":{_seconds(mark.from_us)}' for mark in marks)
+    until = ",".join(f'"{_mark_name(mark)}":{seconds(mark.read_at_us)}' for mark in marks)
+    since = ",".join(f'"{_mark_name(mark)}":{seconds(mark.from_us)}' for mark in marks)
     value = ",".join(
         f'"{_mark_name(mark)}":{mark.value}' for mark in marks if mark.value is not None
     )
@@ -183,16 +183,16 @@ def encode_readings(
 ) -> bytes:
     """A SenML pack of `(read_at_us, register_code, value)` rows; times are relative to the first row's."""
     base_us = readings[0][0]
-    head = f'"bn":"{serial}/","bt":{_seconds(base_us)},'
+    head = f'"bn":"{serial}/","bt":{seconds(base_us)},'
     records = []
     for read_at_us, code, value in readings:
-        offset = "" if read_at_us == base_us else f',"t":{_seconds(read_at_us - base_us)}'
+        offset = "" if read_at_us == base_us else f',"t":{seconds(read_at_us - base_us)}'
         records.append(
             f'{{{head}"n":"{_OBIS_OF[code]}","u":"{_UNIT_OF[code]}","v":{value}{offset}}}'
         )
         head = ""
     if meter_clock_us is not None:
-        records.append(f'{{"n":"clock","u":"s","v":{_seconds(meter_clock_us)}}}')
+        records.append(f'{{"n":"clock","u":"s","v":{seconds(meter_clock_us)}}}')
     if relay is not None:
         records.append(f'{{"n":"relay","vb":{"true" if relay == "closed" else "false"}}}')
     return f"[{','.join(records)}]".encode()
@@ -201,13 +201,13 @@ def encode_readings(
 def encode_hello(*, clock_us: int, relay: RelayState, firmware: str) -> bytes:
     """The payload of `up/hello`."""
     return (
-        f'{{"clock":{_seconds(clock_us)},"relay":"{relay}","firmware":{json.dumps(firmware)}}}'
+        f'{{"clock":{seconds(clock_us)},"relay":"{relay}","firmware":{json.dumps(firmware)}}}'
     ).encode()
 
 
 def encode_event(*, code: str, at_us: int, detail: str = "") -> bytes:
     """The payload of `up/event`."""
-    return f'{{"code":"{code}","at":{_seconds(at_us)},"detail":{json.dumps(detail)}}}'.encode()
+    return f'{{"code":"{code}","at":{seconds(at_us)},"detail":{json.dumps(detail)}}}'.encode()
 
 
 def encode_answer(
@@ -216,7 +216,7 @@ def encode_answer(
     """The payload of `up/answer`."""
     return (
         f'{{"id":"{command_id}","result":"{result}","relay":"{relay}",'
-        f'"register":{register_wh},"at":{_seconds(at_us)}}}'
+        f'"register":{register_wh},"at":{seconds(at_us)}}}'
     ).encode()
 
 
@@ -248,7 +248,7 @@ def decode_watermarks(serial: str, payload: bytes) -> list[Watermark]:
         code = EVENT_LOG if name == "events" else OBIS.get(name)
         if code is None:
             raise MalformedFrame("value", f"no such register: {name[:60]!r}")
-        value = None if code == EVENT_LOG else _scaled(_number(values, name), 0, name)
+        value = None if code == EVENT_LOG else scaled(_number(values, name), 0, name)
         marks.append(
             Watermark(serial, code, _instant_us(committed, name), _instant_us(since, name), value)
         )
@@ -279,7 +279,7 @@ class _Pack:
             return  # A record of base fields alone carries no measurement.
         name = self._name(record)
         if name == "clock":
-            self.clock_us = _to_instant_us(_scaled(_number(record, "v"), 6, "clock"), "clock")
+            self.clock_us = _to_instant_us(scaled(_number(record, "v"), 6, "clock"), "clock")
         elif name == "relay":
             self.relay = "closed" if _boolean(record, "vb") else "open"
         elif name in OBIS:
@@ -294,7 +294,7 @@ class _Pack:
         if "bn" in record:
             self.base_name = _text(record, "bn", MAX_TEXT, may_be_empty=True)
         if "bt" in record:
-            self.base_time_us = _scaled(_number(record, "bt"), 6, "bt")
+            self.base_time_us = scaled(_number(record, "bt"), 6, "bt")
         if "bu" in record:
             self.base_unit = _text(record, "bu", MAX_TEXT)
         if "bv" in record:
@@ -314,11 +314,11 @@ class _Pack:
         places = _UNITS[code].get(unit or "")
         if places is None:
             raise MalformedFrame("unit", f"{unit!r} is no unit of register {_OBIS_OF[code]}")
-        own = _scaled(_number(record, "v"), places, "v")
-        value = _scaled(self.base_value, places, "bv") + own
+        own = scaled(_number(record, "v"), places, "v")
+        value = scaled(self.base_value, places, "bv") + own
         if not 0 <= value < _MAX_REGISTER:
             raise MalformedFrame("range", f"a register of {value}")
-        offset_us = _scaled(_number(record, "t"), 6, "t") if "t" in record else 0
+        offset_us = scaled(_number(record, "t"), 6, "t") if "t" in record else 0
         self.times_us.append(_to_instant_us(self.base_time_us + offset_us, "t"))
         self.codes.append(code)
         self.values.append(value)
@@ -330,7 +330,7 @@ _pack_decoder = msgspec.json.Decoder(list[dict[str, object]], float_hook=Decimal
 _object_decoder = msgspec.json.Decoder(dict[str, object], float_hook=Decimal)
 
 
-def _parse_pack(payload: bytes) -> list[Fields]:
+def parse_pack(payload: bytes) -> list[Fields]:
     records = _parse(payload, _pack_decoder)
     if len(records) > MAX_RECORDS:
         raise MalformedFrame("too_many", f"{len(records)} records")
@@ -398,7 +398,7 @@ def _decode_answer(
     result = _text(fields, "result", 20)
     if result not in get_args(AnswerResult):
         raise MalformedFrame("value", f"no such result: {result!r}")
-    register_wh = _scaled(_number(fields, "register"), 0, "register")
+    register_wh = scaled(_number(fields, "register"), 0, "register")
     if not 0 <= register_wh < _MAX_REGISTER:
         raise MalformedFrame("range", f"a register of {register_wh}")
     return AnswerFrame(
@@ -454,7 +454,7 @@ def _number(fields: Fields, key: str) -> Number:
 
 
 def _instant_us(fields: Fields, key: str) -> int:
-    return _to_instant_us(_scaled(_number(fields, key), 6, key), key)
+    return _to_instant_us(scaled(_number(fields, key), 6, key), key)
 
 
 def _to_instant_us(instant_us: int, key: str) -> int:
@@ -463,7 +463,7 @@ def _to_instant_us(instant_us: int, key: str) -> int:
     return instant_us
 
 
-def _scaled(number: Number, places: int, key: str) -> int:
+def scaled(number: Number, places: int, key: str) -> int:
     """Return number × 10^places, exactly, or raise `MalformedFrame`: nothing is ever rounded."""
     if isinstance(number, int):
         if abs(number) > 2**63:
@@ -485,7 +485,7 @@ def _scaled(number: Number, places: int, key: str) -> int:
     return int(whole)
 
 
-def _seconds(us: int) -> str:
+def seconds(us: int) -> str:
     """Microseconds as decimal seconds, exactly and without superfluous zeros."""
     sign = "-" if us < 0 else ""
     whole, rest = divmod(abs(us), 1_000_000)
