@@ -127,7 +127,7 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
     def guarded(self: socket.socket, address: Any) -> None:
         host = address[0] if isinstance(address, tuple) else ""
         if self.family in {socket.AF_INET, socket.AF_INET6} and not (
-            host in {"localhost", "::1"} or host.startswith("127.")
+            host in {"localhost", "::1"} or host.removeprefix("::ffff:").startswith("127.")
         ):
             raise AssertionError(f"a test wants to connect to {host}; only loopback is allowed")
         connect(self, address)

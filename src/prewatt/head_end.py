@@ -18,22 +18,37 @@ if TYPE_CHECKING:
     from prewatt.hes.instructions import Forgery, InstructionDesk
     from prewatt.hes.links import Device
     from prewatt.hes.session import MqttConfig
-    from prewatt.hes.sessions import Sessions
+    from prewatt.hes.sessions import Opener, Sessions
     from prewatt.signing.keyring import Keyring
 
 MQTT_VARIABLE: Final = "PREWATT_MQTT"
+COAP_VARIABLE: Final = "PREWATT_COAP"
+COAP_OPEN_VARIABLE: Final = "PREWATT_COAP_OPEN"
 SHARDS_VARIABLE: Final = "PREWATT_SHARDS"
 
 _BROKER_WAIT_S: Final = 30.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the broker's address and how many ingest at once."""
+    """Add the broker's address, where LwM2M listens, and how many ingest at once."""
     parser.add_argument(
         "--mqtt",
         metavar="HOST:PORT",
         default=os.environ.get(MQTT_VARIABLE),
         help=f"the broker (default: {MQTT_VARIABLE})",
+    )
+    parser.add_argument(
+        "--coap",
+        metavar="HOST:PORT",
+        default=os.environ.get(COAP_VARIABLE),
+        help=f"where LwM2M devices register (default: {COAP_VARIABLE}, or nowhere)",
+    )
+    parser.add_argument(
+        "--coap-open",
+        action="store_true",
+        default=bool(os.environ.get(COAP_OPEN_VARIABLE)),
+        help="let devices without a key register: on a private network, or behind a DTLS terminator"
+        f" (default: {COAP_OPEN_VARIABLE})",
     )
     parser.add_argument(
         "--shards",
@@ -45,17 +60,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run until told to stop; returns the exit status, 1 when a part has failed."""
-    if not arguments.mqtt:
-        raise CannotRunError(f"{MQTT_VARIABLE} is not set: say where the MQTT broker is")
+    if not (arguments.mqtt or arguments.coap):
+        raise CannotRunError(
+            f"neither {MQTT_VARIABLE} nor {COAP_VARIABLE} is set: say how meters are reached"
+        )
     wiring.start_django("hes")
     from prewatt.access.scope import system_actor
     from prewatt.hes.ingest import ShardedIngest
-    from prewatt.hes.main import HeadEnd, mqtt_opener
+    from prewatt.hes.main import HeadEnd
     from prewatt.hes.main import run as run_head_end
     from prewatt.supply.orders import OrderBook
 
     head_end = HeadEnd(
-        openers=[mqtt_opener(_broker(arguments.mqtt), clock=wiring.now)],
+        openers=_openers(arguments),
         dsn=os.environ["PREWATT_DSN"],
         clock=wiring.now,
         orders=OrderBook(system_actor("head_end")),
@@ -132,6 +149,36 @@ def raise_forgery_alert(device: Device, forgery: Forgery, now: datetime) -> None
             now=now,
             refresh=False,
         )
+
+
+def _openers(arguments: argparse.Namespace) -> list[Opener]:
+    """One for each driver that was asked for, MQTT first, whose meters are all that no other knows."""
+    openers: list[Opener] = []
+    if arguments.mqtt:
+        from prewatt.hes.main import mqtt_opener
+
+        openers.append(mqtt_opener(_broker(arguments.mqtt), clock=wiring.now))
+    if arguments.coap:
+        openers.append(_lwm2m(arguments.coap, takes_open=arguments.coap_open))
+    return openers
+
+
+def _lwm2m(address: str, *, takes_open: bool) -> Opener:
+    from prewatt.hes.drivers.lwm2m.keys import DeviceKeysRefused, open_device_keys
+    from prewatt.hes.drivers.lwm2m.roster import lwm2m_opener
+    from prewatt.hes.drivers.lwm2m.session import Lwm2mConfig
+
+    host, _, port = address.rpartition(":")
+    try:
+        config = Lwm2mConfig(host=host.strip("[]"), port=int(port), takes_open=takes_open)
+        keys = open_device_keys(os.environ)
+    except ValueError:
+        raise CannotRunError(f"not HOST:PORT: {address!r}") from None
+    except DeviceKeysRefused as refused:
+        raise CannotRunError(str(refused)) from refused
+    if keys is None and not takes_open:
+        raise CannotRunError("no device could register: name a folder of keys, or --coap-open")
+    return lwm2m_opener(config, clock=wiring.now, keys=keys)
 
 
 def _rehearse() -> None:

@@ -146,8 +146,8 @@ class _Taken:
         return Sighting(
             device=self.device,
             seen_at=utc_datetime(self.frame.received_at_us),
-            relay=relay_code(self.frame.relay),
-            relay_at=self.seen_at,
+            relay=None if self.frame.relay is None else relay_code(self.frame.relay),
+            relay_at=None if self.frame.relay is None else self.seen_at,
             clock_drift_s=drift_s(self.frame.at_us, self.frame.received_at_us),
         )
 
@@ -441,6 +441,7 @@ class CommandDesk:
             elif each.op == "relay":
                 accepted.append(Answer(*whose))
             else:
+                assert each.frame.relay is not None, "what else was read?"
                 read_backs.append(ReadBack(*whose, relay_code(each.frame.relay), each.seen_at))
         if accepted:
             self._orders.mark_acknowledged(answers=accepted, now=now)

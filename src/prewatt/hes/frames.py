@@ -233,6 +233,7 @@ class HelloFrame:
 class AnswerFrame:
     """A meter's answer to one command; `relay` is the state its contacts have, not the one asked for.
 
+    It is None only of a refusal, whose meter may have no relay at all.
     `register_wh` is the active import register at `at_us` (the meter's own time).
     """
 
@@ -241,7 +242,7 @@ class AnswerFrame:
     token: AckToken
     command_id: str
     result: AnswerResult
-    relay: RelayState
+    relay: RelayState | None
     register_wh: int
     at_us: int
 

@@ -1,0 +1,147 @@
+"""What is asked of a device: reading, writing, observing, one exchange at a time, with a bound on each answer.
+
+Retransmission and duplicates are the library's (RFC 7252, 4.2); the blocks of a long answer are put together
+here, because the library would take as many as a device sends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import aiocoap
+from aiocoap import error as coap_error
+from aiocoap.numbers.codes import Code
+
+from prewatt.hes.drivers.lwm2m import codec, links, objects
+from prewatt.hes.drivers.lwm2m.registrations import Registration
+from prewatt.hes.drivers.lwm2m.values import MAX_PAYLOAD_BYTES, Item
+from prewatt.hes.frames import AnswerResult, MalformedFrame
+
+log = logging.getLogger(__name__)
+
+Count = Callable[[str, MalformedFrame, bytes, int], None]
+"""Told of each answer that cannot be read: topic, why, the beginning of it, and when (µs)."""
+
+
+class Unreachable(Exception):
+    """A device did not answer."""
+
+
+class DeviceRefuses(Exception):
+    """A device said no."""
+
+    def __init__(self, code: Code) -> None:
+        super().__init__(str(code))
+        self.result: AnswerResult = (
+            "unsupported" if code in (Code.NOT_FOUND, Code.METHOD_NOT_ALLOWED) else "failed"
+        )
+
+
+RELAY_PATHS: Final = (objects.RELAY_CONTACT, objects.RELAY_ORDER)
+
+
+def relay_paths(own: links.Links) -> list[objects.Path]:
+    return [each for each in RELAY_PATHS if own.has(each[0], each[1])]
+
+
+def energy_paths(own: links.Links) -> list[objects.Path]:
+    paths = (objects.ENERGY_DRAWN, objects.POWER_DRAWN_TOTAL)
+    return [each for each in paths if own.has(each[0], each[1])]
+
+
+def state_paths(own: links.Links) -> list[objects.Path]:
+    """What says how a meter stands: its relay first, which must be read back, then register and clock."""
+    return [*relay_paths(own)[:1], *energy_paths(own)[:1], objects.CLOCK]
+
+
+def keeps_readings(registration: Registration) -> bool:
+    """Whether a device can send what it kept (LwM2M 1.1): then nothing it tells otherwise is stored."""
+    return registration.version != "1.0"
+
+
+class Asker:
+    """Asks devices, through the context that answers them too: a device talks to one address and port.
+
+    `context` is the library's, set once it listens.
+    """
+
+    def __init__(self, count: Count, *, clock_us: Callable[[], int], exchange_s_max: float) -> None:
+        self.context: Any = None
+        self._count = count
+        self._clock_us = clock_us
+        self._exchange_s_max = exchange_s_max
+
+    async def read_all(
+        self, registration: Registration, paths: Sequence[objects.Path]
+    ) -> list[Item]:
+        """The values that can be read; a device that has gone silent is not asked for the rest."""
+        items: list[Item] = []
+        for path in paths:
+            try:
+                items += await self.read(registration, path)
+            except DeviceRefuses:
+                continue
+            except Unreachable:
+                break
+            except MalformedFrame as refusal:
+                topic = f"lwm2m/{registration.serial}/read"
+                self._count(topic, refusal, objects.path_text(path).encode(), self._clock_us())
+        return items
+
+    async def read(self, registration: Registration, path: objects.Path) -> list[Item]:
+        """One resource, put together from its blocks. Raises MalformedFrame and what `_exchange` does."""
+        content = bytearray()
+        block: tuple[int, bool, int] | None = None
+        while True:
+            message = self._message(registration, Code.GET, path)
+            if block is not None:
+                message.opt.block2 = block
+            answer = await self._exchange(registration, message)
+            part = answer.opt.block2
+            if part is not None and part.start != len(content):
+                raise MalformedFrame("blocks", f"a block at {part.start}")
+            content += answer.payload
+            if len(content) > MAX_PAYLOAD_BYTES:
+                raise MalformedFrame("oversize", f"more than {MAX_PAYLOAD_BYTES} bytes")
+            if part is None or not part.more:
+                return codec.decode(path, answer.opt.content_format, bytes(content))
+            block = (part.block_number + 1, False, part.size_exponent)
+
+    async def write(self, registration: Registration, path: objects.Path, content: bytes) -> None:
+        message = self._message(registration, Code.PUT, path)
+        message.payload = content
+        message.opt.content_format = codec.TEXT
+        await self._exchange(registration, message)
+
+    def observe(self, registration: Registration, path: objects.Path) -> Any:
+        """The library's request to observe a resource; its answers are of one block."""
+        message = self._message(registration, Code.GET, path)
+        message.opt.observe = 0
+        return self.context.request(message, handle_blockwise=False)
+
+    async def _exchange(
+        self, registration: Registration, message: aiocoap.Message
+    ) -> aiocoap.Message:
+        """Ask and wait, with the library's retransmissions. Raises Unreachable and DeviceRefuses."""
+        try:
+            async with asyncio.timeout(self._exchange_s_max):
+                answer = await self.context.request(message, handle_blockwise=False).response
+        except (TimeoutError, coap_error.Error, OSError) as error:
+            log.info("meter %s does not answer: %r", registration.serial, error)
+            raise Unreachable(registration.serial) from error
+        registration.heard_at_us = self._clock_us()
+        if not answer.code.is_successful():
+            raise DeviceRefuses(answer.code)
+        return answer
+
+    def _message(
+        self, registration: Registration, code: Code, path: objects.Path
+    ) -> aiocoap.Message:
+        message = aiocoap.Message(code=code)
+        message.remote = registration.address
+        root = [each for each in registration.links.root.split("/") if each]
+        message.opt.uri_path = (*root, *map(str, path))
+        return message

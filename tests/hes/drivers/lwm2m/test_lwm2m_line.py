@@ -1,0 +1,152 @@
+"""A head-end and LwM2M devices over real sockets: what is registered, sent, committed, ordered and read back."""
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from prewatt.core.drivers import Driver
+from prewatt.hes.drivers.lwm2m import senml
+from prewatt.hes.drivers.lwm2m.keys import NO_CONTEXTS, Contexts
+from prewatt.hes.drivers.lwm2m.session import Lwm2mConfig, Lwm2mSession
+from prewatt.hes.frames import (
+    ACTIVE_IMPORT,
+    AnswerFrame,
+    Command,
+    Frame,
+    HelloFrame,
+    MalformedSample,
+    ReadingsFrame,
+    Watermark,
+)
+from prewatt.sim.loads import load_profile
+from prewatt.sim.lwm2m import DeviceConfig, LwM2mDevice, _free_port
+from prewatt.sim.meter import MeterConfig, SimulatedMeter
+
+LOOPBACK = "127.0.0.1"
+
+
+def now_us() -> int:
+    return time.time_ns() // 1_000
+
+
+class Line:
+    """A session whose frames are kept, and committed as soon as `commits` says so."""
+
+    def __init__(self, session: Lwm2mSession, port: int) -> None:
+        self.session = session
+        self.server = f"{LOOPBACK}:{port}"
+        self.samples: list[MalformedSample] = []
+        self.frames: queue.Queue[Frame] = queue.Queue()
+        self.commits = threading.Event()
+        self.pays = True
+        self.committed: list[tuple[int, int]] = []
+
+    def take(self, frame: Frame) -> None:
+        self.frames.put(frame)
+        if isinstance(frame, ReadingsFrame):
+            self.commits.wait(20)
+            self.session.ack([frame.token])
+            if self.pays:
+                at_us, value = frame.read_at_us.tolist(), frame.value.tolist()
+                self.committed += zip(at_us, value, strict=True)
+                mark = Watermark(frame.serial, ACTIVE_IMPORT, at_us[-1], at_us[0], value[-1])
+                self.session.publish_watermarks([mark])
+
+    def next(self, kind: type[Frame]) -> Frame:
+        while True:
+            frame = self.frames.get(timeout=10)
+            if isinstance(frame, kind):
+                return frame
+
+
+@contextmanager
+def line(
+    *serials: str, contexts: Callable[[], Contexts] = lambda: NO_CONTEXTS, **config: object
+) -> Iterator[Line]:
+    port = _free_port(LOOPBACK)
+    settings = Lwm2mConfig(**({"host": LOOPBACK, "port": port, "takes_open": True} | config))
+    made: list[Line] = []
+    session = Lwm2mSession(
+        settings,
+        clock_us=now_us,
+        roster=lambda: (serials, contexts()),
+        on_malformed=lambda sample: made[0].samples.append(sample),  # noqa: PLW0108 - made later
+    )
+    made.append(Line(session, port))
+    made[0].commits.set()
+    session.start(made[0].take)
+    assert session.wait_connected(5)
+    try:
+        yield made[0]
+    finally:
+        made[0].commits.set()
+        session.stop()
+    assert session.failure is None
+
+
+@contextmanager
+def device(server: str, serial: str = "NB-1", **config: object) -> Iterator[LwM2mDevice]:
+    """A device in a loop and a thread of its own."""
+    loop = asyncio.new_event_loop()
+    meter = SimulatedMeter(
+        MeterConfig(serial, load_profile("H0-A"), 1_000_000, 7_000, now_us(), 60_000_000)
+    )
+    made = LwM2mDevice(meter, DeviceConfig(server, **config), now_us=now_us)  # type: ignore[arg-type]
+    thread = threading.Thread(target=loop.run_until_complete, args=(made.run(),), daemon=True)
+    thread.start()
+    try:
+        yield made
+    finally:
+        loop.call_soon_threadsafe(made.stop)
+        thread.join(10)
+        assert not thread.is_alive()
+        loop.close()
+
+
+def eventually(condition: Callable[[], bool], what: str) -> None:
+    until = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < until, what
+        time.sleep(0.01)
+
+
+def order(number: int, state: str | None = None) -> Command:
+    op = "read" if state is None else "relay"
+    return Command(f"{number}.1.{op}", op, state, now_us(), now_us() + 60_000_000)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("content_format", [senml.CBOR, senml.JSON])
+def test_a_meter_forgets_what_is_committed_and_nothing_else(content_format: int) -> None:
+    with line("NB-1") as here:
+        here.commits.clear()
+        with device(here.server, content_format=content_format) as there:
+            told = here.next(ReadingsFrame)
+            assert told.token.driver is Driver.LWM2M and told.relay == "closed"
+            time.sleep(0.3)
+            assert there.meter.backlog == 1, "its answer waits for the commit"
+            here.commits.set()
+            eventually(lambda: there.meter.backlog == 0, "2.04 after the commit")
+            assert here.committed[0][1] == 7_000
+            hello = here.next(HelloFrame)
+            assert hello.relay == "closed" and hello.firmware == "prewatt-sim 1.0"
+
+            assert here.session.send_command("NB-1", order(1, "open"))
+            answer = here.next(AnswerFrame)
+            assert (answer.command_id, answer.result, answer.relay) == ("1.1.relay", "ok", "open")
+            assert here.session.send_command("NB-1", order(1))
+            answer = here.next(AnswerFrame)
+            assert (answer.command_id, answer.relay) == ("1.1.read", "open")
+            assert answer.register_wh == 7_000 and abs(answer.at_us - now_us()) < 3_000_000
+            there.meter.faults["stuck_relay"] = 1
+            here.session.send_command("NB-1", order(2, "closed"))
+            answer = here.next(AnswerFrame)
+            assert (answer.result, answer.relay) == ("ok", "open"), (
+                "it says yes; its contacts do not"
+            )
+        eventually(lambda: here.session.registered() == 0, "it took its leave")
+        assert not here.session.send_command("NB-1", order(3))
