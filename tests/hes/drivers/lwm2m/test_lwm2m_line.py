@@ -6,12 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+from cryptography.fernet import Fernet
 
 from prewatt.core.drivers import Driver
 from prewatt.hes.drivers.lwm2m import senml
-from prewatt.hes.drivers.lwm2m.keys import NO_CONTEXTS, Contexts
+from prewatt.hes.drivers.lwm2m.keys import NO_CONTEXTS, Contexts, DeviceKey, DeviceKeys
 from prewatt.hes.drivers.lwm2m.session import Lwm2mConfig, Lwm2mSession
 from prewatt.hes.frames import (
     ACTIVE_IMPORT,
@@ -150,3 +152,83 @@ def test_a_meter_forgets_what_is_committed_and_nothing_else(content_format: int)
             )
         eventually(lambda: here.session.registered() == 0, "it took its leave")
         assert not here.session.send_command("NB-1", order(3))
+
+
+def test_what_nobody_pays_for_is_kept_and_comes_again() -> None:
+    with line("NB-1") as here:
+        here.pays = False
+        with device(here.server) as there:
+            here.next(ReadingsFrame)
+            eventually(lambda: there.refusals == ["5.03"], "acknowledged, and without a watermark")
+            assert there.meter.backlog == 1
+
+
+def test_a_long_backlog_comes_in_blocks() -> None:
+    with line("NB-1") as here:
+        with device(here.server) as there:
+            here.next(ReadingsFrame)
+            eventually(lambda: there.meter.backlog == 0, "the first reading")
+            there.meter.faults["outage"] = 1
+            eventually(lambda: there.port == 0, "it is away")
+            began = now_us() - 7_200_000_000
+            for minute in range(120):
+                there.meter._record(began + minute * 60_000_000)
+            there.meter.faults["outage"] = 0
+            eventually(lambda: there.meter.backlog == 0, "all of it, in one Send")
+        largest = max((f for f in here.frames.queue if isinstance(f, ReadingsFrame)), key=len)
+        assert len(largest) >= 120 and len(here.committed) >= 121
+
+
+def test_a_sleeper_gets_its_order_when_it_wakes_and_from_where_it_then_is() -> None:
+    with line("NB-1", awake_s=0) as here, device(here.server, sleeps_s=0.5, awake_s=0.2) as there:
+        here.next(HelloFrame)
+        first = there.port
+        eventually(lambda: there.port == 0, "it sleeps")
+        assert here.session.send_command("NB-1", order(1, "open"))
+        answer = here.next(AnswerFrame)
+        assert (answer.command_id, answer.relay) == ("1.1.relay", "open")
+        assert there.port not in (0, first), "another address, the same registration"
+        assert there.meter.relay == "open"
+        assert here.session.registered() == 1
+
+
+def test_a_device_of_1_0_is_observed_since_it_sends_nothing() -> None:
+    with line("NB-1") as here, device(here.server, version="1.0") as there:
+        first = here.next(ReadingsFrame)
+        assert (
+            first.value.tolist() == [7_000] and abs(int(first.read_at_us[0]) - now_us()) < 2_000_000
+        )
+        time.sleep(0.3)
+        # By hand at the meter: nobody ordered it, and it is told all the same.
+        there.set_relay("open")
+        told = here.next(ReadingsFrame)
+        while told.relay is None:
+            told = here.next(ReadingsFrame)
+        assert told.relay == "open"
+        assert there.sent == 0
+
+
+def test_only_a_meter_of_this_driver_with_its_own_key_is_heard(tmp_path: Path) -> None:
+    seals = [Fernet.generate_key().decode()]
+    keys = DeviceKeys(tmp_path, seals)
+    key, other = keys.make("NB-1"), keys.make("NB-2")
+    with line("NB-1", "NB-2", contexts=keys.contexts) as here:
+        stolen = DeviceKey("NB-1", other.device_id, other.server_id, other.secret, other.salt)
+        for config in ({"key": None}, {"key": stolen}):
+            with device(here.server, "NB-1", **config) as there:
+                eventually(lambda there=there: bool(there.refusals), "no such device")
+                assert there.refusals[0] in ("4.01", "4.03")
+        with device(here.server, "PW-1") as there:
+            eventually(lambda: there.refusals[:1] == ["4.03"], "a meter of MQTT")
+        assert {each.reason for each in here.samples} == {"unprotected", "serial", "unknown_meter"}
+        assert here.session.registered() == 0
+
+        with device(here.server, "NB-1", key=key) as there:
+            here.next(ReadingsFrame)
+            eventually(lambda: there.meter.backlog == 0, "sent and committed under its key")
+            assert here.session.send_command("NB-1", order(1, "open"))
+            assert here.next(AnswerFrame).relay == "open"
+            written = sum(int(file.read_text()) for file in tmp_path.glob("NB-1.*.numbers"))
+            assert written >= 256, "numbers are written down before they are used"
+    again = DeviceKeys(tmp_path, seals)
+    assert again.contexts().by_serial["NB-1"].sender_sequence_number == written, "and never again"
