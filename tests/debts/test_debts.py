@@ -17,6 +17,7 @@ from tests.conftest import role_dsn
 from tests.invariants.places import NOW, one, rows, signed_in, told
 from tests.moves.world import World, snapshot
 
+from agreements import agreed, agreed_if_done
 from cases import cases
 from prewatt.access.models import Duty
 from prewatt.access.scope import Actor, PermissionRefused, system_actor
@@ -240,9 +241,10 @@ def test_written_off_is_the_propertys_loss_and_not_the_wallets_gain() -> None:
     here = place(plan())
     debt, before = owed(here), available(here)
     buy(here, 8 * EURO, "a")
-    done = write_off_debt(
-        actor=here.administrator, debt_id=debt.debt_id, why="cannot pay", key="w", now=NOW
-    )
+    with agreed("debts.write_off", here.property_id, f"debt:{debt.debt_id}", {"amount": 28 * EURO}):
+        done = write_off_debt(
+            actor=here.administrator, debt_id=debt.debt_id, why="cannot pay", key="w", now=NOW
+        )
     assert (done.amount_micro, done.left_micro) == (28 * EURO, 0)
     assert available(here) == before + 6 * EURO
     assert rows("SELECT counter_account, sum(amount)::bigint FROM transfer WHERE kind = %s "
@@ -432,10 +434,16 @@ def test_any_life_of_debts_leaves_the_books_whole(database: str, data: st.DataOb
                         key=f"{here.property_id}:s{number}", now=at,
                     ).amount_micro  # fmt: skip
                 else:
-                    write_off_debt(
-                        actor=here.administrator, debt_id=debt_id, why="-",
-                        key=f"{here.property_id}:w{number}", now=at,
-                    )  # fmt: skip
+                    # Others agreed to what is left (owed by the ledger, below zero beside the wallet).
+                    left = one("SELECT sum(amount)::bigint FROM transfer t JOIN debt d USING (account_id, code) "
+                               "WHERE d.id = %s AND counter_account = 12", debt_id)  # fmt: skip
+                    with agreed_if_done(
+                        "debts.write_off", here.property_id, f"debt:{debt_id}", {"amount": left}
+                    ):
+                        write_off_debt(
+                            actor=here.administrator, debt_id=debt_id, why="-",
+                            key=f"{here.property_id}:w{number}", now=at,
+                        )  # fmt: skip
             except (AmountRefused, UnknownDebt):
                 pass
         assert available(here) == wallet >= 0

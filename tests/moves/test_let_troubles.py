@@ -16,6 +16,7 @@ from tests.invariants.places import signed_in
 from tests.moves.test_lets import BOOTH, EURO, announce, begin, counters, market
 from tests.moves.world import World, available, hours, rows, snapshot, tenant
 
+from agreements import taking_back_agreed
 from prewatt.access.scope import system_actor
 from prewatt.billing.operations import create_tariff_version
 from prewatt.core.accounts import CounterAccount
@@ -345,10 +346,11 @@ def test_a_let_whose_payment_was_taken_back_does_not_begin() -> None:
     here = market()
     let = announce(here)
     ((event_id,),) = rows("SELECT event_id FROM payment WHERE account_id = %s", let.account_id)
-    reverse_recharge(
-        actor=here.administrator, event_id=event_id, why="bounced", key="rv",
-        now=NOW + timedelta(hours=1),
-    )  # fmt: skip
+    with taking_back_agreed(event_id):
+        reverse_recharge(
+            actor=here.administrator, event_id=event_id, why="bounced", key="rv",
+            now=NOW + timedelta(hours=1),
+        )  # fmt: skip
     due = BEGINS + timedelta(minutes=10)
     here.read("M-102", due, 4_500, now=due)
     assert begin_announced_lets(now=due) == 0

@@ -17,6 +17,7 @@ from tests.estate.tables import NOW, tables
 from tests.invariants.places import signed_in, told
 from tests.moves.world import World, available, hours, rows, snapshot, tenant
 
+from agreements import agreed, taking_back_agreed
 from prewatt.access.models import Duty
 from prewatt.access.scope import Actor, PermissionRefused, system_actor
 from prewatt.adapters.channels.outbox import OutboxChannel
@@ -284,7 +285,9 @@ def test_a_refund_is_paid_once_and_only_off_a_closed_account() -> None:
             with pytest.raises((why, RefundRefused)):
                 pay_refund(actor=actor, refund_id=refund_id, way="cash", reference="", now=NOW)
         else:
-            pay_refund(actor=actor, refund_id=refund_id, way="cash", reference="", now=NOW)
+            paid = {"amount": 67 * EURO, "way": "cash", "reference": ""}
+            with agreed("vending.refund", here.property_id, f"refund:{refund_id}", paid):
+                pay_refund(actor=actor, refund_id=refund_id, way="cash", reference="", now=NOW)
     with pytest.raises(RefundRefused) as twice:
         pay_refund(actor=here.operator, refund_id=refund_id, way="cash", reference="", now=NOW)
     assert twice.value.reason == "paid"
@@ -476,9 +479,14 @@ def test_a_payment_of_a_debt_that_bounces_opens_the_debt_again() -> None:
     let, _ = short_let(here)
     ((debt_id,),) = rows("SELECT id FROM debt")
     paid = pay(here, debt_id, 30)
-    back = reverse_recharge(
-        actor=here.administrator, event_id=paid.event_id, why="cheque returned", key="r", now=NOW
-    )
+    with taking_back_agreed(paid.event_id):
+        back = reverse_recharge(
+            actor=here.administrator,
+            event_id=paid.event_id,
+            why="cheque returned",
+            key="r",
+            now=NOW,
+        )
     assert (back.used_micro, back.debt_code, back.returned_to_debts_micro) == (0, "", 30 * EURO)
     assert debts_of(let.account_id) == [("D-1", "let_shortfall", 30 * EURO, 30 * EURO, "")]
     assert available(let.account_id) == 0

@@ -11,6 +11,7 @@ from tests.conftest import role_dsn
 from tests.invariants.places import NOW, at, pay, place, rows, send, signed_in
 from tests.moves.world import World
 
+from agreements import taking_back_agreed
 from prewatt.access.scope import PermissionRefused, system_actor
 from prewatt.billing.operations import post_usage
 from prewatt.vending.proofs import prove_books, prove_due
@@ -36,9 +37,10 @@ def lived() -> World:
     post_usage(actor=system_actor("posting"), now=NOW, until=NOW, cause="posting.daily")
     pay(here, "two")
     event = int(rows("SELECT max(event_id) FROM payment")[0][0])
-    reverse_recharge(
-        actor=here.administrator, event_id=event, why="cheque bounced", key="back", now=NOW
-    )
+    with taking_back_agreed(event):
+        reverse_recharge(
+            actor=here.administrator, event_id=event, why="cheque bounced", key="back", now=NOW
+        )
     send(here, [("M-101", at(2), 3_000)])
     return here
 

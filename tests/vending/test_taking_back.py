@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import ProgrammingError, connection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.billing.days_world import local, place, plan
@@ -18,6 +18,7 @@ from tests.debts.test_debts import EURO, available, books_hold, buy, owed
 from tests.invariants.places import NOW, one, rows, signed_in, told
 from tests.moves.world import World, snapshot
 
+from agreements import taking_back_agreed
 from cases import cases
 from prewatt.access.scope import PermissionRefused, system_actor
 from prewatt.core.accounts import CounterAccount, TransferKind
@@ -44,14 +45,16 @@ pytestmark = pytest.mark.usefixtures("database")
 
 def reverse(here: World, event: int, key: str = "rev", **given: Any) -> TakenBack:
     wanted: dict[str, Any] = {"actor": here.administrator, "why": "cheque bounced", "now": NOW}
-    return reverse_recharge(event_id=event, key=f"{here.property_id}:{key}", **(wanted | given))
+    with taking_back_agreed(event):
+        return reverse_recharge(event_id=event, key=f"{here.property_id}:{key}", **(wanted | given))
 
 
 def move(here: World, event: int, to: int, key: str = "mov", **given: Any) -> TakenBack:
     wanted: dict[str, Any] = {"actor": here.administrator, "why": "next door", "now": NOW}
-    return move_credit(
-        event_id=event, to_account_id=to, key=f"{here.property_id}:{key}", **(wanted | given)
-    )
+    with taking_back_agreed(event, to):
+        return move_credit(
+            event_id=event, to_account_id=to, key=f"{here.property_id}:{key}", **(wanted | given)
+        )
 
 
 def use(here: World, micro: int) -> None:
@@ -294,9 +297,11 @@ def test_what_cannot_be_taken_back_is_refused_and_changes_nothing(database: str)
             reverse(here, done.event_id, actor=here.operator)
         with pytest.raises(PermissionRefused):
             move(here, done.event_id, here.accounts["OWN-LIFT"], actor=here.operator)
+        # And of all that could be, nothing to which nobody else has agreed.
+        with pytest.raises(ProgrammingError, match="takes the agreement of others"):
+            reverse(here, done.event_id)
     assert snapshot() == before
-    with signed_in(role_dsn(database, "web"), database):
-        assert reverse(here, done.event_id).available_after_micro == 25_500_000
+    assert reverse(here, done.event_id).available_after_micro == 25_500_000
 
 
 def test_closed_books_take_no_reversal() -> None:

@@ -16,9 +16,8 @@ from prewatt.access.models import Duty, DutyGrant, User
 from prewatt.access.scope import Actor
 from prewatt.debts.models import Debt
 from prewatt.debts.operations import open_debt
-from prewatt.vending.refunds import pay_refund
-from prewatt.web.console import refunds
 from prewatt.web.ui.format import money
+from web.test_approvals import at, code_of, take_up
 
 STALL: dict[str, Any] = {
     "format": "prewatt-tariff/1",
@@ -28,6 +27,7 @@ STALL: dict[str, Any] = {
     "temporary": {"unit": "day", "fee": "10.00", "deposit": "50.00"},
 }
 Client = Any
+__all__ = ["at"]
 SignIn = Callable[..., Client]
 Owner = Callable[[Fernmoor], Any]
 
@@ -58,7 +58,22 @@ def place(fernmoor: Fernmoor, as_owner: Owner) -> Fernmoor:
                    'system:lets', %(now)s, '', '', '')""",
             {"property": fernmoor.property_id, "account": fernmoor.accounts["N-101"], "now": NOW},
         )
+        _off(fernmoor, -67_000_000, counter=14)
     return fernmoor
+
+
+def _off(place: Fernmoor, micro: int, *, counter: int) -> None:
+    """A transfer of the refund's event."""
+    _run(
+        """INSERT INTO transfer (account_id, seq, property_id, legal_entity_id, event_id, kind,
+               component, counter_account, amount, posted_after, currency, service_from,
+               service_to, booked_at, actor, reason)
+           SELECT account_id, seq + 1, property_id, legal_entity_id, 7001, 4, component, %(counter)s,
+                  %(amount)s, posted_after + %(amount)s, currency, service_from, service_to,
+                  booked_at, actor, 'let.ended'
+           FROM transfer WHERE account_id = %(account)s ORDER BY seq DESC LIMIT 1""",
+        {"amount": micro, "account": place.accounts["N-101"], "counter": counter},
+    )
 
 
 def _run(statement: str, params: dict[str, Any]) -> None:
@@ -197,7 +212,7 @@ def test_nothing_of_another_property_is_seen_or_done(
 
 
 def test_a_debt_is_listed_agreed_on_and_paid_out_of_the_wallet_once(
-    place: Fernmoor, sign_in: SignIn
+    place: Fernmoor, sign_in: SignIn, at: list[Any]
 ) -> None:
     client, debt = sign_in(place), _debt(place, euro=3)
     listed = _text(client.get("/debts?q=305"))
@@ -223,9 +238,10 @@ def test_a_debt_is_listed_agreed_on_and_paid_out_of_the_wallet_once(
     assert "Orla Fenwick owes €1.00 of D-1" in _text(client.get(where))
     look = client.post(where, {"deed": "write_off", "why": "moved away", "do": "look"})
     assert "Write off €1.00, what is left of D-1 of N-305, Orla Fenwick?" in _text(look)
-    client.post(
-        where, {"deed": "write_off", "why": "moved away", "do": "confirm", "key": _key(look)}
-    )
+    assert "you do this alone" in _text(look)
+    pressed = {"deed": "write_off", "why": "moved away", "do": "confirm"}
+    assert client.post(where, pressed | {"code": "123456"}).status_code == 422
+    client.post(where, pressed | {"code": code_of(take_up(client, at), at)})
     assert "Written off" in _text(client.get(where))
 
 
@@ -244,9 +260,10 @@ def test_a_debt_written_down_says_what_the_tenant_reads(place: Fernmoor, sign_in
 
 
 def test_credit_on_the_wrong_account_is_looked_at_moved_once_and_told(
-    place: Fernmoor, sign_in: SignIn, as_owner: Owner
+    place: Fernmoor, sign_in: SignIn, as_owner: Owner, at: list[Any]
 ) -> None:
     client = sign_in(place)
+    app = take_up(client, at)
     where = "/recharges/400/take-back"
     form = {"how": "moved", "to": "N-202", "why": "sold next door"}
     for to in ("N-305", "nowhere", ""):
@@ -259,21 +276,20 @@ def test_credit_on_the_wrong_account_is_looked_at_moved_once_and_told(
     # 5.96 of the 20.00 are left: 5.00 of emergency credit are in use again, what was used beyond that
     # is a debt, and the right account has all of it. Nobody is cut before a warning of it has arrived.
     for each in (
-        "−€20.00", "+€9.04", "D-1", "+€20.00", "Move €20.00 from N-305 to N-202",
+        "−€20.00", "+€9.04", "D-1", "+€20.00", "N-202", "you do this alone",
         "Balance now €5.96 Balance afterwards −€5.00", "€5.00 of €5.00",
         "Used beyond that, becomes a debt D-1 €9.04", "Supply is not cut by this",
         "No warning delivered yet", "Both customers get a message",
     ):  # fmt: skip
         assert each in said, each
     assert _one(place, as_owner, count) == before, "a look leaves nothing"
-    key = _key(look)
-    first = client.post(where, form | {"do": "confirm", "key": key})
-    again = client.post(where, form | {"do": "confirm", "key": key})
-    assert first.status_code == again.status_code == 302
+    assert client.post(where, form | {"do": "confirm", "code": "123456"}).status_code == 422
+    first = client.post(where, form | {"do": "confirm", "code": code_of(app, at)})
+    assert first["Location"] == where + "?done=1"
     assert _one(place, as_owner, count) == before + 3
     told = _text(client.get(where))
     assert "was taken back" in told and "D-1 €9.04" in told and "N-202" in told
-    other = client.post(where, form | {"do": "confirm", "key": "another"})
+    other = client.post(where, form | {"do": "confirm", "code": code_of(app, at)})
     assert other.status_code == 422 and "taken back already" in _text(other)
     assert "This recharge was taken back" in _text(client.get("/recharges/400"))
     assert "What happened to the recharge" in _text(
@@ -281,20 +297,52 @@ def test_credit_on_the_wrong_account_is_looked_at_moved_once_and_told(
     )
 
 
+def test_credit_that_nobody_paid_is_proposed_looked_at_and_given_by_somebody_else(
+    place: Fernmoor, sign_in: SignIn, as_owner: Owner, at: list[Any]
+) -> None:
+    with as_owner(place):
+        place.users["second"] = place.another_user("second", "Pell Adair", "administrator")
+    client, second = sign_in(place), sign_in(place, "second")
+    apps = [take_up(each, at) for each in (client, second)]
+    where = f"/accounts/{place.accounts['N-305']}/credit"
+    assert where in client.get(f"/accounts/{place.accounts['N-305']}").content.decode()
+    assert sign_in(place, "operator").get(where).status_code == 403
+    form = {"way": "give", "amount": "12.50", "reason": "Lift was out for a week", "do": "look"}
+    less = client.post(where, form | {"way": "take", "amount": "900"})
+    assert less.status_code == 422 and "nothing is taken below zero" in _text(less)
+    look = _text(client.post(where, form))
+    assert "Balance Before: €5.96 After: €18.46" in look
+    assert "1 other administrator has to agree first" in look
+    made = client.post(where, form | {"do": "confirm", "code": code_of(apps[0], at)})
+    proposal = made["Location"].removesuffix("?done=proposed")
+    count = "SELECT count(*) FROM transfer WHERE reason = 'credit.by_hand'"
+    assert _one(place, as_owner, count) == 0
+    page = _text(second.get(proposal))
+    for each in ("Give €12.50 to N-305, Orla Fenwick", "€18.46", "Lift was out for a week"):
+        assert each in page, each
+    approved = {"do": "approve", "code": code_of(apps[1], at)}
+    assert second.post(proposal, approved)["Location"] == f"{proposal}?done=approve"
+    assert _one(place, as_owner, count) == 1
+    assert "+€12.50" in _text(second.get(proposal))
+    assert "€18.46" in _text(client.get(f"/accounts/{place.accounts['N-305']}"))
+
+
 def test_takings_say_what_was_received_what_went_back_what_was_paid_out_and_the_net(
-    place: Fernmoor, sign_in: SignIn, as_owner: Owner
+    place: Fernmoor, sign_in: SignIn, as_owner: Owner, at: list[Any]
 ) -> None:
     client = sign_in(place)
+    app = take_up(client, at)
     plain = _text(client.get("/money?days=30"))
     assert "taken back" not in plain and "Net" not in plain and "net" not in _text(client.get("/"))
     with as_owner(place), connection.cursor() as cursor:
         cursor.execute("SELECT sum(amount_micro)::bigint FROM payment WHERE accepted_at >= %s",
                        [NOW - timedelta(hours=12)])  # fmt: skip
         (received,) = cursor.fetchone()
-    what = {"how": "reversed", "why": "charged back", "do": "confirm", "key": "back"}
+    what = {"how": "reversed", "why": "charged back", "do": "confirm", "code": code_of(app, at)}
     assert client.post("/recharges/400/take-back", what).status_code == 302
     refund = _one(place, as_owner, "SELECT id FROM refund")
-    assert client.post(f"/refunds/{refund}", {"way": "cash", "do": "confirm"}).status_code == 302
+    paid = {"way": "cash", "do": "confirm", "code": code_of(app, at)}
+    assert client.post(f"/refunds/{refund}", paid).status_code == 302
     net = money(received - 20_000_000 - 67_000_000, "EUR")
     # The recharge of days ago went back today: so it counts today, and stays on its own day's list.
     for page in ("/money", "/"):
@@ -309,10 +357,11 @@ def test_takings_say_what_was_received_what_went_back_what_was_paid_out_and_the_
 
 
 def test_credit_that_moved_stays_received_and_its_row_says_that_it_moved(
-    place: Fernmoor, sign_in: SignIn
+    place: Fernmoor, sign_in: SignIn, at: list[Any]
 ) -> None:
     client = sign_in(place)
-    form = {"how": "moved", "to": "N-202", "why": "next door", "do": "confirm", "key": "m"}
+    code = code_of(take_up(client, at), at)
+    form = {"how": "moved", "to": "N-202", "why": "next door", "do": "confirm", "code": code}
     assert client.post("/recharges/400/take-back", form).status_code == 302
     page = client.get("/money?days=30").content.decode()
     assert "moved to another account" in _row(page, 400)
@@ -343,16 +392,20 @@ def test_a_property_that_takes_back_all_or_nothing_says_so(
 
 
 def test_a_refund_is_paid_out_once_with_name_and_receipt(
-    place: Fernmoor, sign_in: SignIn, as_owner: Owner
+    place: Fernmoor, sign_in: SignIn, as_owner: Owner, at: list[Any]
 ) -> None:
     operator = sign_in(place, "operator")
+    app = take_up(operator, at)
     where = f"/refunds/{_one(place, as_owner, 'SELECT id FROM refund')}"
     assert "F-12" in _text(operator.get("/refunds")) and "€67.00" in _text(operator.get("/refunds"))
     assert "F-12" in operator.get("/refunds.csv").content.decode()
     sure = operator.post(where, {"way": "cash", "reference": "ID card", "do": "look"})
     assert re.search(r"Pay €67\.00 to \w+ \w+\?", _text(sure))
     assert operator.post(where, {"way": "coins", "do": "confirm"}).status_code == 422
-    paid = operator.post(where, {"way": "cash", "reference": "ID card", "do": "confirm"})
+    proved = {"way": "cash", "reference": "ID card", "do": "confirm"}
+    assert "you do this alone" in _text(sure)
+    assert operator.post(where, proved | {"code": "123456"}).status_code == 422
+    paid = operator.post(where, proved | {"code": code_of(app, at)})
     receipt = _text(operator.get(paid["Location"]))
     for each in (
         "Receipt of a refund",
@@ -365,20 +418,6 @@ def test_a_refund_is_paid_out_once_with_name_and_receipt(
     again = operator.post(where, {"way": "cash", "do": "confirm"})
     assert again.status_code == 409 and "Do not pay it again" in _text(again)
     assert "Nothing is owed" in _text(operator.get("/refunds"))
-
-
-def test_a_refund_that_somebody_pays_at_the_same_moment_is_not_called_owed(
-    place: Fernmoor, sign_in: SignIn, as_owner: Owner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def pay_after_another(**what: Any) -> Any:
-        pay_refund(**what)
-        return pay_refund(**what)
-
-    monkeypatch.setattr(refunds, "pay_refund", pay_after_another)
-    where = f"/refunds/{_one(place, as_owner, 'SELECT id FROM refund')}"
-    late = sign_in(place, "operator").post(where, {"way": "cash", "do": "confirm"})
-    assert late.status_code == 409 and "Do not pay it again" in _text(late)
-    assert "is owed to" not in _text(late)
 
 
 def test_a_stall_is_let_after_a_look_and_ended_early_with_a_refund(
@@ -571,26 +610,25 @@ def test_money_for_a_debt_is_taken_at_the_window_once_with_its_change(
     [(4_322, "the property keeps it", "67.004322"), (-1_700, "the property adds it", "66.9983")],
 )
 def test_a_refund_shows_what_its_rounding_was_and_where_it_went(
-    place: Fernmoor, sign_in: SignIn, as_owner: Owner, residual: int, said: str, left: str
+    place: Fernmoor,
+    sign_in: SignIn,
+    as_owner: Owner,
+    at: list[Any],
+    residual: int,
+    said: str,
+    left: str,
 ) -> None:
     with as_owner(place):
-        _run(
-            """INSERT INTO transfer (account_id, seq, property_id, legal_entity_id, event_id, kind,
-                   component, counter_account, amount, posted_after, currency, service_from,
-                   service_to, booked_at, actor, reason)
-               SELECT account_id, seq + 1, property_id, legal_entity_id, 7001, 4, component, 16,
-                      %(amount)s, posted_after + %(amount)s, currency, service_from, service_to,
-                      booked_at, actor, 'let.ended'
-               FROM transfer WHERE account_id = %(account)s ORDER BY seq DESC LIMIT 1""",
-            {"amount": -residual, "account": place.accounts["N-101"]},
-        )
+        _off(place, -residual, counter=16)
     refund = _one(place, as_owner, "SELECT id FROM refund")
     client = sign_in(place)
+    app = take_up(client, at)
     for _when in ("before it is paid", "on the receipt"):
         page = _text(client.get(f"/refunds/{refund}"))
         assert f"Left on the account €{left}" in page and said in page
         assert f"{'−' if residual > 0 else '+'}€0.00{abs(residual):04d}".rstrip("0") in page
-        client.post(f"/refunds/{refund}", {"way": "cash", "do": "confirm"})
+        paid = {"way": "cash", "do": "confirm", "code": code_of(app, at)}
+        client.post(f"/refunds/{refund}", paid)
     header, row = client.get("/refunds.csv?show=paid").content.decode().splitlines()
     assert "Rounding EUR" in header and f",{-residual / 1_000_000:.6f}".rstrip("0") in row
     chinese = sign_in(place, language="zh-hans").get(f"/refunds/{refund}").content.decode()

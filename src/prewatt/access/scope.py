@@ -51,6 +51,7 @@ PERMISSIONS: dict[str, frozenset[Duty]] = {
     "vending.refund": _ADMINISTRATORS,
     "vending.pay_refund": _DESK,
     "vending.take_back": _ADMINISTRATORS,
+    "vending.credit": _ADMINISTRATORS,
     # The property itself: its name, currency and time zone.
     "estate.read": _READERS | {Duty.INSTALLER, Duty.OWNER, Duty.TENANT},
     # People, their accounts and all that was done: what nothing else is said of.

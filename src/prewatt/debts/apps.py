@@ -9,3 +9,10 @@ class DebtsConfig(AppConfig):
     name = "prewatt.debts"
     label = "debts"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Make the kind of change that takes others known to who approves."""
+        from prewatt.approvals.kinds import register
+        from prewatt.debts.by_agreement import WRITE_OFF
+
+        register(WRITE_OFF)

@@ -188,14 +188,23 @@ def settle_debt(
     )
 
 
-def write_off_debt(*, actor: Actor, debt_id: int, why: str, key: str, now: datetime) -> DebtReduced:
+def write_off_debt(
+    *,
+    actor: Actor,
+    debt_id: int,
+    why: str,
+    key: str,
+    now: datetime,
+    amount_micro: int | None = None,
+) -> DebtReduced:
     """Give up what is left of a debt; the property bears it and the wallet stays as it is.
 
+    People do it by a proposal (`by_agreement`), which says how much is left; the database asks for it.
     Idempotent by ``key``. Raises DebtRefused, PermissionRefused, PeriodClosed, KeyReused.
     """
     body = {"op": "debt.write_off", "debt": debt_id, "why": why}
     return _reduce(
-        actor, debt_id, None, body, key, now,
+        actor, debt_id, amount_micro, body, key, now,
         ending=Debt.Ending.WRITTEN_OFF, reason="debt.written_off",
     )  # fmt: skip
 

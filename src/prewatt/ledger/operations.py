@@ -139,7 +139,7 @@ def append_events(*, actor_code: str, events: Sequence[Event], now: datetime) ->
         raise AssertionError(f"{len(legs)} transfers meant, {written} written")
 
 
-#: The ledger's pen (``sql/0009_pen_of_paid.sql``) takes the locks, looks at the period and writes.
+#: The ledger's pen (``sql/0014_agreed_money.sql``) takes the locks, looks at the period and writes.
 _APPEND = """
 SELECT refusal, refused_account, refused_from, books_open_from, written
 FROM append_transfers(

@@ -94,6 +94,30 @@ TEXTS_OF_MONEY: Final[dict[tuple[str, str], Text]] = {
             _ASK["zh"],
         ),
     ),
+    ("vending.credited", "en"): Text(
+        ("{amount} were given to your account", "Credit was given to your account"),
+        (
+            "The property has given your account {amount}; you have nothing to pay for it.",
+            _BALANCE["en"],
+            _ASK["en"],
+        ),
+    ),
+    ("vending.credited", "zh"): Text(
+        ("您的账户获赠 {amount}", "您的账户获得赠送余额"),
+        ("物业向您的账户赠送了 {amount}，您无需付款。", _BALANCE["zh"], _ASK["zh"]),
+    ),
+    ("vending.uncredited", "en"): Text(
+        ("{amount} were taken off your account", "Your account was adjusted"),
+        (
+            "The property has taken {amount} off your account to put a mistake right.",
+            _BALANCE["en"],
+            _ASK["en"],
+        ),
+    ),
+    ("vending.uncredited", "zh"): Text(
+        ("您的账户被扣减 {amount}", "您的账户有一笔调整"),
+        ("为更正差错，物业从您的账户扣减了 {amount}。", _BALANCE["zh"], _ASK["zh"]),
+    ),
     ("debts.opened", "en"): Text(
         ("Debt {debt}: {amount} was written down", "A debt was written down"),
         (

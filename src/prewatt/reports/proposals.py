@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ SHOWS: Final = ("open", "ended", "emergency", "all")
 SORTS: Final = ("made", "ends")
 TARIFF: Final = "billing.tariff"
 RULES: Final = "supply.rules"
+MOVE: Final = "vending.move"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,8 @@ class ProposalPage:
     """One proposal with its effect as its kind shows it.
 
     Of a tariff version: the plan, ``before`` the number of the version that was the latest when it was
-    proposed (None for a new plan), what changes, and how its trial ended. Of supply rules: both.
+    proposed (None for a new plan), what changes, and how its trial ended. Of supply rules: both. Of money:
+    what the account has now, as long as it waits, and who is to have what moves.
     """
 
     place: Place
@@ -123,6 +125,8 @@ class ProposalPage:
     rules: tuple[Rules, Rules] | None = None
     #: Whose accounts it is about where they are more than one.
     accounts: tuple[Who, ...] = ()
+    available_micro: int | None = None
+    receiver: Who | None = None
 
 
 _ROWS: Final = f"""
@@ -182,7 +186,7 @@ def proposal_page(*, actor: Actor, proposal_id: int, now: datetime) -> ProposalP
         if row.kind == RULES:
             return ProposalPage(place, now, row, digest, rules=_rules(place, row, now))
         if row.kind != TARIFF:
-            return ProposalPage(place, now, row, digest, accounts=_accounts(row))
+            return _of_an_account(ProposalPage(place, now, row, digest, accounts=_accounts(row)))
         before = _version(place, row.code, row.number - 1)
         tried = tried_on(row.effect["draft"], row.effect["edition"], row.code, now)
     tariff = parse_tariff(row.effect["document"])
@@ -242,20 +246,16 @@ def preview(*, actor: Actor, wanted: Wanted, now: datetime) -> ProposalPage:
     """A change as a proposal of it would show it, before anybody proposes it."""
     with scope(actor):
         place = place_of(actor)
-        holder = None
-        if "account" in wanted.effect:
-            found = rows(
-                f"SELECT {HOLDER_COLUMNS} FROM account a {HOLDER_JOINS} WHERE a.id = %s",  # noqa: S608 - constants of our own
-                [wanted.effect["account"]],
-            )
-            holder = who(found[0]) if found else None
+        holder = _who_has(wanted.effect.get("account"))
         row = ProposalRow(
             0, wanted.kind, wanted.subject, wanted.effect, wanted.amount, 1, (), "", "", actor.code, now,
             now, "open", "", None, "", None, "", None, "", "", holder,
         )  # fmt: skip
         rules = _rules(place, row, now) if wanted.kind == RULES else None
         accounts = _accounts(row)
-    return ProposalPage(place, now, row, wanted.digest.hex(), rules=rules, accounts=accounts)
+        return _of_an_account(
+            ProposalPage(place, now, row, wanted.digest.hex(), rules=rules, accounts=accounts)
+        )
 
 
 def _accounts(row: ProposalRow) -> tuple[Who, ...]:
@@ -269,3 +269,26 @@ def _accounts(row: ProposalRow) -> tuple[Who, ...]:
         [list(named)],
     )
     return tuple(who(each) for each in found)
+
+
+def _of_an_account(page: ProposalPage) -> ProposalPage:
+    """With what the account has at this moment, while it waits, and whose the other account is."""
+    row = page.proposal
+    account = row.effect.get("account")
+    available = rows(
+        "SELECT available FROM account_state WHERE account_id = %s", [account]
+    ) if row.is_open and account is not None else []  # fmt: skip
+    return replace(
+        page, available_micro=available[0][0] if available else None,
+        receiver=_who_has(row.effect["to"]) if row.kind == MOVE else None,
+    )  # fmt: skip
+
+
+def _who_has(account_id: int | None) -> Who | None:
+    if account_id is None:
+        return None
+    found = rows(
+        f"SELECT {HOLDER_COLUMNS} FROM account a {HOLDER_JOINS} WHERE a.id = %s",  # noqa: S608 - constants of our own
+        [account_id],
+    )
+    return who(found[0]) if found else None

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from prewatt.access.scope import Actor, rehearsal, scope
+from prewatt.access.scope import Actor, rehearsal, require, scope
+from prewatt.approvals.operations import Wanted, rehearse
 from prewatt.core.accounts import CounterAccount, TransferKind
 from prewatt.core.vocabulary import Protection, RelayState
 from prewatt.debts.policy import policy_of
@@ -121,23 +123,24 @@ class TakingBack:
     transfers: tuple[tuple[int, TransferKind, CounterAccount, int, int, str], ...]
 
 
-def foresee_taking_back(
-    *, actor: Actor, event_id: int, to_account_id: int | None, why: str, key: str, now: datetime
-) -> TakingBack:
-    """What ``reverse_recharge`` (or, with an account, ``move_credit``) would do; nothing stays done.
+def foresee_taking_back(*, actor: Actor, wanted: Wanted, why: str, now: datetime) -> TakingBack:
+    """What taking a recharge back as ``wanted`` would do; nothing stays done.
 
-    Raises as they do.
+    Raises as ``reverse_recharge`` and ``move_credit`` do.
     """
+    require(actor, "vending.take_back", property_id=wanted.property_id)
+    event_id, to_account_id = int(wanted.effect["recharge"]), wanted.effect["to"]
+    given: dict[str, Any] = {
+        "actor": actor, "event_id": event_id, "why": why, "key": "look", "now": now,
+    }  # fmt: skip
     with rehearsal():
         with scope(actor):
             before = {each: _seen(each) for each in _accounts_of(event_id, to_account_id)}
+            rehearse(wanted)
         if to_account_id is None:
-            answer = reverse_recharge(actor=actor, event_id=event_id, why=why, key=key, now=now)
+            answer = reverse_recharge(**given)
         else:
-            answer = move_credit(
-                actor=actor, event_id=event_id, to_account_id=to_account_id, why=why, key=key,
-                now=now,
-            )  # fmt: skip
+            answer = move_credit(to_account_id=to_account_id, **given)
         with scope(actor):
             sides = tuple(_side(actor, each, seen, now) for each, seen in before.items())
             written = _written(answer)

@@ -9,3 +9,11 @@ class VendingConfig(AppConfig):
     name = "prewatt.vending"
     label = "vending"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Make the kinds of change that take others known to who approves."""
+        from prewatt.approvals.kinds import register
+        from prewatt.vending.by_agreement import KINDS
+
+        for kind in KINDS:
+            register(kind)

@@ -17,6 +17,7 @@ from typing import Final
 from django.db import connection
 
 from prewatt.access.scope import Actor, require, scope
+from prewatt.approvals.kinds import saying_what_changed
 from prewatt.audit.operations import record
 from prewatt.core.accounts import CounterAccount, TransferKind
 from prewatt.core.money import round_to_minor
@@ -124,23 +125,30 @@ def refund_balance(
     return RefundDue(int(refund.pk), event_id, number, amount, residual)
 
 
-def pay_refund(*, actor: Actor, refund_id: int, way: str, reference: str, now: datetime) -> Refund:
-    """Note that a refund was paid out, once, by whom and how. Raises RefundRefused."""
+def pay_refund(
+    *, actor: Actor, refund_id: int, way: str, reference: str, now: datetime, paid_by: str = ""
+) -> Refund:
+    """Note that a refund was paid out, once, by whom (the actor where nobody is named) and how.
+
+    People do it by a proposal (`by_agreement`), alone up to the property's limit: the database asks for
+    it. Raises RefundRefused, Changed.
+    """
     require(actor, "vending.pay_refund")
     if way not in WAYS:
         raise RefundRefused("way_unknown", f"a refund is paid by {' or '.join(WAYS)}, not {way!r}")
     with scope(actor):
-        # The walls let nobody lock what is paid; it is then looked at as it stands.
-        mine = Refund.objects.filter(pk=refund_id)
-        refund = mine.select_for_update().first() or mine.first()
+        refund = Refund.objects.filter(pk=refund_id).first()
         if refund is None:
             raise RefundRefused("unknown", f"there is no refund {refund_id} at your properties")
         require(actor, "vending.pay_refund", property_id=refund.property_id)
         if refund.state == Refund.State.PAID:
             raise RefundRefused("paid", f"refund {refund.number} was paid out already")
-        refund.state, refund.paid_way, refund.paid_reference = Refund.State.PAID, way, reference
-        refund.paid_by, refund.paid_at = actor.code, now
-        refund.save(update_fields=["state", "paid_way", "paid_reference", "paid_by", "paid_at"])
+        with saying_what_changed(), connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pay_refund_out(%s, %s, %s, %s, %s)",
+                [refund_id, way, reference, paid_by or actor.code, now],
+            )
+        refund.refresh_from_db()
         tell_refund_paid(refund, now=now)
         record(
             actor=actor.code,
@@ -151,6 +159,7 @@ def pay_refund(*, actor: Actor, refund_id: int, way: str, reference: str, now: d
             refund=refund.number,
             amount=refund.amount_micro,
             way=way,
+            paid_by=refund.paid_by,
         )
     return refund
 

@@ -108,8 +108,8 @@ def reverse_recharge(
     """Take back a recharge whose payment was reversed: a cheque bounced, a card was charged back.
 
     Idempotent by ``key``, and a recharge is taken back once. Charges that were collected with it
-    stay, as they are owed all the same. Raises TakeBackRefused, PermissionRefused, PeriodClosed,
-    KeyReused.
+    stay, as they are owed all the same. People do it by a proposal (`by_agreement`): the database
+    asks for it. Raises TakeBackRefused, PermissionRefused, PeriodClosed, KeyReused.
     """
     body = {"op": "recharge.reverse", "event": event_id, "why": why}
     return _take_back(actor, event_id, None, body, why, key, now)
@@ -129,7 +129,7 @@ def move_credit(
 
 
 @dataclass(frozen=True, slots=True)
-class _Recharge:
+class StandingRecharge:
     """A recharge as it was booked; ``recovered`` are (debt's code, amount, seq) of its shares."""
 
     event_id: int
@@ -161,7 +161,7 @@ def _take_back(
         if before is not None:
             known: dict[str, Any] = {**before, "repeated": True}
             return TakenBack(**known)
-        done = _locked(actor, event_id, to_account_id)
+        done = recharge_that_stands(actor, event_id, to_account_id)
         wallet = _wallet(done.account_id)
         taken = done.amount_micro - done.recovered_micro
         used = missing_micro(
@@ -203,8 +203,13 @@ def _take_back(
     return answer
 
 
-def _locked(actor: Actor, event_id: int, to_account_id: int | None) -> _Recharge:
-    """The recharge, once the accounts are locked and everything that can be refused has been."""
+def recharge_that_stands(
+    actor: Actor, event_id: int, to_account_id: int | None
+) -> StandingRecharge:
+    """The recharge, once the accounts are locked and everything that can be refused has been.
+
+    Inside the caller's scope. Raises TakeBackRefused.
+    """
     found = _recharge(event_id)
     if found is None:
         raise UnknownRecharge(f"there is no recharge {event_id} at your properties")
@@ -228,7 +233,7 @@ def _locked(actor: Actor, event_id: int, to_account_id: int | None) -> _Recharge
     return found
 
 
-def _recharge(event_id: int) -> _Recharge | None:
+def _recharge(event_id: int) -> StandingRecharge | None:
     with connection.cursor() as cursor:
         cursor.execute(
             """SELECT t.account_id, t.property_id, t.legal_entity_id, t.amount, t.seq,
@@ -248,13 +253,13 @@ def _recharge(event_id: int) -> _Recharge | None:
         )
         recovered = tuple((code, int(amount), int(seq)) for code, amount, seq in cursor.fetchall())
     account_id, property_id, legal_entity_id, amount, seq, counter = row
-    return _Recharge(
+    return StandingRecharge(
         event_id, account_id, property_id, legal_entity_id, amount, seq,
         CounterAccount(counter), recovered,
     )  # fmt: skip
 
 
-def _may_receive(done: _Recharge, to_account_id: int, locked: Sequence[int]) -> bool:
+def _may_receive(done: StandingRecharge, to_account_id: int, locked: Sequence[int]) -> bool:
     if to_account_id == done.account_id or to_account_id not in locked:
         return False
     with connection.cursor() as cursor:
@@ -290,7 +295,7 @@ def _wallet(account_id: int) -> _Wallet:
         return _Wallet(*cursor.fetchone())
 
 
-def _back_to_debts(done: _Recharge, now: datetime) -> list[Leg]:
+def _back_to_debts(done: StandingRecharge, now: datetime) -> list[Leg]:
     """The shares of debts, each naming the transfer that it takes back."""
     return [
         _correcting(
@@ -309,7 +314,7 @@ def _correcting(leg: Leg, event_id: int, seq: int) -> Leg:
     return replace(leg, corrects_event_id=event_id, corrects_seq=seq)
 
 
-def _taking_leg(done: _Recharge, moved: bool, now: datetime) -> Leg:
+def _taking_leg(done: StandingRecharge, moved: bool, now: datetime) -> Leg:
     """The whole recharge off its account: to where it came from, or to clearing."""
     leg = _leg(
         done.account_id,
@@ -322,7 +327,7 @@ def _taking_leg(done: _Recharge, moved: bool, now: datetime) -> Leg:
     return _correcting(leg, done.event_id, done.seq)
 
 
-def _giving_leg(done: _Recharge, to_account_id: int, now: datetime) -> Leg:
+def _giving_leg(done: StandingRecharge, to_account_id: int, now: datetime) -> Leg:
     return _leg(
         to_account_id,
         done.amount_micro,
@@ -333,7 +338,7 @@ def _giving_leg(done: _Recharge, to_account_id: int, now: datetime) -> Leg:
     )
 
 
-def _loss(done: _Recharge, used: int, moved: bool, now: datetime) -> Leg:
+def _loss(done: StandingRecharge, used: int, moved: bool, now: datetime) -> Leg:
     return _leg(
         done.account_id,
         used,
@@ -370,7 +375,7 @@ def _reason(moved: bool) -> str:
 
 def _debt(
     actor: Actor,
-    done: _Recharge,
+    done: StandingRecharge,
     policy: Policy,
     used: int,
     why: str,
@@ -394,7 +399,7 @@ def _debt(
     return opening_leg(debt, used, reason, now), debt.code
 
 
-def _document(done: _Recharge, event: int, moved: bool, now: datetime) -> int:
+def _document(done: StandingRecharge, event: int, moved: bool, now: datetime) -> int:
     number = next_document_number(legal_entity_id=done.legal_entity_id, series=SERIES)
     with connection.cursor() as cursor:
         cursor.execute(
@@ -428,7 +433,7 @@ def _conclude(
     key: str,
     body: Mapping[str, object],
     why: str,
-    done: _Recharge,
+    done: StandingRecharge,
     answer: TakenBack,
     now: datetime,
 ) -> None:

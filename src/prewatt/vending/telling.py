@@ -53,6 +53,17 @@ def tell_taken_back(
     )
 
 
+def tell_adjusted(
+    *, property_id: int, account_id: int, event_id: int, credit_micro: int, now: datetime
+) -> None:
+    """Credit that nobody paid was given, or (below zero) taken."""
+    code = "vending.credited" if credit_micro > 0 else "vending.uncredited"
+    detail = {"amount_micro": abs(credit_micro), "available_micro": _available(account_id)}
+    enqueue(
+        messages=[NewMessage(property_id, account_id, code, detail, f"{code}:{event_id}")], now=now
+    )
+
+
 def tell_refund_due(refund: Refund, *, now: datetime) -> None:
     """What is left of a closed account comes back to whoever had it."""
     _tell_refund(refund, "vending.refund_due", refund.reason, now)

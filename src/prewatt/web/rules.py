@@ -80,6 +80,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "units/<id:unit_id>/hand-over": Rule("moves.tenant"),
     "property": _LOOK,
     "accounts/<id:account_id>/protection": _own("supply.protect"),
+    "accounts/<id:account_id>/credit": _own("vending.credit"),
     "accounts/<id:account_id>/by-hand": _own("supply.protect"),
     "accounts/<id:account_id>/terms": _deed("billing.terms"),
     "accounts/plans": _own("approvals.propose"),

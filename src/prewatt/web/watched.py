@@ -37,6 +37,7 @@ READS: Final[dict[str, tuple[str, str]]] = {
         "reads.account", "account:{account_id}",
     ),
     "accounts/<id:account_id>/protection": ("reads.account", "account:{account_id}"),
+    "accounts/<id:account_id>/credit": ("reads.account", "account:{account_id}"),
     "accounts/<id:account_id>/by-hand": ("reads.account", "account:{account_id}"),
     "accounts/<id:account_id>/terms": ("reads.account", "account:{account_id}"),
     "accounts/plans": ("reads.accounts", _PLACE),

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
 from prewatt.access.scope import require
+from prewatt.approvals.operations import Wanted
+from prewatt.debts.by_agreement import wanted_write_off
 from prewatt.debts.models import Debt
-from prewatt.debts.operations import change_agreement, open_debt, settle_debt, write_off_debt
+from prewatt.debts.operations import change_agreement, open_debt, settle_debt
 from prewatt.debts.words import AmountRefused, DebtRefused
 from prewatt.ledger.operations import KeyReused, PeriodClosed
 from prewatt.reports.debts import (
@@ -27,6 +30,7 @@ from prewatt.vending.debt_payments import DebtPaymentRefused, pay_debt
 from prewatt.vending.operations import LIMIT_MICRO
 from prewatt.web import clock
 from prewatt.web.console import deeds, export
+from prewatt.web.console.agreeing import agreed_or_proposed, agreement_context
 from prewatt.web.console.asked import Asked, key_of, wants
 from prewatt.web.session import actor_of
 from prewatt.web.ui import money_words
@@ -76,6 +80,7 @@ def debts_csv(request: HttpRequest) -> HttpResponse:
     return deeds.as_csv("debts", lambda writer: export.debts(writer, found))
 
 
+@sensitive_post_parameters("code", "passkey")
 @require_http_methods(["GET", "POST"])
 def debt_view(request: HttpRequest, debt_id: int) -> HttpResponse:
     """One debt; a POST agrees anew, settles or writes off."""
@@ -147,13 +152,16 @@ def _write_off(request: HttpRequest, page: DebtPage, asked: Asked) -> HttpRespon
     why = asked.line("why", most=200, needed=True)
     if asked.faults:
         return None
-    key = key_of(request)
-    if not wants(request):
-        return _show(request, page, asked, deed="write_off", sure=True, key=key)
-    write_off_debt(
-        actor=actor_of(request), debt_id=page.debt.debt_id, why=why, key=key, now=page.now
-    )
-    return redirect(f"/debts/{page.debt.debt_id}?done=write_off")
+    wanted = wanted_write_off(actor=actor_of(request), debt_id=page.debt.debt_id)
+    if wants(request):
+        address = agreed_or_proposed(request, asked, wanted, why, page.now)
+        if address is not None:
+            alone = address.endswith("?done=alone")
+            return redirect(f"/debts/{page.debt.debt_id}?done=write_off" if alone else address)
+    return _show(
+        request, page, asked, deed="write_off", sure=True, wanted=wanted,
+        status=422 if asked.faults else 200,
+    )  # fmt: skip
 
 
 _DEEDS = {"agree": _agree, "settle": _settle, "write_off": _write_off, "pay": _pay}
@@ -169,6 +177,7 @@ def _show(
     *,
     deed: str = "",
     sure: bool = False,
+    wanted: Wanted | None = None,
     amount_micro: int = 0,
     change_micro: int = 0,
     key: str = "",
@@ -184,7 +193,7 @@ def _show(
         debt=debt, who=debt.who, holding=page.holding, deed=deed, sure=sure,
         amount_micro=amount_micro, change_micro=change_micro, ways=WAYS, key=key, done=request.GET.get("done", ""),
         **_said(debt.reason.value, debt.share_ppm, debt.weekly_cap_micro, page.place.currency),
-        **deeds.form_context(asked, **defaults),
+        **deeds.form_context(asked, **defaults), **agreement_context(request, wanted),
     )  # fmt: skip
 
 

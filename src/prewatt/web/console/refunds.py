@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.utils.translation import gettext
+from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
 from prewatt.access.scope import require
+from prewatt.approvals.operations import Wanted
 from prewatt.reports.debts import (
     REFUND_SHOWS,
     REFUND_SORTS,
@@ -15,9 +18,11 @@ from prewatt.reports.debts import (
     refunds,
 )
 from prewatt.reports.lists_query import PAGE_MAX
-from prewatt.vending.refunds import WAYS, RefundRefused, pay_refund
+from prewatt.vending.by_agreement import wanted_refund
+from prewatt.vending.refunds import WAYS, RefundRefused
 from prewatt.web import clock
 from prewatt.web.console import deeds, export
+from prewatt.web.console.agreeing import agreed_or_proposed, agreement_context
 from prewatt.web.console.asked import Asked, wants
 from prewatt.web.session import actor_of
 from prewatt.web.ui import money_words
@@ -41,6 +46,7 @@ def refunds_csv(request: HttpRequest) -> HttpResponse:
     return deeds.as_csv("refunds", lambda writer: export.refunds(writer, found))
 
 
+@sensitive_post_parameters("code", "passkey")
 @require_http_methods(["GET", "POST"])
 def refund_view(request: HttpRequest, refund_id: int) -> HttpResponse:
     """One refund: how it is paid out, then a last look with amount and name, then its receipt."""
@@ -53,18 +59,21 @@ def refund_view(request: HttpRequest, refund_id: int) -> HttpResponse:
     reference = asked.line("reference", most=80)
     if asked.faults:
         return _show(request, page, asked, status=422)
-    if not wants(request):
-        return _show(request, page, asked, sure=page.refund.paid_at is None)
     try:
-        pay_refund(
-            actor=actor_of(request), refund_id=refund_id, way=way, reference=reference,
-            now=page.now,
-        )  # fmt: skip
+        wanted = wanted_refund(
+            actor=actor_of(request), refund_id=refund_id, way=way, reference=reference
+        )
     except RefundRefused as refused:
         # Somebody else may have paid it since the page was read: it must not be called owed.
         page = refund_page(actor=actor_of(request), refund_id=refund_id, now=page.now)
         return _show(request, page, asked, problem=money_words.refused(refused), status=409)
-    return redirect(f"/refunds/{refund_id}?paid=1")
+    if wants(request):
+        reason = str(gettext("To be paid out"))
+        address = agreed_or_proposed(request, asked, wanted, reason, page.now)
+        if address is not None:
+            paid = address.endswith("?done=alone")
+            return redirect(f"/refunds/{refund_id}?paid=1" if paid else address)
+    return _show(request, page, asked, wanted=wanted, status=422 if asked.faults else 200)
 
 
 def _show(
@@ -72,14 +81,15 @@ def _show(
     page: RefundPage,
     asked: Asked | None,
     *,
-    sure: bool = False,
+    wanted: Wanted | None = None,
     problem: str = "",
     status: int = 200,
     **defaults: str,
 ) -> HttpResponse:
     return deeds.show(
         request, "refund", place=page.place, now=page.now, tab="refunds", status=status, page=page,
-        refund=page.refund, who=page.refund.who, holding=page.holding, sure=sure, problem=problem,
+        refund=page.refund, who=page.refund.who, holding=page.holding, sure=wanted is not None,
+        problem=problem,
         ways=money_words.REFUND_WAY.items(), just_paid=request.GET.get("paid") == "1",
-        **deeds.form_context(asked, **defaults),
+        **deeds.form_context(asked, **defaults), **agreement_context(request, wanted),
     )  # fmt: skip

@@ -1,17 +1,19 @@
 """Taking a recharge back: its payment was reversed, or it was sold to the wrong account.
 
-One page: what the recharge was, what would happen, and, once it has happened, what did.
+One page: what the recharge was, what would happen, and, once others have agreed and it has happened, what did.
 """
 
 from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
 from prewatt.access.scope import require
+from prewatt.approvals.operations import Wanted
 from prewatt.core.accounts import CounterAccount, TransferKind
-from prewatt.ledger.operations import KeyReused, PeriodClosed
+from prewatt.ledger.operations import PeriodClosed
 from prewatt.reports.holders import holding_by_id
 from prewatt.reports.taking_back import (
     RechargeFacts,
@@ -20,15 +22,12 @@ from prewatt.reports.taking_back import (
     foresee_taking_back,
     recharge_facts,
 )
-from prewatt.vending.taking_back import (
-    CreditUsed,
-    TakeBackRefused,
-    move_credit,
-    reverse_recharge,
-)
+from prewatt.vending.by_agreement import wanted_taking_back
+from prewatt.vending.taking_back import CreditUsed, TakeBackRefused
 from prewatt.web import clock
 from prewatt.web.console import deeds
-from prewatt.web.console.asked import Asked, key_of, wants
+from prewatt.web.console.agreeing import agreed_or_proposed, agreement_context
+from prewatt.web.console.asked import Asked, wants
 from prewatt.web.session import actor_of
 from prewatt.web.ui import money_words
 from prewatt.web.ui.format import money
@@ -36,9 +35,10 @@ from prewatt.web.ui.format import money
 HOW = ("reversed", "moved")
 
 
+@sensitive_post_parameters("code", "passkey")
 @require_http_methods(["GET", "POST"])
 def take_back_view(request: HttpRequest, event_id: int) -> HttpResponse:
-    """Ask how, show what it does to the last transfer, and on confirmation do it."""
+    """Ask how, show what it does to the last transfer, and on confirmation do or propose it."""
     actor = actor_of(request)
     page = recharge_facts(actor=actor, event_id=event_id, now=clock.now())
     if request.method == "POST" or page.taken_back is None:
@@ -51,27 +51,25 @@ def take_back_view(request: HttpRequest, event_id: int) -> HttpResponse:
     to = _to(request, page, asked) if how == "moved" else None
     if asked.faults:
         return _show(request, page, asked, status=422)
-    key = key_of(request)
     try:
-        if not wants(request):
-            looked = foresee_taking_back(
-                actor=actor, event_id=event_id, to_account_id=to, why=why, key=key, now=page.now
-            )
-            return _show(request, page, asked, looked=looked, to_id=to, key=key)
-        if to is None:
-            reverse_recharge(actor=actor, event_id=event_id, why=why, key=key, now=page.now)
-        else:
-            move_credit(
-                actor=actor, event_id=event_id, to_account_id=to, why=why, key=key, now=page.now
-            )
+        wanted = wanted_taking_back(actor=actor, event_id=event_id, to_account_id=to)
+        looked = foresee_taking_back(actor=actor, wanted=wanted, why=why, now=page.now)
     except CreditUsed as refused:
         used = money(refused.missing_micro, page.place.currency)
         asked.faults["how"] = money_words.credit_used(used)
-    except (TakeBackRefused, KeyReused, PeriodClosed) as refused:
+    except (TakeBackRefused, PeriodClosed) as refused:
         asked.faults["to" if to is not None else "how"] = money_words.refused(refused)
-    else:
-        return redirect(f"/recharges/{event_id}/take-back?done=1")
-    return _show(request, page, asked, status=422)
+    if asked.faults:
+        return _show(request, page, asked, status=422)
+    if wants(request):
+        address = agreed_or_proposed(request, asked, wanted, why, page.now)
+        if address is not None:
+            alone = address.endswith("?done=alone")
+            return redirect(f"/recharges/{event_id}/take-back?done=1" if alone else address)
+    return _show(
+        request, page, asked, looked=looked, to_id=to, wanted=wanted,
+        status=422 if asked.faults else 200,
+    )  # fmt: skip
 
 
 def _to(request: HttpRequest, page: RechargeFacts, asked: Asked) -> int | None:
@@ -106,7 +104,7 @@ def _show(
     *,
     looked: TakingBack | None = None,
     to_id: int | None = None,
-    key: str = "",
+    wanted: Wanted | None = None,
     status: int = 200,
     **defaults: str,
 ) -> HttpResponse:
@@ -126,6 +124,6 @@ def _show(
     return deeds.show(
         request, "take_back", place=page.place, now=page.now, tab="money", status=status,
         page=page, who=page.holding.who, holding=page.holding, looked=looked, lines=lines, to=to,
-        key=key, just_done=request.GET.get("done") == "1",
-        **deeds.form_context(asked, **defaults),
+        just_done=request.GET.get("done") == "1", **deeds.form_context(asked, **defaults),
+        **agreement_context(request, wanted),
     )  # fmt: skip

@@ -46,6 +46,16 @@ VOID: Final[Mapping[str, Text]] = {
     "version": _("Another version of the plan was made after it was proposed."),
     "begun": _("Its first day came before anybody had approved it."),
     "expired": _("Its last day came before anybody had agreed to it."),
+    "refund": _("The refund was paid out, or is another amount."),
+    "recharge": _("The recharge was taken back after it was proposed."),
+    "receiver": _("The account that was to have the credit cannot have it any more."),
+    "policy": _("What the property does about used credit was changed after it was proposed."),
+    "used": _(
+        "More of the credit was used than emergency credit covers, and the property takes back all or nothing."
+    ),
+    "debt": _("Something of the debt was paid after it was proposed, or it is closed."),
+    "wallet": _("The account has left, or has less now than was to be taken."),
+    "books": _("The books are closed for this day."),
     "maker": _("Who proposed it has no duty for that here any more."),
     "rules": _("The supply rules were changed after it was proposed."),
     "brake": _("The brake was moved after it was proposed."),

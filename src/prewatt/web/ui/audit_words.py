@@ -32,6 +32,7 @@ CODE: Final[Mapping[str, Text]] = {
     "vending.recharge.taken_back": _("Took a recharge back"),
     "vending.refund.booked": _("Booked a refund"),
     "vending.refund.paid": _("Paid a refund out"),
+    "vending.credit.given": _("Adjusted an account by hand"),
     "vending.debt.paid": _("Took a payment of a debt"),
     "debts.debt.opened": _("Wrote a debt down"),
     "debts.debt.settled": _("Settled a debt out of the wallet"),

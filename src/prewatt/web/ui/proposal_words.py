@@ -11,10 +11,11 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
+from prewatt.reports.holders import Who
 from prewatt.reports.proposals import ProposalPage, ProposalRow
 from prewatt.reports.today import Place
 from prewatt.web.ui import format as fmt
-from prewatt.web.ui import key_words, rule_words, sentences
+from prewatt.web.ui import key_words, money_words, rule_words, sentences
 
 Text = str | Promise
 
@@ -31,6 +32,11 @@ PROPOSAL_KIND: Final[Mapping[str, Text]] = {
     "api_keys.key": _("Key of a program"),
     "access.duty": _("Duty of a person"),
     "access.duty_end": _("End of a duty"),
+    "vending.refund": _("Paying a refund out"),
+    "vending.reversal": _("Taking a recharge back"),
+    "vending.move": _("Moving credit to another account"),
+    "debts.write_off": _("Writing a debt off"),
+    "ledger.credit": _("Credit that nobody paid"),
 }
 #: What a ladder counts of a kind, and what the kind is called on the page of limits.
 LADDER_KIND: Final[Mapping[str, Text]] = {
@@ -68,6 +74,8 @@ def lines(page: ProposalPage, lang: str) -> tuple[Line, ...]:
             Line(each.name, each.before, each.after)
             for each in rule_words.differences(*page.rules, lang)
         )
+    if row.kind in _PAGE_LINES:
+        return tuple(_PAGE_LINES[row.kind](page, lang))
     return tuple(_LINES[row.kind](row, page.place, lang)) if row.kind in _LINES else ()
 
 
@@ -79,9 +87,11 @@ def people(count: int) -> str:
 
 
 def _holder(row: ProposalRow) -> str:
-    if row.who is None:
-        return row.subject
-    return f"{row.who.unit}, {row.who.customer}" if row.who.unit else row.who.number
+    return row.subject if row.who is None else _named(row.who)
+
+
+def _named(who: Who) -> str:
+    return f"{who.unit}, {who.customer}" if who.unit else who.number
 
 
 def _point(text: str, place: Place, lang: str) -> str:
@@ -138,6 +148,23 @@ def _ladder(row: ProposalRow, _place: Place, _lang: str) -> str:
     return gettext("Other limits: %(what)s") % {"what": LADDER_KIND[row.effect["of"]]}
 
 
+def _money_title(row: ProposalRow, place: Place, _lang: str) -> str:
+    amount = fmt.money(row.amount, place.currency)
+    if row.kind == "ledger.credit" and row.effect["credit"] < 0:
+        said = gettext("Take %(amount)s off the account of %(who)s")
+    else:
+        said = {
+            "vending.refund": gettext("Pay %(amount)s to %(who)s"),
+            "vending.reversal": gettext("Take a recharge of %(amount)s back from %(who)s"),
+            "vending.move": gettext(
+                "Move a recharge of %(amount)s from %(who)s to another account"
+            ),
+            "debts.write_off": gettext("Write %(amount)s off that %(who)s owes"),
+            "ledger.credit": gettext("Give %(amount)s to %(who)s"),
+        }[row.kind]
+    return said % {"amount": amount, "who": _holder(row)}
+
+
 _TITLES: Final[dict[str, Callable[[ProposalRow, Place, str], str]]] = {
     "billing.tariff": _tariff,
     "billing.plans": _plans,
@@ -157,6 +184,10 @@ _TITLES: Final[dict[str, Callable[[ProposalRow, Place, str], str]]] = {
     ),
     "api_keys.key": lambda row, _place, _lang: (
         gettext("A key for %(name)s") % {"name": row.effect["name"]}
+    ),
+    **dict.fromkeys(
+        ("vending.refund", "vending.reversal", "vending.move", "debts.write_off", "ledger.credit"),
+        _money_title,
     ),
 }
 
@@ -282,6 +313,68 @@ def _duty_end_lines(row: ProposalRow, _place: Place, _lang: str) -> list[Line]:
     ]
 
 
+def _refund_lines(page: ProposalPage, _lang: str) -> list[Line]:
+    row, currency = page.proposal, page.place.currency
+    how = sentences.said(money_words.REFUND_WAY, row.effect["way"])
+    return [
+        Line(gettext("Owed"), fmt.money(row.amount, currency), fmt.money(0, currency)),
+        Line(gettext("How"), "", f"{how} {row.effect['reference']}".strip()),
+    ]
+
+
+def _taking_back_lines(page: ProposalPage, _lang: str) -> list[Line]:
+    """What leaves which account, and what becomes of credit that is used by then."""
+    row, currency = page.proposal, page.place.currency
+    effect = row.effect
+    found = [Line(gettext("Recharge"), fmt.money(row.amount, currency), fmt.money(0, currency))]
+    if page.receiver is not None:
+        found.append(Line(gettext("Goes to"), "", _named(page.receiver)))
+    if effect["to_debts"]:
+        back = fmt.money(effect["to_debts"], currency)
+        found.append(Line(gettext("Of it, debts get back"), "", back))
+    missing = {
+        "debt": gettext("becomes a debt"),
+        "loss": gettext("is borne by the property"),
+        "refuse": gettext("then nothing is done"),
+    }[effect["missing"]]
+    return [
+        *found,
+        Line(gettext("What was used beyond emergency credit"), "", missing),
+        *_balance(page),
+    ]
+
+
+def _write_off_lines(page: ProposalPage, _lang: str) -> list[Line]:
+    row, currency = page.proposal, page.place.currency
+    code, none = row.effect["code"], fmt.money(0, currency)
+    return [Line(gettext("Debt %(code)s") % {"code": code}, fmt.money(row.amount, currency), none)]
+
+
+def _credit_lines(page: ProposalPage, _lang: str) -> list[Line]:
+    return _balance(page, page.proposal.effect["credit"])
+
+
+def _balance(page: ProposalPage, more: int = 0) -> list[Line]:
+    """The wallet as it stands now, and with so much more; nothing once the proposal has ended."""
+    if page.available_micro is None:
+        if not more:
+            return []
+        return [Line(gettext("Amount"), "", fmt.signed_money(more, page.place.currency))]
+    now = fmt.money(page.available_micro, page.place.currency)
+    if not more:
+        return [Line(gettext("Balance now"), "", now)]
+    after = fmt.money(page.available_micro + more, page.place.currency)
+    return [Line(gettext("Balance"), now, after)]
+
+
+#: Those that need more than the proposal's own row.
+_PAGE_LINES: Final[dict[str, Callable[[ProposalPage, str], list[Line]]]] = {
+    "vending.refund": _refund_lines,
+    "vending.reversal": _taking_back_lines,
+    "vending.move": _taking_back_lines,
+    "debts.write_off": _write_off_lines,
+    "ledger.credit": _credit_lines,
+}
 _LINES: Final[dict[str, Callable[[ProposalRow, Place, str], list[Line]]]] = {
     "billing.plans": _plan_lines,
     "billing.correction": _correction_lines,

@@ -147,6 +147,8 @@ MESSAGE: Final[Mapping[str, Text]] = {
     "vending.reversed": _("Recharge taken back"),
     "vending.moved_off": _("Credit moved to another account"),
     "vending.moved_on": _("Credit moved to this account"),
+    "vending.credited": _("Credit given by the property"),
+    "vending.uncredited": _("Credit taken by the property"),
     "vending.refund_due": _("Refund due"),
     "vending.refund_paid": _("Refund paid out"),
     "debts.opened": _("Debt written down"),
