@@ -61,6 +61,7 @@ COMMANDS = (
     Command("password", "prewatt.password_command", "set or reset the password of a login"),
     Command("access", "prewatt.access_command", "say who may do what, as the code has it"),
     Command("keys", "prewatt.keys_command", "list, make and rotate the keys that sign"),
+    Command("devices", "prewatt.devices_command", "certificates of meters: enrol, revoke, broker"),
     Command(
         "concentrator",
         "prewatt.concentrator_command",

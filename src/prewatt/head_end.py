@@ -6,6 +6,7 @@ import argparse
 import os
 import time
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from prewatt import wiring
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 MQTT_VARIABLE: Final = "PREWATT_MQTT"
 COAP_VARIABLE: Final = "PREWATT_COAP"
 COAP_OPEN_VARIABLE: Final = "PREWATT_COAP_OPEN"
+TLS_VARIABLE: Final = "PREWATT_MQTT_TLS"
 SHARDS_VARIABLE: Final = "PREWATT_SHARDS"
 
 _BROKER_WAIT_S: Final = 30.0
@@ -49,6 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=bool(os.environ.get(COAP_OPEN_VARIABLE)),
         help="let devices without a key register: on a private network, or behind a DTLS terminator"
         f" (default: {COAP_OPEN_VARIABLE})",
+    )
+    parser.add_argument(
+        "--mqtt-tls",
+        type=Path,
+        metavar="DIR",
+        default=os.environ.get(TLS_VARIABLE) or None,
+        help=f"ca.pem, head-end.pem and head-end.key for TLS 1.3 (default: {TLS_VARIABLE})",
     )
     parser.add_argument(
         "--shards",
@@ -227,14 +236,15 @@ def raise_device_alert(device: Device, frame: EventFrame | AnswerFrame, now: dat
         )
 
 
-def _broker(address: str) -> MqttConfig:
+def _broker(address: str, tls: Path | None) -> MqttConfig:
     """The broker's configuration once it is there: in a demo both start at the same time."""
     from prewatt.hes.main import mqtt_config
+    from prewatt.hes.wire import TlsFiles
 
     deadline = time.monotonic() + _BROKER_WAIT_S
     while True:
         try:
-            return mqtt_config(address)
+            return mqtt_config(address, None if tls is None else TlsFiles(tls))
         except ValueError:
             raise CannotRunError(f"not HOST:PORT: {address!r}") from None
         except OSError as error:

@@ -64,6 +64,7 @@ INSTALLED_APPS = [
     "prewatt.approvals",
     "prewatt.api_keys",
     "prewatt.estate",
+    "prewatt.devices",
     "prewatt.ledger",
     "prewatt.mdm",
     "prewatt.notify",

@@ -283,6 +283,25 @@ PENS = (
         },
     ),
     Pen(
+        "device_pen",
+        {
+            "issuer_covers": (),
+            "keep_device_issuer": (),
+            "make_device_code": ("app_admin", "app_installer"),
+            "enrol_device": ("app_admin", "app_installer"),
+            "renew_device": ("head_end",),
+            "revoke_device": ("app_admin",),
+        },
+        {
+            "device_issuer": "SELECT, INSERT",
+            "device_code": "SELECT, INSERT, UPDATE (used_at)",
+            "device_certificate": "SELECT, INSERT, "
+            "UPDATE (replaced_at, revoked_at, revoked_by, revoked_why)",
+            "meter": "SELECT (serial, property_id)",
+            "concentrator": "SELECT (serial, property_id)",
+        },
+    ),
+    Pen(
         "frame_pen",
         {
             "keep_rejected": ("head_end",),
@@ -380,6 +399,9 @@ MUTABLE = (
     "watch_finding",
     "invitation",
     "suspension",
+    "device_issuer",
+    "device_code",
+    "device_certificate",
 )
 #: Sign-in only: the web's login itself, before any duty is known.
 SIGN_IN = (
@@ -515,6 +537,9 @@ READS: Mapping[str, Mapping[str, str]] = {
     "app_installer": dict.fromkeys(_DEVICES, "") | {
         "account": "id, property_id, number, kind, unit_id, opened_at, closed_at",
         "audit_event": "id, property_id",
+        "device_issuer": "",
+        "device_certificate": "id, property_id, serial, issuer_id, number, not_after, made_at, "
+        "replaced_at, revoked_at",
     },
     # All figures, and nobody's name.
     "app_owner": dict.fromkeys(_FIGURES, "") | {
@@ -676,6 +701,9 @@ CHANGES: Mapping[str, tuple[str, ...]] = {
     # What is watched for is the auditor's; the worker says how far it has looked.
     "audit_watch": ("seen_transaction",),
     "watch_finding": (),
+    "device_issuer": (),
+    "device_code": (),
+    "device_certificate": (),
 }
 #: Where one role changes less than others do, or more.
 COLUMNS: Mapping[tuple[str, str], tuple[str, ...]] = {
@@ -838,6 +866,7 @@ NOTED: Mapping[str, str] = {
             "notify_policy", "debt_policy", "debt", "refund", "ledger_period", "building", "unit",
             "metering_point", "meter", "installation", "meter_assignment", "customer", "account",
             "property_group_member", "api_key", "meter_key", "tenancy", "holiday_list", "calendar_day", "concentrator", "concentrator_meter",
+            "device_issuer", "device_code", "device_certificate",
         ),
         "property_id",
     ),

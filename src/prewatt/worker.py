@@ -156,6 +156,7 @@ class Worker:
         from prewatt.billing.tasks import rate_anew, rate_held_readings, settle_peaks
         from prewatt.billing.trials import run_next_trial
         from prewatt.instructions.wallets import compare_balances
+        from prewatt.moves.isolated import tell_of_isolated
         from prewatt.moves.lets import begin_announced_lets, close_ended_lets
         from prewatt.oversight.operations import look
         from prewatt.vending.proofs import prove_due
@@ -175,6 +176,7 @@ class Worker:
                 ("announced lets", lambda: begin_announced_lets(now=now)),
                 ("partitions", lambda: self._make_partitions(now)),
                 ("proof", lambda: prove_due(now=now)),
+                ("isolated meters", lambda: tell_of_isolated(now=now)),
                 ("oversight", lambda: look(now=now)),
                 ("balances", lambda: compare_balances(actor=system_actor("worker"), now=now)),
             ]

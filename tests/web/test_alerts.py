@@ -38,6 +38,7 @@ DETAIL: dict[AlertCode, list[dict[str, Any]]] = {
         for each in ("answer", "command")
     ],
     "meter.balance_differs": [{"balance_micro": 4_000_000, "expected_micro": 9_500_000}],
+    "meter.isolated": [{"why": each, "since_us": AT_US} for each in ("revoked", "expired")],
     "supply.relay_departed": [{"wanted": each, "read_at_us": AT_US} for each in ("open", "closed")],
     "supply.relay_stuck": [{"order": 4, "kind": "disconnect", "attempts": 8, "why": "relay_not_as_wanted"}],
     "supply.command_refused": [{"order": 4, "kind": "connect", "attempts": 8, "why": "meter_failed"}],

@@ -32,6 +32,7 @@ from prewatt.hes.frames import (
     Token,
 )
 from prewatt.hes.links import (
+    ISOLATED,
     Device,
     Directory,
     Heard,
@@ -170,16 +171,22 @@ class BundleDesk:
 
     def apply(self, bundles: Sequence[ReadingsBundle]) -> None:
         """Store what may be stored, record what is refused, and only then acknowledge any of it."""
-        rosters = self._rosters.rosters({each.concentrator for each in bundles})
+        senders = {each.concentrator for each in bundles}
+        rosters = self._rosters.rosters(
+            {each for each in senders if not self._directory.is_isolated(each)}
+        )
         strangers = [each for each in bundles if each.concentrator not in rosters]
         known = [each for each in bundles if each.concentrator in rosters]
         marks: list[BundleMark] = []
         if known:
             marks = self._take(known, [rosters[each.concentrator] for each in known])
         if strangers:
-            reject([refused_sample(each, UNKNOWN_CONCENTRATOR) for each in strangers])
+            reject([refused_sample(each, self._why_unknown(each.concentrator)) for each in strangers])
         self._transport.ack([each.token for each in bundles])
         self._transport.publish_bundle_marks(marks)
+
+    def _why_unknown(self, serial: str) -> str:
+        return ISOLATED if self._directory.is_isolated(serial) else UNKNOWN_CONCENTRATOR
 
     def _take(
         self, bundles: Sequence[ReadingsBundle], rosters: Sequence[Roster]

@@ -50,7 +50,6 @@ from prewatt.hes.frames import (
 from prewatt.hes.instructions import UNSIGNED_ANSWER, Counted, InstructionDesk, Sealed
 from prewatt.hes.links import (
     UNKNOWN_EVENT,
-    UNKNOWN_METER,
     Device,
     Directory,
     Sighting,
@@ -323,6 +322,7 @@ class CommandDesk:
             self._transport.ack([frames[0].token])
 
     def _store(self, frames: Sequence[SupplyFrame], now: datetime) -> None:
+        self._directory.look(now)
         devices = self._directory.resolve({frame.serial for frame in frames})
         known = [frame for frame in frames if frame.serial in devices]
         answers = self._judged(
@@ -345,7 +345,11 @@ class CommandDesk:
                 self._raise_alert(devices[event.serial], event, now)
         reject(
             [
-                *(_refused(each, UNKNOWN_METER) for each in frames if each.serial not in devices),
+                *(
+                    _refused(each, self._directory.why_unknown(each.serial))
+                    for each in frames
+                    if each.serial not in devices
+                ),
                 *(_refused(each, LATE_ANSWER) for each in answers.late),
                 *(_refused(each, FOREIGN_ANSWER) for each in answers.foreign),
                 *(_refused(each, UNSIGNED_ANSWER) for each in answers.unsigned),

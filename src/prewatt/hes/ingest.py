@@ -46,7 +46,6 @@ from prewatt.hes.frames import (
 )
 from prewatt.hes.inbox import Inbox
 from prewatt.hes.links import (
-    UNKNOWN_METER,
     Device,
     Directory,
     Sighting,
@@ -219,6 +218,7 @@ class IngestLoop:
     def _timed(self, given: Sequence[Given], apply: Callable[[Sequence[Given]], None]) -> None:
         """Apply a batch, and let the next one be as large as this one says."""
         began = time.monotonic()
+        self._directory.look(self._clock())
         apply(given)
         self._pace.took(sum(each.weight for each in given), time.monotonic() - began)
 
@@ -307,7 +307,7 @@ class IngestLoop:
     ) -> None:
         strangers = [frame for frame, each in zip(frames, devices, strict=True) if each is None]
         if strangers:
-            reject([_sample(frame, UNKNOWN_METER) for frame in strangers])
+            reject([_sample(frame, self._directory.why_unknown(frame.serial)) for frame in strangers])
         homeless = [at for at, each in enumerate(devices) if each is not None and not placed[at]]
         if homeless:
             record_beside_readings([_sighting(frames[at], _sure(devices[at])) for at in homeless])

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Final, NamedTuple
 
@@ -18,6 +18,7 @@ from django.db import connection, transaction
 
 from prewatt.core.civil_time import utc_datetime
 from prewatt.core.vocabulary import RelayState as RelayCode
+from prewatt.devices.queries import isolated
 from prewatt.hes.failures import AWAY, REFUSED
 from prewatt.hes.frames import EventFrame, ReadingsFrame, RelayState
 from prewatt.mdm.operations import LIMITS
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 UNKNOWN_METER = "unknown_meter"
 """The `rejected_frame.reason` of a message from a serial number that no property has."""
+ISOLATED = "isolated"
+"""The `rejected_frame.reason` of a message from a device whose certificates are revoked or have expired."""
 UNKNOWN_EVENT = "unknown_event"
 """The `rejected_frame.reason` of an event that means nothing to us; nothing else keeps it."""
 
@@ -39,6 +42,8 @@ DRIFT_ALLOWED_US: Final = LIMITS.clock_tolerance_us
 _US_PER_S: Final = 1_000_000
 _TAMPER = frozenset({"cover_open", "terminal_cover_open", "magnetic_field"})
 _TAMPER_ENDS = frozenset({"cover_closed", "terminal_cover_closed", "magnetic_field_gone"})
+#: Who is isolated is asked for so often, by each loop.
+_LOOK_EVERY: Final = timedelta(seconds=2)
 #: Of so many devices each may be looked for by itself.
 _FEW: Final = 100
 
@@ -98,18 +103,44 @@ def relay_seen_us(frame: ReadingsFrame) -> int | None:
 
 
 class Directory:
-    """Serial number to device, remembered. A device never changes its serial; unknown ones are asked again."""
+    """Serial number to device, remembered. A device never changes its serial; unknown ones are asked again.
+
+    A device whose certificates no longer hold is none, for as long as that is so: what it says is refused,
+    and no watermark passes what it still has.
+    """
 
     def __init__(self) -> None:
         self._known: dict[str, Device] = {}
         self._placed: set[int] = set()
+        self._isolated: frozenset[str] = frozenset()
+        self._looked_at: datetime | None = None
+
+    def look(self, now: datetime) -> None:
+        """See who is isolated, if that was not seen a moment ago."""
+        if self._looked_at is not None and abs(now - self._looked_at) < _LOOK_EVERY:
+            return
+        self._isolated = frozenset(each.serial for each in isolated(now=now))
+        self._looked_at = now
+
+    def why_unknown(self, serial: str) -> str:
+        """The `rejected_frame.reason` of what a serial without a device says."""
+        return ISOLATED if serial in self._isolated else UNKNOWN_METER
+
+    def is_isolated(self, serial: str) -> bool:
+        """Whether it was enrolled once, and none of its certificates holds."""
+        return serial in self._isolated
 
     def devices_of(self, serials: Sequence[str]) -> list[Device | None]:
-        """The device of each serial, None where none has it."""
+        """The device of each serial, None where none has it, or one that is isolated."""
         found = list(map(self._known.get, serials))
         if None in found:
             self.resolve(serials)
             found = list(map(self._known.get, serials))
+        if self._isolated and not self._isolated.isdisjoint(serials):
+            found = [
+                None if serial in self._isolated else device
+                for serial, device in zip(serials, found, strict=True)
+            ]
         return found
 
     def are_placed(self, devices: Sequence[Device | None]) -> list[bool]:
@@ -151,8 +182,8 @@ class Directory:
             return frozenset(int(row[0]) for row in cursor.fetchall())
 
     def resolve(self, serials: Iterable[str]) -> dict[str, Device]:
-        """Return the devices of those `serials` that exist."""
-        wanted = set(serials)
+        """Return the devices of those `serials` that exist and are not isolated."""
+        wanted = set(serials) - self._isolated
         missing = [serial for serial in wanted if serial not in self._known]
         if missing:
             with connection.cursor() as cursor:

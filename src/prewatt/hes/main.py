@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from prewatt.core.civil_time import instant_us
+from prewatt.hes import wire
 from prewatt.hes.commands import CommandDesk, CommandLoop, Orders
 from prewatt.hes.frames import (
     AnswerFrame,
@@ -35,12 +36,14 @@ from prewatt.hes.links import (
 )
 from prewatt.hes.session import MqttConfig, MqttSession, probe_protocol
 from prewatt.hes.sessions import OnMalformed, Opener, Session, Sessions
+from prewatt.hes.wire import TlsFiles
 from prewatt.runtime.readiness import say_ready
 from prewatt.telemetry.pulse import PULSE
 
 log = logging.getLogger(__name__)
 
 _WATCH_S: Final = 0.25
+_PROBE_TIMEOUT_S: Final = 5.0
 
 
 class Ingest(Protocol):
@@ -63,9 +66,15 @@ class Ingest(Protocol):
         """Commit and acknowledge what was taken, then end."""
 
 
-def mqtt_config(address: str) -> MqttConfig:
-    """The configuration for `HOST:PORT`, with the newest protocol that the broker there speaks."""
+def mqtt_config(address: str, tls: TlsFiles | None = None) -> MqttConfig:
+    """The configuration for `HOST:PORT`, with the newest protocol that the broker there speaks.
+
+    Under TLS that is MQTT 5: nobody but Mosquitto is asked there.
+    """
     host, _, port = address.rpartition(":")
+    if tls is not None:
+        wire.connect(host, int(port), tls, timeout_s=_PROBE_TIMEOUT_S).close()
+        return MqttConfig(host=host, port=int(port), tls=tls)
     return MqttConfig(host=host, port=int(port), protocol=probe_protocol(host, int(port)))
 
 

@@ -25,7 +25,7 @@ from typing import Final
 import numpy as np
 
 from prewatt.core.drivers import Driver
-from prewatt.hes import mqtt
+from prewatt.hes import mqtt, wire
 from prewatt.hes.drivers.mqtt_bundle import codec as bundles
 from prewatt.hes.drivers.mqtt_senml import codec, quick
 from prewatt.hes.drivers.mqtt_senml.topics import UPLINK_FILTER, Downlink, downlink_topic
@@ -81,6 +81,7 @@ class MqttConfig:
     queue_frames_max: int = 20_000
     session_expiry_s: int = 7 * 86_400
     reconnect_delay_s_max: int = 30
+    tls: wire.TlsFiles | None = None
 
 
 def probe_protocol(host: str, port: int, *, timeout_s: float = 5.0) -> MqttProtocol:
@@ -404,8 +405,11 @@ class MqttSession:
         delay_s = 1
         while not self._closing.is_set():
             try:
-                with socket.create_connection(
-                    (self._config.host, self._config.port), timeout=_CONNECT_TIMEOUT_S
+                with wire.connect(
+                    self._config.host,
+                    self._config.port,
+                    self._config.tls,
+                    timeout_s=_CONNECT_TIMEOUT_S,
                 ) as opened:
                     if self._serve(opened):
                         delay_s = 1
@@ -420,8 +424,6 @@ class MqttSession:
 
     def _serve(self, opened: socket.socket) -> bool:
         """Speak until the connection ends or is to end; returns whether the broker had let us in."""
-        # Send small packets at once: an order must not wait for the acknowledgement of the last one.
-        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         config = self._config
         opened.sendall(
             mqtt.Connect(
@@ -601,20 +603,21 @@ class _Line:
             reading,
             [self._socket] if self._out else [],
             [],
-            0.0 if room and self._has_more else _POLL_S,
+            0.0 if room and (self._has_more or wire.has_more(self._socket)) else _POLL_S,
         )
         now = time.monotonic()
         if self._session._wake_reader in ready:
             os.read(self._session._wake_reader, 4096)
         if writable:
-            self._out = self._out[self._socket.send(self._out) :]
+            self._out = self._out[wire.send(self._socket, self._out) :]
             self._said_at = now
-        if self._socket in ready:
-            chunk = self._socket.recv(_READ_BYTES)
-            if not chunk:
+        if self._socket in ready or (self._socket in reading and wire.has_more(self._socket)):
+            chunk = wire.receive(self._socket, _READ_BYTES)
+            if chunk == b"":
                 raise ConnectionError("the broker closed it")
-            self._heard_at, self._is_asked = now, False
-            self._decoder.feed(chunk)
+            if chunk:
+                self._heard_at, self._is_asked = now, False
+                self._decoder.feed(chunk)
         if room and self._decoder.waiting_bytes:
             self._handle(self._decoder.take(room))
             self._has_more = self._decoder.has_more

@@ -15,9 +15,11 @@ from django.db import connection
 from prewatt.access.scope import Actor, require, scope
 from prewatt.approvals.models import Proposal
 from prewatt.billing.queries import version_chains
+from prewatt.devices.queries import isolated
 from prewatt.moves.models import TemporaryLet
 from prewatt.notify.alerts import (
     EMERGENCY,
+    ISOLATED,
     LET_NOT_BEGUN,
     LET_NOT_CLOSED,
     NO_TARIFF,
@@ -59,15 +61,17 @@ def close_alert(*, actor: Actor, alert_id: int, note: str, now: datetime) -> Non
             raise AlertRefused("closed", "the alert is closed already")
         if not note or len(note) > NOTE_MAX or not note.isprintable():
             raise AlertRefused("no_note", f"say why, in at most {NOTE_MAX} printable characters")
-        if cause_lasts(code=code, property_id=property_id, subject=subject):
+        if cause_lasts(code=code, property_id=property_id, subject=subject, now=now):
             raise AlertRefused("cause_lasts", "it ends by itself, once its cause is put right")
         close_by_hand(actor=actor, alert_id=alert_id, note=note, now=now)
 
 
-def cause_lasts(*, code: str, property_id: int, subject: str) -> bool:
+def cause_lasts(*, code: str, property_id: int, subject: str, now: datetime) -> bool:
     """Whether the system keeps an alert open because what it tells of is still so; in scope."""
     if code in CAUSES:
         return has_lasting_cause(code=code, property_id=property_id, subject=subject)
+    if code == ISOLATED:
+        return any(f"meter:{each.meter_id}" == subject for each in isolated(now=now))
     if code == UNREACHABLE:
         return has_undelivered(_account_of(subject))
     if code == EMERGENCY:

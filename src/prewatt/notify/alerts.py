@@ -15,6 +15,7 @@ AlertCode = Literal[
     "meter.foreign_answer",
     "meter.forged",
     "meter.balance_differs",
+    "meter.isolated",
     "supply.relay_departed",
     "supply.relay_stuck",
     "supply.command_refused",
@@ -39,6 +40,7 @@ TAMPER: Final = "meter.tamper"
 FOREIGN_ANSWER: Final = "meter.foreign_answer"
 FORGED: Final = "meter.forged"
 BALANCE_DIFFERS: Final = "meter.balance_differs"
+ISOLATED: Final = "meter.isolated"
 DEPARTED: Final = "supply.relay_departed"
 RELAY_STUCK: Final = "supply.relay_stuck"
 COMMAND_REFUSED: Final = "supply.command_refused"
@@ -62,6 +64,7 @@ SUBJECTS: Final[Mapping[AlertCode, Literal["meter", "account", "property"]]] = {
     FOREIGN_ANSWER: "meter",
     FORGED: "meter",
     BALANCE_DIFFERS: "meter",
+    ISOLATED: "meter",
     DEPARTED: "meter",
     RELAY_STUCK: "meter",
     COMMAND_REFUSED: "meter",

@@ -11,6 +11,7 @@ from typing import Any
 from django.db import connection
 
 from prewatt.core.vocabulary import DeliveryState
+from prewatt.notify.alerts import AlertCode
 from prewatt.notify.sentences import ANSWERS, WARNINGS
 from prewatt.runtime.prepared import fetch, integers, texts
 
@@ -190,6 +191,17 @@ def open_alerts(*, property_id: int, limit: int = 100) -> list[OpenAlert]:
         )
         rows = cursor.fetchall()
     return [OpenAlert(row[0], row[1], row[2], json.loads(row[3]), row[4]) for row in rows]
+
+
+def open_of(code: AlertCode) -> list[tuple[int, str]]:
+    """Property and subject of each open alert of a code, within the caller's scope."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT property_id, subject FROM alert
+               WHERE code = %s AND closed_at IS NULL ORDER BY property_id, subject""",
+            [code],
+        )
+        return [(int(place), str(subject)) for place, subject in cursor.fetchall()]
 
 
 def next_due_at() -> datetime | None:

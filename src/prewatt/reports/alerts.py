@@ -164,7 +164,7 @@ def alert_page(*, actor: Actor, alert_id: int, now: datetime) -> AlertPage:
         alert = _row(found[0], actor_names([found[0][5]]))
         subject = rows("SELECT subject FROM alert WHERE id = %s", [alert_id])[0][0]
         lasts = alert.closed_at is None and cause_lasts(
-            code=alert.code, property_id=place.property_id, subject=subject
+            code=alert.code, property_id=place.property_id, subject=subject, now=now
         )
     return AlertPage(place, now, alert, lasts, ends_itself=alert.code not in PERSONS)
 

@@ -119,6 +119,14 @@ def prepare_broker(
     return BrokerCommand("mosquitto", (mosquitto, "-c", str(configuration)), port, "5")
 
 
+def prepared_by(configuration: Path, *, port: int) -> BrokerCommand:
+    """How to start Mosquitto with a configuration that somebody else has written, on loopback."""
+    mosquitto = find_mosquitto()
+    if mosquitto is None:
+        raise BrokerError("Mosquitto is not installed")
+    return BrokerCommand("mosquitto", (mosquitto, "-c", str(configuration)), port, "5")
+
+
 def write_address(state_dir: Path, command: BrokerCommand) -> None:
     """Leave the running broker's address where the other processes of this checkout look for it."""
     path = state_dir / _ADDRESS_FILE
@@ -160,8 +168,9 @@ class Broker:
         port: int | None = None,
         kind: BrokerKind | None = None,
         log: IO[bytes] | None = None,
+        prepared: BrokerCommand | None = None,
     ) -> None:
-        self.command = prepare_broker(folder, port=port, kind=kind)
+        self.command = prepared or prepare_broker(folder, port=port, kind=kind)
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
 

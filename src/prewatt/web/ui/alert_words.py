@@ -32,6 +32,7 @@ ALERT: Final[Mapping[str, Text]] = {
     "meter.foreign_answer": _("Strange answer"),
     "meter.forged": _("Forged message"),
     "meter.balance_differs": _("Balance in the meter differs"),
+    "meter.isolated": _("Meter shut out"),
     "supply.relay_departed": _("Relay not as decided"),
     "supply.relay_stuck": _("Relay does not follow"),
     "supply.command_refused": _("Command refused"),
@@ -101,6 +102,9 @@ _TODO: Final[Mapping[str, Text]] = {
     ),
     "meter.balance_differs": _(
         "Compare the meter's prices and clock with the plan. What Prewatt has charged stands; the meter cuts by its own."
+    ),
+    "meter.isolated": _(
+        "It keeps its readings and is charged for them once it is enrolled anew. Supply is left as it is."
     ),
     "supply.relay_departed.closed": _(
         "It is closed again at once. Look at the meter if it opens again."
@@ -278,6 +282,14 @@ def _balance_differs(detail: Mapping[str, Any], speech: Speech) -> str:
     }
 
 
+def _isolated(detail: Mapping[str, Any], speech: Speech) -> str:
+    if detail.get("why") == "revoked":
+        sentence = gettext("The meter's certificate was revoked %(when)s; nothing it says is taken.")
+    else:
+        sentence = gettext("The meter's certificate expired %(when)s; nothing it says is taken.")
+    return sentence % {"when": speech.when(detail.get("since_us"))}
+
+
 def _departed(detail: Mapping[str, Any], _speech: Speech) -> str:
     if detail.get("wanted") == "closed":
         return gettext("The relay is open, though nobody decided a cut.")
@@ -392,6 +404,7 @@ _WRITERS: Final[Mapping[str, Callable[[Mapping[str, Any], Speech], str]]] = {
     "meter.foreign_answer": _foreign,
     "meter.forged": _forged,
     "meter.balance_differs": _balance_differs,
+    "meter.isolated": _isolated,
     "supply.relay_departed": _departed,
     "supply.relay_stuck": _stuck,
     "supply.command_refused": _command,

@@ -1,0 +1,300 @@
+"""`prewatt devices`: who may be a meter at the broker: root, issuers, enrolment, revocation, the broker's own files.
+
+The root needs no database and no network: `root` and `sign` are for the machine on which its safe lies. Everything else
+works as the owner of PREWATT_DSN's database, like `prewatt import`, with the safe that PREWATT_DEVICE_SAFE names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prewatt import wiring
+from prewatt.runtime.state import CannotRunError
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+    from prewatt.access.scope import Actor
+    from prewatt.devices.safe import Safe
+
+REFUSED = 2
+"""Exit status when nothing was done, with the reason on standard error."""
+
+_ROOT = "root"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the sub-commands."""
+    commands = parser.add_subparsers(dest="devices_command", required=True)
+    root = commands.add_parser("root", help="make the root, on a machine without a network")
+    root.add_argument("--safe", type=Path, required=True, metavar="DIR")
+    root.add_argument("--name", default="Prewatt devices")
+    issuer = commands.add_parser(
+        "issuer", help="make a property's issuer, and print what the root has to sign"
+    )
+    issuer.add_argument("code", help="the property's code, or @platform for broker and head-end")
+    sign = commands.add_parser("sign", help="sign an issuer, on the machine of the root")
+    sign.add_argument("--safe", type=Path, required=True, metavar="DIR")
+    sign.add_argument("code")
+    sign.add_argument("request", type=Path, help="what `issuer` printed")
+    keep = commands.add_parser("keep", help="keep what the root has signed")
+    keep.add_argument("code")
+    keep.add_argument("certificate", type=Path)
+    keep.add_argument("root", type=Path, help="the root's certificate")
+    code = commands.add_parser("code", help="let one device be enrolled, once, within seven days")
+    enrol = commands.add_parser("enrol", help="sign the request that a device has made")
+    revoke = commands.add_parser("revoke", help="believe a device no more")
+    listed = commands.add_parser("list", help="the enrolled devices of a property")
+    for each in (code, enrol, revoke, listed):
+        each.add_argument("--property", required=True, metavar="CODE")
+    for each in (code, enrol, revoke):
+        each.add_argument("serial")
+    code.add_argument("--days", type=int, default=7)
+    enrol.add_argument("request", type=Path, help="the request (PKCS #10), DER or PEM")
+    enrol.add_argument("--code", required=True)
+    revoke.add_argument("--reason", required=True)
+    broker = commands.add_parser("broker", help="write what Mosquitto needs, or write its lists anew")
+    broker.add_argument("--write", type=Path, required=True, metavar="DIR")
+    broker.add_argument("--host", action="append", help="a name or address under which it is reached")
+    broker.add_argument("--port", type=int, default=8883)
+    broker.add_argument("--user", default="", help="who Mosquitto becomes when root starts it")
+    broker.add_argument("--reload", action="store_true", help="let the broker that runs take them")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do what was asked; returns 2 where it is refused."""
+    from prewatt.devices.authority import CertificateRefused
+    from prewatt.devices.safe import SafeRefused
+
+    try:
+        if arguments.devices_command in ("root", "sign"):
+            _at_the_root(arguments)
+        else:
+            _at_the_platform(arguments)
+    except (SafeRefused, CertificateRefused, _NoSuch, OSError) as refused:
+        print(f"prewatt: {refused}", file=sys.stderr)
+        return REFUSED
+    return 0
+
+
+class _NoSuch(Exception):
+    """What was named is not there, or was refused."""
+
+
+# --- on the machine of the root ----------------------------------------------------------------------
+
+
+def _at_the_root(arguments: argparse.Namespace) -> None:
+    from prewatt.devices import authority
+    from prewatt.devices.safe import ROOT_PHRASE_VARIABLE, Safe
+
+    safe = Safe(arguments.safe, _variable(ROOT_PHRASE_VARIABLE))
+    now = datetime.now(UTC)
+    if arguments.devices_command == "root":
+        made = authority.make_root(arguments.name, now=now)
+        safe.keep_key(_ROOT, made.key)
+        safe.keep_certificate(_ROOT, made.certificate)
+        print(f"the root is in {safe.path}; its certificate is {safe.path / 'root.pem'}")
+        return
+    signed = authority.sign_issuer(
+        safe.authority(_ROOT),
+        _request(arguments.request),
+        property_code=arguments.code,
+        now=now,
+    )
+    print(authority.as_pem(signed).decode("ascii"), end="")
+
+
+# --- on the platform ---------------------------------------------------------------------------------
+
+
+def _at_the_platform(arguments: argparse.Namespace) -> None:
+    command = arguments.devices_command
+    if command == "issuer":
+        _make_issuer(_safe(), arguments.code)
+        return
+    wiring.start_django()
+    from django.db import connection
+
+    from prewatt.devices.operations import DeviceRefused
+
+    try:
+        {
+            "keep": _keep, "code": _code, "enrol": _enrol, "revoke": _revoke, "list": _list,
+            "broker": _broker,
+        }[command](arguments)  # fmt: skip
+    except DeviceRefused as refused:
+        raise _NoSuch(f"refused: {refused.reason}") from None
+    finally:
+        connection.close()
+
+
+def _make_issuer(safe: Safe, code: str) -> None:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    from prewatt.devices import authority
+
+    if not safe.has(code):
+        safe.keep_key(code, authority.new_key())
+    request = x509.load_der_x509_csr(authority.make_request(code, safe.key(code)))
+    print(request.public_bytes(Encoding.PEM).decode("ascii"), end="")
+
+
+def _keep(arguments: argparse.Namespace) -> None:
+    from cryptography import x509
+
+    from prewatt.devices.authority import PLATFORM
+    from prewatt.devices.operations import keep_issuer
+
+    safe = _safe()
+    signed = x509.load_pem_x509_certificate(arguments.certificate.read_bytes())
+    root = x509.load_pem_x509_certificate(arguments.root.read_bytes())
+    try:
+        signed.verify_directly_issued_by(root)
+    except Exception:
+        raise _NoSuch("the certificate is not signed by this root") from None
+    if not (safe.path / "root.pem").exists():
+        (safe.path / "root.pem").write_bytes(arguments.root.read_bytes())
+    safe.keep_certificate(arguments.code, signed)
+    if arguments.code != PLATFORM:
+        place, actor = _place(arguments.code)
+        keep_issuer(actor=actor, property_id=place, certificate=signed, now=wiring.now())
+    print(f"{arguments.code} signs devices until {signed.not_valid_after_utc.date()}")
+
+
+def _code(arguments: argparse.Namespace) -> None:
+    from prewatt.devices.operations import make_code
+
+    place, actor = _place(arguments.property)
+    code = make_code(
+        actor=actor, property_id=place, serial=arguments.serial, now=wiring.now(),
+        lasts=timedelta(days=arguments.days),
+    )  # fmt: skip
+    print(f"{arguments.serial}: {code}, once, within {arguments.days} days")
+
+
+def _enrol(arguments: argparse.Namespace) -> None:
+    from prewatt.devices.operations import enrol
+
+    place, actor = _place(arguments.property)
+    done = enrol(
+        actor=actor, property_id=place, serial=arguments.serial, code=arguments.code,
+        request=_request(arguments.request), issuer=_safe().authority(arguments.property),
+        now=wiring.now(),
+    )  # fmt: skip
+    print(done.chain.decode("ascii"), end="")
+
+
+def _revoke(arguments: argparse.Namespace) -> None:
+    from prewatt.devices.operations import revoke
+
+    place, actor = _place(arguments.property)
+    count = revoke(
+        actor=actor, property_id=place, serial=arguments.serial, reason=arguments.reason,
+        now=wiring.now(),
+    )  # fmt: skip
+    print(f"{arguments.serial}: {count} revoked; the head-end takes nothing of it any more")
+    print("tell the broker: prewatt devices broker --write DIR --reload")
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    from prewatt.devices.queries import devices
+
+    place, actor = _place(arguments.property)
+    for each in devices(actor=actor, property_id=place, now=wiring.now()):
+        print(f"{each.serial}  {each.state}  until {each.not_after:%F}  no. {each.number}")
+
+
+def _broker(arguments: argparse.Namespace) -> None:
+    from cryptography import x509
+
+    from prewatt.devices import authority
+    from prewatt.devices.broker_files import CONFIGURATION, PID, Shown, write_broker, write_client
+
+    safe, folder, now = _safe(), arguments.write, wiring.now()
+    folder.mkdir(parents=True, exist_ok=True)
+    if arguments.host:
+        platform, key = safe.authority(authority.PLATFORM), authority.new_key()
+        root = x509.load_pem_x509_certificate((safe.path / "root.pem").read_bytes())
+        own = authority.issue_broker(platform, key, hosts=arguments.host, now=now)
+        write_broker(
+            folder, root=root, broker=Shown(own, platform.certificate, key),
+            port=arguments.port, user=arguments.user,
+        )  # fmt: skip
+        key = authority.new_key()
+        head_end = authority.issue_head_end(platform, key, now=now)
+        write_client(
+            folder / "head-end", root=root, name="head-end",
+            client=Shown(head_end, platform.certificate, key),
+        )  # fmt: skip
+        print(f"mosquitto -c {folder / CONFIGURATION}")
+        print(f"the head-end's certificate: PREWATT_MQTT_TLS={folder / 'head-end'}")
+    write_lists_of(safe, folder, now)
+    if arguments.reload:
+        os.kill(int((folder / PID).read_text()), signal.SIGHUP)
+
+
+def write_lists_of(safe: Safe, folder: Path, now: datetime) -> None:
+    """Write lists and rights as the database has them now."""
+    from prewatt.devices import authority, queries
+    from prewatt.devices.broker_files import write_lists
+
+    lists: list[x509.CertificateRevocationList] = []
+    if safe.has(authority.PLATFORM):
+        lists.append(
+            authority.revocation_list(safe.authority(authority.PLATFORM), [], now=now)
+        )
+    for each in queries.issuers():
+        revoked = queries.revoked_by(each.id, now=now)
+        lists.append(
+            authority.revocation_list(safe.authority(each.property_code), revoked, now=now)
+        )
+    write_lists(
+        folder,
+        lists=lists,
+        concentrators=queries.rights_of_concentrators(now=now),
+        isolated=[each.serial for each in queries.isolated(now=now)],
+    )
+
+
+def _place(code: str) -> tuple[int, Actor]:
+    from prewatt.access.scope import system_actor
+    from prewatt.estate.models import Property
+
+    place = Property.objects.filter(code=code).first()
+    if place is None:
+        raise _NoSuch(f"no property {code}")
+    return place.pk, system_actor("devices", (place.pk,))
+
+
+def _request(path: Path) -> bytes:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    content = path.read_bytes()
+    if not content.startswith(b"-----"):
+        return content
+    try:
+        return x509.load_pem_x509_csr(content).public_bytes(Encoding.DER)
+    except ValueError as error:
+        raise _NoSuch(f"{path}: {error}") from None
+
+
+def _safe() -> Safe:
+    from prewatt.devices.safe import PHRASE_VARIABLE, SAFE_VARIABLE, Safe
+
+    return Safe(Path(_variable(SAFE_VARIABLE)), _variable(PHRASE_VARIABLE))
+
+
+def _variable(name: str) -> str:
+    value = os.environ.get(name)
+    if not value:
+        raise CannotRunError(f"{name} is not set")
+    return value
