@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -64,7 +63,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     broker.add_argument("--host", action="append", help="a name or address under which it is reached")
     broker.add_argument("--port", type=int, default=8883)
     broker.add_argument("--user", default="", help="who Mosquitto becomes when root starts it")
-    broker.add_argument("--reload", action="store_true", help="let the broker that runs take them")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -201,7 +199,7 @@ def _revoke(arguments: argparse.Namespace) -> None:
         now=wiring.now(),
     )  # fmt: skip
     print(f"{arguments.serial}: {count} revoked; the head-end takes nothing of it any more")
-    print("tell the broker: prewatt devices broker --write DIR --reload")
+    print("shut the broker's door: prewatt devices broker --write DIR, and restart it")
 
 
 def _list(arguments: argparse.Namespace) -> None:
@@ -216,7 +214,7 @@ def _broker(arguments: argparse.Namespace) -> None:
     from cryptography import x509
 
     from prewatt.devices import authority
-    from prewatt.devices.broker_files import CONFIGURATION, PID, Shown, write_broker, write_client
+    from prewatt.devices.broker_files import CONFIGURATION, Shown, write_broker, write_client
 
     safe, folder, now = _safe(), arguments.write, wiring.now()
     folder.mkdir(parents=True, exist_ok=True)
@@ -237,8 +235,6 @@ def _broker(arguments: argparse.Namespace) -> None:
         print(f"mosquitto -c {folder / CONFIGURATION}")
         print(f"the head-end's certificate: PREWATT_MQTT_TLS={folder / 'head-end'}")
     write_lists_of(safe, folder, now)
-    if arguments.reload:
-        os.kill(int((folder / PID).read_text()), signal.SIGHUP)
 
 
 def write_lists_of(safe: Safe, folder: Path, now: datetime) -> None:

@@ -1,12 +1,15 @@
 """What Mosquitto needs to let meters in by their certificates and by nothing else: configuration, rights, lists.
 
-Everything is in one folder, written anew as a whole; a broker that runs takes the changed lists and rights at SIGHUP.
+Everything is in one folder, written anew as a whole; a broker takes changed lists and rights as it starts.
 `docs/operations.md` says how to run it.
 
 Whoever shows a certificate *is* its common name, and the session at the broker has that name too: nobody takes over the
-session of another, or leaves one behind under a name of their choice. A list of revoked certificates keeps the door shut
-and no more: a connection that stands lives on. So a device that is isolated loses its rights as well, and Mosquitto
-looks at those for each message.
+session of another, or leaves one behind under a name of their choice. A device that is isolated is on its issuer's list
+and loses its rights besides.
+
+The broker is started anew for that, in order: it keeps what is queued, and no connection outlives the certificate that
+opened it. SIGHUP would do neither: Mosquitto 2.0.11 lets connections stand that were opened by what has been revoked, and
+was seen to crash at it (rights by user, sessions kept, certificates as names), which loses what was queued since it saved.
 
 There is one listener, and rights are not `per_listener_settings`: with those Mosquitto keeps nothing for a client that is
 away (its issues 2526 and 2618), which is what a persistent session is for.
@@ -31,7 +34,6 @@ CONFIGURATION: Final = "mosquitto.conf"
 ROOT: Final = "ca.pem"
 LISTS: Final = "revoked.pem"
 RIGHTS: Final = "rights"
-PID: Final = "data/mosquitto.pid"
 
 _MOSQUITTO: Final = """\
 # Written by `prewatt devices broker`; the next time it is written over.
@@ -70,7 +72,6 @@ connection_messages false
 log_dest stderr
 log_type error
 log_type warning
-pid_file {folder}/data/mosquitto.pid
 {user}"""
 
 
@@ -112,7 +113,7 @@ def write_lists(
     concentrators: Mapping[str, Sequence[str]],
     isolated: Iterable[str],
 ) -> None:
-    """The files that change while a broker runs; it takes them at SIGHUP."""
+    """The files that change from day to day; the broker takes them at its next start."""
     revoked = b"".join(each.public_bytes(serialization.Encoding.PEM) for each in lists)
     _write(folder / LISTS, revoked)
     _write(folder / RIGHTS, rights(concentrators, isolated).encode())

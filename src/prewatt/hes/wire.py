@@ -30,8 +30,12 @@ class TlsFiles:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.load_verify_locations(self.folder / "ca.pem")
-        context.load_cert_chain(self.folder / f"{self.name}.pem", self.folder / f"{self.name}.key")
+        self.show(context)
         return context
+
+    def show(self, context: ssl.SSLContext) -> None:
+        """Let the connections to come show the certificate that lies in the folder now. Raises OSError."""
+        context.load_cert_chain(self.folder / f"{self.name}.pem", self.folder / f"{self.name}.key")
 
 
 def connect(host: str, port: int, tls: TlsFiles | None, *, timeout_s: float) -> socket.socket:

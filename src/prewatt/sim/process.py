@@ -15,6 +15,7 @@ import logging
 import selectors
 import signal
 import socket
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,10 +27,12 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from prewatt.hes import wire
 from prewatt.hes.drivers.mqtt_bundle.codec import bundle_topic, marks_topic
 from prewatt.hes.drivers.mqtt_senml import codec
 from prewatt.hes.drivers.mqtt_senml.topics import Downlink, Uplink, downlink_topic, uplink_topic
 from prewatt.hes.frames import RelayState, Watermark
+from prewatt.hes.wire import TlsFiles
 from prewatt.signing.es256 import ES256PrivateKey
 from prewatt.sim.concentrator import SimulatedConcentrator
 from prewatt.sim.loads import load_profile
@@ -43,6 +46,8 @@ _SAVE_S: Final = 5.0
 _BACKOFF_S_MAX: Final = 10.0
 _CONNECTS_PER_TICK: Final = 40
 _LAST_WRITES_MAX: Final = 10
+#: Whose certificate the control line shows under TLS; a broker of meters gives it no rights, and needs not.
+_CONTROL: Final = "control"
 
 
 class SimMeter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,6 +82,7 @@ class SimConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     apart in client identifiers. `faults` are switched at every start, whatever the meter remembers.
     With a `concentrator` (its serial number) all meters are behind it, and it sends every `gather_s`.
     `trusts` are the keys by which meters with a secret verify: points by key ids, both in hexadecimal digits.
+    `tls` names the folder with the root and the certificates of all who have a connection; none is in the clear.
     """
 
     name: str
@@ -93,6 +99,7 @@ class SimConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     trusts: dict[str, str] = {}
     #: For benchmarks of thousands: what meters keep is not written with each instruction.
     saves_late: bool = False
+    tls: str = ""
 
 
 def load_config(path: Path) -> SimConfig:
@@ -118,6 +125,7 @@ class _Line:
         on_up: Callable[[], None],
         on_down: Callable[[], None],
         on_message: Callable[[str, bytes], None],
+        tls: TlsFiles | None = None,
     ) -> None:
         self.is_up = False
         self.wanted = True
@@ -128,6 +136,8 @@ class _Line:
         self._retry_at_s = 0.0
         self._backoff_s = 0.5
         self._client = Client(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=False)
+        self._tls = tls
+        self._secret: ssl.SSLContext | None = None
         self._client.on_connect = self._handle_connect
         self._client.on_disconnect = self._handle_disconnect
         self._client.on_message = self._handle_message
@@ -143,8 +153,20 @@ class _Line:
     def connect(self, now_s: float) -> None:
         self._retry_at_s = now_s + self._backoff_s
         self._backoff_s = min(2 * self._backoff_s, _BACKOFF_S_MAX)
-        with contextlib.suppress(OSError):
+        try:
+            if self._tls is not None:
+                self._take_certificate(self._tls)
             self._client.connect(*self._address, keepalive=_KEEPALIVE_S)
+        except OSError as error:
+            log.debug("no connection: %s", error)
+
+    def _take_certificate(self, tls: TlsFiles) -> None:
+        """Show what lies in the folder now: a certificate may have been renewed since the last connection."""
+        if self._secret is None:
+            self._secret = tls.context()
+            self._client.tls_set_context(self._secret)
+        else:
+            tls.show(self._secret)
 
     def disconnect(self) -> None:
         self._client.disconnect()
@@ -164,6 +186,9 @@ class _Line:
         """Do what the selector says is possible."""
         if events & selectors.EVENT_READ:
             self._client.loop_read()
+            # Of a TLS record more may have been read than was taken, of which no selector tells.
+            while (opened := self._client.socket()) is not None and wire.has_more(opened):
+                self._client.loop_read()
         if events & selectors.EVENT_WRITE and self._client.socket() is not None:
             self._client.loop_write()
 
@@ -262,6 +287,7 @@ class SimProcess:
             on_up=lambda: None,
             on_down=lambda: None,
             on_message=self._switch,
+            tls=self._shown(_CONTROL),
         )
         self._stopping = False
         self._dirty = True
@@ -319,6 +345,9 @@ class SimProcess:
             for payload in self._concentrator.tick(now_us):
                 self._shared.publish(topic, payload)
 
+    def _shown(self, name: str) -> TlsFiles | None:
+        return TlsFiles(Path(self._config.tls), name) if self._config.tls else None
+
     def _send(self, serial: str, messages: list[Outgoing]) -> None:
         for channel, payload in messages:
             if self._concentrator is None:
@@ -364,6 +393,7 @@ class SimProcess:
             on_up=lambda: self._send(serial, meter.connected(self._now_us())),
             on_down=meter.disconnected,
             on_message=self._receive,
+            tls=self._shown(serial),
         )
         line.wanted = not meter.faults["outage"]
         return line
@@ -398,6 +428,7 @@ class SimProcess:
             on_up=connected,
             on_down=disconnected,
             on_message=receive,
+            tls=self._shown(concentrator.serial),
         )
 
     def _let_go(self, marks: Sequence[Watermark]) -> None:
