@@ -58,9 +58,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     enrol.add_argument("request", type=Path, help="the request (PKCS #10), DER or PEM")
     enrol.add_argument("--code", required=True)
     revoke.add_argument("--reason", required=True)
-    broker = commands.add_parser("broker", help="write what Mosquitto needs, or write its lists anew")
+    broker = commands.add_parser(
+        "broker", help="write what Mosquitto needs, or write its lists anew"
+    )
     broker.add_argument("--write", type=Path, required=True, metavar="DIR")
-    broker.add_argument("--host", action="append", help="a name or address under which it is reached")
+    broker.add_argument(
+        "--host", action="append", help="a name or address under which it is reached"
+    )
     broker.add_argument("--port", type=int, default=8883)
     broker.add_argument("--user", default="", help="who Mosquitto becomes when root starts it")
 
@@ -244,9 +248,7 @@ def write_lists_of(safe: Safe, folder: Path, now: datetime) -> None:
 
     lists: list[x509.CertificateRevocationList] = []
     if safe.has(authority.PLATFORM):
-        lists.append(
-            authority.revocation_list(safe.authority(authority.PLATFORM), [], now=now)
-        )
+        lists.append(authority.revocation_list(safe.authority(authority.PLATFORM), [], now=now))
     for each in queries.issuers():
         revoked = queries.revoked_by(each.id, now=now)
         lists.append(

@@ -14,13 +14,13 @@ from cryptography.x509.oid import NameOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.devices.pki import issuer_below
 
 from cases import cases
 from prewatt.devices import authority
 from prewatt.devices.authority import Authority, CertificateRefused, Revoked
 from prewatt.devices.broker_files import rights
 from prewatt.devices.safe import Safe, SafeRefused
-from tests.devices.pki import issuer_below
 
 NOW = datetime(2026, 11, 28, 5, 0, tzinfo=UTC)
 ROOT = authority.make_root("Test", now=NOW)
@@ -37,9 +37,7 @@ def verified(leaf: x509.Certificate, issuer: Authority, at: datetime) -> list[x5
 
 def test_a_meter_is_its_serial_number_for_a_year_and_no_longer() -> None:
     made = authority.issue(ISSUER, REQUEST, serial="PW-1", now=NOW)
-    assert verified(made, ISSUER, NOW) == [
-        x509.UniformResourceIdentifier("urn:prewatt:meter:PW-1")
-    ]
+    assert verified(made, ISSUER, NOW) == [x509.UniformResourceIdentifier("urn:prewatt:meter:PW-1")]
     (name,) = made.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     assert name.value == "PW-1"
     assert verified(made, ISSUER, NOW + timedelta(days=364))

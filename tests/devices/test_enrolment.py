@@ -10,6 +10,7 @@ import pytest
 from django.db import connection
 from django.db.utils import ProgrammingError
 from tests.conftest import role_dsn
+from tests.devices.pki import issuer_below
 from tests.hes.test_head_end import add_meter
 
 from prewatt.access.models import Duty
@@ -29,7 +30,6 @@ from prewatt.devices.queries import devices, isolated, issuers, revoked_by
 from prewatt.estate.models import Meter, Property
 from prewatt.moves.alerts import AlertRefused, close_alert
 from prewatt.moves.isolated import tell_of_isolated
-from tests.devices.pki import issuer_below
 
 NOW = datetime(2026, 11, 28, 5, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -109,7 +109,10 @@ def test_a_code_is_good_for_its_device_once_and_a_device_has_one_certificate(pla
     assert why(lambda: place.enrolled(first, "PW-2")) == "used_code"
     with pytest.raises(PermissionRefused):
         make_code(
-            actor=place.someone(Duty.OPERATOR), property_id=place.property_id, serial="PW-1", now=NOW
+            actor=place.someone(Duty.OPERATOR),
+            property_id=place.property_id,
+            serial="PW-1",
+            now=NOW,
         )
     assert why(lambda: place.code("PW-404")) == "unknown"
     # Once it is revoked it may come again, but not with the key that was.
@@ -156,15 +159,15 @@ def test_a_device_renews_with_the_key_it_has_and_is_isolated_when_it_does_not(pl
     # One alert, kept while it is so, ended by an enrolment.
     assert tell_of_isolated(now=gone) == tell_of_isolated(now=gone + DAY) == 1
     with connection.cursor() as cursor:
-        cursor.execute("SELECT id, subject, detail->>'why' FROM alert WHERE code = 'meter.isolated'")
+        cursor.execute(
+            "SELECT id, subject, detail->>'why' FROM alert WHERE code = 'meter.isolated'"
+        )
         ((alert_id, subject, reason),) = cursor.fetchall()
     assert (subject, reason) == (f"meter:{place.meter_id}", "expired")
     admin = place.someone(Duty.ADMINISTRATOR)
     with pytest.raises(AlertRefused, match="ends by itself"):
         close_alert(actor=admin, alert_id=alert_id, note="so", now=gone)
-    place.issuer = issuer_below(
-        authority.make_root("Later", now=gone), "P", now=gone
-    )
+    place.issuer = issuer_below(authority.make_root("Later", now=gone), "P", now=gone)
     keep_issuer(
         actor=SYSTEM, property_id=place.property_id, certificate=place.issuer.certificate, now=gone
     )
@@ -183,8 +186,8 @@ def test_no_login_writes_what_the_functions_write(place: Place, database: str) -
         "UPDATE device_certificate SET revoked_at = NULL, not_after = 'infinity'",
         "DELETE FROM device_certificate",
         "UPDATE device_code SET used_at = NULL",
-        "INSERT INTO device_issuer (property_id, certificate, key_sha256, not_after, made_at) "
-        "VALUES (1, '', '', now(), now())",
+        """INSERT INTO device_issuer (property_id, certificate, key_sha256, not_after, made_at)
+           VALUES (1, '', '', now(), now())""",
         "SELECT keep_device_issuer(1, ''::bytea, ''::bytea, now(), now())",
     )
     for duty in (Duty.ADMINISTRATOR, Duty.INSTALLER, Duty.OPERATOR):

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connections
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 from tests.conftest import role_dsn
-from tests.hes.test_concentrator_line import eventually, head_end_login, now  # noqa: F401 - a fixture
+from tests.devices.pki import Field, issuer_below
+from tests.hes.test_concentrator_line import eventually, now
 from tests.hes.test_ingest import Meters, frame
-from tests.hes.test_session import running, send_reading, take_readings, values
+from tests.hes.test_session import running, take_readings, values
 from tests.invariants.places import NOW, one, place, rows
 
 import prewatt.hes.ingest as ingest
@@ -38,9 +40,9 @@ from prewatt.hes.main import HeadEnd, mqtt_config, mqtt_opener
 from prewatt.hes.session import MqttConfig, MqttSession
 from prewatt.hes.wire import TlsFiles
 from prewatt.runtime.broker import Broker, find_mosquitto
+from prewatt.settings import _database
 from prewatt.sim.process import SimConfig, SimMeter, SimProcess
 from prewatt.supply.orders import OrderBook
-from tests.devices.pki import Field, issuer_below
 
 REAL = datetime.now(UTC)
 T = 1_764_000_000_000_000
@@ -76,7 +78,10 @@ def broker(field: Field) -> Iterator[Broker]:
 def config(broker: Broker, field: Field, **changes: object) -> MqttConfig:
     port = broker.command.port
     return MqttConfig(
-        host="127.0.0.1", port=port, tls=TlsFiles(field.clients), **changes  # type: ignore[arg-type]
+        host="127.0.0.1",
+        port=port,
+        tls=TlsFiles(field.clients),
+        **changes,  # type: ignore[arg-type]
     )
 
 
@@ -99,7 +104,9 @@ def test_only_a_certificate_that_holds_gets_in_and_speaks_for_itself_alone(
     session = MqttSession(config(broker, field), clock_us=lambda: 1)
 
     def say(name: str | None, of: str, *more: str) -> str:
-        done = field.mosquitto("mosquitto_pub", port, name, f"pw/{of}/up/readings", "-m", reading, *more)
+        done = field.mosquitto(
+            "mosquitto_pub", port, name, f"pw/{of}/up/readings", "-m", reading, *more
+        )
         return f"{done.returncode} {done.stderr.strip()}".strip()
 
     with running(session, frames.put):
@@ -111,7 +118,8 @@ def test_only_a_certificate_that_holds_gets_in_and_speaks_for_itself_alone(
             assert say(name, "PW-1")[0] != "0", name
         older = TlsFiles(field.clients, "PW-1").context()
         older.minimum_version = older.maximum_version = ssl.TLSVersion.TLSv1_2
-        with pytest.raises(OSError), socket.create_connection(("127.0.0.1", port)) as opened:
+        opened = socket.create_connection(("127.0.0.1", port))
+        with pytest.raises(ssl.SSLError), opened:
             older.wrap_socket(opened, server_hostname="127.0.0.1")
         field.write_lists(revoked=["PW-3"])
         restart(broker)
@@ -283,16 +291,21 @@ def test_a_full_queue_holds_the_socket_back_under_tls_and_loses_nothing(
 
 
 def test_a_meter_is_charged_over_tls_and_shut_out_when_it_is_revoked(
-    broker: Broker, field: Field, database: str, head_end_login: str, tmp_path: Path  # noqa: F811
+    broker: Broker,
+    field: Field,
+    database: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    login = role_dsn(database, "head_end")
+    changed = {**connections.settings["default"], **_database(login)}
+    monkeypatch.setitem(connections.settings, "default", changed)
     here = place()
     serial = one("SELECT serial FROM meter WHERE id = %s", here.meters["M-101"])
     actor = system_actor("test")
     given = {"actor": actor, "property_id": here.property_id, "serial": serial, "now": NOW}
     issuer = issuer_below(field.root, "P", now=NOW)
-    keep_issuer(
-        actor=actor, property_id=here.property_id, certificate=issuer.certificate, now=NOW
-    )
+    keep_issuer(actor=actor, property_id=here.property_id, certificate=issuer.certificate, now=NOW)
 
     def enrolled() -> None:
         request = authority.make_request(serial, authority.new_key())
@@ -306,7 +319,7 @@ def test_a_meter_is_charged_over_tls_and_shut_out_when_it_is_revoked(
                 mqtt_config(f"127.0.0.1:{broker.command.port}", TlsFiles(field.clients)), clock=now
             )
         ],
-        dsn=role_dsn(database, "head_end"), clock=now, orders=OrderBook(system_actor("head_end")),
+        dsn=login, clock=now, orders=OrderBook(system_actor("head_end")),
         raise_alert=raise_device_alert,
         make_ingest=lambda session: ShardedIngest(session, clock=now),
     )  # fmt: skip

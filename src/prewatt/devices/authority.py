@@ -82,7 +82,9 @@ def make_root(name: str, *, now: datetime) -> Authority:
     key = ec.generate_private_key(ec.SECP384R1())
     subject = _named(name, "root")
     builder = _builder(subject, subject, key.public_key(), now, now + ROOT_LASTS)
-    return Authority(_as_authority(builder, key.public_key(), path_length=1).sign(key, hashes.SHA384()), key)
+    return Authority(
+        _as_authority(builder, key.public_key(), path_length=1).sign(key, hashes.SHA384()), key
+    )
 
 
 def make_request(common_name: str, key: Key) -> bytes:
@@ -103,14 +105,12 @@ def sign_issuer(
     builder = _builder(
         _named(property_code, "issuer"), root.certificate.subject, key, now, now + ISSUER_LASTS
     )
-    return _as_authority(
-        builder, key, path_length=0, by=root.certificate
-    ).sign(root.key, hashes.SHA384())
+    return _as_authority(builder, key, path_length=0, by=root.certificate).sign(
+        root.key, hashes.SHA384()
+    )
 
 
-def issue(
-    issuer: Authority, request: bytes, *, serial: str, now: datetime
-) -> x509.Certificate:
+def issue(issuer: Authority, request: bytes, *, serial: str, now: datetime) -> x509.Certificate:
     """A meter's or a concentrator's certificate for a year: CN is its serial number.
 
     Raises CertificateRefused `request` (none, or not signed by its own key), `key` (not P-256), `name`
@@ -249,8 +249,15 @@ def _leaf(
     now: datetime,
 ) -> x509.Certificate:
     ends = now + DEVICE_LASTS
-    if not issuer.certificate.not_valid_before_utc <= now < ends <= issuer.certificate.not_valid_after_utc:
-        raise CertificateRefused("issuer", "the issuer does not hold as long as the certificate would")
+    if (
+        not issuer.certificate.not_valid_before_utc
+        <= now
+        < ends
+        <= issuer.certificate.not_valid_after_utc
+    ):
+        raise CertificateRefused(
+            "issuer", "the issuer does not hold as long as the certificate would"
+        )
     builder = _builder(_named(common_name, unit), issuer.certificate.subject, key, now, ends)
     return (
         builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -271,7 +278,9 @@ def _as_authority(
     by: x509.Certificate | None = None,
 ) -> x509.CertificateBuilder:
     builder = (
-        builder.add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
+        builder.add_extension(
+            x509.BasicConstraints(ca=True, path_length=path_length), critical=True
+        )
         .add_extension(_usage(signs=False), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )

@@ -25,6 +25,7 @@ CODE_LASTS: Final = timedelta(days=7)
 _ALPHABET: Final = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 _CODE_CHARS: Final = 20
 
+Value = str | int | bytes | datetime
 IssuerOf = Callable[[str], Authority]
 """The authority of a property, by its code; raises SafeRefused."""
 
@@ -193,9 +194,7 @@ def revoke(*, actor: Actor, property_id: int, serial: str, reason: str, now: dat
 # --- inside ------------------------------------------------------------------------------------------
 
 
-def _issued(
-    issuer: Authority, request: bytes, serial: str, now: datetime
-) -> x509.Certificate:
+def _issued(issuer: Authority, request: bytes, serial: str, now: datetime) -> x509.Certificate:
     try:
         return authority.issue(issuer, request, serial=serial, now=now)
     except CertificateRefused as refused:
@@ -228,15 +227,15 @@ def _code_digest(code: str) -> bytes:
     return hashlib.sha256(plain.encode()).digest()
 
 
-def _refused(statement: str, *params: object) -> None:
+def _refused(statement: str, *params: Value) -> None:
     (why,) = _asked(statement, *params)
     if why is not None:
         raise DeviceRefused(str(why))
 
 
-def _asked(statement: str, *params: object) -> tuple[object, ...]:
+def _asked(statement: str, *params: Value) -> tuple[object, ...]:
     with connection.cursor() as cursor:
-        cursor.execute(statement, list(params))
+        cursor.execute(statement, params)
         row = cursor.fetchone()
     assert row is not None, "a function returns a row"
     return tuple(row)

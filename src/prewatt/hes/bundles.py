@@ -181,7 +181,9 @@ class BundleDesk:
         if known:
             marks = self._take(known, [rosters[each.concentrator] for each in known])
         if strangers:
-            reject([refused_sample(each, self._why_unknown(each.concentrator)) for each in strangers])
+            reject(
+                [refused_sample(each, self._why_unknown(each.concentrator)) for each in strangers]
+            )
         self._transport.ack([each.token for each in bundles])
         self._transport.publish_bundle_marks(marks)
 

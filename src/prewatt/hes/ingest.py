@@ -307,7 +307,9 @@ class IngestLoop:
     ) -> None:
         strangers = [frame for frame, each in zip(frames, devices, strict=True) if each is None]
         if strangers:
-            reject([_sample(frame, self._directory.why_unknown(frame.serial)) for frame in strangers])
+            reject(
+                [_sample(frame, self._directory.why_unknown(frame.serial)) for frame in strangers]
+            )
         homeless = [at for at, each in enumerate(devices) if each is not None and not placed[at]]
         if homeless:
             record_beside_readings([_sighting(frames[at], _sure(devices[at])) for at in homeless])

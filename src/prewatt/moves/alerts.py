@@ -70,14 +70,10 @@ def cause_lasts(*, code: str, property_id: int, subject: str, now: datetime) -> 
     """Whether the system keeps an alert open because what it tells of is still so; in scope."""
     if code in CAUSES:
         return has_lasting_cause(code=code, property_id=property_id, subject=subject)
-    if code == ISOLATED:
-        return any(f"meter:{each.meter_id}" == subject for each in isolated(now=now))
     if code == UNREACHABLE:
         return has_undelivered(_account_of(subject))
-    if code == EMERGENCY:
-        return Proposal.objects.filter(
-            property_id=property_id, state=Proposal.State.EMERGENCY, reviewed_at=None
-        ).exists()
+    if code in (EMERGENCY, ISOLATED):
+        return _waits(code=code, property_id=property_id, subject=subject, now=now)
     if code == NO_TARIFF:
         return not version_chains([_account_of(subject)])
     if code in (LET_NOT_BEGUN, LET_NOT_CLOSED):
@@ -86,6 +82,15 @@ def cause_lasts(*, code: str, property_id: int, subject: str, now: datetime) -> 
             begun_at__isnull=code == LET_NOT_BEGUN,
         ).exists()  # fmt: skip
     return False
+
+
+def _waits(*, code: str, property_id: int, subject: str, now: datetime) -> bool:
+    """Whether an emergency waits for its review, or a meter for its enrolment."""
+    if code == ISOLATED:
+        return any(f"meter:{each.meter_id}" == subject for each in isolated(now=now))
+    return Proposal.objects.filter(
+        property_id=property_id, state=Proposal.State.EMERGENCY, reviewed_at=None
+    ).exists()
 
 
 def _account_of(subject: str) -> int:

@@ -27,7 +27,6 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from prewatt.hes import wire
 from prewatt.hes.drivers.mqtt_bundle.codec import bundle_topic, marks_topic
 from prewatt.hes.drivers.mqtt_senml import codec
 from prewatt.hes.drivers.mqtt_senml.topics import Downlink, Uplink, downlink_topic, uplink_topic
@@ -187,7 +186,7 @@ class _Line:
         if events & selectors.EVENT_READ:
             self._client.loop_read()
             # Of a TLS record more may have been read than was taken, of which no selector tells.
-            while (opened := self._client.socket()) is not None and wire.has_more(opened):
+            while isinstance(opened := self._client.socket(), ssl.SSLSocket) and opened.pending():
                 self._client.loop_read()
         if events & selectors.EVENT_WRITE and self._client.socket() is not None:
             self._client.loop_write()

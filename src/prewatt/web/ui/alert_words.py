@@ -284,7 +284,9 @@ def _balance_differs(detail: Mapping[str, Any], speech: Speech) -> str:
 
 def _isolated(detail: Mapping[str, Any], speech: Speech) -> str:
     if detail.get("why") == "revoked":
-        sentence = gettext("The meter's certificate was revoked %(when)s; nothing it says is taken.")
+        sentence = gettext(
+            "The meter's certificate was revoked %(when)s; nothing it says is taken."
+        )
     else:
         sentence = gettext("The meter's certificate expired %(when)s; nothing it says is taken.")
     return sentence % {"when": speech.when(detail.get("since_us"))}
