@@ -166,7 +166,7 @@ def _openers(arguments: argparse.Namespace) -> list[Opener]:
     if arguments.mqtt:
         from prewatt.hes.main import mqtt_opener
 
-        openers.append(mqtt_opener(_broker(arguments.mqtt), clock=wiring.now))
+        openers.append(mqtt_opener(_broker(arguments.mqtt, arguments.mqtt_tls), clock=wiring.now))
     if arguments.coap:
         openers.append(_lwm2m(arguments.coap, takes_open=arguments.coap_open))
     return openers
