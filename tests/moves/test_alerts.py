@@ -108,10 +108,30 @@ OF_CHORES: frozenset[AlertCode] = frozenset(
         "meter.balance_differs",
     }
 )
+
+
+def expired(world: World) -> None:
+    run_sql(
+        """INSERT INTO device_issuer (id, property_id, certificate, key_sha256, not_after, made_at)
+           VALUES (1, %s, '', '', %s, %s)""",
+        world.property_id, NOW, NOW,
+    )  # fmt: skip
+    run_sql(
+        """INSERT INTO device_certificate (property_id, serial, issuer_id, number, certificate,
+               key_sha256, not_after, made_at, revoked_by, revoked_why)
+           SELECT property_id, serial, 1, '1', '', '', %s, %s, '', '' FROM meter WHERE id = %s""",
+        NOW, NOW - timedelta(days=365), world.meter_ids[0],
+    )  # fmt: skip
+
+
 LASTING: dict[AlertCode, tuple[Callable[[World], object], Callable[[World], object]]] = {
     "approvals.emergency": (
         emergency,
         lambda _world: run_sql("UPDATE proposal SET reviewed_at = %s, reviewed_by = 'user:2'", NOW),
+    ),
+    "meter.isolated": (
+        expired,
+        lambda _world: run_sql("DELETE FROM device_certificate"),
     ),
     "supply.usage_while_open": (
         lambda world: world.relay(RelayState.OPEN),
