@@ -90,6 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--keep", type=Path, help="a folder for the city, which is asked as it stands the next time"
     )
     _add_database_and_format(query)
+    _add_instructions(commands)
     _add_wire(commands.add_parser("wire", help="messages a second, from publishing to the balance"))
 
 
@@ -129,8 +130,20 @@ def run(arguments: argparse.Namespace) -> int:
         "query": _query,
         "walls": _walls,
         "wire": _wire,
+        "instructions": _instructions,
     }
     return measured[arguments.bench_command](arguments)
+
+
+def _instructions(arguments: argparse.Namespace) -> int:
+    from prewatt.benchmarks.instructions import as_text, measure
+
+    figures = measure(
+        meters=arguments.meters, rate=arguments.rate, seconds=arguments.seconds, tell=_tell
+    )
+    as_json = arguments.format == "json"
+    print(json.dumps(dataclasses.asdict(figures)) if as_json else as_text(figures))
+    return 0
 
 
 def _trial(arguments: argparse.Namespace) -> int:
@@ -281,6 +294,16 @@ def _recharge(arguments: argparse.Namespace) -> int:
     as_json = arguments.format == "json"
     print(json.dumps(dataclasses.asdict(figures)) if as_json else as_text(figures))
     return 0
+
+
+def _add_instructions(commands: Any) -> None:
+    signed = commands.add_parser(
+        "instructions", help="recharges to the meter and back: signed, verified, committed"
+    )
+    signed.add_argument("--meters", type=int, default=2_000, help="(default: 2000)")
+    signed.add_argument("--rate", type=int, default=400, help="recharges a second (default: 400)")
+    signed.add_argument("--seconds", type=float, default=20, help="to measure (default: 20)")
+    signed.add_argument("--format", choices=("text", "json"), default="text")
 
 
 def _add_walls(commands: Any) -> None:
