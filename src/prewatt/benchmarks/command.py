@@ -82,14 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     archive.add_argument("--format", choices=("text", "json"), default="text")
     _add_walls(commands)
-    query = commands.add_parser("query", help="pages and lists in a city with history")
-    query.add_argument("--accounts", type=int, default=100_000, help="(default: 100000)")
-    query.add_argument("--intervals", type=int, default=10_000_000, help="(default: 10000000)")
-    query.add_argument("--beside-ingest", action="store_true", help="also while readings come in")
-    query.add_argument(
-        "--keep", type=Path, help="a folder for the city, which is asked as it stands the next time"
-    )
-    _add_database_and_format(query)
+    _add_query(commands)
     _add_instructions(commands)
     _add_wire(commands.add_parser("wire", help="messages a second, from publishing to the balance"))
 
@@ -294,6 +287,17 @@ def _recharge(arguments: argparse.Namespace) -> int:
     as_json = arguments.format == "json"
     print(json.dumps(dataclasses.asdict(figures)) if as_json else as_text(figures))
     return 0
+
+
+def _add_query(commands: Any) -> None:
+    query = commands.add_parser("query", help="pages and lists in a city with history")
+    query.add_argument("--accounts", type=int, default=100_000, help="(default: 100000)")
+    query.add_argument("--intervals", type=int, default=10_000_000, help="(default: 10000000)")
+    query.add_argument("--beside-ingest", action="store_true", help="also while readings come in")
+    query.add_argument(
+        "--keep", type=Path, help="a folder for the city, which is asked as it stands the next time"
+    )
+    _add_database_and_format(query)
 
 
 def _add_instructions(commands: Any) -> None:

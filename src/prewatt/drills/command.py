@@ -15,6 +15,8 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
+from prewatt import wiring
+
 if TYPE_CHECKING:
     from prewatt.drills.lines import Line
     from prewatt.drills.report import Report
@@ -42,6 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     _drill(drills, "partition", "lines that delay, cut, truncate and repeat", rounds=60)
     _drill(drills, "clock", "clocks of meters and head-end that creep and leap", rounds=20)
+    forged = drills.add_parser(
+        "instructions", help="hostile variations of signed instructions and answers"
+    )
+    forged.add_argument("--variations", type=int, default=10_000, help="(default: 10000)")
+    forged.add_argument("--seed", help="repeats a drill (default: a new one, printed)")
+    forged.add_argument("--keep", action="store_true", help=argparse.SUPPRESS)
+    forged.add_argument("--format", choices=("text", "json"), default="text")
     _drill(drills, "disk-full", "PostgreSQL's disk filled to the last byte (root)", rounds=5)
 
 
@@ -143,6 +152,22 @@ def _clock(arguments: argparse.Namespace, report: Report, folder: Path) -> None:
         _finish(made, report, held_is_right=True)
 
 
+def _instructions(arguments: argparse.Namespace, report: Report, _folder: Path) -> None:
+    """No world: two meters, the book and a database of its own."""
+    from prewatt.benchmarks.city import empty_database
+
+    random = Random(report.seed)  # noqa: S311 - a drill is repeatable
+    with empty_database():
+        from prewatt.drills.forgeries import Field
+
+        field = Field(wiring.now())
+        field.exchange()
+        swept = field.sweep(field.attempts(random, arguments.variations))
+    report.done.update(swept.tried)
+    report.broken += [f"accepted: {each.kind} {each.payload.hex()}" for each in swept.accepted]
+    report.broken += [f"unseen: {each.kind} {each.payload.hex()}" for each in swept.unseen]
+
+
 def _disk_full(arguments: argparse.Namespace, report: Report, folder: Path) -> None:
     from prewatt.drills.disk import full_disks, small_disk
 
@@ -198,4 +223,5 @@ _DRILLS: Final[dict[str, Callable[[argparse.Namespace, Report, Path], None]]] = 
     "partition": _partition,
     "clock": _clock,
     "disk-full": _disk_full,
+    "instructions": _instructions,
 }

@@ -633,6 +633,12 @@ class CommandLoop:
             if listener is not None:
                 listener.close()
 
+    @staticmethod
+    def _own_pid() -> int:
+        """The backend of this thread's transactions; 0 while there is none."""
+        own = connection.connection
+        return 0 if own is None else int(own.info.backend_pid)
+
     def _listen(self) -> psycopg.Connection:
         listener = psycopg.connect(self._dsn, autocommit=True, application_name="prewatt listen")
         listener.execute(f"LISTEN {CHANNEL}")
@@ -649,7 +655,10 @@ class CommandLoop:
                 os.read(self._wake_reader, 4096)
             if ready:
                 for bell in listener.notifies(timeout=0):
-                    is_called |= bell.channel == CHANNEL or self._desk.money_moved(bell.payload)
+                    # Bells of this thread's own work tell it nothing.
+                    is_called |= bell.channel == CHANNEL or (
+                        bell.pid != self._own_pid() and self._desk.money_moved(bell.payload)
+                    )
             if is_called:
                 return
 

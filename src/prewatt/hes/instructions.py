@@ -9,6 +9,7 @@ not believed changes nothing, not even what is known of the relay: it is counted
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -37,6 +38,10 @@ _WANTED: Final = {
 _AGAIN_PER_TURN: Final = 500
 #: Bells may be missed; all wallets are looked at so often.
 _LOOK_AT_WALLETS: Final = timedelta(minutes=1)
+#: What has grown old or waited too long is looked for so often.
+_LOOK_AT_AGE: Final = timedelta(seconds=1)
+_SEEN_AGAIN: Final = timedelta(minutes=1)
+_SEEN_MAX: Final = 100_000
 #: Answers by which the meter only says that it stands elsewhere than was thought: what it was told goes out anew.
 _ELSEWHERE: Final = frozenset({Result.STALE, Result.BROKEN_CHAIN})
 
@@ -134,6 +139,9 @@ class InstructionDesk:
         self._places: frozenset[int] = frozenset()
         self._moved: set[int] = set()
         self._looked_at: datetime | None = None
+        self._aged_at: datetime | None = None
+        # What was written of each meter's relay last, and when: an answer that says the same is no news.
+        self._seen: OrderedDict[int, tuple[RelayState, datetime]] = OrderedDict()
         self._carrier = carrier
         self._raise_alert = raise_alert
 
@@ -146,11 +154,13 @@ class InstructionDesk:
 
     def turn(self, now: datetime) -> None:
         """End what has grown old, and say again what has waited for its answer."""
-        self._book.expire(now=now)
-        self._send(self._book.due(now=now, limit=_AGAIN_PER_TURN))
+        if self._aged_at is None or abs(now - self._aged_at) >= _LOOK_AT_AGE:
+            self._aged_at = now
+            self._book.expire(now=now)
+            self._send(self._book.due(now=now, limit=_AGAIN_PER_TURN))
         if self._wallets is None:
             return
-        if self._looked_at is None or now - self._looked_at >= _LOOK_AT_WALLETS:
+        if self._looked_at is None or abs(now - self._looked_at) >= _LOOK_AT_WALLETS:
             self._looked_at = now
             self._places = self._wallets.places()
             self._moved = set()
@@ -228,15 +238,16 @@ class InstructionDesk:
                 "command", "refused_by_meter", outcome.forged, frame.received_at_us
             )
         counted = _counted(frame, device, outcome.order_id, answer)
-        found.sightings.append(
-            Sighting(
-                device,
-                utc_datetime(frame.received_at_us),
-                answer.relay,
-                counted.drift_s,
-                relay_at=counted.seen_at,
+        if outcome.order_id is not None or self._is_news(device, answer, counted.seen_at):
+            found.sightings.append(
+                Sighting(
+                    device,
+                    utc_datetime(frame.received_at_us),
+                    answer.relay,
+                    counted.drift_s,
+                    relay_at=counted.seen_at,
+                )
             )
-        )
         if outcome.operation is Operation.CREDIT:
             # More may have been paid meanwhile.
             self.money_moved(device.property_id)
@@ -244,6 +255,17 @@ class InstructionDesk:
             found.woken.add(device.meter_id)
         if outcome.order_id is not None and answer.result not in _ELSEWHERE:
             found.counted.append(counted)
+
+    def _is_news(self, device: Device, answer: Answer, seen_at: datetime) -> bool:
+        """Whether the relay is another than was written last, or that is some time ago."""
+        before = self._seen.get(device.meter_id)
+        if before is not None and before[0] is answer.relay and seen_at - before[1] < _SEEN_AGAIN:
+            return False
+        self._seen[device.meter_id] = (answer.relay, seen_at)
+        self._seen.move_to_end(device.meter_id)
+        if len(self._seen) > _SEEN_MAX:
+            self._seen.popitem(last=False)
+        return True
 
     def _send(self, outgoing: Sequence[Outgoing]) -> None:
         refused = [

@@ -8,10 +8,13 @@ hold everything that belongs to their meters. What a meter is told and what of i
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
+
+import psycopg
+from django.db import connection
 
 from prewatt.access.scope import Actor, require, scope
 from prewatt.audit import operations as audit
@@ -38,7 +41,7 @@ from prewatt.core.vocabulary import InstructionState
 from prewatt.instructions.models import MeterKey
 from prewatt.instructions.queries import MeterKeys, has_key
 from prewatt.runtime.bells import ring
-from prewatt.runtime.prepared import execute, fetch, integers
+from prewatt.runtime.prepared import execute, fetch, integers, pipelined
 from prewatt.signing.es256 import ES256PublicKey, device_key_id
 from prewatt.signing.keys import Signer
 
@@ -189,9 +192,10 @@ class InstructionBook:
             for each in ordered:
                 plan.add(each, standings[each.meter_id], live.get(each.meter_id, []))
             made = [_made(each, standings[each.meter_id], now=now, by=seal) for each in plan.new]
-            _give_up(plan.given_up)
-            _say_again(plan.again, now)
-            _write(made, now)
+            with pipelined():
+                _give_up(plan.given_up)
+                _say_again(plan.again, now)
+                _write(made, now)
         return [
             *(Outgoing(each.meter_id, each.serial, row.sequence, row.command) for each, row in plan.repeats),
             *(Outgoing(each.wanted.meter_id, each.wanted.serial, each.sequence, each.payload) for each in made),
@@ -261,7 +265,8 @@ class InstructionBook:
                 Outcome(each, doubt) if answer is None else taking.take(each, answer)
                 for each, (answer, doubt) in zip(told, believed, strict=True)
             ]
-            taking.write(now)
+            with pipelined():
+                taking.write(now)
         return outcomes
 
     def _believed(self, told: Told) -> tuple[Answer | None, Doubt | None]:
@@ -371,13 +376,15 @@ FROM instruction_state WHERE meter_id = ANY(%s::bigint[]) ORDER BY meter_id FOR 
 
 
 def _locked(meter_ids: Sequence[int]) -> dict[int, _Standing]:
+    return _standings(fetch(_LOCK, [integers(meter_ids)]))
+
+
+def _standings(rows: Iterable[tuple[Any, ...]]) -> dict[int, _Standing]:
     return {
         meter: _Standing(
             place, last, Known(known, bytes(name), credit), balance, refused, must_read
         )
-        for meter, place, last, known, name, credit, balance, refused, must_read in fetch(
-            _LOCK, [integers(meter_ids)]
-        )
+        for meter, place, last, known, name, credit, balance, refused, must_read in rows
     }
 
 
@@ -506,8 +513,11 @@ class _Taking:
 
     def __init__(self, numbers: Sequence[tuple[int, int]]) -> None:
         meters = sorted({meter for meter, _ in numbers})
-        self._standings = _locked(meters)
-        self._rows = _rows(numbers)
+        with pipelined():
+            # In this order: the standing's lock comes before its rows are read.
+            locked, rows = execute(_LOCK, [integers(meters)]), _ask_rows(numbers)
+            with connection.wrap_database_errors:
+                self._standings, self._rows = _standings(locked.fetchall()), _rows(rows.fetchall())
         self._ended: list[tuple[int, InstructionState, Result, Answer, Told]] = []
         self._said: dict[int, tuple[Answer, Told, bool]] = {}
 
@@ -615,14 +625,17 @@ class _Taking:
         ring("changed", {told.property_id for _, (_, told, _) in said})
 
 
-def _rows(numbers: Sequence[tuple[int, int]]) -> Mapping[tuple[int, int], _Row]:
-    found: Sequence[tuple[Any, ...]] = fetch(
+def _ask_rows(numbers: Sequence[tuple[int, int]]) -> psycopg.Cursor[Any]:
+    return execute(
         """SELECT i.meter_id, i.sequence, i.id, i.command_hash, i.operation, i.argument, i.state,
                   i.order_id
            FROM unnest(%s::bigint[], %s::bigint[]) AS n(m, s)
            JOIN instruction i ON i.meter_id = n.m AND i.sequence = n.s""",
         [integers(meter for meter, _ in numbers), integers(number for _, number in numbers)],
     )
+
+
+def _rows(found: Iterable[tuple[Any, ...]]) -> dict[tuple[int, int], _Row]:
     final = (InstructionState.ANSWERED, InstructionState.REFUSED)
     return {
         (meter, sequence): _Row(

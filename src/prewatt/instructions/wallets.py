@@ -128,7 +128,8 @@ _ADD_UP: Final = """
 UPDATE meter_wallet w
 SET seen_seq = n.seq, total_micro = w.total_micro + n.moved,
     credit_micro = greatest(w.credit_micro, w.total_micro + n.moved)
-FROM (SELECT x.meter_id, s.transfer_seq AS seq, (
+-- Lost, it is added up again: what is signed by it waits for the disk, and it with that.
+FROM (SELECT set_config('synchronous_commit', 'off', true)) AS c, (SELECT x.meter_id, s.transfer_seq AS seq, (
           SELECT coalesce(sum(t.amount), 0)::bigint FROM transfer t
           WHERE t.account_id = x.account_id AND t.seq > x.seen_seq AND t.seq <= s.transfer_seq
             AND t.kind <> ALL (%s::smallint[])) AS moved
