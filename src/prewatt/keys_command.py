@@ -45,6 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             type=_instant,
             help="from when on it signs, ISO 8601 with its offset from UTC (default: now)",
         )
+        each.add_argument(
+            "--token",
+            action="store_true",
+            help="make it in the token that PREWATT_PKCS11_MODULE and _TOKEN name, which it never leaves",
+        )
     rotate.add_argument(
         "--overlap-hours",
         type=int,
@@ -60,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Do what was asked; returns 2 where it is refused."""
     from prewatt.signing.store import KeyStoreRefused
+    from prewatt.signing.token import TokenRefused
 
     if arguments.keys_command == "seal":
         from cryptography.fernet import Fernet
@@ -68,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     try:
         _do(arguments, _store())
-    except KeyStoreRefused as refused:
+    except (KeyStoreRefused, TokenRefused) as refused:
         print(f"prewatt: {refused}", file=sys.stderr)
         return REFUSED
     return 0
@@ -82,7 +88,11 @@ def _do(arguments: argparse.Namespace, store: KeyStore) -> None:
         case "list":
             _list(store.public_keys(), now, arguments.format)
         case "make":
-            key = store.make(KeyRole(arguments.role), signs_from=arguments.signs_from or now)
+            key = store.make(
+                KeyRole(arguments.role),
+                signs_from=arguments.signs_from or now,
+                in_token=arguments.token,
+            )
             print(f"{key.role} key {key.key_id} signs from {key.signs_from.isoformat()}")
         case "rotate":
             key = store.rotate(
@@ -90,6 +100,7 @@ def _do(arguments: argparse.Namespace, store: KeyStore) -> None:
                 signs_from=arguments.signs_from or now,
                 now=now,
                 overlap=timedelta(hours=arguments.overlap_hours),
+                in_token=arguments.token,
             )
             print(f"{key.role} key {key.key_id} signs from {key.signs_from.isoformat()}")
         case "revoke":

@@ -62,17 +62,19 @@ def answer(pipe: Connection, field: Field) -> None:
     def hear(_client: Client, _userdata: object, message: MQTTMessage) -> None:
         serial = message.topic.split("/")[1]
         now_us = time.time_ns() // 1_000
-        for channel, payload in meters[serial].receive_instruction(message.payload, now_us):
+        for channel, payload in meters[serial].receive_instruction(bytes(message.payload), now_us):
             client.publish(uplink_topic(serial, channel), payload, qos=1)
 
     subscribed = threading.Event()
     client.on_message = hear
-    client.on_connect = lambda *_: client.subscribe("pw/+/down/instruction", qos=1)
     client.on_subscribe = lambda *_: subscribed.set()
     client.max_inflight_messages_set(0)
     client.max_queued_messages_set(0)
     client.connect("127.0.0.1", field.port)
     client.loop_start()
+    while not client.is_connected():
+        time.sleep(0.01)
+    client.subscribe("pw/+/down/instruction", qos=1)
     if not subscribed.wait(30):
         raise TimeoutError("no subscription")
     pipe.send("ready")

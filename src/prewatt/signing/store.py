@@ -22,7 +22,8 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from prewatt.signing.es256 import ES256PrivateKey
-from prewatt.signing.keys import ES256, KeyRole, PublicKey, SoftwareSigner
+from prewatt.signing.keys import ES256, KeyRole, PublicKey, Signer, SoftwareSigner
+from prewatt.signing.token import TokenSigner, make_in_token
 
 VERSION: Final = 1
 #: How long a former key still signs, for processes that have not looked again.
@@ -34,7 +35,7 @@ class KeyStoreRefused(RuntimeError):
     """The store cannot be opened, or not be changed so; the message names no secret."""
 
 
-class _StoredKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _StoredKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     role: KeyRole
     key_id: str
     public: bytes
@@ -42,6 +43,8 @@ class _StoredKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     signs_until: datetime | None
     revoked_at: datetime | None
     sealed: str
+    #: Where the private half is in a token: its label there, and nothing sealed.
+    in_token: str = ""
 
     def public_key(self) -> PublicKey:
         return PublicKey(self.role, self.public, self.signs_from, self.signs_until, self.revoked_at)
@@ -63,22 +66,31 @@ class KeyStore:
         """Every key there ever was, in the order in which they were made; none where there is no store yet."""
         return [each.public_key() for each in self._read().keys]
 
-    def signers(self) -> list[SoftwareSigner]:
-        """The same with their private halves."""
+    def signers(self) -> list[Signer]:
+        """The same with whoever signs by them."""
         return [_signer(each, self._box) for each in self._read().keys]
 
-    def make(self, role: KeyRole, *, signs_from: datetime) -> PublicKey:
-        """The first key of a role. Raises KeyStoreRefused where it has one that is not revoked."""
+    def make(self, role: KeyRole, *, signs_from: datetime, in_token: bool = False) -> PublicKey:
+        """The first key of a role. Raises KeyStoreRefused where it has one that is not revoked.
+
+        ``in_token`` makes it in the token that the environment names, and raises TokenRefused.
+        """
 
         def first(keys: tuple[_StoredKey, ...]) -> tuple[_StoredKey, ...]:
             if _current(keys, role) is not None:
                 raise KeyStoreRefused(f"{role} has a key; rotate it")
-            return (*keys, self._new(role, signs_from))
+            return (*keys, self._new(role, signs_from, in_token=in_token))
 
         return self._change(first)[-1].public_key()
 
     def rotate(
-        self, role: KeyRole, *, signs_from: datetime, now: datetime, overlap: timedelta = OVERLAP
+        self,
+        role: KeyRole,
+        *,
+        signs_from: datetime,
+        now: datetime,
+        overlap: timedelta = OVERLAP,
+        in_token: bool = False,
     ) -> PublicKey:
         """The next key of a role, which signs from then on; the former one signs ``overlap`` longer at most.
 
@@ -97,7 +109,7 @@ class KeyStore:
             until = min(filter(None, (former.signs_until, signs_from + overlap)))
             ends = msgspec.structs.replace(former, signs_until=until)
             kept = tuple(ends if each is former else each for each in keys)
-            return (*kept, self._new(role, signs_from))
+            return (*kept, self._new(role, signs_from, in_token=in_token))
 
         return self._change(next_one)[-1].public_key()
 
@@ -122,7 +134,9 @@ class KeyStore:
             for each in keys:
                 _signer(each, self._box)
             return tuple(
-                msgspec.structs.replace(
+                each
+                if each.in_token
+                else msgspec.structs.replace(
                     each, sealed=self._box.rotate(each.sealed.encode()).decode("ascii")
                 )
                 for each in keys
@@ -132,7 +146,11 @@ class KeyStore:
 
     # --- inside ---
 
-    def _new(self, role: KeyRole, signs_from: datetime) -> _StoredKey:
+    def _new(self, role: KeyRole, signs_from: datetime, *, in_token: bool) -> _StoredKey:
+        if in_token:
+            label = f"prewatt-{role}-{secrets.token_hex(4)}"
+            key = PublicKey(role, make_in_token(label, role), signs_from)
+            return _StoredKey(role, key.key_id, key.value, signs_from, None, None, "", label)
         secret = _new_secret(role)
         _, value = _private(role, secret)
         key = PublicKey(role, value, signs_from)
@@ -186,7 +204,7 @@ class KeyStore:
         draft.replace(self.path)
 
 
-def signers_of(text: bytes, seals: Sequence[str]) -> list[SoftwareSigner]:
+def signers_of(text: bytes, seals: Sequence[str]) -> list[Signer]:
     """The signers of a store that is not in a file. Raises KeyStoreRefused."""
     box = _box(seals)
     return [_signer(each, box) for each in _decoded(text).keys]
@@ -208,8 +226,10 @@ def _decoded(text: bytes) -> _Stored:
     return stored
 
 
-def _signer(key: _StoredKey, box: MultiFernet) -> SoftwareSigner:
-    """The key with its private half, of which it is made sure that it is this key's."""
+def _signer(key: _StoredKey, box: MultiFernet) -> Signer:
+    """The key with its private half, of which it is made sure that it is this key's; or its place in a token."""
+    if key.in_token:
+        return TokenSigner(key.public_key(), key.in_token)
     try:
         role, key_id, seed = box.decrypt(key.sealed.encode()).decode().split("\n")
     except InvalidToken:
