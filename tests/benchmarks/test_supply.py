@@ -31,7 +31,8 @@ STEP = timedelta(milliseconds=10)
 class Life:
     """Stands for meters, head-end and worker while the measurement waits, on a clock of its own."""
 
-    def __init__(self, accounts: int, **policy: Any) -> None:
+    def __init__(self, accounts: int, owner_dsn: str, **policy: Any) -> None:
+        self.owner_dsn = owner_dsn
         self.world = World(accounts, **policy)
         self.world.read(20 * EUR)
         self.property_id = self.world.property_id
@@ -91,9 +92,8 @@ class Life:
 
 @pytest.fixture
 def life(database: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Life:
-    made = Life(
-        *getattr(request, "param", (4, FREE))[:1], brake=getattr(request, "param", (4, FREE))[1]
-    )
+    accounts, brake = getattr(request, "param", (4, FREE))
+    made = Life(accounts, database, brake=brake)
     monkeypatch.setattr(wiring, "now", made.clock)
     monkeypatch.setattr(bench, "sleep", made.sleep)
     monkeypatch.setattr(bench, "monotonic", lambda: made.now.timestamp())  # noqa: PLW0108 - it moves

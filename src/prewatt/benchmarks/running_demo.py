@@ -20,10 +20,11 @@ from prewatt.runtime.state import CannotRunError, state_directory
 
 @dataclass(frozen=True, slots=True)
 class RunningDemo:
-    """Its facts (`demo.json`) and its broker."""
+    """Its facts (`demo.json`), its broker, and the way to its database as the owner of the tables."""
 
     facts: Mapping[str, Any]
     broker: BrokerCommand
+    owner_dsn: str
 
     @property
     def property_id(self) -> int:
@@ -61,7 +62,8 @@ def join(state_dir: Path | None) -> RunningDemo:
         facts = json.loads((folder / "demo.json").read_text())
         broker = read_address(folder)
         wait_until_listening(broker, timeout_s=0)
-        dsn = EmbeddedPostgres(folder).dsn("web")
+        server = EmbeddedPostgres(folder)
+        dsn = server.dsn("web")
         psycopg.connect(dsn).close()
     except (OSError, RuntimeError, psycopg.OperationalError) as error:
         raise CannotRunError(
@@ -73,4 +75,4 @@ def join(state_dir: Path | None) -> RunningDemo:
     os.environ[wiring.OFFSET_VARIABLE] = str(facts["clock_offset_us"])
     wiring._OFFSET = wiring.clock_offset()
     wiring.start_django()
-    return RunningDemo(facts, broker)
+    return RunningDemo(facts, broker, server.dsn())
