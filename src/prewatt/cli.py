@@ -67,6 +67,7 @@ COMMANDS = (
         "prewatt.concentrator_command",
         "register concentrators, and say which meters they speak for",
     ),
+    Command("meter", "prewatt.meter_command", "read a meter where it stands, or make its key"),
     Command("bill", "prewatt.bill_command", "say what a load would cost under a price plan"),
     Command("tariff", "prewatt.tariff_command", "check a price plan, or print its JSON Schema"),
 )

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import socket
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import aiocoap
@@ -111,6 +113,7 @@ class LwM2mDevice:
         while not self._stopping.is_set():
             if not self.meter.faults["outage"]:
                 await self._wake()
+                log.info("%s answers at port %d", self.meter.config.serial, self.port)
                 try:
                     await self._be_awake()
                 finally:
@@ -385,6 +388,18 @@ def _bytes(item: Item) -> bytes:
     if isinstance(value, int):
         return value.to_bytes(8, "big", signed=True)
     return str(value).encode()
+
+
+def read_key(file: Path) -> DeviceKey:
+    """The key in a file as `prewatt meter key --format json` prints it. Raises OSError, ValueError, KeyError."""
+    fields = json.loads(file.read_text())
+    return DeviceKey(
+        serial=fields["serial"],
+        device_id=bytes.fromhex(fields["sender_id"]),
+        server_id=bytes.fromhex(fields["recipient_id"]),
+        secret=bytes.fromhex(fields["master_secret"]),
+        salt=bytes.fromhex(fields["master_salt"]),
+    )
 
 
 def _free_port(host: str) -> int:

@@ -1,6 +1,7 @@
 """A head-end and LwM2M devices over real sockets: what is registered, sent, committed, ordered and read back."""
 
 import asyncio
+import json
 import queue
 import shutil
 import socket
@@ -16,9 +17,16 @@ import pytest
 from cryptography.fernet import Fernet
 from tests.cases import cases
 
+from prewatt import cli
 from prewatt.core.drivers import Driver
 from prewatt.hes.drivers.lwm2m import codec, senml
-from prewatt.hes.drivers.lwm2m.keys import NO_CONTEXTS, Contexts, DeviceKey, DeviceKeys
+from prewatt.hes.drivers.lwm2m.keys import (
+    NO_CONTEXTS,
+    Contexts,
+    DeviceKey,
+    DeviceKeys,
+    DeviceKeysRefused,
+)
 from prewatt.hes.drivers.lwm2m.session import Lwm2mConfig, Lwm2mSession
 from prewatt.hes.frames import (
     ACTIVE_IMPORT,
@@ -264,6 +272,44 @@ def test_bytes_that_are_no_coap_do_no_harm() -> None:
             here.next(ReadingsFrame)
             eventually(lambda: there.meter.backlog == 0, "heard as before")
             assert here.session.registered() >= 2, "the one good message among them"
+
+
+def test_an_installer_reads_a_meter_and_makes_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with line("NB-1") as here, device(here.server) as there:
+        here.next(HelloFrame)
+        address = f"coap://{LOOPBACK}:{there.port}"
+        assert cli.main(["meter", "probe", address, "--format", "json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert (found["serial"], found["relay"], found["problems"]) == ("NB-1", "closed", [])
+        assert found["registers"] == [{"register": "1.8.0", "value": 7_000, "unit": "Wh"}]
+        assert abs(found["clock_drift_s"]) < 3 and found["firmware"] == "prewatt-sim 1.0"
+        assert {"path": "/4/0/2", "name": "Radio Signal Strength", "value": -97, "unit": "dBm"} in (
+            found["resources"]
+        )
+        assert cli.main(["meter", "probe", address]) == 0
+        assert "1.8.0       7000 Wh" in capsys.readouterr().out
+    for nobody in (f"coap://{LOOPBACK}:{_free_port(LOOPBACK)}", "http://a", "mqtt://a:1/b/c"):
+        assert cli.main(["meter", "probe", nobody, "--wait", "0.3"]) == 2
+        assert capsys.readouterr().err.startswith("prewatt: ")
+
+    monkeypatch.setenv("PREWATT_LWM2M_KEYS", str(tmp_path))
+    monkeypatch.delenv("PREWATT_KEY_STORE_KEYS", raising=False)
+    assert cli.main(["meter", "key", "NB-1"]) == 2, "never in the open"
+    seal = Fernet.generate_key().decode()
+    monkeypatch.setenv("PREWATT_KEY_STORE_KEYS", seal)
+    capsys.readouterr()
+    assert cli.main(["meter", "key", "NB-1", "--format", "json"]) == 0
+    printed = capsys.readouterr().out
+    assert cli.main(["meter", "key", "NB-1"]) == 2, "a device would be shut out"
+    assert cli.main(["meter", "key", "NB-1", "--again"]) == 0
+    (file,) = tmp_path.glob("*.key")
+    assert json.loads(printed)["master_secret"].encode() not in file.read_bytes()
+    with pytest.raises(DeviceKeysRefused, match="another seal"):
+        DeviceKeys(tmp_path, [Fernet.generate_key().decode()]).contexts()
+    own = DeviceKeys(tmp_path, [seal])
+    assert own.contexts().by_serial["NB-1"] is own.contexts().by_serial["NB-1"]
 
 
 needs_libcoap = pytest.mark.skipif(

@@ -1,0 +1,284 @@
+"""Reads one meter where it stands and says what it found: the installer's tool. Changes nothing at the meter.
+
+By CoAP the meter is asked, object by object. By MQTT it is listened to, and not asked: it would answer to the head-end,
+which takes an answer to what it never sent for an attack.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Final
+
+import aiocoap
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion
+
+from prewatt.core.civil_time import utc_datetime
+from prewatt.hes.drivers.lwm2m import codec, objects
+from prewatt.hes.drivers.lwm2m.asking import Asker, DeviceRefuses, Unreachable
+from prewatt.hes.drivers.lwm2m.links import Links
+from prewatt.hes.drivers.lwm2m.registrations import Registration
+from prewatt.hes.drivers.lwm2m.values import Item, Value
+from prewatt.hes.drivers.mqtt_senml import codec as mqtt
+from prewatt.hes.drivers.mqtt_senml.topics import is_serial
+from prewatt.hes.frames import AckToken, HelloFrame, MalformedFrame, ReadingsFrame
+
+COAP_PORT: Final = 5_683
+MQTT_PORT: Final = 1_883
+
+_NAMES: Final = {1: "1.8.0", 2: "2.8.0", 3: "3.8.0", 4: "1.6.0"}
+_UNITS: Final = {1: "Wh", 2: "Wh", 3: "varh", 4: "W"}
+
+
+class NothingFound(RuntimeError):
+    """Nobody answered, or nobody who is a meter; the message says which."""
+
+
+@dataclass(slots=True)
+class Probed:
+    """What was found. `resources` are path (or name), what it is, value and unit, in the order of the paths."""
+
+    address: str
+    driver: str
+    serial: str | None = None
+    firmware: str | None = None
+    relay: str | None = None
+    clock_us: int | None = None
+    clock_drift_s: int | None = None
+    registers: dict[str, tuple[int, str]] = field(default_factory=dict)
+    resources: list[tuple[str, str, Value, str]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """The same in plain values; registers are whole numbers in their unit."""
+        return {
+            "address": self.address,
+            "driver": self.driver,
+            "serial": self.serial,
+            "firmware": self.firmware,
+            "relay": self.relay,
+            "clock": None if self.clock_us is None else utc_datetime(self.clock_us).isoformat(),
+            "clock_drift_s": self.clock_drift_s,
+            "registers": [
+                {"register": name, "value": value, "unit": unit}
+                for name, (value, unit) in self.registers.items()
+            ],
+            "resources": [
+                {"path": path, "name": name, "value": _plain(value), "unit": unit}
+                for path, name, value, unit in self.resources
+            ],
+            "problems": self.problems,
+        }
+
+    def as_text(self) -> str:
+        """The same for people, one thing a line."""
+        drift = "" if self.clock_drift_s is None else f" ({self.clock_drift_s:+d} s)"
+        clock = (
+            None if self.clock_us is None else f"{utc_datetime(self.clock_us).isoformat()}{drift}"
+        )
+        known = [
+            ("serial", self.serial),
+            ("firmware", self.firmware),
+            ("clock", clock),
+            ("relay", self.relay),
+            *((name, f"{value} {unit}") for name, (value, unit) in self.registers.items()),
+        ]
+        lines = [f"{self.address}: a meter by {self.driver}"]
+        lines += [f"  {name:<12}{'-' if value is None else value}" for name, value in known]
+        lines += [
+            f"  {path:<14} {name}: {_plain(value)} {unit}".rstrip()
+            for path, name, value, unit in self.resources
+        ]
+        return "\n".join([*lines, *(f"  ! {each}" for each in self.problems)])
+
+
+def probe(address: str, *, timeout_s: float) -> Probed:
+    """Probe `coap://HOST[:PORT]` or `mqtt://HOST[:PORT]/SERIAL`. Raises NothingFound, ValueError."""
+    scheme, _, rest = address.partition("://")
+    place, _, serial = rest.partition("/")
+    host, port = _host_port(place, COAP_PORT if scheme == "coap" else MQTT_PORT)
+    if scheme == "coap":
+        return asyncio.run(_probe_coap(address, host, port, timeout_s))
+    if scheme == "mqtt" and is_serial(serial):
+        return _probe_mqtt(address, host, port, serial, timeout_s)
+    raise ValueError(f"not coap://HOST:PORT or mqtt://HOST:PORT/SERIAL: {address!r}")
+
+
+async def _probe_coap(address: str, host: str, port: int, timeout_s: float) -> Probed:
+    found = Probed(address, "lwm2m")
+    asker = Asker(
+        lambda topic, fault, sample, at_us: found.problems.append(str(fault)),
+        clock_us=_now_us,
+        exchange_s_max=timeout_s,
+    )
+    context = await aiocoap.Context.create_client_context(transports=["udp6"])
+    try:
+        asker.context = context
+        whole = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        message = aiocoap.Message(code=aiocoap.GET, uri=f"coap://{whole}/")
+        try:
+            await context.find_remote_and_interface(message)
+        except (OSError, aiocoap.error.Error) as fault:
+            raise NothingFound(f"no such host: {host}") from fault
+        items = await _everything(asker, _as_registered(message.remote), found)
+    finally:
+        await context.shutdown()
+    if not items:
+        raise NothingFound(f"{address} has none of the objects of a meter")
+    _note(found, items)
+    return found
+
+
+async def _everything(asker: Asker, device: Registration, found: Probed) -> list[Item]:
+    """Each object's instance whole, or resource by resource where a device gives only these."""
+    items: list[Item] = []
+    for object_id, instance in [*((each, 0) for each in objects.OBJECTS), (objects.ENERGY, 1)]:
+        try:
+            items += await asker.read(device, (object_id, instance))
+        except Unreachable:
+            raise NothingFound(f"{found.address} does not answer") from None
+        except DeviceRefuses as refused:
+            if refused.result == "unsupported":
+                continue
+            items += await asker.read_all(device, _resources(object_id, instance))
+        except MalformedFrame:
+            items += await asker.read_all(device, _resources(object_id, instance))
+    return items
+
+
+def _resources(object_id: int, instance: int) -> list[objects.Path]:
+    return [
+        (object_id, instance, resource)
+        for (own, resource), what in objects.RESOURCES.items()
+        if own == object_id and "R" in what.operations
+    ]
+
+
+def _note(found: Probed, items: Sequence[Item]) -> None:
+    now_us = _now_us()
+    serial = codec.value_at(items, objects.DEVICE_SERIAL)
+    firmware = codec.value_at(items, objects.FIRMWARE_VERSION)
+    found.serial = None if serial is None else str(serial)
+    found.firmware = None if firmware is None else str(firmware)
+    for path, value, _ in sorted(items, key=lambda each: each.path):
+        what = objects.RESOURCES[path[0], path[2]]
+        found.resources.append((objects.path_text(path), what.name, value, what.unit))
+    try:
+        found.relay = codec.relay_of(items)
+        _note_clock(found, codec.clock_of(items), now_us)
+        _note_readings(
+            found, codec.readings("probe", items, received_at_us=now_us, token=AckToken(0, 0))
+        )
+    except MalformedFrame as fault:
+        found.problems.append(str(fault))
+    if found.relay is None:
+        found.problems.append("no relay: it cannot be ordered")
+    if not found.registers:
+        found.problems.append("no register: it cannot be charged by")
+
+
+def _note_clock(found: Probed, clock_us: int | None, now_us: int) -> None:
+    found.clock_us = clock_us
+    if clock_us is not None:
+        found.clock_drift_s = round((clock_us - now_us) / 1_000_000)
+
+
+def _note_readings(found: Probed, frame: ReadingsFrame | None) -> None:
+    """Of each register the newest reading."""
+    if frame is None:
+        return
+    rows = sorted(
+        zip(
+            frame.read_at_us.tolist(),
+            frame.register_code.tolist(),
+            frame.value.tolist(),
+            strict=True,
+        )
+    )
+    for _, code, value in rows:
+        found.registers[_NAMES[code]] = (value, _UNITS[code])
+
+
+def _as_registered(remote: object) -> Registration:
+    """A device that never registered, as if it had: what is asked of it is asked in the same way."""
+    return Registration(
+        serial="probe",
+        location="",
+        sender=("probe",),
+        address=remote,
+        links=Links(frozenset()),
+        version="1.0",
+        sleeps=False,
+        lifetime_s=0,
+        expires_at_us=0,
+        heard_at_us=0,
+    )
+
+
+def _probe_mqtt(address: str, host: str, port: int, serial: str, timeout_s: float) -> Probed:
+    """Listen until the meter has sent readings, or the time is up."""
+    found = Probed(address, "mqtt_senml", serial)
+    heard: list[MQTTMessage] = []
+    client = Client(CallbackAPIVersion.VERSION2)
+    client.on_message = lambda _client, _data, message: heard.append(message)
+    try:
+        client.connect(host, port)
+        # Sent after the CONNECT that is on its way.
+        client.subscribe(f"pw/{serial}/up/+")
+    except OSError as fault:
+        raise NothingFound(f"no broker at {host}:{port}: {fault}") from fault
+    until = time.monotonic() + timeout_s
+    try:
+        while not found.registers and time.monotonic() < until:
+            client.loop(timeout=0.1)
+            while heard:
+                _note_message(found, heard.pop(0))
+    finally:
+        with contextlib.suppress(OSError):
+            client.disconnect()
+    if found.relay is None and not found.registers:
+        raise NothingFound(f"{serial} has said nothing for {timeout_s:g} s")
+    return found
+
+
+def _note_message(found: Probed, message: MQTTMessage) -> None:
+    now_us = _now_us()
+    try:
+        frame = mqtt.decode(
+            message.topic, bytes(message.payload), received_at_us=now_us, token=AckToken(0, 0)
+        )
+    except MalformedFrame as fault:
+        found.problems.append(str(fault))
+        return
+    if isinstance(frame, HelloFrame):
+        found.firmware, found.relay = frame.firmware, frame.relay
+        _note_clock(found, frame.meter_clock_us, now_us)
+    elif isinstance(frame, ReadingsFrame):
+        found.relay = frame.relay or found.relay
+        _note_clock(found, frame.meter_clock_us or found.clock_us, now_us)
+        _note_readings(found, frame)
+
+
+def _host_port(place: str, otherwise: int) -> tuple[str, int]:
+    host, colon, port = place.rpartition(":")
+    if not colon or place.endswith("]"):
+        return place.strip("[]"), otherwise
+    if not (host and port.isascii() and port.isdigit() and int(port) < 65_536):
+        raise ValueError(f"not HOST:PORT: {place!r}")
+    return host.strip("[]"), int(port)
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1_000
+
+
+def _plain(value: Value) -> int | str | bool:
+    """A value as JSON has it, numbers exactly: what is no whole number is a text."""
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else str(value)
+    return value.hex() if isinstance(value, bytes) else value

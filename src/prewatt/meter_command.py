@@ -1,0 +1,83 @@
+"""`prewatt meter`: reads a meter where it stands, and makes the key that a meter on CoAP is given.
+
+Needs no database: an installer has none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from typing import Final
+
+REFUSED: Final = 2
+"""Exit status when nothing was found or nothing made, with the reason on standard error."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the sub-commands `probe` and `key`."""
+    commands = parser.add_subparsers(dest="meter_command", required=True)
+    probe = commands.add_parser("probe", help="read a meter and print what it found")
+    probe.add_argument("address", help="coap://HOST[:PORT], or mqtt://HOST[:PORT]/SERIAL")
+    probe.add_argument(
+        "--wait", type=float, default=60.0, metavar="S", help="for each answer (default: 60)"
+    )
+    key = commands.add_parser("key", help="make a meter's OSCORE key and print it, this once")
+    key.add_argument("serial")
+    key.add_argument(
+        "--again", action="store_true", help="in place of the one it has, which is shut out then"
+    )
+    for each in (probe, key):
+        each.add_argument("--format", choices=("text", "json"), default="text")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do what was asked; returns 2 where there is nothing."""
+    if arguments.meter_command == "probe":
+        return _probe(arguments)
+    return _key(arguments)
+
+
+def _probe(arguments: argparse.Namespace) -> int:
+    from prewatt.hes.probe import NothingFound, probe
+
+    try:
+        found = probe(arguments.address, timeout_s=arguments.wait)
+    except (NothingFound, ValueError) as refused:
+        print(f"prewatt: {refused}", file=sys.stderr)
+        return REFUSED
+    print(json.dumps(found.as_json(), indent=2) if arguments.format == "json" else found.as_text())
+    return 0
+
+
+def _key(arguments: argparse.Namespace) -> int:
+    from prewatt.hes.drivers.lwm2m.keys import (
+        FOLDER_VARIABLE,
+        DeviceKeysRefused,
+        open_device_keys,
+    )
+
+    try:
+        keys = open_device_keys(os.environ)
+        if keys is None:
+            raise DeviceKeysRefused(f"{FOLDER_VARIABLE} is not set: say where keys are kept")
+        made = keys.make(arguments.serial, again=arguments.again)
+    except DeviceKeysRefused as refused:
+        print(f"prewatt: {refused}", file=sys.stderr)
+        return REFUSED
+    # The names of object 21 of LwM2M (OSCORE), as the device has them.
+    fields = {
+        "serial": made.serial,
+        "master_secret": made.secret.hex(),
+        "master_salt": made.salt.hex(),
+        "sender_id": made.device_id.hex(),
+        "recipient_id": made.server_id.hex(),
+        "aead": "AES-CCM-16-64-128",
+        "hmac": "HKDF SHA-256",
+    }
+    if arguments.format == "json":
+        print(json.dumps(fields, indent=2))
+    else:
+        print("\n".join(f"{name:<14} {value}" for name, value in fields.items()))
+    return 0
