@@ -22,6 +22,7 @@ from prewatt.hes.frames import (
     ReadingsFrame,
     Watermark,
 )
+from prewatt.hes.probe import probe
 from prewatt.hes.session import MqttConfig, MqttSession
 from prewatt.runtime.broker import Broker
 from prewatt.sim.command import run_meters, switch_fault
@@ -105,6 +106,11 @@ def test_a_meter_says_hello_reports_and_drops_only_at_the_watermark(
         session.publish_watermarks([Watermark("PW-1", 1, kept[-1][0], kept[0][0], kept[-1][1])])
         eventually(lambda: process.meter("PW-1").backlog <= 1)
         assert process.meter("PW-2").backlog >= 2
+        # An installer who listens hears the same, and asks nothing.
+        address = f"mqtt://{broker.command.host}:{broker.command.port}/PW-1"
+        found = probe(address, timeout_s=20)
+        assert found.relay == "closed" and found.clock_drift_s in range(-5, 5)
+        assert found.registers["1.8.0"][0] >= kept[-1][1] and found.problems == []
 
 
 def test_invariant_9_a_consumer_that_dies_before_its_commit_loses_no_reading(

@@ -39,7 +39,7 @@ from prewatt.hes.frames import (
     Watermark,
 )
 from prewatt.sim.loads import load_profile
-from prewatt.sim.lwm2m import DeviceConfig, LwM2mDevice, _free_port
+from prewatt.sim.lwm2m import DeviceConfig, LwM2mDevice, _free_port, read_key
 from prewatt.sim.meter import MeterConfig, SimulatedMeter
 
 LOOPBACK = "127.0.0.1"
@@ -295,13 +295,16 @@ def test_an_installer_reads_a_meter_and_makes_its_key(
         assert capsys.readouterr().err.startswith("prewatt: ")
 
     monkeypatch.setenv("PREWATT_LWM2M_KEYS", str(tmp_path))
-    monkeypatch.delenv("PREWATT_KEY_STORE_KEYS", raising=False)
+    monkeypatch.delenv("PREWATT_LWM2M_SEALS", raising=False)
     assert cli.main(["meter", "key", "NB-1"]) == 2, "never in the open"
     seal = Fernet.generate_key().decode()
-    monkeypatch.setenv("PREWATT_KEY_STORE_KEYS", seal)
+    monkeypatch.setenv("PREWATT_LWM2M_SEALS", seal)
     capsys.readouterr()
     assert cli.main(["meter", "key", "NB-1", "--format", "json"]) == 0
     printed = capsys.readouterr().out
+    (tmp_path / "printed.json").write_text(printed)
+    context = DeviceKeys(tmp_path, [seal]).contexts().by_serial["NB-1"]
+    assert read_key(tmp_path / "printed.json").device_id == context.recipient_id
     assert cli.main(["meter", "key", "NB-1"]) == 2, "a device would be shut out"
     assert cli.main(["meter", "key", "NB-1", "--again"]) == 0
     (file,) = tmp_path.glob("*.key")

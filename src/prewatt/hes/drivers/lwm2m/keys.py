@@ -24,7 +24,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from prewatt.hes.drivers.mqtt_senml.topics import is_serial
 
 FOLDER_VARIABLE: Final = "PREWATT_LWM2M_KEYS"
-SEALS_VARIABLE: Final = "PREWATT_KEY_STORE_KEYS"
+SEALS_VARIABLE: Final = "PREWATT_LWM2M_SEALS"
 
 _SECRET_BYTES: Final = 16
 _SALT_BYTES: Final = 8
