@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from prewatt.hes.instructions import Forgery, InstructionDesk
     from prewatt.hes.links import Device
     from prewatt.hes.session import MqttConfig
-    from prewatt.hes.sessions import Opener, Sessions
+    from prewatt.hes.sessions import OnMalformed, Opener, Sessions
     from prewatt.signing.keyring import Keyring
 
 MQTT_VARIABLE: Final = "PREWATT_MQTT"
@@ -27,6 +27,9 @@ COAP_VARIABLE: Final = "PREWATT_COAP"
 COAP_OPEN_VARIABLE: Final = "PREWATT_COAP_OPEN"
 TLS_VARIABLE: Final = "PREWATT_MQTT_TLS"
 SHARDS_VARIABLE: Final = "PREWATT_SHARDS"
+LORAWAN_VARIABLE: Final = "PREWATT_LORAWAN"
+LORAWAN_PASSWORD_VARIABLE: Final = "PREWATT_LORAWAN_PASSWORD"  # noqa: S105 - the variable's name
+LORAWAN_AUTHORITY_VARIABLE: Final = "PREWATT_LORAWAN_CA"
 
 _BROKER_WAIT_S: Final = 30.0
 
@@ -60,6 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"ca.pem, head-end.pem and head-end.key for TLS 1.3 (default: {TLS_VARIABLE})",
     )
     parser.add_argument(
+        "--lorawan",
+        metavar="SERVER://HOST:PORT",
+        default=os.environ.get(LORAWAN_VARIABLE),
+        help=f"a LoRaWAN network server's broker, such as chirpstack+tls://name@host:8883 (default: {LORAWAN_VARIABLE})",
+    )
+    parser.add_argument(
         "--shards",
         type=int,
         default=int(os.environ.get(SHARDS_VARIABLE, "1")),
@@ -69,9 +78,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run until told to stop; returns the exit status, 1 when a part has failed."""
-    if not (arguments.mqtt or arguments.coap):
+    if not (arguments.mqtt or arguments.coap or arguments.lorawan):
         raise CannotRunError(
-            f"neither {MQTT_VARIABLE} nor {COAP_VARIABLE} is set: say how meters are reached"
+            f"none of {MQTT_VARIABLE}, {COAP_VARIABLE} and {LORAWAN_VARIABLE} is set: say how meters are reached"
         )
     wiring.start_django("hes")
     from prewatt.access.scope import system_actor
@@ -93,6 +102,34 @@ def run(arguments: argparse.Namespace) -> int:
     )
     start_probes({"broker": lambda: "" if head_end.sessions.is_connected else "is not connected"})
     return run_head_end(head_end, rehearse=_rehearse)
+
+
+def lorawan_opener(address: str) -> Opener:
+    """What opens the session of the devices behind a network server."""
+    from prewatt.core.civil_time import instant_us
+    from prewatt.hes.drivers.lorawan.address import parse_address
+    from prewatt.hes.drivers.lorawan.session import LorawanSession
+    from prewatt.hes.radios import RadioBook
+
+    try:
+        config, server = parse_address(
+            address,
+            password=os.environ.get(LORAWAN_PASSWORD_VARIABLE),
+            authority=os.environ.get(LORAWAN_AUTHORITY_VARIABLE),
+        )
+    except (ValueError, OSError) as error:
+        raise CannotRunError(f"{LORAWAN_VARIABLE}: {error}") from error
+
+    def open_session(on_malformed: OnMalformed) -> LorawanSession:
+        return LorawanSession(
+            config,
+            server,
+            clock_us=lambda: instant_us(wiring.now()),
+            register=RadioBook(),
+            on_malformed=on_malformed,
+        )
+
+    return open_session
 
 
 def instruction_desk(sessions: Sessions) -> InstructionDesk:
@@ -169,6 +206,8 @@ def _openers(arguments: argparse.Namespace) -> list[Opener]:
         openers.append(mqtt_opener(_broker(arguments.mqtt, arguments.mqtt_tls), clock=wiring.now))
     if arguments.coap:
         openers.append(_lwm2m(arguments.coap, takes_open=arguments.coap_open))
+    if arguments.lorawan:
+        openers.append(lorawan_opener(arguments.lorawan))
     return openers
 
 
@@ -210,14 +249,16 @@ def raise_device_alert(device: Device, frame: EventFrame | AnswerFrame, now: dat
     sends thousands shall not make the pages flicker.
     """
     from prewatt.access.scope import scope, system_actor
-    from prewatt.hes.frames import EventFrame
+    from prewatt.hes.frames import FRAME_REPLAYED, EventFrame
     from prewatt.hes.instructions import Forgery
     from prewatt.hes.links import FORGED_COMMAND
     from prewatt.notify.alerts import FOREIGN_ANSWER, TAMPER, AlertCode
     from prewatt.notify.operations import raise_alert
 
-    if isinstance(frame, EventFrame) and frame.code == FORGED_COMMAND:
-        forgery = Forgery("command", "refused_by_meter", 1, frame.received_at_us)
+    if isinstance(frame, EventFrame) and frame.code in (FORGED_COMMAND, FRAME_REPLAYED):
+        is_replay = frame.code == FRAME_REPLAYED
+        which = ("frame", frame.detail) if is_replay else ("command", "refused_by_meter")
+        forgery = Forgery(*which, 1, frame.received_at_us)
         raise_forgery_alert(device, forgery, now)
         return
     code: AlertCode

@@ -27,7 +27,7 @@ BY_ACCOUNT: Final = (
     "archived_account",
 )
 #: Cut by meter: raw readings and links have no account that could not change.
-BY_METER: Final = ("register_reading", "meter_link")
+BY_METER: Final = ("register_reading", "meter_link", "radio_link")
 #: Cut by the key itself: a key is looked up whatever account it names.
 BY_KEY: Final = ("idempotency",)
 #: Small, read by every writer, changed by people: whole on every machine.

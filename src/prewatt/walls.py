@@ -368,6 +368,7 @@ MUTABLE = (
     "bound_period",
     "meter_state",
     "meter_link",
+    "radio_link",
     "vee_case",
     "rejected_frame",
     "document_series",
@@ -440,7 +441,7 @@ _DECIDED = (
     "rerate_request",
 )
 _DATA_STATE = ("meter_state", *_DECIDED)
-_AT_METERS = ("meter_link", "concentrator")
+_AT_METERS = ("meter_link", "radio_link", "concentrator")
 _INSTRUCTING = ("instruction_state", "instruction", "meter_wallet")
 _BY_DAYS = ("demand_day", "bound_period")
 _SELLING = ("idempotency", "document", "document_series", "payment", "debt", "refund")
@@ -511,7 +512,7 @@ WRITES: Mapping[str, tuple[str, ...]] = {
 _ARCHIVED = ("interval", "register_reading", "posting", "archived_partition", "archived_account")
 _DEVICES = (
     "property", "building", "unit", "metering_point", "meter", "installation", "concentrator",
-    "concentrator_meter", "meter_assignment", "meter_link", "meter_state", "register_reading", "vee_case",
+    "concentrator_meter", "meter_assignment", "meter_link", "radio_link", "meter_state", "register_reading", "vee_case",
 )  # fmt: skip
 _FIGURES = (
     "organisation", "legal_entity", "property", "building", "unit", "metering_point", "meter",
@@ -629,6 +630,23 @@ CHANGES: Mapping[str, tuple[str, ...]] = {
         "tamper_since",
         "concentrator_id",
         "read_by_hand_at",
+    ),
+    "radio_link": (
+        "address",
+        "f_cnt",
+        "event_id",
+        "heard_at",
+        "gateway",
+        "gateways",
+        "rssi_dbm",
+        "snr_db_tenths",
+        "spreading_factor",
+        "heard",
+        "lost",
+        "duplicates",
+        "replays",
+        "downlinks",
+        "downlinks_lost",
     ),
     "vee_case": ("state", "closed_at", "closed_by", "close_reason"),
     "rejected_frame": (),

@@ -29,6 +29,9 @@ MAXIMUM_DEMAND: Final = 4
 EVENT_LOG: Final = 0
 """No register: in a `Watermark` it stands for the meter's event log."""
 
+FRAME_REPLAYED: Final = "frame_replayed"
+"""The code of an `EventFrame` that a session tells of itself: somebody sent an old frame of this meter again."""
+
 RelayState = Literal["open", "closed"]
 AnswerResult = Literal["ok", "expired", "unsupported", "failed"]
 

@@ -20,7 +20,7 @@ from prewatt.core.civil_time import utc_datetime
 from prewatt.core.vocabulary import RelayState as RelayCode
 from prewatt.devices.queries import isolated
 from prewatt.hes.failures import AWAY, REFUSED
-from prewatt.hes.frames import EventFrame, ReadingsFrame, RelayState
+from prewatt.hes.frames import FRAME_REPLAYED, EventFrame, ReadingsFrame, RelayState
 from prewatt.mdm.operations import LIMITS
 from prewatt.runtime.bells import ring
 
@@ -42,6 +42,7 @@ DRIFT_ALLOWED_US: Final = LIMITS.clock_tolerance_us
 _US_PER_S: Final = 1_000_000
 _TAMPER = frozenset({"cover_open", "terminal_cover_open", "magnetic_field"})
 _TAMPER_ENDS = frozenset({"cover_closed", "terminal_cover_closed", "magnetic_field_gone"})
+_FORGERIES = frozenset({FORGED_COMMAND, FRAME_REPLAYED})
 #: Who is isolated is asked for so often, by each loop.
 _LOOK_EVERY: Final = timedelta(seconds=2)
 #: Of so many devices each may be looked for by itself.
@@ -370,7 +371,7 @@ def _brought_by(before: Sighting, after: Sighting) -> int | None:
 
 def is_known_event(event: EventFrame) -> bool:
     """Whether `record_event` has something to note of it."""
-    return event.code in _TAMPER or event.code in _TAMPER_ENDS or event.code == FORGED_COMMAND
+    return event.code in _TAMPER | _TAMPER_ENDS | _FORGERIES
 
 
 def record_event(device: Device, event: EventFrame) -> bool:
@@ -381,6 +382,9 @@ def record_event(device: Device, event: EventFrame) -> bool:
     is_tamper = event.code in _TAMPER
     if not is_known_event(event):
         return False
+    if event.code == FRAME_REPLAYED:
+        # A recording is no sign of life.
+        return True
     at = utc_datetime(event.received_at_us)
     with transaction.atomic(), connection.cursor() as cursor:
         _lock_links(cursor, [(device, at)])
@@ -392,7 +396,7 @@ def record_event(device: Device, event: EventFrame) -> bool:
             [at, is_tamper, at, event.code in _TAMPER_ENDS, device.meter_id],
         )
         ring("changed", {device.property_id})
-    return is_tamper or event.code == FORGED_COMMAND
+    return is_tamper or event.code in _FORGERIES
 
 
 def _lock_links(cursor: object, seen: Sequence[tuple[Device, datetime]]) -> dict[int, int]:

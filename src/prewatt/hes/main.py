@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from prewatt.core.civil_time import instant_us
+from prewatt.core.drivers import Driver
 from prewatt.hes import wire
 from prewatt.hes.commands import CommandDesk, CommandLoop, Orders
 from prewatt.hes.frames import (
@@ -145,7 +146,9 @@ class HeadEnd:
 
     def _dispatch(self, frame: Frame) -> None:
         if isinstance(frame, ReadingsFrame):
-            self._commands.saw(frame.serial, frame.received_at_us)
+            if frame.token.driver is not Driver.LORAWAN:
+                # There a command waits in the network server's queue: another would bring it no sooner.
+                self._commands.saw(frame.serial, frame.received_at_us)
             if frame.relay is not None and relay_seen_us(frame) is None:
                 self._commands.doubt(frame.serial)
             self._ingest.submit(frame)

@@ -17,7 +17,6 @@ from prewatt.hes.drivers.lorawan.events import (
 )
 from prewatt.hes.drivers.lorawan.field import (
     DOWNLINKS_PER_HOUR,
-    FRAME_REPLAYED,
     Field,
     Heard,
     Known,
@@ -25,6 +24,7 @@ from prewatt.hes.drivers.lorawan.field import (
 )
 from prewatt.hes.drivers.lorawan.models import MODELS
 from prewatt.hes.frames import (
+    FRAME_REPLAYED,
     AckToken,
     AnswerFrame,
     Command,
@@ -160,6 +160,12 @@ def test_a_command_that_comes_again_costs_no_air_and_its_latest_name_is_answered
     place.hear(Sent(EUI, APP, T + 310 * S, downlink.downlink_id))
     assert place.order("7.5.relay", 320).downlink is None
     assert answers(place.up(OFF, 330)) == [("7.5.relay", "ok", "open")]
+    # Tried again while the answer was on its way: the same answer, by its new name, and no downlink.
+    again = place.order("7.6.relay", 331)
+    assert (answers(again), again.downlink) == ([("7.6.relay", "ok", "open")], None)
+    assert answers(place.order("7.6.read", 332)) == [("7.6.read", "ok", "open")]
+    place.up(ON, 400)
+    assert place.order("7.7.relay", 401).downlink is not None
 
 
 def test_a_downlink_that_was_lost_in_any_way_is_sent_again() -> None:
@@ -168,7 +174,7 @@ def test_a_downlink_that_was_lost_in_any_way_is_sent_again() -> None:
         Failed(EUI, APP, T + 30 * S, "", "EXPIRED"),
         Joined(EUI, APP, T + 30 * S),
         # It was heard after the downlink, and its relay is as it was.
-        Uplink(EUI, APP, T + 30 * S, "e", 99, 85, bytes.fromhex(ON), SIGNAL),
+        Uplink(EUI, APP, T + 31 * S, "e", 99, 85, bytes.fromhex(ON), SIGNAL),
     ]
     for event in lost:
         place = Place()
@@ -182,11 +188,12 @@ def test_a_downlink_that_was_lost_in_any_way_is_sent_again() -> None:
         )  # type: ignore[call-arg]
         assert answers(place.hear(named)) == []
         assert place.downlink("7.2.relay", 40).downlink_id != first.downlink_id
-    # One of somebody else's is not ours.
+    # One that may have crossed the downlink says nothing of it, and one of somebody else's is not ours.
     place = Place()
     place.up(ON, 0)
-    place.downlink("7.1.relay", 10)
+    place.hear(Sent(EUI, APP, T + 20 * S, place.downlink("7.1.relay", 10).downlink_id))
     place.hear(Failed(EUI, APP, T, "theirs", "EXPIRED"))
+    place.up(ON, 25)
     assert place.order("7.2.relay", 40).downlink is None
 
 

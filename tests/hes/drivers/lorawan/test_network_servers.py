@@ -31,7 +31,9 @@ EUI = "24e124148b234567"
 APPLICATION = "17c82e96-be03-4f38-aef3-f83d48582d97"
 T = 1_764_000_000_123_456
 ITEM = "9f3e7b36-4b1c-4a0f-8d0b-0123456789ab"
-DEVICE = integration.DeviceInfo(application_id=APPLICATION, dev_eui=EUI, tags={"building": "A"})
+DEVICE = integration.DeviceInfo(
+    application_id=APPLICATION, dev_eui=EUI, tags={"building": "A"}, device_class_enabled="CLASS_C"
+)
 
 
 def chirpstack_events() -> dict[str, tuple[Any, Event]]:
@@ -46,7 +48,7 @@ def chirpstack_events() -> dict[str, tuple[Any, Event]]:
     heard = Signal("0016c001f153a14d", -48, 92, 2, 11)
     whose = (EUI, APPLICATION, T)
     events = {
-        "up": (up, Uplink(*whose, up.deduplication_id, 70_000, 85, b"\x08\x70\x01", heard)),
+        "up": (up, Uplink(*whose, up.deduplication_id, 70_000, 85, b"\x08\x70\x01", heard, "C")),
         "join": (integration.JoinEvent(device_info=DEVICE, dev_addr="00189440"), Joined(*whose)),
         "txack": (
             integration.TxAckEvent(

@@ -42,12 +42,14 @@ EVENT_FILTER: Final = "application/+/device/+/event/+"
 
 #: Of `LogCode`: the server drops the downlink that the entry is about.
 _GIVEN_UP: Final = {1: "DOWNLINK_PAYLOAD_SIZE", 10: "F_CNT_DOWN", 11: "EXPIRED"}
+_CLASSES: Final = {"CLASS_A": "A", "CLASS_B": "B", "CLASS_C": "C"}
 _LEVELS: Final = ("INFO", "WARNING", "ERROR")
 
 
 class _Info(msgspec.Struct, rename="camel"):
     dev_eui: str = ""
     application_id: str = ""
+    device_class_enabled: str = ""
 
 
 class _Rx(msgspec.Struct, rename="camel"):
@@ -105,6 +107,7 @@ class _Fields:
     code: str
     level: str
     battery_percent: int
+    device_class: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +180,9 @@ def _item(told: _Fields) -> str:
 def _uplink(whose: _Whose, told: _Fields) -> Uplink:
     signal = signal_of(told.heard, told.spreading_factor)
     name = text_of(told.event_id, "the name of an event")
-    return checked_uplink(Uplink(*whose, name, told.f_cnt, told.f_port, told.data, signal))
+    return checked_uplink(
+        Uplink(*whose, name, told.f_cnt, told.f_port, told.data, signal, told.device_class)
+    )
 
 
 def _log_entry(whose: _Whose, told: _Fields) -> Failed | Remark:
@@ -220,6 +225,7 @@ def _from_json(payload: bytes) -> _Fields:
         code=told.code,
         level=told.level,
         battery_percent=_percent(told.battery_level),
+        device_class=_CLASSES.get(told.device_info.device_class_enabled, ""),
     )
 
 
@@ -250,12 +256,13 @@ def _from_protobuf(kind: str, payload: bytes) -> _Fields:
     if numbers is None:
         raise MalformedFrame("topic", f"no such event: {kind[:40]!r}")
     event = wire.Message(payload)
+    info = event.message(numbers.device_info)
     told_at = event.message(numbers.time)
     is_up, is_log = kind == "up", kind == "log"
     context = [(each.text(1), each.text(2)) for each in event.messages(6)] if is_log else []
     code = event.integer(4) if is_log else 0
     return _Fields(
-        eui=event.message(numbers.device_info).text(8),
+        eui=info.text(8),
         at_us=told_at.integer(1) * 1_000_000 + told_at.integer(2) // 1_000,
         event_id=event.text(numbers.event_id) if numbers.event_id else "",
         f_cnt=event.integer(7) if is_up else 0,
@@ -274,6 +281,8 @@ def _from_protobuf(kind: str, payload: bytes) -> _Fields:
         code=_GIVEN_UP.get(code, str(code)),
         level=_LEVELS[min(event.integer(3), 2)] if is_log else "",
         battery_percent=_percent(event.single(8)) if kind == "status" else 0,
+        # Class A is 0, which is not written: it may as well be a server that does not say.
+        device_class={1: "B", 2: "C"}.get(info.integer(10), ""),
     )
 
 

@@ -41,7 +41,10 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class Uplink:
-    """A payload of a device. ``event_id`` is the server's own name for it, the same however often it is told."""
+    """A payload of a device. ``event_id`` is the server's own name for it, the same however often it is told.
+
+    ``device_class`` is A, B or C; empty where the server does not say.
+    """
 
     eui: str
     address: str
@@ -51,6 +54,7 @@ class Uplink:
     f_port: int
     data: bytes
     signal: Signal
+    device_class: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ from prewatt.hes.drivers.lorawan.events import (
 from prewatt.hes.drivers.lorawan.report import MAX_REGISTER, Model, Report
 from prewatt.hes.frames import (
     ACTIVE_IMPORT,
+    FRAME_REPLAYED,
     AckToken,
     AnswerFrame,
     AnswerResult,
@@ -50,16 +51,16 @@ from prewatt.hes.frames import (
     RelayState,
 )
 
-FRAME_REPLAYED: Final = "frame_replayed"
-"""The code of the event that a replay is told as."""
-
 RECENT_KEPT: Final = 16
 DOWNLINKS_PER_HOUR: Final = 12
 """Of 20 bytes at SF12, so many take a gateway 17 s of its 36 s an hour in a sub-band of 1 %."""
 
+#: From the gateway's word to the relay: a report in between says what was before.
+_SETTLES_US: Final = 10 * 1_000_000
 _HOUR_US: Final = 3_600 * 1_000_000
-#: A device of class C has answered after so long, or its downlink was lost.
-_ANSWERS_WITHIN_US: Final = 120 * 1_000_000
+#: A device of class C has answered after so long, or its downlink or its answer was lost: at SF12 the duty
+#: cycle may silence it for 250 s.
+_ANSWERS_WITHIN_US: Final = 300 * 1_000_000
 #: One of class A hears after an uplink and answers with the next: two periods, and one to spare.
 _PERIODS_TO_ANSWER: Final = 3
 #: What waits in the server's queue is asked for no longer than this after its own end.
@@ -79,14 +80,20 @@ class Known:
     event_id: str = ""
     firmware: str = ""
     address: str = ""
+    serial: str = ""
+    """As it stands in the register, where that is written otherwise than the DevEUI here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What an event came to. Nothing waits for the commit of one without frames: it may be let go at once."""
+    """What an event came to. Nothing waits for the commit of one without frames: it may be let go at once.
+
+    ``is_new`` says that it was an uplink whose counter is the device's last: it may be remembered once committed.
+    """
 
     frames: tuple[Frame, ...] = ()
     refusal: MalformedFrame | None = None
+    is_new: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +134,9 @@ class _Order:
 @dataclass(slots=True)
 class _Device:
     known: Known
+    serial: str
     address: str = ""
+    device_class: str = ""
     f_cnt: int | None = None
     event_ids: deque[str] = field(default_factory=lambda: deque(maxlen=RECENT_KEPT))
     recent: deque[tuple[int, int, bytes]] = field(default_factory=lambda: deque(maxlen=RECENT_KEPT))
@@ -152,12 +161,17 @@ class Field:
 
     def reaches(self, serial: str) -> bool:
         """Whether the meter is a device of this driver."""
-        return self._device(serial) is not None
+        return self._device(serial.lower()) is not None
 
     def radio(self, eui: str) -> Radio | None:
         """How a device is heard; None for one that was not."""
         device = self._devices.get(eui)
         return None if device is None else device.radio
+
+    def serial(self, eui: str) -> str:
+        """The serial number of a device that was heard, as it stands in the register."""
+        device = self._devices.get(eui)
+        return eui if device is None else device.serial
 
     # --- what comes ---
 
@@ -182,6 +196,7 @@ class Field:
     def _uplink(
         self, device: _Device, up: Uplink, received_at_us: int, token: AckToken, *, is_again: bool
     ) -> Heard:
+        device.device_class = up.device_class or device.device_class
         told_again = bool(up.event_id) and up.event_id in device.event_ids
         if not told_again and device.f_cnt is not None and up.f_cnt <= device.f_cnt:
             return _old(device, up, received_at_us, token, is_again=is_again)
@@ -191,9 +206,10 @@ class Field:
         except MalformedFrame as error:
             # Its counter is used up all the same: it was this device's frame.
             _count(device, up, told_again=told_again)
-            return Heard(refusal=error)
+            return Heard(refusal=error, is_new=True)
         _count(device, up, told_again=told_again)
-        return Heard((*frames, *_answers(device, up, report, received_at_us)))
+        answers = _answers(device, up, report, received_at_us)
+        return Heard((*frames, *answers), is_new=True)
 
     def _joined(self, device: _Device) -> None:
         device.f_cnt = None
@@ -206,20 +222,29 @@ class Field:
 
     def order(self, serial: str, command: Command, *, now_us: int) -> Ordered:
         """Take a command for a device that is `reached`."""
-        device = self._device(serial)
+        eui = serial.lower()
+        device = self._device(eui)
         assert device is not None, "asked for by `reaches` before"
-        return (
-            _switch(serial, device, command, now_us)
-            if command.op == "relay"
-            else _read(serial, device, command, now_us)
-        )
+        act = _switch if command.op == "relay" else _read
+        return act(eui, device, command, now_us)
 
     def _device(self, eui: str) -> _Device | None:
+        known = self._look_up(eui)
+        if known is None:
+            return None
         device = self._devices.get(eui)
-        if device is None and (known := self._look_up(eui)) is not None:
-            device = self._devices[eui] = _Device(known, f_cnt=known.f_cnt, firmware=known.firmware)
+        if device is None:
+            device = self._devices[eui] = _Device(
+                known,
+                known.serial or eui,
+                address=known.address,
+                f_cnt=known.f_cnt,
+                firmware=known.firmware,
+            )
             if known.event_id:
                 device.event_ids.append(known.event_id)
+        # Its model may have been put right meanwhile; what was heard since is newer than the register.
+        device.known = known
         return device
 
 
@@ -235,7 +260,7 @@ def _old(
         return Heard()
     device.radio.replays += 1
     detail = f"counter {up.f_cnt} after {device.f_cnt}"
-    event = EventFrame(up.eui, received_at_us, token, FRAME_REPLAYED, up.at_us, detail)
+    event = EventFrame(device.serial, received_at_us, token, FRAME_REPLAYED, up.at_us, detail)
     return Heard((event,), MalformedFrame("replay", detail))
 
 
@@ -262,7 +287,7 @@ def _frames(
     device.firmware = report.firmware or device.firmware
     at_us = up.at_us if report.measured_at_us is None else report.measured_at_us
     if report.registers:
-        frames.append(_readings(up, report, at_us, received_at_us, token))
+        frames.append(_readings(device.serial, report, at_us, received_at_us, token))
         device.register_wh = dict(report.registers).get(ACTIVE_IMPORT, device.register_wh)
     elif report.relay is not None or report.firmware is not None:
         # A device that tells its firmware and not its relay is told of by what it said last.
@@ -270,7 +295,7 @@ def _frames(
         if relay is not None:
             frames.append(
                 HelloFrame(
-                    up.eui,
+                    device.serial,
                     received_at_us,
                     token,
                     report.clock_us or up.at_us,
@@ -280,20 +305,20 @@ def _frames(
             )
     for code in report.events:
         own = NO_MESSAGE if frames else token
-        frames.append(EventFrame(up.eui, received_at_us, own, code, up.at_us, ""))
+        frames.append(EventFrame(device.serial, received_at_us, own, code, up.at_us, ""))
     if report.relay is not None and (device.relay is None or up.at_us >= device.relay[1]):
         device.relay = (report.relay, up.at_us)
     return frames
 
 
 def _readings(
-    up: Uplink, report: Report, at_us: int, received_at_us: int, token: AckToken
+    serial: str, report: Report, at_us: int, received_at_us: int, token: AckToken
 ) -> ReadingsFrame:
     if any(not 0 <= value < MAX_REGISTER for _, value in report.registers):
         raise MalformedFrame("range", "a register that cannot be")
     number = len(report.registers)
     return ReadingsFrame(
-        serial=up.eui,
+        serial=serial,
         received_at_us=received_at_us,
         token=token,
         read_at_us=np.full(number, at_us, dtype=np.int64),
@@ -311,15 +336,15 @@ def _answers(device: _Device, up: Uplink, report: Report, received_at_us: int) -
     if order is not None and not order.is_answered and _is_after(up.at_us, order):
         if report.relay is not None and report.relay == order.command.state:
             order.is_answered = True
-            answers.append(_answer(device, order.command, "ok", up.eui, received_at_us))
+            answers.append(_answer(device, order.command, "ok", received_at_us))
         elif report.accepted is False and device.relay is not None:
             order.is_lost = True
-            answers.append(_answer(device, order.command, "failed", up.eui, received_at_us))
-        elif report.relay is not None:
+            answers.append(_answer(device, order.command, "failed", received_at_us))
+        elif report.relay is not None and _is_after(up.at_us - _SETTLES_US, order):
             # It was heard, and its relay is as before: the downlink was lost, or did nothing.
             order.is_lost = True
     if device.read is not None and report.relay is not None:
-        answers.append(_answer(device, device.read, "ok", up.eui, received_at_us))
+        answers.append(_answer(device, device.read, "ok", received_at_us))
         device.read = None
     return answers
 
@@ -329,12 +354,12 @@ def _is_after(at_us: int, order: _Order) -> bool:
 
 
 def _answer(
-    device: _Device, command: Command, result: AnswerResult, eui: str, received_at_us: int
+    device: _Device, command: Command, result: AnswerResult, received_at_us: int
 ) -> AnswerFrame:
     assert device.relay is not None, "nobody answers without a relay that is known"
     relay, at_us = device.relay
     return AnswerFrame(
-        eui,
+        device.serial,
         received_at_us,
         NO_MESSAGE,
         command.command_id,
@@ -361,27 +386,32 @@ def _follow(device: _Device, event: Sent | Settled | Failed) -> None:
         device.radio.downlinks_lost += 1
 
 
-def _switch(serial: str, device: _Device, command: Command, now_us: int) -> Ordered:
+def _switch(eui: str, device: _Device, command: Command, now_us: int) -> Ordered:
     assert command.state is not None, "a relay command has a state"
     relay = device.known.model.relay
     if relay is None:
-        return _unsupported(serial, device, command, now_us)
+        return _unsupported(device, command, now_us)
     order = device.order
-    if order is not None and _is_same(order, command) and _is_under_way(device, order, now_us):
-        order.command = command
-        return Ordered()
+    if order is not None and _is_same(order, command):
+        if _is_under_way(device, order, now_us):
+            order.command = command
+            return Ordered()
+        if order.is_answered and device.relay is not None and device.relay[0] == command.state:
+            # It was done while this command was on its way: the same answer again, by its name.
+            order.command = command
+            return Ordered(frames=(_answer(device, command, "ok", now_us),))
     if not device.address or not _may_send(device, now_us):
         # Nobody has heard of it since the start, or the air is used up: the order is tried again later.
         return Ordered()
     port, data = relay(command.state)
-    downlink = _downlink(serial, device, command, port, data)
+    downlink = _downlink(eui, device, command, port, data)
     device.order = _Order(command, downlink.downlink_id, now_us, downlink.expires_at_us)
     device.read = None
     device.downlinks_at.append(now_us)
     return Ordered(downlink)
 
 
-def _read(serial: str, device: _Device, command: Command, now_us: int) -> Ordered:
+def _read(eui: str, device: _Device, command: Command, now_us: int) -> Ordered:
     order = device.order
     if (
         order is not None
@@ -390,19 +420,19 @@ def _read(serial: str, device: _Device, command: Command, now_us: int) -> Ordere
         and device.relay is not None
     ):
         # The uplink that was the yes has told the relay: nothing newer is to be had by asking.
-        return Ordered(frames=(_answer(device, command, "ok", serial, now_us),))
+        return Ordered(frames=(_answer(device, command, "ok", now_us),))
     was_waiting, device.read = device.read is not None, command
     read = device.known.model.read
     if read is None or was_waiting or not device.address or not _may_send(device, now_us):
         return Ordered()
     device.downlinks_at.append(now_us)
-    return Ordered(_downlink(serial, device, command, *read))
+    return Ordered(_downlink(eui, device, command, *read))
 
 
-def _unsupported(serial: str, device: _Device, command: Command, now_us: int) -> Ordered:
+def _unsupported(device: _Device, command: Command, now_us: int) -> Ordered:
     if device.relay is None:
         return Ordered()
-    return Ordered(frames=(_answer(device, command, "unsupported", serial, now_us),))
+    return Ordered(frames=(_answer(device, command, "unsupported", now_us),))
 
 
 def _is_same(order: _Order, command: Command) -> bool:
@@ -421,11 +451,16 @@ def _is_under_way(device: _Device, order: _Order, now_us: int) -> bool:
     if order.sent_at_us is None:
         return now_us <= order.expires_at_us + _GRACE_US
     patience_us = (
-        _ANSWERS_WITHIN_US
-        if device.known.model.listens == "always"
-        else _PERIODS_TO_ANSWER * device.known.period_us
+        _ANSWERS_WITHIN_US if _hears_always(device) else _PERIODS_TO_ANSWER * device.known.period_us
     )
     return now_us <= order.sent_at_us + patience_us
+
+
+def _hears_always(device: _Device) -> bool:
+    """Whether it listens all the time: what the server says goes before what its model is made for."""
+    if device.device_class:
+        return device.device_class == "C"
+    return device.known.model.listens == "always"
 
 
 def _may_send(device: _Device, now_us: int) -> bool:
@@ -433,12 +468,12 @@ def _may_send(device: _Device, now_us: int) -> bool:
     return len(sent) < DOWNLINKS_PER_HOUR or now_us - sent[0] >= _HOUR_US
 
 
-def _downlink(serial: str, device: _Device, command: Command, port: int, data: bytes) -> Downlink:
-    name = str(uuid.uuid5(_NAMESPACE, f"{serial}/{command.command_id}"))
+def _downlink(eui: str, device: _Device, command: Command, port: int, data: bytes) -> Downlink:
+    name = str(uuid.uuid5(_NAMESPACE, f"{eui}/{command.command_id}"))
     # A device that listens after its uplinks must have had one before the downlink is too old.
     expires_at_us = command.expires_at_us
-    if device.known.model.listens == "after_uplinks":
+    if not _hears_always(device):
         expires_at_us = max(
             expires_at_us, command.issued_at_us + _PERIODS_TO_ANSWER * device.known.period_us
         )
-    return Downlink(serial, device.address, name, port, data, expires_at_us)
+    return Downlink(eui, device.address, name, port, data, expires_at_us)

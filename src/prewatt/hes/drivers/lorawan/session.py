@@ -18,7 +18,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
@@ -70,17 +70,33 @@ class Committed:
     """An uplink whose frames are committed: what may be remembered of its device."""
 
     eui: str
+    serial: str
     f_cnt: int
     event_id: str
     address: str
     radio: Radio
 
 
+class Register(Protocol):
+    """What a session asks and tells of devices, without waiting for anything."""
+
+    def known(self, eui: str) -> Known | None:
+        """What is known of a device; None for one that is no meter of this driver."""
+
+    def add(self, committed: Committed) -> None:
+        """An uplink's frames are committed."""
+
+    def start(self) -> None:
+        """Begin; returns when it knows its devices."""
+
+    def stop(self) -> None:
+        """Keep what was told, and end."""
+
+
 class LorawanSession:
     """One connection to a network server over all of its devices. Thread-safe.
 
-    ``known(eui)`` looks a device up in the register of meters, and may wait for the database. ``on_committed`` is
-    called after a commit for each uplink, from the thread that acknowledges.
+    ``register`` is started and stopped with it.
     """
 
     driver: Final = Driver.LORAWAN
@@ -91,16 +107,15 @@ class LorawanSession:
         server: NetworkServer,
         *,
         clock_us: Callable[[], int],
-        known: Callable[[str], Known | None],
+        register: Register,
         on_malformed: OnMalformed,
-        on_committed: Callable[[Committed], None] = lambda _committed: None,
     ) -> None:
         self._config = config
         self._server = server
         self._clock_us = clock_us
         self._on_malformed = on_malformed
-        self._on_committed = on_committed
-        self._field = Field(known)
+        self._register = register
+        self._field = Field(register.known)
         self._lock = threading.Lock()
         self._queue: queue.Queue[Frame] = queue.Queue(_QUEUE_MAX)
         self._unacked: dict[AckToken, tuple[Uplink | None, int, int]] = {}
@@ -123,6 +138,7 @@ class LorawanSession:
     def start(self, on_frame: OnFrame, on_block: OnBlock | None = None) -> None:
         """Connect in the background, again and again, and deliver frame by frame."""
         self._on_frame = on_frame
+        self._register.start()
         self._delivery.start()
         config = self._config
         options: dict[str, Any] = {"keepalive": config.keepalive_s}
@@ -149,6 +165,7 @@ class LorawanSession:
         self._stopping.set()
         self._client.disconnect()
         self._client.loop_stop()
+        self._register.stop()
 
     # --- what the consumers call ---
 
@@ -164,15 +181,18 @@ class LorawanSession:
                 continue
             with self._lock:
                 found = self._unacked.pop(token, None)
-                radio = None
+                radio, serial = None, ""
                 if found is not None and found[0] is not None:
                     radio = self._field.radio(found[0].eui)
+                    serial = self._field.serial(found[0].eui)
             if found is None:
                 continue
             uplink, message_id, qos = found
             if uplink is not None and radio is not None:
-                self._on_committed(
-                    Committed(uplink.eui, uplink.f_cnt, uplink.event_id, uplink.address, radio)
+                self._register.add(
+                    Committed(
+                        uplink.eui, serial, uplink.f_cnt, uplink.event_id, uplink.address, radio
+                    )
                 )
             self._puback(token.connection, message_id, qos)
 
@@ -265,7 +285,7 @@ class LorawanSession:
                     event, received_at_us=received_at_us, token=token, is_again=message.dup
                 )
             self._unacked[token] = (
-                event if isinstance(event, Uplink) else None,
+                event if isinstance(event, Uplink) and heard.is_new else None,
                 message.mid,
                 message.qos,
             )
@@ -291,7 +311,7 @@ class LorawanSession:
         self, message: MQTTMessage, refusal: MalformedFrame, event: Event | None = None
     ) -> None:
         # The book of rejected messages takes the second part for the serial number.
-        topic = message.topic if event is None else f"lorawan/{event.eui}/event"
+        topic = message.topic if event is None else f"lorawan/{self._field.serial(event.eui)}/event"
         self._on_malformed(
             MalformedSample(
                 topic=topic[:_SAMPLE_BYTES],

@@ -1,0 +1,151 @@
+"""Sockets behind a network server, over a real broker: readings to the balance, orders to the relay and back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import connection
+from tests.hes.test_head_end import add_order
+from tests.invariants.places import NOW, one, place, rows
+
+from prewatt.access.scope import system_actor
+from prewatt.core.civil_time import instant_us
+from prewatt.core.vocabulary import OrderKind, OrderState
+from prewatt.head_end import lorawan_opener, raise_device_alert
+from prewatt.hes.ingest import ShardedIngest
+from prewatt.hes.main import HeadEnd
+from prewatt.reports.books import check_books
+from prewatt.runtime.broker import Broker
+from prewatt.sim.lorawan import Air, LoraField, LoraMeter
+from prewatt.sim.lorawan_process import LoraProcess
+from prewatt.supply.orders import OrderBook
+
+EUI = "24e124148b234567"
+BEGAN = time.monotonic()
+
+
+def now() -> datetime:
+    """The real clock's pace, in the property's month."""
+    return NOW + timedelta(seconds=time.monotonic() - BEGAN)
+
+
+@pytest.fixture
+def head_end_login(database: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Other threads work under the head-end's own login, and by this test's clock."""
+    from django.db import connections
+    from tests.conftest import role_dsn
+
+    from prewatt.settings import _database
+
+    dsn = role_dsn(database, "head_end")
+    changed = {**connections.settings["default"], **_database(dsn)}
+    monkeypatch.setitem(connections.settings, "default", changed)
+    monkeypatch.setattr("prewatt.wiring.now", now)
+    return dsn
+
+
+def eventually(holds: Callable[[], Any], what: str) -> None:
+    until = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < until, what
+        time.sleep(0.05)
+
+
+def head_end(broker: Broker, dsn: str) -> HeadEnd:
+    command = broker.command
+    return HeadEnd(
+        openers=[lorawan_opener(f"chirpstack://{command.host}:{command.port}")],
+        dsn=dsn,
+        clock=now,
+        orders=OrderBook(system_actor("head_end")),
+        raise_alert=raise_device_alert,
+        make_ingest=lambda sessions: ShardedIngest(sessions, clock=now),
+    )
+
+
+def test_a_socket_behind_a_network_server_is_charged_obeys_and_lets_no_recording_in(
+    mosquitto: Broker, database: str, head_end_login: str
+) -> None:
+    here = place()
+    meter_id = here.meters["M-101"]
+    with psycopg.connect(database, autocommit=True) as owner:
+        # Written as its label has it: in capitals.
+        owner.execute(
+            "UPDATE meter SET serial = %s, driver = 'lorawan', model = 'WS52x' WHERE id = %s",
+            [EUI.upper(), meter_id],
+        )
+        meter = LoraMeter(EUI, "ws52x", "H0-A", 20_000, period_s=1, spreading_factor=5)
+        field = LoraField(
+            [meter], air=Air(late_us_max=0, duty_ppm=1_000_000), seed=1, start_us=instant_us(now())
+        )
+        command = mosquitto.command
+        process = LoraProcess(
+            field, host=command.host, port=command.port, now_us=lambda: instant_us(now())
+        )
+        running = head_end(mosquitto, head_end_login)
+        running.start()
+        process.start()
+        try:
+            assert running.sessions.wait_connected(10)
+            stored = "SELECT count(*) FROM register_reading WHERE meter_id = %s AND read_at >= %s"
+            eventually(lambda: one(stored, meter_id, NOW) >= 2, "readings come")
+            order = add_order(
+                owner, meter_id, here.property_id, OrderKind.DISCONNECT, here.accounts["1001"]
+            )
+            owner.execute(
+                "UPDATE supply_order SET decided_at = %s, next_try_at = %s, expires_at = %s WHERE id = %s",
+                [now(), now(), now() + timedelta(hours=1), order],
+            )
+            owner.execute("SELECT pg_notify('supply_order', %s)", [str(here.property_id)])
+            state = "SELECT state FROM supply_order WHERE id = %s"
+            eventually(lambda: one(state, order) == OrderState.VERIFIED, "the order is done")
+            assert not field.is_closed(EUI)
+            # Somebody at the broker says that the relay is closed, in a frame that is too old.
+            older = replace(meter, start_register_wh=19_000)
+            told = LoraField([older], seed=2, start_us=instant_us(now()) - 2_000_000)
+            (up, *_) = told.advance(instant_us(now()))
+            process.publish(up.topic, up.payload)
+            alert = (
+                "SELECT detail ->> 'what' FROM alert WHERE code = 'meter.forged' AND subject = %s"
+            )
+            eventually(lambda: rows(alert, f"meter:{meter_id}"), "a recording is told of")
+            before = one(stored, meter_id, NOW)
+            eventually(lambda: one(stored, meter_id, NOW) > before, "and the meter goes on")
+        finally:
+            process.stop()
+            running.stop()
+        assert running.failure is None
+        link = "SELECT relay FROM meter_link WHERE meter_id = %s"
+        assert one(link, meter_id) == 2
+        radio = rows(
+            """SELECT f_cnt, address <> '', gateways, spreading_factor, heard, lost, replays, downlinks
+               FROM radio_link WHERE meter_id = %s""",
+            meter_id,
+        )
+        ((f_cnt, has_address, gateways, factor, heard, lost, replays, downlinks),) = radio
+        assert (has_address, gateways, factor, lost, replays, downlinks) == (True, 2, 5, 0, 1, 1)
+        assert heard == f_cnt + 1
+        assert rows("SELECT serial, reason FROM rejected_frame") == [(EUI.upper(), "replay")]
+    with connection.cursor() as cursor:
+        assert check_books(cursor, [here.property_id]) == []
+
+
+def test_a_network_servers_address_is_looked_at() -> None:
+    from prewatt.runtime.state import CannotRunError
+
+    for wrong in (
+        "chirpstack://10.0.0.7:1883",
+        "mqtt://localhost:1883",
+        "chirpstack+ssl://localhost:1883",
+        "chirpstack://localhost",
+        "chirpstack://me:secret@localhost:1883",
+    ):
+        with pytest.raises(CannotRunError):
+            lorawan_opener(wrong)
+    assert lorawan_opener("the-things-stack+tls://app%40owner@eu1.example:8883")
