@@ -25,6 +25,7 @@ PER_METER: Final = (
     "account_state",
     "meter_state",
     "meter_link",
+    "radio_link",
     "supply_state",
     "tariff_assignment",
     "account_terms",
