@@ -7,6 +7,7 @@ that asks for ``database``, so tests commit for real and never see each other's 
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import socket
@@ -24,6 +25,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from brokers import amqtt, broker, broker_folder, mosquitto  # noqa: F401 - fixtures for all
 from cases import cases
 from databases import TestDatabases
+from django_sessions import forget_all, leave_database, use_database
 
 os.environ.setdefault("PREWATT_SECRET_KEY", "test-key-of-no-value")
 os.environ.setdefault("PREWATT_FACTOR_KEYS", "bm9ib2R5IGlzIHByb3RlY3RlZCBieSB0aGlzIGtleSE=")
@@ -49,6 +51,13 @@ django.setup()
 ROLE_PASSWORD = "throwaway"
 
 
+def pytest_collection_finish() -> None:
+    """Spare the collector what stays until the end anyway: modules, tests, and what they were made of."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
 @pytest.fixture(scope="session")
 def postgres_dsn() -> Iterator[str]:
     """The owner's DSN of a throw-away server (database ``postgres``)."""
@@ -62,17 +71,6 @@ def postgres_dsn() -> Iterator[str]:
         yield stack.enter_context(throwaway_postgres(fsync=False))
 
 
-def _use_database(dsn: str) -> None:
-    """Point Django's default connection at another database."""
-    from django.db import connections
-
-    from prewatt.settings import _database
-
-    connection = connections["default"]
-    connection.close()
-    connection.settings_dict.update(_database(dsn))
-
-
 @pytest.fixture(scope="session")
 def template_database(postgres_dsn: str) -> str:
     """The name of a migrated, walled database without rows."""
@@ -82,7 +80,7 @@ def template_database(postgres_dsn: str) -> str:
     name = f"template_{secrets.token_hex(4)}"
     with psycopg.connect(postgres_dsn, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
-    _use_database(make_conninfo(postgres_dsn, dbname=name))
+    use_database(make_conninfo(postgres_dsn, dbname=name))
     passwords = dict.fromkeys(walls.LOGINS, ROLE_PASSWORD)
     migrate(passwords=passwords, today=date(2026, 11, 17))
     from django.db import connections
@@ -99,17 +97,16 @@ def test_databases(postgres_dsn: str, template_database: str) -> Iterator[TestDa
     """Where each test gets its database from."""
     with closing(TestDatabases(postgres_dsn, template_database)) as databases:
         yield databases
+    forget_all()
 
 
 @pytest.fixture
 def database(test_databases: TestDatabases) -> Iterator[str]:
     """A migrated database without rows; yields its owner's DSN, Django already uses it."""
-    from django.db import connections
-
     dsn = test_databases.take()
-    _use_database(dsn)
+    use_database(dsn)
     yield dsn
-    connections.close_all()
+    leave_database()
     test_databases.give_back(dsn)
 
 

@@ -21,6 +21,7 @@ from django.db import connection
 from psycopg.conninfo import make_conninfo
 
 from databases import TestDatabases, keep_rows
+from django_sessions import leave_database, use_database
 from prewatt.api_keys.operations import new_key
 
 NOW = datetime(2026, 11, 17, 13, 30, tzinfo=UTC)
@@ -82,14 +83,6 @@ def quick_digest(password: str) -> str:
 def web_login(owner_dsn: str) -> str:
     """The DSN of the web's own login on the same database."""
     return make_conninfo(owner_dsn, user="web", password=ROLE_PASSWORD)
-
-
-def use_database(dsn: str) -> None:
-    """Point Django's connection at a database, under the login that the DSN names."""
-    from prewatt.settings import _database
-
-    connection.close()
-    connection.settings_dict.update(_database(dsn))
 
 
 class Fernmoor:
@@ -654,8 +647,6 @@ def laid_out(postgres_dsn: str, template_database: str) -> Iterator[tuple[TestDa
 @pytest.fixture
 def fernmoor(laid_out: tuple[TestDatabases, Fernmoor]) -> Iterator[Fernmoor]:
     """The property in a database of this test's own, with the web's clock at half past two."""
-    from django.db import connections
-
     from prewatt.web import clock
     from prewatt.web.ui import messages
 
@@ -667,7 +658,7 @@ def fernmoor(laid_out: tuple[TestDatabases, Fernmoor]) -> Iterator[Fernmoor]:
     # As in production: outside a scope the web's login sees no business row at all.
     use_database(web_login(place.dsn))
     yield place
-    connections.close_all()
+    leave_database()
     databases.give_back(place.dsn)
 
 

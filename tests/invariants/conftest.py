@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
-from tests.conftest import _use_database
+
+from django_sessions import use_database
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def books(postgres_dsn: str, template_database: str) -> Iterator[str]:
     with psycopg.connect(postgres_dsn, autocommit=True) as server:
         server.execute(f"CREATE DATABASE {name} TEMPLATE {template_database}")
         dsn = make_conninfo(postgres_dsn, dbname=name)
-        _use_database(dsn)
+        use_database(dsn)
         yield dsn
         connections.close_all()
         server.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -10,11 +10,11 @@ from itertools import count
 from typing import Any, Final
 
 import numpy as np
-from tests.conftest import _use_database
 from tests.core.exact_model import ExactPrices
 from tests.estate.tables import NOW, tables
 from tests.moves.world import OPENED, World, rows
 
+from django_sessions import use_database
 from prewatt.access.scope import system_actor
 from prewatt.billing.ingestion import apply_readings
 from prewatt.billing.memory import Memory
@@ -149,8 +149,8 @@ def one(statement: str, *values: object) -> Any:
 @contextmanager
 def signed_in(dsn: str, owner_dsn: str) -> Iterator[None]:
     """Let Django work under another login for a while."""
-    _use_database(dsn)
+    use_database(dsn)
     try:
         yield
     finally:
-        _use_database(owner_dsn)
+        use_database(owner_dsn)

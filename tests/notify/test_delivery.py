@@ -11,7 +11,8 @@ import psycopg
 import pytest
 from django.db import connection, transaction
 
-from conftest import _use_database, role_dsn
+from conftest import role_dsn
+from django_sessions import use_database
 from notify.notify_estate import (
     ACTOR,
     NOON,
@@ -435,10 +436,10 @@ def test_nobody_but_the_system_delivers() -> None:
 
 def test_the_worker_delivers_under_its_own_login(database: str) -> None:
     account = make_account(make_property(), language="zh-hans", name="陈静")
-    _use_database(role_dsn(database, "clerk"))
+    use_database(role_dsn(database, "clerk"))
     put(warning(account))
     assert deliver_pass(channels=[OutboxChannel()], clock=lambda: NOON) == 1
-    _use_database(database)
+    use_database(database)
     (line,) = outbox(property_id=account.property_id)
     assert line.state == DeliveryState.DELIVERED and line.channel == "outbox"
     assert line.body.startswith("陈静，您好：") and "€4.20" in line.body

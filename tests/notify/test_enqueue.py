@@ -204,9 +204,9 @@ def test_what_is_kept_is_not_withdrawn_and_says_the_figures_of_now() -> None:
 
 def test_every_writer_may_enqueue_under_its_own_login(database: str) -> None:
     account = make_account(make_property())
-    from conftest import _use_database
+    from django_sessions import use_database
 
     for role in ("head_end", "clerk"):
-        _use_database(role_dsn(database, role))
+        use_database(role_dsn(database, role))
         assert put(warning(account, role)) == 1
-    _use_database(database)
+    use_database(database)

@@ -9,7 +9,8 @@ import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from conftest import _use_database, role_dsn
+from conftest import role_dsn
+from django_sessions import use_database
 from notify.notify_estate import (
     NOON,
     ScriptedChannel,
@@ -167,12 +168,12 @@ def test_hours_outside_a_day_and_unknown_properties_are_refused(hours: tuple[int
 def test_the_clerk_sets_them_and_every_writer_of_messages_keeps_them(database: str) -> None:
     account = make_account(make_property())
     place, night = account.property_id, utc(17, 23)
-    _use_database(role_dsn(database, "clerk"))
+    use_database(role_dsn(database, "clerk"))
     set_hours(place, 20 * HOUR, 10 * HOUR)
-    _use_database(role_dsn(database, "head_end"))
+    use_database(role_dsn(database, "head_end"))
     put(warning(account, "head_end"), now=night)
-    _use_database(role_dsn(database, "web"))
+    use_database(role_dsn(database, "web"))
     with scope(Actor("user:1", Duty.OPERATOR, (place,))), transaction.atomic():
         enqueue(messages=[warning(account, "operator")], now=night)
-    _use_database(database)
+    use_database(database)
     assert set(Message.objects.values_list("due_at", flat=True)) == {utc(18, 9)}
