@@ -90,9 +90,14 @@ def _put(dsn: str, session: psycopg.Connection[Any]) -> bool:
 
 def _take(dsn: str) -> psycopg.Connection[Any] | None:
     """The session that waits, if the server has not ended it meanwhile."""
+    # A module of the program, which only runs once conftest has set the environment.
+    from prewatt.billing import dues
+
     session = _waiting.pop(dsn, None)
     if session is None:
         return None
+    # What was known of the properties of another test must not be taken for this one's.
+    dues._silent.pop(session, None)
     with contextlib.suppress(psycopg.Error):
         session.execute("SELECT", prepare=False)
         return session

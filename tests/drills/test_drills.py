@@ -34,7 +34,7 @@ def drill(*arguments: str) -> dict[str, Any]:
 @pytest.mark.parametrize("name", os.environ.get("PREWATT_DRILLS", "crash").split(","))
 def test_what_was_acknowledged_survives(name: str) -> None:
     """`PREWATT_DRILLS=crash,duplicate,reorder,partition,clock` and `PREWATT_DRILL_ROUNDS=20` do more."""
-    rounds = os.environ.get("PREWATT_DRILL_ROUNDS", "3")
+    rounds = os.environ.get("PREWATT_DRILL_ROUNDS", "2")
     report = drill(name, "--rounds", rounds)
     assert report["broken"] == []
     assert report["rounds"] == int(rounds)
