@@ -215,3 +215,24 @@ def full_purchases(dsn: str) -> None:
     assert one("SELECT purchase_no FROM account_state WHERE account_id = %s", story.account) == 3
     story.books_hold()
     assert readings[-1][0] < NOW
+
+
+def full_purchase_in_parts(dsn: str) -> None:
+    """An interval over a recharge comes again in parts, of which the last begin after it."""
+    readings = hourly(411, 12)
+    recharged = readings[3][0] + timedelta(minutes=20)
+    customer = ExactCustomer(
+        terms=[(instant_us(berlin(OPENING)), 1, 0)], recharges=[instant_us(recharged)]
+    )
+    story = Story.told(WINDOWS, OPENING, readings, customer)
+    story.send(*readings[:4])
+    story.recharge(recharged)
+    story.send(readings[6])
+    assert story.counted()[0] == readings[6][1] - 1_000, "all of it began before the recharge"
+    story.send(*readings[4:6])
+    assert story.counted()[0] == readings[6][1] - readings[4][1]
+    story.books_hold()
+    story.send(*readings[7:])
+    assert story.counted()[0] == readings[-1][1] - readings[4][1]
+    assert story.charged()[0] == story.exactly()[0]
+    story.books_hold()

@@ -173,9 +173,9 @@ def test_the_sweep_finds_what_no_bell_told_within_a_minute() -> None:
     assert house.last_order() == (OrderKind.CONNECT, OrderState.DECIDED)
 
 
-@pytest.mark.parametrize(("stays", "most"), [(OPEN, 105), (CLOSED, 35)])
+@pytest.mark.parametrize(("stays", "most"), [(OPEN, 26), (CLOSED, 9)])
 def test_a_relay_that_departs_again_and_again_makes_no_storm(stays: RelayState, most: int) -> None:
-    """A day in which somebody turns the relay back each time, at once."""
+    """Hours in which somebody turns the relay back each time, at once."""
     house = House(levels=[{"level_no": 0, "kind": "exhausted"}], window={"opens_min": 0, "closes_min": 1440})  # fmt: skip
     if stays is CLOSED:
         house.world.cut()
@@ -183,7 +183,7 @@ def test_a_relay_that_departs_again_and_again_makes_no_storm(stays: RelayState, 
     else:
         house.world.read(20 * EUR)
     at, alerts = NOW + MINUTE, 0
-    while at < NOW + 6 * HOUR:
+    while at < NOW + 3 * HOUR:
         if stays is CLOSED:
             run_sql("UPDATE account_state SET last_interval_at = %s", at)
         house.world.relay(stays)
@@ -192,7 +192,7 @@ def test_a_relay_that_departs_again_and_again_makes_no_storm(stays: RelayState, 
         house.carry(at)
         at += MINUTE
     orders = [each for each in house.world.orders() if each["decided_at"] > NOW]
-    assert 3 < len(orders) < most / 2
+    assert 3 < len(orders) < most
     assert {each["kind"] for each in orders} == {
         OrderKind.CONNECT if stays is OPEN else OrderKind.DISCONNECT
     }

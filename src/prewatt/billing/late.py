@@ -131,7 +131,7 @@ def rate_late(
         for block, counts in zip(turn, before, strict=True):
             book = books[block.account]
             book.enter(_entries(usage.take(block.rows)))
-            _count_on(block, usage, state)
+            _count_on(block, counts, usage, state)
             if book.moves_later_steps(block, counts, _limits(block, bench.terms, timelines)):
                 known = rerate_from.get(block.account, block.as_of_us)
                 rerate_from[block.account] = min(known, block.as_of_us)
@@ -457,13 +457,26 @@ def _entries(usage: Counted) -> _Entries:
     )
 
 
-def _count_on(block: _Block, usage: Counted, state: UsageState) -> None:
-    """Add a block's energy to its account's own counts, where they are of its windows."""
-    entries = _entries(usage.take(block.rows))
+def _count_on(block: _Block, before: _Counts, usage: Counted, state: UsageState) -> None:
+    """Add a block's energy to its account's own counts, where they are of its windows.
+
+    An interval that began before a recharge may come again in parts of which the last begin after it:
+    with them the account's count is that of the new purchase.
+    """
+    entries, account = _entries(usage.take(block.rows)), block.account
     if block.step is not None and block.step.is_present:
-        state.step_wh[block.account] += entries.by_column(state.step_wh.shape[1])
+        state.step_wh[account] += entries.by_column(state.step_wh.shape[1])
+    elif block.step is not None and _is_ahead(block.step, int(state.step_window[account])):
+        state.step_window[account] = block.step.key
+        state.step_wh[account] = before.steps + entries.by_column(before.steps.size)
     if block.allowance is not None and block.allowance.is_present:
         state.allowance_wh[block.account] += int(entries.energy_wh.sum())
+
+
+def _is_ahead(window: _Window, present: int) -> bool:
+    """Whether a window is of a purchase after that of the present count, or of this one still."""
+    purchase = int(current_purchase(np.array([present]))[0])
+    return window.by_start and 0 <= purchase <= window.key
 
 
 def _enter_reversals(

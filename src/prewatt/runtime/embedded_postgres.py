@@ -446,7 +446,9 @@ class _ThrowawayPostgres(EmbeddedPostgres):
             # Several run at once where tests do, and nothing of their logs is ever read.
             self._settings.update(max_wal_size="1GB", wal_buffers="8MB", shared_buffers="256MB")
             # Nobody copies it while it runs, and what tests delete they vacuum themselves.
-            self._settings.update(wal_level="minimal", max_wal_senders="0", autovacuum="off", jit="off")
+            self._settings.update(
+                wal_level="minimal", max_wal_senders="0", autovacuum="off", jit="off"
+            )
             # Nobody attacks the passwords of such a server, and tests sign in thousands of times.
             self._settings["scram_iterations"] = "1"
 
