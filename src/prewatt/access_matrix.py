@@ -21,7 +21,7 @@ from prewatt.access.scope import FOR_PEOPLE, PERMISSIONS
 ROOT: Final = Path(__file__).resolve().parent
 #: Packages whose public functions act for somebody.
 PACKAGES: Final = (
-    "access", "api_keys", "approvals", "billing", "debts", "estate", "ledger", "mdm", "moves", "notify",
+    "access", "api_keys", "approvals", "billing", "debts", "estate", "ledger", "mandates", "mdm", "moves", "notify",
     "oversight", "reports", "sign_in", "supply", "vending",
 )  # fmt: skip
 #: Where nothing but operations and queries stands: a function there without an actor is an inner one.

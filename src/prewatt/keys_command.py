@@ -1,7 +1,12 @@
 """`prewatt keys`: lists, makes, rotates and revokes the keys that sign what leaves Prewatt.
 
-The store is the file that PREWATT_KEY_STORE names, sealed under PREWATT_KEY_STORE_KEYS. Needs no database. No
-command shows a private half.
+The store is the file that PREWATT_KEY_STORE names, sealed under PREWATT_KEY_STORE_KEYS. No command shows a private
+half, or gives one away.
+
+Whoever keeps the machine changes the file. Where PREWATT_DSN names the database, as its owner, each change stands in
+the audit of every property; and where there are administrators, rotating and revoking takes what they agreed on under
+Property, Signing keys (`--agreed`). Alone (`--alone`, with a reason) it is done as well, and everybody is alarmed.
+Without a database it is done alone, with a reason, and says itself that it is written nowhere.
 """
 
 from __future__ import annotations
@@ -25,7 +30,7 @@ if TYPE_CHECKING:
 REFUSED = 2
 """Exit status when nothing was done, with the reason on standard error."""
 
-_ROLES = ("audit-export", "receipt", "checkpoint", "instruction")
+_ROLES = ("audit-export", "receipt", "checkpoint", "instruction", "personal-file")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,6 +63,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     revoke = commands.add_parser("revoke", help="believe nothing any more that a stolen key signed")
     revoke.add_argument("key_id")
+    for each in (rotate, revoke):
+        how = each.add_mutually_exclusive_group()
+        how.add_argument(
+            "--agreed", type=int, metavar="PROPOSAL", help="the proposal that was agreed to"
+        )
+        how.add_argument(
+            "--alone", metavar="WHY", help="without anybody's agreement: alarms everybody"
+        )
     commands.add_parser("reseal", help="seal every key under the newest of PREWATT_KEY_STORE_KEYS")
     commands.add_parser("seal", help="print a new key for PREWATT_KEY_STORE_KEYS")
 
@@ -73,20 +86,114 @@ def run(arguments: argparse.Namespace) -> int:
         print(Fernet.generate_key().decode("ascii"))
         return 0
     try:
-        _do(arguments, _store())
+        store = _store()
+        if arguments.keys_command == "list":
+            _list(store.public_keys(), wiring.now(), arguments.format)
+            return 0
+        return _change(arguments, store)
     except (KeyStoreRefused, TokenRefused) as refused:
         print(f"prewatt: {refused}", file=sys.stderr)
         return REFUSED
+
+
+def _change(arguments: argparse.Namespace, store: KeyStore) -> int:
+    """Change the store, and write that down where there is a database."""
+    if os.environ.get("PREWATT_DSN"):
+        return _change_in_the_audit(arguments, store)
+    if _takes_others(arguments) and not arguments.alone:
+        print(
+            "prewatt: PREWATT_DSN is not set, so nobody can have agreed: say why, --alone WHY",
+            file=sys.stderr,
+        )
+        return REFUSED
+    _do(arguments, store)
+    print("prewatt: written in no audit, for PREWATT_DSN is not set", file=sys.stderr)
     return 0
 
 
-def _do(arguments: argparse.Namespace, store: KeyStore) -> None:
+def _change_in_the_audit(arguments: argparse.Namespace, store: KeyStore) -> int:
+    wiring.start_django("keys")
+    from django.db import DatabaseError, connection, transaction
+
+    from prewatt.mandates import at_machine
+    from prewatt.mandates.operations import MandateRefused
+
+    try:
+        if not at_machine.owns_tables():
+            raise CannotRunError(
+                "keys are changed as the owner of PREWATT_DSN's database, like `prewatt migrate`"
+            )
+        alone = _takes_others(arguments) and not arguments.agreed
+        if alone and not arguments.alone and at_machine.has_administrators():
+            print(
+                "prewatt: this takes the agreement of two administrators (Property, Signing keys): "
+                "--agreed PROPOSAL. Alone, --alone WHY does it too, and alarms everybody",
+                file=sys.stderr,
+            )
+            return REFUSED
+        with transaction.atomic():
+            _write_down(arguments, store, alone=bool(alone and arguments.alone))
+    except MandateRefused as refused:
+        print(f"prewatt: {_MANDATE[refused.reason]}; nothing was changed", file=sys.stderr)
+        return REFUSED
+    except DatabaseError as error:
+        first = str(error).strip().partition("\n")[0]
+        raise CannotRunError(f"the database refused: {first}") from error
+    finally:
+        connection.close()
+    return 0
+
+
+_MANDATE = {
+    "gone": "nothing was agreed on by that number, or it was used, or its seven days are over",
+    "other": "that agreement is for another deed or another key",
+    "known": "there is no such key",
+}
+_CODES = {
+    "make": "signing.key_made",
+    "rotate": "signing.key_rotated",
+    "revoke": "signing.key_revoked",
+    "reseal": "signing.keys_resealed",
+}
+
+
+def _write_down(arguments: argparse.Namespace, store: KeyStore, *, alone: bool) -> None:
+    """Use the mandate up, change the file, and write it down; inside one transaction."""
+    from prewatt.mandates.at_machine import note_key, use_key_mandate
+    from prewatt.mandates.operations import KeyDeed
+    from prewatt.notify.alerts import KEY_ALONE
+    from prewatt.notify.operations import raise_alert
+
+    now, deed = wiring.now(), arguments.keys_command
+    by, told = "system:keys", {}
+    if _takes_others(arguments) and arguments.agreed:
+        wanted = KeyDeed(deed, getattr(arguments, "role", ""), getattr(arguments, "key_id", ""))
+        mandate = use_key_mandate(proposal_id=arguments.agreed, wanted=wanted, now=now)
+        by = mandate.made_by
+        told = {"proposal": arguments.agreed, "approved_by": mandate.approved_by}
+    elif alone:
+        told = {"alone": True, "reason": arguments.alone}
+    key = _do(arguments, store)
+    subject = "keys:all" if key is None else f"key:{key.key_id}"
+    role = {} if key is None else {"role": str(key.role)}
+    places = note_key(by=by, code=_CODES[deed], subject=subject, now=now, **role, **told)
+    for place in places if alone else ():
+        raise_alert(
+            property_id=place, code=KEY_ALONE, subject=f"property:{place}",
+            detail={"do": deed, "key": subject, "reason": arguments.alone}, now=now,
+        )  # fmt: skip
+
+
+def _takes_others(arguments: argparse.Namespace) -> bool:
+    return arguments.keys_command in ("rotate", "revoke")
+
+
+def _do(arguments: argparse.Namespace, store: KeyStore) -> PublicKey | None:
+    """Change the file and say so; the key that was made, or ended. None: all of them."""
     from prewatt.signing.keys import KeyRole
 
     now = wiring.now()
     match arguments.keys_command:
-        case "list":
-            _list(store.public_keys(), now, arguments.format)
         case "make":
             key = store.make(
                 KeyRole(arguments.role),
@@ -106,8 +213,10 @@ def _do(arguments: argparse.Namespace, store: KeyStore) -> None:
         case "revoke":
             key = store.revoke(arguments.key_id, now=now)
             print(f"nothing that {key.role} key {key.key_id} signed is believed any more")
-        case "reseal":
+        case _:
             print(f"{store.seal_again()} keys are sealed under the newest seal")
+            return None
+    return key
 
 
 def _list(keys: list[PublicKey], now: datetime, form: str) -> None:

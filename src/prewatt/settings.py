@@ -63,6 +63,7 @@ INSTALLED_APPS = [
     "prewatt.audit",
     "prewatt.approvals",
     "prewatt.api_keys",
+    "prewatt.mandates",
     "prewatt.estate",
     "prewatt.devices",
     "prewatt.ledger",

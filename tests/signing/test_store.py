@@ -139,15 +139,19 @@ def test_the_command_makes_rotates_and_lists_without_a_secret(
     tmp_path: Path, seal: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "secrets" / "keys.json"
+    monkeypatch.delenv("PREWATT_DSN", raising=False)
     monkeypatch.setenv("PREWATT_KEY_STORE", str(path))
     monkeypatch.setenv("PREWATT_KEY_STORE_KEYS", seal)
     assert cli.main(["keys", "list"]) == 0
     assert cli.main(["keys", "make", "audit-export"]) == 0
     assert cli.main(["keys", "make", "audit-export"]) == 2
-    assert cli.main(["keys", "rotate", "audit-export", "--overlap-hours", "1"]) == 0
+    assert cli.main(["keys", "rotate", "audit-export"]) == 2, "nobody can have agreed"
+    alone = ["--alone", "drill"]
+    rotate = ["keys", "rotate", "audit-export", "--overlap-hours", "1", *alone]
+    assert cli.main(rotate) == 0
     assert cli.main(["keys", "reseal"]) == 0
     first = KeyStore(path, [seal]).public_keys()[0]
-    assert cli.main(["keys", "revoke", first.key_id]) == 0
+    assert cli.main(["keys", "revoke", first.key_id, *alone]) == 0
     shown = capsys.readouterr()
     assert "rotate it" in shown.err
     assert cli.main(["keys", "list", "--format", "json"]) == 0

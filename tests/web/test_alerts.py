@@ -61,6 +61,9 @@ DETAIL: dict[AlertCode, list[dict[str, Any]]] = {
         for each in ("UnitOccupied", "PaidTooLittle")
     ],
     "approvals.emergency": [{"proposal": 1, "kind": "supply.brake", "by": "user:1"}],
+    "signing.key_alone": [
+        {"do": each, "key": "key:f00d", "reason": "lost"} for each in ("rotate", "revoke")
+    ],
     "audit.past_program": [{"changes": 1}, {"changes": 3}],
 }  # fmt: skip
 

@@ -31,6 +31,7 @@ AlertCode = Literal[
     "moves.let_not_begun",
     "audit.past_program",
     "approvals.emergency",
+    "signing.key_alone",
 ]
 #: All of them, in the order in which they are offered.
 CODES: Final[tuple[AlertCode, ...]] = get_args(AlertCode)
@@ -56,6 +57,7 @@ LET_NOT_CLOSED: Final = "moves.let_not_closed"
 LET_NOT_BEGUN: Final = "moves.let_not_begun"
 PAST_PROGRAM: Final = "audit.past_program"
 EMERGENCY: Final = "approvals.emergency"
+KEY_ALONE: Final = "signing.key_alone"
 
 #: What the subject of an alert names: ``meter:4410``, ``account:17``, ``property:1``.
 SUBJECTS: Final[Mapping[AlertCode, Literal["meter", "account", "property"]]] = {
@@ -80,8 +82,9 @@ SUBJECTS: Final[Mapping[AlertCode, Literal["meter", "account", "property"]]] = {
     LET_NOT_BEGUN: "account",
     PAST_PROGRAM: "property",
     EMERGENCY: "property",
+    KEY_ALONE: "property",
 }
 #: Alerts that nothing but a person ends: whatever they tell of is past, and somebody has to have looked.
 PERSONS: Final[frozenset[AlertCode]] = frozenset(
-    {TAMPER, FOREIGN_ANSWER, FORGED, CORRECTION_TOO_OLD, PAST_PROGRAM}
+    {TAMPER, FOREIGN_ANSWER, FORGED, CORRECTION_TOO_OLD, PAST_PROGRAM, KEY_ALONE}
 )

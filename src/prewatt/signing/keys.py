@@ -39,6 +39,8 @@ class KeyRole(StrEnum):
     CHECKPOINT = "checkpoint"
     #: What a meter is told to do.
     INSTRUCTION = "instruction"
+    #: All that is known of somebody, as they are given it.
+    PERSONAL_FILE = "personal-file"
 
     @property
     def algorithm(self) -> str:

@@ -83,6 +83,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "accounts/<id:account_id>/credit": _own("vending.credit"),
     "accounts/<id:account_id>/by-hand": _own("supply.protect"),
     "accounts/<id:account_id>/terms": _deed("billing.terms"),
+    "accounts/<id:account_id>/file": _own("approvals.propose"),
     "accounts/plans": _own("approvals.propose"),
     "accounts/<id:account_id>/plan": _own("approvals.propose"),
     "accounts/<id:account_id>/correct-tariff": _own("billing.correct"),
@@ -115,6 +116,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "approvals/limits": _LOOK,
     "approvals/limits/<str:kind>": _own("approvals.propose"),
     # Approving, refusing, withdrawing, a word on an emergency: each operation asks for its own.
+    "approvals/<id:proposal_id>/file": _own("approvals.propose"),
     "approvals/<id:proposal_id>": _deed("approvals.answer"),
     "tariffs/<str:code>": _LOOK,
     "money": _LOOK,
@@ -135,6 +137,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "property/calendar": _deed("estate.write"),
     "property/calendar.csv": _LOOK,
     "property/brake": _own("supply.release_brake"),
+    "property/signing-keys": _deed("approvals.propose"),
     "property/keys": _LOOK,
     "property/keys.csv": _LOOK,
     "property/keys/new": _own("approvals.propose"),

@@ -48,6 +48,7 @@ ALERT: Final[Mapping[str, Text]] = {
     "moves.let_not_begun": _("Let not begun"),
     "audit.past_program": _("Changed past the program"),
     "approvals.emergency": _("What was done in an emergency"),
+    "signing.key_alone": _("A signing key changed alone"),
 }
 #: The glyph and colour of each: the triangle for a meter that somebody has to look at.
 LOOK: Final[Mapping[str, tuple[str, str]]] = {
@@ -117,6 +118,9 @@ _TODO: Final[Mapping[str, Text]] = {
     "supply.brake": _("No cut is made until two people release the brake."),
     "approvals.emergency": _(
         "Look at it under Approvals and say whether it was right. The alert comes again while nobody has."
+    ),
+    "signing.key_alone": _(
+        "Ask who keeps the machine whether it was right. What a stolen key signed is believed until it is revoked."
     ),
     "notify.unreachable": _(
         "Call the customer. A cut is on hold until a warning arrives or every channel was tried long enough."
@@ -329,6 +333,15 @@ def _emergency(detail: Mapping[str, Any], _speech: Speech) -> str:
     }
 
 
+def _key_alone(detail: Mapping[str, Any], _speech: Speech) -> str:
+    said = (
+        gettext("Who keeps the machine revoked a signing key alone (%(key)s): %(why)s")
+        if detail.get("do") == "revoke"
+        else gettext("Who keeps the machine made the next signing key alone (%(key)s): %(why)s")
+    )
+    return said % {"key": detail.get("key", "–"), "why": detail.get("reason", "–")}
+
+
 def _unreachable(detail: Mapping[str, Any], _speech: Speech) -> str:
     if detail.get("why") == "no_address":
         return gettext("No address of this customer is known, so no warning can be sent.")
@@ -424,4 +437,5 @@ _WRITERS: Final[Mapping[str, Callable[[Mapping[str, Any], Speech], str]]] = {
     "moves.let_not_begun": _let_not_begun,
     "audit.past_program": _past_program,
     "approvals.emergency": _emergency,
+    "signing.key_alone": _key_alone,
 }

@@ -27,6 +27,14 @@ KEY_REFUSED: Final[Mapping[str, Text]] = {
     "permissions": _("A key reads or sells; nothing else is a program's work."),
     "expires": _("A key lasts a year at most."),
 }
+#: What a key that signs is for.
+ROLE: Final[Mapping[str, Text]] = {
+    "audit-export": _("copies of the audit"),
+    "receipt": _("receipts"),
+    "checkpoint": _("checkpoints"),
+    "instruction": _("instructions to meters"),
+    "personal-file": _("files of all that is known of somebody"),
+}
 #: What a key may do, by the permissions that the pages give.
 PERMISSION: Final[Mapping[str, Text]] = {
     "accounts.read": _("reads accounts"),

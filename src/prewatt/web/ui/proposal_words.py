@@ -30,6 +30,8 @@ PROPOSAL_KIND: Final[Mapping[str, Text]] = {
     "supply.by_hand": _("Relay by hand"),
     "approvals.ladder": _("Limits of amounts"),
     "api_keys.key": _("Key of a program"),
+    "signing.key": _("Signing key"),
+    "privacy.file": _("File of a customer"),
     "access.duty": _("Duty of a person"),
     "access.duty_end": _("End of a duty"),
     "vending.refund": _("Paying a refund out"),
@@ -123,6 +125,12 @@ def _correction(row: ProposalRow, _place: Place, _lang: str) -> str:
     }  # fmt: skip
 
 
+def _signing(row: ProposalRow, _place: Place, _lang: str) -> str:
+    if row.effect["do"] == "revoke":
+        return gettext("Revoke the signing key %(key)s") % {"key": row.effect["key"]}
+    return gettext("The next signing key: %(role)s") % {"role": key_words.ROLE[row.effect["role"]]}
+
+
 def _brake(row: ProposalRow, _place: Place, _lang: str) -> str:
     if row.subject == "brake:release":
         return gettext("Release the mass-cut brake")
@@ -177,6 +185,11 @@ _TITLES: Final[dict[str, Callable[[ProposalRow, Place, str], str]]] = {
     "access.duty": lambda row, _place, _lang: (
         gettext("%(name)s as %(duty)s")
         % {"name": row.effect["name"], "duty": sentences.said(sentences.DUTY, row.effect["duty"])}
+    ),
+    "signing.key": _signing,
+    "privacy.file": lambda row, _place, _lang: (
+        gettext("All that is known of %(name)s, for %(who)s")
+        % {"name": row.effect["name"], "who": row.effect["for"]}
     ),
     "access.duty_end": lambda row, _place, _lang: (
         gettext("%(name)s no longer as %(duty)s")
@@ -305,6 +318,31 @@ def _duty_lines(row: ProposalRow, _place: Place, _lang: str) -> list[Line]:
     ]
 
 
+def _signing_lines(row: ProposalRow, _place: Place, _lang: str) -> list[Line]:
+    found = [Line(gettext("Signs"), "", str(key_words.ROLE[row.effect["role"]]))]
+    if row.effect["do"] == "revoke":
+        said = gettext("believed"), gettext("believed no more")
+        found.append(Line(gettext("What it signed"), *said))
+    else:
+        found.append(
+            Line(gettext("The key that signs"), gettext("this one"), gettext("the next one"))
+        )
+    how = gettext("at the machine, once, within seven days of the last yes")
+    return [*found, Line(gettext("Done"), "", how)]
+
+
+def _file_lines(row: ProposalRow, _place: Place, _lang: str) -> list[Line]:
+    holds = gettext("every reading, charge, payment, message and document of theirs")
+    taken = gettext("by who proposes it, three times at most, within seven days")
+    return [
+        Line(gettext("Customer"), "", row.effect["name"]),
+        Line(gettext("Accounts"), "", str(len(row.effect["accounts"]))),
+        Line(gettext("Who wants it"), "", row.effect["for"]),
+        Line(gettext("What it holds"), "", holds),
+        Line(gettext("Taken"), "", taken),
+    ]
+
+
 def _duty_end_lines(row: ProposalRow, _place: Place, _lang: str) -> list[Line]:
     duty = sentences.said(sentences.DUTY, row.effect["duty"])
     return [
@@ -383,6 +421,8 @@ _LINES: Final[dict[str, Callable[[ProposalRow, Place, str], list[Line]]]] = {
     "supply.by_hand": _by_hand_lines,
     "approvals.ladder": _ladder_lines,
     "api_keys.key": _key_lines,
+    "signing.key": _signing_lines,
+    "privacy.file": _file_lines,
     "access.duty": _duty_lines,
     "access.duty_end": _duty_end_lines,
 }
