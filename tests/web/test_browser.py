@@ -243,6 +243,8 @@ WALLS = (
     *("administrator /people", "administrator /people/invite", "administrator /second-factor"),
     *("administrator /people/{operator}/suspend", "administrator /people/{operator}/leave"),
     *("administrator /people/{operator}/duty", "administrator /property/brake"),
+    *("administrator /people/groups", "administrator /people/groups/new"),
+    *("administrator /accounts/{account}/sign-in", "operator /accounts/{account}/sign-in"),
     *("administrator /property/keys", "administrator /property/keys/new"),
     *("administrator /approvals", "administrator /approvals?show=all", "administrator /approvals/limits"),
     *("administrator /approvals/limits/vending.refund", "administrator /accounts/{account}/protection"),

@@ -10,10 +10,13 @@ from typing import Any
 
 import psycopg
 import pytest
+from django.db import connection
 from django.test import Client
+from django.utils import timezone
 from psycopg.conninfo import make_conninfo
 
 from fernmoor import NOW, ROLE_PASSWORD, Fernmoor, use_database, web_login
+from prewatt.access.duties import duties_of
 from prewatt.access.models import DutyGrant, User
 from prewatt.sign_in import notices
 from prewatt.sign_in.models import Invitation, Notice, SignIn
@@ -213,3 +216,127 @@ def test_no_login_brings_anybody_in_or_puts_anybody_out_without_a_proof(
                     with pytest.raises(psycopg.errors.InsufficientPrivilege):
                         web.execute(f"SELECT {call}")
     assert User.objects.filter(pk__in=[desk, auditor, ines, jonas], is_active=True).count() == 4
+
+
+def test_a_group_takes_two_who_administer_all_of_it_and_carries_duties(
+    fernmoor: Fernmoor, sign_in: Callable[..., Any], as_owner: Owner, at: list[Any]
+) -> None:
+    with as_owner(fernmoor):
+        beside, away = fernmoor.another("Beside Court"), fernmoor.another("Away Court")
+        fernmoor.users["second"] = fernmoor.another_user("second", "Jonas Weir", "administrator")
+        fernmoor.users["third"] = fernmoor.another_user("third", "Rosa Lind", "administrator")
+        for who in ("administrator", "second"):
+            fernmoor.grant(who, beside, "administrator")
+        fernmoor.users["guest"] = User.objects.create(email=NEW, name="Mira Sol").pk
+        Invitation.objects.create(
+            user_id=fernmoor.users["guest"], property_id=fernmoor.property_id, invited_by="user:1",
+            accepted_at=NOW, expires_at=timezone.now() + timedelta(days=1),
+        )  # fmt: skip
+    ines, jonas, rosa = (sign_in(fernmoor, who) for who in ("administrator", "second", "third"))
+    for each in (ines, jonas, rosa):
+        session = each.session
+        session["property_id"] = fernmoor.property_id
+        session.save()
+    hers, his, roses = (take_up(each, at) for each in (ines, jonas, rosa))
+    page, here = "/people/groups/new", fernmoor.property_id
+    assert "There is no group yet" in ines.get("/people/groups").content.decode()
+    form = {"name": "The courts", "reason": "One team for both", "place": [here, beside]}
+    for wrong in ({"name": ""}, {"place": []}, {"place": [here, away]}):
+        assert ines.post(page, form | wrong | {"do": "look"}).status_code == 422, wrong
+    assert rosa.post(page, form | {"do": "look"}).status_code == 422, "not hers"
+    look = ines.post(page, form | {"do": "look"}).content.decode()
+    assert "Beside Court, Fernmoor Court" in look
+
+    def proposed(where: str, what: dict[str, Any]) -> str:
+        made = ines.post(where, what | {"do": "confirm", "code": code_of(hers, at)})
+        return str(made["location"].removesuffix("?done=proposed"))
+
+    # Somebody who administers a part of it agrees, and that makes it void.
+    proposal = proposed(page, form)
+    half = rosa.post(proposal, {"do": "approve", "code": code_of(roses, at)})
+    assert half.status_code == 409 and "every property concerned" in half.content.decode()
+    proposal = proposed(page, form)
+    done = jonas.post(proposal, {"do": "approve", "code": code_of(his, at)})
+    assert done["location"] == f"{proposal}?done=approve"
+    group = re.search(r"/people/groups/\d+", ines.get("/people/groups").content.decode())
+    assert group
+    assert fernmoor.counted(
+        "SELECT count(*), count(DISTINCT property_id) FROM audit_event WHERE code = 'access.group.changed'"
+    ) == (2, 2)
+    assert fernmoor.counted(
+        "SELECT count(*) FROM unexplained_change WHERE table_name IN ('property_group', 'property_group_member')"
+    ) == (0,)
+    assert (
+        rosa.get(group[0]).status_code == 200
+        and "no administrator" in rosa.get(group[0]).content.decode()
+    )
+    assert ines.post(group[0], form | {"do": "look"}).status_code == 422, "the same"
+
+    # A duty by the group is one at both, and ends at both.
+    guest = fernmoor.users["guest"]
+    wish = {
+        "duty": "operator",
+        "reason": "She runs both windows",
+        "group": group[0].rpartition("/")[2],
+    }
+    assert rosa.post(f"/people/{guest}/duty", wish | {"do": "look"}).status_code == 422
+    assert (
+        "every property of The courts"
+        in ines.post(f"/people/{guest}/duty", wish | {"do": "look"}).content.decode()
+    )
+    proposal = proposed(f"/people/{guest}/duty", wish)
+    # The group changes meanwhile, by two people as well: the duty is not what was agreed to any more.
+    alone = proposed(group[0], form | {"place": [beside]})
+    assert jonas.post(alone, {"do": "approve", "code": code_of(his, at)}).status_code == 302
+    stale = jonas.post(proposal, {"do": "approve", "code": code_of(his, at)})
+    assert (
+        stale.status_code == 409 and "was changed after it was proposed" in stale.content.decode()
+    )
+    again = proposed(group[0], form)
+    assert jonas.post(again, {"do": "approve", "code": code_of(his, at)}).status_code == 302
+    proposal = proposed(f"/people/{guest}/duty", wish)
+    assert jonas.post(proposal, {"do": "approve", "code": code_of(his, at)}).status_code == 302
+    assert [(each.property_id, each.duty) for each in duties_of(guest)] == [
+        (here, "operator"), (beside, "operator"),
+    ]  # fmt: skip
+    assert "Mira Sol (Operator)" in ines.get("/people/groups").content.decode()
+    end = {"reason": "She leaves"}
+    refused = rosa.post(f"/people/{guest}/leave", end | {"code": code_of(roses, at)})
+    assert refused.status_code == 422 and "more than this property" in refused.content.decode()
+    assert ines.post(f"/people/{guest}/leave", end | {"code": code_of(hers, at)}).status_code == 302
+    assert duties_of(guest) == ()
+
+
+def test_a_tenant_is_invited_linked_unlinked_and_gone_with_the_last_account(
+    fernmoor: Fernmoor, sign_in: Callable[..., Any], as_owner: Owner, at: list[Any]
+) -> None:
+    desk, auditor = sign_in(fernmoor, "operator"), sign_in(fernmoor, "auditor")
+    account, other = fernmoor.accounts["N-305"], fernmoor.accounts["N-404"]
+    page, form = f"/accounts/{account}/sign-in", {"name": "Orla Fenwick", "email": NEW.upper()}
+    assert auditor.get(page).status_code == 403 and auditor.post(page, form).status_code == 403
+    assert "Nobody yet" in desk.get(page).content.decode()
+    for wrong in ({"email": "nobody"}, {"email": "auditor@fernmoor.example"}, {"name": ""}):
+        assert desk.post(page, form | wrong).status_code == 422, wrong
+    assert desk.post(page, form)["location"] == f"{page}?done=invited"
+    assert desk.post(page, form).status_code == 422, "held"
+    with as_owner(fernmoor):
+        tenant = User.objects.get(email=NEW)
+        letter = Notice.objects.get(user=tenant)
+    subject, body = notices.said(
+        code=letter.code, detail=letter.detail | {"link": "https://x"}, language="zh-hans",
+        zone="Europe/Berlin", at=NOW,
+    )  # fmt: skip
+    assert subject == "查看您的用电" and "Pell Adair" in body and "https://x" in body
+    assert [each.account_ids for each in duties_of(tenant.pk)] == [(account,)]
+    # Staff's page of people is not about tenants, and no duty comes of the invitation.
+    assert NEW not in sign_in(fernmoor).get("/people").content.decode()
+    assert desk.post(f"/accounts/{other}/sign-in", form)["location"].endswith("?done=linked")
+    assert desk.post(f"/accounts/{other}/sign-in", {"end": tenant.pk})["location"].endswith(
+        "?done=unlinked"
+    )
+    assert [each.account_ids for each in duties_of(tenant.pk)] == [(account,)]
+    with as_owner(fernmoor), connection.cursor() as cursor:
+        cursor.execute("UPDATE account SET closed_at = %s WHERE id = %s", [NOW, account])
+        link = DutyGrant.objects.get(user=tenant, ended_by="system:moves")
+    assert link.ended_at is not None and duties_of(tenant.pk) == ()
+    assert desk.post(page, form).status_code == 422 and "closed" in desk.get(page).content.decode()

@@ -105,6 +105,8 @@ PERMISSIONS: dict[str, frozenset[Duty]] = {
     "audit.watch": frozenset({Duty.AUDITOR}),
     # People only, as a person is proved by a second factor.
     "people.manage": frozenset({Duty.ADMINISTRATOR}),
+    # Which person is which customer: whoever sells sees the accounts anyway.
+    "tenants.link": frozenset({Duty.ADMINISTRATOR, Duty.OPERATOR}),
     "notify.close_alert": _ADMINISTRATORS,
 }
 #: What a service account never does, whatever it is named for: these take a person's second factor.
@@ -116,6 +118,7 @@ FOR_PEOPLE: Final = frozenset(
         "approvals.withdraw",
         "approvals.answer",
         "people.manage",
+        "tenants.link",
     }
 )
 

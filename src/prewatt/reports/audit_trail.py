@@ -365,6 +365,8 @@ _NAMES: Final[Mapping[str, str]] = {
     "meter": "SELECT id, serial FROM meter WHERE id = ANY(%s)",
     "concentrator": "SELECT id, serial FROM concentrator WHERE id = ANY(%s)",
     "property": "SELECT id, name FROM property WHERE id = ANY(%s)",
+    "customer": "SELECT id, name FROM customer WHERE id = ANY(%s)",
+    "group": "SELECT id, name FROM property_group WHERE id = ANY(%s)",
     "tariff": "SELECT id, code FROM tariff WHERE id = ANY(%s)",
     "tariff_draft": "SELECT id, code FROM tariff_draft WHERE id = ANY(%s)",
     # Of a supply its account's; what has no name at all is called by the proposal's number.

@@ -14,6 +14,7 @@ class SignInConfig(AppConfig):
         """Make the kinds of change known to who approves."""
         from prewatt.approvals.kinds import register
         from prewatt.sign_in.duties import KINDS
+        from prewatt.sign_in.groups import GROUPS
 
-        for kind in KINDS:
+        for kind in (*KINDS, GROUPS):
             register(kind)

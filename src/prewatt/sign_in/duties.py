@@ -1,4 +1,4 @@
-"""A duty at a property, given by two people: one proposes it, another agrees, each with a second factor.
+"""A duty at a property or by a group of them, given by two people: one proposes it, another agrees, each with a second factor.
 
 Some end so as well: an auditor's, one's own, and an administrator's who would leave a single one behind.
 
@@ -8,7 +8,7 @@ Of one person's duties no two lie in different lines (staff, audit) or organisat
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from django.db import connection
 
@@ -17,6 +17,7 @@ from prewatt.access.scope import Actor, require, scope
 from prewatt.approvals.kinds import Agreed, Kind, saying_what_changed
 from prewatt.approvals.operations import Wanted, wanted_change
 from prewatt.audit.operations import record
+from prewatt.sign_in.groups import Group
 from prewatt.sign_in.people import Person, PersonRefused
 
 KIND: Final = "access.duty"
@@ -25,10 +26,13 @@ END: Final = "access.duty_end"
 GIVEN: Final = (Duty.OPERATOR, Duty.ADMINISTRATOR, Duty.INSTALLER, Duty.AUDITOR)
 
 
-def wanted_duty(*, actor: Actor, property_id: int, person: Person, duty: Duty) -> Wanted:
-    """What proposing a duty for somebody would ask for.
+def wanted_duty(
+    *, actor: Actor, property_id: int, person: Person, duty: Duty, group: Group | None = None
+) -> Wanted:
+    """What proposing a duty for somebody would ask for: at this property, or at every one of a group.
 
-    Raises PersonRefused ``duty`` (none that is given here), ``held`` (they have it), ``suspended``.
+    Raises PersonRefused ``duty`` (none that is given here), ``held`` (they have it), ``suspended``,
+    ``group`` (the actor does not administer all of it).
     """
     require(actor, "approvals.propose", property_id=property_id)
     require(actor, "people.manage", property_id=property_id)
@@ -38,9 +42,17 @@ def wanted_duty(*, actor: Actor, property_id: int, person: Person, duty: Duty) -
         raise PersonRefused("suspended")
     if person.duty:
         raise PersonRefused("held")
-    effect = {
+    effect: dict[str, Any] = {
         "person": person.user_id, "name": person.name, "email": person.email, "duty": duty.value,
     }  # fmt: skip
+    if group is not None:
+        if not group.is_whole:
+            raise PersonRefused("group")
+        effect |= {
+            "group": group.group_id, "group_name": group.name,
+            "places": sorted(place for place, _ in group.places),
+            "names": [name for _, name in group.places],
+        }  # fmt: skip
     with scope(actor):
         return wanted_change(
             kind=KIND, property_id=property_id, subject=f"user:{person.user_id}", effect=effect

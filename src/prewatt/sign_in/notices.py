@@ -32,6 +32,8 @@ BACK_OFF: Final = tuple(timedelta(minutes=each) for each in (1, 5, 15, 60, 240, 
 _CLAIM: Final = timedelta(minutes=5)
 _PASS: Final = 50
 INVITED: Final = "access.invited"
+#: The same, to a tenant.
+TENANT: Final = "access.invited.tenant"
 
 #: code → (subject, lines) in English and Chinese. A line whose figures are not known is left out.
 TEXTS: Final[Mapping[str, Mapping[str, tuple[str, Sequence[str]]]]] = {
@@ -107,6 +109,18 @@ TEXTS: Final[Mapping[str, Mapping[str, tuple[str, Sequence[str]]]]] = {
         "en": ("Your password was changed", ("Your password was changed at {time}, and every other session of yours ended.",)),
         "zh": ("密码已更换", ("{time}，您的密码已更换，您的其他会话全部结束。",)),
     },
+    "access.invited.tenant": {
+        "en": ("See your electricity", (
+            "{by} invites you to see your electricity at {place}: your credit, what you used, and every recharge.",
+            "Choose your password here, until {expires}:", "{link}",
+            "The link works once. Nobody but you sees what you see there, besides those who manage the property.",
+        )),
+        "zh": ("查看您的用电", (
+            "{by} 邀请您查看您在 {place} 的用电：余额、用量和每一笔充值。",
+            "请在 {expires} 之前在这里设置密码：", "{link}",
+            "链接只能用一次。除物业管理人员外，只有您能看到这些内容。",
+        )),
+    },
     "access.invited": {
         "en": ("You are invited to Prewatt", (
             "{by} invites you to Prewatt at {place}.",
@@ -134,7 +148,14 @@ _REACT: Final = {
 }
 #: These say themselves what to do.
 _SELF_SAID: Final = frozenset(
-    {"access.new_browser", "access.factor.asked", INVITED, "access.suspended", "access.resumed"}
+    {
+        "access.new_browser",
+        "access.factor.asked",
+        INVITED,
+        TENANT,
+        "access.suspended",
+        "access.resumed",
+    }
 )
 
 
@@ -223,7 +244,7 @@ def _claim(now: datetime) -> list[_Due]:
 
 def _send(channel: Channel, due: _Due, now: datetime) -> SendOutcome:
     detail = dict(due.detail)
-    if due.code == INVITED:
+    if due.code in (INVITED, TENANT):
         link = _new_link(int(detail.pop("invitation")))
         if link is None:
             return Permanent("the invitation is over")

@@ -36,7 +36,7 @@ class PersonRefused(Exception):
 @dataclass(frozen=True, slots=True)
 class Person:
     """Somebody of a property's staff. ``state`` is `here`, `invited` (no password yet), `waiting` (signs in,
-    and has no duty yet) or `suspended`; ``duty`` is empty without one, ``is_wider`` of a group or an organisation.
+    and has no duty yet) or `suspended`; ``duty`` is empty without one, ``is_wider`` of an organisation.
     """
 
     user_id: int
@@ -72,7 +72,7 @@ def people_of(*, actor: Actor, property_id: int) -> Sequence[Person]:
                    coalesce(s.made_by, ''), coalesce(s.reason, '')
                FROM app_user u
                LEFT JOIN LATERAL (
-                   SELECT min(d.duty) AS duty, bool_and(d.property_id IS NULL) AS is_wider,
+                   SELECT min(d.duty) AS duty, bool_and(d.property_id IS NULL AND d.property_group_id IS NULL) AS is_wider,
                        min(d.granted_at) AS since
                    FROM duty_grant d JOIN property p ON p.id = %(place)s
                    WHERE d.user_id = u.id AND d.ended_at IS NULL AND d.duty NOT IN ('tenant', 'owner')
@@ -87,7 +87,8 @@ def people_of(*, actor: Actor, property_id: int) -> Sequence[Person]:
                    ORDER BY v.id DESC LIMIT 1) i ON true
                LEFT JOIN suspension s
                    ON s.user_id = u.id AND s.property_id = %(place)s AND s.ended_at IS NULL
-               WHERE g.duty IS NOT NULL OR i.made_at IS NOT NULL
+               WHERE g.duty IS NOT NULL OR i.made_at IS NOT NULL AND NOT EXISTS (
+                   SELECT FROM duty_grant t WHERE t.user_id = u.id AND t.duty IN ('tenant', 'owner'))
                ORDER BY u.name, u.id""",
             {"place": property_id},
         )

@@ -18,7 +18,7 @@ from prewatt.access.passwords import PASSWORD_MAX, PasswordRefused
 from prewatt.access.scope import require
 from prewatt.access.second_factor import FactorRefused
 from prewatt.reports.place import place_for
-from prewatt.sign_in import duties, people
+from prewatt.sign_in import duties, groups, people
 from prewatt.sign_in.people import Person, PersonRefused
 from prewatt.web import clock
 from prewatt.web.console import deeds
@@ -119,13 +119,26 @@ def duty_view(request: HttpRequest, user_id: int) -> HttpResponse:
     person = _person(request, place.property_id, user_id)
     asked = Asked(request.POST) if request.method == "POST" else None
     wanted = None
+    whole = [
+        each
+        for each in groups.groups_of(actor=actor, property_id=place.property_id)
+        if each.is_whole
+    ]
     if asked is not None:
         reason = asked.line("reason", most=people.REASON_MAX, needed=True)
         duty = asked.choice("duty", [each.value for each in duties.GIVEN])
+        by = asked.text("group")
+        group = next((each for each in whole if str(each.group_id) == by), None)
+        if by and group is None:
+            asked.faults["group"] = sign_in_words.refused_person("group")
         if not asked.faults:
             try:
                 wanted = duties.wanted_duty(
-                    actor=actor, property_id=place.property_id, person=person, duty=Duty(duty)
+                    actor=actor,
+                    property_id=place.property_id,
+                    person=person,
+                    duty=Duty(duty),
+                    group=group,
                 )
             except PersonRefused as refusal:
                 asked.faults["duty"] = sign_in_words.refused_person(refusal.reason)
@@ -136,6 +149,7 @@ def duty_view(request: HttpRequest, user_id: int) -> HttpResponse:
     return deeds.show(
         request, "person_duty", place=place, now=now, tab="people", person=person,
         duties=[(each.value, sentences.DUTY[each.value]) for each in duties.GIVEN],
+        reaches=[("", place.name), *((str(each.group_id), each.name) for each in whole)],
         **look_context(request, asked, wanted, now, duty="operator"),
     )  # fmt: skip
 

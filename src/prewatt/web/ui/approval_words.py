@@ -70,6 +70,9 @@ VOID: Final[Mapping[str, Text]] = {
     "duty": _("Their duties here were changed after it was proposed."),
     "last": _("Nobody would be left to decide here."),
     "held": _("They have a duty here already."),
+    "group": _("The group, or who has a duty by it, was changed after it was proposed."),
+    "elsewhere": _("It takes people who administer every property concerned."),
+    "name": _("There is a group of that name."),
     "line": _("They hold a duty that nobody may hold beside this one."),
     "organisation": _("They work for another company on this installation."),
 }

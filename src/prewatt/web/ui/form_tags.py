@@ -55,6 +55,7 @@ _KINDS: Mapping[str, SafeString] = {
     "time": SafeString(' type="datetime-local"'),
     "second": SafeString(' type="datetime-local" step="1"'),
     "password": SafeString(' type="password"'),
+    "email": SafeString(' type="email"'),
 }
 
 

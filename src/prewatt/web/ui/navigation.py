@@ -77,6 +77,7 @@ SECTIONS: Final = (
             Page("keys", "/property/keys", _("Keys of programs")),
             Page("calendar", "/property/calendar", _("Calendar")),
             Page("people", "/people", _("People"), "people.manage"),
+            Page("groups", "/people/groups", _("Groups"), "people.manage"),
             Page("import", "/property/import", _("Check an import"), "estate.check_import"),
         ),
     ),

@@ -39,6 +39,7 @@ PROPOSAL_KIND: Final[Mapping[str, Text]] = {
     "vending.move": _("Moving credit to another account"),
     "debts.write_off": _("Writing a debt off"),
     "ledger.credit": _("Credit that nobody paid"),
+    "access.group": _("Group of properties"),
 }
 #: What a ladder counts of a kind, and what the kind is called on the page of limits.
 LADDER_KIND: Final[Mapping[str, Text]] = {
@@ -195,6 +196,9 @@ _TITLES: Final[dict[str, Callable[[ProposalRow, Place, str], str]]] = {
         gettext("%(name)s no longer as %(duty)s")
         % {"name": row.effect["name"], "duty": sentences.said(sentences.DUTY, row.effect["duty"])}
     ),
+    "access.group": lambda row, _place, _lang: (
+        gettext("The group %(name)s") % {"name": row.effect["name"]}
+    ),
     "api_keys.key": lambda row, _place, _lang: (
         gettext("A key for %(name)s") % {"name": row.effect["name"]}
     ),
@@ -312,10 +316,33 @@ def _key_lines(row: ProposalRow, place: Place, lang: str) -> list[Line]:
 
 def _duty_lines(row: ProposalRow, _place: Place, _lang: str) -> list[Line]:
     duty = sentences.said(sentences.DUTY, row.effect["duty"])
-    return [
-        Line(gettext("Duty at this property"), gettext("none"), duty),
+    where = gettext("Duty at this property")
+    if "group" in row.effect:
+        where = gettext("Duty at every property of %(name)s") % {"name": row.effect["group_name"]}
+    found = [
+        Line(where, gettext("none"), duty),
         Line(gettext("Signs in as"), "", row.effect["email"]),
     ]
+    if "group" in row.effect:
+        found.append(Line(gettext("Properties"), "", gettext(", ").join(row.effect["names"])))
+    return found
+
+
+def _group_lines(row: ProposalRow, _place: Place, _lang: str) -> list[Line]:
+    effect = row.effect
+
+    def named(places: list[int]) -> str:
+        return gettext(", ").join(sorted(effect["names"][str(each)] for each in places))
+
+    found = [
+        Line(gettext("Name"), effect["former_name"], effect["name"]),
+        Line(gettext("Properties"), named(effect["before"]), named(effect["places"])),
+    ]
+    if effect["people"]:
+        found.append(
+            Line(gettext("Who has a duty by it"), "", gettext(", ").join(effect["people"]))
+        )
+    return found
 
 
 def _signing_lines(row: ProposalRow, _place: Place, _lang: str) -> list[Line]:
@@ -425,4 +452,5 @@ _LINES: Final[dict[str, Callable[[ProposalRow, Place, str], list[Line]]]] = {
     "privacy.file": _file_lines,
     "access.duty": _duty_lines,
     "access.duty_end": _duty_end_lines,
+    "access.group": _group_lines,
 }

@@ -92,6 +92,33 @@ PERSON_DONE: Final[Mapping[str, Text]] = {
     "resume": _("They can sign in again."),
     "leave": _("Their duty here has ended. What they did stays to be read."),
 }
+TENANT_DONE: Final[Mapping[str, Text]] = {
+    "invited": _("Invited. The letter is on its way; they see their account once they sign in."),
+    "linked": _("Linked. They signed in as a tenant before and see this account as well."),
+    "unlinked": _("Unlinked. They see nothing of it any more."),
+}
+TENANT_REFUSED: Final[Mapping[str, Text]] = {
+    "not_staff": _("Only an operator or administrator of this property can do that."),
+    "mail": _("Write an e-mail address."),
+    "name": _("Still to be filled in."),
+    "customer": _("This customer has no open account here any more."),
+    "away": _("Whoever signs in by this address is suspended."),
+    "held": _("They are linked to this customer already."),
+    "line": _(
+        "Whoever signs in by this address works here or looks after it, and is no tenant as well."
+    ),
+    "organisation": _(
+        "Whoever signs in by this address is with another company on this installation."
+    ),
+    "known": _("A colleague has just invited them. Look again."),
+}
+GROUP_REFUSED: Final[Mapping[str, Text]] = {
+    "unknown": _("There is no such group any more."),
+    "empty": _("Choose at least one property."),
+    "elsewhere": _("It takes people who administer every property concerned."),
+    "name": _("There is a group of that name."),
+    "same": _("Nothing would change."),
+}
 PERSON_DEEDS: Final[Mapping[str, Deed]] = {
     "suspend": Deed(
         _("Suspend"),
@@ -129,6 +156,7 @@ _PERSON: Final[Mapping[str, Text]] = {
     "duty": _("Choose a duty."),
     "held": _("They have a duty here already."),
     "suspended": _("They are suspended. Let them in again first."),
+    "group": _("Choose a group whose every property you administer."),
 }
 
 
