@@ -68,6 +68,11 @@ COMMANDS = (
         "register concentrators, and say which meters they speak for",
     ),
     Command("meter", "prewatt.meter_command", "read a meter where it stands, or make its key"),
+    Command(
+        "instruct",
+        "prewatt.instruct_command",
+        "keys of meters that verify, credit in meters, what was told",
+    ),
     Command("bill", "prewatt.bill_command", "say what a load would cost under a price plan"),
     Command("tariff", "prewatt.tariff_command", "check a price plan, or print its JSON Schema"),
 )

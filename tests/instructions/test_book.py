@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
 from django.db import connection
 
 from conftest import role_dsn
+from prewatt import instruct_command
 from prewatt.access.scope import system_actor
 from prewatt.core.civil_time import instant_us
 from prewatt.core.instructions import Doubt, Operation, Result, Worth
@@ -102,7 +105,18 @@ def street(database: str) -> Street:
     return Street()
 
 
-def test_a_lost_answer_is_asked_for_before_anything_is_told_anew(street: Street) -> None:
+def command(*words: str) -> int:
+    parser = argparse.ArgumentParser()
+    instruct_command.add_arguments(parser)
+    return instruct_command.run(parser.parse_args([words[0], "--property", "P", *words[1:]]))
+
+
+def test_a_lost_answer_is_asked_for_before_anything_is_told_anew(
+    street: Street,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     (sent,) = street.issue(Relay.OPEN, order=1)
     answer = street.hear(sent)
     assert street.meters["PW-1"].relay == "open"
@@ -122,6 +136,27 @@ def test_a_lost_answer_is_asked_for_before_anything_is_told_anew(street: Street)
     (third,) = street.issue(Relay.CLOSED, order=2, at=later)
     assert street.take(street.hear(third, at=later), at=later).answer is not None
     assert street.meters["PW-1"].relay == "closed" and street.states() == [*done, done[0]]
+    # Whoever looks verifies each stored answer again, also that which only a later one proved.
+    monkeypatch.setattr(instruct_command.wiring, "start_django", lambda: None)
+    assert command("show", "PW-1") == 0
+    said = [line.split()[-6:] for line in capsys.readouterr().out.splitlines()]
+    assert [each[-3] for each in said] == ["signed"] * 3 and "later" in said[2]
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE instruction SET answer = %s WHERE sequence = 3", [answer])
+    assert command("show", "PW-1") == instruct_command.UNVERIFIED
+    # Another key is enrolled and revoked by command; one that is none, or of nobody, is refused.
+    new = ES256PrivateKey.from_scalar(bytes([77] * 32))
+    (tmp_path / "key").write_bytes(new.spki)
+    assert command("enrol", "PW-1", str(tmp_path / "key")) == 0
+    assert command("revoke", "PW-1", device_key_id(new.spki).hex(), "--reason", "x") == 0
+    (tmp_path / "key").write_bytes(b"none")
+    for refused in (
+        ("enrol", "PW-1", str(tmp_path / "key")),
+        ("revoke", "PW-1", device_key_id(new.spki).hex(), "--reason", "x"),
+        ("hold-credit", "PW-1"),
+        ("show", "PW-9"),
+    ):
+        assert command(*refused) == instruct_command.REFUSED, refused
 
 
 def test_a_later_order_goes_first_and_credit_waits_and_is_never_given_twice(street: Street) -> None:

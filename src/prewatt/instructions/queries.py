@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from prewatt.core.instructions import Doubt, NotBelieved, Verify
+from prewatt.core.instructions import (
+    Doubt,
+    NotBelieved,
+    Operation,
+    Result,
+    Verify,
+    believed_answer,
+)
+from prewatt.core.vocabulary import InstructionState
 from prewatt.runtime.prepared import fetch, integers
 from prewatt.signing.es256 import ES256PublicKey
 
@@ -22,6 +31,68 @@ _PARSED_MAX: Final = 50_000
 def has_key(meter_ids: Sequence[int], *, now: datetime) -> frozenset[int]:
     """Those of the meters that have a key which is valid now. Inside the caller's scope."""
     return frozenset(row[0] for row in fetch(_VALID, [integers(meter_ids), now, now]))
+
+
+@dataclass(frozen=True, slots=True)
+class ToldLine:
+    """One instruction in words; ``answer`` says whether what is stored of it verifies, and by which key."""
+
+    sequence: int
+    issued_at: datetime
+    operation: str
+    argument: int
+    state: str
+    result: str
+    answer: str
+
+
+def told_and_answered(meter_id: int, serial: str, *, last: int) -> list[ToldLine]:
+    """The last instructions of a meter, the newest first, each stored answer verified again by its keys, ended ones too."""
+    keys = {
+        bytes(key_id): ES256PublicKey.from_spki(bytes(public_key))
+        for key_id, public_key in fetch(
+            "SELECT key_id, public_key FROM meter_key WHERE meter_id = %s", [meter_id]
+        )
+    }
+    rows = fetch(
+        """SELECT sequence, issued_at, operation, argument, state, result, answer, command_hash
+           FROM instruction WHERE meter_id = %s ORDER BY sequence DESC LIMIT %s""",
+        [meter_id, last],
+    )
+    return [
+        ToldLine(
+            sequence,
+            issued_at,
+            Operation(operation).name.lower(),
+            argument,
+            InstructionState(state).word,
+            "" if result is None else Result(result).name.lower(),
+            "" if answer is None else _verified(bytes(answer), bytes(name), sequence, serial, keys),
+        )
+        for sequence, issued_at, operation, argument, state, result, answer, name in rows
+    ]
+
+
+def _verified(
+    message: bytes, name: bytes, sequence: int, serial: str, keys: Mapping[bytes, ES256PublicKey]
+) -> str:
+    """By which key an answer verifies, and whether it names the command or only proves it by what came later."""
+    signer = ""
+
+    def verify(key_id: bytes, signed: bytes, signature: bytes) -> bool:
+        nonlocal signer
+        signer = key_id.hex()
+        return key_id in keys and keys[key_id].is_signed(signed, signature)
+
+    try:
+        said, _ = believed_answer(message, meter=serial, verify=verify)
+    except NotBelieved:
+        return "does not verify"
+    if (said.command_hash, said.sequence) == (name, sequence):
+        return f"signed by {signer}"
+    if (said.last_hash, said.last_sequence) == (name, sequence):
+        return f"proved by a later answer, signed by {signer}"
+    return "does not verify"
 
 
 class MeterKeys:

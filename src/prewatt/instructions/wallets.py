@@ -43,6 +43,16 @@ class WalletRefused(Exception):
         self.reason = reason
 
 
+def payer_of(meter_id: int, *, now: datetime) -> int | None:
+    """The account that pays by a meter; None where nobody does."""
+    found = fetch(
+        """SELECT account_id FROM meter_assignment
+           WHERE meter_id = %s AND period @> %s::timestamptz ORDER BY account_id LIMIT 1""",
+        [meter_id, now],
+    )
+    return int(found[0][0]) if found else None
+
+
 def hold_credit(*, actor: Actor, property_id: int, meter_id: int, account_id: int, now: datetime) -> None:  # fmt: skip
     """Let a meter hold its account's credit from now on; what is available now is the first that it is told.
 

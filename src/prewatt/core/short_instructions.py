@@ -1,0 +1,223 @@
+"""The short form of instructions, for downlinks that carry tens of bytes: COSE_Mac0 with HMAC 256/64 (RFC 9052, 9053).
+
+A session key that meter and platform agreed on (`signing.sessions`) stands in place of signatures, one for each
+direction. A command has 26 to 38 bytes and its answer 23 to 39, where LoRaWAN carries 51 at its slowest. The rules are those of
+`core.instructions`, but what they promise is less:
+
+- Both sides have the key, so an answer proves to the platform, and to nobody else, that the meter gave it.
+- A tag has 64 bits. Whoever guesses hits one in 1.8e19; a meter that has refused `FORGERIES_MAX` ends the session.
+- There is no nonce and no chain; the number alone (32 bits, of the session) orders commands, and what a lost answer said is
+  asked for by a READ. A stored answer is kept of the last command alone.
+- Times are whole minutes, and no register, balance or clock is told.
+
+Pure: nothing here knows keys but as bytes that are handed in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass, replace
+from typing import Final
+
+import cbor2
+
+from prewatt.core.cose import Malformed
+from prewatt.core.instructions import Doubt, NotBelieved, Operation, Result
+from prewatt.core.vocabulary import RelayState
+
+BYTES_MAX: Final = 51
+"""The payload of LoRaWAN at its slowest data rate in Europe (DR0)."""
+TAG_BYTES: Final = 8
+KEY_BYTES: Final = 32
+FORGERIES_MAX: Final = 2**16
+SEQUENCE_MAX: Final = 2**32 - 1
+LIFE_MIN_MAX: Final = 7 * 24 * 60
+"""A sleeping meter is reached when it wakes: a command may wait a week, and is refused if it could wait longer."""
+
+# Tag 17, an array of four, {1: 4} as a byte string, an empty map.
+_HEAD: Final = b"\xd1\x84\x43\xa1\x01\x04\xa0"
+_PROTECTED: Final = b"\x43\xa1\x01\x04"
+_CONTEXT: Final = b"\x84\x64MAC0"
+_INT_MAX: Final = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class ShortCommand:
+    """What is told: an operation with its argument as in `core.instructions`, and until when it is good."""
+
+    operation: Operation
+    argument: int
+    sequence: int
+    expires_at_min: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShortAnswer:
+    """To which command, what came of it, the relay, lifetime credit, and the last command carried out."""
+
+    sequence: int
+    result: Result
+    relay: RelayState
+    credit_micro: int
+    last_sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShortState:
+    """What a meter keeps of a session. It has ended once it refused too much that was forged."""
+
+    sequence: int = 0
+    credit_micro: int = 0
+    answer: bytes = b""
+    forged: int = 0
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing of this session is believed any more."""
+        return self.forged >= FORGERIES_MAX
+
+
+def sealed_short_command(command: ShortCommand, *, meter: str, key: bytes) -> bytes:
+    """The bytes for the meter, by the key of that direction."""
+    fields = (
+        int(command.operation),
+        command.argument,
+        command.sequence,
+        command.expires_at_min,
+    )
+    return _sealed(fields, _address(b"down", meter), key)
+
+
+def sealed_short_answer(answer: ShortAnswer, *, meter: str, key: bytes) -> bytes:
+    """The bytes of the meter, by the key of that direction."""
+    fields = (
+        answer.sequence,
+        int(answer.result),
+        int(answer.relay),
+        answer.credit_micro,
+        answer.last_sequence,
+    )
+    return _sealed(fields, _address(b"up", meter), key)
+
+
+def short_answer(message: bytes, *, meter: str, key: bytes) -> ShortAnswer:
+    """What a meter answered. Raises NotBelieved."""
+    sequence, result, relay, credit_micro, last = _opened(message, _address(b"up", meter), key, 5)
+    try:
+        return ShortAnswer(sequence, Result(result), RelayState(relay), credit_micro, last)
+    except ValueError:
+        raise NotBelieved(Doubt.MALFORMED) from None
+
+
+def judged_short(
+    state: ShortState, message: bytes, *, meter: str, key: bytes, now_min: int
+) -> tuple[ShortCommand, Result, bytes]:
+    """What a meter has to do, by its own clock: the command, whether it may, and the stored answer, if it has one.
+
+    Raises NotBelieved; then the state is `forged_short`.
+    """
+    if state.has_ended:
+        raise NotBelieved(Doubt.UNKNOWN_KEY)
+    operation, argument, sequence, expires = _opened(message, _address(b"down", meter), key, 4)
+    try:
+        command = ShortCommand(Operation(operation), argument, sequence, expires)
+    except ValueError:
+        raise NotBelieved(Doubt.MALFORMED) from None
+    if sequence == state.sequence and state.answer and operation != Operation.READ:
+        return command, Result.OK, state.answer
+    return command, _result(state, command, now_min), b""
+
+
+def concluded_short(
+    state: ShortState,
+    command: ShortCommand,
+    result: Result,
+    *,
+    relay: RelayState,
+    meter: str,
+    key: bytes,
+) -> tuple[ShortState, bytes]:
+    """The state after a command was carried out or refused, and the answer."""
+    is_done = result is Result.OK and command.operation is not Operation.READ
+    if is_done:
+        is_credit = command.operation is Operation.CREDIT
+        credit_micro = command.argument if is_credit else state.credit_micro
+        state = replace(state, sequence=command.sequence, credit_micro=credit_micro)
+    answer = sealed_short_answer(
+        ShortAnswer(command.sequence, result, relay, state.credit_micro, state.sequence),
+        meter=meter,
+        key=key,
+    )
+    return (replace(state, answer=answer) if is_done else state), answer
+
+
+def forged_short(state: ShortState) -> ShortState:
+    """The state after a message that was not believed."""
+    return replace(state, forged=state.forged + 1)
+
+
+def _result(state: ShortState, command: ShortCommand, now_min: int) -> Result:
+    if not now_min <= command.expires_at_min <= now_min + LIFE_MIN_MAX:
+        return Result.EXPIRED
+    if command.operation is Operation.READ:
+        return Result.OK
+    if command.sequence <= state.sequence:
+        return Result.STALE
+    if command.operation is Operation.CREDIT:
+        return Result.LOWER_CREDIT if command.argument < state.credit_micro else Result.OK
+    is_known = command.argument in (RelayState.CLOSED, RelayState.OPEN)
+    return Result.OK if is_known else Result.UNSUPPORTED
+
+
+def _address(direction: bytes, meter: str) -> bytes:
+    return b"prewatt-short-v1/" + direction + b"/" + meter.encode()
+
+
+def _sealed(fields: tuple[int, ...], address: bytes, key: bytes) -> bytes:
+    if not all(0 <= each <= _INT_MAX for each in fields):
+        raise ValueError("a figure is out of range")
+    payload = cbor2.dumps(list(fields))
+    message = _HEAD + _bytes(payload) + _bytes(_tag(payload, address, key))
+    if len(message) > BYTES_MAX:
+        raise ValueError(f"{len(message)} bytes are no short form")
+    return message
+
+
+def _opened(message: bytes, address: bytes, key: bytes, count: int) -> list[int]:
+    """The figures of a message. Raises NotBelieved."""
+    payload = message[len(_HEAD) + 1 : -TAG_BYTES - 1]
+    form = _HEAD + _bytes(payload) + bytes((0x40 | TAG_BYTES,)) if len(payload) < 24 else b""
+    if len(message) > BYTES_MAX or not payload or message[:-TAG_BYTES] != form:
+        raise NotBelieved(Doubt.MALFORMED)
+    if not hmac.compare_digest(message[-TAG_BYTES:], _tag(payload, address, key)):
+        raise NotBelieved(Doubt.FORGED)
+    try:
+        return _figures(payload, count)
+    except Malformed:
+        raise NotBelieved(Doubt.MALFORMED) from None
+
+
+def _figures(payload: bytes, count: int) -> list[int]:
+    try:
+        fields = cbor2.loads(payload)
+    except Exception as error:  # the decoder's own and others
+        raise Malformed(f"not CBOR: {type(error).__name__}") from None
+    is_list = type(fields) is list and len(fields) == count
+    if not is_list or not all(type(each) is int and 0 <= each <= _INT_MAX for each in fields):
+        raise Malformed("not these figures")
+    if cbor2.dumps(fields) != payload or fields[0 if count == 5 else 2] > SEQUENCE_MAX:
+        raise Malformed("another encoding, or a number beyond the session's")
+    return [int(each) for each in fields]
+
+
+def _tag(payload: bytes, address: bytes, key: bytes) -> bytes:
+    if len(key) != KEY_BYTES:
+        raise ValueError("a session key has 32 bytes")
+    structure = _CONTEXT + _PROTECTED + _bytes(address) + _bytes(payload)
+    return hmac.new(key, structure, hashlib.sha256).digest()[:TAG_BYTES]
+
+
+def _bytes(value: bytes) -> bytes:
+    size = len(value)
+    return (bytes((0x40 | size,)) if size < 24 else bytes((0x58, size))) + value

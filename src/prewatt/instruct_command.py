@@ -1,0 +1,148 @@
+"""`prewatt instruct`: keys of meters that verify, credit in meters, and what was told and answered.
+
+Works as the owner of PREWATT_DSN's database, like `prewatt import`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prewatt import wiring
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from prewatt.access.scope import Actor
+
+REFUSED = 2
+"""Exit status when nothing was done, or when an answer does not verify; the reason on standard error."""
+UNVERIFIED = 1
+
+
+class _Refused(Exception):
+    """Nothing was done."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the sub-commands `enrol`, `revoke`, `hold-credit` and `show`."""
+    commands = parser.add_subparsers(dest="instruct_command", required=True)
+    enrol = commands.add_parser("enrol", help="believe a meter's answers by its public key")
+    revoke = commands.add_parser("revoke", help="believe nothing any more that a key signed")
+    hold = commands.add_parser("hold-credit", help="let a meter hold its account's credit itself")
+    show = commands.add_parser("show", help="the last instructions, each answer verified again")
+    for each in (enrol, revoke, hold, show):
+        each.add_argument("--property", required=True, metavar="CODE")
+        each.add_argument("serial", help="the meter's serial number")
+    enrol.add_argument("key", type=Path, help="its public key, P-256, PEM or DER")
+    revoke.add_argument("key_id", help="32 hexadecimal digits, as `show` prints them")
+    revoke.add_argument("--reason", required=True)
+    show.add_argument("--last", type=int, default=20, help="how many (default: 20)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do what was asked; returns 2 where it is refused, and 1 where a stored answer does not verify."""
+    wiring.start_django()
+    from django.db import connection
+
+    from prewatt.access.scope import system_actor
+    from prewatt.estate.models import Meter
+    from prewatt.instructions.wallets import WalletRefused
+    from prewatt.signing.es256 import BadKey
+
+    try:
+        meter = Meter.objects.filter(
+            property__code=arguments.property, serial=arguments.serial
+        ).first()
+        if meter is None:
+            raise _Refused(f"no meter {arguments.serial} at {arguments.property}")
+        place = int(meter.property_id)
+        actor = system_actor("instruct", (place,))
+        return _do(arguments, actor, place, int(meter.pk), wiring.now())
+    except (_Refused, WalletRefused, BadKey) as refused:
+        print(f"prewatt: {refused}", file=sys.stderr)
+        return REFUSED
+    finally:
+        connection.close()
+
+
+def _do(
+    arguments: argparse.Namespace, actor: Actor, place: int, meter_id: int, now: datetime
+) -> int:
+    from prewatt.instructions.operations import enrol_key, revoke_key
+
+    serial = arguments.serial
+    match arguments.instruct_command:
+        case "enrol":
+            key_id = enrol_key(
+                actor=actor, property_id=place, meter_id=meter_id, public_key=_key(arguments.key),
+                now=now,
+            )  # fmt: skip
+            print(f"{serial} is instructed by signature from now on; its key is {key_id.hex()}")
+        case "revoke":
+            is_done = revoke_key(
+                actor=actor, property_id=place, key_id=_key_id(arguments.key_id),
+                reason=arguments.reason, now=now,
+            )  # fmt: skip
+            if not is_done:
+                raise _Refused(f"there is no key {arguments.key_id} that is not revoked")
+            print(f"nothing that {arguments.key_id} signs is believed any more")
+        case "hold-credit":
+            _hold(actor, place, meter_id, now)
+            print(f"{serial} holds its account's credit from now on")
+        case _:
+            return _show(meter_id, serial, arguments.last)
+    return 0
+
+
+def _key(path: Path) -> bytes:
+    """The key's SubjectPublicKeyInfo."""
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        PublicFormat,
+        load_pem_public_key,
+    )
+
+    try:
+        content = path.read_bytes()
+        if not content.startswith(b"-----"):
+            return content
+        key = load_pem_public_key(content)
+    except (OSError, ValueError) as error:
+        raise _Refused(f"{path}: {error}") from None
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _key_id(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise _Refused(f"not a key id: {text}") from None
+
+
+def _hold(actor: Actor, place: int, meter_id: int, now: datetime) -> None:
+    from prewatt.instructions.queries import has_key
+    from prewatt.instructions.wallets import hold_credit, payer_of
+
+    if not has_key([meter_id], now=now):
+        raise _Refused("a meter without a key cannot be told of credit; enrol it first")
+    account_id = payer_of(meter_id, now=now)
+    if account_id is None:
+        raise _Refused("nobody pays by this meter")
+    hold_credit(actor=actor, property_id=place, meter_id=meter_id, account_id=account_id, now=now)
+
+
+def _show(meter_id: int, serial: str, last: int) -> int:
+    from prewatt.instructions.queries import told_and_answered
+
+    status = 0
+    for line in told_and_answered(meter_id, serial, last=last):
+        if line.answer == "does not verify":
+            status = UNVERIFIED
+        print(
+            f"{line.sequence:>6}  {line.issued_at.isoformat()}  {line.operation:<7} {line.argument:>14}"
+            f"  {line.state:<10} {line.result:<13} {line.answer}"
+        )
+    return status
