@@ -1,8 +1,10 @@
 """An LwM2M meter through the whole head-end: its readings charged, its order verified, by the real database."""
 
+import argparse
 import threading
 import time
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -16,11 +18,12 @@ from prewatt.access.scope import system_actor
 from prewatt.core.civil_time import instant_us
 from prewatt.core.drivers import Driver
 from prewatt.core.vocabulary import OrderKind, OrderState
-from prewatt.head_end import raise_device_alert
+from prewatt.head_end import _lwm2m, raise_device_alert, run
 from prewatt.hes.drivers.lwm2m.roster import lwm2m_opener
 from prewatt.hes.drivers.lwm2m.session import Lwm2mConfig
 from prewatt.hes.ingest import ShardedIngest
 from prewatt.hes.main import HeadEnd
+from prewatt.runtime.state import CannotRunError
 from prewatt.sim.lwm2m import _free_port
 from prewatt.supply.orders import OrderBook
 
@@ -90,3 +93,19 @@ def test_a_meter_on_nb_iot_is_charged_and_obeys(
     finally:
         head_end.stop()
     assert not any(each.name.startswith("hes-lwm2m") for each in threading.enumerate())
+
+
+def test_a_head_end_that_no_device_could_register_with_does_not_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for variable in ("PREWATT_LWM2M_KEYS", "PREWATT_LWM2M_SEALS", "PREWATT_MQTT", "PREWATT_COAP"):
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(CannotRunError, match="no device could register"):
+        _lwm2m(f"{LOOPBACK}:5683", takes_open=False)
+    with pytest.raises(CannotRunError, match="not HOST:PORT"):
+        _lwm2m("five", takes_open=True)
+    monkeypatch.setenv("PREWATT_LWM2M_KEYS", str(tmp_path))
+    with pytest.raises(CannotRunError, match="PREWATT_LWM2M_SEALS"):
+        _lwm2m(f"{LOOPBACK}:5683", takes_open=True)
+    with pytest.raises(CannotRunError, match="neither PREWATT_MQTT nor PREWATT_COAP"):
+        run(argparse.Namespace(mqtt=None, coap=None))

@@ -110,13 +110,24 @@ def device(
     serial: str = "NB-1",
     clock_us: Callable[[], int] = now_us,
     register_wh: int = 7_000,
+    faults: dict[str, int] | None = None,
+    period_us: int = 60_000_000,
     **config: object,
 ) -> Iterator[LwM2mDevice]:
     """A device in a loop and a thread of its own."""
     loop = asyncio.new_event_loop()
     meter = SimulatedMeter(
-        MeterConfig(serial, load_profile("H0-A"), 1_000_000, register_wh, clock_us(), 60_000_000)
+        MeterConfig(
+            serial,
+            load_profile("H0-A"),
+            1_000_000,
+            register_wh,
+            clock_us(),
+            period_us,
+            retry_us=400_000,
+        )
     )
+    meter.faults |= faults or {}
     made = LwM2mDevice(meter, DeviceConfig(server, **config), now_us=clock_us)  # type: ignore[arg-type]
     thread = threading.Thread(target=loop.run_until_complete, args=(made.run(),), daemon=True)
     thread.start()
@@ -180,6 +191,32 @@ def test_what_nobody_pays_for_is_kept_and_comes_again() -> None:
             here.next(ReadingsFrame)
             eventually(lambda: there.refusals == ["5.03"], "acknowledged, and without a watermark")
             assert there.meter.backlog == 1
+
+
+def test_what_the_air_loses_or_doubles_is_stored_and_let_go() -> None:
+    with line("NB-1") as here:
+        faults = {"drop": 50, "duplicate": 1}
+        with device(here.server, faults=faults, period_us=200_000) as there:
+            eventually(lambda: len({at_us for at_us, _ in here.committed}) >= 4, "all come")
+            there.meter.faults["drop"] = 0
+            told = {at_us for at_us, _ in here.committed}
+            eventually(lambda: there.meter.backlog <= 1, "and are let go")
+            assert told <= {at_us for at_us, _ in here.committed}
+        kept = {at_us for at_us, _ in there.meter.unacknowledged()}
+        assert kept.isdisjoint(told), "what was committed then has been let go since"
+
+
+def test_a_fault_of_ours_tells_no_meter_that_it_may_forget(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("not thought of")
+
+    monkeypatch.setattr(codec, "readings", fails)
+    with line("NB-1") as here, device(here.server) as there:
+        eventually(lambda: "5.00" in there.refusals, "no 2.04")
+        assert there.meter.backlog >= 1
+        assert "internal" in {each.reason for each in here.samples}
 
 
 def test_a_long_backlog_comes_in_blocks() -> None:

@@ -67,6 +67,7 @@ from prewatt.hes.sessions import OnBlock, OnFrame, OnMalformed
 
 log = logging.getLogger(__name__)
 
+_LIBRARY_LOG: Final = "prewatt.hes.lwm2m.aiocoap"
 UNKNOWN_METER: Final = "unknown_meter"
 
 _SAMPLE_BYTES: Final = 512
@@ -250,7 +251,10 @@ class Lwm2mSession:
             OscoreSiteWrapper(front, _Keys(lambda: self._contexts)),
             bind=(self._config.host, self._config.port),
             transports=["oscore", "udp6"],
+            loggername=_LIBRARY_LOG,
         )
+        # It writes a line for each datagram that is no CoAP; whoever sends them shall not fill the disk.
+        logging.getLogger(_LIBRARY_LOG).setLevel(logging.ERROR)
         self._asker.context = self._context
         self._listening.set()
         try:
@@ -303,8 +307,14 @@ class Lwm2mSession:
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            # Of one device, and ours; the others' go on.
+            log.error("work for a device failed", exc_info=fault)
 
     # --- what devices ask ---
 
@@ -322,6 +332,11 @@ class Lwm2mSession:
             refused = _refused_by(fault)
         except _Refused as fault:
             refused = fault
+        except Exception as fault:
+            # The fault is ours; the meter keeps what it sent, since it is told no 2.04.
+            log.exception("answering %s failed", topic)
+            internal = MalformedFrame("internal", repr(fault))
+            refused = _Refused(Code.INTERNAL_SERVER_ERROR, "internal", internal)
         if refused.reason is not None:
             self._count(topic, refused.reason, request.payload, now_us)
         return _refusal(refused.code, str(refused))
