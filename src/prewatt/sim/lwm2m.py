@@ -102,6 +102,11 @@ class LwM2mDevice:
         self._front: _Front | None = None
         self._waiting: asyncio.Future[Any] | None = None
 
+    @property
+    def observers(self) -> int:
+        """How many of its resources are observed now."""
+        return 0 if self._front is None else len(self._front._observations)
+
     def stop(self) -> None:
         """End `run`, with a de-registration if there is somebody to tell; an answer is not waited for."""
         self._stopping.set()

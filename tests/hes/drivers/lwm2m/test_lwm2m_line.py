@@ -173,7 +173,7 @@ def test_a_meter_forgets_what_is_committed_and_nothing_else(content_format: int)
             assert here.session.send_command("NB-1", order(1))
             answer = here.next(AnswerFrame)
             assert (answer.command_id, answer.relay) == ("1.1.read", "open")
-            assert answer.register_wh == 7_000 and abs(answer.at_us - now_us()) < 3_000_000
+            assert answer.register_wh == 7_000 and abs(answer.at_us - now_us()) < 60_000_000
             there.meter.faults["stuck_relay"] = 1
             here.session.send_command("NB-1", order(2, "closed"))
             answer = here.next(AnswerFrame)
@@ -250,9 +250,10 @@ def test_a_device_of_1_0_is_observed_since_it_sends_nothing() -> None:
     with line("NB-1") as here, device(here.server, version="1.0") as there:
         first = here.next(ReadingsFrame)
         assert (
-            first.value.tolist() == [7_000] and abs(int(first.read_at_us[0]) - now_us()) < 2_000_000
+            first.value.tolist() == [7_000]
+            and abs(int(first.read_at_us[0]) - now_us()) < 60_000_000
         )
-        time.sleep(0.3)
+        eventually(lambda: there.observers == 2, "relay and register are observed")
         # By hand at the meter: nobody ordered it, and it is told all the same.
         there.set_relay("open")
         told = here.next(ReadingsFrame)
@@ -319,7 +320,7 @@ def test_an_installer_reads_a_meter_and_makes_its_key(
         found = json.loads(capsys.readouterr().out)
         assert (found["serial"], found["relay"], found["problems"]) == ("NB-1", "closed", [])
         assert found["registers"] == [{"register": "1.8.0", "value": 7_000, "unit": "Wh"}]
-        assert abs(found["clock_drift_s"]) < 3 and found["firmware"] == "prewatt-sim 1.0"
+        assert abs(found["clock_drift_s"]) < 60 and found["firmware"] == "prewatt-sim 1.0"
         assert {"path": "/4/0/2", "name": "Radio Signal Strength", "value": -97, "unit": "dBm"} in (
             found["resources"]
         )
