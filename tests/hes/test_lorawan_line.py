@@ -21,6 +21,7 @@ from prewatt.head_end import lorawan_opener, raise_device_alert
 from prewatt.hes.ingest import ShardedIngest
 from prewatt.hes.main import HeadEnd
 from prewatt.reports.books import check_books
+from prewatt.reports.fleet import fleet
 from prewatt.runtime.broker import Broker
 from prewatt.sim.lorawan import Air, LoraField, LoraMeter
 from prewatt.sim.lorawan_process import LoraProcess
@@ -131,6 +132,17 @@ def test_a_socket_behind_a_network_server_is_charged_obeys_and_lets_no_recording
         ((f_cnt, has_address, gateways, factor, heard, lost, replays, downlinks),) = radio
         assert (has_address, gateways, factor, lost, replays, downlinks) == (True, 2, 5, 0, 1, 1)
         assert heard == f_cnt + 1
+        seen = fleet(actor=system_actor("test", (here.property_id,)), now=now(), by="gateway")
+        ours = next(each for each in seen.groups if each.name.startswith("0016c001f153"))
+        assert (ours.devices, ours.silent, ours.lost_percent) == (1, 0, 0)
+        assert ours.weakest_dbm is not None and -120 <= ours.weakest_dbm <= -60
+        device = next(each for each in seen.devices if each.meter_id == meter_id)
+        # Of a day of quarter-hours no more than was stored.
+        kept = one(stored, meter_id, NOW)
+        assert (device.unit, device.stored, device.success) == ("101", kept, 100 * kept // 96)
+        # The others' meters never reported.
+        assert sum(each.devices for each in seen.groups) == len(seen.devices) == len(here.meters)
+        assert seen.devices[0].success == 0 and seen.devices[0].silent
         assert rows("SELECT serial, reason FROM rejected_frame") == [(EUI.upper(), "replay")]
     with connection.cursor() as cursor:
         assert check_books(cursor, [here.property_id]) == []

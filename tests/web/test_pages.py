@@ -57,6 +57,8 @@ PAGES = (
     "/property/calendar?year=2027&day=2027-03-08",
     "/property/rules",
     "/property/rules/change",
+    "/meters/fleet",
+    "/meters/fleet?by=gateway&sort=seen&only=",
     "/meters/held",
     "/meters/held?show=closed&q=305&sort=meter",
     "/meters/{meter N-305}/read",

@@ -93,6 +93,8 @@ RULES: Final[Mapping[str, Rule]] = {
     "recharges/<id:event_id>/take-back": _deed("vending.take_back"),
     "supply": _LOOK,
     "meters": _LOOK,
+    "meters/fleet": _LOOK,
+    "meters/fleet.csv": _LOOK,
     "meters/held": _LOOK,
     "meters/held.csv": _LOOK,
     "meters/held/<id:case_id>": _deed("mdm.release"),

@@ -55,6 +55,8 @@ READS: Final[dict[str, tuple[str, str]]] = {
     "recharges/<id:event_id>/take-back": ("reads.recharge", "recharge:{event_id}"),
     "supply": ("reads.supply", _PLACE),
     "meters": ("reads.meters", _PLACE),
+    "meters/fleet": ("reads.meters", _PLACE),
+    "meters/fleet.csv": ("reads.export", _PLACE),
     "meters/held": ("reads.meters", _PLACE),
     "meters/held.csv": ("reads.export", _PLACE),
     "meters/held/<id:case_id>": ("reads.held", "case:{case_id}"),

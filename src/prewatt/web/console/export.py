@@ -23,6 +23,7 @@ from prewatt.reports.audit_watches import Findings
 from prewatt.reports.calendar import CalendarPage
 from prewatt.reports.debts import DebtList, RefundList
 from prewatt.reports.estate import UnitRow
+from prewatt.reports.fleet import Fleet
 from prewatt.reports.held import HeldRow
 from prewatt.reports.lets import LetList
 from prewatt.reports.lists import AccountRow
@@ -145,6 +146,25 @@ def held(found: Iterable[HeldRow], zone: str) -> Iterator[list[str]]:
             str(sentences.said(sentences.HELD_STATE, row.state)),
             guarded(row.closed_by),
             guarded(row.close_reason),
+        ]
+
+
+def fleet(found: Fleet) -> Iterator[list[str]]:
+    """Devices, one row each, under a head row; times of the place's zone."""
+    zone = found.place.time_zone
+    yield [
+        *(_("Meter"), _("Unit"), _("Driver"), _("Model"), _("Firmware"), _("Gateway")),
+        *(_timed(_("Last heard"), zone), _("Success"), _("Signal"), "SNR", _("Frames heard")),
+        _("Lost on the air"),
+    ]
+    for row in found.devices:
+        words = (row.serial, row.unit, row.driver, row.model, row.firmware, row.gateway)
+        figures = (row.rssi_dbm, row.snr_db_tenths, row.heard, row.lost)
+        rssi, snr, heard, lost = ("" if each is None else str(each) for each in figures)
+        yield [
+            *(guarded(word) for word in words),
+            _time(row.seen_at, zone, "seconds"),
+            *(str(row.success), rssi, snr and f"{int(snr) / 10:.1f}", heard, lost),
         ]
 
 
