@@ -15,17 +15,13 @@ from prewatt.hes.drivers.lwm2m import cbor
 from prewatt.hes.drivers.lwm2m.objects import Path
 from prewatt.hes.drivers.lwm2m.values import MAX_ITEMS, MAX_PAYLOAD_BYTES, Item, Value
 from prewatt.hes.drivers.mqtt_senml.codec import parse_pack, scaled, seconds
+from prewatt.hes.drivers.senml_cbor import LABELS, records_of
 from prewatt.hes.frames import MalformedFrame
 
 JSON: Final = 110
 CBOR: Final = 112
 
-#: RFC 8428, table 6. LwM2M's object link has a text for its label in both.
-_LABELS: Final = {
-    -1: "bver", -2: "bn", -3: "bt", -4: "bu", -5: "bv", -6: "bs",
-    0: "n", 1: "u", 2: "v", 3: "vs", 4: "vb", 5: "s", 6: "t", 7: "ut", 8: "vd",
-}  # fmt: skip
-_NUMBERS: Final = {name: label for label, name in _LABELS.items()}
+_NUMBERS: Final = {name: label for label, name in LABELS.items()}
 _NAME: Final = re.compile(r"/?(\d{1,5}(?:/\d{1,5}){0,3})/?", re.ASCII)
 _VERSION: Final = 10
 _FIRST_ABSOLUTE_US: Final = 2**28 * 1_000_000
@@ -45,7 +41,11 @@ def decode(content_format: int, payload: bytes, *, base: Path = ()) -> list[Item
     """
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise MalformedFrame("oversize", f"{len(payload)} bytes")
-    records = parse_pack(payload) if content_format == JSON else _from_cbor(payload)
+    records = (
+        parse_pack(payload)
+        if content_format == JSON
+        else records_of(payload, records_max=MAX_ITEMS)
+    )
     name, time_us, value = "", 0, cast("int | Decimal", 0)
     items: list[Item] = []
     for record in records:
@@ -98,20 +98,6 @@ def _to_json(record: Record) -> bytes:
         for key, value in record.items()
     ]
     return ("{" + ",".join(fields) + "}").encode()
-
-
-def _from_cbor(payload: bytes) -> list[Record]:
-    """The same records with the names of JSON; a label that is not known keeps its number as its name."""
-    records: list[Record] = []
-    for each in cbor.decode_pack(payload, records_max=MAX_ITEMS):
-        named: Record = {}
-        for label, value in each.items():
-            name = _LABELS.get(label, str(label)) if isinstance(label, int) else label
-            if name in named:
-                raise MalformedFrame("repeated_key", f"{name!r} appears twice")
-            named[name] = value
-        records.append(named)
-    return records
 
 
 def _refuse_unknown(record: Record) -> None:

@@ -1,6 +1,6 @@
 """Bytes of the MQTT driver to typed frames and back: no sockets, no clock, no state.
 
-Readings are SenML JSON (RFC 8428), everything else is a small JSON object; README.md has the object map
+Readings are SenML (RFC 8428), in JSON or in CBOR, everything else is a small JSON object; README.md has the object map
 and states the subset. Two things are stricter than a JSON library is by itself. Numbers are decoded
 as exact decimals and must come out as whole microseconds and whole Wh: a float never touches an
 energy. And a key that appears twice refuses the message, since two readers could disagree on it.
@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from prewatt.hes.drivers import senml_cbor
 from prewatt.hes.drivers.mqtt_senml.topics import Uplink, parse_uplink
 from prewatt.hes.frames import (
     ACTIVE_EXPORT,
@@ -116,7 +117,7 @@ def decode_readings(
     sending, and other names are left alone, so that a meter may tell more than is understood here.
     """
     pack = _Pack(serial)
-    for record in parse_pack(payload):
+    for record in _records(payload):
         pack.add(record)
     if not pack.values:
         raise MalformedFrame("empty", "no record carries a known register")
@@ -330,7 +331,17 @@ _pack_decoder = msgspec.json.Decoder(list[dict[str, object]], float_hook=Decimal
 _object_decoder = msgspec.json.Decoder(dict[str, object], float_hook=Decimal)
 
 
+def _records(payload: bytes) -> list[Fields]:
+    """The records of a pack in either form; which it is its first byte says."""
+    if not senml_cbor.is_pack(payload):
+        return parse_pack(payload)
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise MalformedFrame("oversize", f"{len(payload)} bytes")
+    return senml_cbor.records_of(payload, records_max=MAX_RECORDS)
+
+
 def parse_pack(payload: bytes) -> list[Fields]:
+    """The records of a pack in JSON."""
     records = _parse(payload, _pack_decoder)
     if len(records) > MAX_RECORDS:
         raise MalformedFrame("too_many", f"{len(records)} records")
