@@ -57,6 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     code.add_argument("--days", type=int, default=7)
     enrol.add_argument("request", type=Path, help="the request (PKCS #10), DER or PEM")
     enrol.add_argument("--code", required=True)
+    enrol.add_argument(
+        "--signs",
+        action="store_true",
+        help="it verifies signed instructions and signs its answers by this key",
+    )
     revoke.add_argument("--reason", required=True)
     broker = commands.add_parser(
         "broker", help="write what Mosquitto needs, or write its lists anew"
@@ -183,22 +188,22 @@ def _code(arguments: argparse.Namespace) -> None:
 
 
 def _enrol(arguments: argparse.Namespace) -> None:
-    from prewatt.devices.operations import enrol
+    from prewatt.moves.enrolment import enrol_device
 
     place, actor = _place(arguments.property)
-    done = enrol(
+    done = enrol_device(
         actor=actor, property_id=place, serial=arguments.serial, code=arguments.code,
         request=_request(arguments.request), issuer=_safe().authority(arguments.property),
-        now=wiring.now(),
+        now=wiring.now(), signs=arguments.signs,
     )  # fmt: skip
     print(done.chain.decode("ascii"), end="")
 
 
 def _revoke(arguments: argparse.Namespace) -> None:
-    from prewatt.devices.operations import revoke
+    from prewatt.moves.enrolment import revoke_device
 
     place, actor = _place(arguments.property)
-    count = revoke(
+    count = revoke_device(
         actor=actor, property_id=place, serial=arguments.serial, reason=arguments.reason,
         now=wiring.now(),
     )  # fmt: skip
@@ -249,11 +254,13 @@ def write_lists_of(safe: Safe, folder: Path, now: datetime) -> None:
     lists: list[x509.CertificateRevocationList] = []
     if safe.has(authority.PLATFORM):
         lists.append(authority.revocation_list(safe.authority(authority.PLATFORM), [], now=now))
-    for each in queries.issuers():
+    for each in queries.issuers(now=now):
+        issuer = safe.authority(each.property_code)
+        if authority.as_der(issuer.certificate) != each.certificate:
+            # Without its list the broker would refuse all of its devices.
+            raise _NoSuch(f"the safe does not have issuer {each.id} of {each.property_code}")
         revoked = queries.revoked_by(each.id, now=now)
-        lists.append(
-            authority.revocation_list(safe.authority(each.property_code), revoked, now=now)
-        )
+        lists.append(authority.revocation_list(issuer, revoked, now=now))
     write_lists(
         folder,
         lists=lists,
@@ -286,9 +293,9 @@ def _request(path: Path) -> bytes:
 
 
 def _safe() -> Safe:
-    from prewatt.devices.safe import PHRASE_VARIABLE, SAFE_VARIABLE, Safe
+    from prewatt.devices.safe import safe_of
 
-    return Safe(Path(_variable(SAFE_VARIABLE)), _variable(PHRASE_VARIABLE))
+    return safe_of(os.environ)
 
 
 def _variable(name: str) -> str:

@@ -15,7 +15,7 @@ from prewatt.vital_signs import start_probes
 
 if TYPE_CHECKING:
     from prewatt.core.cose import Sealer
-    from prewatt.hes.frames import AnswerFrame, EventFrame
+    from prewatt.hes.frames import AnswerFrame, EventFrame, RenewalFrame
     from prewatt.hes.instructions import Forgery, InstructionDesk
     from prewatt.hes.links import Device
     from prewatt.hes.session import MqttConfig
@@ -99,9 +99,11 @@ def run(arguments: argparse.Namespace) -> int:
             sessions, clock=wiring.now, shards=arguments.shards
         ),
         make_instructions=instruction_desk,
+        renew=_renew if os.environ.get("PREWATT_DEVICE_SAFE") else None,
     )
     start_probes({"broker": lambda: "" if head_end.sessions.is_connected else "is not connected"})
     return run_head_end(head_end, rehearse=_rehearse)
+
 
 
 def lorawan_opener(address: str) -> Opener:
@@ -130,6 +132,21 @@ def lorawan_opener(address: str) -> Opener:
         )
 
     return open_session
+
+
+def _renew(frame: RenewalFrame, now: datetime) -> bytes:
+    """A device's next certificate, by the issuer of its property."""
+    from prewatt.access.scope import system_actor
+    from prewatt.devices.operations import DeviceRefused, renew
+    from prewatt.devices.safe import SafeRefused, safe_of
+
+    try:
+        return renew(
+            actor=system_actor("head_end"), serial=frame.serial, request=frame.request,
+            signature=frame.signature, issuer_of=safe_of(os.environ).authority, now=now,
+        ).chain  # fmt: skip
+    except SafeRefused as refused:
+        raise DeviceRefused("no_issuer") from refused
 
 
 def instruction_desk(sessions: Sessions) -> InstructionDesk:

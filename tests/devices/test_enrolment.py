@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
+from cryptography import x509
 from django.db import connection
 from django.db.utils import ProgrammingError
 from tests.conftest import role_dsn
 from tests.devices.pki import issuer_below
 from tests.hes.test_head_end import add_meter
 
+from prewatt import devices_command, wiring
 from prewatt.access.models import Duty
 from prewatt.access.scope import Actor, PermissionRefused, scope, system_actor
 from prewatt.devices import authority
@@ -123,7 +127,7 @@ def test_a_code_is_good_for_its_device_once_and_a_device_has_one_certificate(pla
     assert revoke(actor=admin, now=NOW, **stolen) == 1  # type: ignore[arg-type]
     assert why(lambda: place.enrolled(place.code(), key=key)) == "old_key"
     again = place.enrolled(place.code())
-    (issuer,) = [each for each in issuers() if each.property_code == "P"]
+    (issuer,) = [each for each in issuers(now=NOW) if each.property_code == "P"]
     assert [each.number for each in revoked_by(issuer.id, now=NOW)] == [
         done.certificate.serial_number
     ]
@@ -207,3 +211,74 @@ def test_no_login_writes_what_the_functions_write(place: Place, database: str) -
                 "SELECT revoke_device(%s, 'PW-1', 'x', 'user:8', now())", [place.property_id]
             ).fetchone()
             assert row == (ended,)
+
+
+def test_the_command_goes_all_the_way_from_a_root_to_a_broker_and_back(
+    place: Place,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As docs/operations.md has it, each step by what the one before has printed."""
+    monkeypatch.setattr(wiring, "start_django", lambda: None)
+    monkeypatch.setenv("PREWATT_DEVICE_SAFE", str(tmp_path / "safe"))
+    monkeypatch.setenv("PREWATT_DEVICE_PHRASE", "a phrase of the platform")
+    monkeypatch.setenv("PREWATT_DEVICE_ROOT_PHRASE", "a phrase of the root")
+
+    def do(*words: str, into: str = "out", refused: bool = False) -> str:
+        parser = argparse.ArgumentParser()
+        devices_command.add_arguments(parser)
+        status = devices_command.run(parser.parse_args([str(each) for each in words]))
+        said = capsys.readouterr()
+        assert status == (2 if refused else 0), said.err
+        (tmp_path / into).write_text(said.out)
+        return said.err if refused else said.out
+
+    root, here = str(tmp_path / "root"), ("--property", "P", "PW-1")
+    do("root", "--safe", root)
+    assert "cannot write" in do("root", "--safe", root, refused=True)
+    for code in ("@platform", "P"):
+        do("issuer", code, into="request")
+        do("sign", "--safe", root, code, str(tmp_path / "request"), into="signed")
+        do("keep", code, str(tmp_path / "signed"), f"{root}/root.pem")
+    key = authority.new_key()
+    (tmp_path / "meter").write_bytes(authority.make_request("PW-1", key))
+    code = do("code", *here).split()[1].rstrip(",")
+    enrol_it = ("enrol", *here, str(tmp_path / "meter"), "--code", code, "--signs")
+    chain = x509.load_pem_x509_certificates(do(*enrol_it).encode())
+    assert [each.subject.rfc4514_string()[:5] for each in chain] == ["CN=PW", "CN=P,"]
+    assert "used_code" in do(*enrol_it, refused=True)
+    meter_key = "SELECT meter_id, public_key, revoked_at IS NULL FROM meter_key"
+    with connection.cursor() as cursor:
+        cursor.execute(meter_key)
+        ((meter_id, public_key, holds),) = cursor.fetchall()
+    assert (meter_id, holds) == (place.meter_id, True)
+    assert bytes(public_key) == authority.public_key_of(chain[0]), "what it signs is believed"
+    assert "PW-1  holds" in do("list", "--property", "P")
+    broker = tmp_path / "broker"
+    write = ("broker", "--write", str(broker), "--host", "127.0.0.1", "--host", "broker.example")
+    assert "the safe does not have issuer" in do(*write, refused=True)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM device_issuer WHERE certificate <> %s", [authority.as_der(chain[1])]
+        )
+    said = do(*write)
+    assert f"mosquitto -c {broker / 'mosquitto.conf'}" in said
+    shown = x509.load_pem_x509_certificates((broker / "broker.pem").read_bytes())
+    names = shown[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["broker.example"]
+    assert {each.name for each in (broker / "head-end").iterdir()} == {
+        "ca.pem", "head-end.pem", "head-end.key",
+    }  # fmt: skip
+    do("revoke", *here, "--reason", "stolen")
+    with connection.cursor() as cursor:
+        cursor.execute(meter_key)
+        assert [row[2] for row in cursor.fetchall()] == [False]
+    do("broker", "--write", str(broker))
+    assert "user PW-1\ntopic deny #" in (broker / "rights").read_text()
+    revoked = (broker / "revoked.pem").read_bytes().split(b"-----END X509 CRL-----\n")
+    lists = [x509.load_pem_x509_crl(each + b"-----END X509 CRL-----\n") for each in revoked[:-1]]
+    numbers = [one.serial_number for each in lists for one in each]
+    assert numbers == [chain[0].serial_number]
+    assert "unknown" in do("revoke", *here, "--reason", "again", refused=True)
+    assert "no property" in do("list", "--property", "X", refused=True)

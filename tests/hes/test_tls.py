@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 from django.db import connections
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
@@ -31,10 +32,10 @@ from prewatt.access.scope import system_actor
 from prewatt.core.civil_time import instant_us
 from prewatt.devices import authority
 from prewatt.devices.broker_files import RIGHTS, rights
-from prewatt.devices.operations import enrol, keep_issuer, make_code, revoke
+from prewatt.devices.operations import Enrolled, enrol, keep_issuer, make_code, renew, revoke
 from prewatt.head_end import raise_device_alert
 from prewatt.hes.drivers.mqtt_senml import codec
-from prewatt.hes.frames import Frame, ReadingsFrame
+from prewatt.hes.frames import Frame, ReadingsFrame, RenewalFrame
 from prewatt.hes.ingest import ShardedIngest
 from prewatt.hes.main import HeadEnd, mqtt_config, mqtt_opener
 from prewatt.hes.session import MqttConfig, MqttSession
@@ -290,7 +291,7 @@ def test_a_full_queue_holds_the_socket_back_under_tls_and_loses_nothing(
     assert sizes == [1_500 if number % 20 == 0 else 1 for number in range(200)]
 
 
-def test_a_meter_is_charged_over_tls_and_shut_out_when_it_is_revoked(
+def test_a_meter_is_charged_over_tls_renews_itself_and_is_shut_out_when_it_is_revoked(
     broker: Broker,
     field: Field,
     database: str,
@@ -304,15 +305,24 @@ def test_a_meter_is_charged_over_tls_and_shut_out_when_it_is_revoked(
     serial = one("SELECT serial FROM meter WHERE id = %s", here.meters["M-101"])
     actor = system_actor("test")
     given = {"actor": actor, "property_id": here.property_id, "serial": serial, "now": NOW}
-    issuer = issuer_below(field.root, "P", now=NOW)
-    keep_issuer(actor=actor, property_id=here.property_id, certificate=issuer.certificate, now=NOW)
+    keep_issuer(
+        actor=actor, property_id=here.property_id, certificate=field.issuer.certificate, now=NOW
+    )
 
-    def enrolled() -> None:
-        request = authority.make_request(serial, authority.new_key())
-        enrol(**given, code=make_code(**given), request=request, issuer=issuer)  # type: ignore[arg-type]
+    def enrolled(at: datetime, key: authority.Key) -> Enrolled:
+        request = authority.make_request(serial, key)
+        when = {**given, "now": at}
+        return enrol(**when, code=make_code(**when), request=request, issuer=field.issuer)  # type: ignore[arg-type]
 
-    enrolled()
-    field.give(serial)
+    def renewed(frame: RenewalFrame, at: datetime) -> bytes:
+        return renew(
+            actor=system_actor("head_end"), serial=frame.serial, request=frame.request,
+            signature=frame.signature, issuer_of=lambda _code: field.issuer, now=at,
+        ).chain  # fmt: skip
+
+    key = authority.new_key()
+    first = enrolled(NOW - timedelta(days=300), key).certificate
+    field.keep(serial, first, field.issuer, key)
     head_end = HeadEnd(
         openers=[
             mqtt_opener(
@@ -320,7 +330,7 @@ def test_a_meter_is_charged_over_tls_and_shut_out_when_it_is_revoked(
             )
         ],
         dsn=login, clock=now, orders=OrderBook(system_actor("head_end")),
-        raise_alert=raise_device_alert,
+        raise_alert=raise_device_alert, renew=renewed,
         make_ingest=lambda session: ShardedIngest(session, clock=now),
     )  # fmt: skip
     process = simulated(broker, field, tmp_path, (serial,))
@@ -331,16 +341,27 @@ def test_a_meter_is_charged_over_tls_and_shut_out_when_it_is_revoked(
         stack.callback(run(process))
         eventually(lambda: one(stored, here.meters["M-101"], NOW) >= 2, "its readings are stored")
         eventually(lambda: process.meter(serial).backlog <= 2, "and it forgets them")
+        # Its certificate is in its last quarter: it asked for the next one itself, by the one it has.
+        eventually(lambda: shown(field, serial) != first, "it has its next certificate")
+        last = one("SELECT max(read_at) FROM register_reading")
+        eventually(lambda: one(stored, here.meters["M-101"], last) >= 3, "and goes on with it")
     assert head_end.failure is None
+    latest = "SELECT number FROM device_certificate WHERE replaced_at IS NULL"
+    assert one(latest) == f"{shown(field, serial).serial_number:x}"
+    assert rows("SELECT serial, reason FROM rejected_frame") == []
 
     # What is revoked is refused whoever lets it in, and kept by the meter, which hears of no watermark.
     later = frame(here, "M-101", (1, now() + timedelta(minutes=1), 99_000))
-    assert revoke(**given, reason="stolen") == 1  # type: ignore[arg-type]
+    assert revoke(**given, reason="stolen") == 2  # type: ignore[arg-type]
     refused = taken_by_ingest(later)
     assert (len(refused.acked), refused.marks) == (1, [])
     assert rows("SELECT serial, reason FROM rejected_frame") == [(serial, "isolated")]
-    enrolled()
+    enrolled(NOW, authority.new_key())
     assert len(taken_by_ingest(later).marks) == 1
+
+
+def shown(field: Field, name: str) -> x509.Certificate:
+    return x509.load_pem_x509_certificate((field.clients / f"{name}.pem").read_bytes())
 
 
 def taken_by_ingest(*frames: ReadingsFrame) -> Meters:

@@ -186,6 +186,11 @@ def key_digest(certificate: x509.Certificate) -> bytes:
     return hashlib.sha256(_spki(certificate.public_key())).digest()
 
 
+def public_key_of(certificate: x509.Certificate) -> bytes:
+    """The public key as DER (SubjectPublicKeyInfo)."""
+    return _spki(certificate.public_key())
+
+
 def request_digest(request: bytes) -> bytes:
     """The same of a request's key. Raises CertificateRefused `request`, `key`."""
     return hashlib.sha256(_spki(_checked_request(request, None))).digest()

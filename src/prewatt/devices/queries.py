@@ -89,12 +89,12 @@ def issuer_of_key(key_sha256: bytes) -> Issuer | None:
     return found[0] if found else None
 
 
-def issuers() -> list[Issuer]:
+def issuers(*, now: datetime) -> list[Issuer]:
     """All issuers whose certificates devices may still show, by property."""
-    return _issuers("true")
+    return _issuers("i.not_after > %s", now)
 
 
-def _issuers(condition: str, *params: bytes) -> list[Issuer]:
+def _issuers(condition: str, *params: bytes | datetime) -> list[Issuer]:
     with connection.cursor() as cursor:
         cursor.execute(
             f"""SELECT i.id, i.property_id, p.code, i.certificate

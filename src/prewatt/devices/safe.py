@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,14 @@ _NAME: Final = re.compile(r"[A-Za-z0-9@][A-Za-z0-9@._-]{0,60}")
 
 class SafeRefused(RuntimeError):
     """The safe cannot be opened, or does not have what was asked; the message names no secret."""
+
+
+def safe_of(environ: Mapping[str, str]) -> Safe:
+    """The safe that the environment names. Raises SafeRefused where it names none."""
+    path = environ.get(SAFE_VARIABLE)
+    if not path:
+        raise SafeRefused(f"{SAFE_VARIABLE} is not set: it names the folder with the issuers' keys")
+    return Safe(Path(path), environ.get(PHRASE_VARIABLE, ""))
 
 
 class Safe:

@@ -274,7 +274,26 @@ class SealedFrame:
     payload: bytes
 
 
-Frame = ReadingsFrame | ReadingsBundle | EventFrame | HelloFrame | AnswerFrame | SealedFrame
+@dataclass(frozen=True, slots=True)
+class RenewalFrame:
+    """A device asks for its next certificate: a request (PKCS #10, DER), signed by the key that it has."""
+
+    serial: str
+    received_at_us: int
+    token: AckToken
+    request: bytes
+    signature: bytes
+
+
+Frame = (
+    ReadingsFrame
+    | ReadingsBundle
+    | EventFrame
+    | HelloFrame
+    | AnswerFrame
+    | SealedFrame
+    | RenewalFrame
+)
 
 
 class MalformedFrame(ValueError):

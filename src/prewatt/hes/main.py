@@ -26,6 +26,7 @@ from prewatt.hes.frames import (
     ReadingsBlock,
     ReadingsBundle,
     ReadingsFrame,
+    RenewalFrame,
 )
 from prewatt.hes.instructions import InstructionDesk
 from prewatt.hes.links import (
@@ -35,6 +36,7 @@ from prewatt.hes.links import (
     relay_instant_us,
     relay_seen_us,
 )
+from prewatt.hes.renewals import Renew, RenewalLoop, refuse
 from prewatt.hes.session import MqttConfig, MqttSession, probe_protocol
 from prewatt.hes.sessions import OnMalformed, Opener, Session, Sessions
 from prewatt.hes.wire import TlsFiles
@@ -105,6 +107,7 @@ class HeadEnd:
         raise_alert: Callable[[Device, EventFrame | AnswerFrame, datetime], None],
         make_ingest: Callable[[Sessions], Ingest],
         make_instructions: Callable[[Sessions], InstructionDesk] | None = None,
+        renew: Renew | None = None,
     ) -> None:
         # The desk needs the sessions, so it is made after them: looked up when called.
         def on_malformed(sample: MalformedSample) -> None:
@@ -120,6 +123,7 @@ class HeadEnd:
         )
         self._commands = CommandLoop(desk, dsn=dsn, clock=clock)
         self._ingest = make_ingest(self._sessions)
+        self._renewals = RenewalLoop(self._sessions, renew=renew or refuse, clock=clock)
 
     @property
     def sessions(self) -> Sessions:
@@ -129,12 +133,14 @@ class HeadEnd:
     @property
     def failure(self) -> Exception | None:
         """What ended one of the parts; the process must then end, to be started afresh."""
-        return self._sessions.failure or self._commands.failure or self._ingest.failure
+        parts = (self._sessions, self._commands, self._ingest, self._renewals)
+        return next((each.failure for each in parts if each.failure is not None), None)
 
     def start(self) -> None:
         """Begin: consumers first, so that the first frame finds somebody."""
         self._ingest.start()
         self._commands.start()
+        self._renewals.start()
         self._sessions.start(self._dispatch, self._dispatch_block)
 
     def stop(self) -> None:
@@ -142,6 +148,7 @@ class HeadEnd:
         self._sessions.stop_delivery()
         self._ingest.stop()
         self._commands.stop()
+        self._renewals.stop()
         self._sessions.stop()
 
     def _dispatch(self, frame: Frame) -> None:
@@ -155,6 +162,8 @@ class HeadEnd:
         elif isinstance(frame, ReadingsBundle):
             self._saw_bundle(frame)
             self._ingest.submit(frame)
+        elif isinstance(frame, RenewalFrame):
+            self._renewals.submit(frame)
         else:
             self._ingest.watch(frame.serial, frame.received_at_us)
             self._commands.submit(frame)

@@ -337,6 +337,10 @@ class MqttSession:
         """Hand a signed instruction to the broker; False when there is no connection, and nothing was sent."""
         return self._send_surely(serial, Downlink.INSTRUCTION, payload)
 
+    def send_certificate(self, serial: str, chain: bytes) -> bool:
+        """Hand a device's next certificate to the broker; False when there is no connection."""
+        return self._send_surely(serial, Downlink.CERTIFICATE, chain)
+
     def _send_surely(self, serial: str, channel: Downlink, payload: bytes) -> bool:
         with self._lock:
             if not self._connected.is_set() or self._commands.is_full:

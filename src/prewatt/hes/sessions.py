@@ -93,6 +93,14 @@ class CarriesInstructions(Protocol):
         """Send a signed instruction; False when it was not taken."""
 
 
+@runtime_checkable
+class CarriesCertificates(Protocol):
+    """A session whose devices are let in by certificates of ours."""
+
+    def send_certificate(self, serial: str, chain: bytes) -> bool:
+        """Send a device its next certificate; False when it was not taken."""
+
+
 class Sessions:
     """The sessions of a head-end as one transport. Raises `ValueError` for two of one driver, or none.
 
@@ -190,6 +198,11 @@ class Sessions:
         return isinstance(session, CarriesInstructions) and session.send_instruction(
             serial, payload
         )
+
+    def send_certificate(self, serial: str, chain: bytes) -> bool:
+        """Send a device its next certificate, where it has one; False when it was not taken."""
+        first = self._first
+        return isinstance(first, CarriesCertificates) and first.send_certificate(serial, chain)
 
     def _session_of(self, serial: str) -> Session:
         return next((each for each in self._others if each.reaches(serial)), self._first)

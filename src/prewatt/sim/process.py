@@ -27,6 +27,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from prewatt.core.civil_time import utc_datetime
 from prewatt.hes.drivers.mqtt_bundle.codec import bundle_topic, marks_topic
 from prewatt.hes.drivers.mqtt_senml import codec
 from prewatt.hes.drivers.mqtt_senml.topics import Downlink, Uplink, downlink_topic, uplink_topic
@@ -34,6 +35,7 @@ from prewatt.hes.frames import RelayState, Watermark
 from prewatt.hes.wire import TlsFiles
 from prewatt.signing.es256 import ES256PrivateKey
 from prewatt.sim.concentrator import SimulatedConcentrator
+from prewatt.sim.identity import Identity
 from prewatt.sim.loads import load_profile
 from prewatt.sim.meter import MeterConfig, Outgoing, SimulatedMeter, UnknownFault
 
@@ -42,6 +44,7 @@ log = logging.getLogger(__name__)
 _KEEPALIVE_S: Final = 60
 _TICK_S: Final = 0.25
 _SAVE_S: Final = 5.0
+_RENEWAL_S: Final = 1.0
 _BACKOFF_S_MAX: Final = 10.0
 _CONNECTS_PER_TICK: Final = 40
 _LAST_WRITES_MAX: Final = 10
@@ -278,6 +281,10 @@ class SimProcess:
                 serial: self._new_line(serial, meter, address)
                 for serial, meter in self._meters.items()
             }
+        # A meter behind a concentrator has no connection, hence no certificate of its own.
+        self._identities = {
+            serial: Identity(Path(config.tls), serial) for serial in self._lines if config.tls
+        }
         self._control = _Line(
             f"prewatt-sim-{config.name}",
             address,
@@ -302,7 +309,7 @@ class SimProcess:
 
     def run(self) -> None:
         """Run until `stop`, then save and say goodbye to the broker."""
-        next_tick_s = next_misc_s = next_save_s = 0.0
+        next_tick_s = next_misc_s = next_save_s = next_renewal_s = 0.0
         try:
             while not self._stopping:
                 now_s = time.monotonic()
@@ -313,6 +320,9 @@ class SimProcess:
                     next_misc_s = now_s + 1.0
                     for line in self._all_lines():
                         line.misc()
+                if now_s >= next_renewal_s:
+                    next_renewal_s = now_s + _RENEWAL_S
+                    self._renew()
                 if now_s >= next_save_s and self._dirty:
                     next_save_s = now_s + _SAVE_S
                     self._save()
@@ -343,6 +353,13 @@ class SimProcess:
             topic = bundle_topic(self._concentrator.serial)
             for payload in self._concentrator.tick(now_us):
                 self._shared.publish(topic, payload)
+
+    def _renew(self) -> None:
+        """Let the devices that are connected ask for their next certificates where it is time."""
+        now = utc_datetime(self._now_us())
+        for serial, identity in self._identities.items():
+            if self._lines[serial].is_up and (asked := identity.asks(now)) is not None:
+                self._lines[serial].publish(uplink_topic(serial, Uplink.RENEW), asked)
 
     def _shown(self, name: str) -> TlsFiles | None:
         return TlsFiles(Path(self._config.tls), name) if self._config.tls else None
@@ -444,6 +461,11 @@ class SimProcess:
         """A meter hears an order or what is committed of its own messages."""
         _, serial, _, channel = topic.split("/")
         meter = self._meters[serial]
+        if channel == Downlink.CERTIFICATE:
+            if self._identities[serial].take(payload):
+                # It is shown at the next connection, which comes at once.
+                self._lines[serial].disconnect()
+            return
         if channel == Downlink.ACK:
             meter.receive_watermarks(payload, self._now_us())
             self._dirty = True
@@ -513,6 +535,7 @@ def _heard_by(serial: str) -> list[tuple[str, int]]:
     return [
         (downlink_topic(serial, Downlink.COMMAND), 1),
         (downlink_topic(serial, Downlink.INSTRUCTION), 1),
+        (downlink_topic(serial, Downlink.CERTIFICATE), 1),
         (downlink_topic(serial, Downlink.ACK), 0),
     ]
 

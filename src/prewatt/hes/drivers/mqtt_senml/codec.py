@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prewatt.hes.drivers import senml_cbor
+from prewatt.hes.drivers.mqtt_senml.renewal import decode_renewal
 from prewatt.hes.drivers.mqtt_senml.topics import Uplink, parse_uplink
 from prewatt.hes.frames import (
     ACTIVE_EXPORT,
@@ -89,6 +90,8 @@ def decode(topic: str, payload: bytes, *, received_at_us: int, token: AckToken) 
         if not 0 < len(payload) <= MAX_SEALED_BYTES:
             raise MalformedFrame("size", f"{len(payload)} bytes of a signed answer")
         return SealedFrame(serial, received_at_us, token, payload)
+    if channel is Uplink.RENEW:
+        return decode_renewal(serial, payload, received_at_us=received_at_us, token=token)
     fields = _parse_object(payload)
     if channel is Uplink.HELLO:
         return HelloFrame(

@@ -24,6 +24,8 @@ class Uplink(StrEnum):
     ANSWER = "answer"
     #: A signed answer to a signed instruction: bytes of `core.instructions`.
     SEALED = "sealed"
+    #: It wants its next certificate.
+    RENEW = "renew"
 
 
 class Downlink(StrEnum):
@@ -33,6 +35,8 @@ class Downlink(StrEnum):
     ACK = "ack"
     #: A signed instruction, for a meter that verifies: bytes of `core.instructions`.
     INSTRUCTION = "instruction"
+    #: Its next certificate.
+    CERTIFICATE = "certificate"
 
 
 def is_serial(text: str) -> bool:
