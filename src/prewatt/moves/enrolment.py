@@ -53,8 +53,11 @@ def revoke_device(
         ended = operations.revoke(
             actor=actor, property_id=property_id, serial=serial, reason=reason, now=now
         )
+        meter_id = _meter(property_id, serial)
+        if meter_id is None:
+            return ended
         keys = MeterKey.objects.filter(
-            property_id=property_id, meter_id=_meter(property_id, serial), revoked_at__isnull=True
+            property_id=property_id, meter_id=meter_id, revoked_at__isnull=True
         )
         for key_id in list(keys.values_list("key_id", flat=True)):
             revoke_key(
