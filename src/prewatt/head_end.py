@@ -105,7 +105,6 @@ def run(arguments: argparse.Namespace) -> int:
     return run_head_end(head_end, rehearse=_rehearse)
 
 
-
 def lorawan_opener(address: str) -> Opener:
     """What opens the session of the devices behind a network server."""
     from prewatt.core.civil_time import instant_us
