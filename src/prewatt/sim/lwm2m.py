@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 FORMATS: Final = (senml.CBOR, senml.JSON, tlv.CONTENT_FORMAT, 0)
 
 _TICK_S: Final = 0.05
+_REGISTER_AGAIN_S: Final = 2.0
 _ANSWER_S_MAX: Final = 70.0
 _YEAR_S: Final = 365 * 86_400
 _OBJECTS: Final = (
@@ -146,20 +147,23 @@ class LwM2mDevice:
         await context.shutdown()
 
     async def _be_awake(self) -> None:
+        """Keep registered and send; whoever asks is answered also where no head-end is."""
         until = self._loop_time() + self.config.awake_s
-        if not await self._register():
-            return
-        messages = self.meter.connected(self._now_us())
-        registered_at = self._loop_time()
+        is_registered, register_at = False, 0.0
+        messages: list[Outgoing] = []
         while not self._stopping.is_set() and not self.meter.faults["outage"]:
+            if self._loop_time() >= register_at:
+                was_registered, is_registered = is_registered, await self._register()
+                register_at = self._loop_time() + (
+                    self.config.lifetime_s / 2 if is_registered else _REGISTER_AGAIN_S
+                )
+                if is_registered and not was_registered:
+                    messages = self.meter.connected(self._now_us())
             if messages:
                 await self._send(messages)
                 until = max(until, self._loop_time() + self.config.awake_s)
             if self.config.sleeps_s is not None and self._loop_time() > until:
                 return
-            if self._loop_time() - registered_at > self.config.lifetime_s / 2:
-                registered_at = self._loop_time()
-                await self._register()
             await asyncio.sleep(_TICK_S)
             messages = self.meter.tick(self._now_us())
             assert self._front is not None, "it is awake"

@@ -326,6 +326,10 @@ def test_an_installer_reads_a_meter_and_makes_its_key(
         )
         assert cli.main(["meter", "probe", address]) == 0
         assert "1.8.0       7000 Wh" in capsys.readouterr().out
+    with device(f"{LOOPBACK}:{_free_port(LOOPBACK)}") as alone:
+        eventually(lambda: alone.port > 0, "it answers also where no head-end is")
+        assert cli.main(["meter", "probe", f"coap://{LOOPBACK}:{alone.port}"]) == 0
+        capsys.readouterr()
     for nobody in (f"coap://{LOOPBACK}:{_free_port(LOOPBACK)}", "http://a", "mqtt://a:1/b/c"):
         assert cli.main(["meter", "probe", nobody, "--wait", "0.3"]) == 2
         assert capsys.readouterr().err.startswith("prewatt: ")
