@@ -49,6 +49,16 @@ def sell(office: Office, euro: int, key: str) -> int:
     return int(one("SELECT max(event_id) FROM payment"))
 
 
+def audited(code: str) -> tuple[str, str]:
+    """The proposal behind the last such event, and who asked for it."""
+    (found,) = rows(
+        "SELECT detail ->> 'proposal', detail ->> 'made_by' FROM audit_event WHERE code = %s "
+        "ORDER BY id DESC LIMIT 1",
+        code,
+    )
+    return str(found[0]), str(found[1])
+
+
 def never_at_once(office: Office, wanted: Wanted) -> None:
     """No emergency allows it, whatever the amount."""
     with said("kind"):
@@ -85,6 +95,7 @@ def test_a_refund_is_paid_alone_below_the_limit_and_above_it_by_two(office: Offi
     assert second.needed == 1 and rows(paid) == [(tomas.code,), ("",)]
     assert office.approve(second.proposal_id) == 0
     assert rows(paid) == [(tomas.code,), (tomas.code,)], "who asked for it hands it over"
+    assert audited("vending.refund.paid") == (str(second.proposal_id), tomas.code)
     with pytest.raises(RefundRefused, match="paid out already"):
         wanted_refund(actor=tomas, refund_id=due[0], way="cash", reference="")
 
@@ -104,6 +115,7 @@ def test_a_recharge_is_taken_back_by_two_and_is_void_where_it_went_another_way(
     with said("void:recharge"):
         office.approve(moved)
     assert (state(back), state(moved)) == ("approved", "void")
+    assert audited("vending.recharge.taken_back") == (str(back), ines.code)
     with pytest.raises(AlreadyTakenBack):
         wanted_taking_back(actor=ines, event_id=event, to_account_id=None)
     # The policy that was agreed to has to hold still.
@@ -169,9 +181,7 @@ def test_credit_that_nobody_paid_always_takes_another_and_an_adjustment_makes_no
         office.approve(given, "ines")
     assert office.approve(given) == 0 and available(tenant) == before + EURO
     assert one("SELECT count(*) FROM message WHERE code = 'vending.credited'") == 1
-    assert one("SELECT detail ->> 'proposal' FROM audit_event WHERE code = 'vending.credit.given'") == (
-        str(given)
-    )  # fmt: skip
+    assert audited("vending.credit.given") == (str(given), ines.code)
     # Taken again, unless it is used by then.
     take = wanted_credit(actor=ines, account_id=tenant, credit_micro=-before - EURO)
     late = office.ask("ines", take)

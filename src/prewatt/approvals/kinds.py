@@ -39,6 +39,11 @@ class Agreed:
     reason: str
     made_by: str
 
+    @property
+    def audited(self) -> dict[str, object]:
+        """What the audit of the effect says of it: its number, and who asked for it."""
+        return {"proposal": self.proposal_id, "made_by": self.made_by}
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:

@@ -41,7 +41,7 @@ def _write_off(actor: Actor, agreed: Agreed, now: datetime) -> None:
     try:
         done = write_off_debt(
             actor=actor, debt_id=effect["debt"], why=agreed.reason, amount_micro=effect["amount"],
-            key=f"proposal:{agreed.proposal_id}", now=now,
+            key=f"proposal:{agreed.proposal_id}", now=now, agreed=agreed,
         )  # fmt: skip
     except DebtRefused as refused:
         raise Changed("debt") from refused

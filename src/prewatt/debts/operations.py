@@ -15,6 +15,7 @@ from typing import Any
 from django.db import connection
 
 from prewatt.access.scope import Actor, require, scope
+from prewatt.approvals.kinds import Agreed
 from prewatt.audit.operations import record
 from prewatt.core.accounts import CounterAccount, TransferKind
 from prewatt.debts.models import PPM, Debt, DebtPolicy
@@ -196,6 +197,7 @@ def write_off_debt(
     key: str,
     now: datetime,
     amount_micro: int | None = None,
+    agreed: Agreed | None = None,
 ) -> DebtReduced:
     """Give up what is left of a debt; the property bears it and the wallet stays as it is.
 
@@ -205,7 +207,7 @@ def write_off_debt(
     body = {"op": "debt.write_off", "debt": debt_id, "why": why}
     return _reduce(
         actor, debt_id, amount_micro, body, key, now,
-        ending=Debt.Ending.WRITTEN_OFF, reason="debt.written_off",
+        ending=Debt.Ending.WRITTEN_OFF, reason="debt.written_off", agreed=agreed,
     )  # fmt: skip
 
 
@@ -219,6 +221,7 @@ def _reduce(
     *,
     ending: Debt.Ending,
     reason: str,
+    agreed: Agreed | None = None,
 ) -> DebtReduced:
     """Take a debt down, at the wallet's cost or the property's."""
     require(actor, "debts.manage")
@@ -261,6 +264,7 @@ def _reduce(
             left=answer.left_micro,
             event=event,
             why=body.get("why", ""),
+            **(agreed.audited if agreed else {}),
         )
         _keep(actor, key, body, account, debt.account_id, asdict(answer), now)
     return answer

@@ -92,7 +92,7 @@ def _pay(actor: Actor, agreed: Agreed, now: datetime) -> None:
     try:
         pay_refund(
             actor=actor, refund_id=effect["refund"], way=effect["way"], reference=effect["reference"],
-            paid_by=agreed.made_by, now=now,
+            agreed=agreed, now=now,
         )  # fmt: skip
     except RefundRefused as refused:
         raise Changed("refund") from refused
@@ -108,7 +108,7 @@ def _take_back(actor: Actor, agreed: Agreed, now: datetime) -> None:
         raise Changed("policy")
     given: dict[str, Any] = {
         "actor": actor, "event_id": effect["recharge"], "why": agreed.reason, "now": now,
-        "key": f"proposal:{agreed.proposal_id}",
+        "key": f"proposal:{agreed.proposal_id}", "agreed": agreed,
     }  # fmt: skip
     try:
         if moved:
@@ -129,7 +129,7 @@ def _give_credit(actor: Actor, agreed: Agreed, now: datetime) -> None:
     try:
         give_credit(
             actor=actor, account_id=agreed.effect["account"], credit_micro=agreed.effect["credit"],
-            why=agreed.reason, proposal_id=agreed.proposal_id, made_by=agreed.made_by, now=now,
+            agreed=agreed, now=now,
         )  # fmt: skip
     except CreditRefused as refused:
         raise Changed("wallet") from refused

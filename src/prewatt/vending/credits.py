@@ -13,6 +13,7 @@ from typing import Final
 from django.db import connection
 
 from prewatt.access.scope import Actor, require, scope
+from prewatt.approvals.kinds import Agreed
 from prewatt.audit.operations import record
 from prewatt.core.accounts import CounterAccount, TransferKind
 from prewatt.core.rating import Component
@@ -59,9 +60,8 @@ def look_at_credit(actor: Actor, account_id: int, credit_micro: int) -> int:
 
 
 def give_credit(
-    *, actor: Actor, account_id: int, credit_micro: int, why: str, proposal_id: int, made_by: str,
-    now: datetime,
-) -> int:  # fmt: skip
+    *, actor: Actor, account_id: int, credit_micro: int, agreed: Agreed, now: datetime
+) -> int:
     """Give so much, or take it (below zero), as was agreed to in this transaction; returns the event.
 
     Never takes a wallet below zero: an adjustment makes no debt and cuts nobody. Raises CreditRefused,
@@ -88,8 +88,8 @@ def give_credit(
         )  # fmt: skip
         record(
             actor=actor.code, code="vending.credit.given", property_id=property_id,
-            subject=f"account:{account_id}", now=now, amount=credit_micro, why=why,
-            proposal=proposal_id, made_by=made_by, event=event_id,
+            subject=f"account:{account_id}", now=now, amount=credit_micro,
+            why=agreed.reason, event=event_id, **agreed.audited,
         )  # fmt: skip
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_notify('changed', %s)", [str(property_id)])

@@ -17,7 +17,7 @@ from typing import Final
 from django.db import connection
 
 from prewatt.access.scope import Actor, require, scope
-from prewatt.approvals.kinds import saying_what_changed
+from prewatt.approvals.kinds import Agreed, saying_what_changed
 from prewatt.audit.operations import record
 from prewatt.core.accounts import CounterAccount, TransferKind
 from prewatt.core.money import round_to_minor
@@ -126,9 +126,10 @@ def refund_balance(
 
 
 def pay_refund(
-    *, actor: Actor, refund_id: int, way: str, reference: str, now: datetime, paid_by: str = ""
-) -> Refund:
-    """Note that a refund was paid out, once, by whom (the actor where nobody is named) and how.
+    *, actor: Actor, refund_id: int, way: str, reference: str, now: datetime,
+    agreed: Agreed | None = None,
+) -> Refund:  # fmt: skip
+    """Note that a refund was paid out, once, by whom (who proposed it, or the actor) and how.
 
     People do it by a proposal (`by_agreement`), alone up to the property's limit: the database asks for
     it. Raises RefundRefused, Changed.
@@ -146,7 +147,7 @@ def pay_refund(
         with saying_what_changed(), connection.cursor() as cursor:
             cursor.execute(
                 "SELECT pay_refund_out(%s, %s, %s, %s, %s)",
-                [refund_id, way, reference, paid_by or actor.code, now],
+                [refund_id, way, reference, agreed.made_by if agreed else actor.code, now],
             )
         refund.refresh_from_db()
         tell_refund_paid(refund, now=now)
@@ -159,7 +160,7 @@ def pay_refund(
             refund=refund.number,
             amount=refund.amount_micro,
             way=way,
-            paid_by=refund.paid_by,
+            **(agreed.audited if agreed else {}),
         )
     return refund
 

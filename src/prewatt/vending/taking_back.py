@@ -18,6 +18,7 @@ from typing import Any, Final
 from django.db import connection
 
 from prewatt.access.scope import Actor, require, scope
+from prewatt.approvals.kinds import Agreed
 from prewatt.audit.operations import record
 from prewatt.core.accounts import CounterAccount, TransferKind
 from prewatt.core.debts import missing_micro
@@ -103,7 +104,7 @@ class TakenBack:
 
 
 def reverse_recharge(
-    *, actor: Actor, event_id: int, why: str, key: str, now: datetime
+    *, actor: Actor, event_id: int, why: str, key: str, now: datetime, agreed: Agreed | None = None
 ) -> TakenBack:
     """Take back a recharge whose payment was reversed: a cheque bounced, a card was charged back.
 
@@ -112,12 +113,13 @@ def reverse_recharge(
     asks for it. Raises TakeBackRefused, PermissionRefused, PeriodClosed, KeyReused.
     """
     body = {"op": "recharge.reverse", "event": event_id, "why": why}
-    return _take_back(actor, event_id, None, body, why, key, now)
+    return _take_back(actor, event_id, None, body, why, key, now, agreed)
 
 
 def move_credit(
-    *, actor: Actor, event_id: int, to_account_id: int, why: str, key: str, now: datetime
-) -> TakenBack:
+    *, actor: Actor, event_id: int, to_account_id: int, why: str, key: str, now: datetime,
+    agreed: Agreed | None = None,
+) -> TakenBack:  # fmt: skip
     """Give a recharge that was sold to the wrong account to the right one.
 
     The right account has its whole credit at once, whatever the wrong one has used of it. Two
@@ -125,7 +127,7 @@ def move_credit(
     taken back once. Raises as ``reverse_recharge``.
     """
     body = {"op": "recharge.move", "event": event_id, "to": to_account_id, "why": why}
-    return _take_back(actor, event_id, to_account_id, body, why, key, now)
+    return _take_back(actor, event_id, to_account_id, body, why, key, now, agreed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,7 @@ def _take_back(
     why: str,
     key: str,
     now: datetime,
+    agreed: Agreed | None,
 ) -> TakenBack:
     require(actor, "vending.take_back")
     with scope(actor):
@@ -199,7 +202,7 @@ def _take_back(
             property_id=done.property_id, recharge_event_id=event_id, done=answer,
             document=f"{SERIES}-{number}", policy=policy, now=now,
         )  # fmt: skip
-        _conclude(actor, key, body, why, done, answer, now)
+        _conclude(actor, key, body, why, done, answer, now, agreed)
     return answer
 
 
@@ -436,6 +439,7 @@ def _conclude(
     done: StandingRecharge,
     answer: TakenBack,
     now: datetime,
+    agreed: Agreed | None,
 ) -> None:
     stored = asdict(answer)
     record(
@@ -447,6 +451,7 @@ def _conclude(
         recharge=done.event_id,
         why=why,
         taken=stored,
+        **(agreed.audited if agreed else {}),
     )
     store_answer(
         actor=actor,
