@@ -325,9 +325,7 @@ class CommandDesk:
         self._directory.look(now)
         devices = self._directory.resolve({frame.serial for frame in frames})
         known = [frame for frame in frames if frame.serial in devices]
-        answers = self._judged(
-            [each for each in known if isinstance(each, AnswerFrame)], devices, now
-        )
+        answers = self._judged([each for each in known if isinstance(each, AnswerFrame)], devices)
         sealed = self._sealed(
             [each for each in known if isinstance(each, SealedFrame)], devices, now
         )
@@ -385,21 +383,19 @@ class CommandDesk:
             else self._instructions.store(frames, devices, now)
         )
 
-    def _signing(self, devices: Mapping[int, str], now: datetime) -> frozenset[int]:
+    def _signing(self, devices: Mapping[int, str]) -> frozenset[int]:
         """Those of the meters that sign."""
         if self._instructions is None or not devices:
             return frozenset()
-        return self._instructions.signing(devices, now)
+        return self._instructions.signing(devices)
 
-    def _judged(
-        self, frames: Sequence[AnswerFrame], devices: Mapping[str, Device], now: datetime
-    ) -> _Answers:
+    def _judged(self, frames: Sequence[AnswerFrame], devices: Mapping[str, Device]) -> _Answers:
         """Say of each answer whether it counts, but for those that have come before."""
         fresh = [each for each in frames if _as_told(each) not in self._answered]
         named = [(each, parse_command_id(each.command_id)) for each in fresh]
         ids = sorted({ours[0] for _, ours in named if ours is not None and ours[0] != _NO_ORDER})
         known = self._orders.known(order_ids=ids) if ids else {}
-        signing = self._signing({devices[each.serial].meter_id: each.serial for each in fresh}, now)
+        signing = self._signing({devices[each.serial].meter_id: each.serial for each in fresh})
         answers = _Answers([], [], [], [])
         for frame, ours in named:
             if ours is None:

@@ -49,7 +49,7 @@ _ELSEWHERE: Final = frozenset({Result.STALE, Result.BROKEN_CHAIN})
 class Instructions(Protocol):
     """What is needed of the instruction book. Each call is one transaction."""
 
-    def signing(self, meter_ids: Sequence[int], *, now: datetime) -> frozenset[int]:
+    def signing(self, meter_ids: Sequence[int]) -> frozenset[int]:
         """Those of the meters that are instructed by signature."""
 
     def issue(self, wanted: Sequence[Wanted], *, now: datetime) -> list[Outgoing]:
@@ -145,12 +145,10 @@ class InstructionDesk:
         self._carrier = carrier
         self._raise_alert = raise_alert
 
-    def signing(self, meters: Mapping[int, str], now: datetime) -> frozenset[int]:
+    def signing(self, meters: Mapping[int, str]) -> frozenset[int]:
         """Those of the meters (by their serials) that are told nothing of weight without a signature."""
-        return self._book.signing(
-            [meter for meter, serial in meters.items() if self._carrier.carries_instructions(serial)],
-            now=now,
-        )  # fmt: skip
+        carries = self._carrier.carries_instructions
+        return self._book.signing([meter for meter, serial in meters.items() if carries(serial)])
 
     def turn(self, now: datetime) -> None:
         """End what has grown old, and say again what has waited for its answer."""
@@ -179,7 +177,7 @@ class InstructionDesk:
 
     def send(self, orders: Sequence[DueOrder], now: datetime) -> frozenset[int]:
         """Instruct the meters that sign; returns the orders that are taken care of."""
-        signing = self.signing({each.meter_id: each.serial for each in orders}, now)
+        signing = self.signing({each.meter_id: each.serial for each in orders})
         own = [each for each in orders if each.meter_id in signing]
         if own:
             self.tell([_wanted(each) for each in own], now)

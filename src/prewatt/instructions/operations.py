@@ -39,15 +39,18 @@ from prewatt.core.instructions import (
 )
 from prewatt.core.vocabulary import InstructionState
 from prewatt.instructions.models import MeterKey
-from prewatt.instructions.queries import MeterKeys, has_key
+from prewatt.instructions.queries import MeterKeys, ever_had_key
 from prewatt.runtime.bells import ring
 from prewatt.runtime.prepared import execute, fetch, integers, pipelined
 from prewatt.signing.es256 import ES256PublicKey, device_key_id
+from prewatt.signing.keyring import NoSigningKey
 from prewatt.signing.keys import Signer
+from prewatt.signing.token import TokenRefused
 
 LIFE: Final = timedelta(minutes=15)
 """How long a command is good, by the meter's own clock, which may be some minutes off."""
 _LIVE: Final = (InstructionState.ISSUED, InstructionState.SENT)
+_LAST_US: Final = 253_402_300_799_000_000  # the end of the year 9999
 _FIRST_RETRY: Final = timedelta(seconds=5)
 
 
@@ -111,8 +114,11 @@ class SignerSeal:
         self.key_id = bytes.fromhex(signer.public.key_id)
 
     def sign(self, message: bytes) -> bytes:
-        """See `core.cose.Sealer`."""
-        return self._signer.sign(message)
+        """See `core.cose.Sealer`. Raises NoSigningKey where the key's token does not sign."""
+        try:
+            return self._signer.sign(message)
+        except TokenRefused as refused:
+            raise NoSigningKey(str(refused)) from refused
 
 
 def enrol_key(
@@ -166,12 +172,12 @@ class InstructionBook:
         self._seal = seal
         self._keys = MeterKeys()
 
-    def signing(self, meter_ids: Sequence[int], *, now: datetime) -> frozenset[int]:
-        """Those of the meters that are instructed by signature: a key of theirs is valid now."""
+    def signing(self, meter_ids: Sequence[int]) -> frozenset[int]:
+        """Those of the meters that are instructed by signature: a key of theirs is enrolled, or was."""
         if not meter_ids:
             return frozenset()
         with scope(self._actor):
-            return has_key(meter_ids, now=now)
+            return ever_had_key(meter_ids)
 
     def issue(self, wanted: Sequence[Wanted], *, now: datetime) -> list[Outgoing]:
         """Sign what meters are to be told and write it down; the bytes may leave once this has returned.
@@ -609,7 +615,8 @@ class _Taking:
                 integers(each.known.credit_micro for each in standings),
                 integers(answer.balance_micro for _, (answer, _, _) in said),
                 integers(each.refused for each in standings),
-                [utc_datetime(answer.at_us) for _, (answer, _, _) in said],
+                # A meter's clock may stand in a year that no date has.
+                [utc_datetime(min(answer.at_us, _LAST_US)) for _, (answer, _, _) in said],
                 [was_read for _, (_, _, was_read) in said],
             ],
         )

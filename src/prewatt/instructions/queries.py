@@ -33,6 +33,18 @@ def has_key(meter_ids: Sequence[int], *, now: datetime) -> frozenset[int]:
     return frozenset(row[0] for row in fetch(_VALID, [integers(meter_ids), now, now]))
 
 
+def ever_had_key(meter_ids: Sequence[int]) -> frozenset[int]:
+    """Those of the meters that have a key or had one. Inside the caller's scope.
+
+    One whose key has ended is not spoken to without a signature again: whoever took its place would like that.
+    """
+    rows = fetch(
+        "SELECT DISTINCT meter_id FROM meter_key WHERE meter_id = ANY(%s::bigint[])",
+        [integers(meter_ids)],
+    )
+    return frozenset(row[0] for row in rows)
+
+
 @dataclass(frozen=True, slots=True)
 class ToldLine:
     """One instruction in words; ``answer`` says whether what is stored of it verifies, and by which key."""
