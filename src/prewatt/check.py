@@ -36,6 +36,8 @@ PYTHON = (sys.executable, "-P", "-m")
 TESTS = "tests"
 REPORT = "tests.xml"
 LANES = 3
+#: A test file that imports most of the program.
+SAMPLE = "tests/web/test_pages.py"
 
 #: Memory as a file system, on Linux, and how much of it has to be free: all lanes fill a quarter of that.
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - each lane makes a folder of its own in it
@@ -118,11 +120,39 @@ def run(arguments: argparse.Namespace) -> int:
     console = _Console()
     begun = time.monotonic()
     with contextlib.ExitStack() as stack:
-        lanes = [_lane_environment(stack, stages) for _ in range(LANES)]
+        lanes = _prepare_lanes(stack, stages)
         outcomes = _run_lanes(stages, arguments.paths, lanes, console)
         if arguments.note_seconds:
             _note_seconds(outcomes, lanes)
     return _summarize(outcomes, time.monotonic() - begun, console)
+
+
+def _prepare_lanes(stack: contextlib.ExitStack, stages: Sequence[Stage]) -> list[dict[str, str]]:
+    """Return the lanes' environments. While their servers start, what all of them import is compiled once:
+    lanes that found nothing compiled would each compile it for themselves.
+    """
+    with ThreadPoolExecutor(1) as beside:
+        compiled = beside.submit(_compile_imports, stages)
+        # From this thread, since a server ends with the one that started it.
+        lanes = [_lane_environment(stack, stages) for _ in range(LANES)]
+        compiled.result()
+    return lanes
+
+
+def _compile_imports(stages: Sequence[Stage]) -> None:
+    """Import what most tests import, for its bytecode alone; whatever is wrong with it the tests will say."""
+    if all(stage.name != TESTS for stage in stages):
+        return
+    with tempfile.TemporaryDirectory(prefix="prewatt-") as folder:
+        subprocess.run(
+            (*PYTHON, "pytest", "-q", "--collect-only", SAMPLE),
+            cwd=CHECKOUT,
+            env=_environment(None, Path(folder)),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
 
 
 def _lane_environment(stack: contextlib.ExitStack, stages: Sequence[Stage]) -> dict[str, str]:

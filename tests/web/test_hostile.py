@@ -24,7 +24,7 @@ PARAMETERS = re.compile(r"""request\.GET(?:\.get|\.getlist)?[(\[]\s*["'](\w+)["'
 
 
 def some(values: Sequence[str]) -> list[str]:
-    """Others of them for each page and run: by default a third, as of all random cases."""
+    """Others of them for each page and run: by default a quarter, as of all random cases."""
     return random.sample(values, min(len(values), cases(len(values))))
 
 
