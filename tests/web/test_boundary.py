@@ -12,12 +12,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.test import Client, override_settings
 from tests.fernmoor import Fernmoor
 
 import prewatt.web
 from prewatt import serve
 from prewatt.runtime.state import CannotRunError
+from prewatt.web import session
 from prewatt.web.body_limit import FORM_MAX, UPLOADS, limited
 from prewatt.web.console.sheet_writer import SheetWriter
 
@@ -131,6 +133,10 @@ def test_cookies_are_kept_from_scripts_other_sites_and_other_hosts(
         assert said[f"{each}_COOKIE_SECURE"] is (tls == "1")
         assert said[f"{each}_COOKIE_NAME"].startswith("__Host-") is (tls == "1")
         assert said[f"{each}_COOKIE_HTTPONLY"] and said[f"{each}_COOKIE_SAMESITE"] == "Lax"
+    # Those of theme and known browser take the same beginning.
+    assert said["LANGUAGE_COOKIE_NAME"].startswith("__Host-") is (tls == "1")
+    assert session.THEME_COOKIE.startswith(settings.COOKIE_PREFIX + "prewatt_")
+    assert session.DEVICE_COOKIE.startswith(settings.COOKIE_PREFIX + "prewatt_")
     assert said["SECURE_HSTS_SECONDS"] >= 31_536_000 * int(tls)
 
 

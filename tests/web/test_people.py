@@ -72,8 +72,13 @@ def test_somebody_is_invited_by_a_letter_and_has_no_duty_by_it(
     assert guest.get(link.replace("/invited/", "/invited/9")).status_code == 404
     assert guest.get(link).status_code == 200
     new = "a-lamp-in-the-window"
-    for wrong in ({"new": "short", "again": "short"}, {"new": new, "again": "other"}):
-        assert guest.post(link, wrong).status_code == 422
+    assert guest.post(link, {"new": new, "again": "other"}).status_code == 422
+    for weak, why in (
+        ("short", "at least twelve"), ("PasswordPassword", "Many people"), ("q1w2e3r4t5y6", "Many people"),
+        ("Fernmoor-Court-26", "a name"), ("mira.sol.2026!!", "a name"),
+    ):  # fmt: skip
+        refused = guest.post(link, {"new": weak, "again": weak})
+        assert refused.status_code == 422 and why in refused.content.decode(), weak
     chosen = guest.post(link, {"new": new, "again": new})
     assert chosen["location"] == "/sign-in?problem=invited"
     assert guest.post(link, {"new": new + "2", "again": new + "2"}).status_code == 404, "once"

@@ -19,7 +19,7 @@ from django.db import connection, transaction
 from prewatt.access import second_factor
 from prewatt.access.duties import properties_of
 from prewatt.access.models import SecondFactor, User
-from prewatt.access.passwords import refuse_weak
+from prewatt.access.passwords import refuse_weak, words_about
 from prewatt.access.scope import Actor, actor_for, scope
 from prewatt.access.second_factor import FactorRefused, counted_try
 from prewatt.audit.operations import record
@@ -236,7 +236,7 @@ def change_password(*, user: User, password: str, step_up_id: int, now: datetime
 
     Ending the other sessions is for `sessions.end_others`; Django's mark of the password ends them too.
     """
-    refuse_weak(password)
+    refuse_weak(password, words_about(user, properties_of(user.pk)))
     with transaction.atomic():
         _do("SELECT change_password(%s, %s, %s)", [user.pk, make_password(password), step_up_id])
         _happened(user, "access.password.changed", now)

@@ -15,7 +15,7 @@ from django.contrib.auth.hashers import make_password
 from django.db import IntegrityError, connection
 
 from prewatt.access.models import User
-from prewatt.access.passwords import refuse_weak
+from prewatt.access.passwords import refuse_weak, words_about
 from prewatt.access.scope import Actor, require, scope
 from prewatt.audit.operations import record
 from prewatt.sign_in.factors import own_deed
@@ -128,7 +128,10 @@ def is_good(*, property_id: int, token: str) -> bool:
 
 def accept(*, property_id: int, token: str, password: str) -> User:
     """Choose one's first password by the link of the letter, once. Raises PasswordRefused, PersonRefused."""
-    refuse_weak(password)
+    (guest,) = _row("SELECT accept_invitation(%s, %s, NULL)", property_id, token)
+    if guest is None:
+        raise PersonRefused("link")
+    refuse_weak(password, words_about(User.objects.get(pk=guest), [property_id]))
     (who,) = _row(
         "SELECT accept_invitation(%s, %s, %s)", property_id, token, make_password(password)
     )

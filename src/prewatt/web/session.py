@@ -38,7 +38,8 @@ from prewatt.web import clock, errors, rules
 from prewatt.web.client_address import client_address
 
 THEMES = ("system", "light", "dark")
-THEME_COOKIE = "prewatt_theme"
+#: Behind TLS no other host of the site can set one of ours.
+THEME_COOKIE = f"{settings.COOKIE_PREFIX}prewatt_theme"
 #: Paths that need nobody: signing in, language and theme, static files, liveness. Under `/api/` the API
 #: asks for a key itself, and knows no session.
 OPEN_PATHS = ("/sign-in", "/preferences", "/static/", "/healthz", "/api/", "/invited/")
@@ -47,7 +48,9 @@ BY_ITSELF = ("/live",)
 #: How long a right password waits for the second factor.
 PENDING_S = 600
 #: A browser in which somebody signed in: strangers' failed tries do not make it wait.
-DEVICE_COOKIE, DEVICE_AGE_S = "prewatt_device", 180 * 86400
+DEVICE_COOKIE, DEVICE_AGE_S = f"{settings.COOKIE_PREFIX}prewatt_device", 180 * 86400
+#: What its content is signed for, whatever the cookie is called.
+DEVICE_SALT = "prewatt_device"
 #: At a desk several people use one browser, each known to it.
 DEVICE_PEOPLE_MAX = 12
 #: Methods that only look.
@@ -324,7 +327,7 @@ def _device(request: HttpRequest) -> tuple[str, list[str]]:
     """The name of this browser, and who has signed in with it, the latest first."""
     try:
         known = signing.loads(
-            request.COOKIES.get(DEVICE_COOKIE, ""), salt=DEVICE_COOKIE, max_age=DEVICE_AGE_S
+            request.COOKIES.get(DEVICE_COOKIE, ""), salt=DEVICE_SALT, max_age=DEVICE_AGE_S
         )
         return str(known["device"]), [str(each) for each in known["people"]]
     except (signing.BadSignature, KeyError, TypeError):
@@ -337,7 +340,7 @@ def _remember_device(request: HttpRequest, response: HttpResponse, email: str) -
     known = {"device": request.session["device"], "people": people[:DEVICE_PEOPLE_MAX]}
     response.set_cookie(
         DEVICE_COOKIE,
-        signing.dumps(known, salt=DEVICE_COOKIE),
+        signing.dumps(known, salt=DEVICE_SALT),
         max_age=DEVICE_AGE_S,
         samesite="Lax",
         httponly=True,
@@ -347,7 +350,7 @@ def _remember_device(request: HttpRequest, response: HttpResponse, email: str) -
 
 
 def _email_digest(email: str) -> str:
-    return salted_hmac(DEVICE_COOKIE, email, algorithm="sha256").hexdigest()[:32]
+    return salted_hmac(DEVICE_SALT, email, algorithm="sha256").hexdigest()[:32]
 
 
 def knows_password(request: HttpRequest, user: User, password: str) -> bool:
@@ -375,7 +378,10 @@ def _next(request: HttpRequest) -> str:
 def sign_out(request: HttpRequest) -> HttpResponse:
     """End the session."""
     logout(request)
-    return redirect("/sign-in")
+    response = redirect("/sign-in")
+    # The browser forgets every page of ours; its cookies of language, theme and known browser stay.
+    response["Clear-Site-Data"] = '"cache", "storage"'
+    return response
 
 
 @require_POST

@@ -78,6 +78,8 @@ _PASSWORD: Final[Mapping[str, Text]] = {
     "short": _("A password has at least twelve characters."),
     "long": _("A password has at most 1,024 characters."),
     "signs": _("A password is one line of signs that can be typed."),
+    "common": _("Many people use that password, so it is tried first. Choose another."),
+    "named": _("That is little more than a name of yours or of the property. Choose another."),
 }
 
 
