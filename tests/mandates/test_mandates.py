@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import zipfile
@@ -144,7 +145,9 @@ def test_a_file_of_all_that_is_known_takes_two_and_its_maker_three_times(
         "The customer", name, proposal_id
     )  # fmt: skip
     for table, part in manifest["files"].items():
-        assert archive.read(f"{table}.jsonl").count(b"\n") == part["rows"] and part["is_whole"]
+        body = archive.read(f"{table}.jsonl")
+        assert body.count(b"\n") == part["rows"] and part["is_whole"]
+        assert hashlib.sha256(body).hexdigest() == part["sha256"]
     others = set(office.world.accounts.values()) - set(accounts)
     for line in archive.read("account_state.jsonl").splitlines():
         assert json.loads(line)["account_id"] not in others

@@ -85,8 +85,7 @@ def personal_file(
         file, parts = io.BytesIO(), {}
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, statement in _statements().items():
-                body, parts[name] = _lines(statement, effect)
-                archive.writestr(f"{name}.jsonl", body)
+                parts[name] = _write(archive, f"{name}.jsonl", statement, effect)
             document = _document(
                 {
                     "format": FORMAT, "property": {"id": place.property_id, "name": place.name},
@@ -116,22 +115,27 @@ def _statements() -> dict[str, str]:
     return found
 
 
-def _lines(statement: str, effect: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
-    """A table's rows as JSON lines, and what the manifest says of them."""
+def _write(
+    archive: zipfile.ZipFile, name: str, statement: str, effect: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Add a table's rows as JSON lines, as they come; what the manifest says of them."""
     accounts = list(effect["accounts"])
     named = {
         "customer": effect["customer"], "accounts": accounts, "most": ROWS_MAX + 1,
         "subjects": [f"customer:{effect['customer']}", *(f"account:{each}" for each in accounts)],
     }  # fmt: skip
-    with connection.cursor() as cursor:
+    count, digest = 0, hashlib.sha256()
+    with archive.open(name, "w") as file, connection.chunked_cursor() as cursor:
         cursor.execute(f"SELECT row_to_json(t)::text FROM ({statement} LIMIT %(most)s) t", named)  # noqa: S608 - our own constants
-        found = cursor.fetchall()
-    body = "".join(f"{row[0]}\n" for row in found[:ROWS_MAX]).encode()
-    said = {
-        "rows": min(len(found), ROWS_MAX), "is_whole": len(found) <= ROWS_MAX,
-        "sha256": hashlib.sha256(body).hexdigest(),
+        for (row,) in cursor:
+            count += 1
+            if count <= ROWS_MAX:
+                line = f"{row}\n".encode()
+                digest.update(line)
+                file.write(line)
+    return {
+        "rows": min(count, ROWS_MAX), "is_whole": count <= ROWS_MAX, "sha256": digest.hexdigest(),
     }  # fmt: skip
-    return body, said
 
 
 def _document(manifest: Mapping[str, Any]) -> bytes:

@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Final
 
 from prewatt.access.scope import Actor, require, scope
-from prewatt.billing.queries import plans_at
-from prewatt.reports.holders import HOLDER_COLUMNS, HOLDER_JOINS, HOLDER_WIDTH, Who, who
+from prewatt.billing.queries import HOLDS
+from prewatt.reports.holders import HOLDER_JOINS
 from prewatt.reports.place import place_of, rows
 from prewatt.reports.price_pages import PlanLine, groups_of, plans_in_force
 from prewatt.reports.today import Place
@@ -20,58 +20,37 @@ WORDS_MAX: Final = 4_000
 
 
 @dataclass(frozen=True, slots=True)
-class Choosable:
-    """An open account, and what it can be chosen by."""
-
-    who: Who
-    building: str
-    kind: str
-    groups: tuple[str, ...]
-    plan: str
-
-
-@dataclass(frozen=True, slots=True)
 class PlanChoice:
-    """Every open account of a property, and what there is to choose by."""
+    """What there is to choose accounts by, and the plans that they can come to."""
 
     place: Place
     now: datetime
-    accounts: tuple[Choosable, ...]
+    buildings: tuple[str, ...]
+    kinds: tuple[str, ...]
     plans: tuple[PlanLine, ...]
 
     @property
-    def buildings(self) -> list[str]:
-        """The codes of the buildings that have accounts."""
-        return sorted({each.building for each in self.accounts if each.building})
+    def groups(self) -> tuple[str, ...]:
+        """The groups that some plan has prices announced for."""
+        return groups_of(self.plans)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """By what accounts are chosen; all of it holds, and what is empty asks for nothing."""
+
+    building: str = ""
+    kind: str = ""
+    group: str = ""
+    plan: str = ""
+    #: Account numbers and units, apart by spaces, commas or lines.
+    only: str = ""
 
     @property
-    def kinds(self) -> list[str]:
-        """The kinds of units that have accounts."""
-        return sorted({each.kind for each in self.accounts if each.kind})
-
-    @property
-    def groups(self) -> list[str]:
-        """The groups of announced prices that accounts follow, or plans know."""
-        followed = {group for each in self.accounts for group in each.groups}
-        return sorted(followed | set(groups_of(self.plans)))
-
-    def chosen(
-        self, *, building: str = "", kind: str = "", group: str = "", plan: str = "", only: str = ""
-    ) -> tuple[list[int], Sequence[str]]:
-        """(accounts for which all that is given holds, words of the list that are no account here)."""
-        words = list(dict.fromkeys(re.split(r"[\s,;]+", only.strip().casefold())))[:WORDS_MAX]
-        listed = {word for word in words if word}
-        known = {name for each in self.accounts for name in _names(each.who)}
-        found = [
-            each.who.account_id
-            for each in self.accounts
-            if (not building or each.building == building)
-            and (not kind or each.kind == kind)
-            and (not group or group in each.groups)
-            and (not plan or each.plan == plan)
-            and (not listed or listed & _names(each.who))
-        ]
-        return found, sorted(listed - known)
+    def words(self) -> list[str]:
+        """The words of the list, each once."""
+        found = re.split(r"[\s,;]+", self.only.strip().casefold())
+        return [word for word in dict.fromkeys(found) if word][:WORDS_MAX]
 
 
 def plan_choice(*, actor: Actor, now: datetime) -> PlanChoice:
@@ -79,29 +58,58 @@ def plan_choice(*, actor: Actor, now: datetime) -> PlanChoice:
     require(actor, "approvals.propose")
     with scope(actor):
         place = place_of(actor)
-        found = rows(
-            f"""SELECT {HOLDER_COLUMNS}, coalesce(u.kind, ''), coalesce(g.overlay_groups, '{{}}')
-               FROM account a {HOLDER_JOINS}
-               LEFT JOIN LATERAL (SELECT overlay_groups FROM (
-                   SELECT DISTINCT ON (valid_from) * FROM account_terms
-                   WHERE account_id = a.id AND valid_from <= %s ORDER BY valid_from DESC, id DESC) n
-                   WHERE NOT withdraws ORDER BY valid_from DESC LIMIT 1) g ON true
-               WHERE a.property_id = %s AND a.closed_at IS NULL
-               ORDER BY b.position, u.position, u.code, a.number""",  # noqa: S608 - our own constants
-            [now, place.property_id],
+        buildings = rows(
+            "SELECT code FROM building WHERE property_id = %s ORDER BY position, code",
+            [place.property_id],
         )
-        on = plans_at([row[0] for row in found], now)
+        kinds = rows(
+            "SELECT DISTINCT kind FROM unit WHERE property_id = %s ORDER BY kind",
+            [place.property_id],
+        )
         plans = plans_in_force(place, now)
-    accounts = tuple(
-        Choosable(
-            who(row[:HOLDER_WIDTH]), row[2], row[HOLDER_WIDTH], tuple(row[HOLDER_WIDTH + 1]),
-            on[row[0]].code if row[0] in on else "",
-        )
-        for row in found
-    )  # fmt: skip
-    return PlanChoice(place, now, accounts, plans)
+    return PlanChoice(
+        place, now, tuple(row[0] for row in buildings), tuple(row[0] for row in kinds), plans
+    )
 
 
-def _names(holder: Who) -> set[str]:
-    """What an account is called in a list."""
-    return {holder.number.casefold(), *({holder.unit.casefold()} if holder.unit else ())}
+#: An account by its number and by its unit, as a list may name it.
+_NAMES: Final = """ARRAY[lower(a.number), lower(b.code || '-' || u.code),
+    CASE WHEN u.code ~ '^[[:alpha:]]' THEN lower(u.code) END]"""
+_CHOSEN: Final = f"""
+SELECT a.id FROM account a {HOLDER_JOINS}
+LEFT JOIN LATERAL (SELECT overlay_groups FROM (
+    SELECT DISTINCT ON (valid_from) * FROM account_terms
+    WHERE account_id = a.id AND valid_from <= %(now)s ORDER BY valid_from DESC, id DESC) n
+    WHERE NOT withdraws ORDER BY valid_from DESC LIMIT 1) g ON %(group)s <> ''
+LEFT JOIN LATERAL (SELECT t.code FROM tariff_assignment s JOIN tariff t ON t.id = s.tariff_id
+    WHERE s.account_id = a.id AND s.valid_from <= %(now)s AND {HOLDS}
+    ORDER BY s.valid_from DESC LIMIT 1) p ON %(plan)s <> ''
+WHERE a.property_id = %(place)s AND a.closed_at IS NULL
+  AND (%(building)s = '' OR b.code = %(building)s)
+  AND (%(kind)s = '' OR u.kind = %(kind)s)
+  AND (%(group)s = '' OR g.overlay_groups @> ARRAY[%(group)s]::varchar[])
+  AND (%(plan)s = '' OR p.code = %(plan)s)
+  AND (%(words)s::text[] = '{{}}' OR {_NAMES} && %(words)s::text[])
+ORDER BY a.id LIMIT %(most)s
+"""  # noqa: S608 - our own constants
+_STRANGERS: Final = f"""
+SELECT w FROM unnest(%(words)s::text[]) AS w
+WHERE w NOT IN (SELECT n FROM account a {HOLDER_JOINS}, unnest({_NAMES}) AS n
+                WHERE a.property_id = %(place)s AND a.closed_at IS NULL AND n IS NOT NULL) ORDER BY w
+"""  # noqa: S608 - our own constants
+
+
+def accounts_chosen(
+    *, actor: Actor, chosen: Chosen, most: int, now: datetime
+) -> tuple[list[int], Sequence[str]]:
+    """(open accounts for which all that is chosen holds, at most so many; words that are no account here)."""
+    require(actor, "approvals.propose")
+    with scope(actor):
+        named = {
+            "place": place_of(actor).property_id, "now": now, "building": chosen.building,
+            "kind": chosen.kind, "group": chosen.group, "plan": chosen.plan,
+            "words": chosen.words, "most": most,
+        }  # fmt: skip
+        strangers = rows(_STRANGERS, named) if chosen.words else []
+        found = rows(_CHOSEN, named)
+    return [int(row[0]) for row in found], [row[0] for row in strangers]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from prewatt.access.scope import require
 from prewatt.approvals.operations import Wanted
 from prewatt.billing.change_looks import ChangeLook, look_at_tariff
 from prewatt.billing.plans import (
+    ACCOUNTS_MAX,
     CorrectionPreview,
     wanted_correction,
     wanted_plans,
@@ -22,7 +24,7 @@ from prewatt.billing.plans import (
 )
 from prewatt.billing.rerating import CorrectionRefused
 from prewatt.billing.terms import ChangeRefused, WithdrawalRefused
-from prewatt.reports.plan_choice import PlanChoice, plan_choice
+from prewatt.reports.plan_choice import Chosen, PlanChoice, accounts_chosen, plan_choice
 from prewatt.reports.price_pages import TermsPage, terms_page
 from prewatt.web import clock
 from prewatt.web.console import deeds
@@ -146,15 +148,18 @@ def plans_view(request: HttpRequest) -> HttpResponse:
 
 def _chosen(request: HttpRequest, found: PlanChoice, asked: Asked) -> Wanted | None:
     zone = found.place.time_zone
-    picked = {
-        "building": asked.choice("building", ("", *found.buildings)),
-        "kind": asked.choice("kind", ("", *found.kinds)),
-        "group": asked.choice("group", ("", *found.groups)),
-        "plan": asked.choice("present", ("", *(each.code for each in found.plans))),
-    }
+    wanted = Chosen(
+        building=asked.choice("building", ("", *found.buildings)),
+        kind=asked.choice("kind", ("", *found.kinds)),
+        group=asked.choice("group", ("", *found.groups)),
+        plan=asked.choice("present", ("", *(each.code for each in found.plans))),
+        only=asked.text("only", 40_000),
+    )
     code = asked.choice("plan", [code for code, _name in _lasting(found)])
     valid_from = asked.day("plan_from", zone)
-    accounts, strangers = found.chosen(only=asked.text("only"), **picked)
+    accounts, strangers = accounts_chosen(
+        actor=actor_of(request), chosen=wanted, most=ACCOUNTS_MAX + 1, now=found.now
+    )
     if strangers:
         asked.faults["only"] = _("No account here: %(words)s") % {
             "words": ", ".join(strangers[:10])
@@ -172,7 +177,7 @@ def _chosen(request: HttpRequest, found: PlanChoice, asked: Asked) -> Wanted | N
         return None
 
 
-def _any(values: list[str]) -> list[tuple[str, str]]:
+def _any(values: Sequence[str]) -> list[tuple[str, str]]:
     return [("", _("Any")), *((each, each) for each in values)]
 
 
