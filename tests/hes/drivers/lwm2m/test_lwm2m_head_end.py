@@ -18,7 +18,7 @@ from prewatt.access.scope import system_actor
 from prewatt.core.civil_time import instant_us
 from prewatt.core.drivers import Driver
 from prewatt.core.vocabulary import OrderKind, OrderState
-from prewatt.head_end import _lwm2m, raise_device_alert, run
+from prewatt.head_end import _lwm2m, add_arguments, raise_device_alert, run
 from prewatt.hes.drivers.lwm2m.roster import lwm2m_opener
 from prewatt.hes.drivers.lwm2m.session import Lwm2mConfig
 from prewatt.hes.ingest import ShardedIngest
@@ -98,7 +98,13 @@ def test_a_meter_on_nb_iot_is_charged_and_obeys(
 def test_a_head_end_that_no_device_could_register_with_does_not_start(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for variable in ("PREWATT_LWM2M_KEYS", "PREWATT_LWM2M_SEALS", "PREWATT_MQTT", "PREWATT_COAP"):
+    for variable in (
+        "PREWATT_LWM2M_KEYS",
+        "PREWATT_LWM2M_SEALS",
+        "PREWATT_MQTT",
+        "PREWATT_COAP",
+        "PREWATT_LORAWAN",
+    ):
         monkeypatch.delenv(variable, raising=False)
     with pytest.raises(CannotRunError, match="no device could register"):
         _lwm2m(f"{LOOPBACK}:5683", takes_open=False)
@@ -107,5 +113,7 @@ def test_a_head_end_that_no_device_could_register_with_does_not_start(
     monkeypatch.setenv("PREWATT_LWM2M_KEYS", str(tmp_path))
     with pytest.raises(CannotRunError, match="PREWATT_LWM2M_SEALS"):
         _lwm2m(f"{LOOPBACK}:5683", takes_open=True)
-    with pytest.raises(CannotRunError, match="neither PREWATT_MQTT nor PREWATT_COAP"):
-        run(argparse.Namespace(mqtt=None, coap=None))
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    with pytest.raises(CannotRunError, match="say how meters are reached"):
+        run(parser.parse_args([]))
