@@ -17,6 +17,7 @@ import signal
 import socket
 import ssl
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -137,6 +138,8 @@ class _Line:
         self._on_up, self._on_down, self._on_message = on_up, on_down, on_message
         self._retry_at_s = 0.0
         self._backoff_s = 0.5
+        # Each waits a time of its own, from half to one and a half: meters that lost one broker do not come as one.
+        self._spread = 0.5 + zlib.crc32(client_id.encode()) / 2**32
         self._client = Client(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=False)
         self._tls = tls
         self._secret: ssl.SSLContext | None = None
@@ -153,7 +156,7 @@ class _Line:
         return self.wanted and self._client.socket() is None and now_s >= self._retry_at_s
 
     def connect(self, now_s: float) -> None:
-        self._retry_at_s = now_s + self._backoff_s
+        self._retry_at_s = now_s + self._backoff_s * self._spread
         self._backoff_s = min(2 * self._backoff_s, _BACKOFF_S_MAX)
         try:
             if self._tls is not None:
@@ -223,6 +226,7 @@ class _Line:
         _properties: Properties | None,
     ) -> None:
         self.is_up = False
+        self._retry_at_s = time.monotonic() + self._backoff_s * self._spread
         self._on_down()
 
     def _handle_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
