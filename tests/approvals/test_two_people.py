@@ -10,12 +10,9 @@ from typing import Any
 import psycopg
 import pyotp
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from tests.conftest import role_dsn
 from tests.invariants.places import NOW, TARIFF, one, place
 
-from cases import cases
 from prewatt.access import second_factor
 from prewatt.access.models import Duty, DutyGrant, SecondFactor, StepUp, User
 from prewatt.access.scope import Actor, PermissionRefused
@@ -375,63 +372,6 @@ def test_of_two_who_propose_at_once_one_is_told_that_another_waits(
             office.ask("jonas", wanted, step_up_id)
         committing.join()
     assert StepUp.objects.get(pk=step_up_id).used_at is None, "nothing of ours was done"
-
-
-#: Deeds of people, in any order: who does what, and whether with a proof made for something else.
-DEEDS = st.lists(
-    st.tuples(
-        st.sampled_from(["propose", "approve", "withdraw", "refuse", "change", "leave", "wait"]),
-        st.sampled_from(["ines", "jonas", "tomas"]),
-        st.booleans(),
-    ),
-    min_size=4, max_size=14,
-)  # fmt: skip
-
-
-@settings(
-    max_examples=cases(12), deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)  # fmt: skip
-@given(deeds=DEEDS)
-def test_no_order_of_deeds_makes_a_price_without_two_people(
-    deeds: list[Any], database: str
-) -> None:
-    office = Office()
-    proofs: list[int] = []
-    waiting = 0
-    for deed, who, cheats in deeds:
-        try:
-            if deed == "propose":
-                waiting = office.propose(who)
-            elif deed == "approve" and waiting:
-                step = proofs[-1] if cheats and proofs else None
-                if step is None:
-                    digest = approval_digest(actor=office.actor(who), proposal_id=waiting)
-                    step = office.prove(who, digest)
-                    proofs.append(step)
-                office.approve(waiting, who, step)
-            elif deed in ("withdraw", "refuse") and waiting:
-                end = withdraw if deed == "withdraw" else refuse
-                end(actor=office.actor(who), proposal_id=waiting, reason="so", now=office.now)
-            elif deed == "change":
-                office.draft()
-            elif deed == "leave":
-                User.objects.filter(pk=office.users[who].pk).update(is_active=cheats)
-            elif deed == "wait":
-                office.now += 8 * DAY
-        except (ProposalRefused, VersionRefused, FactorRefused):
-            pass
-    for version in TariffVersion.objects.filter(property_id=office.property_id, tariff__code="new"):
-        proposal = version.proposal
-        assert proposal is not None and proposal.state == "approved"
-        assert version.made_by != version.approved_by
-        people = {
-            int(each.removeprefix("user:")) for each in (version.made_by, version.approved_by)
-        }
-        assert people <= {office.users["ines"].pk, office.users["jonas"].pk}
-        used = StepUp.objects.filter(user_id__in=people, used_at__isnull=False)
-        assert {each.user_id for each in used} == people
-        assert proposal.effect["document"] == version.content
 
 
 def test_the_actor_without_a_person_proposes_nothing(office: Office) -> None:

@@ -69,6 +69,11 @@ def kind_of(code: str) -> Kind:
     return _KINDS[code]
 
 
+def codes() -> frozenset[str]:
+    """The codes of all kinds that there are."""
+    return frozenset(_KINDS)
+
+
 @contextmanager
 def saying_what_changed() -> Iterator[None]:
     """Turn the database's word for a changed world into `Changed`."""

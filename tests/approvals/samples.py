@@ -1,0 +1,333 @@
+"""One sample of each kind that takes agreement: how somebody comes to want it, and how its effect is seen.
+
+A kind without a sample fails `test_attack.py`. A new one is one `Sample` in `SAMPLES`: what to ask for, the
+rows by which the owner of the tables sees what holds, and what must hold once it was agreed to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import psycopg
+from tests.approvals.test_two_people import NOW, Office
+from tests.invariants.places import rows
+
+from prewatt.access.models import Duty, User
+from prewatt.access.scope import Actor
+from prewatt.api_keys.operations import wanted_key
+from prewatt.approvals.ladders import Rung, ladders, wanted_ladder
+from prewatt.approvals.operations import Wanted
+from prewatt.billing.plans import wanted_correction, wanted_plans
+from prewatt.billing.proposals import wanted_version
+from prewatt.core.vocabulary import Protection, RelayState
+from prewatt.sign_in.duties import wanted_duty, wanted_end
+from prewatt.sign_in.people import Person
+from prewatt.supply.by_agreement import (
+    brake_is_on,
+    wanted_brake,
+    wanted_by_hand,
+    wanted_protection,
+)
+from prewatt.supply.rules import wanted_rules
+from prewatt.vending.by_agreement import wanted_credit
+
+MONEY = "ledger.credit"
+
+
+class Crowd(Office):
+    """Four administrators and an operator, two who have no duty yet, and two accounts to act upon."""
+
+    def __init__(self, owner: psycopg.Connection[Any]) -> None:
+        super().__init__()
+        self.owner = owner
+        for name in ("kara", "liv"):
+            self.users[name] = self._hire(name, Duty.ADMINISTRATOR)
+        self.users["paul"] = self._hire("paul", Duty.OPERATOR)
+        self.comers = [self._comer(name) for name in ("nils", "olga")]
+        self.accounts = [
+            int(key)
+            for (key,) in rows(
+                """SELECT c.id FROM account c JOIN supply_state s ON s.account_id = c.id
+                   WHERE c.property_id = %s ORDER BY c.customer_id, c.number LIMIT 2""",
+                self.property_id,
+            )
+        ]
+
+        #: What accounts go to and come from.
+        self.plans = [self._plan(name) for name in ("plan-a", "plan-b")]
+
+    def midnight(self, days: int) -> datetime:
+        """The property's so many days from now."""
+        here = self.now.astimezone(ZoneInfo("Europe/Berlin")) + timedelta(days=days)
+        return here.replace(hour=0, minute=0, second=0, microsecond=0)
+
+    def look(self, query: str, *values: object) -> Any:
+        """The first row, by the owner of the tables: the web's login sees nothing outside a scope."""
+        return self.owner.execute(query, values).fetchone()
+
+    @property
+    def places(self) -> dict[str, object]:
+        """What the queries of samples name."""
+        return {
+            "place": self.property_id, "planned": self.accounts[:1], "wrong": self.accounts[1],
+            "paul": self.users["paul"].pk,
+        }  # fmt: skip
+
+    def _plan(self, code: str) -> str:
+        """A plan that holds already, by the owner of the tables."""
+        self.owner.execute(
+            """WITH plan AS (INSERT INTO tariff (property_id, code, name) VALUES (%(place)s, %(code)s, %(code)s)
+                             RETURNING id)
+               INSERT INTO tariff_version (property_id, tariff_id, number, valid_from, content, digest, made_by,
+                                           approved_by, approved_at)
+               SELECT v.property_id, plan.id, 1, v.valid_from, v.content, v.digest, 'a', 'b', v.approved_at
+               FROM plan, tariff_version v WHERE v.property_id = %(place)s ORDER BY v.id LIMIT 1""",
+            {"place": self.property_id, "code": code},
+        )
+        return code
+
+    def _comer(self, name: str) -> User:
+        user = User(email=f"{name}{self.property_id}@example.org", name=name, password="!")
+        user.save()
+        return user
+
+
+@dataclass(frozen=True)
+class Sample:
+    """``want`` says what a person could ask for, one of two (``turn`` is 0 or 1). ``seen`` is a query of the
+    owner's for what holds at ``%(place)s``: a row of a name and a value for each thing; ``of`` names the thing
+    of a subject, and ``made`` its value once the effect was made, of what it was before. ``reset`` takes every effect back.
+    """
+
+    want: Callable[[Crowd, Actor, int], Wanted]
+    seen: str
+    made: Callable[[Wanted, Any], Any]
+    reset: str
+    of: Callable[[str], str] = lambda subject: subject
+
+
+def _ladder(crowd: Crowd, actor: Actor, turn: int) -> Wanted:
+    """One other, or two: it swings between them."""
+    known = ladders(actor=actor, property_id=crowd.property_id)[MONEY]
+    return wanted_ladder(
+        actor=actor, property_id=crowd.property_id, kind=MONEY,
+        rungs=[Rung(0, 3 - known[0].approvers + turn)],
+    )  # fmt: skip
+
+
+def _version(crowd: Crowd, actor: Actor, turn: int) -> Wanted:
+    return wanted_version(
+        actor=actor, draft_id=crowd.draft_id, valid_from=crowd.now + timedelta(days=2 + turn),
+        now=crowd.now,
+    )  # fmt: skip
+
+
+def _rules(crowd: Crowd, actor: Actor, turn: int) -> Wanted:
+    version, body = crowd.look(
+        "SELECT version, body FROM supply_policy WHERE property_id = %s", crowd.property_id
+    )
+    notice = (body.get("notice_s") or 0) + 60 * (turn + 1)
+    return wanted_rules(
+        actor=actor, property_id=crowd.property_id, version=version,
+        body={**body, "notice_s": notice}, now=crowd.now,
+    )  # fmt: skip
+
+
+def _brake(crowd: Crowd, actor: Actor, _turn: int) -> Wanted:
+    is_on = brake_is_on(actor=actor, property_id=crowd.property_id)
+    return wanted_brake(actor=actor, property_id=crowd.property_id, release=is_on)
+
+
+def _protection(crowd: Crowd, actor: Actor, turn: int) -> Wanted:
+    """Protected where it was not, and the other way round."""
+    account = crowd.accounts[turn]
+    (before,) = crowd.look("SELECT protection FROM supply_state WHERE account_id = %s", account)
+    return wanted_protection(
+        actor=actor, property_id=crowd.property_id, account_id=account,
+        protection=Protection.NONE if before else Protection.FIRE,
+    )  # fmt: skip
+
+
+def _by_hand(crowd: Crowd, actor: Actor, turn: int) -> Wanted:
+    account = crowd.accounts[0]
+    (before,) = crowd.look("SELECT by_hand FROM supply_state WHERE account_id = %s", account)
+    relay = (RelayState.CLOSED, RelayState.OPEN)[turn] if before is None else None
+    return wanted_by_hand(
+        actor=actor, property_id=crowd.property_id, account_id=account, relay=relay,
+        until=crowd.now + timedelta(days=3), now=crowd.now,
+    )  # fmt: skip
+
+
+def _key(crowd: Crowd, actor: Actor, turn: int) -> Wanted:
+    return wanted_key(
+        actor=actor, property_id=crowd.property_id, key=f"pwk_{'abcdefghijk'}{'xy'[turn]}_{'S' * 43}",
+        name="Heating", duty="operator", permissions=["vending.recharge"],
+        expires_at=crowd.now + timedelta(days=5), now=crowd.now,
+    )  # fmt: skip
+
+
+def _duty(crowd: Crowd, actor: Actor, turn: int) -> Wanted:
+    user = crowd.comers[turn]
+    (found,) = crowd.look(
+        "SELECT coalesce(max(duty), '') FROM duty_grant WHERE user_id = %s", user.pk
+    )
+    return wanted_duty(
+        actor=actor, property_id=crowd.property_id, duty=Duty.OPERATOR,
+        person=Person(user.pk, user.name, user.email, found, False, NOW, "waiting", "", ""),
+    )  # fmt: skip
+
+
+def _duty_end(crowd: Crowd, actor: Actor, _turn: int) -> Wanted:
+    user = crowd.users["paul"]
+    person = Person(user.pk, user.name, user.email, "operator", False, NOW, "here", "", "")
+    return wanted_end(actor=actor, property_id=crowd.property_id, person=person)
+
+
+def _plans(crowd: Crowd, actor: Actor, turn: int) -> Wanted:
+    """From one of two plans to the other, at one midnight or the next."""
+    account = crowd.accounts[0]
+    return wanted_plans(
+        actor=actor, property_id=crowd.property_id, account_ids=[account],
+        tariff_code=_other_plan(crowd, account), valid_from=crowd.midnight(3 + turn), now=crowd.now,
+    )  # fmt: skip
+
+
+def _correction(crowd: Crowd, actor: Actor, _turn: int) -> Wanted:
+    account = crowd.accounts[1]
+    return wanted_correction(
+        actor=actor, property_id=crowd.property_id, account_id=account,
+        tariff_code=_other_plan(crowd, account), from_at=crowd.midnight(-1), now=crowd.now,
+    )[0]  # fmt: skip
+
+
+def _other_plan(crowd: Crowd, account: int) -> str:
+    (now,) = crowd.look(
+        """SELECT t.code FROM tariff_assignment a JOIN tariff t ON t.id = a.tariff_id
+           WHERE a.account_id = %s ORDER BY a.id DESC LIMIT 1""",
+        account,
+    )
+    return crowd.plans[now == crowd.plans[0]]
+
+
+def _as_shown(instant: str) -> str:
+    """An instant as jsonb writes it."""
+    return datetime.fromisoformat(instant).astimezone(UTC).isoformat()
+
+
+#: The last plan of an account, and from when on.
+_PLAN = """SELECT DISTINCT ON (a.account_id) 'account:' || a.account_id,
+               jsonb_build_array(a.tariff_id, a.valid_from) FROM tariff_assignment a
+           WHERE {} ORDER BY a.account_id, a.id DESC"""
+
+
+def _on_plan(wanted: Wanted, _before: Any) -> Any:
+    return [wanted.effect["plan"], _as_shown(wanted.effect["valid_from"])]
+
+
+def _credit(crowd: Crowd, actor: Actor, turn: int) -> Wanted:
+    return wanted_credit(
+        actor=actor, account_id=crowd.accounts[0], credit_micro=(700, 400)[turn] * 1_000_000
+    )
+
+
+#: Kinds that need more than this world has; each has its own tests of two people. None may come to it by itself.
+UNTRIED = frozenset(
+    {
+        "vending.refund", "vending.reversal", "vending.move", "debts.write_off", "access.group",
+        "signing.key", "privacy.file",
+    }
+)  # fmt: skip
+
+SAMPLES: dict[str, Sample] = {
+    "approvals.ladder": Sample(
+        _ladder,
+        """SELECT 'ladder:' || kind, jsonb_agg(jsonb_build_array(above, approvers) ORDER BY above)
+           FROM amount_limit WHERE property_id = %(place)s AND kind = 'ledger.credit' GROUP BY kind""",
+        lambda wanted, _before: wanted.effect["rungs"],
+        "DELETE FROM amount_limit",
+    ),
+    "billing.tariff": Sample(
+        _version,
+        """SELECT 'tariff:' || t.code, jsonb_agg(jsonb_build_array(v.number, encode(v.digest, 'hex'), v.valid_from)
+                                                 ORDER BY v.number)
+           FROM tariff t JOIN tariff_version v ON v.tariff_id = t.id
+           WHERE t.property_id = %(place)s AND t.code = 'new' GROUP BY t.code""",
+        lambda wanted, _before: [
+            [1, wanted.effect["digest"], _as_shown(wanted.effect["valid_from"])]
+        ],
+        """DELETE FROM tariff_version v USING tariff t WHERE t.id = v.tariff_id AND t.code = 'new';
+           DELETE FROM tariff WHERE code = 'new'; UPDATE tariff_draft SET became = NULL""",
+    ),
+    "supply.rules": Sample(
+        _rules,
+        "SELECT 'rules', jsonb_build_array(version, body) FROM supply_policy WHERE property_id = %(place)s",
+        lambda wanted, _before: [wanted.effect["version"] + 1, wanted.effect["rules"]],
+        "",
+    ),
+    "supply.brake": Sample(
+        _brake,
+        "SELECT 'brake', to_jsonb(brake_since IS NOT NULL) FROM supply_policy WHERE property_id = %(place)s",
+        lambda wanted, _before: wanted.subject == "brake:on",
+        "UPDATE supply_policy SET brake_since = NULL, brake_release_asked_by = ''",
+        of=lambda _subject: "brake",
+    ),
+    "supply.protection": Sample(
+        _protection,
+        "SELECT 'account:' || account_id, to_jsonb(protection) FROM supply_state WHERE property_id = %(place)s",
+        lambda wanted, _before: wanted.effect["protection"],
+        "UPDATE supply_state SET protection = ''",
+    ),
+    "supply.by_hand": Sample(
+        _by_hand,
+        "SELECT 'account:' || account_id, to_jsonb(by_hand) FROM supply_state WHERE property_id = %(place)s",
+        lambda wanted, _before: {"none": None, "closed": 1, "open": 2}[wanted.effect["relay"]],
+        "UPDATE supply_state SET by_hand = NULL, by_hand_until = NULL",
+    ),
+    "api_keys.key": Sample(
+        _key,
+        """SELECT 'api_key:' || public_id, jsonb_build_array(encode(secret_sha256, 'hex'), permissions)
+           FROM api_key WHERE property_id = %(place)s""",
+        lambda wanted, _before: [wanted.effect["secret_sha256"], wanted.effect["permissions"]],
+        "DELETE FROM api_key",
+    ),
+    "access.duty": Sample(
+        _duty,
+        """SELECT 'user:' || u.id, jsonb_agg(g.duty) FROM duty_grant g JOIN app_user u ON u.id = g.user_id
+           WHERE g.property_id = %(place)s AND u.name IN ('nils', 'olga') GROUP BY u.id""",
+        lambda wanted, _before: [wanted.effect["duty"]],
+        """DELETE FROM duty_grant USING app_user u WHERE u.id = user_id AND u.name IN ('nils', 'olga');
+           DELETE FROM person_line USING app_user u WHERE u.id = user_id AND u.name IN ('nils', 'olga')""",
+    ),
+    "access.duty_end": Sample(
+        _duty_end,
+        """SELECT 'user:' || user_id, to_jsonb(ended_at IS NOT NULL) FROM duty_grant
+           WHERE user_id = %(paul)s""",
+        lambda _wanted, _before: True,
+        """UPDATE duty_grant SET ended_at = NULL, ended_by = '' FROM app_user u
+           WHERE u.id = user_id AND u.name = 'paul'""",
+    ),
+    "billing.plans": Sample(
+        _plans,
+        _PLAN.format("a.account_id = ANY (%(planned)s)"),
+        _on_plan,
+        """DELETE FROM tariff_assignment a WHERE a.id > (
+               SELECT min(b.id) FROM tariff_assignment b WHERE b.account_id = a.account_id)""",
+    ),
+    "billing.correction": Sample(
+        _correction,
+        _PLAN.format("a.account_id = %(wrong)s"),
+        _on_plan,
+        "",
+    ),
+    MONEY: Sample(
+        _credit,
+        """SELECT 'account:' || account_id, jsonb_agg(amount ORDER BY seq) FROM transfer
+           WHERE property_id = %(place)s AND reason = 'credit.by_hand' GROUP BY account_id""",
+        lambda wanted, before: [*(before or []), wanted.effect["credit"]],
+        "DELETE FROM transfer WHERE reason = 'credit.by_hand'",
+    ),
+}
