@@ -3,7 +3,8 @@
 The table in `docs/access.md` is made by :func:`table`; a check compares it with what stands there, so
 that a change of who may do what is a change of that page, which a person reads. :func:`faults` names
 what stands outside: an address without a rule, a rule without an address, an operation that neither
-asks for a permission nor opens a scope, and one of the inner kind that a page calls past its outer one.
+asks for a permission nor opens a scope, one that opens a scope and asks for nothing (but for those that
+say why), and one of the inner kind that a page calls past its outer one.
 """
 
 from __future__ import annotations
@@ -43,6 +44,13 @@ _BESIDE_DUTIES: Final = {
     "sign_in.factors.forget": "under the database's owner alone, who may take one away",
 }
 #: They take an actor for the record, inside a scope that somebody else opened.
+#: All that may open a scope and ask for nothing; whatever else does is a fault.
+_SCOPE_ALONE: Final = {
+    "moves.enrolment.enrol_device": "hands the actor on to `devices.operations.enrol`, which asks",
+    "moves.enrolment.revoke_device": "hands the actor on to `devices.operations.revoke`, which asks",
+    "oversight.trail.note_refusals": "writes of a person what they were refused, whoever they are",
+    "reports.properties.own_properties": "a person's own duties bound it, whichever they hold",
+}
 _INNER: Final = frozenset(
     {
         "approvals.operations.note_ended", "billing.posting.post_chunk",
@@ -160,6 +168,8 @@ def _found() -> tuple[list[Operation], list[str]]:
         if not held:
             outside.append(f"{function.name} neither asks for a permission nor opens a scope")
             continue
+        if held == "scope" and function.name not in _SCOPE_ALONE:
+            outside.append(f"{function.name} opens a scope and asks for no permission")
         unknown = sorted(permissions - set(PERMISSIONS))
         outside += [f"{function.name} asks for {each!r}, which nobody has" for each in unknown]
         asked = tuple(sorted(permissions))

@@ -236,7 +236,8 @@ def test_a_foreign_property_is_invisible() -> None:
     property_id = _import(tables())
     stranger = Actor("user:9", Duty.ADMINISTRATOR, (property_id + 1,))
     assert queries.meters_by_serial(actor=stranger, serials=["M-101"], at=NOW) == {}
-    assert queries.units_in_order(actor=stranger, property_id=property_id, at=NOW) == []
+    with pytest.raises(PermissionRefused):
+        queries.units_in_order(actor=stranger, property_id=property_id, at=NOW)
     assert queries.properties(actor=stranger) == []
     friend = Actor("user:8", Duty.AUDITOR, (property_id,))
     assert [each.code for each in queries.properties(actor=friend)] == ["linden"]

@@ -136,7 +136,8 @@ def test_only_an_administrator_of_the_property_may_and_sees_no_others() -> None:
         with pytest.raises(PermissionRefused):
             register(here, "DTU-9", actor=actor)
     stranger = Actor("user:4", Duty.ADMINISTRATOR, (there.property_id,))
-    assert concentrators(actor=stranger, property_id=here.property_id) == []
+    with pytest.raises(PermissionRefused):
+        concentrators(actor=stranger, property_id=here.property_id)
 
 
 def test_the_database_holds_a_right_to_one_property_and_to_whom_may_give_it(

@@ -40,6 +40,7 @@ class LadderRefused(Exception):
 
 def ladders(*, actor: Actor, property_id: int) -> dict[str, tuple[Rung, ...]]:
     """The ladders that hold at a property, its own or the usual ones, by kind."""
+    require(actor, "accounts.read", property_id=property_id)
     with scope(actor), connection.cursor() as cursor:
         cursor.execute(
             """SELECT u.kind, u.above, u.approvers FROM usual_limits() u

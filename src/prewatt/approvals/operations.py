@@ -96,6 +96,7 @@ def digest_of(
 
 def needed_for(*, actor: Actor, wanted: Wanted) -> int:
     """How many others would have to agree now; none: the actor does it alone, with a second factor."""
+    require(actor, "approvals.withdraw", property_id=wanted.property_id)
     with scope(actor), connection.cursor() as cursor:
         cursor.execute(
             "SELECT approvers_needed(%s, %s, %s, %s, NULL)",

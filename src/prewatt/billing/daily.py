@@ -20,7 +20,7 @@ from datetime import datetime
 
 from django.db import connection
 
-from prewatt.access.scope import Actor, scope
+from prewatt.access.scope import Actor, require, scope
 from prewatt.billing.bounds import bound_lines, has_bound
 from prewatt.billing.day_charges import COLLECTED, SOURCE, dated_charges, store_carries
 from prewatt.billing.day_corrections import put_right
@@ -68,6 +68,7 @@ def due_accounts(
 
     All in scope, unless accounts or a property are named.
     """
+    require(actor, "billing.post")
     with scope(actor):
         tariff_ids = tariffs_where(charges_by_days)
         if not tariff_ids:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from django.db import connection
 
-from prewatt.access.scope import Actor, scope
+from prewatt.access.scope import Actor, require, scope
 from prewatt.estate.models import Property
 
 
@@ -59,6 +59,7 @@ class ConcentratorNow:
 
 def concentrators(*, actor: Actor, property_id: int) -> list[ConcentratorNow]:
     """The concentrators of a property, by serial number, with the rights that have no end."""
+    require(actor, "meters.read", property_id=property_id)
     with scope(actor), connection.cursor() as cursor:
         cursor.execute(
             """SELECT c.serial, c.name, c.last_seen_at,
@@ -80,6 +81,7 @@ def meters_by_serial(
     *, actor: Actor, serials: Sequence[str], at: datetime
 ) -> dict[str, MeterPlace]:
     """The meters among ``serials`` that exist in scope, with the account that pays at ``at``."""
+    require(actor, "meters.read")
     with scope(actor), connection.cursor() as cursor:
         cursor.execute(
             """SELECT m.serial, m.id, m.property_id, a.account_id
@@ -93,6 +95,7 @@ def meters_by_serial(
 
 def properties(*, actor: Actor) -> list[Property]:
     """The properties in scope, by code, with organisation and legal entity loaded."""
+    require(actor, "estate.read")
     with scope(actor):
         related = Property.objects.select_related("organisation", "legal_entity")
         return list(related.order_by("code"))
@@ -100,6 +103,7 @@ def properties(*, actor: Actor) -> list[Property]:
 
 def units_in_order(*, actor: Actor, property_id: int, at: datetime) -> list[UnitPlace]:
     """All units of a property: building by building, floor by floor, along the corridor."""
+    require(actor, "meters.read", property_id=property_id)
     with scope(actor), connection.cursor() as cursor:
         cursor.execute(_UNITS, [at, property_id])
         return [UnitPlace(*row) for row in cursor.fetchall()]
@@ -119,6 +123,7 @@ ORDER BY b.position, b.code, u.floor, u.position, u.code
 
 def tenancy_of_unit(*, actor: Actor, unit_id: int, at: datetime) -> TenancyAt | None:
     """Who lives there at an instant, or None while the unit is vacant."""
+    require(actor, "accounts.read")
     with scope(actor), connection.cursor() as cursor:
         cursor.execute(
             """SELECT t.id, t.customer_id, c.name, t.account_id, lower(t.period), upper(t.period)

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from django.db import connection
 
-from prewatt.access.scope import Actor, rehearsal, scope
+from prewatt.access.scope import Actor, rehearsal, require, scope
 from prewatt.billing.rerate_requests import LATE_MOVE
 from prewatt.core.accounts import TransferKind
 from prewatt.core.rating import Component
@@ -90,6 +90,7 @@ def foresee(
 
     Raises whatever the deed raises.
     """
+    require(actor, "moves.tenant")
     with rehearsal():
         with scope(actor):
             before = _standings(unit_id)

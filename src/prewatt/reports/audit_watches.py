@@ -68,6 +68,7 @@ class Findings:
 
 def unseen_findings(actor: Actor) -> int:
     """How many findings wait for an auditor; a hundred and more are a hundred."""
+    require(actor, "audit.read")
     with scope(actor):
         return int(
             rows(

@@ -39,6 +39,7 @@ BY_HAND_MAX: Final = timedelta(days=31)
 
 def brake_is_on(*, actor: Actor, property_id: int) -> bool:
     """Whether the mass-cut brake of a property is on."""
+    require(actor, "accounts.read", property_id=property_id)
     with scope(actor):
         return queries.brake_since([property_id]).get(property_id) is not None
 
@@ -117,6 +118,7 @@ def wanted_by_hand(
 
 def note_emergency(*, actor: Actor, proposal_id: int, now: datetime) -> None:
     """Call everybody else to what was done in an emergency; in its transaction, and again when it is late."""
+    require(actor, "approvals.propose")
     with scope(actor):
         found = Proposal.objects.get(pk=proposal_id)
         raise_alert(
