@@ -57,6 +57,7 @@ class Line:
         self.server = f"{LOOPBACK}:{port}"
         self.samples: list[MalformedSample] = []
         self.frames: queue.Queue[Frame] = queue.Queue()
+        self.passed: list[Frame] = []
         self.commits = threading.Event()
         self.pays = True
         self.committed: list[tuple[int, int]] = []
@@ -73,10 +74,15 @@ class Line:
                 self.session.publish_watermarks([mark])
 
     def next(self, kind: type[Frame]) -> Frame:
+        """The next frame of a kind; those of others, in whatever order they come, wait to be asked for."""
+        for at, frame in enumerate(self.passed):
+            if isinstance(frame, kind):
+                return self.passed.pop(at)
         while True:
             frame = self.frames.get(timeout=60)
             if isinstance(frame, kind):
                 return frame
+            self.passed.append(frame)
 
 
 @contextmanager
