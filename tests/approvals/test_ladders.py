@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 from tests.approvals.test_two_people import NOW, Office, said, state
 from tests.conftest import role_dsn
 from tests.invariants.places import one
@@ -16,6 +17,7 @@ from prewatt.access.scope import system_actor
 from prewatt.approvals.ladders import LadderRefused, Rung, ladders, wanted_ladder
 from prewatt.approvals.operations import (
     Wanted,
+    approval_digest,
     break_glass,
     emergency_digest,
     needed_for,
@@ -207,6 +209,36 @@ def test_straight_sql_reaches_no_effect_without_its_agreement(
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
                     web.execute(statement)
     assert one("SELECT protection FROM supply_state WHERE account_id = %s", key) == before
+
+
+def test_two_agreements_of_one_transaction_take_two_effects(office: Office, database: str) -> None:
+    """An approval and an emergency for one subject: neither is recorded as done by the other's effect."""
+    key, place = account(office), office.property_id
+    guard = wanted_protection(
+        actor=office.actor("ines"), property_id=place, account_id=key, protection=Protection.FIRE
+    )
+    proposal_id = office.ask("ines", guard)
+    digest = approval_digest(actor=office.actor("jonas"), proposal_id=proposal_id)
+    yes = office.prove("jonas", digest)
+    rescue = office.prove("kara", emergency_digest(wanted=guard))
+    with psycopg.connect(role_dsn(database, "web")) as web:
+        web.execute("SET ROLE app_admin")
+        web.execute("SELECT set_config('prewatt.properties', %s, false)", [f"{{{place}}}"])
+        agreed = web.execute(
+            "SELECT missing, refusal FROM approve_proposal(%s, %s, %s, %s, %s)",
+            [proposal_id, guard.kind, office.users["jonas"].pk, yes, office.now],
+        ).fetchone()
+        broken = web.execute(
+            "SELECT refusal FROM break_glass(%s, %s, %s, %s, 'Smoke', %s, %s, %s)",
+            [guard.kind, place, guard.subject, Jsonb(dict(guard.effect)), office.users["kara"].pk,
+             rescue, office.now],
+        ).fetchone()  # fmt: skip
+        assert (agreed, broken) == ((0, None), (None,)), "either is lawful by itself"
+        web.execute("SELECT protect_supply(%s, %s, 'fire', %s)", [place, key, office.now])
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="is done in the same"):
+            web.commit()
+    assert state(proposal_id) == "open"
+    assert one("SELECT protection FROM supply_state WHERE account_id = %s", key) != "fire"
 
 
 def glass(office: Office, name: str, wanted: Wanted, step: int | None = None) -> int:
