@@ -22,8 +22,8 @@ from prewatt.access.scope import FOR_PEOPLE, PERMISSIONS
 ROOT: Final = Path(__file__).resolve().parent
 #: Packages whose public functions act for somebody.
 PACKAGES: Final = (
-    "access", "api_keys", "approvals", "billing", "debts", "estate", "ledger", "mandates", "mdm", "moves", "notify",
-    "oversight", "reports", "sign_in", "supply", "vending",
+    "access", "api_keys", "approvals", "billing", "debts", "devices", "estate", "instructions", "ledger", "mandates",
+    "mdm", "moves", "notify", "oversight", "reports", "sign_in", "supply", "vending",
 )  # fmt: skip
 #: Where nothing but operations and queries stands: a function there without an actor is an inner one.
 DOORS: Final = ("operations.py", "queries.py")
@@ -46,8 +46,6 @@ _BESIDE_DUTIES: Final = {
 #: They take an actor for the record, inside a scope that somebody else opened.
 #: All that may open a scope and ask for nothing; whatever else does is a fault.
 _SCOPE_ALONE: Final = {
-    "moves.enrolment.enrol_device": "hands the actor on to `devices.operations.enrol`, which asks",
-    "moves.enrolment.revoke_device": "hands the actor on to `devices.operations.revoke`, which asks",
     "oversight.trail.note_refusals": "writes of a person what they were refused, whoever they are",
     "reports.properties.own_properties": "a person's own duties bound it, whichever they hold",
 }
