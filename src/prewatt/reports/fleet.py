@@ -7,8 +7,6 @@ counters; it is counted since they were first heard.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -18,8 +16,9 @@ from prewatt.reports.place import place_of, rows
 from prewatt.reports.today import Place
 from prewatt.reports.units import SILENT_AFTER_PERIODS
 
-#: So many devices stand on the page; a file has all of them.
-SHOWN_MAX: Final = 200
+#: So many devices stand on the page, and so many groups; a file has all devices.
+SHOWN_MAX: Final = 100
+GROUPS_MAX: Final = 50
 _DAY: Final = timedelta(days=1)
 
 
@@ -71,49 +70,57 @@ class FleetGroup:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """The groups by one word, and the devices of the one that is looked at (or all), as they were sorted."""
+    """The groups by one word, the largest first, and devices of the one that is looked at (or of all), as they were
+    sorted. ``count`` is how many devices there are of those, whether they are here or not.
+    """
 
     place: Place
     now: datetime
     groups: tuple[FleetGroup, ...]
     devices: tuple[FleetDevice, ...]
-
-    @property
-    def shown(self) -> tuple[FleetDevice, ...]:
-        """Those that stand on the page."""
-        return self.devices[:SHOWN_MAX]
+    count: int
 
 
-BY: Final[dict[str, Callable[[FleetDevice], str]]] = {
-    "driver": lambda each: each.driver,
-    "gateway": lambda each: each.gateway,
-    "firmware": lambda each: each.firmware,
-    "model": lambda each: each.model,
-}
-SORTS: Final[dict[str, Callable[[FleetDevice], tuple[float, str]]]] = {
-    "success": lambda each: (each.success, each.serial),
-    "seen": lambda each: (0.0 if each.seen_at is None else each.seen_at.timestamp(), each.serial),
-    "signal": lambda each: (999 if each.rssi_dbm is None else each.rssi_dbm, each.serial),
-    "meter": lambda each: (0, each.serial),
+#: What devices are grouped by, and the order of devices, as columns of `_DEVICES`.
+BY: Final = {"driver": "driver", "gateway": "gateway", "firmware": "firmware", "model": "model"}
+SORTS: Final = {
+    "success": "100 * least(stored, promised) / promised, serial",
+    "seen": "last_seen_at NULLS FIRST, serial",
+    "signal": "rssi_dbm, serial",
+    "meter": "serial",
 }
 
 _DEVICES: Final = """
-SELECT m.id, m.serial, coalesce(u.code, ''), m.driver, m.model, coalesce(l.firmware, ''),
-       coalesce(r.gateway, ''), l.last_seen_at,
-       coalesce(%(now)s - l.last_seen_at > m.expected_period_s * %(silent)s * interval '1 second', true),
-       day.stored, greatest(1, 86400 / m.expected_period_s), r.rssi_dbm, r.snr_db_tenths, r.heard, r.lost
-FROM meter m
-JOIN installation i ON i.meter_id = m.id AND i.period @> %(now)s
-JOIN metering_point p ON p.id = i.metering_point_id
-LEFT JOIN unit u ON u.id = p.unit_id
-LEFT JOIN meter_link l ON l.meter_id = m.id
-LEFT JOIN radio_link r ON r.meter_id = m.id
-CROSS JOIN LATERAL (
-    SELECT count(*) AS stored FROM register_reading d
-    WHERE d.meter_id = m.id AND d.register_code = 1 AND d.read_at > %(since)s AND d.read_at <= %(now)s
-      AND d.revision = 0
-) day
-WHERE m.property_id = %(property)s
+WITH device AS (
+    SELECT m.id, m.serial, coalesce(u.code, '') AS unit, m.driver, m.model,
+           coalesce(l.firmware, '') AS firmware, coalesce(r.gateway, '') AS gateway, l.last_seen_at,
+           coalesce(%(now)s - l.last_seen_at
+                    > m.expected_period_s * %(silent)s * interval '1 second', true) AS is_silent,
+           day.stored, greatest(1, 86400 / m.expected_period_s) AS promised,
+           r.rssi_dbm, r.snr_db_tenths, r.heard, r.lost
+    FROM meter m
+    JOIN installation i ON i.meter_id = m.id AND i.period @> %(now)s
+    JOIN metering_point p ON p.id = i.metering_point_id
+    LEFT JOIN unit u ON u.id = p.unit_id
+    LEFT JOIN meter_link l ON l.meter_id = m.id
+    LEFT JOIN radio_link r ON r.meter_id = m.id
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS stored FROM register_reading d
+        WHERE d.meter_id = m.id AND d.register_code = 1 AND d.read_at > %(since)s
+          AND d.read_at <= %(now)s AND d.revision = 0
+    ) day
+    WHERE m.property_id = %(property)s
+)
+"""
+_GROUPS: Final = """
+SELECT {word}, count(*), count(*) FILTER (WHERE is_silent),
+       100 * sum(least(stored, promised)) / sum(promised), min(rssi_dbm),
+       100 * sum(lost) / nullif(sum(heard + lost), 0)
+FROM device GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {most}
+"""
+_SHOWN: Final = """
+SELECT *, count(*) OVER () FROM device
+WHERE %(only)s::text IS NULL OR {word} = %(only)s ORDER BY {order} LIMIT %(most)s
 """
 
 
@@ -124,39 +131,27 @@ def fleet(
     by: str = "driver",
     only: str | None = None,
     sort: str = "success",
+    most: int | None = SHOWN_MAX,
 ) -> Fleet:
-    """All groups by a word of `BY`, and the devices of the group ``only``, sorted by a word of `SORTS`."""
+    """Groups by a word of `BY`, and ``most`` devices (None: all) of the group ``only``, sorted by a word of `SORTS`."""
+    word, order = BY[by], SORTS[sort]
     with scope(actor):
         place = place_of(actor)
         given = {
-            "property": place.property_id,
-            "now": now,
-            "since": now - _DAY,
-            "silent": SILENT_AFTER_PERIODS,
-        }
-        devices = [FleetDevice(*row) for row in rows(_DEVICES, given)]
-    word = BY[by]
-    members: dict[str, list[FleetDevice]] = defaultdict(list)
-    for each in devices:
-        members[word(each)].append(each)
-    shown = devices if only is None else members.get(only, [])
+            "property": place.property_id, "now": now, "since": now - _DAY,
+            "silent": SILENT_AFTER_PERIODS, "only": only, "most": most,
+        }  # fmt: skip
+        groups = rows(_DEVICES + _GROUPS.format(word=word, most=GROUPS_MAX), given)
+        found = rows(_DEVICES + _SHOWN.format(word=word, order=order), given)
     return Fleet(
         place,
         now,
-        tuple(_group(name, members[name]) for name in sorted(members)),
-        tuple(sorted(shown, key=SORTS[sort])),
-    )
-
-
-def _group(name: str, devices: list[FleetDevice]) -> FleetGroup:
-    stored = sum(min(each.stored, each.promised) for each in devices)
-    heard = sum(each.heard or 0 for each in devices)
-    lost = sum(each.lost or 0 for each in devices)
-    return FleetGroup(
-        name,
-        len(devices),
-        sum(each.silent for each in devices),
-        100 * stored // sum(each.promised for each in devices),
-        min((each.rssi_dbm for each in devices if each.rssi_dbm is not None), default=None),
-        100 * lost // (heard + lost) if heard + lost else None,
+        tuple(
+            FleetGroup(
+                name, devices, silent, int(success), weakest, None if lost is None else int(lost)
+            )
+            for name, devices, silent, success, weakest, lost in groups
+        ),
+        tuple(FleetDevice(*row[:-1]) for row in found),
+        found[0][-1] if found else 0,
     )

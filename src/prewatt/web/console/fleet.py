@@ -32,7 +32,7 @@ def fleet_view(request: HttpRequest) -> HttpResponse:
 
 def fleet_csv(request: HttpRequest) -> StreamingHttpResponse:
     """The same devices as a file for a spreadsheet, all of them."""
-    found = _found(request, _chosen(request))
+    found = _found(request, _chosen(request), most=None)
     return streaming.csv_file(request, "fleet.csv", export.fleet(found))
 
 
@@ -44,10 +44,10 @@ _NAMES = {
 }
 
 
-def _found(request: HttpRequest, chosen: dict[str, str]) -> Fleet:
+def _found(request: HttpRequest, chosen: dict[str, str], most: int | None = SHOWN_MAX) -> Fleet:
     return fleet(
         actor=actor_of(request), now=clock.now(), by=chosen["by"], only=chosen.get("only"),
-        sort=chosen["sort"],
+        sort=chosen["sort"], most=most,
     )  # fmt: skip
 
 
