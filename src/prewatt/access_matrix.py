@@ -299,7 +299,7 @@ def _addresses() -> Iterator[str]:
 _HEAD: Final = (
     "# Who may do what",
     "",
-    "Made from the code by `prewatt access --write docs/access.md`; `tests/access/test_matrix.py` asserts every",
+    "Made from the code by `prewatt access --write docs/access.md`; `tests/web/test_access_matrix.py` asserts every",
     "cell and fails where this page differs from the code. `look`: may open it; `do`: may also send its form;",
     "`–`: refused. At a property where a person has no duty, and in another organisation, every cell is `–`:",
     "of what is not theirs nobody learns that it exists (404). A program's key has the column of its duty, less",
