@@ -143,7 +143,7 @@ class LorawanSession:
         config = self._config
         options: dict[str, Any] = {"keepalive": config.keepalive_s}
         if config.protocol == "5":
-            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho has no types there
             properties.SessionExpiryInterval = _SESSION_EXPIRY_S
             properties.ReceiveMaximum = _RECEIVE_MAXIMUM
             options |= {"clean_start": False, "properties": properties}
