@@ -11,15 +11,13 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from tests.estate.tables import NOW, tables
-from tests.moves.world import World, rows
+from tests.moves.world import World, imported, rows
 
 from prewatt.access.scope import system_actor
 from prewatt.billing.operations import create_tariff_version
 from prewatt.billing.tasks import GRACE, post_finished_days
 from prewatt.core.accounts import TransferKind
 from prewatt.core.rating import Component
-from prewatt.estate.sheets import PropertySheets
-from prewatt.moves.onboarding import import_property
 
 BERLIN: Final = ZoneInfo("Europe/Berlin")
 CLERK: Final = system_actor("posting")
@@ -46,27 +44,12 @@ def place(
     document: Mapping[str, Any], opened: str = "2026-11-01T00:00", *, now: datetime = NOW
 ) -> World:
     """A fresh import under a firm of its own, with 1001 in flat 101, 102 empty, and a lift."""
-    tag = f"-d{next(_places)}"
     made = tables()
-    made["property"][0]["code"] += tag
-    made["property"][0]["organisation"] += tag
-    made["property"][0]["legal_entity"] += tag
     made["tariffs"][0]["document"] = json.dumps(document)
     made["tenancies"][0]["begins_at"] = "2020-01-01"
     for meter in made["meters"]:
-        meter["serial"] += tag
         meter["installed_at"] = opened
-    report = import_property(actor=system_actor("import"), sheets=PropertySheets.of(made), now=now)
-    here = report.property_id
-    return World(
-        here,
-        {
-            serial.removesuffix(tag): key
-            for serial, key in rows("SELECT serial, id FROM meter WHERE property_id = %s", here)
-        },
-        dict(rows("SELECT code, id FROM unit WHERE property_id = %s", here)),
-        dict(rows("SELECT number, id FROM account WHERE property_id = %s", here)),
-    )
+    return imported(made, f"-d{next(_places)}", own_firm=True, now=now)
 
 
 def version(here: World, document: Mapping[str, Any], valid_from: datetime) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from tests.core.exact_model import ExactPrices
 from tests.estate.tables import NOW, tables
-from tests.moves.world import OPENED, World, rows
+from tests.moves.world import OPENED, World, imported, rows
 
 from django_sessions import use_database
 from prewatt.access.scope import system_actor
@@ -23,8 +23,6 @@ from prewatt.billing.tariffs import TariffBook
 from prewatt.core.civil_time import instant_us
 from prewatt.core.readings import ReadingBatch
 from prewatt.core.vee import Verdict
-from prewatt.estate.sheets import PropertySheets
-from prewatt.moves.onboarding import import_property
 from prewatt.vending.operations import Answer, Recharge, recharge
 
 __all__ = ["NOW", "OPENED", "PRICES", "World", "at", "pay", "place", "post", "rows", "send"]
@@ -72,27 +70,12 @@ def place(opened: str = "2026-11-01T00:00", document: Mapping[str, Any] = TARIFF
 
     All its accounts are on the one tariff ``document``.
     """
-    tag = f"-{next(_places)}"
     made = tables()
-    made["property"][0]["code"] += tag
-    made["property"][0]["organisation"] += tag
-    made["property"][0]["legal_entity"] += tag
     made["tariffs"][0]["document"] = json.dumps(document)
     made["tenancies"][0]["begins_at"] = "2025-12-01"
     for meter in made["meters"]:
-        meter["serial"] += tag
         meter["installed_at"] = opened
-    report = import_property(actor=system_actor("import"), sheets=PropertySheets.of(made), now=NOW)
-    here = report.property_id
-    return World(
-        here,
-        {
-            serial.removesuffix(tag): key
-            for serial, key in rows("SELECT serial, id FROM meter WHERE property_id = %s", here)
-        },
-        dict(rows("SELECT code, id FROM unit WHERE property_id = %s", here)),
-        dict(rows("SELECT number, id FROM account WHERE property_id = %s", here)),
-    )
+    return imported(made, f"-{next(_places)}", own_firm=True)
 
 
 def at(hours: float) -> datetime:

@@ -15,7 +15,7 @@ from django.db import connection
 from tests.conftest import role_dsn
 from tests.estate.tables import NOW, tables
 from tests.invariants.places import signed_in, told
-from tests.moves.world import World, available, hours, rows, snapshot, tenant
+from tests.moves.world import World, available, hours, imported, rows, snapshot, tenant
 
 from agreements import agreed, taking_back_agreed
 from prewatt.access.models import Duty
@@ -29,7 +29,6 @@ from prewatt.debts.models import DebtPolicy
 from prewatt.debts.operations import set_policy
 from prewatt.debts.words import AgreementRefused, Policy
 from prewatt.estate.operations import NewCustomer
-from prewatt.estate.sheets import PropertySheets
 from prewatt.ledger.operations import KeyReused
 from prewatt.moves import lets
 from prewatt.moves import operations as moves
@@ -43,7 +42,6 @@ from prewatt.moves.lets import (
     close_let,
     let_unit,
 )
-from prewatt.moves.onboarding import import_property
 from prewatt.moves.words import FirstRecharge, NewTenant
 from prewatt.notify.operations import deliver_due
 from prewatt.reports.books import check_books
@@ -76,23 +74,10 @@ def market(suffix: str = "") -> World:
     ``suffix`` lets several stand in one database.
     """
     made = tables()
-    made["property"][0]["code"] += suffix
-    for meter in made["meters"]:
-        meter["serial"] += suffix
     made["tariffs"].append(
         {"code": "booth", "name": "Booth", "document": json.dumps(BOOTH), "approved_by": "user:2"}
     )
-    report = import_property(actor=system_actor("import"), sheets=PropertySheets.of(made), now=NOW)
-    here = report.property_id
-    return World(
-        here,
-        {
-            serial.removesuffix(suffix): key
-            for serial, key in rows("SELECT serial, id FROM meter WHERE property_id = %s", here)
-        },
-        dict(rows("SELECT code, id FROM unit WHERE property_id = %s", here)),
-        dict(rows("SELECT number, id FROM account WHERE property_id = %s", here)),
-    )
+    return imported(made, suffix)
 
 
 def begin(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from django.db import connection
-from tests.estate.tables import NOW, tables
+from tests.estate.tables import NOW, Tables, tables
 
 from prewatt.access.models import Duty
 from prewatt.access.scope import Actor, system_actor
@@ -74,11 +74,21 @@ class World:
 
 def world(suffix: str = "") -> World:
     """A fresh import; ``suffix`` lets several stand in one database."""
-    made = tables()
-    made["property"][0]["code"] += suffix
+    return imported(tables(), suffix)
+
+
+def imported(
+    made: Tables, suffix: str = "", *, own_firm: bool = False, now: datetime = NOW
+) -> World:  # fmt: skip
+    """An import of ``made``, named as if nothing had the ``suffix`` that tells it from its like.
+
+    ``own_firm`` gives it an organisation and a legal entity that no other property has.
+    """
+    for name in ("code", "organisation", "legal_entity") if own_firm else ("code",):
+        made["property"][0][name] += suffix
     for meter in made["meters"]:
         meter["serial"] += suffix
-    report = import_property(actor=system_actor("import"), sheets=PropertySheets.of(made), now=NOW)
+    report = import_property(actor=system_actor("import"), sheets=PropertySheets.of(made), now=now)
     here = report.property_id
     return World(
         here,

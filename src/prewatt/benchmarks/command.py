@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from _typeshed import DataclassInstance
+
     from prewatt.benchmarks.pysam import PysamFigures
     from prewatt.benchmarks.supply import SupplyFigures
 
@@ -134,9 +138,7 @@ def _instructions(arguments: argparse.Namespace) -> int:
     figures = measure(
         meters=arguments.meters, rate=arguments.rate, seconds=arguments.seconds, tell=_tell
     )
-    as_json = arguments.format == "json"
-    print(json.dumps(dataclasses.asdict(figures)) if as_json else as_text(figures))
-    return 0
+    return _show(figures, as_text, arguments)
 
 
 def _trial(arguments: argparse.Namespace) -> int:
@@ -160,10 +162,7 @@ def _archive(arguments: argparse.Namespace) -> int:
     from prewatt.benchmarks.archive import as_text, measure
 
     figures = measure(accounts=arguments.accounts, quarters=arguments.quarters, tell=_tell)
-    print(
-        json.dumps(dataclasses.asdict(figures)) if arguments.format == "json" else as_text(figures)
-    )
-    return 0
+    return _show(figures, as_text, arguments)
 
 
 def _rate(arguments: argparse.Namespace) -> int:
@@ -204,11 +203,7 @@ def _ingest(arguments: argparse.Namespace) -> int:
         dsn=arguments.dsn,
         tell=_tell,
     )
-    if arguments.format == "json":
-        print(json.dumps(dataclasses.asdict(figures)))
-    else:
-        print(as_text(figures))
-    return 0
+    return _show(figures, as_text, arguments)
 
 
 def _posting(arguments: argparse.Namespace) -> int:
@@ -222,11 +217,7 @@ def _posting(arguments: argparse.Namespace) -> int:
         dsn=arguments.dsn,
         tell=_tell,
     )
-    if arguments.format == "json":
-        print(json.dumps(dataclasses.asdict(figures)))
-    else:
-        print(as_text(figures))
-    return 0
+    return _show(figures, as_text, arguments)
 
 
 def _wire(arguments: argparse.Namespace) -> int:
@@ -247,11 +238,7 @@ def _wire(arguments: argparse.Namespace) -> int:
         tell=_tell,
         gathering=gathering,
     )
-    if arguments.format == "json":
-        print(json.dumps(dataclasses.asdict(figures)))
-    else:
-        print(as_text(figures))
-    return 0
+    return _show(figures, as_text, arguments)
 
 
 def _beside_pysam(items: Path) -> PysamFigures | None:
@@ -284,9 +271,7 @@ def _recharge(arguments: argparse.Namespace) -> int:
         dsn=arguments.dsn,
         tell=_tell,
     )
-    as_json = arguments.format == "json"
-    print(json.dumps(dataclasses.asdict(figures)) if as_json else as_text(figures))
-    return 0
+    return _show(figures, as_text, arguments)
 
 
 def _add_query(commands: Any) -> None:
@@ -345,9 +330,7 @@ def _query(arguments: argparse.Namespace) -> int:
         folder=arguments.keep,
         tell=_tell,
     )
-    as_json = arguments.format == "json"
-    print(json.dumps(dataclasses.asdict(figures)) if as_json else as_text(figures))
-    return 0
+    return _show(figures, as_text, arguments)
 
 
 def _supply(arguments: argparse.Namespace) -> int:
@@ -380,6 +363,17 @@ def as_text(figures: SupplyFigures) -> str:
     ]
     gates = ", ".join(f"{name} {count}" for name, count in sorted(figures.last_gates.items()))
     return "\n".join([*lines, f"milliseconds; last gate: {gates}; load {os.getloadavg()[0]:.1f}"])
+
+
+def _show(
+    figures: DataclassInstance,
+    as_text: Callable[[Any], str],
+    arguments: argparse.Namespace,
+) -> int:
+    """Print the figures as the caller wants them; the exit status of a measurement that was made."""
+    as_json = arguments.format == "json"
+    print(json.dumps(dataclasses.asdict(figures)) if as_json else as_text(figures))
+    return 0
 
 
 def _tell(line: str) -> None:
