@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from tests.supply.world import NOW, World, run_sql
 from prewatt import wiring
 from prewatt.core.vocabulary import DeliveryState, OrderKind, Outcome
 from prewatt.worker import Worker
+from waiting import eventually
 
 #: A mail server that never answers is given this long by the channel before it counts as down.
 SMTP_PATIENCE_S = 10.0
@@ -76,13 +77,6 @@ def worker(owner_dsn: str, log: Path, **environ: str) -> Iterator[subprocess.Pop
         process.wait()
 
 
-def wait_until(true: Callable[[], object], *, patience_s: float = 40) -> None:
-    began = time.monotonic()
-    while not true():
-        assert time.monotonic() - began < patience_s, "it never came"
-        time.sleep(0.02)
-
-
 def test_a_mail_server_that_hangs_delays_no_cut_and_no_end(database: str, tmp_path: Path) -> None:
     world = World()
     world.read(0)
@@ -106,7 +100,7 @@ def test_a_mail_server_that_hangs_delays_no_cut_and_no_end(database: str, tmp_pa
                     str(world.property_id),
                 ):
                     bell.execute("SELECT pg_notify('supply_due', %s)", [text])
-            wait_until(world.orders)
+            eventually(world.orders)
             assert time.monotonic() - hangs_since < SMTP_PATIENCE_S - 1, "the server hangs still"
             assert world.orders()[0]["kind"] == OrderKind.DISCONNECT
             process.send_signal(signal.SIGTERM)
@@ -126,10 +120,10 @@ def test_a_message_goes_out_and_an_idle_worker_ends_when_told(
 
     with worker(database, log, PREWATT_OUTBOX="1") as process:
         # Its first posting round shows that it is up.
-        wait_until(lambda: process.poll() is not None or listens(database))
+        eventually(lambda: process.poll() is not None or listens(database))
         world.read(0)
-        wait_until(lambda: state() == [DeliveryState.DELIVERED])
-        wait_until(world.orders)  # since the delivery rang for the cut
+        eventually(lambda: state() == [DeliveryState.DELIVERED])
+        eventually(world.orders)  # since the delivery rang for the cut
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
     assert "Traceback" not in log.read_text()
@@ -166,15 +160,15 @@ def test_all_loops_live_through_a_database_that_goes_away(database: str) -> None
     )
     working.start()
     try:
-        wait_until(lambda: listens(database))
+        eventually(lambda: listens(database))
         with psycopg.connect(database, autocommit=True) as session:
             session.execute(
                 """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                    WHERE datname = current_database() AND query LIKE 'LISTEN %'"""
             )
-        wait_until(lambda: listens(database))
+        eventually(lambda: listens(database))
         world.read(0)
-        wait_until(lambda: world.alerts() == ["notify.unreachable"])
+        eventually(lambda: world.alerts() == ["notify.unreachable"])
     finally:
         stopping.set()
         working.join(10)

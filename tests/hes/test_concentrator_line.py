@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import psycopg
-import pytest
 from django.db import connection
-from tests.conftest import role_dsn
 from tests.hes.test_bundles import names, register
 from tests.hes.test_head_end import add_order
 from tests.invariants.places import NOW, World, one, place, rows
@@ -30,6 +27,7 @@ from prewatt.reports.books import check_books
 from prewatt.runtime.broker import Broker
 from prewatt.sim.process import SimConfig, SimMeter, SimProcess
 from prewatt.supply.orders import OrderBook
+from waiting import eventually
 
 BEHIND = ("M-101", "M-102", "M-LIFT")
 BEGAN = time.monotonic()
@@ -38,19 +36,6 @@ BEGAN = time.monotonic()
 def now() -> datetime:
     """The real clock's pace, in the property's month."""
     return NOW + timedelta(seconds=time.monotonic() - BEGAN)
-
-
-@pytest.fixture
-def head_end_login(database: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Other threads work under the head-end's own login."""
-    from django.db import connections
-
-    from prewatt.settings import _database
-
-    dsn = role_dsn(database, "head_end")
-    changed = {**connections.settings["default"], **_database(dsn)}
-    monkeypatch.setitem(connections.settings, "default", changed)
-    return dsn
 
 
 @contextmanager
@@ -106,13 +91,6 @@ def building(
         process.stop()
         thread.join(10)
         assert not thread.is_alive()
-
-
-def eventually(holds: Callable[[], Any], what: str) -> None:
-    until = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < until, what
-        time.sleep(0.05)
 
 
 def stored() -> dict[str, int]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
 import psycopg
 import pytest
@@ -26,6 +24,7 @@ from prewatt.runtime.broker import Broker
 from prewatt.sim.lorawan import Air, LoraField, LoraMeter
 from prewatt.sim.lorawan_process import LoraProcess
 from prewatt.supply.orders import OrderBook
+from waiting import eventually
 
 EUI = "24e124148b234567"
 BEGAN = time.monotonic()
@@ -37,25 +36,9 @@ def now() -> datetime:
 
 
 @pytest.fixture
-def head_end_login(database: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Other threads work under the head-end's own login, and by this test's clock."""
-    from django.db import connections
-    from tests.conftest import role_dsn
-
-    from prewatt.settings import _database
-
-    dsn = role_dsn(database, "head_end")
-    changed = {**connections.settings["default"], **_database(dsn)}
-    monkeypatch.setitem(connections.settings, "default", changed)
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the head-end is wired with keeps this test's time."""
     monkeypatch.setattr("prewatt.wiring.now", now)
-    return dsn
-
-
-def eventually(holds: Callable[[], Any], what: str) -> None:
-    until = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < until, what
-        time.sleep(0.05)
 
 
 def head_end(broker: Broker, dsn: str) -> HeadEnd:
@@ -70,6 +53,7 @@ def head_end(broker: Broker, dsn: str) -> HeadEnd:
     )
 
 
+@pytest.mark.usefixtures("clock")
 def test_a_socket_behind_a_network_server_is_charged_obeys_and_lets_no_recording_in(
     mosquitto: Broker, database: str, head_end_login: str
 ) -> None:
@@ -91,9 +75,10 @@ def test_a_socket_behind_a_network_server_is_charged_obeys_and_lets_no_recording
         )
         running = head_end(mosquitto, head_end_login)
         running.start()
+        # What is said before the head-end first listens nobody keeps.
+        assert running.sessions.wait_connected(10)
         process.start()
         try:
-            assert running.sessions.wait_connected(10)
             stored = "SELECT count(*) FROM register_reading WHERE meter_id = %s AND read_at >= %s"
             eventually(lambda: one(stored, meter_id, NOW) >= 2, "readings come")
             order = add_order(

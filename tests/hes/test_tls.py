@@ -22,7 +22,7 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 from tests.conftest import role_dsn
 from tests.devices.pki import Field, issuer_below
-from tests.hes.test_concentrator_line import eventually, now
+from tests.hes.test_concentrator_line import now
 from tests.hes.test_ingest import Meters, frame
 from tests.hes.test_session import running, take_readings, values
 from tests.invariants.places import NOW, one, place, rows
@@ -44,6 +44,7 @@ from prewatt.runtime.broker import Broker, find_mosquitto
 from prewatt.settings import _database
 from prewatt.sim.process import SimConfig, SimMeter, SimProcess
 from prewatt.supply.orders import OrderBook
+from waiting import eventually
 
 REAL = datetime.now(UTC)
 T = 1_764_000_000_000_000

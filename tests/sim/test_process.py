@@ -27,6 +27,7 @@ from prewatt.hes.session import MqttConfig, MqttSession
 from prewatt.runtime.broker import Broker
 from prewatt.sim.command import run_meters, switch_fault
 from prewatt.sim.process import SimConfig, SimFault, SimMeter, SimProcess, load_config
+from waiting import eventually
 
 F = TypeVar("F", HelloFrame, ReadingsFrame, AnswerFrame, EventFrame)
 
@@ -80,13 +81,6 @@ def take(frames: "queue.Queue[Frame]", kind: type[F], serial: str = "PW-1") -> F
         frame = frames.get(timeout=max(0.1, deadline - time.monotonic()))
         if isinstance(frame, kind) and frame.serial == serial:
             return frame
-
-
-def eventually(holds: Callable[[], bool], timeout_s: float = 60) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_a_meter_says_hello_reports_and_drops_only_at_the_watermark(

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from tests.conftest import role_dsn
-from tests.hes.drivers.lwm2m.test_lwm2m_line import LOOPBACK, device, eventually
+from tests.hes.drivers.lwm2m.test_lwm2m_line import LOOPBACK, device
 from tests.hes.test_bundles import names
 from tests.hes.test_head_end import add_order
 from tests.invariants.places import NOW, one, place, rows
@@ -26,6 +26,7 @@ from prewatt.hes.main import HeadEnd
 from prewatt.runtime.state import CannotRunError
 from prewatt.sim.lwm2m import _free_port
 from prewatt.supply.orders import OrderBook
+from waiting import eventually
 
 BEGAN = time.monotonic()
 

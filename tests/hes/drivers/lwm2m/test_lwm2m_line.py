@@ -41,6 +41,7 @@ from prewatt.hes.frames import (
 from prewatt.sim.loads import load_profile
 from prewatt.sim.lwm2m import DeviceConfig, LwM2mDevice, _free_port, read_key
 from prewatt.sim.meter import MeterConfig, SimulatedMeter
+from waiting import eventually
 
 LOOPBACK = "127.0.0.1"
 
@@ -144,13 +145,6 @@ def device(
         thread.join(60)
         assert not thread.is_alive()
         loop.close()
-
-
-def eventually(condition: Callable[[], bool], what: str) -> None:
-    until = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < until, what
-        time.sleep(0.01)
 
 
 def order(number: int, state: str | None = None) -> Command:
