@@ -1,7 +1,7 @@
 """A real PostgreSQL for the tests: one throw-away server, one fresh database for each test.
 
-``./run check`` starts the server once and hands its DSN over in ``PREWATT_TEST_DSN``; without it
-the session starts its own. A migrated template database is made once and copied for each test
+``./run check`` starts the server and names it in ``PREWATT_TEST_DSN``, and the migrated template in
+``PREWATT_TEST_TEMPLATE``; without them the session makes its own. The template is copied for each test
 that asks for ``database``, so tests commit for real and never see each other's rows.
 """
 
@@ -13,11 +13,9 @@ import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from datetime import date, timedelta
 from typing import Any
 
 import django
-import psycopg
 import pytest
 from hypothesis import settings
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -26,6 +24,7 @@ from brokers import amqtt, broker, broker_folder, mosquitto  # noqa: F401 - fixt
 from cases import cases
 from databases import TestDatabases
 from django_sessions import forget_all, leave_database, use_database
+from template import ROLE_PASSWORD, make_template
 
 os.environ.setdefault("PREWATT_SECRET_KEY", "test-key-of-no-value")
 os.environ.setdefault("PREWATT_FACTOR_KEYS", "bm9ib2R5IGlzIHByb3RlY3RlZCBieSB0aGlzIGtleSE=")
@@ -46,9 +45,6 @@ settings.load_profile("checks")
 
 # Models are imported at the top of test files, which pytest collects before any fixture runs.
 django.setup()
-
-#: Every login role has this password in the throw-away server and nowhere else.
-ROLE_PASSWORD = "throwaway"
 
 
 def pytest_collection_finish() -> None:
@@ -74,21 +70,11 @@ def postgres_dsn() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def template_database(postgres_dsn: str) -> str:
     """The name of a migrated, walled database without rows."""
-    from prewatt import walls
-    from prewatt.migrate import migrate
-
+    given = os.environ.get("PREWATT_TEST_TEMPLATE")
+    if given:
+        return given
     name = f"template_{secrets.token_hex(4)}"
-    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    use_database(make_conninfo(postgres_dsn, dbname=name))
-    passwords = dict.fromkeys(walls.LOGINS, ROLE_PASSWORD)
-    migrate(passwords=passwords, today=date(2026, 11, 17))
-    from django.db import connections
-
-    # Tests live at times of their own, some of them years ahead. Who tests this bound sets it back.
-    with connections["default"].cursor() as cursor:
-        walls.let_clock_run_ahead(cursor, timedelta(days=36_500))
-    connections["default"].close()
+    make_template(postgres_dsn, name)
     return name
 
 

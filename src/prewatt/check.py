@@ -4,7 +4,7 @@ Three lanes run side by side, since tests wait for processes, brokers and browse
 compute. The last of them begins with everything that only reads the source. The test files are dealt out by
 the seconds they took when somebody last wrote them down (`--note-seconds`), so that the lanes end together;
 what the first lane tests is shown as it comes, the others' at their end. Each lane has a throw-away PostgreSQL
-of its own, because roles belong to a whole server, and a temporary folder, in memory where there is plenty:
+of its own, because roles belong to a whole server (a copy of one that was migrated once), and a temporary folder, in memory where there is plenty:
 tests make tens of thousands of files that nobody keeps. With `CI` set in the environment a skipped test is a failure:
 a green run there must mean that everything ran.
 """
@@ -38,6 +38,9 @@ REPORT = "tests.xml"
 LANES = 3
 #: A test file that imports most of the program.
 SAMPLE = "tests/web/test_pages.py"
+#: What makes the database that all tests' are copied from, and its name.
+TEMPLATE = CHECKOUT / TESTS / "template.py"
+TEMPLATE_NAME = "template_of_tests"
 
 #: Memory as a file system, on Linux, and how much of it has to be free: all lanes fill a quarter of that.
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - each lane makes a folder of its own in it
@@ -128,13 +131,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _prepare_lanes(stack: contextlib.ExitStack, stages: Sequence[Stage]) -> list[dict[str, str]]:
-    """Return the lanes' environments. While their servers start, what all of them import is compiled once:
-    lanes that found nothing compiled would each compile it for themselves.
+    """Return the lanes' environments. Beside that, what all of them import is compiled once: lanes that
+    found nothing compiled would each compile it for themselves.
     """
     with ThreadPoolExecutor(1) as beside:
         compiled = beside.submit(_compile_imports, stages)
         # From this thread, since a server ends with the one that started it.
-        lanes = [_lane_environment(stack, stages) for _ in range(LANES)]
+        seed = _seed(stack, stages)
+        lanes = [_lane_environment(stack, stages, seed) for _ in range(LANES)]
         compiled.result()
     return lanes
 
@@ -144,26 +148,57 @@ def _compile_imports(stages: Sequence[Stage]) -> None:
     if all(stage.name != TESTS for stage in stages):
         return
     with tempfile.TemporaryDirectory(prefix="prewatt-") as folder:
-        subprocess.run(
-            (*PYTHON, "pytest", "-q", "--collect-only", SAMPLE),
-            cwd=CHECKOUT,
-            env=_environment(None, Path(folder)),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            check=False,
-        )
+        _run_quietly((*PYTHON, "pytest", "-q", "--collect-only", SAMPLE), Path(folder))
 
 
-def _lane_environment(stack: contextlib.ExitStack, stages: Sequence[Stage]) -> dict[str, str]:
+def _seed(stack: contextlib.ExitStack, stages: Sequence[Stage]) -> Path | None:
+    """Return the folder of a server that stands still and holds the migrated template: what lanes begin with.
+
+    None if no lane asks for one. Where migrations fail it has no template, and the tests say why.
+    """
+    if all(stage.name != TESTS for stage in stages):
+        return None
+    folder = _folder(stack)
+    with throwaway_postgres(folder, fsync=False, keep=True) as dsn:
+        done = _run_quietly((sys.executable, str(TEMPLATE)), folder, dsn)
+    return folder if done == 0 else None
+
+
+def _lane_environment(
+    stack: contextlib.ExitStack, stages: Sequence[Stage], seed: Path | None
+) -> dict[str, str]:
     """Return a lane's environment, with a server of its own that ends with `stack`."""
-    folder = tempfile.TemporaryDirectory(prefix="prewatt-", dir=_scratch())
-    state_dir = Path(stack.enter_context(folder))
-    # PostgreSQL runs as another user when the checks run as root, and must get in.
-    state_dir.chmod(0o755 if os.geteuid() == 0 else 0o700)
+    state_dir = _folder(stack)
     if not any(stage.needs_database for stage in stages):
         return _environment(None, state_dir)
-    return _environment(stack.enter_context(throwaway_postgres(state_dir, fsync=False)), state_dir)
+    if seed is not None:
+        # As it is, with the owners of its files: PostgreSQL refuses data of somebody else.
+        subprocess.run(("cp", "-a", f"{seed}/.", state_dir), check=True)  # noqa: S607 - the system's own
+    environ = _environment(
+        stack.enter_context(throwaway_postgres(state_dir, fsync=False)), state_dir
+    )
+    return environ | ({} if seed is None else {"PREWATT_TEST_TEMPLATE": TEMPLATE_NAME})
+
+
+def _folder(stack: contextlib.ExitStack) -> Path:
+    folder = tempfile.TemporaryDirectory(prefix="prewatt-", dir=_scratch())
+    path = Path(stack.enter_context(folder))
+    # PostgreSQL runs as another user when the checks run as root, and must get in.
+    path.chmod(0o755 if os.geteuid() == 0 else 0o700)
+    return path
+
+
+def _run_quietly(command: Sequence[str], state_dir: Path, dsn: str | None = None) -> int:
+    """Run a command of which only the exit status counts."""
+    return subprocess.run(
+        command,
+        cwd=CHECKOUT,
+        env=_environment(dsn, state_dir),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    ).returncode
 
 
 def _scratch() -> Path | None:

@@ -466,12 +466,15 @@ class _ThrowawayPostgres(EmbeddedPostgres):
 
 
 @contextlib.contextmanager
-def throwaway_postgres(state_dir: Path | None = None, *, fsync: bool = True) -> Iterator[str]:
+def throwaway_postgres(
+    state_dir: Path | None = None, *, fsync: bool = True, keep: bool = False
+) -> Iterator[str]:
     """Run a server for the length of a `with` block and yield the owner's DSN; nothing is kept.
 
     Starts in about two seconds. `state_dir` is where its roles' passwords are to be found (see
     `role_password`); by default a temporary folder. `fsync=False` is faster and for tests
-    alone: such a server loses its data in a crash.
+    alone: such a server loses its data in a crash. `keep` leaves data and passwords in `state_dir`
+    for whoever copies them to another one.
     """
     with contextlib.ExitStack() as stack:
         if state_dir is None:
@@ -479,7 +482,7 @@ def throwaway_postgres(state_dir: Path | None = None, *, fsync: bool = True) -> 
             state_dir = Path(folder)
             state_dir.chmod(0o755 if os.geteuid() == 0 else 0o700)
         server = _ThrowawayPostgres(state_dir, fsync=fsync)
-        stack.callback(server.reset)
+        stack.callback(server.stop if keep else server.reset)
         dsn = server.start()
         server.digest_owner_password_anew()
         yield dsn
