@@ -23,7 +23,7 @@ ROOT: Final = Path(__file__).resolve().parent
 #: Packages whose public functions act for somebody.
 PACKAGES: Final = (
     "access", "api_keys", "approvals", "billing", "debts", "devices", "estate", "instructions", "ledger", "mandates",
-    "mdm", "moves", "notify", "oversight", "reports", "sign_in", "supply", "vending",
+    "mdm", "moves", "notify", "oversight", "reports", "sign_in", "supply", "tamper", "vending",
 )  # fmt: skip
 #: Where nothing but operations and queries stands: a function there without an actor is an inner one.
 DOORS: Final = ("operations.py", "queries.py")

@@ -259,37 +259,35 @@ def _rehearse() -> None:
 
 
 def raise_device_alert(device: Device, frame: EventFrame | AnswerFrame, now: datetime) -> None:
-    """Call a person to a meter that was tampered with, or that answered what it was never asked.
+    """Call a person to a meter in whose name somebody speaks, or that answered what it was never asked.
 
-    Either is one alert for a meter while it is open. That of a strange answer keeps its first one: who
-    sends thousands shall not make the pages flicker.
+    Either is one alert for a meter while it is open, and keeps its first one: who sends thousands shall not
+    make the pages flicker. Tampering has cases, and the alert of those (`tamper.operations`).
     """
     from prewatt.access.scope import scope, system_actor
     from prewatt.hes.frames import FRAME_REPLAYED, EventFrame
     from prewatt.hes.instructions import Forgery
-    from prewatt.hes.links import FORGED_COMMAND
-    from prewatt.notify.alerts import FOREIGN_ANSWER, TAMPER, AlertCode
+    from prewatt.notify.alerts import FOREIGN_ANSWER
     from prewatt.notify.operations import raise_alert
 
-    if isinstance(frame, EventFrame) and frame.code in (FORGED_COMMAND, FRAME_REPLAYED):
+    if isinstance(frame, EventFrame):
         is_replay = frame.code == FRAME_REPLAYED
         which = ("frame", frame.detail) if is_replay else ("command", "refused_by_meter")
         forgery = Forgery(*which, 1, frame.received_at_us)
         raise_forgery_alert(device, forgery, now)
         return
-    code: AlertCode
-    if isinstance(frame, EventFrame):
-        code, what, at_us = TAMPER, {"event": frame.code}, frame.at_us
-    else:
-        code, what, at_us = FOREIGN_ANSWER, {"command": frame.command_id}, frame.at_us
     with scope(system_actor("head_end", (device.property_id,))):
         raise_alert(
             property_id=device.property_id,
-            code=code,
+            code=FOREIGN_ANSWER,
             subject=f"meter:{device.meter_id}",
-            detail={**what, "at_us": at_us, "received_at_us": frame.received_at_us},
+            detail={
+                "command": frame.command_id,
+                "at_us": frame.at_us,
+                "received_at_us": frame.received_at_us,
+            },
             now=now,
-            refresh=code == TAMPER,
+            refresh=False,
         )
 
 

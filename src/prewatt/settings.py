@@ -66,6 +66,7 @@ INSTALLED_APPS = [
     "prewatt.mandates",
     "prewatt.estate",
     "prewatt.devices",
+    "prewatt.tamper",
     "prewatt.ledger",
     "prewatt.mdm",
     "prewatt.notify",

@@ -355,6 +355,7 @@ APPEND_ONLY = (
     "unexplained_change",
     "proposal_approval",
     "meter_balance_check",
+    "tamper_evidence",
 )
 #: Business tables that change: estate, watermarks, states.
 MUTABLE = (
@@ -410,6 +411,7 @@ MUTABLE = (
     "message",
     "message_attempt",
     "alert",
+    "tamper_case",
     "audit_watch",
     "watch_finding",
     "invitation",
@@ -457,6 +459,8 @@ _DECIDED = (
 _DATA_STATE = ("meter_state", *_DECIDED)
 _AT_METERS = ("meter_link", "radio_link", "concentrator")
 _INSTRUCTING = ("instruction_state", "instruction", "meter_wallet")
+#: What the head-end and the worker find out of meters.
+_NOTING = ("tamper_case", "tamper_evidence")
 _BY_DAYS = ("demand_day", "bound_period")
 _SELLING = ("idempotency", "document", "document_series", "payment", "debt", "refund")
 _MOVING = (
@@ -480,7 +484,7 @@ _MOVING = (
     "posting",
 )
 WRITES: Mapping[str, tuple[str, ...]] = {
-    "head_end": (*_DATA_PLANE, *_DATA_STATE, *_AT_METERS, *_INSTRUCTING),
+    "head_end": (*_DATA_PLANE, *_DATA_STATE, *_AT_METERS, *_INSTRUCTING, *_NOTING),
     "clerk": (
         *_DATA_PLANE,
         *_DATA_STATE,
@@ -500,6 +504,7 @@ WRITES: Mapping[str, tuple[str, ...]] = {
         "watch_finding",
         "meter_balance_check",
         "meter_wallet",
+        *_NOTING,
     ),
     "app_operator": (*_ENTERED, *_DECIDED, *_SELLING, "meter_link"),
     "app_admin": (
@@ -517,6 +522,7 @@ WRITES: Mapping[str, tuple[str, ...]] = {
         "resale_terms",
         "debt_policy",
         "meter_wallet",
+        "tamper_case",
     ),
     "app_auditor": ("audit_event",),
 }
@@ -730,6 +736,8 @@ CHANGES: Mapping[str, tuple[str, ...]] = {
     "message": ("detail", "due_at", "claim_no", "state", "all_tried_at", "finished_at"),
     "message_attempt": ("state", "error", "next_try_at"),
     "alert": ("detail", "closed_at", "closed_by", "close_note"),
+    # Who finds evidence adds it; looking at a case and closing it are the administrators'.
+    "tamper_case": ("first_at", "last_at", "evidence_count"),
     # What is watched for is the auditor's; the worker says how far it has looked.
     "audit_watch": ("seen_transaction",),
     "watch_finding": (),
@@ -754,6 +762,15 @@ COLUMNS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("app_operator", "alert"): ("detail", "closed_at"),
     ("app_admin", "tariff_trial"): (),
     ("app_operator", "debt"): ("closed_at", "ending"),
+    ("app_admin", "tamper_case"): (
+        "state",
+        "looked_by",
+        "looked_at",
+        "closed_by",
+        "closed_at",
+        "close_reason",
+        "close_note",
+    ),
 }
 #: Tables to which a role adds no row, although it changes some.
 ADDS_NOTHING = frozenset(
@@ -765,12 +782,23 @@ ADDS_NOTHING = frozenset(
     ("head_end", "meter_wallet"),
     ("app_operator", "meter_link"),
     ("clerk", "invitation"),
+    ("app_admin", "tamper_case"),
 }
 #: What the first row may say where the rest has to begin at its default: an account begins at zero,
 #: an alert open.
 BORN_WITH: Mapping[str, tuple[str, ...]] = {
     "account_state": ("account_id", "property_id", "legal_entity_id", "updated_at"),
     "alert": ("property_id", "code", "subject", "detail", "opened_at"),
+    "tamper_case": (
+        "property_id",
+        "meter_id",
+        "account_id",
+        "kind",
+        "opened_at",
+        "first_at",
+        "last_at",
+        "evidence_count",
+    ),
     "instruction_state": ("meter_id", "property_id", "known_hash"),
     # Born as sent: it leaves when it is committed. An answer comes later.
     "instruction": (

@@ -26,6 +26,10 @@ STORED = {
     v.Severity: "info=1 notice=2 warning=3 urgent=4",
     v.DeliveryState: "pending=1 delivered=2 retrying=3 exhausted=4 would_have=5 cancelled=6",
     v.ChannelKind: "outbox=1 email=2",
+    v.TamperKind: "cover=1 terminal_cover=2 magnetic_field=3 reverse_flow=4 phase_loss=5 bypass=6"
+    " relay_welded=7 clock_set_back=8",
+    v.CaseState: "open=1 looked_at=2 closed=3",
+    v.TamperResponse: "nothing=1 warn=2 technician=3 hold_emergency=4 cut=5",
 }
 
 

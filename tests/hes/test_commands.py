@@ -45,7 +45,7 @@ from prewatt.hes.links import (
     Device,
     Directory,
     Sighting,
-    record_event,
+    record_events,
     record_sightings,
     relay_seen_us,
 )
@@ -370,12 +370,14 @@ def test_tampering_is_kept_alarmed_and_only_then_acknowledged(meter: Device) -> 
         AckToken(1, 3),
         Watermark("PW-1", EVENT_LOG, NOW_US - 5, NOW_US - 5, None),
     ]
-    assert desk.alerts == [(meter.meter_id, "cover_open")]
+    assert one("SELECT code, detail ->> 'event' FROM alert") == ("meter.tamper", "cover_open")
+    assert one("SELECT kind, state, evidence_count FROM tamper_case") == (1, 1, 1)
     assert one("SELECT tamper_since FROM meter_link") == (NOW,)
-    record_event(meter, replace(event, received_at_us=NOW_US + 9))
-    assert one("SELECT tamper_since FROM meter_link") == (NOW,)
-    record_event(meter, replace(event, code="cover_closed"))
-    assert one("SELECT tamper_since FROM meter_link") == (None,)
+    again, closed = replace(event, received_at_us=NOW_US + 9), replace(event, code="cover_closed")
+    record_events([(meter, again)], NOW)
+    assert one("SELECT tamper_since, evidence_count FROM meter_link, tamper_case") == (NOW, 1)
+    record_events([(meter, closed), (meter, closed)], NOW)
+    assert one("SELECT tamper_since, evidence_count FROM meter_link, tamper_case") == (None, 2)
 
 
 def test_an_event_that_nobody_knows_is_kept_before_its_meter_may_forget_it(meter: Device) -> None:

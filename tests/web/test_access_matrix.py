@@ -131,6 +131,7 @@ class World:
             "account_id": account, "unit_id": place.units["N-305"], "meter_id": place.meters["N-305"],
             "event_id": event, "name": "app.css", "deed": "out", "kind": "posted", "day": "2026-11-16",
             "code": self.tariff, "alert_id": self._alert(place.property_id),
+            "tamper_id": self._case(place.property_id, place.meters["N-305"]),
         }  # fmt: skip
         beside = place.another("Beside Court")
         self.foreign = (self._things(beside), self._things(self._another_company()))
@@ -171,8 +172,15 @@ class World:
         )  # fmt: skip
         return {
             "account_id": account, "unit_id": unit, "meter_id": meter, "alert_id": self._alert(place),
-            "property_id": place,
+            "property_id": place, "tamper_id": self._case(place, meter),
         }  # fmt: skip
+
+    def _case(self, place: int, meter: int) -> int:
+        return _one(
+            """INSERT INTO tamper_case (property_id, meter_id, kind, opened_at, first_at, last_at, evidence_count)
+               VALUES (%s, %s, 1, %s, %s, %s, 1) RETURNING id""",
+            place, meter, NOW, NOW, NOW,
+        )  # fmt: skip
 
     def _alert(self, place: int) -> int:
         return _one(
@@ -239,7 +247,10 @@ def test_every_address_answers_every_duty_as_the_page_says(world: World, duty: s
             for each in (own, *(filled(route, things) for things in world.foreign)):
                 if client.post(each).status_code != 403:
                     wrong.append((each, "do", 0))
-        if any(f":{name}>" in route for name in ("account_id", "unit_id", "meter_id", "alert_id")):
+        if any(
+            f":{name}>" in route
+            for name in ("account_id", "unit_id", "meter_id", "alert_id", "tamper_id")
+        ):
             for things in world.foreign:
                 foreign = filled(route, things)
                 seen = client.get(foreign).status_code

@@ -108,6 +108,7 @@ PERMISSIONS: dict[str, frozenset[Duty]] = {
     # Which person is which customer: whoever sells sees the accounts anyway.
     "tenants.link": frozenset({Duty.ADMINISTRATOR, Duty.OPERATOR}),
     "notify.close_alert": _ADMINISTRATORS,
+    "tamper.close": _ADMINISTRATORS,
 }
 #: What a service account never does, whatever it is named for: these take a person's second factor.
 FOR_PEOPLE: Final = frozenset(

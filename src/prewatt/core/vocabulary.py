@@ -208,3 +208,41 @@ class ChannelKind(Coded):
 
     OUTBOX = 1
     EMAIL = 2
+
+
+class TamperKind(Coded):
+    """What a case of tampering or bad power is about; one case of a kind is open for a meter at a time."""
+
+    COVER = 1
+    TERMINAL_COVER = 2
+    MAGNETIC_FIELD = 3
+    REVERSE_FLOW = 4
+    PHASE_LOSS = 5
+    #: The unit draws by its feeder, and its meter does not say so.
+    BYPASS = 6
+    #: The relay was read back open, and energy flows.
+    RELAY_WELDED = 7
+    CLOCK_SET_BACK = 8
+
+
+class CaseState(Coded):
+    """The life of a case: open, looked at by somebody, closed with a reason for ever."""
+
+    OPEN = 1
+    LOOKED_AT = 2
+    CLOSED = 3
+
+
+class TamperResponse(Coded):
+    """What a property does by itself when a case is opened, each besides the alert."""
+
+    #: The alert and no more.
+    NOTHING = 1
+    #: The customer is told.
+    WARN = 2
+    #: The customer is told, and installers are asked to go and look.
+    TECHNICIAN = 3
+    #: The customer is told, and has no emergency credit until the case is closed.
+    HOLD_EMERGENCY = 4
+    #: The customer is told, and supply is cut through the gates of any cut until the case is closed.
+    CUT = 5

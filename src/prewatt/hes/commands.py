@@ -54,8 +54,9 @@ from prewatt.hes.links import (
     Directory,
     Sighting,
     drift_s,
+    is_forgery,
     is_known_event,
-    record_event,
+    record_events,
     record_sightings,
     relay_code,
     relay_instant_us,
@@ -225,8 +226,9 @@ def parse_command_id(text: str) -> tuple[int, int, str] | None:
 class CommandDesk:
     """The work of one turn, without thread or socket of its own. Not thread-safe but for `submit`, `saw`.
 
-    `raise_alert(device, frame, now)` is called for an event that is tampering, and for an answer to a
-    command that its meter was never sent, at most once a turn for each meter.
+    `raise_alert(device, frame, now)` is called for an event that tells of forgery, and for an answer to a
+    command that its meter was never sent, at most once a turn for each meter. Tampering opens a case
+    (`tamper`), which raises its own.
     """
 
     def __init__(
@@ -338,9 +340,9 @@ class CommandDesk:
             ]
         )
         events = [frame for frame in known if isinstance(frame, EventFrame)]
-        for event in events:
-            if record_event(devices[event.serial], event):
-                self._raise_alert(devices[event.serial], event, now)
+        record_events([(devices[event.serial], event) for event in events], now)
+        for forged in {each.serial: each for each in events if is_forgery(each)}.values():
+            self._raise_alert(devices[forged.serial], forged, now)
         reject(
             [
                 *(

@@ -17,12 +17,14 @@ from typing import Final, NamedTuple
 from django.db import connection, transaction
 
 from prewatt.core.civil_time import utc_datetime
+from prewatt.core.tampering import EVENTS
 from prewatt.core.vocabulary import RelayState as RelayCode
 from prewatt.devices.queries import isolated
 from prewatt.hes.failures import AWAY, REFUSED
 from prewatt.hes.frames import FRAME_REPLAYED, EventFrame, ReadingsFrame, RelayState
 from prewatt.mdm.operations import LIMITS
 from prewatt.runtime.bells import ring
+from prewatt.tamper.operations import Evidence, note_evidence, of_event
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +42,6 @@ DRIFT_ALLOWED_US: Final = LIMITS.clock_tolerance_us
 """How far a meter's clock may be off for what it says of times to be believed."""
 
 _US_PER_S: Final = 1_000_000
-_TAMPER = frozenset({"cover_open", "terminal_cover_open", "magnetic_field"})
-_TAMPER_ENDS = frozenset({"cover_closed", "terminal_cover_closed", "magnetic_field_gone"})
 _FORGERIES = frozenset({FORGED_COMMAND, FRAME_REPLAYED})
 #: Who is isolated is asked for so often, by each loop.
 _LOOK_EVERY: Final = timedelta(seconds=2)
@@ -370,33 +370,64 @@ def _brought_by(before: Sighting, after: Sighting) -> int | None:
 
 
 def is_known_event(event: EventFrame) -> bool:
-    """Whether `record_event` has something to note of it."""
-    return event.code in _TAMPER | _TAMPER_ENDS | _FORGERIES
+    """Whether `record_events` has something to note of it."""
+    return event.code in EVENTS or event.code in _FORGERIES
 
 
-def record_event(device: Device, event: EventFrame) -> bool:
-    """Note what a meter noticed; returns whether somebody has to look: it is tampering, or an instruction was forged.
+def is_forgery(event: EventFrame) -> bool:
+    """Whether it says that somebody makes up what a meter is sent, or what is sent in its name."""
+    return event.code in _FORGERIES
 
-    A cover that is closed again ends the state, not the alert: a person has to look.
+
+def record_events(told: Sequence[tuple[Device, EventFrame]], now: datetime) -> None:
+    """Note what meters noticed, as a set in one transaction: signs of life, and evidence of tampering.
+
+    What ends an incident ends the state of its meter, not the case: a person has to look. A recording is no
+    sign of life, and what means nothing to us is not noted here (`is_known_event`).
     """
-    is_tamper = event.code in _TAMPER
-    if not is_known_event(event):
-        return False
-    if event.code == FRAME_REPLAYED:
-        # A recording is no sign of life.
-        return True
-    at = utc_datetime(event.received_at_us)
+    known = [
+        (device, event)
+        for device, event in told
+        if is_known_event(event) and event.code != FRAME_REPLAYED
+    ]
+    if not known:
+        return
+    seen: dict[int, tuple[Device, datetime]] = {}
+    for device, event in known:
+        at = utc_datetime(event.received_at_us)
+        seen[device.meter_id] = (device, max(at, seen.get(device.meter_id, (device, at))[1]))
+    ended = {
+        device.meter_id
+        for device, event in known
+        if event.code in EVENTS and not EVENTS[event.code].begins
+    }
     with transaction.atomic(), connection.cursor() as cursor:
-        _lock_links(cursor, [(device, at)])
+        _lock_links(cursor, list(seen.values()))
         cursor.execute(
-            """UPDATE meter_link SET last_seen_at = greatest(last_seen_at, %s),
-                   tamper_since = CASE WHEN %s THEN coalesce(tamper_since, %s) WHEN %s THEN NULL
-                                       ELSE tamper_since END
-               WHERE meter_id = %s""",
-            [at, is_tamper, at, event.code in _TAMPER_ENDS, device.meter_id],
+            """UPDATE meter_link AS l SET
+                   last_seen_at = greatest(l.last_seen_at, t.at),
+                   tamper_since = CASE WHEN t.meter_id = ANY(%s) THEN NULL ELSE l.tamper_since END
+               FROM unnest(%s::bigint[], %s::timestamptz[]) AS t(meter_id, at)
+               WHERE l.meter_id = t.meter_id""",
+            [sorted(ended), list(seen), [at for _, at in seen.values()]],
         )
-        ring("changed", {device.property_id})
-    return is_tamper or event.code in _FORGERIES
+        note_evidence(found=_evidence(known), by="system:head_end", now=now)
+        ring("changed", {device.property_id for device, _ in known})
+
+
+def _evidence(told: Sequence[tuple[Device, EventFrame]]) -> list[Evidence]:
+    found = (
+        of_event(
+            property_id=device.property_id,
+            meter_id=device.meter_id,
+            code=event.code,
+            told_us=event.at_us,
+            received_us=event.received_at_us,
+            detail=event.detail,
+        )
+        for device, event in told
+    )
+    return [each for each in found if each is not None]
 
 
 def _lock_links(cursor: object, seen: Sequence[tuple[Device, datetime]]) -> dict[int, int]:

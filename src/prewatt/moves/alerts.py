@@ -23,11 +23,13 @@ from prewatt.notify.alerts import (
     LET_NOT_BEGUN,
     LET_NOT_CLOSED,
     NO_TARIFF,
+    TAMPER,
     UNREACHABLE,
 )
 from prewatt.notify.operations import close_by_hand
 from prewatt.notify.queries import has_undelivered
 from prewatt.supply.queries import CAUSES, has_lasting_cause
+from prewatt.tamper.queries import open_cases_of
 
 NOTE_MAX: Final = 200
 
@@ -72,7 +74,7 @@ def cause_lasts(*, code: str, property_id: int, subject: str, now: datetime) -> 
         return has_lasting_cause(code=code, property_id=property_id, subject=subject)
     if code == UNREACHABLE:
         return has_undelivered(_account_of(subject))
-    if code in (EMERGENCY, ISOLATED):
+    if code in (EMERGENCY, ISOLATED, TAMPER):
         return _waits(code=code, property_id=property_id, subject=subject, now=now)
     if code == NO_TARIFF:
         return not version_chains([_account_of(subject)])
@@ -85,7 +87,9 @@ def cause_lasts(*, code: str, property_id: int, subject: str, now: datetime) -> 
 
 
 def _waits(*, code: str, property_id: int, subject: str, now: datetime) -> bool:
-    """Whether an emergency waits for its review, or a meter for its enrolment."""
+    """Whether an emergency waits for its review, a meter for its enrolment, or a case for its reason."""
+    if code == TAMPER:
+        return bool(open_cases_of([int(subject.removeprefix("meter:"))]))
     if code == ISOLATED:
         return any(f"meter:{each.meter_id}" == subject for each in isolated(now=now))
     return Proposal.objects.filter(

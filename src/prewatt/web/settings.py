@@ -38,6 +38,7 @@ TEMPLATES = [
                 "prewatt.web.ui.tags",
                 "prewatt.web.ui.plan_tags",
                 "prewatt.web.ui.alert_tags",
+                "prewatt.web.ui.tamper_tags",
                 "prewatt.web.ui.form_tags",
                 "prewatt.web.ui.audit_tags",
             ],

@@ -29,6 +29,7 @@ from prewatt.reports.lets import LetList
 from prewatt.reports.lists import AccountRow
 from prewatt.reports.price_pages import EventList
 from prewatt.reports.proposals import ProposalList
+from prewatt.reports.tamper import CaseList
 from prewatt.reports.tariff_pages import TariffList
 from prewatt.reports.tariff_trial import TrialPage
 from prewatt.reports.today import Place
@@ -42,6 +43,7 @@ from prewatt.web.ui import (
     money_words,
     proposal_words,
     sentences,
+    tamper_words,
 )
 from prewatt.web.ui import format as fmt
 from prewatt.web.ui.alert_words import Speech
@@ -231,6 +233,38 @@ def alerts(writer: Writer, found: AlertList) -> None:
                 _time(row.opened_at, zone),
                 _time(row.closed_at, zone),
                 *(guarded(each) for each in (row.closed_by, row.close_note)),
+            ]
+        )
+
+
+def tamper_cases(writer: Writer, found: CaseList) -> None:
+    """Write cases of tampering, one row each, under a head row."""
+    zone = found.place.time_zone
+    head = (
+        _("Case"),
+        _("State"),
+        _("Unit"),
+        _("Customer"),
+        _("Account"),
+        _("Meter"),
+        _("Evidence"),
+    )
+    times = (_timed(_("First"), zone), _timed(_("Last"), zone), _timed(_("Looked at"), zone))
+    ends = (_("Looked at by"), _timed(_("Closed"), zone), _("Closed by"), _("Why"), _("Note"))
+    writer.writerow([*head, *times, *ends])
+    for row in found.rows:
+        writer.writerow(
+            [
+                str(tamper_words.KIND[row.kind]),
+                str(tamper_words.STATE[row.state]),
+                *(guarded(each) for each in (row.unit, row.customer, row.number, row.serial)),
+                str(row.count),
+                *(_time(at, zone) for at in (row.first_at, row.last_at, row.looked_at)),
+                guarded(row.looked_by),
+                _time(row.closed_at, zone),
+                guarded(row.closed_by),
+                str(tamper_words.REASON.get(row.close_reason, "")),
+                guarded(row.close_note),
             ]
         )
 

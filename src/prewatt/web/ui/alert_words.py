@@ -88,13 +88,16 @@ _TAMPER: Final[Mapping[str, Text]] = {
     "cover_open": _("The meter's cover was opened %(when)s."),
     "terminal_cover_open": _("The cover of the meter's terminals was opened %(when)s."),
     "magnetic_field": _("The meter felt a strong magnetic field %(when)s."),
+    "reverse_flow": _("Energy flowed backwards through the meter %(when)s."),
+    "phase_loss": _("The meter missed a phase %(when)s."),
+    "clock_set_back": _("The meter's clock was set back %(when)s."),
 }
 #: What a person does, by code; of a departed relay by what is wanted.
 _TODO: Final[Mapping[str, Text]] = {
     "supply.usage_while_open": _(
         "Look at the meter: its relay may be welded shut, or bridged. The usage is charged as always."
     ),
-    "meter.tamper": _("Supply is left on. Look at the meter and its seals."),
+    "meter.tamper": _("Look at the meter and its seals. Its case has all that is known."),
     "meter.foreign_answer": _(
         "The answer changed nothing. Somebody may use this meter's credentials, or command it from elsewhere."
     ),

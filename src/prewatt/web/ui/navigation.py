@@ -63,6 +63,7 @@ SECTIONS: Final = (
         (
             Page("meters", "/meters", _("Meters")),
             Page("held", "/meters/held", _("Held readings")),
+            Page("cases", "/meters/cases", _("Tamper cases")),
             Page("fleet", "/meters/fleet", _("Fleet")),
             Page("work", "/work", _("Round of meters"), "meters.read"),
         ),

@@ -1,0 +1,1 @@
+"""Cases of tampering and of bad power: evidence, alarm, response, and how each was closed."""

@@ -1,0 +1,11 @@
+"""Registers the `tamper` package with Django."""
+
+from django.apps import AppConfig
+
+
+class TamperConfig(AppConfig):
+    """Names the package; tables carry plain names set by each model."""
+
+    name = "prewatt.tamper"
+    label = "tamper"
+    default_auto_field = "django.db.models.BigAutoField"

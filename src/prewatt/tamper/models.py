@@ -1,0 +1,103 @@
+"""Cases of tampering and their evidence. What holds of them whoever writes is `sql/0001_cases.sql`."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import F, Q
+
+from prewatt.core.vocabulary import CaseState, TamperKind
+
+REASONS = ("false_alarm", "work", "repaired", "proved", "exchanged", "other")
+
+
+class TamperCase(models.Model):
+    """One incident at one meter, from its first evidence to a person's reason for closing it.
+
+    ``kind`` is `core.vocabulary.TamperKind`, ``state`` a `CaseState`. ``account_id`` is who paid by the meter
+    when it was opened, None where nobody did. ``evidence_count`` counts what came, stored or not.
+    """
+
+    property_id = models.BigIntegerField()
+    meter_id = models.BigIntegerField()
+    account_id = models.BigIntegerField(null=True)
+    kind = models.SmallIntegerField()
+    state = models.SmallIntegerField(db_default=int(CaseState.OPEN))
+    opened_at = models.DateTimeField()
+    first_at = models.DateTimeField()
+    last_at = models.DateTimeField()
+    evidence_count = models.IntegerField(db_default=0)
+    looked_by = models.CharField(max_length=80, blank=True, db_default="")
+    looked_at = models.DateTimeField(null=True)
+    closed_by = models.CharField(max_length=80, blank=True, db_default="")
+    closed_at = models.DateTimeField(null=True)
+    close_reason = models.CharField(max_length=16, blank=True, db_default="")
+    close_note = models.CharField(max_length=200, blank=True, db_default="")
+
+    class Meta:
+        db_table = "tamper_case"
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["meter_id", "kind"],
+                condition=~Q(state=int(CaseState.CLOSED)),
+                name="one_open_tamper_case",
+            ),
+            models.CheckConstraint(
+                condition=Q(kind__in=[int(each) for each in TamperKind])
+                & Q(state__in=[int(each) for each in CaseState]),
+                name="tamper_case_is_known",
+            ),
+            models.CheckConstraint(
+                condition=Q(first_at__lte=F("last_at")) & Q(evidence_count__gt=0),
+                name="tamper_case_has_evidence",
+            ),
+            models.CheckConstraint(
+                condition=Q(
+                    ~Q(closed_by=""), state=int(CaseState.CLOSED), closed_at__isnull=False,
+                    close_reason__in=REASONS,
+                )
+                | Q(
+                    ~Q(state=int(CaseState.CLOSED)), closed_by="", closed_at=None, close_reason="",
+                    close_note="",
+                ),
+                name="tamper_case_closed_with_reason",
+            ),
+            models.CheckConstraint(
+                condition=Q(looked_at=None, looked_by="")
+                | (Q(looked_at__isnull=False) & ~Q(looked_by="")),
+                name="tamper_case_looked_at_by_somebody",
+            ),
+        ]  # fmt: skip
+        indexes: ClassVar = [
+            models.Index(fields=["property_id", "opened_at"], name="tamper_case_by_time"),
+            models.Index(fields=["account_id"], name="tamper_case_of_account"),
+        ]
+
+
+class TamperEvidence(models.Model):
+    """What a case rests on: an event, readings, a feeder's sum; with its instant, its receipt and its digest.
+
+    ``happened_at`` is by `core.tampering.happened_us`; ``told_us`` what the device said, as it said it.
+    """
+
+    property_id = models.BigIntegerField()
+    meter_id = models.BigIntegerField()
+    case = models.ForeignKey(TamperCase, on_delete=models.PROTECT)
+    #: event, readings, feeder, clock, relay.
+    source = models.CharField(max_length=12)
+    code = models.CharField(max_length=40)
+    happened_at = models.DateTimeField()
+    told_us = models.BigIntegerField(null=True)
+    received_at = models.DateTimeField()
+    detail = models.JSONField()
+    digest = models.BinaryField(max_length=32)
+
+    class Meta:
+        db_table = "tamper_evidence"
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["meter_id", "digest"], name="tamper_evidence_once"),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["case", "happened_at"], name="tamper_evidence_of_case"),
+        ]

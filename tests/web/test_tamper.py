@@ -1,0 +1,89 @@
+"""The pages of cases: listed, filtered, exported, looked at, closed by a person with a reason."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+
+from fernmoor import NOW, Fernmoor
+
+
+def opened(place: Fernmoor, unit: str, kind: int, code: str, said: str = "") -> int:
+    """A case of a unit's meter with one piece of evidence, laid straight into the tables."""
+    meter = place.meters[unit]
+    with psycopg.connect(place.dsn) as owner:
+        found = owner.execute(
+            """WITH made AS (
+                   INSERT INTO tamper_case (property_id, meter_id, account_id, kind, opened_at, first_at,
+                       last_at, evidence_count)
+                   VALUES (%(place)s, %(meter)s, %(account)s, %(kind)s, %(now)s, %(now)s, %(now)s, 1)
+                   RETURNING id),
+               rest AS (
+                   INSERT INTO alert (property_id, code, subject, detail, opened_at)
+                   SELECT %(place)s, 'meter.tamper', 'meter:' || %(meter)s,
+                       jsonb_build_object('event', %(code)s::text, 'case', id), %(now)s FROM made)
+               SELECT id FROM made""",
+            {
+                "place": place.property_id,
+                "meter": meter,
+                "account": place.accounts[unit],
+                "kind": kind,
+                "now": NOW,
+                "code": code,
+            },
+        ).fetchall()
+        case = int(found[0][0])
+        owner.execute(
+            """INSERT INTO tamper_evidence (property_id, meter_id, case_id, source, code, happened_at,
+                   told_us, received_at, detail, digest)
+               VALUES (%s, %s, %s, 'event', %s, %s, 7, %s, jsonb_build_object('said', %s::text), 'ab')""",
+            [place.property_id, meter, case, code, NOW, NOW, said],
+        )  # fmt: skip
+    return case
+
+
+def _plain(response: Any) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", response.content.decode()))
+
+
+def test_a_case_is_found_looked_at_and_closed_by_its_page(
+    fernmoor: Fernmoor, sign_in: Callable[..., Any]
+) -> None:
+    client = sign_in(fernmoor)
+    assert "No case is open." in _plain(client.get("/meters/cases"))
+    cover = opened(fernmoor, "N-404", 1, "cover_open", "<b>seal</b>")
+    phase = opened(fernmoor, "N-101", 5, "phase_loss")
+    listed = client.get("/meters/cases?sort=kind").content.decode()
+    assert listed.index(f"/meters/cases/{cover}") < listed.index(f"/meters/cases/{phase}")
+    narrowed = client.get("/meters/cases?kind=phase_loss").content.decode()
+    assert f"/meters/cases/{cover}" not in narrowed and f"/meters/cases/{phase}" in narrowed
+    csv = client.get("/meters/cases.csv?q=N-404").content.decode()
+    assert "Cover opened" in csv and "Phase lost" not in csv
+    unit = client.get(f"/units/{fernmoor.units['N-404']}").content.decode()
+    assert f'href="/meters/cases/{cover}"' in unit
+
+    where = f"/meters/cases/{cover}"
+    page = client.get(where)
+    said = _plain(page)
+    assert "The meter says that its cover was opened." in said and "a time that cannot be" in said
+    assert "&lt;b&gt;seal" in page.content.decode()
+    meter = re.search(r"Close the case of (\S+), N-404", said)
+    assert meter and "in the name of Ines Halvard" in said
+    for duty in ("operator", "auditor"):
+        other = sign_in(fernmoor, duty)
+        assert "An administrator closes cases." in _plain(other.get(where))
+        form = {"do": "close", "reason": "work", "note": "I say so"}
+        assert other.post(where, form).status_code == 403
+    assert client.post(where, {"do": "close", "reason": "", "note": ""}).status_code == 422
+    assert client.post(where, {"do": "look"}).status_code == 302
+    assert "Ines Halvard looks at it since" in _plain(client.get(where))
+    form = {"do": "close", "reason": "work", "note": "The caretaker"}
+    assert client.post(where, form).status_code == 302
+    assert client.post(where, form).status_code == 409
+    closed = _plain(client.get(where))
+    assert "Work on the meter that was announced" in closed and "The caretaker" in closed
+    assert f"/meters/cases/{cover}" in client.get("/meters/cases?show=closed").content.decode()
+    assert f'href="/meters/cases/{cover}"' not in client.get("/").content.decode()
