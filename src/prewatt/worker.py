@@ -152,12 +152,15 @@ class Worker:
 
     def _do_chores(self, stopping: threading.Event) -> None:
         """What takes its time: each minute what the clock asks for, and trials when one waits."""
+        from prewatt import walls
         from prewatt.access.scope import system_actor
         from prewatt.billing.tasks import rate_anew, rate_held_readings, settle_peaks
         from prewatt.billing.trials import run_next_trial
         from prewatt.instructions.wallets import compare_balances
         from prewatt.moves.isolated import tell_of_isolated
         from prewatt.moves.lets import begin_announced_lets, close_ended_lets
+        from prewatt.oversight.guards import tell_of_missing_guards
+        from prewatt.oversight.letters import tell_auditors
         from prewatt.oversight.operations import look
         from prewatt.vending.proofs import prove_due
 
@@ -178,6 +181,11 @@ class Worker:
                 ("proof", lambda: prove_due(now=now)),
                 ("isolated meters", lambda: tell_of_isolated(now=now)),
                 ("oversight", lambda: look(now=now)),
+                (
+                    "guards",
+                    lambda: tell_of_missing_guards(expected=walls.noting_guards(), now=now),
+                ),
+                ("letters to auditors", lambda: tell_auditors(now=now)),
                 ("balances", lambda: compare_balances(actor=system_actor("worker"), now=now)),
             ]
         for name, chore in chores:

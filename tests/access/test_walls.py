@@ -276,6 +276,8 @@ def test_raising_the_walls_again_takes_back_what_was_given_before(owner: Session
     with owner.transaction(force_rollback=True), owner.cursor() as cursor:
         cursor.execute("GRANT UPDATE, INSERT ON account_state TO head_end")
         cursor.execute("GRANT UPDATE (posted) ON account_state TO head_end")
+        # Whether anything explains these commands is asked now, or their table could not be altered below.
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
         walls.apply(cursor, passwords=passwords)
         assert all_of(owner, may, "posted") == [False]
         assert all_of(owner, may, "accrued_energy") == [True]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -13,7 +14,9 @@ from prewatt import walls
 from prewatt.access.models import Duty
 from prewatt.access.scope import Actor
 from prewatt.debts.operations import Policy, set_policy
+from prewatt.oversight.guards import tell_of_missing_guards
 from prewatt.oversight.models import UnexplainedChange
+from prewatt.oversight.operations import look
 
 Session = psycopg.Connection[Any]
 
@@ -72,6 +75,45 @@ def test_raw_sql_is_noted_and_the_program_explains_itself(database: str, here: W
         set_policy(actor=admin, property_id=here.property_id, now=NOW, policy=Policy())
         assert noted(owner) == []
         assert UnexplainedChange.objects.count() == 0
+
+
+def test_what_takes_a_guard_off_is_noted_and_missed(database: str, here: World) -> None:
+    """The owner may take every guard off; the command is noted, and the worker misses what is gone."""
+    with psycopg.connect(database, autocommit=True) as owner:
+        assert tell_of_missing_guards(expected=walls.noting_guards(), now=NOW) == 0
+        look(now=NOW)
+        noted(owner)
+        # Functions of ours that a process calls make tables and say nothing.
+        with psycopg.connect(role_dsn(database, "keeper"), autocommit=True) as keeper:
+            keeper.execute("SELECT make_month_partitions('2031-01-01', '2031-01-01')")
+        owner.execute("CREATE TEMP TABLE mine (n int); DROP TABLE mine")
+        assert noted(owner) == []
+        owner.execute("ALTER TABLE customer DISABLE TRIGGER noted_update")
+        owner.execute("DROP TRIGGER noted_delete ON account")
+        owner.execute("GRANT UPDATE ON account TO web")
+        assert [each[:2] for each in noted(owner)] == [
+            ("public.customer", "command"), ("noted_delete on public.account", "drop"), ("TABLE", "command"),
+        ]  # fmt: skip
+        assert tell_of_missing_guards(expected=walls.noting_guards(), now=NOW) == 2
+        assert tell_of_missing_guards(expected=walls.noting_guards(), now=NOW) == 0, "once a day"
+        assert (
+            tell_of_missing_guards(expected=walls.noting_guards(), now=NOW + timedelta(days=1)) == 2
+        )
+        owner.execute("ALTER EVENT TRIGGER noted_commands DISABLE")
+        tell_of_missing_guards(expected=walls.noting_guards(), now=NOW)
+        found = owner.execute(
+            "SELECT subject, detail ->> 'guard' FROM watch_finding WHERE happened_at = %s ORDER BY 1",
+            [NOW],
+        ).fetchall()
+        assert found == [
+            ("table:account", "noted_delete"), ("table:customer", "noted_update"),
+            ("table:database", "noted_commands"),
+        ]  # fmt: skip
+        # Another test gets this database.
+        owner.execute("ALTER EVENT TRIGGER noted_commands ENABLE")
+        owner.execute("ALTER TABLE customer ENABLE TRIGGER noted_update")
+        walls._note_changes(owner.cursor())
+        owner.execute("REVOKE UPDATE ON account FROM web")
 
 
 def test_every_watched_table_is_there_and_guarded(database: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 
@@ -11,9 +13,15 @@ import pytest
 from django.utils import translation
 
 import prewatt
+from prewatt.core.credit import BrakePolicy
+from prewatt.core.cut_window import CutWindow
+from prewatt.core.levels import Level
+from prewatt.core.orders import OrderPolicy
+from prewatt.debts.words import Policy
 from prewatt.oversight.kinds import KINDS
+from prewatt.supply.policy import _KEYS
 from prewatt.web import watched
-from prewatt.web.ui import audit_words, messages
+from prewatt.web.ui import audit_words, field_words, messages
 
 SOURCE = Path(prewatt.__file__).parent
 _CODE = re.compile(r"[a-z_]+(\.[a-z_]+)+")
@@ -66,6 +74,54 @@ def _of(value: ast.expr) -> set[str]:
         head = str(value.values[0].value)
         return {f"{head}{each}" for each in PUT_TOGETHER.get(head, ())}
     return set()
+
+
+def _names(document: object, *, by_name: bool = False) -> set[str]:
+    """The names of figures in a plan; what people call their bands, seasons and kinds of days are none."""
+    if isinstance(document, list):
+        return {name for each in document for name in _names(each)}
+    if not isinstance(document, dict):
+        return set()
+    own = set() if by_name else set(document)
+    return own | {
+        name
+        for key, each in document.items()
+        for name in _names(each, by_name=not by_name and key in ("bands", "seasons", "day_classes"))
+    }
+
+
+def test_every_figure_of_rules_and_plans_has_a_name_of_its_own() -> None:
+    """As an event's page shows what changed: no name as it is stored, and each value by its unit."""
+    plans = [
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in (SOURCE / "data" / "tariffs").glob("*.json") if path.name != "schema.json"
+    ]  # fmt: skip
+    stored = {name for plan in plans for name in _names(plan)}
+    # What none of the plans that come with Prewatt has, by the functions that write them.
+    for path in (SOURCE / "core" / "tariff").glob("document*.py"):
+        stored |= set(
+            re.findall(r'(?:^\s+|entry\[|update\()"([a-z_]+)"[\]:]', path.read_text(), re.MULTILINE)
+        )
+    stored |= set(_KEYS) | {
+        each.name for kind in (BrakePolicy, OrderPolicy, Policy) for each in fields(kind)
+    }
+    stored |= {each.name for each in fields(CutWindow) if each.name != "calendar"}
+    stored |= {each.name for each in fields(Level)} | {
+        "members",
+        "contracted_w",
+        "exempt",
+        "overlay_groups",
+    }
+    known = set(field_words.NAMES) | set(audit_words.FIELD)
+    assert len(stored) > 90 and stored - known == set()
+    rules = {"window": {"opens_min": 540, "weekdays": [0, 1, 2, 3, 4]}, "notice_s": 14_400,
+             "brake": {"share_bp": 500}}  # fmt: skip
+    messages.compile_all()
+    with translation.override("zh-hans"):
+        read = audit_words.differences({"before": rules, "after": rules}, "CNY", "UTC", "zh-hans")
+        assert [each.after for each in read] == ["09:00", "周一至周五", "4 小时", "5 %"]
+        for each in read:
+            assert not re.search("[a-z]", each.name), each.name
 
 
 @pytest.mark.parametrize("language", ["en", "zh-hans"])

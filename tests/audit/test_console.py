@@ -22,7 +22,10 @@ from tests.web.conftest import as_owner, fernmoor, laid_out, sign_in
 from fernmoor import NOW, Fernmoor
 from prewatt import cli, walls
 from prewatt.core.money import MICRO
+from prewatt.oversight.kinds import BY_CODE
+from prewatt.oversight.letters import NAMES, tell_auditors
 from prewatt.oversight.operations import look
+from prewatt.sign_in.notices import said
 from prewatt.signing.keys import KeyRole
 from prewatt.signing.store import KeyStore
 
@@ -131,6 +134,10 @@ def test_watches_find_once_and_only_what_they_look_for(fernmoor: Fernmoor, as_ow
           for each in range(5)],
         (admin, "billing.terms.set", "account:1", day.replace(hour=22), {}),
         (admin, "billing.terms.set", "account:1", day, {}),
+        # Days off: a Saturday and a holiday, by day; a Sunday that is worked to make up for one is none.
+        (admin, "billing.terms.set", "account:2", day - timedelta(days=2), {}),
+        (admin, "billing.terms.set", "account:5", day - timedelta(days=4), {}),
+        (admin, "billing.terms.set", "account:6", day - timedelta(days=1), {}),
         ("system:clerk", "billing.terms.set", "account:1", day.replace(hour=22), {}),
         *[(admin, "vending.refund.booked", "account:2", day, {"amount": 10 * MICRO}) for _ in range(3)],
         (admin, "vending.refund.booked", "account:2", day, {"amount": 60 * MICRO}),
@@ -144,12 +151,23 @@ def test_watches_find_once_and_only_what_they_look_for(fernmoor: Fernmoor, as_ow
     with psycopg.connect(fernmoor.dsn) as owner:
         owner.execute("DELETE FROM unexplained_change")
         owner.execute("UPDATE customer SET name = name")
+        owner.execute(
+            """INSERT INTO calendar_day (property_id, day, kind, counts_as, note)
+               VALUES (%(place)s, '2026-11-12', 'holiday', NULL, ''),
+                      (%(place)s, '2026-11-15', 'workday', 0, '')""",
+            {"place": fernmoor.property_id},
+        )
+        owner.execute("DELETE FROM unexplained_change WHERE table_name = 'calendar_day'")
     found = looked(fernmoor, as_owner)
     assert {kind: len(rows) for kind, rows in found.items()} == {
-        "self_approval": 1, "refused": 1, "night_change": 1, "unusual_refund": 1, "taken_back": 1,
+        "self_approval": 1, "refused": 1, "night_change": 3, "unusual_refund": 1, "taken_back": 1,
         "small_credits": 1, "dormant": 1, "broken_glass": 1, "past_program": 1,
     }  # fmt: skip
-    assert found["night_change"][0][:2] == (admin, "account:1")
+    assert sorted(each[1] for each in found["night_change"]) == [
+        "account:1",
+        "account:2",
+        "account:5",
+    ]
     assert found["unusual_refund"][0][2]["amount"] == 60 * MICRO
     assert found["dormant"][0][1] == f"account:{account}"
     assert found["past_program"][0][1] == "table:customer"
@@ -158,6 +176,47 @@ def test_watches_find_once_and_only_what_they_look_for(fernmoor: Fernmoor, as_ow
     with psycopg.connect(fernmoor.dsn) as owner:
         alerts = owner.execute("SELECT count(*) FROM alert WHERE code = 'audit.past_program'")
         assert alerts.fetchall() == [(1,)]
+    _told_once_to_auditors_alone(fernmoor, as_owner, sum(map(len, found.values())))
+
+
+def _told_once_to_auditors_alone(fernmoor: Fernmoor, as_owner: Any, findings: int) -> None:
+    def told(minutes: int) -> int:
+        with as_owner(fernmoor):
+            return tell_auditors(now=NOW + timedelta(minutes=minutes))
+
+    with psycopg.connect(fernmoor.dsn, autocommit=True) as owner:
+        ended = owner.execute(
+            "DELETE FROM watch_finding WHERE key LIKE 'event:%' RETURNING id"
+        ).rowcount
+        owner.execute(
+            "UPDATE app_user SET language = 'zh-hans' WHERE id = %s", [fernmoor.users["auditor"]]
+        )
+        assert told(0) == 1 and told(1) == told(20) == 0
+        ((person, code, detail),) = owner.execute(
+            "SELECT user_id, code, detail FROM notice"
+        ).fetchall()
+        assert (person, detail["count"]) == (fernmoor.users["auditor"], findings - ended)
+        subject, body = said(code=code, detail=detail, language="zh-hans", zone="UTC", at=NOW)
+        assert (
+            "多笔小额充值" in body
+            and body.count("/audit/findings") == 1
+            and "{" not in subject + body
+        )
+        # What comes soon after a letter waits a quarter of an hour; what is answered by then is not told.
+        owner.execute(
+            """INSERT INTO watch_finding (property_id, watch_id, key, actor, subject, happened_at, found_at,
+                                          detail)
+               SELECT property_id, watch_id, 'new:' || n, actor, subject, happened_at, found_at, detail
+               FROM watch_finding, generate_series(1, 2) AS n WHERE id = (SELECT min(id) FROM watch_finding)"""
+        )
+        assert told(14) == 0
+        owner.execute("UPDATE watch_finding SET seen_at = now() WHERE key = 'new:1'")
+        assert told(16) == 1 and told(32) == 0
+        counts = owner.execute(
+            "SELECT (detail ->> 'count')::int FROM notice ORDER BY id"
+        ).fetchall()
+        assert counts[1:] == [(1,)]
+        assert set(NAMES) == set(BY_CODE)
 
 
 def test_an_auditor_sets_a_watch_and_answers_what_it_found(

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from prewatt.core.civil_time import HOLIDAY
 from prewatt.core.money import MICRO
 
 
@@ -20,8 +21,8 @@ from prewatt.core.money import MICRO
 class Figure:
     """A whole number that an auditor sets: its bounds, and what it is at first.
 
-    ``shape`` says how it is written: `count`, `hours`, `days`, `minutes` (of the day) or `money`
-    (micro-units of the property's currency).
+    ``shape`` says how it is written: `count`, `hours`, `days`, `minutes` (of the day), `money`
+    (micro-units of the property's currency) or `flag` (0 or 1).
     """
 
     name: str
@@ -33,7 +34,9 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of watch. ``statement`` takes `place`, `zone`, `fresh_from`, `fresh_to` and the figures."""
+    """A kind of watch. ``statement`` takes `place`, `zone`, `fresh_from`, `fresh_to`, the figures, and
+    `closed_days`: the local dates on which nobody works there, by `CLOSED` (``operations._closed_days``).
+    """
 
     code: str
     figures: tuple[Figure, ...]
@@ -50,6 +53,8 @@ class ParameterRefused(ValueError):
 
 _COUNT: Final = Figure("count", "count", 3, 1, 1000)
 _DAYS: Final = Figure("days", "days", 7, 1, 366)
+#: The figures that close an office for a whole day, each with the kinds of days (``core/civil_time``).
+CLOSED: Final[Mapping[str, int]] = {"saturdays": 5, "sundays": 6, "holidays": HOLIDAY}
 
 #: Events that this look sees for the first time.
 _FRESH: Final = """
@@ -93,12 +98,17 @@ KINDS: Final = (
     ),
     Kind(
         "night_change",
-        (Figure("opens", "minutes", 7 * 60, 0, 1439), Figure("closes", "minutes", 19 * 60, 1, 1440)),
+        (
+            Figure("opens", "minutes", 7 * 60, 0, 1439),
+            Figure("closes", "minutes", 19 * 60, 1, 1440),
+            *(Figure(name, "flag", 1, 0, 1) for name in CLOSED),
+        ),
         # Only people: what the system does by night it does by its rules.
         _of("""e.actor LIKE 'user:%%' AND e.code NOT LIKE 'reads.%%' AND e.code NOT LIKE 'oversight.%%'
                AND e.code <> 'vending.recharge.posted'
-               AND extract(epoch FROM (e.happened_at AT TIME ZONE %(zone)s)::time) / 60
-                   NOT BETWEEN %(opens)s AND %(closes)s""")
+               AND (extract(epoch FROM (e.happened_at AT TIME ZONE %(zone)s)::time) / 60
+                        NOT BETWEEN %(opens)s AND %(closes)s
+                    OR (e.happened_at AT TIME ZONE %(zone)s)::date = ANY (%(closed_days)s::date[]))""")
         + """SELECT DISTINCT ON (f.actor, f.code, f.subject, (f.happened_at AT TIME ZONE %(zone)s)::date)
                  concat_ws(':', 'night', f.actor, f.code, f.subject,
                            (f.happened_at AT TIME ZONE %(zone)s)::date),

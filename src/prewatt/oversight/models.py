@@ -59,6 +59,25 @@ class WatchFinding(models.Model):
         ]
 
 
+class FindingLetter(models.Model):
+    """That an auditor is written of a finding; the letter itself, and whether it was sent, is a `notice`."""
+
+    property_id = models.BigIntegerField()
+    finding = models.ForeignKey(WatchFinding, on_delete=models.PROTECT, related_name="letters")
+    user_id = models.BigIntegerField()
+    notice_id = models.BigIntegerField()
+    written_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "finding_letter"
+        indexes: ClassVar = [
+            models.Index(fields=["user_id", "property_id", "written_at"], name="letter_by_person"),
+        ]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["finding", "user_id"], name="told_once"),
+        ]
+
+
 class UnexplainedChange(models.Model):
     """A change of a watched table whose transaction left no event: made past the program.
 

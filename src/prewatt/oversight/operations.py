@@ -8,18 +8,23 @@ a look ends before the oldest that is still under way.
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
 from typing import Any, Final
 
+import numpy as np
 from django.db import connection
 
 from prewatt.access.scope import Actor, require, scope, system_actor
+from prewatt.core.civil_time import day_date, day_number
+from prewatt.estate.calendar_changes import property_calendar
 from prewatt.notify.alerts import PAST_PROGRAM
 from prewatt.notify.operations import raise_alert
-from prewatt.oversight.kinds import BY_CODE, KINDS, checked, defaults
+from prewatt.oversight.kinds import BY_CODE, CLOSED, KINDS, checked, defaults
 
 NAME_MAX: Final = 80
 NOTE_MAX: Final = 400
+_CALENDAR_DAYS: Final = 731
 _WORKER: Final = system_actor("oversight")
 
 
@@ -141,6 +146,7 @@ def _look_by(watch: tuple[Any, ...], now: datetime) -> int:
             {
                 **figures, "place": place, "zone": zone, "watch": watch_id, "now": now,
                 "fresh_from": seen, "fresh_to": row[1], "within_s": _within_s(figures),
+                "closed_days": _closed_days(place, figures, now),
             },
         )  # fmt: skip
         found = int(cursor.rowcount)
@@ -153,6 +159,22 @@ def _look_by(watch: tuple[Any, ...], now: datetime) -> int:
             detail={"changes": found}, now=now,
         )  # fmt: skip
     return found
+
+
+def _closed_days(place: int, figures: Mapping[str, Any], now: datetime) -> list[date]:
+    """The days of the last two years on which nobody works, by the property's own calendar.
+
+    A public holiday is one, and a Saturday, unless it is worked to make up for another day. Events
+    that are older than that come with a copy that was restored, and are held to the hours alone.
+    """
+    closed = [kind for name, kind in CLOSED.items() if figures.get(name)]
+    if not closed:
+        return []
+    last = now.date() + timedelta(days=1)
+    days = np.arange(day_number(last) - _CALENDAR_DAYS, day_number(last) + 1, dtype=np.int64)
+    calendar = property_calendar(place, day_date(int(days[0])).year, last.year)
+    free = days[np.isin(calendar.day_kind_of(days), closed)]
+    return [day_date(int(each)) for each in free]
 
 
 def _within_s(figures: dict[str, Any]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -35,8 +35,19 @@ class WatchRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Letter:
+    """A letter to an auditor about a finding: `sent`, `given_up` or still `waits`, and since when it is so."""
+
+    to: str
+    state: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class FindingRow:
-    """Something found. ``who`` is the person's name, else the actor's code or the login."""
+    """Something found. ``who`` is the person's name, else the actor's code or the login; ``letters``
+    are told of one finding alone.
+    """
 
     finding_id: int
     watch_id: int
@@ -53,6 +64,7 @@ class FindingRow:
     seen_by: str
     seen_at: datetime | None
     note: str
+    letters: tuple[Letter, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +168,15 @@ def finding_page(*, actor: Actor, finding_id: int) -> tuple[Place, FindingRow]:
         )
         if not found:
             raise NoSuchThing(f"no finding {finding_id}")
-        return place, _rows(found)[0]
+        written = rows(
+            """SELECT u.name, CASE WHEN n.sent_at IS NOT NULL THEN 'sent'
+                                   WHEN n.given_up_at IS NOT NULL THEN 'given_up' ELSE 'waits' END,
+                      coalesce(n.sent_at, n.given_up_at, l.written_at)
+               FROM finding_letter l JOIN notice n ON n.id = l.notice_id JOIN app_user u ON u.id = l.user_id
+               WHERE l.property_id = %s AND l.finding_id = %s ORDER BY u.name, u.id""",
+            [place.property_id, finding_id],
+        )
+        return place, replace(_rows(found)[0], letters=tuple(Letter(*each) for each in written))
 
 
 def _rows(found: Any) -> tuple[FindingRow, ...]:

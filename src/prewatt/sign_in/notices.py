@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import secrets
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -34,6 +35,8 @@ _PASS: Final = 50
 INVITED: Final = "access.invited"
 #: The same, to a tenant.
 TENANT: Final = "access.invited.tenant"
+#: To an auditor, about what watches found (``oversight/letters.py``).
+FINDINGS: Final = "oversight.findings"
 
 #: code → (subject, lines) in English and Chinese. A line whose figures are not known is left out.
 TEXTS: Final[Mapping[str, Mapping[str, tuple[str, Sequence[str]]]]] = {
@@ -133,6 +136,20 @@ TEXTS: Final[Mapping[str, Mapping[str, tuple[str, Sequence[str]]]]] = {
             "链接只能用一次。您可以做什么由两个人决定，另行通知。",
         )),
     },
+    FINDINGS: {
+        "en": ("Findings at {place}: {count}", (
+            "The watches of {place} found what nobody has answered yet. Found since the last letter: {count}.",
+            "{listed}", "Besides these: {more}.",
+            "Look into it and say what came of it:", "{link}",
+            "Only auditors are written this letter, and once of each finding.",
+        )),
+        "zh": ("{place} 有 {count} 项新发现", (
+            "{place} 的监察发现了尚未答复的情况。自上一封信以来共 {count} 项。",
+            "{listed}", "此外还有 {more} 项。",
+            "请查看并说明结果：", "{link}",
+            "这封信只发给审计员，每项发现只通知一次。",
+        )),
+    },
     "access.suspended": {
         "en": ("Your sign-in is suspended", ("Your sign-in was suspended at {time}, and your sessions ended. Ask who keeps your installation.",)),
         "zh": ("您的登录已暂停", ("{time}，您的登录已暂停，会话全部结束。请询问管理本系统的人。",)),
@@ -155,6 +172,7 @@ _SELF_SAID: Final = frozenset(
         TENANT,
         "access.suspended",
         "access.resumed",
+        FINDINGS,
     }
 )
 
@@ -176,11 +194,19 @@ def enqueue(*, user: User, code: str, detail: Mapping[str, object], now: datetim
     """Owe this person a letter; in the transaction of what it is about. The worker looks every half second."""
     assert code in TEXTS, code
     with connection.cursor() as cursor:
-        cursor.execute(
-            """INSERT INTO notice (user_id, code, detail, made_at, due_at)
-               VALUES (%s, %s, %s::jsonb, %s, %s)""",
-            [user.pk, code, json.dumps(dict(detail), default=_written), now, now],
-        )
+        cursor.execute(_OWE, [user.pk, code, json.dumps(dict(detail), default=_written), now, now])
+
+
+def enqueue_for(*, user_id: int, code: str, detail: Mapping[str, object], now: datetime) -> int:
+    """The same by the number of a person, for who may read letters: returns the letter's."""
+    assert code in TEXTS, code
+    with connection.cursor() as cursor:
+        cursor.execute(f"{_OWE} RETURNING id", [user_id, code, json.dumps(dict(detail)), now, now])
+        return int(cursor.fetchone()[0])
+
+
+_OWE: Final = """INSERT INTO notice (user_id, code, detail, made_at, due_at)
+                 VALUES (%s, %s, %s::jsonb, %s, %s)"""
 
 
 def deliver_due(
@@ -211,6 +237,7 @@ def said(
     subject, lines = TEXTS[code][tongue]
     figures = {name: _figure(value, zone) for name, value in detail.items()}
     figures["time"] = _local(at, zone)
+    subject = subject.format_map(defaultdict(str, figures))
     told = [line.format(**figures) for line in lines if _is_known(line, figures)]
     if code not in _SELF_SAID:
         told.append(_REACT[tongue])
@@ -313,6 +340,8 @@ def _is_known(line: str, figures: Mapping[str, str]) -> bool:
             "by",
             "place",
             "expires",
+            "listed",
+            "more",
         )
     )
 

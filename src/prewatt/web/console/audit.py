@@ -288,6 +288,8 @@ def _watch_form(
 def _written(figure: Figure, value: int) -> str:
     if figure.shape == "money":
         return export.decimal(value)
+    if figure.shape == "flag":
+        return "1" if value else ""
     return f"{value // 60:02d}:{value % 60:02d}" if figure.shape == "minutes" else str(value)
 
 
@@ -296,6 +298,8 @@ def _read(asked: Asked, figure: Figure, currency: str) -> int:
         return asked.amount(
             figure.name, limit_micro=figure.most, currency=currency, allow_zero=True
         )
+    if figure.shape == "flag":
+        return int(asked.text(figure.name) == "1")
     if figure.shape != "minutes":
         return asked.whole(figure.name, least=figure.least, most=figure.most)
     hours, colon, minutes = asked.text(figure.name).partition(":")

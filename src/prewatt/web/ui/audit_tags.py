@@ -93,6 +93,8 @@ def watch_figures(context: Context, row: WatchRow) -> list[tuple[str, str]]:
             if each.shape == "money"
             else f"{value // 60:02d}:{value % 60:02d}"
             if each.shape == "minutes"
+            else (gettext("yes") if value else gettext("no"))
+            if each.shape == "flag"
             else str(value)
         )
         written.append((audit_words.figure_name(row.kind.code, each.name), text))

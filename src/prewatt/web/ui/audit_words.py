@@ -1,7 +1,7 @@
 """The audit in words: what each code says, how an event's figures read, and what changed by it.
 
 Codes are stored and never renamed; a test asks for a sentence in every language for each that the
-source can write. Names of figures without words of their own are shown as they are stored.
+source can write. Names of figures of documents (supply rules, plans) stand in ``field_words``.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from django.utils.translation import gettext_lazy as _
 
 from prewatt.oversight.operations import WatchRefused
 from prewatt.reports.audit_watches import FindingRow
+from prewatt.web.ui import field_words, sentences
 from prewatt.web.ui import format as fmt
-from prewatt.web.ui import sentences
 from prewatt.web.ui.proposal_words import PROPOSAL_KIND
 
 Text = str | Promise
@@ -136,6 +136,7 @@ CODE: Final[Mapping[str, Text]] = {
     "signing.keys_resealed": _("Sealed the signing keys anew"),
     "oversight.watch.saved": _("Saved a watch"),
     "oversight.finding.answered": _("Answered a finding"),
+    "oversight.guard.missing": _("Missed a guard of a table"),
     "oversight.exported": _("Took a signed copy of the audit"),
     "system.schema.migrated": _("Brought the database up to date"),
     "reads.board": _("Looked at the board"),
@@ -181,6 +182,11 @@ FINDING_SHOW: Final[Mapping[str, Text]] = {
     "answered": _("Answered"),
     "all": _("All findings"),
 }
+FINDING_LETTER: Final[Mapping[str, Text]] = {
+    "sent": _("sent"),
+    "given_up": _("given up: it could not be sent"),
+    "waits": _("not sent yet"),
+}
 WATCH: Final[Mapping[str, Text]] = {
     "self_approval": _("Own approval tried"),
     "refused": _("Many refusals"),
@@ -195,7 +201,9 @@ WATCH: Final[Mapping[str, Text]] = {
 WATCH_SAYS: Final[Mapping[str, Text]] = {
     "self_approval": _("Somebody tried to approve what they had asked for themselves."),
     "refused": _("A person was refused again and again within some hours."),
-    "night_change": _("A person changed something before or after office hours, by local time."),
+    "night_change": _(
+        "A person changed something outside office hours, by local time, or on a day off by the property’s calendar."
+    ),
     "unusual_refund": _("A refund above an amount, or many times what is usual in 90 days."),
     "taken_back": _("A person took several recharges back within some days."),
     "small_credits": _("A person sold many recharges of a small amount within some hours."),
@@ -209,6 +217,9 @@ FIGURE: Final[Mapping[str, Text]] = {
     "days": _("Within days"),
     "opens": _("Office hours begin"),
     "closes": _("Office hours end"),
+    "saturdays": _("Closed on Saturdays"),
+    "sundays": _("Closed on Sundays"),
+    "holidays": _("Closed on public holidays"),
     "amount": _("Amount"),
     "times": _("From how many times the usual on"),
 }
@@ -314,6 +325,7 @@ FIELD: Final[Mapping[str, Text]] = {
     "role": _("Database role"),
     "address": _("Address"),
     "program": _("Program"),
+    "guard": _("Guard"),
     "since": _("Since"),
     "code": _("What was done"),
     "kind": _("Kind"),
@@ -404,7 +416,7 @@ def told(detail: Mapping[str, Any], currency: str, zone: str, lang: str) -> str:
 def lines(detail: Mapping[str, Any], currency: str, zone: str, lang: str) -> list[tuple[str, str]]:
     """Everything an event says besides what it changed."""
     return [
-        (sentences.said(FIELD, key), valued(key, value, currency, zone, lang))
+        (_field(key), valued(key, value, currency, zone, lang))
         for key, value in detail.items()
         if key not in ("before", "after") and value not in (None, "", [], {})
     ]
@@ -450,7 +462,12 @@ def _flat(value: Any, path: str = "") -> dict[str, Any]:
 def _path(name: str) -> str:
     if not name:
         return gettext("Value")
-    return " / ".join(sentences.said(FIELD, part) for part in name.split("."))
+    return " / ".join(_field(part) for part in name.split("."))
+
+
+def _field(name: str) -> str:
+    """What a figure is called: by its own words here, else by those of the document that it is of."""
+    return sentences.said(FIELD if name in FIELD else field_words.NAMES, name)
 
 
 def valued(name: str, value: Any, currency: str, zone: str, lang: str) -> str:
@@ -465,10 +482,14 @@ def valued(name: str, value: Any, currency: str, zone: str, lang: str) -> str:
             text = fmt.money(value, currency)
         case int() if leaf in _ENERGY:
             text = fmt.energy(value, lang)
+        case int():
+            text = field_words.read(leaf, value, lang) or str(value)
         case str():
             text = _text(leaf, value, zone, lang)
         case list() | tuple():
-            text = fmt.listed((valued(name, each, currency, zone, lang) for each in value), lang)
+            text = field_words.days(leaf, value, lang) or fmt.listed(
+                (valued(name, each, currency, zone, lang) for each in value), lang
+            )
         case _:
             text = _shortened(str(value))
     return text
