@@ -10,14 +10,19 @@ say why), and one of the inner kind that a page calls past its outer one.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from prewatt.access.models import Duty
 from prewatt.access.scope import FOR_PEOPLE, PERMISSIONS
+from prewatt.api_keys.models import DUTIES as KEY_DUTIES
+
+if TYPE_CHECKING:
+    from prewatt.web.rules import Rule
 
 ROOT: Final = Path(__file__).resolve().parent
 #: Packages whose public functions act for somebody.
@@ -37,18 +42,26 @@ _ABOUT_ACTORS: Final = {
     "vending.sets.requests_of": "names where a wish came from",
     "moves.boundary.system": "makes an actor of an actor",
     "api_keys.operations.actor_of_key": "shows a key at the door, by a function of the database",
+    "vending.sets.Columns.add": "writes a wish down in columns",
 }
 #: Deeds that stand beside duties: the person's own, or those of who keeps the installation.
 _BESIDE_DUTIES: Final = {
     "access.passwords.set_password": "under the database's owner alone, who may write a digest",
     "sign_in.factors.forget": "under the database's owner alone, who may take one away",
 }
-#: They take an actor for the record, inside a scope that somebody else opened.
 #: All that may open a scope and ask for nothing; whatever else does is a fault.
 _SCOPE_ALONE: Final = {
+    "oversight.trail.Looks.note": "writes of a person what they looked at, whoever they are",
     "oversight.trail.note_refusals": "writes of a person what they were refused, whoever they are",
     "reports.properties.own_properties": "a person's own duties bound it, whichever they hold",
 }
+#: Scopes that stand in no package of operations, for they compose several; of a process's own actor.
+_SCOPES_ELSEWHERE: Final = frozenset(
+    {"head_end.raise_device_alert", "head_end.raise_forgery_alert"}
+)
+#: They measure, and no process runs them.
+_MEASURES: Final = "benchmarks"
+#: They take an actor for the record, inside a scope that somebody else opened.
 _INNER: Final = frozenset(
     {
         "approvals.operations.note_ended", "billing.posting.post_chunk",
@@ -62,9 +75,10 @@ _INNER: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A public function that acts for somebody: what it asks for, and how it is held to the scope.
+    """What acts for somebody: what it asks for, and how it is held to the scope.
 
-    ``held`` is `asks` (by itself), `passes` (hands the actor on to what asks) or `scope` (only opens one).
+    A function, a method that is given an actor, or a class that is made for one: its constructor asks for all
+    that its methods do. ``held`` is `asks` (by itself), `passes` (hands the actor on to what asks) or `scope` (only opens one).
     ``first``: it asks before it does anything else.
     """
 
@@ -76,19 +90,20 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class _Function:
+    """A function, a method (`Class.method`) or a class by its constructor (`Class`).
+
+    ``opens``: whether a scope is opened, by the function or by any method of the class.
+    """
+
     module: str
-    node: ast.FunctionDef
+    short: str
+    node: ast.FunctionDef | ast.ClassDef
+    actor: str
+    opens: bool
 
     @property
     def name(self) -> str:
-        return f"{self.module}.{self.node.name}"
-
-    @property
-    def actor(self) -> str:
-        """The parameter in which the actor comes; empty without one."""
-        arguments = self.node.args
-        names = [each.arg for each in (*arguments.args, *arguments.kwonlyargs)]
-        return next((each for each in names if each in {"actor", "actors", "ask", "asks"}), "")
+        return f"{self.module}.{self.short}"
 
     @property
     def is_door(self) -> bool:
@@ -96,7 +111,7 @@ class _Function:
 
 
 def operations() -> tuple[Operation, ...]:
-    """Every public function that is given an actor, by name; those that stand outside are in `faults`."""
+    """Everything public that is given an actor, by name; what stands outside is in `faults`."""
     return tuple(sorted(_found()[0], key=lambda each: each.name))
 
 
@@ -107,12 +122,13 @@ def inner() -> tuple[str, ...]:
 
 def faults() -> list[str]:
     """What stands outside the walls, in sentences; empty where nothing does."""
-    return [*_found()[1], *_past_the_door(), *_addresses()]
+    return [*_found()[1], *_past_the_door(), *_scopes_elsewhere(), *_addresses()]
 
 
 def table() -> str:
     """The page `docs/access.md`."""
-    return "\n".join((*_HEAD, *_route_table(), *_operation_table(), *_inner_table(), ""))
+    parts = (_HEAD, _route_table(), _api_table(), _operation_table(), _inner_table())
+    return "\n".join((*(line for part in parts for line in part), ""))
 
 
 def duties_with(permission: str) -> frozenset[Duty]:
@@ -131,33 +147,87 @@ def duties_with(permission: str) -> frozenset[Duty]:
 
 
 @cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+@cache
 def _all_functions() -> Mapping[str, _Function]:
-    """Every function at the top of a module, by its whole name."""
+    """Every function at the top of a module and all of its classes that act for somebody, by whole name."""
     found = {}
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
             if "migrations" in path.parts:
                 continue
-            module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-            for node in ast.parse(path.read_text(encoding="utf-8")).body:
-                if isinstance(node, ast.FunctionDef):
-                    found[f"{module}.{node.name}"] = _Function(module, node)
+            for node in _tree(path).body:
+                for each in _functions_in(_module(path), node):
+                    found[each.name] = each
     return found
 
 
+def _functions_in(module: str, node: ast.stmt) -> Iterator[_Function]:
+    if isinstance(node, ast.FunctionDef):
+        yield _Function(module, node.name, node, _actor_in(node), _opens(node))
+    elif isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+        yield from _functions_of(module, node)
+
+
+def _functions_of(module: str, kind: ast.ClassDef) -> Iterator[_Function]:
+    """A class that is made for an actor, by its constructor; of another one, its methods that are given one."""
+    methods = [each for each in kind.body if isinstance(each, ast.FunctionDef)]
+    made_by: ast.FunctionDef | ast.ClassDef = kind
+    field = next((each for each in kind.body if _is_actor_field(each)), None)
+    actor = ast.unparse(field.target) if isinstance(field, ast.AnnAssign) else ""
+    for method in methods:
+        if method.name in {"__init__", "__post_init__"}:
+            made_by, actor = method, actor or _actor_in(method)
+    if actor:
+        # What only carries an actor from hand to hand does nothing in their name.
+        if methods:
+            yield _Function(module, kind.name, made_by, actor, _opens(kind))
+        return
+    for method in methods:
+        if not method.name.startswith("_") and _actor_in(method):
+            short = f"{kind.name}.{method.name}"
+            yield _Function(module, short, method, _actor_in(method), _opens(method))
+
+
+def _is_actor_field(node: ast.stmt) -> bool:
+    return isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation) == "Actor"
+
+
+def _actor_in(node: ast.FunctionDef) -> str:
+    """The parameter in which the actor comes; empty without one."""
+    names = [each.arg for each in (*node.args.args, *node.args.kwonlyargs)]
+    return next((each for each in names if each in {"actor", "actors", "ask", "asks"}), "")
+
+
+def _opens(node: ast.AST) -> bool:
+    return bool(_calls(node) & _OPENS)
+
+
+def _calls(node: ast.AST) -> frozenset[str]:
+    return frozenset(_called(each) for each in ast.walk(node) if isinstance(each, ast.Call))
+
+
 def _functions() -> Iterator[_Function]:
-    return (each for each in _all_functions().values() if not each.node.name.startswith("_"))
+    return (each for each in _all_functions().values() if not each.short.startswith("_"))
 
 
 @cache
 def _by_short_name() -> Mapping[str, tuple[_Function, ...]]:
     found: dict[str, tuple[_Function, ...]] = {}
     for each in _functions():
-        found[each.node.name] = (*found.get(each.node.name, ()), each)
+        found[each.short] = (*found.get(each.short, ()), each)
     return found
 
 
-def _found() -> tuple[list[Operation], list[str]]:
+@cache
+def _found() -> tuple[tuple[Operation, ...], tuple[str, ...]]:
     found, outside = [], []
     for function in _functions():
         if not function.actor or _is_apart(function):
@@ -172,14 +242,13 @@ def _found() -> tuple[list[Operation], list[str]]:
         outside += [f"{function.name} asks for {each!r}, which nobody has" for each in unknown]
         asked = tuple(sorted(permissions))
         found.append(Operation(function.name, asked, held, _asks_first(function)))
-    return found, outside
+    return tuple(found), tuple(outside)
 
 
 def _held(name: str, on_the_way: frozenset[str]) -> tuple[frozenset[str], str]:
     """(permissions, how) by itself, or else by what it hands its actor on to; ("", "") where by nothing."""
     function = _all_functions()[name]
     calls = [node for node in ast.walk(function.node) if isinstance(node, ast.Call)]
-    names = {_called(each) for each in calls}
     permissions = frozenset(word for each in calls for word in _permission(each))
     if permissions:
         return permissions, "asks"
@@ -190,7 +259,7 @@ def _held(name: str, on_the_way: frozenset[str]) -> tuple[frozenset[str], str]:
                 permissions |= _held(each.name, on_the_way | {name})[0]
     if permissions:
         return permissions, "passes"
-    return permissions, "scope" if names & _OPENS else ""
+    return permissions, "scope" if function.opens else ""
 
 
 def _named(module: str, short: str) -> tuple[_Function, ...]:
@@ -237,6 +306,8 @@ def _hands_on(call: ast.Call, actor: str) -> bool:
 
 def _asks_first(function: _Function) -> bool:
     """Whether its first statement, after what it says of itself, is the question."""
+    if isinstance(function.node, ast.ClassDef):
+        return False
     body = function.node.body
     first = body[1] if len(body) > 1 and ast.get_docstring(function.node) else body[0]
     value = first.value if isinstance(first, ast.Expr) else None
@@ -262,9 +333,12 @@ def _reads(function: _Function) -> bool:
 def _past_the_door() -> Iterator[str]:
     """Pages that take an inner function, which asks nobody for anything."""
     shut = set(inner())
+    named = re.compile(rf"\b(?:{'|'.join({each.rpartition('.')[2] for each in shut})})\b")
     for path in sorted((ROOT / "web").rglob("*.py")):
-        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        module = _module(path)
+        if not named.search(path.read_text(encoding="utf-8")):
+            continue
+        for node in ast.walk(_tree(path)):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("prewatt."):
                 came = (node.module or "").removeprefix("prewatt.")
                 for each in node.names:
@@ -272,16 +346,38 @@ def _past_the_door() -> Iterator[str]:
                         yield f"{module} takes {came}.{each.name}, which opens no scope of its own"
 
 
+def _scopes_elsewhere() -> Iterator[str]:
+    """Modules outside `PACKAGES` that open a scope, where no row of the matrix would see them."""
+    for path in sorted(ROOT.rglob("*.py")):
+        package = path.relative_to(ROOT).parts[0]
+        if package in {*PACKAGES, _MEASURES} or " scope(" not in path.read_text(encoding="utf-8"):
+            continue
+        for node in ast.walk(_tree(path)):
+            if isinstance(node, ast.FunctionDef) and _opens(node):
+                name = f"{_module(path)}.{node.name}"
+                if name not in _SCOPES_ELSEWHERE:
+                    yield f"{name} opens a scope outside the packages of operations"
+
+
 def routes() -> tuple[str, ...]:
-    """Every address of the web; those of the API stand for themselves under their prefix."""
+    """Every address of the web, those of the API among them."""
     from prewatt.web.urls import urlpatterns
 
-    patterns: list[Any] = list(urlpatterns)
-    return tuple(str(each.pattern) for each in patterns)
+    return tuple(_routes_below("", list(urlpatterns)))
+
+
+def _routes_below(prefix: str, patterns: list[Any]) -> Iterator[str]:
+    for each in patterns:
+        route = f"{prefix}{each.pattern}"
+        below = getattr(each, "url_patterns", None)
+        if below is None:
+            yield route
+        else:
+            yield from _routes_below(route, below)
 
 
 def _addresses() -> Iterator[str]:
-    from prewatt.web.rules import ANYBODY, KEY, NOBODY, RULES
+    from prewatt.web.rules import ANYBODY, NOBODY, RULES
 
     known = set(routes())
     for route in sorted(known - set(RULES)):
@@ -290,7 +386,7 @@ def _addresses() -> Iterator[str]:
         yield f"web/rules.py has a rule for /{route}, which is no address"
     for route, rule in RULES.items():
         for word in (*rule.read.split(), *rule.write.split()):
-            if word not in {*PERMISSIONS, ANYBODY, KEY, NOBODY}:
+            if word not in {*PERMISSIONS, ANYBODY, NOBODY}:
                 yield f"the rule of /{route} asks for {word!r}, which nobody has"
 
 
@@ -318,22 +414,42 @@ def _heading(*first: str) -> tuple[str, str]:
 
 
 def _route_table() -> Iterator[str]:
-    from prewatt.web.rules import KEY, NOBODY, RULES
+    from prewatt.web.rules import API, RULES
 
     yield "## Addresses"
     yield ""
     yield from _heading("address", "look", "do")
     for route, rule in RULES.items():
-        if rule.read in {NOBODY, KEY}:
-            said = "all" if rule.read == NOBODY else "key"
-            cells = dict.fromkeys(DUTIES, said)
-        else:
-            may_look, may_do = duties_with(rule.read), duties_with(rule.write or "-")
-            cells = {
-                duty: "do" if duty in may_do else "look" if duty in may_look else "–"
-                for duty in DUTIES
-            }
-        yield _row(f"/{route}", cells, rule.read, rule.write or "–")
+        if not route.startswith(API):
+            yield _row(f"/{route}", _cells(rule, DUTIES), rule.read, rule.write or "–")
+
+
+def _cells(rule: Rule, duties: Collection[Duty]) -> Mapping[Duty, str]:
+    from prewatt.web.rules import NOBODY
+
+    if rule.read == NOBODY:
+        return dict.fromkeys(DUTIES, "all")
+    may_look, may_do = duties_with(rule.read or "-"), duties_with(rule.write or "-")
+    return {
+        each: "–" if each not in duties else "do" if each in may_do else "look" if each in may_look else "–"
+        for each in DUTIES
+    }  # fmt: skip
+
+
+def _api_table() -> Iterator[str]:
+    from prewatt.web.rules import API, RULES
+
+    yield ""
+    yield "## What programs ask"
+    yield ""
+    yield "By a key that names what is asked for; without it the cell is `–`. No key is made for other duties, and a"
+    yield "person's session opens none of these."
+    yield ""
+    yield from _heading("address", "look", "do")
+    for route, rule in RULES.items():
+        if route.startswith(API):
+            cells = _cells(rule, KEY_DUTIES)
+            yield _row(f"/{route}", cells, rule.read or "–", rule.write or "–")
 
 
 def _operation_table() -> Iterator[str]:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from prewatt.access.scope import Actor, scope
+from prewatt.access.scope import Actor, require, scope
 from prewatt.notify.alerts import AlertCode
 from prewatt.notify.operations import close_alerts, raise_alert
 
@@ -26,6 +26,7 @@ class Tries:
     """The tries of one pass of a chore; ``code`` is the alert of one that failed.
 
     Everything in a try is in transactions of its own: what was committed before it failed stays.
+    Chores are a process's alone. Raises PermissionRefused.
     """
 
     actor: Actor
@@ -33,6 +34,9 @@ class Tries:
     now: datetime
     failed: set[int] = field(default_factory=set)
     done: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        require(self.actor, "notify.send")
 
     @contextmanager
     def at(

@@ -1,7 +1,7 @@
 """What each address asks of who comes: the permission to look, and the permission to do.
 
-The session's middleware asks for it before any view runs, and an address that is not written here is
-shut to everybody. It is the outer of three walls: operations and queries ask again for themselves, and
+The session's middleware asks for it before any view runs, and of a program `api.bearer` as it shows its
+key; an address that is not written here is shut to everybody. It is the outer of three walls: operations and queries ask again for themselves, and
 the database a third time. `prewatt access` makes the access matrix out of this and holds it to the views.
 """
 
@@ -13,19 +13,27 @@ from typing import Final
 
 from prewatt.access.models import Duty
 
-#: Needs nobody; a program's key; anybody who is signed in.
-NOBODY, KEY, ANYBODY = "nobody", "key", "anybody"
+#: Needs nobody; anybody who is signed in.
+NOBODY, ANYBODY = "nobody", "anybody"
+#: Below it stands what programs ask, by their keys and never by a session.
+API: Final = "api/v1/"
+SAFE: Final = ("GET", "HEAD")
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """``read`` is asked of a look, ``write`` of a deed; without ``write`` an address takes no form.
 
-    Permissions stand apart by a space where more than one is asked.
+    Permissions stand apart by a space where more than one is asked. Of a program, without ``read`` there is
+    nothing to look at.
     """
 
     read: str
     write: str = ""
+
+    def wanted(self, method: str | None) -> str:
+        """What a request of this method is asked for; empty where there is none of the kind."""
+        return self.read if method in SAFE else self.write
 
 
 _LOOK = Rule("accounts.read")
@@ -181,7 +189,19 @@ RULES: Final[Mapping[str, Rule]] = {
     "preferences": _STRANGER,
     "healthz": Rule(NOBODY),
     "static/<path:name>": Rule(NOBODY),
-    "api/v1/": Rule(KEY, KEY),
+    # Anybody may read how it is spoken to; at the root there is nothing.
+    f"{API}openapi.json": Rule(NOBODY),
+    API: Rule(NOBODY),
+    f"{API}property": _LOOK,
+    f"{API}units": _LOOK,
+    f"{API}accounts": _LOOK,
+    f"{API}accounts/<account_id>": _LOOK,
+    f"{API}meters": _LOOK,
+    f"{API}recharges": _LOOK,
+    f"{API}alerts": _LOOK,
+    f"{API}tariffs": _LOOK,
+    f"{API}accounts/<account_id>/recharges": Rule("", "vending.recharge"),
+    f"{API}recharges/<recharge_id>": _LOOK,
 }
 #: The first page of a duty that has no Today.
 HOMES: Final[Mapping[Duty, str]] = {
@@ -189,11 +209,3 @@ HOMES: Final[Mapping[Duty, str]] = {
     Duty.OWNER: "/figures",
     Duty.INSTALLER: "/work",
 }
-
-
-def rule_of(route: str) -> Rule | None:
-    """The rule of a route as Django names it; that of a prefix holds for all that is below it."""
-    found = RULES.get(route)
-    if found is None and route.startswith("api/v1/"):
-        return RULES["api/v1/"]
-    return found

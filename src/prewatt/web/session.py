@@ -53,8 +53,6 @@ DEVICE_COOKIE, DEVICE_AGE_S = f"{settings.COOKIE_PREFIX}prewatt_device", 180 * 8
 DEVICE_SALT = "prewatt_device"
 #: At a desk several people use one browser, each known to it.
 DEVICE_PEOPLE_MAX = 12
-#: Methods that only look.
-_SAFE = ("GET", "HEAD")
 #: The longest address of a page to return to.
 NEXT_MAX = 2048
 #: Whoever decides, and whoever looks after them, is let in by a second factor only.
@@ -115,14 +113,15 @@ class SignedIn(MiddlewareMixin):
     ) -> HttpResponse | None:
         """Ask for what `rules` says of this address, before its view runs."""
         match = request.resolver_match
-        rule = rules.rule_of(match.route) if match is not None else None
-        if rule is None:
+        rule = rules.RULES.get(match.route) if match is not None else None
+        if match is None or rule is None:
             return errors.forbidden(request)
-        wanted = rule.read if request.method in _SAFE else rule.write
-        if wanted in (rules.NOBODY, rules.KEY, rules.ANYBODY):
+        wanted = rule.wanted(request.method)
+        # Of a program it is asked when its key is known.
+        if wanted in (rules.NOBODY, rules.ANYBODY) or match.route.startswith(rules.API):
             return None
         if not wanted:
-            return HttpResponseNotAllowed(_SAFE)
+            return HttpResponseNotAllowed(rules.SAFE)
         actor = actor_of(request)
         home = rules.HOMES.get(actor.duty)
         if home and request.path == "/":
