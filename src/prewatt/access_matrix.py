@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).resolve().parent
 #: Packages whose public functions act for somebody.
 PACKAGES: Final = (
-    "access", "api_keys", "approvals", "billing", "debts", "devices", "estate", "instructions", "ledger", "mandates",
-    "mdm", "moves", "notify", "oversight", "reports", "sign_in", "supply", "tamper", "vending",
+    "access", "api_keys", "approvals", "billing", "debts", "devices", "estate", "fleet", "instructions", "ledger",
+    "mandates", "mdm", "moves", "notify", "oversight", "reports", "sign_in", "supply", "tamper", "vending",
 )  # fmt: skip
 #: Where nothing but operations and queries stands: a function there without an actor is an inner one.
 DOORS: Final = ("operations.py", "queries.py")

@@ -84,6 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     wiring.start_django("hes")
     from prewatt.access.scope import system_actor
+    from prewatt.fleet.requests import RequestBook
     from prewatt.hes.ingest import ShardedIngest
     from prewatt.hes.main import HeadEnd
     from prewatt.hes.main import run as run_head_end
@@ -100,6 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
         ),
         make_instructions=instruction_desk,
         renew=_renew if os.environ.get("PREWATT_DEVICE_SAFE") else None,
+        requests=RequestBook(system_actor("head_end")),
     )
     start_probes({"broker": lambda: "" if head_end.sessions.is_connected else "is not connected"})
     return run_head_end(head_end, rehearse=_rehearse)

@@ -74,6 +74,7 @@ INSTALLED_APPS = [
     "prewatt.instructions",
     "prewatt.supply",
     "prewatt.oversight",
+    "prewatt.fleet",
     "prewatt.debts",
     "prewatt.billing",
     "prewatt.vending",

@@ -151,7 +151,7 @@ PENS = (
             "use_step_up": ("sign_in_pen",),
             "approval_refusal": (),
             "take_agreed": (),
-            "must_be_agreed": ("supply_pen", "ledger_pen"),
+            "must_be_agreed": ("supply_pen", "ledger_pen", "fleet_pen"),
             "agreed_is_done": (),
             "rehearse": ("app_admin", "app_operator"),
             "approvers_needed": ("app_admin", "app_operator"),
@@ -320,6 +320,22 @@ PENS = (
         },
     ),
     Pen(
+        "fleet_pen",
+        {
+            "meters_digest": ("app_admin",),
+            "begin_bulk": ("app_admin",),
+            "ask_meter": ("app_admin",),
+            "forget_fleet_days": ("clerk",),
+        },
+        {
+            "fleet_bulk": "SELECT (id, property_id), INSERT",
+            "meter_request": "SELECT (id, property_id, meter_id, state, bulk_id, gap_id), INSERT",
+            "fleet_day": "SELECT (property_id, day, meter_id), DELETE",
+            "property": "SELECT (id)",
+        },
+        counts_by=("fleet_bulk_id_seq", "meter_request_id_seq"),
+    ),
+    Pen(
         "frame_pen",
         {
             "keep_rejected": ("head_end",),
@@ -413,6 +429,12 @@ MUTABLE = (
     "instruction_state",
     "instruction",
     "meter_wallet",
+    "fleet_look",
+    "fleet_day",
+    "fleet_total",
+    "meter_gap",
+    "fleet_bulk",
+    "meter_request",
     "notify_policy",
     "message",
     "message_attempt",
@@ -467,6 +489,7 @@ _AT_METERS = ("meter_link", "radio_link", "concentrator")
 _INSTRUCTING = ("instruction_state", "instruction", "meter_wallet")
 #: What the head-end and the worker find out of meters.
 _NOTING = ("tamper_case", "tamper_evidence")
+_ASKING = ("meter_gap", "fleet_bulk", "meter_request")
 _BY_DAYS = ("demand_day", "bound_period")
 _SELLING = ("idempotency", "document", "document_series", "payment", "debt", "refund")
 _MOVING = (
@@ -490,13 +513,17 @@ _MOVING = (
     "posting",
 )
 WRITES: Mapping[str, tuple[str, ...]] = {
-    "head_end": (*_DATA_PLANE, *_DATA_STATE, *_AT_METERS, *_INSTRUCTING, *_NOTING),
+    "head_end": (*_DATA_PLANE, *_DATA_STATE, *_AT_METERS, *_INSTRUCTING, *_NOTING, *_ASKING),
     "clerk": (
         *_DATA_PLANE,
         *_DATA_STATE,
         *_SELLING,
         *_BY_DAYS,
         *_MOVING,
+        *_ASKING,
+        "fleet_look",
+        "fleet_day",
+        "fleet_total",
         "carried_steps",
         "message_attempt",
         "invitation",
@@ -520,6 +547,8 @@ WRITES: Mapping[str, tuple[str, ...]] = {
         *_SELLING,
         *_BY_DAYS,
         *_MOVING,
+        "fleet_bulk",
+        "meter_request",
         "account_terms",
         "price_event",
         "price_series",
@@ -737,6 +766,38 @@ CHANGES: Mapping[str, tuple[str, ...]] = {
         "must_read",
     ),
     "meter_wallet": (),
+    "fleet_look": ("looked_to", "last_at", "next_at", "stored", "promised"),
+    "fleet_day": ("stored", "promised"),
+    "fleet_total": (
+        "devices",
+        "complete",
+        "silent",
+        "stored",
+        "promised",
+        "is_stale",
+        "counted_at",
+    ),
+    "meter_gap": (
+        "missing",
+        "asked",
+        "asked_at",
+        "answered",
+        "next_at",
+        "state",
+        "closed_at",
+        "reason",
+    ),
+    # What is asked of whom and how fast is as it was agreed to; how it goes is written as it goes.
+    "fleet_bulk": ("state", "state_at", "state_by", "used_to"),
+    "meter_request": (
+        "state",
+        "tries",
+        "next_try_at",
+        "sent_at",
+        "ended_at",
+        "result",
+        "register_wh",
+    ),
     # What was sent never changes; what answered it is written once, as the table's own guard says.
     "instruction": ("state", "tries", "next_try_at", "answer", "result", "answered_at"),
     "notify_policy": ("version", "quiet_starts_min", "quiet_ends_min", "changed_at"),
@@ -790,6 +851,11 @@ ADDS_NOTHING = frozenset(
     ("app_operator", "meter_link"),
     ("clerk", "invitation"),
     ("app_admin", "tamper_case"),
+    # A bulk begins by what was agreed to, a request by a person by its function: `fleet_pen`.
+    *((role, "fleet_bulk") for role in ("head_end", "clerk", "app_admin")),
+    ("head_end", "meter_gap"),
+    ("head_end", "meter_request"),
+    ("app_admin", "meter_request"),
 }
 #: What the first row may say where the rest has to begin at its default: an account begins at zero,
 #: an alert open.

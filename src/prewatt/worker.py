@@ -156,6 +156,9 @@ class Worker:
         from prewatt.access.scope import system_actor
         from prewatt.billing.tasks import rate_anew, rate_held_readings, settle_peaks
         from prewatt.billing.trials import run_next_trial
+        from prewatt.fleet.gaps import follow_up
+        from prewatt.fleet.looking import forget
+        from prewatt.fleet.looking import look as look_at_fleet
         from prewatt.instructions.wallets import compare_balances
         from prewatt.moves.isolated import tell_of_isolated
         from prewatt.moves.lets import begin_announced_lets, close_ended_lets
@@ -178,6 +181,9 @@ class Worker:
                 ("lets", lambda: close_ended_lets(now=now)),
                 ("announced lets", lambda: begin_announced_lets(now=now)),
                 ("partitions", lambda: self._make_partitions(now)),
+                ("fleet", lambda: look_at_fleet(actor=system_actor("fleet"), now=now)),
+                ("gaps", lambda: follow_up(actor=system_actor("fleet"), now=now)),
+                ("old days", lambda: forget(actor=system_actor("fleet"), now=now)),
                 ("proof", lambda: prove_due(now=now)),
                 ("isolated meters", lambda: tell_of_isolated(now=now)),
                 ("oversight", lambda: look(now=now)),

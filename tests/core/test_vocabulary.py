@@ -30,6 +30,10 @@ STORED = {
     " relay_welded=7 clock_set_back=8",
     v.CaseState: "open=1 looked_at=2 closed=3",
     v.TamperResponse: "nothing=1 warn=2 technician=3 hold_emergency=4 cut=5",
+    v.RequestKind: "read=1 history=2 clock=3 version=4 reconnect=5",
+    v.RequestState: "waiting=1 sent=2 answered=3 refused=4 given_up=5 cancelled=6",
+    v.BulkState: "running=1 paused=2 braked=3 stopped=4 done=5",
+    v.GapState: "open=1 filled=2 given_up=3",
 }
 
 

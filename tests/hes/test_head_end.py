@@ -159,6 +159,7 @@ def test_an_order_in_the_database_becomes_a_relay_read_back(
     from django.db import connections
 
     from prewatt.access.scope import system_actor
+    from prewatt.fleet.requests import RequestBook
     from prewatt.settings import _database
     from prewatt.supply.orders import OrderBook
 
@@ -181,6 +182,7 @@ def test_an_order_in_the_database_becomes_a_relay_read_back(
         raise_alert=raise_device_alert,
         make_ingest=NoIngest,
         make_instructions=instruction_desk,
+        requests=RequestBook(system_actor("head_end")),
     )
     process = SimProcess(
         SimConfig(

@@ -70,6 +70,9 @@ PERMISSIONS: dict[str, frozenset[Duty]] = {
     "estate.import": _SYSTEM,
     "estate.check_import": _ADMINISTRATORS,
     "moves.tenant": _ADMINISTRATORS,
+    # What meters are asked: each alone, in bulks by proposal, and what stops them.
+    "fleet.ask": _ADMINISTRATORS,
+    "fleet.look": _SYSTEM,
     "mdm.read_manually": _DESK | {Duty.INSTALLER},
     "mdm.release": _ADMINISTRATORS,
     "mdm.edit": _ADMINISTRATORS,

@@ -246,3 +246,47 @@ class TamperResponse(Coded):
     HOLD_EMERGENCY = 4
     #: The customer is told, and supply is cut through the gates of any cut until the case is closed.
     CUT = 5
+
+
+class RequestKind(Coded):
+    """What a meter is asked besides its relay. None of these changes what anybody pays or whether they have supply.
+
+    READ: its register and relay now. HISTORY: the readings that it kept of a span. CLOCK: move its clock
+    by so many seconds. VERSION: say hello, with clock, relay and firmware. RECONNECT: send the
+    connection again that stands for it already (`supply`); there is no word for cutting.
+    """
+
+    READ = 1
+    HISTORY = 2
+    CLOCK = 3
+    VERSION = 4
+    RECONNECT = 5
+
+
+class RequestState(Coded):
+    """Where a request to a meter stands."""
+
+    WAITING = 1
+    SENT = 2
+    ANSWERED = 3
+    REFUSED = 4
+    GIVEN_UP = 5
+    CANCELLED = 6
+
+
+class BulkState(Coded):
+    """Where a bulk of requests stands. BRAKED stopped by itself, since too many of them failed."""
+
+    RUNNING = 1
+    PAUSED = 2
+    BRAKED = 3
+    STOPPED = 4
+    DONE = 5
+
+
+class GapState(Coded):
+    """A gap in a meter's readings: still open, filled, or given up. One that is given up may still fill."""
+
+    OPEN = 1
+    FILLED = 2
+    GIVEN_UP = 3

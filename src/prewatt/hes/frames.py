@@ -33,6 +33,7 @@ FRAME_REPLAYED: Final = "frame_replayed"
 """The code of an `EventFrame` that a session tells of itself: somebody sent an old frame of this meter again."""
 
 RelayState = Literal["open", "closed"]
+Operation = Literal["relay", "read", "history", "clock", "hello"]
 AnswerResult = Literal["ok", "expired", "unsupported", "failed"]
 
 
@@ -254,14 +255,19 @@ class AnswerFrame:
 class Command:
     """An order to a meter. `state` belongs to `relay` alone; a `read` changes nothing.
 
-    The meter judges `expires_at_us` by its own clock and answers `expired` afterwards.
+    The meter judges `expires_at_us` by its own clock and answers `expired` afterwards. `history` asks for the
+    readings that it kept from `from_us` to `until_us`, both included, `hello` for its hello. `clock` moves its clock by
+    `move_us`: not to an instant, which would be another one when a command that waited for its meter arrives.
     """
 
     command_id: str
-    op: Literal["relay", "read"]
+    op: Operation
     state: RelayState | None
     issued_at_us: int
     expires_at_us: int
+    from_us: int | None = None
+    until_us: int | None = None
+    move_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

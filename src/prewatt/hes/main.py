@@ -37,6 +37,7 @@ from prewatt.hes.links import (
     relay_seen_us,
 )
 from prewatt.hes.renewals import Renew, RenewalLoop, refuse
+from prewatt.hes.requests import RequestDesk, RequestLoop, Requests, parse_request_name
 from prewatt.hes.session import MqttConfig, MqttSession, probe_protocol
 from prewatt.hes.sessions import OnMalformed, Opener, Session, Sessions
 from prewatt.hes.wire import TlsFiles
@@ -108,6 +109,7 @@ class HeadEnd:
         make_ingest: Callable[[Sessions], Ingest],
         make_instructions: Callable[[Sessions], InstructionDesk] | None = None,
         renew: Renew | None = None,
+        requests: Requests | None = None,
     ) -> None:
         # The desk needs the sessions, so it is made after them: looked up when called.
         def on_malformed(sample: MalformedSample) -> None:
@@ -124,6 +126,15 @@ class HeadEnd:
         self._commands = CommandLoop(desk, dsn=dsn, clock=clock)
         self._ingest = make_ingest(self._sessions)
         self._renewals = RenewalLoop(self._sessions, renew=renew or refuse, clock=clock)
+        self._requests: RequestLoop | None = None
+        if requests is not None:
+            asking = RequestDesk(
+                requests=requests,
+                transport=self._sessions,
+                directory=Directory(),
+                raise_alert=raise_alert,
+            )
+            self._requests = RequestLoop(asking, clock=clock)
 
     @property
     def sessions(self) -> Sessions:
@@ -133,14 +144,17 @@ class HeadEnd:
     @property
     def failure(self) -> Exception | None:
         """What ended one of the parts; the process must then end, to be started afresh."""
-        parts = (self._sessions, self._commands, self._ingest, self._renewals)
-        return next((each.failure for each in parts if each.failure is not None), None)
+        parts = (self._sessions, self._commands, self._ingest, self._renewals, self._requests)
+        failures = (None if each is None else each.failure for each in parts)
+        return next((each for each in failures if each is not None), None)
 
     def start(self) -> None:
         """Begin: consumers first, so that the first frame finds somebody."""
         self._ingest.start()
         self._commands.start()
         self._renewals.start()
+        if self._requests is not None:
+            self._requests.start()
         self._sessions.start(self._dispatch, self._dispatch_block)
 
     def stop(self) -> None:
@@ -149,6 +163,8 @@ class HeadEnd:
         self._ingest.stop()
         self._commands.stop()
         self._renewals.stop()
+        if self._requests is not None:
+            self._requests.stop()
         self._sessions.stop()
 
     def _dispatch(self, frame: Frame) -> None:
@@ -166,7 +182,14 @@ class HeadEnd:
             self._renewals.submit(frame)
         else:
             self._ingest.watch(frame.serial, frame.received_at_us)
-            self._commands.submit(frame)
+            if (
+                self._requests is not None
+                and isinstance(frame, AnswerFrame)
+                and parse_request_name(frame.command_id) is not None
+            ):
+                self._requests.submit(frame)
+            else:
+                self._commands.submit(frame)
 
     def _saw_bundle(self, bundle: ReadingsBundle) -> None:
         """Its meters are back that the concentrator has just heard: one with an order gets it at once."""

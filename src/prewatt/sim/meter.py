@@ -15,10 +15,12 @@ and is switched on by name:
 | `stuck_relay` | 0 or 1 | commands are answered `ok`, the contacts stay as they are |
 | `outage` | 0 or 1 | no connection; readings pile up and come afterwards |
 | `cover_open` | 0 or 1 | the cover sensor reports |
+| `withheld` | 0 or 1 | readings are kept in its history and never sent by themselves |
+| `forgetful` | 0 or 1 | it keeps no history: whoever asks for it hears `unsupported` |
 | `heater` | W | so much load on top of the shape (no fault, but as useful) |
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -34,6 +36,7 @@ from prewatt.hes.frames import (
     ACTIVE_IMPORT,
     EVENT_LOG,
     AnswerResult,
+    Command,
     MalformedFrame,
     RelayState,
     Watermark,
@@ -50,6 +53,8 @@ FAULTS: Final = (
     "stuck_relay",
     "outage",
     "cover_open",
+    "withheld",
+    "forgetful",
     "heater",
 )
 FIRMWARE: Final = "prewatt-sim 1.0"
@@ -59,6 +64,8 @@ FORGED_COMMAND: Final = "forged_command"
 _BACKLOG_MAX: Final = 4_096
 _EVENTS_MAX: Final = 200
 _ANSWERS_KEPT: Final = 32
+#: Readings of its history that it keeps whatever became of them, and those that it sends in answer to one command.
+_HISTORY_KEPT: Final = 1_000
 _ROWS_PER_MESSAGE: Final = 200
 _MESSAGES_PER_TICK: Final = 5
 _RETRY_US: Final = 30_000_000
@@ -170,6 +177,7 @@ class SimulatedMeter:
         self._events_sent_at_us = 0
         self._event_retry_us = _RETRY_US
         self._answers: OrderedDict[str, bytes] = OrderedDict()
+        self._history: deque[tuple[int, int]] = deque(maxlen=_HISTORY_KEPT)
         self._dropped_percent = 0
         self._held_back: list[Outgoing] = []
         self.instructed = MeterState()
@@ -207,11 +215,9 @@ class SimulatedMeter:
         """The transport is up: say hello, then send everything again that is not known to be committed."""
         self.is_online = True
         self._sent = self._events_sent = 0
-        hello = codec.encode_hello(
-            clock_us=self.clock_us(now_us), relay=self.relay, firmware=FIRMWARE
-        )
+        hello = self._hello(now_us)
         self._report(now_us)
-        return self._faulty([(Uplink.HELLO, hello), *self._unsent(now_us)])
+        return self._faulty([hello, *self._unsent(now_us)])
 
     def disconnected(self) -> None:
         """The transport is down: nothing leaves, everything is kept."""
@@ -251,15 +257,11 @@ class SimulatedMeter:
         stored = self._answers.get(command.command_id)
         if stored is not None:
             return self._faulty([(Uplink.ANSWER, stored)])
-        result: AnswerResult = "ok"
         before = self.relay
-        if self.clock_us(now_us) > command.expires_at_us:
-            result = "expired"
-        elif self._seal is not None and command.op == "relay":
-            # Whoever has not the key asks for nothing that matters.
-            result = "unsupported"
-        elif command.state is not None:
-            self._turn(command.state, now_us)
+        more: list[Outgoing] = []
+        result: AnswerResult = "expired"
+        if self.clock_us(now_us) <= command.expires_at_us:
+            result, more = self._obey(command, now_us)
         answer = codec.encode_answer(
             command_id=command.command_id,
             result=result,
@@ -270,11 +272,54 @@ class SimulatedMeter:
         self._answers[command.command_id] = answer
         while len(self._answers) > _ANSWERS_KEPT:
             self._answers.popitem(last=False)
-        outgoing: list[Outgoing] = [(Uplink.ANSWER, answer)]
+        outgoing: list[Outgoing] = [*more, (Uplink.ANSWER, answer)]
         if self.relay != before:
             self._record(now_us)
             outgoing += self._unsent(now_us)
         return self._faulty(outgoing)
+
+    def _obey(self, command: Command, now_us: int) -> tuple[AnswerResult, list[Outgoing]]:
+        """Do as told; returns how it went, and what it has to say besides its answer."""
+        if self._seal is not None and command.op in ("relay", "clock"):
+            # Whoever has not the key asks for nothing that matters.
+            return "unsupported", []
+        if command.state is not None:
+            self._turn(command.state, now_us)
+        elif command.op == "hello":
+            return "ok", [self._hello(now_us)]
+        elif command.move_us is not None:
+            # An order that waited for long would put right what is right meanwhile.
+            moved_us = self.clock_us(now_us) + command.move_us
+            if not command.issued_at_us <= moved_us <= command.expires_at_us:
+                return "failed", []
+            self.faults["clock_drift"] += command.move_us // 1_000_000
+        elif command.from_us is not None and command.until_us is not None:
+            if self.faults["forgetful"]:
+                return "unsupported", []
+            return "ok", self._kept(command.from_us, command.until_us, now_us)
+        return "ok", []
+
+    def _kept(self, from_us: int, until_us: int, now_us: int) -> list[Outgoing]:
+        """What it has kept of a span, in messages; none of it waits for a watermark: it can be asked for again."""
+        rows = [row for row in self._history if from_us <= row[0] <= until_us]
+        return [
+            (
+                Uplink.READINGS,
+                codec.encode_readings(
+                    self.config.serial,
+                    [(at_us, ACTIVE_IMPORT, wh) for at_us, wh in rows[at : at + _ROWS_PER_MESSAGE]],
+                    meter_clock_us=self.clock_us(now_us),
+                    relay=self.relay,
+                ),
+            )
+            for at in range(0, len(rows), _ROWS_PER_MESSAGE)
+        ]
+
+    def _hello(self, now_us: int) -> Outgoing:
+        hello = codec.encode_hello(
+            clock_us=self.clock_us(now_us), relay=self.relay, firmware=FIRMWARE
+        )
+        return Uplink.HELLO, hello
 
     def receive_instruction(self, payload: bytes, now_us: int) -> list[Outgoing]:
         """Verify, do as told, answer. What is not believed changes nothing, is counted, and is an event."""
@@ -370,6 +415,7 @@ class SimulatedMeter:
             "wraps_at_wh": self._wraps_at_wh,
             "zero_at_wh": self._zero_at_wh,
             "backlog": self._backlog,
+            "history": list(self._history),
             "events": self._events,
             "answers": [[key, value.decode()] for key, value in self._answers.items()],
             "instructed": {
@@ -389,6 +435,7 @@ class SimulatedMeter:
         self._wraps_at_wh = state["wraps_at_wh"]
         self._zero_at_wh = state["zero_at_wh"]
         self._backlog = [_Row(*row) for row in state["backlog"]]
+        self._history.extend((at, value) for at, value in state.get("history", ()))
         self._events = [(at, code) for at, code in state["events"]]
         self._answers = OrderedDict((key, value.encode()) for key, value in state["answers"])
         kept = state.get("instructed")
@@ -429,6 +476,9 @@ class SimulatedMeter:
             return
         if self._on_reading is not None:
             self._on_reading(at_us, value_wh)
+        self._history.append((at_us, value_wh))
+        if self.faults["withheld"]:
+            return
         self._backlog.append(_Row(at_us, value_wh, last.clock + (at_us <= last.at_us)))
         if len(self._backlog) > _BACKLOG_MAX:
             # Memory is full: halve the resolution of the oldest half. A register is cumulative, so no energy

@@ -36,6 +36,16 @@ REFUSED_READINGS: Final = Counter(
     "Readings of concentrators' messages that were not taken, by reason; the others were.",
     ["reason"],
 )
+GAPS: Final = Counter(
+    "prewatt_reading_gaps",
+    "Gaps in meters' readings: found, asked for, filled, given up.",
+    ["step"],
+)
+REQUESTS: Final = Counter(
+    "prewatt_meter_requests",
+    "What meters are asked besides their relays: sent, and what came of it.",
+    ["kind", "step"],
+)
 RECHARGES: Final = Counter(
     "prewatt_recharges", "Recharges asked for: posted, repeated or refused.", ["outcome"]
 )

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from typing import Final, Literal, TypeVar, cast, get_args
+from typing import Final, TypeVar, cast, get_args
 
 import msgspec
 import numpy as np
@@ -34,6 +34,7 @@ from prewatt.hes.frames import (
     Frame,
     HelloFrame,
     MalformedFrame,
+    Operation,
     ReadingsFrame,
     RelayState,
     SealedFrame,
@@ -138,9 +139,15 @@ def decode_readings(
 
 def encode_command(command: Command) -> bytes:
     """The payload of `down/command`."""
-    state = f'"state":"{command.state}",' if command.op == "relay" else ""
+    more = ""
+    if command.op == "relay":
+        more = f'"state":"{command.state}",'
+    elif command.from_us is not None and command.until_us is not None:
+        more = f'"from":{seconds(command.from_us)},"until":{seconds(command.until_us)},'
+    elif command.move_us is not None:
+        more = f'"move":{seconds(command.move_us)},'
     return (
-        f'{{"id":"{command.command_id}","op":"{command.op}",{state}'
+        f'{{"id":"{command.command_id}","op":"{command.op}",{more}'
         f'"issued_at":{seconds(command.issued_at_us)},'
         f'"expires_at":{seconds(command.expires_at_us)}}}'
     ).encode()
@@ -228,15 +235,21 @@ def decode_command(payload: bytes) -> Command:
     """Decode a `down/command`, or raise `MalformedFrame`."""
     fields = _parse_object(payload)
     op = _text(fields, "op", 20)
-    if op not in ("relay", "read"):
+    if op not in get_args(Operation):
         raise MalformedFrame("value", f"no such operation: {op!r}")
-    return Command(
+    command = Command(
         command_id=_command_id(fields),
-        op=cast(Literal["relay", "read"], op),
+        op=cast(Operation, op),
         state=_relay(fields, "state") if op == "relay" else None,
         issued_at_us=_instant_us(fields, "issued_at"),
         expires_at_us=_instant_us(fields, "expires_at"),
+        from_us=_instant_us(fields, "from") if op == "history" else None,
+        until_us=_instant_us(fields, "until") if op == "history" else None,
+        move_us=scaled(_number(fields, "move"), 6, "move") if op == "clock" else None,
     )
+    if op == "history" and (command.until_us or 0) < (command.from_us or 0):
+        raise MalformedFrame("value", "a span that ends before it begins")
+    return command
 
 
 def decode_watermarks(serial: str, payload: bytes) -> list[Watermark]:
