@@ -23,7 +23,8 @@ from prewatt.approvals.ladders import Rung, ladders, wanted_ladder
 from prewatt.approvals.operations import Wanted
 from prewatt.billing.plans import wanted_correction, wanted_plans
 from prewatt.billing.proposals import wanted_version
-from prewatt.core.vocabulary import Protection, RelayState
+from prewatt.core.vocabulary import Protection, RelayState, RequestKind
+from prewatt.fleet.bulks import BulkOrder, wanted_bulk
 from prewatt.sign_in.duties import wanted_duty, wanted_end
 from prewatt.sign_in.people import Person
 from prewatt.supply.by_agreement import (
@@ -234,6 +235,13 @@ def _credit(crowd: Crowd, actor: Actor, turn: int) -> Wanted:
     )
 
 
+def _bulk(crowd: Crowd, actor: Actor, turn: int) -> Wanted:
+    return wanted_bulk(
+        actor=actor, property_id=crowd.property_id, now=crowd.now,
+        order=BulkOrder((RequestKind.READ, RequestKind.VERSION)[turn]),
+    )  # fmt: skip
+
+
 #: Kinds that need more than this world has; each has its own tests of two people. None may come to it by itself.
 UNTRIED = frozenset(
     {
@@ -293,6 +301,13 @@ SAMPLES: dict[str, Sample] = {
            FROM api_key WHERE property_id = %(place)s""",
         lambda wanted, _before: [wanted.effect["secret_sha256"], wanted.effect["permissions"]],
         "DELETE FROM api_key",
+    ),
+    "fleet.bulk": Sample(
+        _bulk,
+        """SELECT CASE kind WHEN 1 THEN 'fleet:read' ELSE 'fleet:version' END, jsonb_agg(meters ORDER BY id)
+           FROM fleet_bulk WHERE property_id = %(place)s GROUP BY 1""",
+        lambda wanted, before: [*(before or []), wanted.amount],
+        "DELETE FROM meter_request; DELETE FROM fleet_bulk",
     ),
     "access.duty": Sample(
         _duty,

@@ -49,6 +49,7 @@ NAMES = ("ines", "jonas", "kara", "liv", "tomas")
 USUAL = {
     "billing.plans": [(0, 0), (5, 1), (500, 2)],
     "billing.correction": [(0, 1), (1_000_000_000, 2)],
+    "fleet.bulk": [(0, 0), (100, 1), (5_000, 2)],
     "ledger.credit": [(0, 1), (1_000_000_000, 2)],
 }
 #: What one administrator may do at once, alone (decision 20); said here once more, for the model's own use.

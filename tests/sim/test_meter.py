@@ -168,6 +168,41 @@ def test_a_command_is_answered_with_the_real_state_and_reported_at_once() -> Non
     assert isinstance(state, AnswerFrame) and state.relay == "open"
 
 
+def ask(meter: SimulatedMeter, now_us: int, name: str, op: str, **more: int) -> list[Frame]:
+    """What it says to a command that is good for an hour."""
+    command = codec.Command(name, op, None, T, T + 3_600 * SECOND, **more)  # type: ignore[arg-type]  # a word
+    return frames(meter.receive_command(codec.encode_command(command), now_us))
+
+
+def test_a_history_is_sent_though_nobody_waits_for_it_and_a_clock_is_moved_once() -> None:
+    meter = new_meter()
+    meter.connected(T)
+    meter.set_fault("withheld", 1, T)
+    for turn in range(1, 5):
+        assert meter.tick(T + turn * PERIOD) == []
+    now = T + 4 * PERIOD
+    kept, answer = ask(meter, now, "f1", "history", from_us=T + PERIOD, until_us=T + 3 * PERIOD)
+    assert isinstance(kept, ReadingsFrame) and isinstance(answer, AnswerFrame)
+    assert kept.read_at_us.tolist() == [T + each * PERIOD for each in (1, 2, 3)]
+    assert kept.value.tolist() == [5_000 + load_wh(T, T + each * PERIOD) for each in (1, 2, 3)]
+    restarted = new_meter()
+    restarted.restore(meter.to_state())
+    restarted.is_online = True
+    assert len(ask(restarted, now, "f2", "history", from_us=T, until_us=now)) == 2
+    hello, _ = ask(meter, now, "f3", "hello")
+    assert isinstance(hello, HelloFrame)
+    # By how much, not to when; the same order again does nothing, nor one that would lead beside its time.
+    meter.set_fault("clock_drift", -60, T)
+    for _ in range(2):
+        assert [each.result for each in ask(meter, now, "f4", "clock", move_us=60 * SECOND)] == ["ok"]  # type: ignore[union-attr]  # answers
+        assert meter.clock_us(now) == now
+    assert [each.result for each in ask(meter, now, "f5", "clock", move_us=-60 * SECOND)] == ["failed"]  # type: ignore[union-attr]  # answers
+    assert meter.clock_us(now) == now
+    meter.set_fault("forgetful", 1, now)
+    (no,) = ask(meter, now, "f6", "history", from_us=T, until_us=now)
+    assert isinstance(no, AnswerFrame) and no.result == "unsupported"
+
+
 def test_a_repeated_command_gets_the_stored_answer_and_does_nothing() -> None:
     meter = new_meter()
     meter.connected(T)

@@ -15,7 +15,7 @@ from prewatt.reports.holders import Who
 from prewatt.reports.proposals import ProposalPage, ProposalRow
 from prewatt.reports.today import Place
 from prewatt.web.ui import format as fmt
-from prewatt.web.ui import key_words, money_words, rule_words, sentences
+from prewatt.web.ui import fleet_words, key_words, money_words, rule_words, sentences
 
 Text = str | Promise
 
@@ -28,6 +28,7 @@ PROPOSAL_KIND: Final[Mapping[str, Text]] = {
     "supply.brake": _("Mass-cut brake"),
     "supply.protection": _("Protected supply"),
     "supply.by_hand": _("Relay by hand"),
+    "fleet.bulk": _("Order to many meters"),
     "approvals.ladder": _("Limits of amounts"),
     "api_keys.key": _("Key of a program"),
     "signing.key": _("Signing key"),
@@ -49,10 +50,11 @@ LADDER_KIND: Final[Mapping[str, Text]] = {
     "debts.write_off": _("Writing a debt off"),
     "ledger.credit": _("Credit that nobody paid"),
     "billing.plans": _("Another plan for accounts"),
+    "fleet.bulk": _("Asking many meters"),
     "billing.correction": _("Putting a wrong plan right"),
 }
-#: Ladders of accounts; all others are of money.
-COUNTED: Final = frozenset({"billing.plans"})
+#: Ladders of accounts or meters; all others are of money.
+COUNTED: Final = frozenset({"billing.plans", "fleet.bulk"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,13 @@ def _by_hand(row: ProposalRow, _place: Place, _lang: str) -> str:
     return said % {"who": _holder(row)}
 
 
+def _bulk(row: ProposalRow, _place: Place, _lang: str) -> str:
+    what = fleet_words.REQUEST_KIND[fleet_words.KIND_OF[row.effect["do"]]]
+    return ngettext("%(what)s: %(n)s meter", "%(what)s: %(n)s meters", row.amount) % {
+        "what": what, "n": row.amount,
+    }  # fmt: skip
+
+
 def _ladder(row: ProposalRow, _place: Place, _lang: str) -> str:
     return gettext("Other limits: %(what)s") % {"what": LADDER_KIND[row.effect["of"]]}
 
@@ -182,6 +191,7 @@ _TITLES: Final[dict[str, Callable[[ProposalRow, Place, str], str]]] = {
     "supply.brake": _brake,
     "supply.protection": _protection,
     "supply.by_hand": _by_hand,
+    "fleet.bulk": _bulk,
     "approvals.ladder": _ladder,
     "access.duty": lambda row, _place, _lang: (
         gettext("%(name)s as %(duty)s")
@@ -281,7 +291,9 @@ def _by_hand_lines(row: ProposalRow, place: Place, lang: str) -> list[Line]:
 
 def rung(kind: str, above: int, currency: str) -> str:
     """From where on a rung holds."""
-    if kind in COUNTED:
+    if kind == "fleet.bulk":
+        said = ngettext("above %(n)s meter", "above %(n)s meters", above) % {"n": above}
+    elif kind in COUNTED:
         said = ngettext("above %(n)s account", "above %(n)s accounts", above) % {"n": above}
     else:
         said = gettext("above %(amount)s") % {"amount": fmt.money(above, currency)}
@@ -378,6 +390,28 @@ def _duty_end_lines(row: ProposalRow, _place: Place, _lang: str) -> list[Line]:
     ]
 
 
+def _bulk_lines(row: ProposalRow, place: Place, lang: str) -> list[Line]:
+    """Whom it asks, how fast, and when it stops by itself."""
+    effect = row.effect
+    what = str(fleet_words.REQUEST_KIND[fleet_words.KIND_OF[effect["do"]]])
+    found = [
+        Line(gettext("Asked"), "", what),
+        Line(gettext("Meters"), "", str(effect["amount"])),
+        Line(gettext("Chosen by"), "", fleet_words.chosen(effect["chosen"], lang)),
+        Line(gettext("Pace"), "", fleet_words.pace(effect["per_s"], effect["per_gateway_min"])),
+        Line(
+            gettext("Stops by itself"), "",
+            gettext("when more than %(n)s %% fail") % {"n": effect["bound_percent"]},
+        ),
+    ]  # fmt: skip
+    if effect["cannot"]:
+        found.append(Line(gettext("Match, and cannot be asked this"), "", str(effect["cannot"])))
+    if "from" in effect:
+        span = f"{_point(effect['from'], place, lang)} – {_point(effect['to'], place, lang)}"
+        found.append(Line(gettext("Readings of"), "", span))
+    return found
+
+
 def _refund_lines(page: ProposalPage, _lang: str) -> list[Line]:
     row, currency = page.proposal, page.place.currency
     how = sentences.said(money_words.REFUND_WAY, row.effect["way"])
@@ -446,6 +480,7 @@ _LINES: Final[dict[str, Callable[[ProposalRow, Place, str], list[Line]]]] = {
     "supply.brake": _brake_lines,
     "supply.protection": _protection_lines,
     "supply.by_hand": _by_hand_lines,
+    "fleet.bulk": _bulk_lines,
     "approvals.ladder": _ladder_lines,
     "api_keys.key": _key_lines,
     "signing.key": _signing_lines,

@@ -1,6 +1,7 @@
 """The MQTT codec: frames on file byte for byte, exactness against fractions, and hostile bytes."""
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -218,7 +219,16 @@ def test_commands_and_watermarks_reach_the_meter_unchanged() -> None:
         b'{"id":"12.relay","op":"relay","state":"open","issued_at":1764000000,'
         b'"expires_at":1764000060}'
     )
-    assert [codec.decode_command(codec.encode_command(c)) for c in (cut, read)] == [cut, read]
+    others = [
+        codec.Command("f7", "history", None, T, T + 1, from_us=T - 900_500_000, until_us=T),
+        codec.Command("f8", "clock", None, T, T + 1, move_us=-37_000_000),
+        codec.Command("f9", "hello", None, T, T + 1),
+    ]
+    for command in (cut, read, *others):
+        assert codec.decode_command(codec.encode_command(command)) == command
+    for wrong in (replace(others[0], until_us=T - 900_600_000), replace(others[1], op="relay")):
+        with pytest.raises(MalformedFrame):
+            codec.decode_command(codec.encode_command(wrong))
     marks = [
         Watermark("PW-1", 1, T, T - 1_000_000, 5_000),
         Watermark("PW-1", EVENT_LOG, T + 1, T + 1, None),
