@@ -18,7 +18,6 @@ from tests.invariants.places import NOW, World, one, place, rows, send, signed_i
 
 from prewatt.access.models import Duty
 from prewatt.access.scope import PermissionRefused, scope, system_actor
-from prewatt.approvals.operations import ProposalRefused, propose
 from prewatt.core.drivers import Driver
 from prewatt.core.fleet import allowance, gap_wait_us, gateway_window
 from prewatt.core.vocabulary import BulkState, GapState, RequestKind, RequestState
@@ -79,9 +78,7 @@ def test_days_are_counted_once_and_a_gap_is_asked_for_until_it_is_filled(databas
     report(here, serial, [each for each in all_of_them[70:] if each not in missing])
     for _ in range(3):
         looked(database, NOW + timedelta(hours=1))
-    came = Counter(
-        each.astimezone(BERLIN).date() for each in all_of_them if each not in missing
-    )
+    came = Counter(each.astimezone(BERLIN).date() for each in all_of_them if each not in missing)
     counted = days_of(meter_id)
     assert {day: stored for day, (stored, _) in counted.items() if stored} == came
     # A whole day promises as many as the period says, and days of others that never spoke are silent.
@@ -136,8 +133,9 @@ def test_days_are_counted_once_and_a_gap_is_asked_for_until_it_is_filled(databas
             claimed(database, now)
             with signed_in(role_dsn(database, "head_end"), database):
                 RequestBook(HEAD_END).settle(now=now)
-        before_at, now = now, one(
-            "SELECT next_at FROM meter_gap WHERE from_at = %s", all_of_them[74]
+        before_at, now = (
+            now,
+            one("SELECT next_at FROM meter_gap WHERE from_at = %s", all_of_them[74]),
         )
         waits.append(now - before_at)
     assert waits == sorted(waits) and len(waits) == 6
@@ -199,7 +197,7 @@ def test_a_bulk_begins_by_agreement_keeps_its_pace_and_stops(database: str) -> N
     now = office.now
     # Two a second, whoever asks however often, and each meter once.
     sent = []
-    for tenth in range(0, 21):
+    for tenth in range(21):
         sent += claimed(database, now + timedelta(seconds=tenth / 10))
     assert 4 <= len(sent) <= min(len(ids), 5)
     assert len({each.meter_id for each in sent}) == len(sent)
@@ -215,8 +213,7 @@ def test_a_bulk_begins_by_agreement_keeps_its_pace_and_stops(database: str) -> N
         move_bulk(actor=admin, property_id=here, bulk_id=bulk_id, deed="stop", now=now)
         # Nobody writes a bulk past its function, nor moves what was agreed to.
         for statement in (
-            "INSERT INTO meter_request (property_id, meter_id, kind, made_at, made_by, reason, expires_at, gateway)"
-            f" VALUES ({here}, {ids[0]}, 1, now(), 'x', 'x', now(), '')",
+            "INSERT INTO meter_request (property_id, meter_id, kind) SELECT property_id, id, 1 FROM meter",
             "UPDATE fleet_bulk SET per_s = 200",
             f"SELECT begin_bulk({here}, 'fleet:read', 1, 'x', 'x', '{{{ids[0]}}}', '{{x}}', '{{0}}', now())",
         ):
@@ -273,7 +270,9 @@ def test_a_bulk_that_fails_too_often_stops_by_itself(database: str) -> None:
         RequestBook(HEAD_END).settle(now=now)
     assert one("SELECT state FROM fleet_bulk") == BulkState.BRAKED
     assert claimed(database, now + timedelta(seconds=60)) == []
-    assert one("SELECT count(*) FROM meter_request WHERE state = %s", int(RequestState.ANSWERED)) == 15
+    assert (
+        one("SELECT count(*) FROM meter_request WHERE state = %s", int(RequestState.ANSWERED)) == 15
+    )
 
 
 @given(
@@ -304,13 +303,19 @@ def test_what_has_not_left_can_be_taken_back_and_few_wait_for_one_meter(database
     office = Office()
     admin, here = office.actor("ines"), office.property_id
     (meter_id,) = rows("SELECT min(id) FROM meter WHERE property_id = %s", here)[0]
-    given = {"actor": admin, "property_id": here, "meter_id": meter_id, "reason": "look", "now": NOW}
+    given = {
+        "actor": admin,
+        "property_id": here,
+        "meter_id": meter_id,
+        "reason": "look",
+        "now": NOW,
+    }
     with signed_in(role_dsn(database, "web"), database):
         first = ask_meter(kind=RequestKind.READ, **given)
         cancel_request(actor=admin, property_id=here, request_id=first, now=NOW)
         with pytest.raises(RequestRefused, match="ended"):
             cancel_request(actor=admin, property_id=here, request_id=first, now=NOW)
-        second = [ask_meter(kind=RequestKind.VERSION, **given) for _ in range(3)][0]
+        second, _, _ = [ask_meter(kind=RequestKind.VERSION, **given) for _ in range(3)]
         with pytest.raises(RequestRefused, match="many"):
             ask_meter(kind=RequestKind.READ, **given)
         with pytest.raises(RequestRefused, match="clock"):
@@ -320,5 +325,7 @@ def test_what_has_not_left_can_be_taken_back_and_few_wait_for_one_meter(database
     assert len(claimed(database, NOW)) == 3
     with signed_in(role_dsn(database, "web"), database), pytest.raises(RequestRefused):
         cancel_request(actor=admin, property_id=here, request_id=second, now=NOW)
-    codes = Counter(code for (code,) in rows("SELECT code FROM audit_event WHERE code LIKE 'fleet.%%'"))
+    codes = Counter(
+        code for (code,) in rows("SELECT code FROM audit_event WHERE code LIKE 'fleet.%%'")
+    )
     assert codes == {"fleet.asked": 4, "fleet.cancelled": 1}

@@ -176,7 +176,7 @@ def ask(meter: SimulatedMeter, now_us: int, name: str, op: str, **more: int) -> 
 
 def test_a_history_is_sent_though_nobody_waits_for_it_and_a_clock_is_moved_once() -> None:
     meter = new_meter()
-    meter.connected(T)
+    commit(meter, meter.connected(T), T)
     meter.set_fault("withheld", 1, T)
     for turn in range(1, 5):
         assert meter.tick(T + turn * PERIOD) == []
@@ -194,9 +194,13 @@ def test_a_history_is_sent_though_nobody_waits_for_it_and_a_clock_is_moved_once(
     # By how much, not to when; the same order again does nothing, nor one that would lead beside its time.
     meter.set_fault("clock_drift", -60, T)
     for _ in range(2):
-        assert [each.result for each in ask(meter, now, "f4", "clock", move_us=60 * SECOND)] == ["ok"]  # type: ignore[union-attr]  # answers
+        assert [each.result for each in ask(meter, now, "f4", "clock", move_us=60 * SECOND)] == [
+            "ok"
+        ]  # type: ignore[union-attr]  # answers
         assert meter.clock_us(now) == now
-    assert [each.result for each in ask(meter, now, "f5", "clock", move_us=-60 * SECOND)] == ["failed"]  # type: ignore[union-attr]  # answers
+    assert [each.result for each in ask(meter, now, "f5", "clock", move_us=-60 * SECOND)] == [
+        "failed"
+    ]  # type: ignore[union-attr]  # answers
     assert meter.clock_us(now) == now
     meter.set_fault("forgetful", 1, now)
     (no,) = ask(meter, now, "f6", "history", from_us=T, until_us=now)

@@ -220,15 +220,16 @@ class RequestDesk:
 
 
 def _command(due: Due) -> Command:
+    is_history = due.kind is RequestKind.HISTORY
     return Command(
         command_id=request_name(due.request_id),
         op=_OPS[due.kind],
         state=None,
         issued_at_us=instant_us(due.made_at),
         expires_at_us=instant_us(due.expires_at),
-        from_us=None if due.from_at is None else instant_us(due.from_at),
-        until_us=None if due.to_at is None else instant_us(due.to_at),
-        move_us=None if due.move_s is None else due.move_s * 1_000_000,
+        from_us=instant_us(due.from_at) if is_history and due.from_at is not None else None,
+        until_us=instant_us(due.to_at) if is_history and due.to_at is not None else None,
+        move_us=(due.move_s or 0) * 1_000_000 if due.kind is RequestKind.CLOCK else None,
     )
 
 

@@ -80,5 +80,7 @@ def chosen(by: Mapping[str, str], lang: str) -> str:
 def pace(per_s: int, per_gateway_min: int) -> str:
     """How fast: over all, and over each gateway."""
     whole = ngettext("%(n)s a second", "%(n)s a second", per_s) % {"n": per_s}
-    each = ngettext("%(n)s a minute by each gateway", "%(n)s a minute by each gateway", per_gateway_min)
+    each = ngettext(
+        "%(n)s a minute by each gateway", "%(n)s a minute by each gateway", per_gateway_min
+    )
     return f"{whole}, {each % {'n': per_gateway_min}}"

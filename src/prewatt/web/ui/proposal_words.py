@@ -14,8 +14,8 @@ from django.utils.translation import gettext_lazy as _
 from prewatt.reports.holders import Who
 from prewatt.reports.proposals import ProposalPage, ProposalRow
 from prewatt.reports.today import Place
-from prewatt.web.ui import format as fmt
 from prewatt.web.ui import fleet_words, key_words, money_words, rule_words, sentences
+from prewatt.web.ui import format as fmt
 
 Text = str | Promise
 
