@@ -395,6 +395,8 @@ def test_libcoap_registers_sends_and_is_told_only_after_the_commit(tmp_path: Pat
         f'{{"n":"/3331/0/5700","t":{now_us() // 1_000_000 - 900 * each},"v":{9_000 - each}}}'
         for each in range(40)
     ]
+    # Nobody answers when it is asked for its unit, so that it has to say it itself.
+    records.append('{"n":"/3331/0/5701","vs":"Wh"}')
     pack.write_text(f"[{','.join(reversed(records))}]")
     with line("NB-1", exchange_s_max=0.1) as here:
         own = ("-p", str(_free_port(LOOPBACK)), "-m", "post")

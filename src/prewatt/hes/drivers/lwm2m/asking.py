@@ -87,8 +87,7 @@ class Asker:
             except Unreachable:
                 break
             except MalformedFrame as refusal:
-                topic = f"lwm2m/{registration.serial}/read"
-                self._count(topic, refusal, objects.path_text(path).encode(), self._clock_us())
+                self._count_read(registration, path, refusal)
         return items
 
     async def read(self, registration: Registration, path: objects.Path) -> list[Item]:
@@ -110,6 +109,27 @@ class Asker:
                 return codec.decode(path, answer.opt.content_format, bytes(content))
             block = (part.block_number + 1, False, part.size_exponent)
 
+    async def ask_units(self, registration: Registration) -> None:
+        """Learn in what the energy sensors count, which their values do not say: kWh taken for Wh is a thousandth.
+
+        A device that names no unit counts Wh, as the registry's example does. Of one that does not answer,
+        or not readably, the units stay as they were.
+        """
+        told: list[Item] = []
+        for path in objects.UNITS_OF_ENERGY:
+            if not registration.links.has(path[0], path[1]):
+                continue
+            try:
+                told += await self.read(registration, path)
+            except DeviceRefuses:
+                continue
+            except Unreachable:
+                return
+            except MalformedFrame as refusal:
+                self._count_read(registration, path, refusal)
+                return
+        registration.units = told
+
     async def write(self, registration: Registration, path: objects.Path, content: bytes) -> None:
         message = self._message(registration, Code.PUT, path)
         message.payload = content
@@ -121,6 +141,12 @@ class Asker:
         message = self._message(registration, Code.GET, path)
         message.opt.observe = 0
         return self.context.request(message, handle_blockwise=False)
+
+    def _count_read(
+        self, registration: Registration, path: objects.Path, refusal: MalformedFrame
+    ) -> None:
+        topic = f"lwm2m/{registration.serial}/read"
+        self._count(topic, refusal, objects.path_text(path).encode(), self._clock_us())
 
     async def _exchange(
         self, registration: Registration, message: aiocoap.Message

@@ -94,6 +94,12 @@ def register_of(items: Sequence[Item]) -> int | None:
     return values[-1][2] if values else None
 
 
+def names_units(items: Sequence[Item]) -> bool:
+    """Whether a message says itself in what each energy sensor that it tells of counts."""
+    told = {each.path for each in items}
+    return all((*path[:2], _UNITS) in told for path in told if path[0] == ENERGY)
+
+
 def readings(
     serial: str, items: Sequence[Item], *, received_at_us: int, token: AckToken
 ) -> ReadingsFrame | None:

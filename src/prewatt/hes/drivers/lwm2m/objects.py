@@ -98,6 +98,7 @@ RELAY_CONTACT: Final[Path] = (SWITCH, 0, 5500)
 """The state of the contacts themselves, where the meter has an input for it."""
 ENERGY_DRAWN: Final[Path] = (ENERGY, 0, 5700)
 ENERGY_FED_BACK: Final[Path] = (ENERGY, 1, 5700)
+UNITS_OF_ENERGY: Final[tuple[Path, ...]] = ((ENERGY, 0, 5701), (ENERGY, 1, 5701))
 POWER_DRAWN_TOTAL: Final[Path] = (POWER, 0, 5805)
 POWER_REACTIVE_TOTAL: Final[Path] = (POWER, 0, 5815)
 

@@ -8,11 +8,12 @@ which is some time after it was heard last; what is meant for it until then is h
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from prewatt.hes.drivers.lwm2m.links import Links
+from prewatt.hes.drivers.lwm2m.values import Item
 from prewatt.hes.frames import Command
 
 HELD_MAX: Final = 8
@@ -26,7 +27,10 @@ class UnknownRegistration(LookupError):
 
 @dataclass(slots=True, eq=False)
 class Registration:
-    """A device as it registered. `address` is opaque here; `sender` names it for as long as that does not change."""
+    """A device as it registered. `address` is opaque here; `sender` names it for as long as that does not change.
+
+    `units` is what it says of the units of its energy sensors, None before it was asked.
+    """
 
     serial: str
     location: str
@@ -38,6 +42,7 @@ class Registration:
     lifetime_s: int
     expires_at_us: int
     heard_at_us: int
+    units: Sequence[Item] | None = None
     held: deque[Command] = field(default_factory=lambda: deque(maxlen=HELD_MAX))
 
 

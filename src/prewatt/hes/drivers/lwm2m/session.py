@@ -452,8 +452,18 @@ class Lwm2mSession:
         registration.heard_at_us = now_us
         self._begin(self._carry_held(registration))
         items = codec.decode((), request.opt.content_format, payload)
+        if registration.units is None and not codec.names_units(items):
+            async with self._alone(registration):
+                await self._asker.ask_units(registration)
+            if registration.units is None:
+                raise _Refused(Code.SERVICE_UNAVAILABLE, "keep it")
         token = self._token()
-        frame = codec.readings(registration.serial, items, received_at_us=now_us, token=token)
+        frame = codec.readings(
+            registration.serial,
+            _in_units(registration, items),
+            received_at_us=now_us,
+            token=token,
+        )
         if frame is None:
             return aiocoap.Message(code=Code.CHANGED)
         if await self._commit(registration.serial, frame):
@@ -525,6 +535,7 @@ class Lwm2mSession:
         """A device has come: who it is and how its relay stands, then what it shall tell by itself."""
         async with self._alone(registration):
             own = registration.links
+            await self._asker.ask_units(registration)
             wanted = [objects.FIRMWARE_VERSION, *state_paths(own)]
             items = await self._asker.read_all(registration, wanted)
             now_us = self._clock_us()
@@ -555,10 +566,13 @@ class Lwm2mSession:
         now_us = self._clock_us()
         try:
             frame = codec.readings(
-                registration.serial, items, received_at_us=now_us, token=self._token()
+                registration.serial,
+                _in_units(registration, items),
+                received_at_us=now_us,
+                token=self._token(),
             )
         except MalformedFrame as refusal:
-            self._count(f"lwm2m/{registration.serial}/read", refusal, repr(items).encode(), now_us)
+            self._count_read(registration, items, refusal)
             return
         if frame is not None:
             self._hand_on(frame)
@@ -598,11 +612,10 @@ class Lwm2mSession:
             self._count(f"lwm2m/{registration.serial}/notify", refusal, told.payload, now_us)
             return
         if path in RELAY_PATHS:
-            # A relay that has turned of itself is news of the register, too.
+            # A relay that has turned of itself is news of the register, too. It is read once more: while this
+            # waited for its turn an order may have turned it.
             async with self._alone(registration):
-                items += await self._asker.read_all(
-                    registration, state_paths(registration.links)[1:]
-                )
+                items += await self._asker.read_all(registration, state_paths(registration.links))
             self._hand_on_readings(registration, items)
         else:
             self._hand_on_readings(registration, items)
@@ -653,10 +666,27 @@ class Lwm2mSession:
                 command.command_id,
                 result,
                 relay,
-                codec.register_of(items) or 0,
+                self._register_beside(registration, items),
                 codec.clock_of(items) or now_us,
             )
         )
+
+    def _register_beside(self, registration: Registration, items: Sequence[Item]) -> int:
+        """The register in Wh as an answer tells it; 0 where it is not told or cannot be read.
+
+        An order is answered by its relay, and what is wrong with a register must not hide that.
+        """
+        try:
+            return codec.register_of(_in_units(registration, items)) or 0
+        except MalformedFrame as refusal:
+            self._count_read(registration, items, refusal)
+            return 0
+
+    def _count_read(
+        self, registration: Registration, items: Sequence[Item], refusal: MalformedFrame
+    ) -> None:
+        topic = f"lwm2m/{registration.serial}/read"
+        self._count(topic, refusal, repr(items).encode(), self._clock_us())
 
     def _hold_again(self, registration: Registration, command: Command) -> None:
         """It did not hear: it sleeps earlier than was thought, and gets it when it is back."""
@@ -732,6 +762,13 @@ def _refused_by(fault: Exception) -> _Refused:
     if isinstance(fault, OutOfOrder):
         return _Refused(Code.REQUEST_ENTITY_INCOMPLETE, "begin again")
     return _Refused(Code.NOT_FOUND, "register")
+
+
+def _in_units(registration: Registration, items: Sequence[Item]) -> Sequence[Item]:
+    """What a device told, with the units of its sensors, which a message's own come after. Raises MalformedFrame."""
+    if registration.units is None and not codec.names_units(items):
+        raise MalformedFrame("unit", "it has not said in what its sensors count")
+    return [*(registration.units or ()), *items]
 
 
 def _covers(marks: Iterable[Watermark], frame: ReadingsFrame) -> bool:
