@@ -155,13 +155,17 @@ def instruction_desk(sessions: Sessions) -> InstructionDesk:
     from prewatt.access.scope import system_actor
     from prewatt.hes.instructions import InstructionDesk
     from prewatt.instructions.operations import InstructionBook
+    from prewatt.instructions.turns import InstructionTurns
     from prewatt.instructions.wallets import Wallets
 
+    actor = system_actor("head_end")
+    book = InstructionBook(actor, seal=InstructionKeys().seal)
     return InstructionDesk(
-        book=InstructionBook(system_actor("head_end"), seal=InstructionKeys().seal),
+        book=book,
         carrier=sessions,
         raise_alert=raise_forgery_alert,
-        wallets=Wallets(system_actor("head_end")),
+        wallets=Wallets(actor),
+        turns=InstructionTurns(actor, book),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -11,19 +12,23 @@ from tests.supply.world import EUR, NOW, World
 from prewatt.access.scope import system_actor
 from prewatt.core.accounts import CounterAccount, TransferKind
 from prewatt.core.civil_time import instant_us
+from prewatt.core.instructions import Doubt, Worth
 from prewatt.core.rating import Component
 from prewatt.hes.drivers.mqtt_senml.topics import Uplink
 from prewatt.instructions.operations import (
     InstructionBook,
     Outcome,
+    Outgoing,
     SignerSeal,
     Told,
     Wanted,
     enrol_key,
 )
+from prewatt.instructions.turns import InstructionTurns, Turn
 from prewatt.instructions.wallets import WalletRefused, Wallets, compare_balances, hold_credit
 from prewatt.ledger.operations import Event, Leg, append_events, lock_accounts, new_event_ids
 from prewatt.signing.es256 import ES256PrivateKey
+from prewatt.signing.keyring import NoSigningKey
 from prewatt.signing.keys import KeyRole, PublicKey, SoftwareSigner
 from prewatt.sim.loads import load_profile
 from prewatt.sim.meter import MeterConfig, SimulatedMeter
@@ -89,8 +94,63 @@ class Flat(World):
         )
         return outcome
 
+    def pay(self, amount: int) -> None:
+        """Book money as a recharge does: with the payment beside it."""
+        self.book_money(amount)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """INSERT INTO payment (event_id, property_id, account_id, amount_micro, way, taken_by,
+                       reference, paid_at, accepted_at)
+                   SELECT event_id, property_id, account_id, amount, 'cash', 'test', '',
+                          booked_at, booked_at
+                   FROM transfer ORDER BY seq DESC LIMIT 1"""
+            )
+
+    def answer(self, sent: Outgoing) -> Told:
+        said = self.device.receive_instruction(sent.payload, instant_us(NOW))
+        payload = next(each for channel, each in said if channel is Uplink.SEALED)
+        return Told(self.meter, self.property_id, "M000", payload, NOW)
+
     def due(self) -> list[int]:
         return [each.argument for each in self.wallets.due(property_ids=None, now=NOW)]
+
+
+@pytest.mark.usefixtures("database")
+def test_a_turn_takes_answers_and_tells_of_payments_in_one_transaction() -> None:
+    flat = Flat()
+    hold_credit(
+        actor=flat.admin, property_id=flat.property_id, meter_id=flat.meter,
+        account_id=flat.account, now=NOW,
+    )  # fmt: skip
+    turns = InstructionTurns(HEAD_END, flat.book)
+    assert turns.turn([], now=NOW, is_paid=True) == Turn([], [], frozenset(), has_more=False)
+    flat.pay(5 * EUR)
+    assert turns.turn([], now=NOW, is_paid=False).outgoing == []
+    (first,) = turns.turn([], now=NOW, is_paid=True).outgoing
+    assert turns.turn([], now=NOW, is_paid=True).outgoing == [], "one is under way to a meter"
+    # Paid while the meter did it; somebody without its key says something beside.
+    flat.pay(2 * EUR)
+    told = flat.answer(first)
+    forged = replace(told, payload=told.payload[:-1] + bytes([told.payload[-1] ^ 1]))
+    turn = turns.turn([forged, told, told], now=NOW, is_paid=True)
+    assert [each.doubt or each.worth for each in turn.outcomes] == [
+        Doubt.FORGED, Worth.COUNTS, Worth.REPEATED,
+    ]  # fmt: skip
+    assert turn.places == {flat.property_id}
+    (second,) = turn.outgoing
+    (counted,) = turns.turn([flat.answer(second)], now=NOW, is_paid=True).outcomes
+    assert counted.answer is not None and counted.answer.credit_micro == 7 * EUR
+    # What no payment tells of is found when all wallets of a property are looked at.
+    flat.book_money(1 * EUR)
+    assert flat.due() == [8 * EUR]
+
+    def no_key(_: object) -> SignerSeal:
+        raise NoSigningKey("none")
+
+    with pytest.raises(NoSigningKey):
+        InstructionTurns(HEAD_END, InstructionBook(HEAD_END, seal=no_key)).turn(
+            [], now=NOW, is_paid=True
+        )
 
 
 def open_alerts() -> list[str]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from enum import Enum, IntEnum, StrEnum
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 import cbor2
 
@@ -208,21 +208,32 @@ class NotBelieved(Exception):
         self.doubt = doubt
 
 
-def _believed(
-    kind: type[Said], message: bytes, *, address: bytes, meter: str, verify: Verify
-) -> tuple[Said, bytes]:
-    """What a message says, and its hash. Raises NotBelieved."""
+@dataclass(frozen=True, slots=True)
+class Claim(Generic[Said]):
+    """A message taken apart, of which nothing is verified yet: what it would say if it is believed."""
+
+    envelope: Envelope
+    said: Said
+
+
+def _claim(kind: type[Said], message: bytes) -> Claim[Said]:
     try:
-        envelope: Envelope = opened(message)
-        said = _read(kind, envelope.payload)
+        envelope = opened(message)
+        return Claim(envelope, _read(kind, envelope.payload))
     except Malformed:
         raise NotBelieved(Doubt.MALFORMED) from None
-    signed = envelope.signed(address)
-    if not verify(envelope.key_id, signed, envelope.signature):
+
+
+def _believed(
+    claim: Claim[Said], *, address: bytes, meter: str, verify: Verify
+) -> tuple[Said, bytes]:
+    """What a message says, and its hash. Raises NotBelieved."""
+    signed = claim.envelope.signed(address)
+    if not verify(claim.envelope.key_id, signed, claim.envelope.signature):
         raise NotBelieved(Doubt.FORGED)
-    if said.meter != meter:
+    if claim.said.meter != meter:
         raise NotBelieved(Doubt.OTHER_METER)
-    return said, name_of(signed)
+    return claim.said, name_of(signed)
 
 
 # --- the meter's rules -------------------------------------------------------------------------------
@@ -278,7 +289,7 @@ def judged(
     or good for too long, by one that does not name the last answered command, or by less credit than there was.
     """
     command, name = _believed(
-        Command, message, address=command_address(meter), meter=meter, verify=verify
+        _claim(Command, message), address=command_address(meter), meter=meter, verify=verify
     )
     for answered, stored in state.answers:
         if answered == name:
@@ -387,12 +398,22 @@ class Worth(Enum):
     CONTRADICTS = 4
 
 
-def believed_answer(message: bytes, *, meter: str, verify: Verify) -> tuple[Answer, bytes]:
-    """A meter's answer and the hash of what it signed. Raises NotBelieved.
+def claimed_answer(message: bytes) -> Claim[Answer]:
+    """What a meter's answer would say, so that what it names can be looked up. Raises NotBelieved."""
+    return _claim(Answer, message)
+
+
+def believed(claim: Claim[Answer], *, meter: str, verify: Verify) -> tuple[Answer, bytes]:
+    """The answer and the hash of what was signed. Raises NotBelieved.
 
     ``verify`` has to know the keys of this meter and of no other.
     """
-    return _believed(Answer, message, address=answer_address(meter), meter=meter, verify=verify)
+    return _believed(claim, address=answer_address(meter), meter=meter, verify=verify)
+
+
+def believed_answer(message: bytes, *, meter: str, verify: Verify) -> tuple[Answer, bytes]:
+    """`believed` of a message at once. Raises NotBelieved."""
+    return believed(claimed_answer(message), meter=meter, verify=verify)
 
 
 def worth_of(answer: Answer, issued: Issued | None, known: Known) -> Worth:

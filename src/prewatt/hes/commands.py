@@ -8,7 +8,8 @@ nothing, and one to a command that its meter was never sent is a reason to look.
 
 One thread owns everything. It sleeps until PostgreSQL rings (`supply_order`), a meter speaks, or a second has
 passed, since retries are due by the clock. Each turn is: store what the meters said, commit, acknowledge to the
-broker, mark what is due as sent, commit, send. A crash between the last two costs one retry, never an order.
+broker, mark what is due as sent, commit, send. A crash between the last two costs one retry, never an order. Orders are
+looked at when something may have moved one, and else once a second.
 """
 
 from __future__ import annotations
@@ -47,7 +48,13 @@ from prewatt.hes.frames import (
     Token,
     Watermark,
 )
-from prewatt.hes.instructions import UNSIGNED_ANSWER, Counted, InstructionDesk, Sealed
+from prewatt.hes.instructions import (
+    RING_EVERY,
+    UNSIGNED_ANSWER,
+    Counted,
+    InstructionDesk,
+    Sealed,
+)
 from prewatt.hes.links import (
     UNKNOWN_EVENT,
     Device,
@@ -73,6 +80,8 @@ CHANNEL: Final = "supply_order"
 MONEY_CHANNEL: Final = "changed"
 
 _POLL_S: Final = 1.0
+#: From the begin of one turn to the begin of the next, where they follow one another closely.
+_GATHERING_S: Final = 0.015
 _FRAMES_PER_TURN: Final = 1_000
 _INBOX_MAX: Final = 20_000
 _ORDERS_PER_TURN: Final = 500
@@ -255,6 +264,9 @@ class CommandDesk:
         # Serial to instant (µs) of the last `read` that no order asked for, the oldest first.
         self._asked: OrderedDict[str, int] = OrderedDict()
         self._answered: OrderedDict[AnswerFrame, None] = OrderedDict()
+        # When orders were looked at last, and whether this desk has moved any since.
+        self._looked_at: datetime | None = None
+        self._has_moved = False
 
     # --- called from the delivery thread ---
 
@@ -292,8 +304,12 @@ class CommandDesk:
 
     # --- called from the command thread ---
 
-    def turn(self, now: datetime) -> None:
-        """Do all that is due. Raises what the database raises; nothing taken is lost by that."""
+    def turn(self, now: datetime, *, looks: bool = True) -> None:
+        """Do all that is due. Raises what the database raises; nothing taken is lost by that.
+
+        Without `looks` nothing has been heard of orders: they are looked at if something that came in may have moved one,
+        or when a second has passed.
+        """
         frames = [self._inbox[index] for index in range(min(len(self._inbox), _FRAMES_PER_TURN))]
         if frames:
             self._store_until_done(frames, now)
@@ -301,11 +317,22 @@ class CommandDesk:
                 self._inbox.popleft()
         self._rejected.store()
         self._wake_returned(now)
-        self._orders.expire(now=now)
         if self._instructions is not None:
             self._instructions.turn(now)
-        self._send_due(now)
+        if looks or self._has_moved or self._is_time_for_orders(now):
+            self._looked_at, self._has_moved = now, False
+            self._orders.expire(now=now)
+            self._send_due(now)
         self._ask_doubted(now)
+
+    @property
+    def patience_s(self) -> float:
+        """How long the next turn can wait if nothing happens."""
+        is_rung = self._instructions is not None and self._instructions.has_bells
+        return RING_EVERY.total_seconds() if is_rung else _POLL_S
+
+    def _is_time_for_orders(self, now: datetime) -> bool:
+        return self._looked_at is None or abs(now - self._looked_at).total_seconds() >= _POLL_S
 
     def _store_until_done(self, frames: Sequence[SupplyFrame], now: datetime) -> None:
         """Store frames; what cannot be stored is found by taking the set apart, and kept as a sample."""
@@ -367,7 +394,7 @@ class CommandDesk:
         self._move_orders(answers.taken, now)
         self._move_signed(sealed.counted, now)
         if sealed.woken:
-            self._orders.wake(meter_ids=sorted(sealed.woken), now=now)
+            self._wake(sorted(sealed.woken), now)
         # Committed: only now may broker and meters forget (invariant 9).
         self._transport.ack([frame.token for frame in frames])
         self._transport.publish_watermarks(_event_watermarks(events))
@@ -445,6 +472,7 @@ class CommandDesk:
             else:
                 assert each.frame.relay is not None, "what else was read?"
                 read_backs.append(ReadBack(*whose, relay_code(each.frame.relay), each.seen_at))
+        self._has_moved |= bool(taken)
         if accepted:
             self._orders.mark_acknowledged(answers=accepted, now=now)
         if refused:
@@ -456,6 +484,7 @@ class CommandDesk:
         """A signed answer says at once that it was done and what the relay is: it is its own read-back."""
         if not counted:
             return
+        self._has_moved = True
         known = self._orders.known(order_ids=sorted({each.order_id for each in counted}))
         answers: list[Answer] = []
         refused: list[Refused] = []
@@ -498,8 +527,12 @@ class CommandDesk:
     def _wake_due(self, now: datetime) -> None:
         meter_ids = self._comebacks.due(now)
         if meter_ids:
-            self._orders.wake(meter_ids=meter_ids, now=now)
+            self._wake(meter_ids, now)
             self._comebacks.woken(meter_ids, now)
+
+    def _wake(self, meter_ids: Sequence[int], now: datetime) -> None:
+        self._orders.wake(meter_ids=meter_ids, now=now)
+        self._has_moved = True
 
     def _send_due(self, now: datetime) -> None:
         # Without a way to their meters orders stay due; marking them sent would only put them off.
@@ -568,6 +601,8 @@ class CommandLoop:
         os.set_blocking(self._wake_reader, False)
         os.set_blocking(self._wake_writer, False)
         self._thread = threading.Thread(target=self._run, name="hes-commands", daemon=True)
+        self._began = 0.0
+        self._is_called_for_orders = True
         self.failure: Exception | None = None
         """Why the thread ended, if it did so by itself: the process should end too."""
 
@@ -610,9 +645,11 @@ class CommandLoop:
                 is_last = self._stopping.is_set()
                 try:
                     listener = listener or self._listen()
-                    self._desk.turn(self._clock())
+                    self._began = time.monotonic()
+                    self._desk.turn(self._clock(), looks=self._is_called_for_orders or is_last)
                     if is_last:
                         return
+                    self._is_called_for_orders = False
                     self._wait(listener)
                 except AWAY as error:
                     log.warning("the database is away: %s", error)
@@ -644,21 +681,33 @@ class CommandLoop:
         return listener
 
     def _wait(self, listener: psycopg.Connection) -> None:
-        """Sleep until something happens that is of interest; bells that ring meanwhile are one bell."""
-        until = time.monotonic() + _POLL_S
-        while (left := until - time.monotonic()) > 0:
-            ready, _, _ = select.select([listener.fileno(), self._wake_reader], [], [], left)
-            is_called = self._wake_reader in ready
-            if is_called:
-                os.read(self._wake_reader, 4096)
-            if ready:
-                for bell in listener.notifies(timeout=0):
-                    # Bells of this thread's own work tell it nothing.
-                    is_called |= bell.channel == CHANNEL or (
-                        bell.pid != self._own_pid() and self._desk.money_moved(bell.payload)
-                    )
-            if is_called:
-                return
+        """Sleep until something happens that is of interest; bells that ring meanwhile are one bell.
+
+        What follows closely on the last turn is gathered for a moment: a turn costs much the same whatever it carries.
+        """
+        until = time.monotonic() + self._desk.patience_s
+        is_called = False
+        while not is_called and (left := until - time.monotonic()) > 0:
+            is_called = self._hear(listener, left)
+        if is_called:
+            gathering_s = self._began + _GATHERING_S - time.monotonic()
+            if gathering_s > 0 and not self._stopping.wait(gathering_s):
+                self._hear(listener, 0.0)
+
+    def _hear(self, listener: psycopg.Connection, wait_s: float) -> bool:
+        """Wait for so long at most; returns whether there was anything of interest."""
+        ready, _, _ = select.select([listener.fileno(), self._wake_reader], [], [], wait_s)
+        is_called = self._wake_reader in ready
+        if is_called:
+            os.read(self._wake_reader, 4096)
+        if ready:
+            for bell in listener.notifies(timeout=0):
+                if bell.channel == CHANNEL:
+                    is_called = self._is_called_for_orders = True
+                # Bells of this thread's own work tell it nothing.
+                elif bell.pid != self._own_pid() and self._desk.money_moved(bell.payload):
+                    is_called = True
+        return is_called
 
 
 def _sighting(frame: HelloFrame, device: Device) -> Sighting:

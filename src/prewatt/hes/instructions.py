@@ -18,9 +18,12 @@ from typing import Final, Protocol
 from prewatt.core.civil_time import utc_datetime
 from prewatt.core.instructions import Answer, Operation, Result, Worth
 from prewatt.core.vocabulary import OrderKind, RelayState
+from prewatt.hes.failures import AWAY
 from prewatt.hes.frames import MalformedSample, SealedFrame
-from prewatt.hes.links import Device, Sighting, drift_s, relay_instant_us
+from prewatt.hes.links import Device, Sighting, drift_s, record_sightings, relay_instant_us
 from prewatt.instructions.operations import Outcome, Outgoing, Told, Wanted
+from prewatt.instructions.turns import Turn
+from prewatt.runtime.bells import ring
 from prewatt.signing.keyring import NoSigningKey
 from prewatt.supply.queries import DueOrder
 
@@ -40,6 +43,8 @@ _AGAIN_PER_TURN: Final = 500
 _LOOK_AT_WALLETS: Final = timedelta(minutes=1)
 #: What has grown old or waited too long is looked for so often.
 _LOOK_AT_AGE: Final = timedelta(seconds=1)
+#: Open pages are told of what answers changed so often at most.
+RING_EVERY: Final = timedelta(milliseconds=250)
 _SEEN_AGAIN: Final = timedelta(minutes=1)
 _SEEN_MAX: Final = 100_000
 #: Answers by which the meter only says that it stands elsewhere than was thought: what it was told goes out anew.
@@ -66,6 +71,13 @@ class Instructions(Protocol):
 
     def take(self, told: Sequence[Told], *, now: datetime) -> list[Outcome]:
         """Write down what of these answers counts."""
+
+
+class Turns(Protocol):
+    """What is needed of both at once, in one transaction."""
+
+    def turn(self, told: Sequence[Told], *, now: datetime, is_paid: bool) -> Turn:
+        """Take answers, and if anything may have been paid, issue what is due of it. Raises NoSigningKey."""
 
 
 class Wallets(Protocol):
@@ -133,13 +145,20 @@ class InstructionDesk:
         carrier: Carrier,
         raise_alert: Callable[[Device, Forgery, datetime], None],
         wallets: Wallets | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self._book = book
         self._wallets = wallets
+        self._turns = turns
         self._places: frozenset[int] = frozenset()
+        self._is_paid = False
+        # Where money may have moved, of which payments do not tell all: looked at once a second.
         self._moved: set[int] = set()
         self._looked_at: datetime | None = None
         self._aged_at: datetime | None = None
+        self._sightings: list[Sighting] = []
+        self._rung_at: datetime | None = None
+        self._to_ring: set[int] = set()
         # What was written of each meter's relay last, and when: an answer that says the same is no news.
         self._seen: OrderedDict[int, tuple[RelayState, datetime]] = OrderedDict()
         self._carrier = carrier
@@ -151,28 +170,72 @@ class InstructionDesk:
         return self._book.signing([meter for meter, serial in meters.items() if carries(serial)])
 
     def turn(self, now: datetime) -> None:
-        """End what has grown old, and say again what has waited for its answer."""
-        if self._aged_at is None or abs(now - self._aged_at) >= _LOOK_AT_AGE:
+        """End what has grown old, say again what has waited for its answer, and tell meters of what was paid."""
+        is_time = self._aged_at is None or abs(now - self._aged_at) >= _LOOK_AT_AGE
+        if is_time:
             self._aged_at = now
             self._book.expire(now=now)
             self._send(self._book.due(now=now, limit=_AGAIN_PER_TURN))
-        if self._wallets is None:
-            return
+            sightings, self._sightings = self._sightings, []
+            record_sightings(sightings)
+        if self._wallets is not None:
+            self._look_at_wallets(self._wallets, now, is_time=is_time)
+        if self._is_paid:
+            self._exchange([], now)
+        self._ring(now)
+
+    def _look_at_wallets(self, wallets: Wallets, now: datetime, *, is_time: bool) -> None:
         if self._looked_at is None or abs(now - self._looked_at) >= _LOOK_AT_WALLETS:
             self._looked_at = now
-            self._places = self._wallets.places()
+            self._places = wallets.places()
             self._moved = set()
             if self._places:
-                self.tell(self._wallets.silent(now=now), now)
-                self.tell(self._wallets.due(property_ids=None, now=now), now)
-        elif self._moved:
+                self.tell(wallets.silent(now=now), now)
+                self.tell(wallets.due(property_ids=None, now=now), now)
+        elif self._moved and (is_time or self._turns is None):
             moved, self._moved = sorted(self._moved), set()
-            self.tell(self._wallets.due(property_ids=moved, now=now), now)
+            self.tell(wallets.due(property_ids=moved, now=now), now)
+
+    @property
+    def has_bells(self) -> bool:
+        """Whether there are bells that wait to be rung."""
+        return bool(self._to_ring)
+
+    def _ring(self, now: datetime) -> None:
+        """Tell the pages, at most so often: a bell is a transaction, and whoever hears it looks at all of a property."""
+        if self._to_ring and (self._rung_at is None or abs(now - self._rung_at) >= RING_EVERY):
+            places, self._to_ring, self._rung_at = self._to_ring, set(), now
+            ring("changed", places)
+
+    def _exchange(self, told: Sequence[Told], now: datetime) -> list[Outcome]:
+        """Take these answers, and where anything was paid instruct the meters of it in the same transaction.
+
+        Where that fails, the answers are taken alone, and the wallets wait for the next look at all of them.
+        """
+        # Of a meter that has answered there may be more to tell.
+        is_paid, self._is_paid = bool(self._is_paid or (told and self._places)), False
+        if self._turns is not None:
+            try:
+                turn = self._turns.turn(told, now=now, is_paid=is_paid)
+            except AWAY:
+                self._is_paid = is_paid
+                raise
+            except NoSigningKey as error:
+                log.error("meters that verify cannot be told of their credit: %s", error)
+            except Exception:
+                log.exception("a turn of %d answers failed as a whole", len(told))
+            else:
+                self._to_ring |= turn.places
+                self._is_paid = turn.has_more
+                self._send(turn.outgoing)
+                return turn.outcomes
+        return self._book.take(told, now=now)
 
     def money_moved(self, property_id: int) -> bool:
         """Something changed at a property, money perhaps; returns whether that is of interest here."""
         if property_id in self._places:
             self._moved.add(property_id)
+            self._is_paid = self._turns is not None
         return property_id in self._places
 
     def send(self, orders: Sequence[DueOrder], now: datetime) -> frozenset[int]:
@@ -208,7 +271,7 @@ class InstructionDesk:
             for each in frames
         ]
         forged: dict[Device, Forgery] = {}
-        for frame, outcome in zip(frames, self._book.take(told, now=now), strict=True):
+        for frame, outcome in zip(frames, self._exchange(told, now), strict=True):
             self._sort(frame, devices[frame.serial], outcome, found, forged)
         for device, forgery in forged.items():
             self._raise_alert(device, forgery, now)
@@ -236,8 +299,11 @@ class InstructionDesk:
                 "command", "refused_by_meter", outcome.forged, frame.received_at_us
             )
         counted = _counted(frame, device, outcome.order_id, answer)
-        if outcome.order_id is not None or self._is_news(device, answer, counted.seen_at):
-            found.sightings.append(
+        news = self._news(device, answer, counted.seen_at)
+        if outcome.order_id is not None or news is not None:
+            # That a meter lives can wait a second, what its relay is cannot.
+            is_urgent = outcome.order_id is not None or news
+            (found.sightings if is_urgent else self._sightings).append(
                 Sighting(
                     device,
                     utc_datetime(frame.received_at_us),
@@ -246,7 +312,7 @@ class InstructionDesk:
                     relay_at=counted.seen_at,
                 )
             )
-        if outcome.operation is Operation.CREDIT:
+        if outcome.operation is Operation.CREDIT and self._turns is None:
             # More may have been paid meanwhile.
             self.money_moved(device.property_id)
         if outcome.operation is Operation.READ or answer.result in _ELSEWHERE:
@@ -254,16 +320,17 @@ class InstructionDesk:
         if outcome.order_id is not None and answer.result not in _ELSEWHERE:
             found.counted.append(counted)
 
-    def _is_news(self, device: Device, answer: Answer, seen_at: datetime) -> bool:
-        """Whether the relay is another than was written last, or that is some time ago."""
+    def _news(self, device: Device, answer: Answer, seen_at: datetime) -> bool | None:
+        """Whether the relay is another than was written last; None where that is a moment ago and the same."""
         before = self._seen.get(device.meter_id)
-        if before is not None and before[0] is answer.relay and seen_at - before[1] < _SEEN_AGAIN:
-            return False
+        is_same = before is not None and before[0] is answer.relay
+        if before is not None and is_same and seen_at - before[1] < _SEEN_AGAIN:
+            return None
         self._seen[device.meter_id] = (answer.relay, seen_at)
         self._seen.move_to_end(device.meter_id)
         if len(self._seen) > _SEEN_MAX:
             self._seen.popitem(last=False)
-        return True
+        return not is_same
 
     def _send(self, outgoing: Sequence[Outgoing]) -> None:
         refused = [

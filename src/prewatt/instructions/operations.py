@@ -24,6 +24,7 @@ from prewatt.core.instructions import (
     NONCE_BYTES,
     NOTHING,
     Answer,
+    Claim,
     Command,
     Doubt,
     Issued,
@@ -33,7 +34,8 @@ from prewatt.core.instructions import (
     Result,
     Worth,
     after_answer,
-    believed_answer,
+    believed,
+    claimed_answer,
     sealed_command,
     worth_of,
 )
@@ -41,7 +43,7 @@ from prewatt.core.vocabulary import InstructionState
 from prewatt.instructions.models import MeterKey
 from prewatt.instructions.queries import MeterKeys, ever_had_key
 from prewatt.runtime.bells import ring
-from prewatt.runtime.prepared import execute, fetch, integers, pipelined
+from prewatt.runtime.prepared import booleans, execute, fetch, integers, moments, pipelined
 from prewatt.signing.es256 import ES256PublicKey, device_key_id
 from prewatt.signing.keyring import NoSigningKey
 from prewatt.signing.keys import Signer
@@ -204,8 +206,25 @@ class InstructionBook:
                 _write(made, now)
         return [
             *(Outgoing(each.meter_id, each.serial, row.sequence, row.command) for each, row in plan.repeats),
-            *(Outgoing(each.wanted.meter_id, each.wanted.serial, each.sequence, each.payload) for each in made),
+            *_outgoing(made),
         ]  # fmt: skip
+
+    def seal(self, now: datetime) -> Sealer:
+        """Whoever signs at this instant. Raises NoSigningKey."""
+        return self._seal(now)
+
+    @staticmethod
+    def issue_to_free(
+        wanted: Sequence[tuple[Wanted, Standing]], *, now: datetime, by: Sealer
+    ) -> list[Outgoing]:
+        """`issue` inside the caller's scope, to meters that are told nothing else and whose standings are locked."""
+        plan = _Plan()
+        for each, standing in wanted:
+            plan.add(each, standing, ())
+        standings = {each.meter_id: standing for each, standing in wanted}
+        made = [_made(each, standings[each.meter_id], now=now, by=by) for each in plan.new]
+        _write(made, now)
+        return _outgoing(made)
 
     def not_taken(self, outgoing: Sequence[Outgoing]) -> None:
         """No broker took these: they are issued and not sent, and go out by the next try."""
@@ -237,7 +256,7 @@ class InstructionBook:
             if not found:
                 return []
             ids = integers(sorted(row[0] for row in found))
-            execute(_LOCK, [ids])
+            execute(_LOCK, [ids], prepare=True)
             ended = fetch(
                 """UPDATE instruction SET state = 5, next_try_at = NULL
                    WHERE meter_id = ANY(%s::bigint[]) AND state IN (1, 2) AND expires_at <= %s
@@ -258,30 +277,48 @@ class InstructionBook:
         """
         if not told:
             return []
-        with scope(self._actor):
-            self._keys.look(sorted({each.meter_id for each in told}), now=now)
-            believed = [self._believed(each) for each in told]
-            numbers = _numbers(told, believed)
-            if not numbers:
-                return [
-                    Outcome(each, doubt) for each, (_, doubt) in zip(told, believed, strict=True)
-                ]
-            taking = _Taking(numbers)
-            outcomes = [
-                Outcome(each, doubt) if answer is None else taking.take(each, answer)
-                for each, (answer, doubt) in zip(told, believed, strict=True)
-            ]
-            with pipelined():
-                taking.write(now)
+        with pipelined(), scope(self._actor):
+            outcomes = self.weigh(told, now)
+            ring("changed", places_of(outcomes))
         return outcomes
 
-    def _believed(self, told: Told) -> tuple[Answer | None, Doubt | None]:
-        verify = self._keys.verifier(told.meter_id)
+    def weigh(self, told: Sequence[Told], now: datetime) -> list[Outcome]:
+        """`take` inside the caller's scope and pipeline; nothing is written yet when it returns."""
+        if not told:
+            return []
+        claims = [_claimed(each) for each in told]
+        named = sorted(
+            {
+                (each.meter_id, number)
+                for each, claim in zip(told, claims, strict=True)
+                if isinstance(claim, Claim)
+                for number in (claim.said.sequence, claim.said.last_sequence)
+            }
+        )
+        # In this order: the standing's lock comes before its rows are read.
+        keys = self._keys.ask(sorted({each.meter_id for each in told}), now=now)
+        locked = execute(_LOCK, [integers(sorted({meter for meter, _ in named}))], prepare=True)
+        rows = _ask_rows(named)
+        with connection.wrap_database_errors:
+            self._keys.hear(keys.fetchall())
+            taking = _Taking(_standings(locked.fetchall()), _rows(rows.fetchall()))
+        outcomes = []
+        for each, claim in zip(told, claims, strict=True):
+            answer = claim if isinstance(claim, Doubt) else self._believed(each, claim)
+            outcomes.append(
+                Outcome(each, answer) if isinstance(answer, Doubt) else taking.take(each, answer)
+            )
+        taking.write(now)
+        return outcomes
+
+    def _believed(self, told: Told, claim: Claim[Answer]) -> Answer | Doubt:
         try:
-            answer, _ = believed_answer(told.payload, meter=told.serial, verify=verify)
+            answer, _ = believed(
+                claim, meter=told.serial, verify=self._keys.verifier(told.meter_id)
+            )
         except NotBelieved as refused:
-            return None, refused.doubt
-        return answer, None
+            return refused.doubt
+        return answer
 
     def _mark(self, outgoing: Sequence[Outgoing], state: InstructionState) -> None:
         if not outgoing:
@@ -303,7 +340,7 @@ class InstructionBook:
 
 
 @dataclass(slots=True)
-class _Standing:
+class Standing:
     """A row of `instruction_state`, under its lock."""
 
     property_id: int
@@ -350,7 +387,7 @@ class _Plan:
         """The rows that are said again."""
         return [row.row_id for _, row in self.repeats]
 
-    def add(self, wanted: Wanted, standing: _Standing, live: Sequence[_Live]) -> None:
+    def add(self, wanted: Wanted, standing: Standing, live: Sequence[_Live]) -> None:
         """Decide about one meter."""
         if standing.must_read and wanted.operation is not Operation.READ:
             # Its order is sent again as soon as it has said how it stands.
@@ -374,27 +411,27 @@ def _is_same(row: _Live, wanted: Wanted) -> bool:
     )
 
 
-_LOCK: Final = """
-SELECT meter_id, property_id, last_sequence, known_sequence, known_hash, credit_micro, balance_micro,
-       refused, must_read
-FROM instruction_state WHERE meter_id = ANY(%s::bigint[]) ORDER BY meter_id FOR UPDATE
-"""
+_LOCK: Final = "SELECT * FROM lock_standings(%s::bigint[])"
 
 
-def _locked(meter_ids: Sequence[int]) -> dict[int, _Standing]:
-    return _standings(fetch(_LOCK, [integers(meter_ids)]))
+def _locked(meter_ids: Sequence[int]) -> dict[int, Standing]:
+    return _standings(fetch(_LOCK, [integers(meter_ids)], prepare=True))
 
 
-def _standings(rows: Iterable[tuple[Any, ...]]) -> dict[int, _Standing]:
-    return {
-        meter: _Standing(
-            place, last, Known(known, bytes(name), credit), balance, refused, must_read
-        )
-        for meter, place, last, known, name, credit, balance, refused, must_read in rows
-    }
+def _standings(rows: Iterable[tuple[Any, ...]]) -> dict[int, Standing]:
+    return {row[0]: standing(*row[1:]) for row in rows}
 
 
-def _lock_standings(wanted: Sequence[Wanted]) -> dict[int, _Standing]:
+def standing(
+    property_id: int, last_sequence: int, known_sequence: int, known_hash: bytes, credit_micro: int,
+    balance_micro: int | None, refused: int, must_read: bool,
+) -> Standing:  # fmt: skip
+    """A row of `lock_standings` but for its meter."""
+    known = Known(known_sequence, known_hash, credit_micro)
+    return Standing(property_id, last_sequence, known, balance_micro, refused, must_read)
+
+
+def _lock_standings(wanted: Sequence[Wanted]) -> dict[int, Standing]:
     """Lock the standing of each meter, and begin that of one which was never instructed."""
     ids = [each.meter_id for each in wanted]
     found = _locked(ids)
@@ -428,7 +465,7 @@ def _live(meter_ids: Sequence[int], now: datetime) -> dict[int, list[_Live]]:
     return found
 
 
-def _made(wanted: Wanted, standing: _Standing, *, now: datetime, by: Sealer) -> _Made:
+def _made(wanted: Wanted, standing: Standing, *, now: datetime, by: Sealer) -> _Made:
     expires_at = min(now + LIFE, wanted.expires_at or now + LIFE)
     command = Command(
         meter=wanted.serial,
@@ -442,6 +479,13 @@ def _made(wanted: Wanted, standing: _Standing, *, now: datetime, by: Sealer) -> 
     )
     payload, name = sealed_command(command, by=by)
     return _Made(wanted, command.sequence, payload, name, expires_at)
+
+
+def _outgoing(made: Sequence[_Made]) -> list[Outgoing]:
+    return [
+        Outgoing(each.wanted.meter_id, each.wanted.serial, each.sequence, each.payload)
+        for each in made
+    ]
 
 
 def _give_up(row_ids: Sequence[int]) -> None:
@@ -476,33 +520,30 @@ def _write(made: Sequence[_Made], now: datetime) -> None:
     ]  # fmt: skip
     columns = [list(column) for column in zip(*rows, strict=True)]
     execute(
-        """UPDATE instruction_state AS s SET last_sequence = n.q
-           FROM unnest(%s::bigint[], %s::bigint[]) AS n(m, q) WHERE s.meter_id = n.m""",
-        [integers(columns[1]), integers(columns[2])],
-    )
-    execute(
-        """INSERT INTO instruction (property_id, meter_id, sequence, operation, argument, order_id,
-               issued_at, expires_at, command, command_hash, tries, next_try_at)
-           SELECT p, m, q, o, a, d, %s, e, c, h, 1, t
-           FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::smallint[], %s::bigint[],
-                       %s::bigint[], %s::timestamptz[], %b::bytea[], %b::bytea[], %s::timestamptz[])
-                AS n(p, m, q, o, a, d, e, c, h, t)""",
-        [now, *(integers(each) for each in columns[:6]), *columns[6:]],
-    )
+        """SELECT write_instructions(%s, %s::bigint[], %s::bigint[], %s::bigint[], %s::smallint[],
+               %s::bigint[], %s::bigint[], %s::timestamptz[], %b::bytea[], %b::bytea[],
+               %s::timestamptz[])""",
+        [
+            now, *(integers(each) for each in columns[:6]), moments(columns[6]), *columns[7:9],
+            moments(columns[9]),
+        ],
+        prepare=True,
+    )  # fmt: skip
 
 
 # --- what comes back ---------------------------------------------------------------------------------
 
 
-def _numbers(
-    told: Sequence[Told], believed: Sequence[tuple[Answer | None, Doubt | None]]
-) -> list[tuple[int, int]]:
-    """Meter and number of every command that an answer names, or says to have been the last."""
-    found: set[tuple[int, int]] = set()
-    for each, (answer, _) in zip(told, believed, strict=True):
-        if answer is not None:
-            found |= {(each.meter_id, answer.sequence), (each.meter_id, answer.last_sequence)}
-    return sorted(found)
+def _claimed(told: Told) -> Claim[Answer] | Doubt:
+    try:
+        return claimed_answer(told.payload)
+    except NotBelieved as refused:
+        return refused.doubt
+
+
+def places_of(outcomes: Iterable[Outcome]) -> set[int]:
+    """The properties where anything was written down of these."""
+    return {each.told.property_id for each in outcomes if each.worth is Worth.COUNTS}
 
 
 @dataclass(slots=True)
@@ -517,13 +558,8 @@ class _Row:
 class _Taking:
     """Answers being weighed, one after the other, under the locks of their meters."""
 
-    def __init__(self, numbers: Sequence[tuple[int, int]]) -> None:
-        meters = sorted({meter for meter, _ in numbers})
-        with pipelined():
-            # In this order: the standing's lock comes before its rows are read.
-            locked, rows = execute(_LOCK, [integers(meters)]), _ask_rows(numbers)
-            with connection.wrap_database_errors:
-                self._standings, self._rows = _standings(locked.fetchall()), _rows(rows.fetchall())
+    def __init__(self, standings: dict[int, Standing], rows: dict[tuple[int, int], _Row]) -> None:
+        self._standings, self._rows = standings, rows
         self._ended: list[tuple[int, InstructionState, Result, Answer, Told]] = []
         self._said: dict[int, tuple[Answer, Told, bool]] = {}
 
@@ -582,32 +618,18 @@ class _Taking:
         """Write what counted: each command's end, and how each meter stands now."""
         if not self._ended:
             return
+        said = sorted(self._said.items())
+        standings = [self._standings[meter] for meter, _ in said]
         execute(
-            """UPDATE instruction AS i SET state = n.s, result = n.r, answer = n.a, answered_at = %s,
-                   next_try_at = NULL
-               FROM unnest(%s::bigint[], %s::smallint[], %s::smallint[], %b::bytea[]) AS n(i, s, r, a)
-               WHERE i.id = n.i""",
+            """SELECT end_instructions(%s, %s::bigint[], %s::smallint[], %s::smallint[], %b::bytea[],
+                   %s::bigint[], %s::bigint[], %s::bigint[], %b::bytea[], %s::bigint[], %s::bigint[],
+                   %s::bigint[], %s::timestamptz[], %s::boolean[])""",
             [
                 now,
                 integers(each[0] for each in self._ended),
                 integers(int(each[1]) for each in self._ended),
                 integers(int(each[2]) for each in self._ended),
                 [each[4].payload for each in self._ended],
-            ],
-        )
-        said = sorted(self._said.items())
-        standings = [self._standings[meter] for meter, _ in said]
-        execute(
-            """UPDATE instruction_state AS s
-               SET last_sequence = n.q, known_sequence = n.k, known_hash = n.h, credit_micro = n.c,
-                   balance_micro = n.b, refused = n.f, said_at = n.t, verified_at = %s,
-                   must_read = s.must_read AND NOT n.d
-               FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %b::bytea[], %s::bigint[],
-                           %s::bigint[], %s::bigint[], %s::timestamptz[], %s::boolean[])
-                    AS n(m, q, k, h, c, b, f, t, d)
-               WHERE s.meter_id = n.m""",
-            [
-                now,
                 integers(meter for meter, _ in said),
                 integers(each.last_sequence for each in standings),
                 integers(each.known.sequence for each in standings),
@@ -616,29 +638,18 @@ class _Taking:
                 integers(answer.balance_micro for _, (answer, _, _) in said),
                 integers(each.refused for each in standings),
                 # A meter's clock may stand in a year that no date has.
-                [utc_datetime(min(answer.at_us, _LAST_US)) for _, (answer, _, _) in said],
-                [was_read for _, (_, _, was_read) in said],
+                moments(utc_datetime(min(answer.at_us, _LAST_US)) for _, (answer, _, _) in said),
+                booleans(was_read for _, (_, _, was_read) in said),
             ],
+            prepare=True,
         )
-        execute(
-            """UPDATE meter_wallet AS w SET told_micro = least(w.credit_micro, n.c)
-               FROM unnest(%s::bigint[], %s::bigint[]) AS n(m, c)
-               WHERE w.meter_id = n.m AND w.told_micro < n.c""",
-            [
-                integers(meter for meter, _ in said),
-                integers(each.known.credit_micro for each in standings),
-            ],
-        )
-        ring("changed", {told.property_id for _, (_, told, _) in said})
 
 
 def _ask_rows(numbers: Sequence[tuple[int, int]]) -> psycopg.Cursor[Any]:
     return execute(
-        """SELECT i.meter_id, i.sequence, i.id, i.command_hash, i.operation, i.argument, i.state,
-                  i.order_id
-           FROM unnest(%s::bigint[], %s::bigint[]) AS n(m, s)
-           JOIN instruction i ON i.meter_id = n.m AND i.sequence = n.s""",
+        "SELECT * FROM instructions_named(%s::bigint[], %s::bigint[])",
         [integers(meter for meter, _ in numbers), integers(number for _, number in numbers)],
+        prepare=True,
     )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
+
+import psycopg
 
 from prewatt.core.instructions import (
     Doubt,
@@ -17,7 +19,7 @@ from prewatt.core.instructions import (
     believed_answer,
 )
 from prewatt.core.vocabulary import InstructionState
-from prewatt.runtime.prepared import fetch, integers
+from prewatt.runtime.prepared import execute, fetch, integers
 from prewatt.signing.es256 import ES256PublicKey
 
 _VALID: Final = """
@@ -114,13 +116,19 @@ class MeterKeys:
         self._parsed: OrderedDict[bytes, ES256PublicKey] = OrderedDict()
         self._valid: dict[int, dict[bytes, ES256PublicKey]] = {}
 
-    def look(self, meter_ids: Sequence[int], *, now: datetime) -> None:
-        """Read the keys of these meters that are valid now, and forget all others. Inside the caller's scope."""
+    def ask(self, meter_ids: Sequence[int], *, now: datetime) -> psycopg.Cursor[Any]:
+        """Ask for the keys of these meters that are valid now, for `hear`. Inside the caller's scope."""
+        return execute(
+            "SELECT * FROM meter_keys_at(%s::bigint[], %s)",
+            [integers(meter_ids), now],
+            prepare=True,
+        )
+
+    def hear(self, valid: Iterable[tuple[int, bytes, bytes]]) -> None:
+        """These are the keys that are valid now; all others are forgotten."""
         self._valid = {}
-        valid = fetch(_VALID, [integers(meter_ids), now, now])
         for meter_id, key_id, public_key in valid:
-            key = self._parse(bytes(public_key))
-            self._valid.setdefault(meter_id, {})[bytes(key_id)] = key
+            self._valid.setdefault(meter_id, {})[key_id] = self._parse(public_key)
 
     def verifier(self, meter_id: int) -> Verify:
         """What verifies by the keys of this meter, and of no other."""

@@ -24,7 +24,7 @@ from prewatt.notify.operations import close_alert, raise_alert
 from prewatt.runtime.prepared import execute, fetch, integers
 
 #: What a meter counts by itself; everything else that moves on its account it has to be told.
-_COUNTED_BY_METER: Final = [int(TransferKind.USAGE), int(TransferKind.CORRECTION)]
+COUNTED_BY_METER: Final = [int(TransferKind.USAGE), int(TransferKind.CORRECTION)]
 TOLERANCE_MICRO: Final = 1_000_000
 """So far meter and ledger may be apart: what is used between a reading and an answer, and roundings."""
 CHECK_EVERY: Final = timedelta(hours=24)
@@ -111,7 +111,7 @@ class Wallets:
         """
         with scope(self._actor):
             places = None if property_ids is None else list(property_ids)
-            execute(_ADD_UP, [_COUNTED_BY_METER, places, places])
+            execute(_ADD_UP, [COUNTED_BY_METER, places, places])
             rows = fetch(_DUE, [now, _PER_TURN])
         return [
             Wanted(meter_id, place, serial, Operation.CREDIT, credit_micro)
