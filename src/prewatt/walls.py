@@ -393,6 +393,8 @@ MUTABLE = (
     "installation",
     "concentrator",
     "concentrator_meter",
+    "commissioning",
+    "field_rules",
     "customer",
     "account",
     "tenancy",
@@ -500,6 +502,8 @@ _MOVING = (
     "installation",
     "concentrator",
     "concentrator_meter",
+    "commissioning",
+    "field_rules",
     "customer",
     "account",
     "tenancy",
@@ -569,6 +573,7 @@ _ARCHIVED = ("interval", "register_reading", "posting", "archived_partition", "a
 _DEVICES = (
     "property", "building", "unit", "metering_point", "meter", "installation", "concentrator",
     "concentrator_meter", "meter_assignment", "meter_link", "radio_link", "meter_state", "register_reading", "vee_case",
+    "commissioning", "field_rules",
 )  # fmt: skip
 _FIGURES = (
     "organisation", "legal_entity", "property", "building", "unit", "metering_point", "meter",
@@ -597,6 +602,11 @@ READS: Mapping[str, Mapping[str, str]] = {
         "device_issuer": "",
         "device_certificate": "id, property_id, serial, issuer_id, number, not_after, made_at, "
         "replaced_at, revoked_at",
+        "device_code": "property_id, serial, made_at, expires_at, used_at",
+        # Whether a key answers; what the meter holds of money is nobody's here.
+        "meter_key": "property_id, meter_id, key_id, valid_from, valid_until, revoked_at",
+        "instruction_state": "property_id, meter_id, verified_at",
+        "meter_wallet": "property_id, meter_id",
     },
     # All figures, and nobody's name.
     "app_owner": dict.fromkeys(_FIGURES, "") | {
@@ -657,6 +667,8 @@ CHANGES: Mapping[str, tuple[str, ...]] = {
     "installation": ("period", "end_value_wh"),
     "concentrator": ("edition",),
     "concentrator_meter": ("period",),
+    "commissioning": ("heard_at", "checked_at", "checked_by", "note"),
+    "field_rules": ("hear_within_s", "concentrator_silent_s", "changed_at"),
     "customer": (),
     "account": ("closed_at",),
     "tenancy": ("period",),
@@ -999,7 +1011,7 @@ NOTED: Mapping[str, str] = {
             "notify_policy", "debt_policy", "debt", "refund", "ledger_period", "building", "unit",
             "metering_point", "meter", "installation", "meter_assignment", "customer", "account",
             "property_group_member", "api_key", "mandate", "meter_key", "tenancy", "holiday_list", "calendar_day", "concentrator", "concentrator_meter",
-            "device_issuer", "device_code", "device_certificate",
+            "commissioning", "field_rules", "device_issuer", "device_code", "device_certificate",
         ),
         "property_id",
     ),
@@ -1009,6 +1021,7 @@ UNNOTED: Mapping[str, tuple[str, ...]] = {
     "second_factor": ("last_step",),
     "api_key": ("last_used_at",),
     "concentrator": ("last_seen_at", "clock_drift_s", "edition"),
+    "commissioning": ("heard_at",),
 }
 
 

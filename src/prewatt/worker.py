@@ -160,6 +160,7 @@ class Worker:
         from prewatt.fleet.looking import forget
         from prewatt.fleet.looking import look as look_at_fleet
         from prewatt.instructions.wallets import compare_balances
+        from prewatt.moves.field_watch import watch_field
         from prewatt.moves.isolated import tell_of_isolated
         from prewatt.moves.lets import begin_announced_lets, close_ended_lets
         from prewatt.oversight.guards import tell_of_missing_guards
@@ -185,7 +186,8 @@ class Worker:
                 ("gaps", lambda: follow_up(actor=system_actor("fleet"), now=now)),
                 ("old days", lambda: forget(actor=system_actor("fleet"), now=now)),
                 ("proof", lambda: prove_due(now=now)),
-                ("isolated meters", lambda: tell_of_isolated(now=now)),
+                ("isolated devices", lambda: tell_of_isolated(now=now)),
+                ("silent devices", lambda: watch_field(now=now)),
                 ("oversight", lambda: look(now=now)),
                 (
                     "guards",

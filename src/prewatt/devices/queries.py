@@ -51,7 +51,7 @@ class DeviceNow:
 class Isolated:
     """A device that has had certificates, none of which holds; ``why`` is `revoked` or `expired`.
 
-    ``meter_id`` is None of a concentrator.
+    ``meter_id`` is None of a concentrator, ``concentrator_id`` of a meter.
     """
 
     property_id: int
@@ -59,6 +59,7 @@ class Isolated:
     meter_id: int | None
     why: str
     since: datetime
+    concentrator_id: int | None = None
 
 
 def latest_of(serial: str) -> Latest | None:
@@ -122,8 +123,9 @@ def isolated(*, now: datetime) -> list[Isolated]:
         cursor.execute(
             """SELECT d.property_id, d.serial, m.id,
                       CASE WHEN d.revoked_at IS NULL THEN 'expired' ELSE 'revoked' END,
-                      coalesce(d.revoked_at, d.not_after)
+                      coalesce(d.revoked_at, d.not_after), c.id
                FROM device_certificate d LEFT JOIN meter m ON m.serial = d.serial
+               LEFT JOIN concentrator c ON c.serial = d.serial
                WHERE d.replaced_at IS NULL AND (d.revoked_at IS NOT NULL OR d.not_after <= %s)
                ORDER BY d.serial""",
             [now],

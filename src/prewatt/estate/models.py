@@ -282,6 +282,59 @@ class ConcentratorMeter(models.Model):
         ]
 
 
+class Commissioning(models.Model):
+    """A device on its way into service: fitted, then heard by the head-end, then looked at by a person.
+
+    ``hear_by`` is until when it has to be heard, by the property's rules at that time. What is looked at is
+    read from what the device says (`reports.first_contact`); ``note`` says why somebody ended it regardless.
+    """
+
+    property = models.ForeignKey(Property, on_delete=models.PROTECT)
+    meter = models.OneToOneField(Meter, on_delete=models.PROTECT, related_name="commissioning")
+    fitted_at = models.DateTimeField()
+    fitted_by = models.CharField(max_length=80)
+    hear_by = models.DateTimeField()
+    heard_at = models.DateTimeField(null=True)
+    checked_at = models.DateTimeField(null=True)
+    checked_by = models.CharField(max_length=80, blank=True)
+    note = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        db_table = "commissioning"
+        indexes: ClassVar = [
+            # Only those that nobody has ended are looked for.
+            models.Index(
+                fields=["property"], condition=Q(checked_at__isnull=True), name="commissioning_open"
+            )
+        ]
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(hear_by__gte=F("fitted_at")), name="commissioning_has_time"
+            ),
+            models.CheckConstraint(
+                condition=Q(checked_at__isnull=True, checked_by="", note="")
+                | (Q(checked_at__isnull=False) & ~Q(checked_by="")),
+                name="commissioning_ended_by_somebody",
+            ),
+            models.CheckConstraint(
+                condition=Q(checked_at__isnull=True) | Q(heard_at__isnull=False) | ~Q(note=""),
+                name="unheard_is_ended_with_a_reason",
+            ),
+        ]
+
+
+class FieldRules(models.Model):
+    """How long devices of a property may be silent; without a row the defaults of `core.field_rules` hold."""
+
+    property = models.OneToOneField(Property, on_delete=models.PROTECT)
+    hear_within_s = models.PositiveIntegerField()
+    concentrator_silent_s = models.PositiveIntegerField()
+    changed_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "field_rules"
+
+
 class Customer(models.Model):
     """A person or firm who holds accounts at a property."""
 

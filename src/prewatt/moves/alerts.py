@@ -16,12 +16,16 @@ from prewatt.access.scope import Actor, require, scope
 from prewatt.approvals.models import Proposal
 from prewatt.billing.queries import version_chains
 from prewatt.devices.queries import isolated
+from prewatt.moves.field_watch import never_heard, silent_concentrators
 from prewatt.moves.models import TemporaryLet
 from prewatt.notify.alerts import (
+    CONCENTRATOR_ISOLATED,
+    CONCENTRATOR_SILENT,
     EMERGENCY,
     ISOLATED,
     LET_NOT_BEGUN,
     LET_NOT_CLOSED,
+    NEVER_HEARD,
     NO_TARIFF,
     TAMPER,
     UNREACHABLE,
@@ -32,6 +36,7 @@ from prewatt.supply.queries import CAUSES, has_lasting_cause
 from prewatt.tamper.queries import open_cases_of
 
 NOTE_MAX: Final = 200
+_OF_DEVICES: Final = frozenset({ISOLATED, CONCENTRATOR_ISOLATED, NEVER_HEARD, CONCENTRATOR_SILENT})
 
 
 class AlertRefused(Exception):
@@ -74,7 +79,7 @@ def cause_lasts(*, code: str, property_id: int, subject: str, now: datetime) -> 
         return has_lasting_cause(code=code, property_id=property_id, subject=subject)
     if code == UNREACHABLE:
         return has_undelivered(_account_of(subject))
-    if code in (EMERGENCY, ISOLATED, TAMPER):
+    if code in (EMERGENCY, TAMPER, *_OF_DEVICES):
         return _waits(code=code, property_id=property_id, subject=subject, now=now)
     if code == NO_TARIFF:
         return not version_chains([_account_of(subject)])
@@ -87,11 +92,17 @@ def cause_lasts(*, code: str, property_id: int, subject: str, now: datetime) -> 
 
 
 def _waits(*, code: str, property_id: int, subject: str, now: datetime) -> bool:
-    """Whether an emergency waits for its review, a meter for its enrolment, or a case for its reason."""
+    """Whether an emergency waits for its review, a device for its enrolment or its word, a case for its reason."""
     if code == TAMPER:
         return bool(open_cases_of([int(subject.removeprefix("meter:"))]))
-    if code == ISOLATED:
-        return any(f"meter:{each.meter_id}" == subject for each in isolated(now=now))
+    if code in (NEVER_HEARD, CONCENTRATOR_SILENT):
+        silent = never_heard(now=now) if code == NEVER_HEARD else silent_concentrators(now=now)
+        return any(each.subject == subject for each in silent)
+    if code in _OF_DEVICES:
+        return any(
+            subject in (f"meter:{each.meter_id}", f"concentrator:{each.concentrator_id}")
+            for each in isolated(now=now)
+        )
     return Proposal.objects.filter(
         property_id=property_id, state=Proposal.State.EMERGENCY, reviewed_at=None
     ).exists()

@@ -42,7 +42,7 @@ def register_concentrator(
     any property, by a meter too: both would hear what is meant for the other. It does not say whose it is.
     """
     require(actor, "estate.concentrators", property_id=property_id)
-    if not _is_serial(serial):
+    if not is_serial(serial):
         raise ConcentratorRefused(f"{serial!r} cannot be a serial number")
     with scope(actor):
         if _is_taken(serial):
@@ -125,7 +125,8 @@ def take_away(
     return ended
 
 
-def _is_serial(serial: str) -> bool:
+def is_serial(serial: str) -> bool:
+    """Whether a device can have it: it stands in topics and certificates."""
     # As in the topics of `hes`, which stands above.
     return (
         0 < len(serial) <= 32

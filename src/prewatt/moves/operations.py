@@ -28,7 +28,7 @@ from prewatt.estate.models import Account, Customer, Meter, Tenancy
 from prewatt.estate.operations import NewCustomer, NewMeter, RegisterValue
 from prewatt.ledger.idempotency import store_answer, stored_answer
 from prewatt.ledger.operations import open_accounts
-from prewatt.moves import boundary
+from prewatt.moves import boundary, commissioning
 from prewatt.moves.boundary import Closing, Passed
 from prewatt.moves.hand_readings import Ground, ground_of
 from prewatt.moves.models import TemporaryLet
@@ -630,6 +630,10 @@ def _exchange(
     except IntegrityError as error:
         raise NameTaken(f"there is a meter {new_meter.serial!r} already") from error
     link_meters(meter_ids=[new_id], seen_at=[at])
+    commissioning.give_up(meter_id=old.meter_id, by=actor.code, now=now)
+    commissioning.begin(
+        actor=actor, property_id=old.property_id, fitted=[(new_id, at)], now=now
+    )
     if old.account_id is not None:
         estate.begin_assignments(
             property_id=old.property_id,

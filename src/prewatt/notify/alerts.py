@@ -16,6 +16,9 @@ AlertCode = Literal[
     "meter.forged",
     "meter.balance_differs",
     "meter.isolated",
+    "meter.never_heard",
+    "concentrator.silent",
+    "concentrator.isolated",
     "supply.relay_departed",
     "supply.relay_stuck",
     "supply.command_refused",
@@ -42,6 +45,9 @@ FOREIGN_ANSWER: Final = "meter.foreign_answer"
 FORGED: Final = "meter.forged"
 BALANCE_DIFFERS: Final = "meter.balance_differs"
 ISOLATED: Final = "meter.isolated"
+NEVER_HEARD: Final = "meter.never_heard"
+CONCENTRATOR_SILENT: Final = "concentrator.silent"
+CONCENTRATOR_ISOLATED: Final = "concentrator.isolated"
 DEPARTED: Final = "supply.relay_departed"
 RELAY_STUCK: Final = "supply.relay_stuck"
 COMMAND_REFUSED: Final = "supply.command_refused"
@@ -59,14 +65,17 @@ PAST_PROGRAM: Final = "audit.past_program"
 EMERGENCY: Final = "approvals.emergency"
 KEY_ALONE: Final = "signing.key_alone"
 
-#: What the subject of an alert names: ``meter:4410``, ``account:17``, ``property:1``.
-SUBJECTS: Final[Mapping[AlertCode, Literal["meter", "account", "property"]]] = {
+#: What the subject of an alert names: ``meter:4410``, ``concentrator:3``, ``account:17``, ``property:1``.
+SUBJECTS: Final[Mapping[AlertCode, Literal["meter", "concentrator", "account", "property"]]] = {
     USED_WHILE_OPEN: "meter",
     TAMPER: "meter",
     FOREIGN_ANSWER: "meter",
     FORGED: "meter",
     BALANCE_DIFFERS: "meter",
     ISOLATED: "meter",
+    NEVER_HEARD: "meter",
+    CONCENTRATOR_SILENT: "concentrator",
+    CONCENTRATOR_ISOLATED: "concentrator",
     DEPARTED: "meter",
     RELAY_STUCK: "meter",
     COMMAND_REFUSED: "meter",

@@ -31,7 +31,7 @@ _OF_UNIT_MAX: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class AlertRow:
-    """One alert. ``detail`` are its figures as they were stored; ``serial`` is empty without a meter.
+    """One alert. ``detail`` are its figures as they were stored; ``serial`` is empty without a device.
 
     ``closed_by`` is the name of who closed it by hand, empty where the system did.
     """
@@ -79,14 +79,16 @@ class AlertPage:
     ends_itself: bool
 
 
-#: The subject of an alert is a meter, an account or the whole property. A meter's unit is the one it hangs
+#: The subject of an alert is a meter, a concentrator, an account or the whole property. A meter's unit is the one it hangs
 #: in or hung in last, its account who pays by it now; an account's unit is the one it has or had last.
 _ALERTS: Final = """
 SELECT a.id, a.code, a.detail, a.opened_at, a.closed_at, a.closed_by, a.close_note,
-       m.id, coalesce(m.serial, ''), c.id, coalesce(c.number, ''), coalesce(p.name, ''),
+       m.id, coalesce(m.serial, k.serial, ''), c.id, coalesce(c.number, ''), coalesce(p.name, ''),
        u.id, coalesce(b.code, ''), coalesce(u.code, ''), count(*) OVER ()
 FROM alert a
 LEFT JOIN meter m ON m.id = CASE WHEN a.subject LIKE 'meter:%%' THEN substr(a.subject, 7)::bigint END
+LEFT JOIN concentrator k
+    ON k.id = CASE WHEN a.subject LIKE 'concentrator:%%' THEN substr(a.subject, 14)::bigint END
 LEFT JOIN meter_assignment g ON g.meter_id = m.id AND upper_inf(g.period)
 LEFT JOIN account c ON c.id = coalesce(g.account_id,
     CASE WHEN a.subject LIKE 'account:%%' THEN substr(a.subject, 9)::bigint END)
@@ -119,7 +121,7 @@ def alert_list(
             _ALERTS
             + """ AND (%(show)s = 'all' OR (a.closed_at IS NULL) = (%(show)s = 'open'))
                   AND (%(kind)s = '' OR a.code = %(kind)s)
-                  AND concat_ws(' ', m.serial, b.code || '-' || u.code, u.code, p.name, c.number)
+                  AND concat_ws(' ', m.serial, k.serial, b.code || '-' || u.code, u.code, p.name, c.number)
                       ILIKE ALL (%(words)s)
                   ORDER BY """
             + _ORDERS[sort]

@@ -33,6 +33,9 @@ ALERT: Final[Mapping[str, Text]] = {
     "meter.forged": _("Forged message"),
     "meter.balance_differs": _("Balance in the meter differs"),
     "meter.isolated": _("Meter shut out"),
+    "meter.never_heard": _("Fitted and never heard"),
+    "concentrator.silent": _("Concentrator silent"),
+    "concentrator.isolated": _("Concentrator shut out"),
     "supply.relay_departed": _("Relay not as decided"),
     "supply.relay_stuck": _("Relay does not follow"),
     "supply.command_refused": _("Command refused"),
@@ -52,6 +55,8 @@ ALERT: Final[Mapping[str, Text]] = {
 }
 #: The glyph and colour of each: the triangle for a meter that somebody has to look at.
 LOOK: Final[Mapping[str, tuple[str, str]]] = {
+    "meter.never_heard": ("offline", "offline"),
+    "concentrator.silent": ("offline", "offline"),
     "supply.brake": ("stop", "cut"),
     "notify.unreachable": ("low", "low"),
     "billing.no_tariff": ("wait", "low"),
@@ -109,6 +114,15 @@ _TODO: Final[Mapping[str, Text]] = {
     ),
     "meter.isolated": _(
         "It keeps its readings and is charged for them once it is enrolled anew. Supply is left as it is."
+    ),
+    "meter.never_heard": _(
+        "Look at its antenna, its serial number and its driver. Until it is heard, nothing is charged by it."
+    ),
+    "concentrator.silent": _(
+        "Look at its power and its line. The meters behind it keep their readings and send them once it is back."
+    ),
+    "concentrator.isolated": _(
+        "Enrol it anew with a code. The meters behind it keep their readings until then."
     ),
     "supply.relay_departed.closed": _(
         "It is closed again at once. Look at the meter if it opens again."
@@ -301,6 +315,33 @@ def _isolated(detail: Mapping[str, Any], speech: Speech) -> str:
     return sentence % {"when": speech.when(detail.get("since_us"))}
 
 
+def _never_heard(detail: Mapping[str, Any], speech: Speech) -> str:
+    return gettext("The meter was fitted %(when)s and has not said a word since.") % {
+        "when": speech.when(detail.get("since_us"))
+    }
+
+
+def _concentrator_silent(detail: Mapping[str, Any], speech: Speech) -> str:
+    n = int(detail.get("meters", 0))
+    return ngettext(
+        "The concentrator was last heard %(when)s; %(n)d meter stands behind it.",
+        "The concentrator was last heard %(when)s; %(n)d meters stand behind it.",
+        n,
+    ) % {"n": n, "when": speech.when(detail.get("since_us"))}
+
+
+def _concentrator_isolated(detail: Mapping[str, Any], speech: Speech) -> str:
+    if detail.get("why") == "revoked":
+        sentence = gettext(
+            "The concentrator's certificate was revoked %(when)s; nothing it says is taken."
+        )
+    else:
+        sentence = gettext(
+            "The concentrator's certificate expired %(when)s; nothing it says is taken."
+        )
+    return sentence % {"when": speech.when(detail.get("since_us"))}
+
+
 def _departed(detail: Mapping[str, Any], _speech: Speech) -> str:
     if detail.get("wanted") == "closed":
         return gettext("The relay is open, though nobody decided a cut.")
@@ -425,6 +466,9 @@ _WRITERS: Final[Mapping[str, Callable[[Mapping[str, Any], Speech], str]]] = {
     "meter.forged": _forged,
     "meter.balance_differs": _balance_differs,
     "meter.isolated": _isolated,
+    "meter.never_heard": _never_heard,
+    "concentrator.silent": _concentrator_silent,
+    "concentrator.isolated": _concentrator_isolated,
     "supply.relay_departed": _departed,
     "supply.relay_stuck": _stuck,
     "supply.command_refused": _command,
