@@ -30,6 +30,7 @@ def someone(world: World, duty: Duty = Duty.ADMINISTRATOR, number: int = 7) -> A
 def opened(world: World, code: AlertCode) -> int:
     about = {
         "meter": world.meter_ids[0],
+        "concentrator": 3,
         "account": world.account_ids[0],
         "property": world.property_id,
     }
@@ -110,7 +111,28 @@ OF_CHORES: frozenset[AlertCode] = frozenset(
 )
 
 
-def expired(world: World) -> None:
+def fitted(world: World) -> None:
+    run_sql(
+        """INSERT INTO commissioning (property_id, meter_id, fitted_at, fitted_by, hear_by, checked_by, note)
+           VALUES (%s, %s, %s, 'user:1', %s, '', '')""",
+        world.property_id, world.meter_ids[0], NOW - timedelta(days=2), NOW,
+    )  # fmt: skip
+
+
+def behind_concentrator(world: World) -> None:
+    run_sql(
+        """INSERT INTO concentrator (id, property_id, serial, name, edition, last_seen_at)
+           VALUES (3, %s, 'C-3', '', 0, %s)""",
+        world.property_id, NOW - timedelta(days=1),
+    )  # fmt: skip
+    run_sql(
+        """INSERT INTO concentrator_meter (property_id, concentrator_id, meter_id, period)
+           VALUES (%s, 3, %s, tstzrange(%s, NULL))""",
+        world.property_id, world.meter_ids[0], NOW - timedelta(days=2),
+    )  # fmt: skip
+
+
+def expired(world: World, kind: str = "meter") -> None:
     run_sql(
         """INSERT INTO device_issuer (id, property_id, certificate, key_sha256, not_after, made_at)
            VALUES (1, %s, '', '', %s, %s)""",
@@ -119,8 +141,8 @@ def expired(world: World) -> None:
     run_sql(
         """INSERT INTO device_certificate (property_id, serial, issuer_id, number, certificate,
                key_sha256, not_after, made_at, revoked_by, revoked_why)
-           SELECT property_id, serial, 1, '1', '', '', %s, %s, '', '' FROM meter WHERE id = %s""",
-        NOW, NOW - timedelta(days=365), world.meter_ids[0],
+           SELECT property_id, serial, 1, '1', '', '', %s, %s, '', '' FROM """ + kind + " ORDER BY id LIMIT 1",
+        NOW, NOW - timedelta(days=365),
     )  # fmt: skip
 
 
@@ -131,6 +153,18 @@ LASTING: dict[AlertCode, tuple[Callable[[World], object], Callable[[World], obje
     ),
     "meter.isolated": (
         expired,
+        lambda _world: run_sql("DELETE FROM device_certificate"),
+    ),
+    "meter.never_heard": (
+        fitted,
+        lambda _world: run_sql("UPDATE commissioning SET heard_at = hear_by"),
+    ),
+    "concentrator.silent": (
+        behind_concentrator,
+        lambda _world: run_sql("UPDATE concentrator SET last_seen_at = %s", LATER),
+    ),
+    "concentrator.isolated": (
+        lambda world: (behind_concentrator(world), expired(world, "concentrator")),
         lambda _world: run_sql("DELETE FROM device_certificate"),
     ),
     "supply.usage_while_open": (

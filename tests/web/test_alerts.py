@@ -39,6 +39,9 @@ DETAIL: dict[AlertCode, list[dict[str, Any]]] = {
     ],
     "meter.balance_differs": [{"balance_micro": 4_000_000, "expected_micro": 9_500_000}],
     "meter.isolated": [{"why": each, "since_us": AT_US} for each in ("revoked", "expired")],
+    "concentrator.isolated": [{"why": each, "since_us": AT_US} for each in ("revoked", "expired")],
+    "concentrator.silent": [{"serial": "C-1", "since_us": AT_US, "meters": each} for each in (1, 40)],
+    "meter.never_heard": [{"serial": "F-1", "since_us": AT_US, "meters": 0}],
     "supply.relay_departed": [{"wanted": each, "read_at_us": AT_US} for each in ("open", "closed")],
     "supply.relay_stuck": [{"order": 4, "kind": "disconnect", "attempts": 8, "why": "relay_not_as_wanted"}],
     "supply.command_refused": [{"order": 4, "kind": "connect", "attempts": 8, "why": "meter_failed"}],
@@ -90,12 +93,15 @@ def _open(place: Fernmoor, code: AlertCode, unit: str, detail: dict[str, Any]) -
 def alarmed(fernmoor: Fernmoor) -> dict[str, int]:
     """One alert of each kind, by its code."""
     units = iter(("N-404", "S-403", "N-101", "N-102", "N-103", "N-206", "N-104", "N-105", "N-106",
-                  "N-201", "N-202", "N-203", "N-204", "N-205"))  # fmt: skip
+                  "N-201", "N-202", "N-203", "N-204", "N-205", "N-301", "N-302", "N-303"))  # fmt: skip
     with psycopg.connect(fernmoor.dsn) as owner:
         owner.execute("DELETE FROM alert")
     return {
         code: _open(
-            fernmoor, code, "" if SUBJECTS[code] == "property" else next(units), DETAIL[code][0]
+            fernmoor,
+            code,
+            "" if SUBJECTS[code] in ("property", "concentrator") else next(units),
+            DETAIL[code][0],
         )
         for code in CODES
     }

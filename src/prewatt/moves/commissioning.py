@@ -13,7 +13,6 @@ from typing import Final
 
 from django.db import IntegrityError, transaction
 
-
 from prewatt.access.scope import Actor, require, scope
 from prewatt.audit.operations import record, record_many
 from prewatt.core.readings import ReadingSource
@@ -232,9 +231,7 @@ def _charge_from_now_on(
     openings = [Opening(account_id, meter_id, fitting.at, fitting.opening_wh)]
     open_registers(openings=openings, now=now)
     store_opening_readings(openings=openings, source=ReadingSource.MANUAL, now=now)
-    supply.look_again(
-        actor=boundary.system(actor, property_id), account_ids=[account_id], now=now
-    )
+    supply.look_again(actor=boundary.system(actor, property_id), account_ids=[account_id], now=now)
 
 
 def _refuse_instant(unit: UnitAt, account_id: int, at: datetime, now: datetime) -> None:

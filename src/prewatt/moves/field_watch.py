@@ -79,9 +79,7 @@ def _tell(code: AlertCode, silent: list[Silent], now: datetime) -> None:
     }
     for (property_id, subject), each in found.items():
         detail = {"serial": each.serial, "since_us": instant_us(each.since), "meters": each.meters}
-        raise_alert(
-            property_id=property_id, code=code, subject=subject, detail=detail, now=now
-        )
+        raise_alert(property_id=property_id, code=code, subject=subject, detail=detail, now=now)
     for property_id, subject in open_of(code):
         if (property_id, subject) not in found:
             close_alert(property_id=property_id, code=code, subject=subject, now=now)

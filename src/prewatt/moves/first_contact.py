@@ -7,7 +7,7 @@ functions run inside the caller's scope.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -136,16 +136,17 @@ def contacts(
                 "own": int(ReadingSource.METER),
             },
         )  # fmt: skip
-        return [
-            Contact(*row[:11], RelayState(row[11] or 0), *row[12:]) for row in cursor.fetchall()
-        ]
+        found = (Contact(*row) for row in cursor.fetchall())
+        return [replace(each, relay=RelayState(each.relay or 0)) for each in found]
 
 
 #: A device is heard once it has spoken later than it was fitted, also before the worker has written that down.
-_HEARD: Final = "coalesce(c.heard_at, CASE WHEN l.last_seen_at > c.fitted_at THEN l.last_seen_at END)"
+_HEARD: Final = (
+    "coalesce(c.heard_at, CASE WHEN l.last_seen_at > c.fitted_at THEN l.last_seen_at END)"
+)
 _CONTACTS: Final = f"""
 SELECT m.id, m.serial, m.driver, c.fitted_at, c.fitted_by, c.hear_by, {_HEARD}, c.checked_at,
-       c.checked_by, c.note, m.has_relay, l.relay, l.relay_read_at, l.clock_drift_s,
+       c.checked_by, c.note, m.has_relay, l.relay, nullif(l.relay_read_at, '-infinity'), l.clock_drift_s,
        coalesce(l.firmware, ''), r.readings, r.first_wh, r.last_wh, r.last_at,
        (SELECT count(*) FROM vee_case v WHERE v.meter_id = m.id AND v.state = 'held')::integer,
        coalesce(d.state, CASE WHEN w.serial IS NOT NULL THEN 'code' END, ''),

@@ -631,9 +631,7 @@ def _exchange(
         raise NameTaken(f"there is a meter {new_meter.serial!r} already") from error
     link_meters(meter_ids=[new_id], seen_at=[at])
     commissioning.give_up(meter_id=old.meter_id, by=actor.code, now=now)
-    commissioning.begin(
-        actor=actor, property_id=old.property_id, fitted=[(new_id, at)], now=now
-    )
+    commissioning.begin(actor=actor, property_id=old.property_id, fitted=[(new_id, at)], now=now)
     if old.account_id is not None:
         estate.begin_assignments(
             property_id=old.property_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest
@@ -12,6 +13,8 @@ POLICY = (
     "default-src 'none'; object-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+#: A page on which a code is scanned may ask for the camera; no other may.
+_SCANNING = "camera=(self), geolocation=(), microphone=(), payment=()"
 _HEADERS = {
     "Content-Security-Policy": POLICY,
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=()",
@@ -20,6 +23,7 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
+Answer = TypeVar("Answer", bound=HttpResponseBase)
 GetResponse = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
 
 
@@ -48,9 +52,18 @@ class SecurityHeaders:
         return _sealed(await waiting)
 
 
+def may_scan(response: Answer) -> Answer:
+    """Let this one page ask for the camera."""
+    response["Permissions-Policy"] = _SCANNING
+    return response
+
+
 def _sealed(response: HttpResponseBase) -> HttpResponseBase:
+    scans = response.get("Permissions-Policy") == _SCANNING
     for name, value in _HEADERS.items():
         response[name] = value
+    if scans:
+        may_scan(response)
     if "Cache-Control" not in response:
         response["Cache-Control"] = "no-store"
     return response

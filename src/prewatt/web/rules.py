@@ -58,6 +58,11 @@ RULES: Final[Mapping[str, Rule]] = {
     "figures": Rule("figures.read"),
     "work": Rule("meters.read"),
     "work/<id:meter_id>": Rule("meters.read", "mdm.read_manually"),
+    "work/new": _own("estate.meters"),
+    # How long devices may be silent is set there, by an administrator.
+    "work/fitted": Rule("meters.read", "estate.write"),
+    "work/<id:meter_id>/exchange": _own("estate.meters"),
+    "work/<id:meter_id>/check": Rule("meters.read", "estate.meters"),
     "audit": Rule("audit.read"),
     "audit.csv": Rule("audit.read"),
     "audit.zip": Rule("audit.read"),

@@ -118,6 +118,7 @@ IMPERSONAL: Final = frozenset(
     {
         # Of a tenant their own; sums; devices and registers without a name.
         "mine", "figures", "work", "work/<id:meter_id>",
+        "work/new", "work/fitted", "work/<id:meter_id>/exchange", "work/<id:meter_id>/check",
         "me", "me/passkeys/new", "me/passkeys/<id:passkey_id>/remove", "me/recovery-codes", "me/lost",
         "me/password", "me/sessions", "passkeys/ask", "passkeys/new", "sign-in/factor",
         "sign-in/passkeys/ask", "sign-in/passkeys/new", "sign-in/company", "sign-in/company/back",

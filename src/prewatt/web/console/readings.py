@@ -343,7 +343,7 @@ def _show_read(
         {
             "page": page, "place": page.place, "now": page.now, "tab": "meters",
             "form": values, "faults": asked.faults if asked else {}, "problem": problem,
-            "sent": _kept(values), "entered": entered, "after": after, "done": done,
+            "sent": kept(values), "entered": entered, "after": after, "done": done,
             "charged_micro": -charged, "value": value, "verdict": verdict,
         },
         status=status,
@@ -366,7 +366,7 @@ def exchange_view(request: HttpRequest, meter_id: int) -> HttpResponse:
         if at is None:
             asked.faults.setdefault("at", _("Still to be filled in."))
         closing = register_of(asked, "closing")
-    new = _new_meter(asked)
+    new = new_meter_of(asked)
     opening = register_of(asked, "opening")
     if asked.faults:
         return _show_exchange(request, page, asked, status=422)
@@ -386,12 +386,13 @@ def exchange_view(request: HttpRequest, meter_id: int) -> HttpResponse:
         with rehearsal():
             after = exchange(f"look:{key}")
     except (MoveRefused, PeriodClosed, KeyReused) as refused:
-        problem = _exchange_said(asked, page, refused)
+        problem = exchange_said(asked, refused, serial=page.serial, zone=page.place.time_zone)
         return _show_exchange(request, page, asked, problem=problem, status=422)
     return _show_exchange(request, page, asked, after=after, closing=closing, opening=opening)
 
 
-def _new_meter(asked: Asked) -> NewMeter:
+def new_meter_of(asked: Asked) -> NewMeter:
+    """The device that a form describes."""
     power = asked.thousandths("max_power")
     if power is None:
         asked.faults.setdefault("max_power", _("Still to be filled in."))
@@ -408,10 +409,10 @@ def _new_meter(asked: Asked) -> NewMeter:
     )
 
 
-def _exchange_said(asked: Asked, page: MeterPage, refused: Exception) -> str:
+def exchange_said(asked: Asked, refused: Exception, *, serial: str, zone: str) -> str:
     """Put a refusal beside its field, or return what the form as a whole is told."""
     if isinstance(refused, TooEarly):
-        asked.faults["at"] = said_earliest(refused, page.place.time_zone)
+        asked.faults["at"] = said_earliest(refused, zone)
     elif isinstance(refused, InFuture):
         asked.faults["at"] = _("That has not come yet. Write it down when it has happened.")
     elif isinstance(refused, PeriodClosed):
@@ -419,7 +420,7 @@ def _exchange_said(asked: Asked, page: MeterPage, refused: Exception) -> str:
     elif isinstance(refused, NameTaken):
         asked.faults["serial"] = _("There is a meter with this serial already.")
     elif isinstance(refused, RegisterRefused):
-        field = "closing" if refused.serial == page.serial else "opening"
+        field = "closing" if refused.serial == serial else "opening"
         asked.faults[field] = str(sentences.said(sentences.VERDICT, refused.verdict))
     elif isinstance(refused, MeterSilent):
         asked.faults["how"] = _("The old meter is silent. Read its register and write it down.")
@@ -449,7 +450,7 @@ def _show_exchange(
         "driver": page.driver,
         "model": page.model,
         "multiplier": str(page.multiplier),
-        "max_power": _kilowatts(page.max_power_w),
+        "max_power": kilowatts(page.max_power_w),
         "period": str(max(page.expected_period_s // 60, 1)),
         "has_relay": "1" if page.has_relay and asked is None else "",
         "opening": "0",
@@ -461,7 +462,7 @@ def _show_exchange(
         {
             "page": page, "place": page.place, "now": page.now, "tab": "meters",
             "form": values, "faults": asked.faults if asked else {}, "problem": problem,
-            "sent": _kept(values), "after": after, "key": key_of(request),
+            "sent": kept(values), "after": after, "key": key_of(request),
             "closing": page.last_wh if closing is None else closing, "opening": opening,
             "drivers": [(each, each) for each in DRIVERS],
         },
@@ -469,12 +470,13 @@ def _show_exchange(
     )  # fmt: skip
 
 
-def _kilowatts(watts: int) -> str:
+def kilowatts(watts: int) -> str:
+    """A power in kW as a form takes it."""
     whole, part = divmod(watts, 1000)
     return f"{whole}.{part:03d}".rstrip("0").rstrip(".")
 
 
-def _kept(values: dict[str, Any]) -> list[tuple[str, str]]:
+def kept(values: dict[str, Any]) -> list[tuple[str, str]]:
     """What a look hands on to its confirmation."""
     return sorted(
         (name, text)

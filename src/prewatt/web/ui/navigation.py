@@ -66,6 +66,7 @@ SECTIONS: Final = (
             Page("cases", "/meters/cases", _("Tamper cases")),
             Page("fleet", "/meters/fleet", _("Fleet")),
             Page("work", "/work", _("Round of meters"), "meters.read"),
+            Page("fitted", "/work/fitted", _("Fitted meters"), "meters.read"),
         ),
     ),
     Section(_("Supply"), (Page("supply", "/supply", _("Supply")),)),

@@ -538,6 +538,27 @@ REFUSED: Final[Mapping[str, Text]] = {
 }
 
 #: What validation says of a register reading, to whoever wrote it down or has to decide.
+#: How the head-end reaches a device.
+DRIVER: Final[Mapping[str, Text]] = {
+    "mqtt_senml": _("MQTT (4G or a line)"),
+    "lwm2m": _("LwM2M (NB-IoT)"),
+    "lorawan": _("LoRaWAN"),
+}
+#: Whether a device is let in, by the state of its certificate; one without is not asked for any.
+LET_IN: Final[Mapping[str, Text]] = {
+    "holds": _("It is let in by its certificate."),
+    "revoked": _("Its certificate is revoked: nothing that it says is taken."),
+    "expired": _("Its certificate has expired: nothing that it says is taken."),
+    "code": _("A code waits for it to be enrolled."),
+    "": _("It has none, and signs nothing."),
+}
+#: How one question about a fitted device stands.
+MARK: Final[Mapping[str, Text]] = {
+    "good": _("Answered"),
+    "bad": _("Wrong"),
+    "waits": _("Not yet"),
+    "none": _("Not there"),
+}
 VERDICT: Final[Mapping[str, Text]] = {
     "mdm.vee.accepted": _("Accepted."),
     "mdm.vee.duplicate": _("This reading is known already; it changes nothing."),
