@@ -251,7 +251,8 @@ WALLS = (
     *("administrator /accounts/{account}/by-hand", "auditor /audit", "auditor /audit?q=recharge"),
     *("auditor /audit/of/account:{account}", "auditor /audit/people", "auditor /audit/people/{operator}"),
     *("auditor /audit/findings", "auditor /audit/watches", "owner /figures", "installer /work"),
-    *("installer /work/{meter}", "installer /work?q=nothing"),
+    *("installer /work/{meter}", "installer /work?q=nothing", "installer /work/{meter}/exchange"),
+    *("installer /work/new", "installer /work/fitted", "administrator /work/fitted"),
 )  # fmt: skip
 
 

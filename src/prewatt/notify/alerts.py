@@ -16,9 +16,6 @@ AlertCode = Literal[
     "meter.forged",
     "meter.balance_differs",
     "meter.isolated",
-    "meter.never_heard",
-    "concentrator.silent",
-    "concentrator.isolated",
     "supply.relay_departed",
     "supply.relay_stuck",
     "supply.command_refused",
@@ -35,6 +32,9 @@ AlertCode = Literal[
     "audit.past_program",
     "approvals.emergency",
     "signing.key_alone",
+    "meter.never_heard",
+    "concentrator.silent",
+    "concentrator.isolated",
 ]
 #: All of them, in the order in which they are offered.
 CODES: Final[tuple[AlertCode, ...]] = get_args(AlertCode)

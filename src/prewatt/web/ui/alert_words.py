@@ -33,9 +33,6 @@ ALERT: Final[Mapping[str, Text]] = {
     "meter.forged": _("Forged message"),
     "meter.balance_differs": _("Balance in the meter differs"),
     "meter.isolated": _("Meter shut out"),
-    "meter.never_heard": _("Fitted and never heard"),
-    "concentrator.silent": _("Concentrator silent"),
-    "concentrator.isolated": _("Concentrator shut out"),
     "supply.relay_departed": _("Relay not as decided"),
     "supply.relay_stuck": _("Relay does not follow"),
     "supply.command_refused": _("Command refused"),
@@ -52,6 +49,9 @@ ALERT: Final[Mapping[str, Text]] = {
     "audit.past_program": _("Changed past the program"),
     "approvals.emergency": _("What was done in an emergency"),
     "signing.key_alone": _("A signing key changed alone"),
+    "meter.never_heard": _("Fitted and never heard"),
+    "concentrator.silent": _("Concentrator silent"),
+    "concentrator.isolated": _("Concentrator shut out"),
 }
 #: The glyph and colour of each: the triangle for a meter that somebody has to look at.
 LOOK: Final[Mapping[str, tuple[str, str]]] = {
