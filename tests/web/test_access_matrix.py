@@ -215,6 +215,9 @@ class World:
             reason="plausible", state="held",
         )  # fmt: skip
         laid(
+            "commissioning", property_id=place, meter_id=meter, fitted_at=NOW, hear_by=NOW, fitted_by="user:1",
+        )  # fmt: skip
+        laid(
             "tariff_draft", property_id=place, code=f"FOREIGN{place}", name="Foreign Fritz",
             content=json.dumps(TARIFF),
         )  # fmt: skip
