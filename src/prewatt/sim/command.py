@@ -10,6 +10,7 @@ import logging
 import sys
 import time
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 from paho.mqtt import MQTTException, publish
@@ -21,9 +22,11 @@ from prewatt.sim.loads import load_profile
 from prewatt.sim.meter import FAULTS, MeterConfig, SimulatedMeter, UnknownFault
 from prewatt.sim.process import fault_topic, load_config, run_process
 
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the sub-commands `meters`, `fault` and `lwm2m`."""
+
+def add_arguments(parser: argparse.ArgumentParser) -> Commands:
+    """Add the sub-commands `meters`, `fault`, `lwm2m`, `devices` and `lora`; returns them, for more."""
     commands = parser.add_subparsers(dest="sim_command", required=True)
     meters = commands.add_parser("meters", help="run the simulated meters of a configuration")
     meters.add_argument("--config", type=Path, required=True, metavar="FILE")
@@ -33,6 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fault.add_argument("value", nargs="?", type=int, default=1, help="0 switches off (default: 1)")
     fault.add_argument("--broker", metavar="HOST:PORT", help="default: the running demo's")
     add_device(commands.add_parser("lwm2m", help="run one LwM2M meter, which other tools can read"))
+    for name, what in (("devices", "LwM2M meters"), ("lora", "a LoRaWAN field")):
+        part = commands.add_parser(name, help=f"run {what} of a configuration")
+        part.add_argument("--config", type=Path, required=True, metavar="FILE")
+    return commands
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Do what was asked; returns the exit status, 2 for a refusal."""
     if arguments.sim_command == "meters":
         return run_meters(arguments.config)
+    if arguments.sim_command in _PARTS:
+        return run_part(arguments.sim_command, arguments.config)
     if arguments.sim_command == "lwm2m":
         return run_device(arguments)
     return switch_fault(arguments.serial, arguments.name, arguments.value, arguments.broker)
@@ -73,6 +82,28 @@ def run_meters(path: Path) -> int:
     try:
         run_process(config)
     except UnknownFault as error:
+        print(f"{path}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+_PARTS = ("devices", "lora")
+
+
+def run_part(kind: str, path: Path) -> int:
+    """Run the devices of a configuration until told to stop; returns the exit status."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
+    try:
+        content = path.read_bytes()
+        if kind == "devices":
+            from prewatt.sim.devices_process import DevicesConfig, run_devices
+
+            run_devices(msgspec.json.decode(content, type=DevicesConfig))
+        else:
+            from prewatt.sim.lorawan_process import LoraConfig, run_lora
+
+            run_lora(msgspec.json.decode(content, type=LoraConfig))
+    except (OSError, msgspec.DecodeError, UnknownFault) as error:
         print(f"{path}: {error}", file=sys.stderr)
         return 2
     return 0

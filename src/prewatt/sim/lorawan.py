@@ -18,7 +18,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from prewatt.hes.drivers.lorawan import wire
 from prewatt.sim.loads import Profile, cumulative_wh, load_profile
 
 _S: Final = 1_000_000
+_US_PER_WH: Final = 3_600_000_000
 _PPM: Final = 1_000_000
 #: A class A device listens a second after its uplink, and a gateway hands a downlink over before.
 _WINDOW_US: Final = _S
@@ -69,6 +70,12 @@ class LoraMeter:
     period_s: int = 900
     device_class: Literal["A", "C"] = "C"
     spreading_factor: int = 9
+    #: So much load on top of the shape.
+    load_w: int = 0
+    #: Its contacts stay as they are, whatever it is told.
+    is_welded: bool = False
+    #: The gateways within its reach; all of them where none is named.
+    in_reach: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,19 @@ class Told:
     at_us: int
     topic: str
     payload: bytes
+
+
+class Witness(Protocol):
+    """Is told what becomes of a field's readings and downlinks, by the device's EUI."""
+
+    def heard(self, eui: str, at_us: int, value_wh: int, told: Told) -> None:
+        """A gateway heard a reading, and the server will publish it."""
+
+    def lost(self, eui: str, at_us: int, value_wh: int) -> None:
+        """No gateway heard a reading."""
+
+    def obeyed(self, eui: str, at_us: int, downlink: str, *, is_closed: bool) -> None:
+        """A device has done what a downlink asks; its relay is now so."""
 
 
 @dataclass(slots=True)
@@ -99,13 +119,18 @@ class _Device:
     f_cnt: int = -1
     free_at_us: int = 0
     queue: deque[_Item] = field(default_factory=deque)
+    rest: int = 0
+    told_us: int = 0
 
     def count(self, now_us: int) -> None:
         """Let the register follow the load up to now."""
         if self.is_closed:
             instants = np.array([self.counted_at_us, now_us], dtype=np.int64)
             then_wh, now_wh = cumulative_wh(self.profile, _PPM, instants).tolist()
-            self.counted_wh += now_wh - then_wh
+            extra_wh, self.rest = divmod(
+                self.meter.load_w * (now_us - self.counted_at_us) + self.rest, _US_PER_WH
+            )
+            self.counted_wh += now_wh - then_wh + extra_wh
         self.counted_at_us = now_us
 
     def payload(self, now_us: int, *, is_change: bool) -> tuple[int, bytes]:
@@ -127,7 +152,8 @@ class _Device:
         switched = {b"\x08\x01\xff": True, b"\x08\x00\xff": False,
                     b"\x07G\x01\x07H\x01": True, b"\x07G\x01\x07H\x00": False}  # fmt: skip
         if item.data in switched:
-            self.is_closed = switched[item.data]
+            if not self.meter.is_welded:
+                self.is_closed = switched[item.data]
             return True
         return item.data == b"\xff\x28\xff"
 
@@ -144,7 +170,11 @@ class LoraField:
         start_us: int,
         encoding: Literal["json", "protobuf"] = "json",
         application: str = "17c82e96-be03-4f38-aef3-f83d48582d97",
+        witness: Witness | None = None,
     ) -> None:
+        self._witness = witness
+        self.is_reading = True
+        """Whether devices report by their clocks; a relay that turns is told in any case."""
         self._air = air
         self._random = Random(seed)  # noqa: S311 - a simulation is repeated by its seed
         self._encoding = encoding
@@ -188,7 +218,8 @@ class LoraField:
             if at_us == device.next_us:
                 device.next_us = at_us + device.meter.period_s * _S
                 heapq.heappush(self._due, (device.next_us, eui))
-                self._uplink(device, at_us, is_change=False)
+                if self.is_reading:
+                    self._uplink(device, at_us, is_change=False)
             self._downlink(device, at_us)
         found: list[Told] = []
         while self._told and self._told[0][0] <= now_us:
@@ -214,11 +245,16 @@ class LoraField:
         device.free_at_us = at_us + air_us * _PPM // self._air.duty_ppm
         device.f_cnt += 1
         self.sent += 1
-        heard = [each for each in self._air.gateways if self._hears(each, at_us)]
+        reach = device.meter.in_reach or self._air.gateways
+        heard = [each for each in reach if self._hears(each, at_us)]
         if not heard:
             self.lost += 1
+            if self._witness is not None:
+                self._witness.lost(device.meter.eui, at_us, device.counted_wh)
             return
-        self._say_up(device, at_us, port, data, heard)
+        told = self._say_up(device, at_us, port, data, heard)
+        if self._witness is not None:
+            self._witness.heard(device.meter.eui, at_us, device.counted_wh, told)
         if self._random.randrange(_PPM) < self._air.doubled_ppm:
             self._say_up(device, at_us, port, data, heard[:1])
 
@@ -241,7 +277,7 @@ class LoraField:
             return
         up = [
             each
-            for each in self._air.gateways
+            for each in device.meter.in_reach or self._air.gateways
             if not any(
                 o.gateway == each and o.from_us <= at_us < o.until_us for o in self._air.outages
             )
@@ -261,6 +297,10 @@ class LoraField:
             self._say(device, "ack", heard_at_us + _CONFIRM_US, {"item": item.name, "yes": False})
             return
         if device.obey(item, heard_at_us):
+            if self._witness is not None:
+                self._witness.obeyed(
+                    device.meter.eui, heard_at_us, item.name, is_closed=device.is_closed
+                )
             self._uplink(device, heard_at_us + _S, is_change=True)
         self._say(device, "ack", heard_at_us + _S, {"item": item.name, "yes": True})
 
@@ -268,8 +308,8 @@ class LoraField:
 
     def _say_up(
         self, device: _Device, at_us: int, port: int, data: bytes, heard: list[str]
-    ) -> None:
-        self._say(
+    ) -> Told:
+        return self._say(
             device,
             "up",
             at_us,
@@ -283,14 +323,19 @@ class LoraField:
             },
         )
 
-    def _say(self, device: _Device, kind: str, at_us: int, told: dict[str, Any]) -> None:
+    def _say(self, device: _Device, kind: str, at_us: int, told: dict[str, Any]) -> Told:
         write = _as_json if self._encoding == "json" else _as_protobuf
         name = str(uuid.UUID(int=self._random.getrandbits(128), version=4))
         payload = write(kind, self._application, device, at_us, name, told)
         topic = f"application/{self._application}/device/{device.meter.eui}/event/{kind}"
         late_us = at_us + self._random.randrange(1 + self._air.late_us_max)
+        if kind == "up":
+            # What a server has heard of one device it says in the order in which it came.
+            device.told_us = late_us = max(late_us, device.told_us)
         self._number += 1
-        heapq.heappush(self._told, (late_us, self._number, Told(late_us, topic, payload)))
+        said = Told(late_us, topic, payload)
+        heapq.heappush(self._told, (late_us, self._number, said))
+        return said
 
 
 def _item(payload: bytes) -> _Item:

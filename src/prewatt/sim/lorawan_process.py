@@ -1,17 +1,41 @@
-"""A simulated LoRaWAN field on a broker: what its network server would publish and take, by the clock it is given."""
+"""A simulated LoRaWAN field on a broker: what its network server would publish and take, by the clock it is given.
+
+As a part of a simulated field it is a process of its own and leaves records. A device keeps nothing for anybody's word, so
+its reading counts as acknowledged once the broker has the server's event of it (PUBACK): from there on it must not be lost.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import threading
+import time
 from collections.abc import Callable
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
+import msgspec
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
-from prewatt.sim.lorawan import LoraField
+from prewatt.hes.frames import RelayState
+from prewatt.sim.lorawan import Air, LoraField, LoraMeter, Told, Witness
+from prewatt.sim.records import (
+    COUNTS,
+    RECORDS,
+    Counts,
+    Every,
+    MeterRecord,
+    PartRecords,
+    write_counts,
+    write_records,
+)
+from prewatt.sim.records import (
+    Told as ToldToDo,
+)
 
 _LOOK_EVERY_S: Final = 0.02
+_COUNTS_S: Final = 1.0
 COMMANDS: Final = "application/+/device/+/command/down"
 
 
@@ -19,16 +43,31 @@ class LoraProcess:
     """Publishes a field's events and puts downlinks into its queue, until it is stopped."""
 
     def __init__(
-        self, field: LoraField, *, host: str, port: int, now_us: Callable[[], int]
+        self,
+        field: LoraField,
+        *,
+        host: str,
+        port: int,
+        now_us: Callable[[], int],
+        on_taken: Callable[[Told], None] = lambda _told: None,
     ) -> None:
+        """`on_taken` is called with each event that the broker has acknowledged, in paho's thread."""
         self._field = field
         self._now_us = now_us
+        self._on_taken = on_taken
         self._lock = threading.Lock()
+        self._under_way: dict[int, Told] = {}
+        self._early: set[int] = set()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sim-lorawan", daemon=True)
-        self._client = Client(CallbackAPIVersion.VERSION2, client_id="prewatt-sim-lorawan")
+        # A network server's session outlives its connection: downlinks wait for it.
+        self._client = Client(
+            CallbackAPIVersion.VERSION2, client_id="prewatt-sim-lorawan", clean_session=False
+        )
         self._client.on_connect = lambda client, *_: client.subscribe(COMMANDS, qos=1)
         self._client.on_message = self._take
+        self._client.on_publish = lambda _client, _data, mid, *_: self._taken(mid)
+        self._client.reconnect_delay_set(1, 5)
         self._client.connect_async(host, port)
 
     def start(self) -> None:
@@ -43,6 +82,16 @@ class LoraProcess:
         self._client.disconnect()
         self._client.loop_stop()
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether the broker is there."""
+        return self._client.is_connected()
+
+    @property
+    def under_way(self) -> int:
+        """How many events were published and not yet acknowledged by the broker."""
+        return len(self._under_way)
+
     def publish(self, topic: str, payload: bytes) -> None:
         """Publish something that the field did not say, as an attacker at the broker would."""
         self._client.publish(topic, payload, qos=1)
@@ -56,4 +105,131 @@ class LoraProcess:
             with self._lock:
                 told = self._field.advance(self._now_us())
             for each in told:
-                self._client.publish(each.topic, each.payload, qos=1)
+                self._say(each)
+
+    def _say(self, told: Told) -> None:
+        mid = self._client.publish(told.topic, told.payload, qos=1).mid
+        with self._lock:
+            # The broker may have been faster than we.
+            is_taken = mid in self._early
+            self._early.discard(mid)
+            if not is_taken:
+                self._under_way[mid] = told
+        if is_taken:
+            self._on_taken(told)
+
+    def _taken(self, mid: int) -> None:
+        with self._lock:
+            told = self._under_way.pop(mid, None)
+            if told is None:
+                self._early.add(mid)
+        if told is not None:
+            self._on_taken(told)
+
+
+class LoraConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The configuration of one field in a process of its own, JSON; `records` is a folder."""
+
+    host: str
+    port: int
+    meters: tuple[LoraMeter, ...]
+    air: Air
+    seed: int
+    start_us: int
+    records: str
+
+
+class _Book(Witness):
+    """Takes down what becomes of each device's readings."""
+
+    def __init__(self, meters: tuple[LoraMeter, ...]) -> None:
+        self.records = {each.eui: MeterRecord(each.eui) for each in meters}
+        for each in meters:
+            if each.is_welded:
+                self.records[each.eui].faults.append("stuck_relay")
+        self._lock = threading.Lock()
+        self._said: dict[int, tuple[str, int, int]] = {}
+        self.lost_readings = 0
+        self.told = 0
+
+    def heard(self, eui: str, at_us: int, value_wh: int, told: Told) -> None:
+        """See `Witness`. Until the broker has it, the server keeps it."""
+        with self._lock:
+            self.records[eui].taken.append((at_us, value_wh))
+            self._said[id(told)] = (eui, at_us, value_wh)
+
+    def lost(self, eui: str, at_us: int, value_wh: int) -> None:
+        """See `Witness`."""
+        self.lost_readings += 1
+        self.records[eui].lost.append((at_us, value_wh))
+
+    def obeyed(self, eui: str, at_us: int, downlink: str, *, is_closed: bool) -> None:
+        """See `Witness`."""
+        self.told += 1
+        state: RelayState = "closed" if is_closed else "open"
+        self.records[eui].told.append(ToldToDo(at_us, downlink, "downlink", state, "ok"))
+        self.records[eui].relay = state
+
+    def taken(self, told: Told) -> None:
+        """The broker has an event."""
+        with self._lock:
+            self._said.pop(id(told), None)
+
+    def waiting(self) -> int:
+        """How many readings were heard, and the broker has not acknowledged them."""
+        with self._lock:
+            return len(self._said)
+
+    def close(self) -> None:
+        """What the broker never acknowledged was never promised."""
+        with self._lock:
+            for eui, at_us, value_wh in self._said.values():
+                self.records[eui].kept.append((at_us, value_wh))
+
+
+def run_lora(config: LoraConfig) -> None:
+    """Run one field until SIGTERM or SIGINT; SIGUSR1 ends the readings. Leaves its records."""
+    book = _Book(config.meters)
+    field = LoraField(
+        list(config.meters),
+        air=config.air,
+        seed=config.seed,
+        start_us=config.start_us,
+        witness=book,
+    )
+    process = LoraProcess(
+        field,
+        host=config.host,
+        port=config.port,
+        now_us=lambda: time.time_ns() // 1_000,
+        on_taken=book.taken,
+    )
+    stopping = threading.Event()
+
+    def stop_reading(*_: Any) -> None:
+        field.is_reading = False
+
+    signal.signal(signal.SIGUSR1, stop_reading)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    folder, counting = Path(config.records), Every(_COUNTS_S)
+    process.start()
+    while not stopping.wait(_LOOK_EVERY_S):
+        if counting.is_due(time.monotonic()):
+            write_counts(folder / COUNTS, _counts(book, field, process))
+    with contextlib.suppress(RuntimeError):
+        process.stop()
+    book.close()
+    lost = {"uplinks": field.sent, "lost": field.lost}
+    write_records(folder / RECORDS, PartRecords(list(book.records.values()), lost))
+
+
+def _counts(book: _Book, field: LoraField, process: LoraProcess) -> Counts:
+    return Counts(
+        meters=len(book.records),
+        connected=len(book.records) if process.is_connected else 0,
+        taken=sum(len(each.taken) for each in list(book.records.values())),
+        waiting=book.waiting(),
+        told=book.told,
+        is_draining=not field.is_reading,
+    )

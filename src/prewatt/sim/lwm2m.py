@@ -77,14 +77,23 @@ class DeviceConfig:
     host: str = "127.0.0.1"
     port: int = 0
     content_format: int = senml.CBOR
+    #: How often it looks whether it has something to do.
+    tick_s: float = _TICK_S
 
 
 class LwM2mDevice:
     """One device; `run` until `stop`. Everything happens in the loop that `run` is in, faults too."""
 
     def __init__(
-        self, meter: SimulatedMeter, config: DeviceConfig, *, now_us: Callable[[], int]
+        self,
+        meter: SimulatedMeter,
+        config: DeviceConfig,
+        *,
+        now_us: Callable[[], int],
+        over: Callable[[Any], None] | None = None,
     ) -> None:
+        """`over` is called with each CoAP context that it opens: a radio may be laid under it."""
+        self._over = over
         self.meter = meter
         self.config = config
         self.location: tuple[str, ...] | None = None
@@ -93,7 +102,11 @@ class LwM2mDevice:
         self.sent = 0
         self.port = 0
         """Where it listens now; 0 while it sleeps."""
+        self.shown: list[tuple[int, int]] = []
+        """What somebody has read of it, of its own accord: instants and register, where `keeps_shown`."""
+        self.keeps_shown = False
         self._now_us = now_us
+        self._outbox: list[Outgoing] = []
         self._stopping = asyncio.Event()
         # A context lives once: two with one key would use the same numbers twice.
         self._security = (
@@ -125,7 +138,9 @@ class LwM2mDevice:
                 finally:
                     await self._sleep()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), self.config.sleeps_s or _TICK_S)
+                await asyncio.wait_for(
+                    self._stopping.wait(), self.config.sleeps_s or self.config.tick_s
+                )
 
     async def _wake(self) -> None:
         self._front = _Front(self)
@@ -138,6 +153,8 @@ class LwM2mDevice:
             bind=(self.config.host, self.port),
             transports=["oscore", "udp6"],
         )
+        if self._over is not None:
+            self._over(self._context)
         if self._security is not None:
             self._context.client_credentials[f"coap://{self.config.server}/*"] = self._security
 
@@ -164,8 +181,9 @@ class LwM2mDevice:
                 until = max(until, self._loop_time() + self.config.awake_s)
             if self.config.sleeps_s is not None and self._loop_time() > until:
                 return
-            await asyncio.sleep(_TICK_S)
-            messages = self.meter.tick(self._now_us())
+            await asyncio.sleep(self.config.tick_s)
+            messages = [*self._outbox, *self.meter.tick(self._now_us())]
+            self._outbox.clear()
             assert self._front is not None, "it is awake"
             self._front.look(self.meter.relay)
         if self._stopping.is_set() and self.location is not None and self.config.sleeps_s is None:
@@ -279,6 +297,9 @@ class LwM2mDevice:
     def _values(self) -> dict[objects.Path, Value]:
         now_us = self._now_us()
         is_on = self.meter.relay == "closed"
+        register_wh = self.meter.register_wh(now_us)
+        if self.keeps_shown:
+            self.shown.append((self.meter.clock_us(now_us), register_wh))
         return {
             (objects.SERVER, 0, 0): 1,
             (objects.SERVER, 0, 1): self.config.lifetime_s,
@@ -291,7 +312,7 @@ class LwM2mDevice:
             (objects.CONNECTIVITY, 0, 0): 7,
             objects.SIGNAL: -97,
             (objects.FIRMWARE, 0, 7): FIRMWARE,
-            objects.ENERGY_DRAWN: self.meter.register_wh(now_us),
+            objects.ENERGY_DRAWN: register_wh,
             (objects.ENERGY, 0, 5701): "Wh",
             objects.RELAY_ORDER: is_on,
             objects.RELAY_CONTACT: is_on,
@@ -303,7 +324,8 @@ class LwM2mDevice:
         command = Command(
             f"{self.sent}.{now_us}.relay", "relay", state, now_us, now_us + _YEAR_S * 1_000_000
         )
-        self.meter.receive_command(mqtt.encode_command(command), now_us)
+        # The answer is that of CoAP; the reading of a relay that has turned is sent.
+        self._outbox += self.meter.receive_command(mqtt.encode_command(command), now_us)
 
 
 class _Front(resource.ObservableResource):  # type: ignore[misc]  # aiocoap has no types

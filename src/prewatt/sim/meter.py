@@ -149,14 +149,22 @@ class MeterConfig:
 class SimulatedMeter:
     """One meter. Every method takes the true simulated time; the meter's own clock may differ from it.
 
-    `on_reading` is told each reading as it is taken, by the meter's own clock.
+    `on_reading` is told each reading as it is taken, by the meter's own clock; `on_command` each command that is new,
+    with the meter's time and what came of it.
     """
 
     def __init__(
-        self, config: MeterConfig, *, on_reading: Callable[[int, int], None] | None = None
+        self,
+        config: MeterConfig,
+        *,
+        on_reading: Callable[[int, int], None] | None = None,
+        on_command: Callable[[int, Command, AnswerResult], None] | None = None,
     ) -> None:
         self.config = config
         self._on_reading = on_reading
+        self._on_command = on_command
+        #: Whether it takes readings by the clock; a relay that turns is a reading in any case.
+        self.is_reading = True
         self.relay: RelayState = config.relay
         self.is_online = False
         self.faults: dict[str, int] = dict.fromkeys(FAULTS, 0)
@@ -216,7 +224,8 @@ class SimulatedMeter:
         self.is_online = True
         self._sent = self._events_sent = 0
         hello = self._hello(now_us)
-        self._report(now_us)
+        if self.is_reading:
+            self._report(now_us)
         return self._faulty([hello, *self._unsent(now_us)])
 
     def disconnected(self) -> None:
@@ -225,7 +234,7 @@ class SimulatedMeter:
 
     def tick(self, now_us: int) -> list[Outgoing]:
         """Take the reading that is due, and send what is unsent or has waited too long for a watermark."""
-        if now_us >= self._next_report_us:
+        if self.is_reading and now_us >= self._next_report_us:
             self._report(now_us)
         if not self.is_online:
             return []
@@ -262,6 +271,8 @@ class SimulatedMeter:
         result: AnswerResult = "expired"
         if self.clock_us(now_us) <= command.expires_at_us:
             result, more = self._obey(command, now_us)
+        if self._on_command is not None:
+            self._on_command(self.clock_us(now_us), command, result)
         answer = codec.encode_answer(
             command_id=command.command_id,
             result=result,

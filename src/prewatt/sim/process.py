@@ -1,9 +1,12 @@
 """One process of simulated meters: each with an MQTT connection of its own, all in one thread and one selector.
 
-Or all behind one concentrator, which has the only connection: it sends their readings in bundles, and whatever else
-they say or hear in their names. A meter costs a socket and a paho client without its thread. The process knows nothing of the platform but
+Or behind concentrators, each of which has the only connection of its meters: it sends their readings in bundles, and
+whatever else they say or hear in their names. A meter costs a socket and a paho client without its thread. The process knows nothing of the platform but
 the broker's address, and everything that a meter has to remember goes into a state file: killed and
 started again, its registers have gone on and its backlog is still there.
+
+As a part of a simulated field (`prewatt sim run`) it has a schedule of what happens when, radios that are late by a seed,
+and leaves records of what each meter took, what was acknowledged, and what it was told (`records.py`).
 
 Faults and extra load are switched while it runs, over the broker's topic `pw/sim/{serial}/fault` with
 `{"name": …, "value": …}`, heard on a connection of the process's own: a meter in an outage hears nothing.
@@ -19,6 +22,7 @@ import ssl
 import time
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,12 +43,24 @@ from prewatt.sim.concentrator import SimulatedConcentrator
 from prewatt.sim.identity import Identity
 from prewatt.sim.loads import load_profile
 from prewatt.sim.meter import MeterConfig, Outgoing, SimulatedMeter, UnknownFault
+from prewatt.sim.records import (
+    COUNTS,
+    RECORDS,
+    Counts,
+    Every,
+    PartRecords,
+    Recorder,
+    write_counts,
+    write_records,
+)
+from prewatt.sim.turns import Later, Turn, Way, Weather
 
 log = logging.getLogger(__name__)
 
 _KEEPALIVE_S: Final = 60
 _TICK_S: Final = 0.25
 _SAVE_S: Final = 5.0
+_COUNTS_S: Final = 1.0
 _RENEWAL_S: Final = 1.0
 _BACKOFF_S_MAX: Final = 10.0
 _CONNECTS_PER_TICK: Final = 40
@@ -68,6 +84,11 @@ class SimMeter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     secret: str = ""
     holds_credit: bool = False
     price_nano: int = 0
+    #: The concentrator it stands behind, by serial number; else it has a connection of its own.
+    concentrator: str = ""
+    #: In place of the configuration's, for one that reports at a pace of its own.
+    report_period_s: int = 0
+    way: Way = Way()
 
 
 class SimFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
@@ -86,6 +107,7 @@ class SimConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     With a `concentrator` (its serial number) all meters are behind it, and it sends every `gather_s`.
     `trusts` are the keys by which meters with a secret verify: points by key ids, both in hexadecimal digits.
     `tls` names the folder with the root and the certificates of all who have a connection; none is in the clear.
+    A part of a field has a `schedule`, a `seed` for its radios, and the folder where its counts and records go.
     """
 
     name: str
@@ -100,9 +122,12 @@ class SimConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     concentrator: str = ""
     gather_s: int = 5
     trusts: dict[str, str] = {}
-    #: For benchmarks of thousands: what meters keep is not written with each instruction.
+    #: For fields of thousands: what meters keep is not written with each instruction and each turn of a relay.
     saves_late: bool = False
     tls: str = ""
+    schedule: tuple[Turn, ...] = ()
+    seed: str = ""
+    records: str = ""
 
 
 def load_config(path: Path) -> SimConfig:
@@ -266,25 +291,40 @@ class SimProcess:
         self._trusts = {
             bytes.fromhex(key_id): bytes.fromhex(point) for key_id, point in config.trusts.items()
         }
+        self._recorders = {each.serial: Recorder(each.serial) for each in config.meters}
         self._meters = {meter.serial: self._new_meter(meter) for meter in config.meters}
+        self._weather = {
+            each.serial: Weather(each.way, config.seed, each.serial)
+            for each in config.meters
+            if not each.way.is_plain
+        }
+        self._later = Later()
+        self._latest_us: dict[tuple[str, bool], int] = {}
         self._restore()
         for fault in config.faults:
             if fault.serial not in self._meters:
                 raise UnknownFault(f"no meter {fault.serial!r} to have a fault")
+            self._recorders[fault.serial].fault(fault.name, fault.value)
             self._meters[fault.serial].set_fault(fault.name, fault.value, now_us())
         address = (config.host, config.port)
-        self._concentrator: SimulatedConcentrator | None = None
-        self._lines: dict[str, _Line] = {}
-        if config.concentrator:
-            self._concentrator = SimulatedConcentrator(
-                config.concentrator, gather_us=config.gather_s * 1_000_000
-            )
-            self._shared = self._new_shared_line(self._concentrator, address)
-        else:
-            self._lines = {
-                serial: self._new_line(serial, meter, address)
-                for serial, meter in self._meters.items()
-            }
+        self._behind = {
+            each.serial: behind
+            for each in config.meters
+            if (behind := each.concentrator or config.concentrator)
+        }
+        self._concentrators = {
+            serial: SimulatedConcentrator(serial, gather_us=config.gather_s * 1_000_000)
+            for serial in dict.fromkeys(self._behind.values())
+        }
+        self._shared = {
+            serial: self._new_shared_line(each, address)
+            for serial, each in self._concentrators.items()
+        }
+        self._lines = {
+            serial: self._new_line(serial, meter, address)
+            for serial, meter in self._meters.items()
+            if serial not in self._behind
+        }
         # A meter behind a concentrator has no connection, hence no certificate of its own.
         self._identities = {
             serial: Identity(Path(config.tls), serial) for serial in self._lines if config.tls
@@ -302,6 +342,8 @@ class SimProcess:
         self._stopping = False
         self._dirty = True
         self._relays = {serial: meter.relay for serial, meter in self._meters.items()}
+        for turn in config.schedule:
+            self._later.at(turn.at_us, partial(self._turn, turn.serial, turn.name, turn.value))
 
     def meter(self, serial: str) -> SimulatedMeter:
         """One of the meters, to look at."""
@@ -311,9 +353,15 @@ class SimProcess:
         """Let `run` end at its next turn; may be called from a signal handler."""
         self._stopping = True
 
+    def stop_reading(self) -> None:
+        """Take no more readings by the clock; what was taken is sent until it is acknowledged."""
+        for meter in self._meters.values():
+            meter.is_reading = False
+
     def run(self) -> None:
         """Run until `stop`, then save and say goodbye to the broker."""
         next_tick_s = next_misc_s = next_save_s = next_renewal_s = 0.0
+        counting = Every(_COUNTS_S)
         try:
             while not self._stopping:
                 now_s = time.monotonic()
@@ -327,6 +375,8 @@ class SimProcess:
                 if now_s >= next_renewal_s:
                     next_renewal_s = now_s + _RENEWAL_S
                     self._renew()
+                if self._config.records and counting.is_due(now_s):
+                    write_counts(Path(self._config.records) / COUNTS, self.counts())
                 if now_s >= next_save_s and self._dirty:
                     next_save_s = now_s + _SAVE_S
                     self._save()
@@ -335,15 +385,36 @@ class SimProcess:
                     key.data.service(events)
         finally:
             self._save()
+            if self._config.records:
+                write_records(Path(self._config.records) / RECORDS, self.recorded())
             for line in self._all_lines():
                 line.close()
             self._selector.close()
 
+    def counts(self) -> Counts:
+        """How its meters are doing."""
+        return Counts(
+            meters=len(self._meters),
+            connected=sum(each.is_online for each in self._meters.values()),
+            taken=sum(len(each.record.taken) for each in self._recorders.values()),
+            waiting=sum(each.backlog for each in self._meters.values()),
+            told=sum(len(each.record.told) for each in self._recorders.values()),
+            is_draining=not all(each.is_reading for each in self._meters.values()),
+        )
+
+    def recorded(self) -> PartRecords:
+        """What its meters took, keep and were told, as it stands."""
+        for serial, meter in self._meters.items():
+            record = self._recorders[serial].record
+            record.kept, record.relay = meter.unacknowledged(), meter.relay
+            record.is_out = not meter.is_online
+        lost = sum(each.lost for each in self._weather.values())
+        return PartRecords([each.record for each in self._recorders.values()], {"lost": lost})
+
     # --- inside ---
 
     def _all_lines(self) -> list[_Line]:
-        shared = [] if self._concentrator is None else [self._shared]
-        return [self._control, *shared, *self._lines.values()]
+        return [self._control, *self._shared.values(), *self._lines.values()]
 
     def _tick(self, now_s: float) -> None:
         # A restarted broker is not to be stormed by every meter in the same moment.
@@ -351,12 +422,15 @@ class SimProcess:
         for line in due[:_CONNECTS_PER_TICK]:
             line.connect(now_s)
         now_us = self._now_us()
+        for call in self._later.take(now_us):
+            call()
         for serial, meter in self._meters.items():
-            self._send(serial, meter.tick(now_us))
-        if self._concentrator is not None and self._shared.is_up:
-            topic = bundle_topic(self._concentrator.serial)
-            for payload in self._concentrator.tick(now_us):
-                self._shared.publish(topic, payload)
+            if messages := meter.tick(now_us):
+                self._send(serial, messages)
+        for serial, concentrator in self._concentrators.items():
+            if self._shared[serial].is_up:
+                for payload in concentrator.tick(now_us):
+                    self._shared[serial].publish(bundle_topic(serial), payload)
 
     def _renew(self) -> None:
         """Let the devices that are connected ask for their next certificates where it is time."""
@@ -370,20 +444,45 @@ class SimProcess:
 
     def _send(self, serial: str, messages: list[Outgoing]) -> None:
         for channel, payload in messages:
-            if self._concentrator is None:
-                self._lines[serial].publish(uplink_topic(serial, channel), payload)
-            elif channel is Uplink.READINGS:
-                self._concentrator.take(serial, payload, self._now_us())
-            else:
-                self._shared.publish(uplink_topic(serial, channel), payload)
+            self._over_the_air(serial, partial(self._publish, serial, channel, payload), is_up=True)
         if messages:
             self._dirty = True
 
+    def _publish(self, serial: str, channel: Uplink, payload: bytes) -> None:
+        behind = self._behind.get(serial)
+        if behind is None:
+            self._lines[serial].publish(uplink_topic(serial, channel), payload)
+        elif channel is Uplink.READINGS:
+            self._concentrators[behind].take(serial, payload, self._now_us())
+        else:
+            self._shared[behind].publish(uplink_topic(serial, channel), payload)
+
+    def _over_the_air(self, serial: str, call: Callable[[], None], *, is_up: bool) -> None:
+        """Do it when the radio has carried it, if it does. What goes one way keeps its order, as on a connection."""
+        weather = self._weather.get(serial)
+        if weather is None:
+            call()
+            return
+        delay_us = weather.delay_us()
+        if delay_us is None:
+            return
+        at_us = max(self._now_us() + delay_us, self._latest_us.get((serial, is_up), 0))
+        self._latest_us[serial, is_up] = at_us
+
+        def arrive() -> None:
+            # What was under way when the connection went is gone with it.
+            if self._meters[serial].is_online:
+                call()
+
+        self._later.at(at_us, arrive)
+
     def _new_meter(self, meter: SimMeter) -> SimulatedMeter:
-        period_us = self._config.report_period_s * 1_000_000
+        period_us = (meter.report_period_s or self._config.report_period_s) * 1_000_000
         # Spread by the serial, so that the same meter always has the same turn.
         phase_us = sum(meter.serial.encode()) * 7_919 * 1_000 % period_us
         profile = load_profile(meter.profile, utc_offset_s=self._config.utc_offset_s)
+        # What nobody will read is not remembered: a demo runs for days.
+        recorder = self._recorders[meter.serial] if self._config.records else None
         return SimulatedMeter(
             MeterConfig(
                 serial=meter.serial,
@@ -401,7 +500,9 @@ class SimProcess:
                 trusts=self._trusts,
                 holds_credit=meter.holds_credit,
                 price_nano=meter.price_nano,
-            )
+            ),
+            on_reading=recorder.reading if recorder is not None else None,
+            on_command=recorder.command if recorder is not None else None,
         )
 
     def _new_line(self, serial: str, meter: SimulatedMeter, address: tuple[str, int]) -> _Line:
@@ -421,15 +522,17 @@ class SimProcess:
     def _new_shared_line(
         self, concentrator: SimulatedConcentrator, address: tuple[str, int]
     ) -> _Line:
+        behind = [each for each, of in self._behind.items() if of == concentrator.serial]
+
         def connected() -> None:
             concentrator.connected()
-            for serial, meter in self._meters.items():
-                if not meter.faults["outage"]:
-                    self._send(serial, meter.connected(self._now_us()))
+            for serial in behind:
+                if not self._meters[serial].faults["outage"]:
+                    self._send(serial, self._meters[serial].connected(self._now_us()))
 
         def disconnected() -> None:
-            for meter in self._meters.values():
-                meter.disconnected()
+            for serial in behind:
+                self._meters[serial].disconnected()
 
         def receive(topic: str, payload: bytes) -> None:
             if topic == marks_topic(concentrator.serial):
@@ -443,7 +546,7 @@ class SimProcess:
             self._selector,
             subscriptions=[
                 (marks_topic(concentrator.serial), 0),
-                *(each for serial in self._meters for each in _heard_by(serial)),
+                *(each for serial in behind for each in _heard_by(serial)),
             ],
             on_up=connected,
             on_down=disconnected,
@@ -464,6 +567,9 @@ class SimProcess:
     def _receive(self, topic: str, payload: bytes) -> None:
         """A meter hears an order or what is committed of its own messages."""
         _, serial, _, channel = topic.split("/")
+        self._over_the_air(serial, partial(self._hear, serial, channel, payload), is_up=False)
+
+    def _hear(self, serial: str, channel: str, payload: bytes) -> None:
         meter = self._meters[serial]
         if channel == Downlink.CERTIFICATE:
             if self._identities[serial].take(payload):
@@ -486,35 +592,44 @@ class SimProcess:
         if meter.relay != self._relays[serial]:
             # A relay's position survives a power cut, so it is saved before anything else.
             self._relays[serial] = meter.relay
-            self._save()
+            if not self._saves_late:
+                self._save()
 
     def _switch(self, topic: str, payload: bytes) -> None:
         serial = topic.split("/")[2]
-        meter = self._meters.get(serial)
-        if meter is None:
+        if serial not in self._meters:
             return
         try:
             order = json.loads(payload)
-            name, value = str(order["name"]), int(order["value"])
-            messages = meter.set_fault(name, value, self._now_us())
+            self._turn(serial, str(order["name"]), int(order["value"]))
         except (ValueError, KeyError, TypeError, UnknownFault) as error:
             log.warning("fault for %s refused: %s", serial, error)
+
+    def _turn(self, serial: str, name: str, value: int) -> None:
+        """Switch a fault of a meter, or take a concentrator's line away. Raises UnknownFault."""
+        if serial in self._concentrators:
+            line = self._shared[serial]
+            line.wanted = not value
+            if value:
+                line.disconnect()
             return
-        self._send(serial, messages)
+        self._recorders[serial].fault(name, value)
+        self._send(serial, self._meters[serial].set_fault(name, value, self._now_us()))
         self._dirty = True
         if name == "outage":
             self._switch_line(serial, is_wanted=not value)
 
     def _switch_line(self, serial: str, *, is_wanted: bool) -> None:
         """A meter's own line to the broker, or the one to its concentrator, goes up or down."""
-        if self._concentrator is None:
+        behind = self._behind.get(serial)
+        if behind is None:
             line = self._lines[serial]
             line.wanted = is_wanted
             if not is_wanted:
                 line.disconnect()
         elif not is_wanted:
             self._meters[serial].disconnected()
-        elif self._shared.is_up:
+        elif self._shared[behind].is_up:
             self._send(serial, self._meters[serial].connected(self._now_us()))
 
     def _save(self) -> None:
@@ -549,4 +664,5 @@ def run_process(config: SimConfig) -> None:
     process = SimProcess(config, now_us=lambda: time.time_ns() // 1_000 + config.clock_offset_us)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: process.stop())
+    signal.signal(signal.SIGUSR1, lambda *_: process.stop_reading())
     process.run()

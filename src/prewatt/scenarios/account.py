@@ -1,0 +1,281 @@
+"""The account of everything: what the field and the till know, beside what the database holds.
+
+It says every difference, and of what has not come to its end the reason. A reading that was acknowledged is there once, or is
+held with a reason; nothing is there that no meter counted; each order is answered, or it is known why not; no meter has
+turned its relay for somebody else; each recharge that was answered stands once; and the books hold in themselves.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import psycopg
+
+from prewatt.core.vocabulary import OrderKind, OrderState
+from prewatt.drills.teller import Journal
+from prewatt.reports.books import check_books
+from prewatt.scenarios.population import VirtualMeter
+from prewatt.sim.records import MeterRecord, PartRecords
+
+Row = tuple[int, int]
+
+#: A reading that somebody took of a meter is dated by the meter's clock in seconds, or by its receipt.
+_SHOWN_WITHIN_US: Final = 10_000_000
+#: What a meter of LwM2M or LoRaWAN was told has no order's number: it is matched by its time. Clocks are a little apart,
+#: and a downlink that waited in a network server's queue is sent until it expires, after a quarter of an hour.
+_CLOCKS_US: Final = 5_000_000
+_LATE_US: Final = 900_000_000
+_NAMED: Final = re.compile(r"([0-9]{1,18})\.[0-9]{1,18}\.relay")
+_OPEN: Final = (OrderState.DECIDED, OrderState.SENT, OrderState.ACKNOWLEDGED)
+_WANTED: Final = {OrderKind.CONNECT: "closed", OrderKind.DISCONNECT: "open"}
+
+_READINGS: Final = """
+SELECT m.serial, (extract(epoch FROM r.read_at) * 1000000)::bigint, r.value_wh, r.revision
+FROM register_reading r JOIN meter m ON m.id = r.meter_id WHERE r.register_code = 1
+"""
+_HELD: Final = """
+SELECT m.serial, (extract(epoch FROM v.read_at) * 1000000)::bigint, v.value_wh, v.reason
+FROM vee_case v JOIN meter m ON m.id = v.meter_id
+"""
+_ORDERS: Final = """
+SELECT o.id, m.serial, o.kind, o.state, o.attempts, o.failure,
+       (extract(epoch FROM o.decided_at) * 1000000)::bigint,
+       (extract(epoch FROM o.finished_at) * 1000000)::bigint
+FROM supply_order o JOIN meter m ON m.id = o.meter_id
+WHERE o.state <> 8 ORDER BY o.id
+"""
+_PAYMENTS: Final = "SELECT reference, account_id, amount_micro, event_id FROM payment"
+
+
+@dataclass(frozen=True, slots=True)
+class _Ordered:
+    """What was ordered of a meter, and when (µs); ``finished_us`` is None for what is under way."""
+
+    serial: str
+    wanted: str
+    decided_us: int
+    finished_us: int | None
+
+
+@dataclass(slots=True)
+class Account:
+    """Counts, and everything that does not add up, in words."""
+
+    meters: int = 0
+    readings_taken: int = 0
+    readings_acknowledged: int = 0
+    readings_stored: int = 0
+    readings_held: dict[str, int] = field(default_factory=dict)
+    readings_waiting: int = 0
+    #: Of devices that keep nothing: lost on the air, each followed by a register that covers it.
+    readings_lost_on_air: int = 0
+    readings_asked_for: int = 0
+    orders: dict[str, int] = field(default_factory=dict)
+    orders_open: dict[str, int] = field(default_factory=dict)
+    commands_obeyed: int = 0
+    recharges: int = 0
+    refused_frames: dict[str, int] = field(default_factory=dict)
+    alerts: dict[str, int] = field(default_factory=dict)
+    radio: dict[str, int] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)
+
+
+def take_account(
+    connection: psycopg.Connection[Any],
+    *,
+    meters: Iterable[VirtualMeter],
+    parts: Iterable[PartRecords],
+    journal: Journal,
+    opened_us: int,
+) -> Account:
+    """Compare everything; as the owner of the database, when nothing is under way any more.
+
+    At ``opened_us`` each meter was put in with the register that it had.
+    """
+    made = Account()
+    records: dict[str, MeterRecord] = {}
+    for part in parts:
+        records.update((each.serial, each) for each in part.meters)
+        for name, count in part.counts.items():
+            made.radio[name] = made.radio.get(name, 0) + count
+    known = {each.serial: each for each in meters}
+    made.meters = len(records)
+    made.broken += [f"meter {each}: left no record" for each in known if each not in records]
+    openings = {serial: (opened_us, each.opening_wh) for serial, each in known.items()}
+    _readings(connection, made, records, openings)
+    _orders(connection, made, known, records)
+    _recharges(connection, made, journal)
+    made.refused_frames = _counted(
+        connection, "SELECT reason, sum(count) FROM rejected_frame GROUP BY 1"
+    )
+    made.alerts = _counted(connection, "SELECT code, count(*) FROM alert GROUP BY 1")
+    with connection.cursor() as cursor:
+        made.broken += [f"books: {each}" for each in check_books(cursor)]
+    return made
+
+
+# --- readings --------------------------------------------------------------------------------------------
+
+
+def _readings(
+    connection: psycopg.Connection[Any],
+    made: Account,
+    records: Mapping[str, MeterRecord],
+    openings: Mapping[str, Row],
+) -> None:
+    stored: dict[str, set[Row]] = defaultdict(set)
+    held: dict[str, set[Row]] = defaultdict(set)
+    reasons: Counter[str] = Counter()
+    for serial, at_us, value, revision in connection.execute(_READINGS):
+        if (at_us, value) in stored[serial] or revision:
+            made.broken.append(f"meter {serial}: the reading of {at_us} is there twice")
+        stored[serial].add((at_us, value))
+    for serial, at_us, value, reason in connection.execute(_HELD):
+        held[serial].add((at_us, value))
+        reasons[str(reason)] += 1
+    made.readings_held = dict(reasons)
+    for serial, row in openings.items():
+        if row not in stored[serial]:
+            made.broken.append(f"meter {serial}: the reading of its installation is gone")
+        stored[serial].discard(row)
+    for serial, record in records.items():
+        taken, acknowledged = set(record.taken), record.acknowledged()
+        made.readings_taken += len(taken)
+        made.readings_acknowledged += len(acknowledged)
+        made.readings_stored += len(stored[serial])
+        made.readings_waiting += len(record.kept)
+        made.readings_lost_on_air += len(record.lost)
+        made.broken += [
+            f"meter {serial}: the reading of {at_us} ({value} Wh) was acknowledged and is nowhere"
+            for at_us, value in sorted(acknowledged - stored[serial] - held[serial])
+        ]
+        strange = (stored[serial] | held[serial]) - taken
+        asked_for = {row for row in strange if _was_shown(row, record)}
+        made.readings_asked_for += len(asked_for)
+        made.broken += [
+            f"meter {serial}: nobody counted the reading of {at_us} ({value} Wh) that is there"
+            for at_us, value in sorted(strange - asked_for)
+        ]
+    made.broken += [
+        f"meter {serial}: has readings and is no meter of this field"
+        for serial in stored
+        if serial not in records
+    ]
+
+
+def _was_shown(row: Row, record: MeterRecord) -> bool:
+    """Whether somebody may have read just this of the meter at about that time."""
+    return any(
+        value == row[1] and abs(at_us - row[0]) <= _SHOWN_WITHIN_US for at_us, value in record.shown
+    )
+
+
+# --- orders ----------------------------------------------------------------------------------------------
+
+
+def _orders(
+    connection: psycopg.Connection[Any],
+    made: Account,
+    meters: Mapping[str, VirtualMeter],
+    records: Mapping[str, MeterRecord],
+) -> None:
+    found: Counter[str] = Counter()
+    waiting: Counter[str] = Counter()
+    orders: dict[int, _Ordered] = {}
+    own: dict[str, list[_Ordered]] = defaultdict(list)
+    last: dict[str, str] = {}
+    for number, serial, kind, state, attempts, failure, *times in connection.execute(_ORDERS):
+        orders[number] = _Ordered(serial, _WANTED[OrderKind(kind)], *times)
+        own[serial].append(orders[number])
+        word = OrderState(state).name.lower()
+        found[f"{word}: {failure}" if failure else word] += 1
+        if state == OrderState.VERIFIED:
+            last[serial] = orders[number].wanted
+        elif state in _OPEN:
+            why = _why_open(records.get(serial), meters.get(serial), failure, attempts)
+            if why is None:
+                made.broken.append(
+                    f"order {number} of meter {serial}: {word} after {attempts} attempts, and nobody knows why"
+                )
+            waiting[why or "unknown"] += 1
+    made.orders, made.orders_open = dict(found), dict(waiting)
+    for serial, record in records.items():
+        made.commands_obeyed += sum(each.op != "read" for each in record.told)
+        made.broken += list(_strangers(record, orders, own[serial]))
+        wanted = last.get(serial)
+        if wanted is not None and record.relay != wanted and "stuck_relay" not in record.faults:
+            made.broken.append(
+                f"meter {serial}: its last verified order left it {wanted}, and it is {record.relay}"
+            )
+
+
+def _why_open(
+    record: MeterRecord | None, meter: VirtualMeter | None, failure: str, attempts: int
+) -> str | None:
+    """Why an order has not come to its end; None if nobody knows."""
+    if record is None or meter is None:
+        return None
+    if "stuck_relay" in record.faults:
+        return "the relay is welded: it says yes, and is read back as before"
+    if record.is_out:
+        return "the meter is out of reach"
+    if failure:
+        return f"the meter refuses: {failure}"
+    if meter.radio == "lorawan":
+        return "the air: a downlink waits for its gateway, or twelve were sent within the hour"
+    return None
+
+
+def _strangers(
+    record: MeterRecord, orders: Mapping[int, _Ordered], own: list[_Ordered]
+) -> Iterator[str]:
+    """Commands that this meter carried out and nobody decided.
+
+    Over MQTT a command has its order's number; elsewhere it is known by its time and by what it asks for.
+    """
+    for told in record.told:
+        if told.op == "read" or told.result != "ok":
+            continue
+        named = _NAMED.fullmatch(told.command) if not record.shown else None
+        if named is not None:
+            order = orders.get(int(named[1]))
+            if order is None or order.serial != record.serial:
+                yield f"meter {record.serial}: obeyed {told.command}, which is no order of its own"
+        elif "stuck_relay" not in record.faults and not any(
+            each.wanted == told.state
+            and each.decided_us - _CLOCKS_US <= told.at_us
+            and (each.finished_us is None or told.at_us <= each.finished_us + _LATE_US)
+            for each in own
+        ):
+            yield f"meter {record.serial}: was told {told.state} at {told.at_us}, and nobody decided that"
+
+
+# --- money -----------------------------------------------------------------------------------------------
+
+
+def _recharges(connection: psycopg.Connection[Any], made: Account, journal: Journal) -> None:
+    stands: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
+    for reference, *facts in connection.execute(_PAYMENTS):
+        stands[reference].append(tuple(facts))
+    made.broken += journal.contradictions
+    for key, answer in journal.answered.items():
+        wish = journal.asked[key]
+        meant = (wish["account_id"], wish["amount"], answer.get("event_id"))
+        if stands.get(key) == [meant]:
+            made.recharges += 1
+        else:
+            made.broken.append(
+                f"recharge {key}: answered {answer}, and stands as {stands.get(key)}"
+            )
+    made.broken += [f"recharge {key}: was never answered" for key in journal.open_keys()]
+    made.broken += [
+        f"payment {key}: nobody asked for it" for key in stands if key not in journal.asked
+    ]
+
+
+def _counted(connection: psycopg.Connection[Any], query: str) -> dict[str, int]:
+    return {str(name): int(count) for name, count in connection.execute(query).fetchall()}
