@@ -39,7 +39,11 @@ COMMANDS = (
     Command("web", "prewatt.serve", "serve the web pages"),
     Command("hes", "prewatt.head_end", "run the head-end: talk to the meters"),
     Command("worker", "prewatt.worker", "carry out what is due: postings, messages, decisions"),
-    Command("sim", "prewatt.scenarios.command", "simulate meters and whole fields over the real protocols"),
+    Command(
+        "sim",
+        "prewatt.scenarios.command",
+        "simulate meters and whole fields over the real protocols",
+    ),
     Command("broker", "prewatt.runtime.broker_command", "run the demo's MQTT broker"),
     Command("bench", "prewatt.benchmarks.command", "measure a running demo"),
     Command("drill", "prewatt.drills.command", "break a running Prewatt and see what survives"),

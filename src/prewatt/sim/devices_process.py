@@ -39,8 +39,8 @@ from prewatt.sim.turns import Later, Turn, Weather
 _LOOK_S: Final = 0.1
 _COUNTS_S: Final = 1.0
 _TICK_S: Final = 0.5
-#: How many open their sockets in a tenth of a second: a field is not switched on as one.
-_WAKES_PER_LOOK: Final = 10
+#: How many open their sockets in a tenth of a second: each is met by the head-end, which asks it who it is.
+_WAKES_PER_LOOK: Final = 2
 _END_S_MAX: Final = 20.0
 
 
