@@ -29,6 +29,8 @@ _SHOWN_WITHIN_US: Final = 10_000_000
 #: and a downlink that waited in a network server's queue is sent until it expires, after a quarter of an hour.
 _CLOCKS_US: Final = 5_000_000
 _LATE_US: Final = 900_000_000
+#: What turns a relay; whoever else asks changes nothing.
+_TURNS: Final = ("relay", "downlink")
 _NAMED: Final = re.compile(r"([0-9]{1,18})\.[0-9]{1,18}\.relay")
 _OPEN: Final = (OrderState.DECIDED, OrderState.SENT, OrderState.ACKNOWLEDGED)
 _WANTED: Final = {OrderKind.CONNECT: "closed", OrderKind.DISCONNECT: "open"}
@@ -204,7 +206,7 @@ def _orders(
             waiting[why or "unknown"] += 1
     made.orders, made.orders_open = dict(found), dict(waiting)
     for serial, record in records.items():
-        made.commands_obeyed += sum(each.op != "read" for each in record.told)
+        made.commands_obeyed += sum(each.op in _TURNS for each in record.told)
         made.broken += list(_strangers(record, orders, own[serial]))
         wanted = last.get(serial)
         if wanted is not None and record.relay != wanted and "stuck_relay" not in record.faults:
@@ -238,7 +240,7 @@ def _strangers(
     Over MQTT a command has its order's number; elsewhere it is known by its time and by what it asks for.
     """
     for told in record.told:
-        if told.op == "read" or told.result != "ok":
+        if told.op not in _TURNS or told.result != "ok":
             continue
         named = _NAMED.fullmatch(told.command) if not record.shown else None
         if named is not None:
