@@ -51,7 +51,7 @@ END_HOUR = 14
 _READY_TIMEOUT_S = 90.0
 _REMEMBER_EVERY = timedelta(seconds=2)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SIGN_INS = (
+SIGN_INS = (
     ("admin@fernmoor.example", "Ines Halvard", "administrator"),
     ("second@fernmoor.example", "Jonas Weir", "administrator"),
     ("desk@fernmoor.example", "Tomas Reyl", "operator"),
@@ -132,8 +132,8 @@ class _Demo:
             stack.callback(postgres.stop)
             supervisor = stack.enter_context(Supervisor(self.state_dir))
             if "property_id" not in self._facts():
-                for name in ("meters", "broker"):
-                    # What older meters counted, and what a broker kept for them, belongs to no one now.
+                for name in ("meters", "broker", "letters"):
+                    # What older meters counted, a broker kept for them or a letter said belongs to no one now.
                     shutil.rmtree(self.state_dir / name, ignore_errors=True)
             broker = prepare_broker(self.state_dir / "broker", kind=self.arguments.broker)
             supervisor.start("broker", broker.arguments)
@@ -181,6 +181,8 @@ class _Demo:
             PREWATT_DSN=owner,
             PREWATT_DEMO="1",
             PREWATT_OUTBOX="1",
+            PREWATT_OUTBOX_FOLDER=str(self.state_dir / "letters"),
+            PREWATT_ADDRESS=f"http://127.0.0.1:{self.arguments.port}",
             PREWATT_SECRET_KEY=wiring.secret_key(self.state_dir),
             PREWATT_FACTOR_KEYS=wiring.factor_key(self.state_dir),
         )
@@ -225,7 +227,7 @@ class _Demo:
             units=self.arguments.units,
             days=self.arguments.days,
             now=wiring.now(),
-            sign_ins=[(*each, self._password(each[0])) for each in _SIGN_INS],
+            sign_ins=[(*each, self._password(each[0])) for each in SIGN_INS],
         )
         self._feed(facts, owner)
         self._write({**clock, **facts})
@@ -403,7 +405,7 @@ class _Demo:
             "and money are invented, messages stay in its outbox, and it listens on loopback only.\n"
         )
         print(f"  http://127.0.0.1:{self.arguments.port}/\n")
-        for email, name, duty in _SIGN_INS:
+        for email, name, duty in SIGN_INS:
             print(f"  {duty:<14} {email:<26} {self._password(email):<26} {name}")
         if self.arguments.brake_cuts is not None:
             print(f"\nThe mass-cut brake is set to {self.arguments.brake_cuts} cuts in 15 minutes.")

@@ -42,6 +42,8 @@ DSN = os.environ.get("PREWATT_DSN", "")
 DATABASES = {"default": _database(DSN or "host=/nonexistent dbname=prewatt")}
 
 DEMO = os.environ.get("PREWATT_DEMO") == "1"
+#: Where a demonstration keeps the letters to people who sign in; empty everywhere else.
+PREWATT_OUTBOX_FOLDER = os.environ.get("PREWATT_OUTBOX_FOLDER", "") if DEMO else ""
 SECRET_KEY = os.environ.get("PREWATT_SECRET_KEY", "")
 #: The company's own directory: its issuer and what it knows us by (``adapters/identity/open_id.py``), and its name.
 PREWATT_OPENID = tuple(

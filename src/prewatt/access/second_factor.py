@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import ceil
 from typing import Final
 
 import pyotp
@@ -150,12 +151,16 @@ def _use_up(user: User, code: str, now: datetime) -> None:
     factor.save(update_fields=["last_step"])
 
 
-def code_at(user: User, now: datetime) -> str:
-    """The code that this person's app shows; for a demonstration, where everything is invented."""
+def code_at(user: User, now: datetime) -> tuple[str, int]:
+    """The next code of this person's app that was not used, and in how many seconds it counts.
+
+    For a demonstration, where everything is invented.
+    """
     factor = SecondFactor.objects.get(user=user)
     secret = _box().decrypt(bytes(factor.sealed_secret)).decode()
     step = max(_step(now), factor.last_step + 1)
-    return pyotp.TOTP(secret).generate_otp(step)
+    counts_from_s = (step - _STEPS_APART) * STEP_S
+    return pyotp.TOTP(secret).generate_otp(step), max(0, ceil(counts_from_s - now.timestamp()))
 
 
 def code_of_offer(offered: Offer, now: datetime) -> str:

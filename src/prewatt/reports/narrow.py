@@ -162,10 +162,18 @@ class MonthSums:
     energy_wh: int
     charged_micro: int
 
+    @property
+    def has_any(self) -> bool:
+        """Whether anything was received, paid back or posted."""
+        return any((self.received_micro, self.refunded_micro, self.energy_wh, self.charged_micro))
+
 
 @dataclass(frozen=True, slots=True)
 class PropertyFigures:
-    """What an owner sees of the property: sums, and nobody's name."""
+    """What an owner sees of the property: sums, and nobody's name.
+
+    ``months`` are the last ones, latest first, without those before the first in which anything was.
+    """
 
     place: Place
     now: datetime
@@ -229,9 +237,11 @@ def property_figures(*, actor: Actor, now: datetime) -> PropertyFigures:
                ORDER BY e.begins DESC""",
             given,
         )
+    sums = [MonthSums(*row) for row in months]
+    while len(sums) > 1 and not sums[-1].has_any:
+        sums.pop()
     return PropertyFigures(
-        place, now, units, let, cut, credit, owed, debts, due,
-        tuple(MonthSums(*row) for row in months),
+        place, now, units, let, cut, credit, owed, debts, due, tuple(sums)
     )  # fmt: skip
 
 
@@ -263,7 +273,8 @@ class Round:
 
 _METERS = """
 SELECT m.id, m.serial, m.model, coalesce(b.code, ''), coalesce(u.code, p.code, ''), k.last_at,
-       k.last_value_wh, l.last_seen_at
+       k.last_value_wh,
+       greatest(l.last_seen_at, CASE WHEN l.read_by_hand_at >= k.last_at THEN NULL ELSE k.last_at END)
 FROM meter m
 JOIN installation i ON i.meter_id = m.id AND i.period @> %(now)s::timestamptz
 JOIN metering_point p ON p.id = i.metering_point_id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
@@ -14,6 +15,7 @@ from prewatt.web import clock
 from prewatt.web.console.asked import Asked
 from prewatt.web.console.moves import register_of
 from prewatt.web.session import actor_of
+from prewatt.web.ui import charts
 
 _WHY_MAX = 200
 
@@ -34,7 +36,13 @@ def figures_view(request: HttpRequest) -> HttpResponse:
     return render(
         request,
         "prewatt/pages/figures.html",
-        {"page": page, "place": page.place, "now": page.now, "tab": "figures"},
+        {
+            "page": page,
+            "place": page.place,
+            "now": page.now,
+            "tab": "figures",
+            "chart": charts.months_chart(page, get_language() or "en"),
+        },
     )
 
 

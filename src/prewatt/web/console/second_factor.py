@@ -83,7 +83,9 @@ def _proof_context(
     request: HttpRequest, user: User, purpose: tuple[str, bytes] | None
 ) -> dict[str, Any]:
     has = factors.standing(user=user, site=site_of(request))
-    shown = second_factor.code_at(user, clock.now()) if has.app and settings.DEMO else ""
+    shown, wait_s = "", 0
+    if has.app and settings.DEMO:
+        shown, wait_s = second_factor.code_at(user, clock.now())
     ask = ""
     if purpose is not None and has.passkeys:
         what, digest = purpose
@@ -91,6 +93,7 @@ def _proof_context(
     return {
         "has_factor": has.has_one, "has_app": has.app is not None, "passkey_ask": ask,
         "passkeys_elsewhere": has.elsewhere, "demo_code": shown,
+        "demo_wait_s": wait_s,
     }  # fmt: skip
 
 

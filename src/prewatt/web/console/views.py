@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
 from urllib.parse import urlencode
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import render
 
@@ -18,11 +20,14 @@ from prewatt.reports.paging import Neighbours, Page
 from prewatt.reports.place import place_for
 from prewatt.reports.today import KEY_ORDER
 from prewatt.reports.today_query import today
+from prewatt.runtime.letters import Letter, kept
 from prewatt.web import clock
 from prewatt.web.console import export, streaming
 from prewatt.web.session import actor_of
 from prewatt.web.ui import sentences
 
+#: How many of the letters of a demonstration are shown.
+_LETTERS: Final = 20
 _STATES = {state.word: state for state in BoardState}
 
 
@@ -223,12 +228,17 @@ def money_view(request: HttpRequest) -> HttpResponse:
 
 
 def messages_view(request: HttpRequest) -> HttpResponse:
-    """What customers were told."""
+    """What customers were told; in a demonstration also what people who sign in would have got."""
     found = lists_query.messages(actor=actor_of(request), now=clock.now(), page=page_of(request))
-    return _listing(request, "messages", found)
+    folder = settings.PREWATT_OUTBOX_FOLDER
+    return _listing(
+        request, "messages", found, letters=kept(Path(folder), _LETTERS) if folder else ()
+    )
 
 
-def _listing(request: HttpRequest, name: str, found: Any, **chosen: str) -> HttpResponse:
+def _listing(
+    request: HttpRequest, name: str, found: Any, *, letters: Sequence[Letter] = (), **chosen: str
+) -> HttpResponse:
     marks = {each: request.GET.get(each, "")[:40] for each in ("after", "before")}
     asked = {key: value for key, value in (chosen | marks).items() if value}
     return render(
@@ -236,6 +246,7 @@ def _listing(request: HttpRequest, name: str, found: Any, **chosen: str) -> Http
         f"prewatt/pages/{name}.html",
         {
             "list": found,
+            "letters": letters,
             "place": found.place,
             "now": found.now,
             "tab": name,

@@ -510,6 +510,8 @@ _WORDS: Final[Mapping[str, Mapping[str, Text]]] = {
     "why": WHY_REFUSED,
     "what": WHAT_REFUSED,
     "kind": PROPOSAL_KIND,
+    # What supply decided says so by a code; what a person wrote stays as it is.
+    "reason": sentences.REASON,
 }
 
 

@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 
 from prewatt.core.money import MICRO
 from prewatt.reports.account import AccountPage
+from prewatt.reports.narrow import PropertyFigures
 from prewatt.reports.today import Today
 from prewatt.web.ui import format as fmt
 
@@ -96,6 +97,33 @@ def flow_chart(today: Today, lang: str) -> SafeString:
         height=170,
         title=_("Money in and energy out by hour, today until %(at)s") % {"at": clock},
         desc=_("Recharges %(money)s, usage charged %(usage)s.") % money,
+    )
+
+
+def months_chart(page: PropertyFigures, lang: str) -> SafeString:
+    """Money received above and charged below one axis, month by month, both on one scale."""
+    width, axis, half = 640, 108.0, 84.0
+    months = page.months[::-1]
+    step = min(96.0, width / len(months))
+    top = max(max(each.received_micro, each.charged_micro) for each in months) or 1
+    marks: list[str] = []
+    for number, each in enumerate(months):
+        x = number * step
+        middle, bar = x + step / 2, step * 0.6
+        up, down = half * each.received_micro / top, half * each.charged_micro / top
+        if up > 0:
+            marks.append(rect("fill-in", middle - bar / 2, axis - 1 - up, bar, up, "1.5"))
+        if down > 0:
+            marks.append(rect("fill-out", middle - bar / 2, axis + 1, bar, down, "1.5"))
+        marks.append(text("mid", middle, 212, fmt.month_name(each.month, lang)[:3]))
+    marks.append(line("axis", 0, axis, width, axis))
+    return figure(
+        marks,
+        name="months",
+        width=width,
+        height=220,
+        title=_("Money received and charged, by month"),
+        desc=_("The same figures stand in the table below."),
     )
 
 

@@ -181,9 +181,14 @@ def code_path(code: str) -> str:
 
 @register.filter
 def person(name: str) -> str:
-    """Who did something; a technical actor such as `system:demo` as `demo (system)`."""
+    """Who did something; a part of the program such as `system:supply` in words."""
     kind, colon, own = name.partition(":")
-    return f"{own.replace('-', ' ')} ({kind})" if colon else name
+    if not colon:
+        return name
+    part = sentences.said(sentences.PROGRAM, own) if own in sentences.PROGRAM else own
+    if kind == "system":
+        return gettext("Program: %(part)s") % {"part": part}
+    return f"{part.replace('-', ' ')} ({kind})"
 
 
 @register.filter

@@ -124,6 +124,29 @@ REASON: Final[Mapping[str, Text]] = {
     "expired_and_decided_again": _("The former order expired; it was decided again."),
 }
 
+#: What a part of the program that acts by itself is called, by what stands behind `system:` in its code.
+PROGRAM: Final[Mapping[str, Text]] = {
+    "demo": _("demonstration"),
+    "devices": _("devices"),
+    "head_end": _("head-end"),
+    "history": _("history of the demonstration"),
+    "import": _("import"),
+    "instruct": _("instructions to meters"),
+    "keys": _("signing keys"),
+    "lets": _("lets"),
+    "migrate": _("new release"),
+    "notify": _("messages"),
+    "oversight": _("watches"),
+    "password": _("password command"),
+    "posting": _("posting of days"),
+    "readings": _("readings"),
+    "rebates": _("rebates"),
+    "rerating": _("rerating"),
+    "supply": _("supply rules"),
+    "trials": _("trials"),
+    "worker": _("worker"),
+}
+
 #: Why an order is not done, as far as the meter or its silence tells.
 FAILURE: Final[Mapping[str, Text]] = {
     "meter_clock_ahead": _("The meter's clock is ahead, so every command looks expired to it."),
