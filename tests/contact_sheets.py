@@ -16,7 +16,7 @@ import html
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -63,24 +63,18 @@ TEXTS = """() => [...document.querySelectorAll('body *')]
 
 @dataclass(slots=True)
 class Walk:
-    """What one person can reach: for each address and whether it has a query, the pages to look at."""
+    """What one person can reach: for each address, and whether it has a query, the page to look at."""
 
-    base: str
-    most: int
-    found: dict[tuple[str, bool], list[str]] = field(default_factory=dict)
+    found: dict[tuple[str, bool], str] = field(default_factory=dict)
 
     def takes(self, address: str) -> bool:
         """Whether this page is one to look at; it is then kept."""
-        route = route_of(urlsplit(address).path)
-        key = (route, "?" in address)
-        kept = self.found.setdefault(key, [])
-        if address in kept or len(kept) >= self.most:
-            return False
-        kept.append(address)
-        return True
+        key = (route_of(urlsplit(address).path), "?" in address)
+        return key not in self.found and self.found.setdefault(key, address) == address
 
     def pages(self) -> list[str]:
-        return [page for key in sorted(self.found) for page in self.found[key]]
+        """Their addresses, in order."""
+        return [self.found[key] for key in sorted(self.found)]
 
 
 def main() -> int:
@@ -98,9 +92,9 @@ def main() -> int:
             context = browser.new_context(base_url=base, locale="en-GB")
             page = context.new_page()
             sign_in(page, email, (asked.state_dir / "secrets" / "demo" / who).read_text().strip())
-            walk = walked(page, base, asked.each, asked.page)
+            walk = Walk() if asked.page else walked(page, base)
             reached |= {route for route, _ in walk.found}
-            for address in walk.pages():
+            for address in asked.page or walk.pages():
                 if not asked.only or re.search(asked.only, address):
                     for fault in look(page, address, asked.out, who, asked):
                         print(f"{who} {address}: {fault}", flush=True)
@@ -120,8 +114,7 @@ def _arguments() -> argparse.Namespace:
         "--who", nargs="*", help="only these: admin desk auditor fitter owner tenant"
     )
     parser.add_argument("--only", help="only addresses that this regular expression finds")
-    parser.add_argument("--page", nargs="*", default=[], help="more addresses to begin at")
-    parser.add_argument("--each", type=int, default=1, help="pages of each address (default: 1)")
+    parser.add_argument("--page", nargs="*", help="look at these alone, without a walk")
     parser.add_argument("--few", action="store_true", help="three pictures of each page, not eight")
     return parser.parse_args()
 
@@ -154,10 +147,10 @@ def sign_in(page: Any, email: str, password: str) -> None:
         page.wait_for_load_state()
 
 
-def walked(page: Any, base: str, most: int, more: Sequence[str]) -> Walk:
+def walked(page: Any, base: str) -> Walk:
     """Every page that links lead to, read without being drawn."""
-    walk = Walk(base, most)
-    waiting = [each for each in (*DOORS, *more) if walk.takes(each)]
+    walk = Walk()
+    waiting = [each for each in DOORS if walk.takes(each)]
     while waiting:
         answer = page.request.get(waiting.pop(0))
         if "text/html" in answer.headers.get("content-type", ""):
@@ -178,8 +171,8 @@ def links(text: str, at: str, base: str) -> Iterator[str]:
 
 def look(page: Any, address: str, out: Path, who: str, asked: argparse.Namespace) -> list[str]:
     """Take the pictures of one page; returns what a machine sees in it."""
-    faults, shots = [], {}
-    page.on("pageerror", lambda error: faults.append(f"error: {error}"))
+    faults: list[str] = []
+    shots: dict[str, bytes] = {}
     for language in LANGUAGES:
         page.context.add_cookies(
             [{"name": "prewatt_language", "value": language, "url": asked.base}]
@@ -202,7 +195,6 @@ def look(page: Any, address: str, out: Path, who: str, asked: argparse.Namespace
                 f"not Chinese: {each[:90]}" for each in page.evaluate(TEXTS) if LATIN.search(each)
             ]
         faults += [f"390: {each}" for each in page.evaluate(CUT_OFF)]
-    page.remove_all_listeners("pageerror") if hasattr(page, "remove_all_listeners") else None
     sheet(page.context, out / f"{who}{re.sub('[^A-Za-z0-9]+', '-', address)}.png", address, shots)
     return list(dict.fromkeys(faults))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from email import message_from_bytes
 from email.message import EmailMessage
-from email.policy import SMTPUTF8
+from email.policy import default as mail_policy
 from email.utils import format_datetime, parsedate_to_datetime
 from pathlib import Path
 from typing import Final
@@ -34,7 +34,7 @@ class Letter:
 def keep(folder: Path, reference: str, letter: Letter) -> None:
     """Write a letter down under its reference, which is the same for every try, and forget the oldest."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    message = EmailMessage(policy=SMTPUTF8)
+    message = EmailMessage(policy=mail_policy)
     message["To"] = letter.address
     message["Subject"] = " ".join(letter.subject.split())
     message["Date"] = format_datetime(letter.at)
@@ -59,7 +59,7 @@ def _newest_first(folder: Path) -> list[Path]:
 
 def _read(path: Path) -> Letter:
     with path.open("rb") as file:
-        message = message_from_bytes(file.read(_BYTES_MAX), policy=SMTPUTF8)
+        message = message_from_bytes(file.read(_BYTES_MAX), policy=mail_policy)
     assert isinstance(message, EmailMessage)
     return Letter(
         name=str(message["X-Name"]), address=str(message["To"]), subject=str(message["Subject"]),
