@@ -127,9 +127,11 @@ def route_of(path: str) -> str:
 
 def _pattern(route: str) -> re.Pattern[str]:
     parts = re.split(r"(<[^>]*>)", route)
-    kinds = {"<id:": "[0-9]+", "<str": "[^/]+", "<pat": ".+"}
+    kinds = {"<id:": "[0-9]+", "<pat": ".+"}
     return re.compile(
-        "".join(kinds[each[:4]] if each[:1] == "<" else re.escape(each) for each in parts)
+        "".join(
+            kinds.get(each[:4], "[^/]+") if each[:1] == "<" else re.escape(each) for each in parts
+        )
     )
 
 
