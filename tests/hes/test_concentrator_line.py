@@ -62,7 +62,10 @@ def head_end(broker: Broker, dsn: str) -> Iterator[HeadEnd]:
 def building(
     broker: Broker, here: World, folder: Path, made: dict[str, set[int]]
 ) -> Iterator[SimProcess]:
-    """Three meters behind DTU-1, which report each second; ``made`` gets the instants of all readings."""
+    """Three meters behind DTU-1, which report each second; ``made`` gets the instants of all readings.
+
+    At one of the brokers it gathers them in bundles, at the other in packs of SenML.
+    """
     serials = names(here)
     process = SimProcess(
         SimConfig(
@@ -77,6 +80,7 @@ def building(
             ),
             concentrator="DTU-1",
             gather_s=1,
+            speaks_senml=broker.command.kind == "amqtt",
         ),
         now_us=lambda: instant_us(now()),
     )

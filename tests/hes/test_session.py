@@ -14,6 +14,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from tests.hes.drivers.mqtt_bundle.test_codec import message
 
 from prewatt.hes.drivers.mqtt_bundle import codec as bundles
+from prewatt.hes.drivers.mqtt_bundle import limits
 from prewatt.hes.drivers.mqtt_senml import codec
 from prewatt.hes.frames import (
     AnswerFrame,
@@ -320,14 +321,14 @@ def test_bundles_that_nobody_takes_stop_the_socket_before_they_fill_the_memory(
     session = MqttSession(config(mosquitto, queue_frames_max=10_000), clock_us=lambda: 1)
     with running(session, slowly), meter(mosquitto, "DTU-1") as (client, _):
         for number in range(30):
-            payload = bundle_of(bundles.MAX_READINGS, number)
+            payload = bundle_of(limits.MAX_READINGS, number)
             client.publish("pw/DTU-1/up/bundle", payload, qos=1).wait_for_publish(10)
         deadline = time.monotonic() + 10
         while session.stats().queued < 10_000 and time.monotonic() < deadline:
             time.sleep(0.02)
         time.sleep(0.5)
         read_at_once = 2 * 256 * 1024 // 20
-        assert 10_000 <= session.stats().queued <= 10_000 + read_at_once < 30 * bundles.MAX_READINGS
+        assert 10_000 <= session.stats().queued <= 10_000 + read_at_once < 30 * limits.MAX_READINGS
         hold.set()
         taken = [frames.get(timeout=20) for _ in range(30)]
         assert [each.sequence for each in taken if isinstance(each, ReadingsBundle)] == [*range(30)]

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
 
 from prewatt.core.vocabulary import RelayState as RelayCode
-from prewatt.hes.drivers.mqtt_bundle import codec
+from prewatt.hes.drivers.mqtt_bundle import codec, limits, packs
 from prewatt.hes.drivers.mqtt_senml.codec import decode_readings
 from prewatt.hes.frames import AckToken, MalformedFrame, Watermark
 
 _BUNDLES_MAX: Final = 50
+#: Meters and readings of one message: the bundle's own limits, and what fits into a pack of 128 KiB.
+_BUNDLE_OF: Final = (limits.MAX_METERS, limits.MAX_READINGS)
+_PACK_OF: Final = (300, 1_000)
 _NO_TOKEN: Final = AckToken(0, 0)
 _RELAYS: Final = {None: RelayCode.UNKNOWN, "closed": RelayCode.CLOSED, "open": RelayCode.OPEN}
 
@@ -37,8 +41,11 @@ class _Bundle:
 class SimulatedConcentrator:
     """One concentrator; every method takes the true simulated time, by which its clock goes."""
 
-    def __init__(self, serial: str, *, gather_us: int, retry_us: int = 30_000_000) -> None:
+    def __init__(
+        self, serial: str, *, gather_us: int, retry_us: int = 30_000_000, speaks_senml: bool = False
+    ) -> None:
         self.serial = serial
+        self._speaks_senml = speaks_senml
         self._gather_us = gather_us
         self._retry_us = retry_us
         self._due_us = 0
@@ -64,7 +71,7 @@ class SimulatedConcentrator:
             strict=True,
         ):
             row = (serial, code, at_us, value)
-            if row not in flying and len(self._waiting) < codec.MAX_READINGS:
+            if row not in flying and len(self._waiting) < limits.MAX_READINGS:
                 self._waiting.add(row)
 
     def tick(self, now_us: int) -> list[bytes]:
@@ -107,10 +114,11 @@ class SimulatedConcentrator:
     def _bundle(self, now_us: int) -> bytes:
         # By the clock, so that a number is not used again after a restart.
         self._last_sequence = max(self._last_sequence + 1, now_us)
+        most_meters, most_rows = _PACK_OF if self._speaks_senml else _BUNDLE_OF
         rows = sorted(self._waiting)
-        serials = sorted({row[0] for row in rows})[: codec.MAX_METERS]
+        serials = sorted({row[0] for row in rows})[:most_meters]
         place = {serial: at for at, serial in enumerate(serials)}
-        rows = [row for row in rows if row[0] in place]
+        rows = [row for row in rows if row[0] in place][:most_rows]
         meters = np.zeros(len(serials), dtype=codec.METER)
         for serial, at in place.items():
             meters[at]["serial"] = serial
@@ -119,7 +127,8 @@ class SimulatedConcentrator:
         for at, (serial, code, at_us, value) in enumerate(rows):
             readings[at] = (place[serial], code, 0, at_us, value)
         self._waiting.difference_update(rows)
-        payload = codec.encode(
+        encode = partial(packs.encode, self.serial) if self._speaks_senml else codec.encode
+        payload = encode(
             sequence=self._last_sequence, sent_at_us=now_us, meters=meters, readings=readings
         )
         self._flying[self._last_sequence] = _Bundle(payload, serials, rows, now_us)

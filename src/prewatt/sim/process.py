@@ -104,7 +104,8 @@ class SimConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Simulated time is real time plus `clock_offset_us`. `name` tells the processes of one simulation
     apart in client identifiers. `faults` are switched at every start, whatever the meter remembers.
-    With a `concentrator` (its serial number) all meters are behind it, and it sends every `gather_s`.
+    With a `concentrator` (its serial number) all meters are behind it, and it sends every `gather_s`, in bundles
+    or, if it `speaks_senml`, in packs.
     `trusts` are the keys by which meters with a secret verify: points by key ids, both in hexadecimal digits.
     `tls` names the folder with the root and the certificates of all who have a connection; none is in the clear.
     A part of a field has a `schedule`, a `seed` for its radios, and the folder where its counts and records go.
@@ -120,6 +121,7 @@ class SimConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     report_period_s: int = 10
     faults: tuple[SimFault, ...] = ()
     concentrator: str = ""
+    speaks_senml: bool = False
     gather_s: int = 5
     trusts: dict[str, str] = {}
     #: For fields of thousands: what meters keep is not written with each instruction and each turn of a relay.
@@ -313,7 +315,9 @@ class SimProcess:
             if (behind := each.concentrator or config.concentrator)
         }
         self._concentrators = {
-            serial: SimulatedConcentrator(serial, gather_us=config.gather_s * 1_000_000)
+            serial: SimulatedConcentrator(
+                serial, gather_us=config.gather_s * 1_000_000, speaks_senml=config.speaks_senml
+            )
             for serial in dict.fromkeys(self._behind.values())
         }
         self._shared = {

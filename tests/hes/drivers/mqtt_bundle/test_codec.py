@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cases import cases
-from prewatt.hes.drivers.mqtt_bundle import codec
+from prewatt.hes.drivers.mqtt_bundle import codec, limits
 from prewatt.hes.frames import AckToken, BundleMark, MalformedFrame, ReadingsBundle, Refusal
 
 T = 1_764_000_000_000_000
@@ -69,7 +69,7 @@ PLAIN = message(
 @given(
     said=st.lists(meters, min_size=3, max_size=5),
     rows=st.lists(readings, min_size=1, max_size=9),
-    sequence=st.integers(0, codec.MAX_SEQUENCE),
+    sequence=st.integers(0, limits.MAX_SEQUENCE),
 )
 def test_what_is_written_is_read(
     said: list[tuple[str, int, int]], rows: list[tuple[int, int, int, int]], sequence: int
@@ -130,11 +130,11 @@ def test_a_message_with_any_bit_turned_is_refused() -> None:
 
 
 def test_the_largest_message_is_taken() -> None:
-    said = [(f"M-{each}", 0, 0) for each in range(codec.MAX_METERS)]
-    rows = [(each % 1_000, 1, T, each) for each in range(codec.MAX_READINGS)]
+    said = [(f"M-{each}", 0, 0) for each in range(limits.MAX_METERS)]
+    rows = [(each % 1_000, 1, T, each) for each in range(limits.MAX_READINGS)]
     payload = message(said, rows)
     assert len(payload) == codec.MAX_PAYLOAD_BYTES
-    assert len(decode(payload)) == codec.MAX_READINGS
+    assert len(decode(payload)) == limits.MAX_READINGS
     with pytest.raises(ValueError, match="1001 meters"):
         message([*said, ("M", 0, 0)], rows)
 
@@ -163,7 +163,7 @@ def changed(at: int, *values: int) -> bytes:
         (changed(27, 0xFF), "time"),
         (PLAIN[:-1] + bytes([PLAIN[-1] ^ 1]), "checksum"),
         (b"", "truncated"),
-        (b"[]" * 40, "format"),
+        (b"[]" * 40, "json"),
     ],
 )
 def test_a_message_of_another_shape_is_refused_with_its_reason(payload: bytes, why: str) -> None:

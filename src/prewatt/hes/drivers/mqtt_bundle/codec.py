@@ -1,6 +1,6 @@
 """Bytes of a concentrator's messages to columns and back: no sockets, no clock, no state.
 
-A bundle is a head, a list of meters, a list of readings and a CRC-32, all of fixed width and little-endian
+A message may be SenML (`packs.py`), or a bundle proper: a head, a list of meters, a list of readings and a CRC-32, all of fixed width and little-endian
 (README.md has the tables), so it becomes columns without an object for each reading. What is wrong with
 its shape refuses the whole message; what is wrong with one reading is noted beside it (`frames.Refusal`), and
 the others are taken.
@@ -16,6 +16,15 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from prewatt.hes.drivers.mqtt_bundle import packs
+from prewatt.hes.drivers.mqtt_bundle.limits import (
+    FIRST_US,
+    LAST_US,
+    MAX_METERS,
+    MAX_READINGS,
+    MAX_REGISTER,
+    MAX_SEQUENCE,
+)
 from prewatt.hes.drivers.mqtt_senml.topics import is_serial
 from prewatt.hes.frames import (
     ACTIVE_IMPORT,
@@ -28,11 +37,6 @@ from prewatt.hes.frames import (
 )
 
 VERSION: Final = 1
-MAX_METERS: Final = 1_000
-MAX_READINGS: Final = 4_000
-#: JSON's readers agree on whole numbers up to here, and the acknowledgement is JSON.
-MAX_SEQUENCE: Final = 2**53 - 1
-
 _MAGIC: Final = b"PWC"
 HEAD: Final = np.dtype(
     [
@@ -62,10 +66,6 @@ MAX_PAYLOAD_BYTES: Final = (
     HEAD.itemsize + MAX_METERS * METER.itemsize + MAX_READINGS * READING.itemsize + _CHECKSUM_BYTES
 )
 
-# The bounds of `mqtt_senml`: a reading means the same whoever brings it.
-_FIRST_US: Final = 2**28 * 1_000_000
-_LAST_US: Final = 253_402_300_800_000_000
-_MAX_REGISTER: Final = 10**15
 _RELAYS: Final = 3
 
 _CHANNEL: Final = "bundle"
@@ -87,7 +87,10 @@ def marks_topic(concentrator: str) -> str:
 
 
 def decode(topic: str, payload: bytes, *, received_at_us: int, token: AckToken) -> ReadingsBundle:
-    """Decode one message, or raise `MalformedFrame` and nothing else."""
+    """Decode one message, or raise `MalformedFrame` and nothing else. Which form it has its first bytes say."""
+    concentrator = _concentrator(topic)
+    if packs.is_pack(payload):
+        return packs.decode(concentrator, payload, received_at_us=received_at_us, token=token)
     head, meters, readings, checksum = _parts(payload)
     place = readings["meter"].astype(np.int64)
     code = readings["register_code"].astype(np.int64)
@@ -95,17 +98,17 @@ def decode(topic: str, payload: bytes, *, received_at_us: int, token: AckToken) 
     value = readings["value"].astype(np.int64)
     refusal = np.zeros(len(readings), dtype=np.int8)
     # The weakest reason first. What is negative but could be a number is held by validation.
-    refusal[(value <= -_MAX_REGISTER) | (value >= _MAX_REGISTER)] = Refusal.RANGE
-    refusal[(at_us < _FIRST_US) | (at_us >= _LAST_US)] = Refusal.TIME
+    refusal[(value <= -MAX_REGISTER) | (value >= MAX_REGISTER)] = Refusal.RANGE
+    refusal[(at_us < FIRST_US) | (at_us >= LAST_US)] = Refusal.TIME
     refusal[(code < ACTIVE_IMPORT) | (code > MAXIMUM_DEMAND) | (readings["reserved"] != 0)] = (
         Refusal.REGISTER
     )
     refusal[place >= len(meters)] = Refusal.PLACE
     heard_at_us = meters["heard_at_us"].astype(np.int64)
-    is_instant = (heard_at_us >= _FIRST_US) & (heard_at_us < _LAST_US)
+    is_instant = (heard_at_us >= FIRST_US) & (heard_at_us < LAST_US)
     relay = meters["relay"].astype(np.int64)
     return ReadingsBundle(
-        concentrator=_concentrator(topic),
+        concentrator=concentrator,
         sequence=int(head["sequence"]),
         checksum=checksum,
         sent_at_us=int(head["sent_at_us"]),
@@ -147,7 +150,7 @@ def _parts(payload: bytes) -> tuple[Any, npt.NDArray[Any], npt.NDArray[Any], int
         raise MalformedFrame("checksum", "the CRC-32 is of other bytes")
     if head["reserved"] != 0 or int(head["sequence"]) > MAX_SEQUENCE:
         raise MalformedFrame("value", "a reserved field is not zero, or the sequence is too high")
-    if not _FIRST_US <= int(head["sent_at_us"]) < _LAST_US:
+    if not FIRST_US <= int(head["sent_at_us"]) < LAST_US:
         raise MalformedFrame("time", f"sent at {head['sent_at_us']} us")
     return (
         head,
@@ -196,7 +199,9 @@ def encode(
 
 
 def checksum_of(payload: bytes) -> int:
-    """By what, beside its sequence, a message is known in its acknowledgement."""
+    """By what, beside its sequence, a message is known in its acknowledgement: its CRC-32."""
+    if packs.is_pack(payload):
+        return zlib.crc32(payload)
     return int.from_bytes(payload[-_CHECKSUM_BYTES:], "little")
 
 

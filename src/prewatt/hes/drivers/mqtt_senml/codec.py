@@ -121,7 +121,7 @@ def decode_readings(
     sending, and other names are left alone, so that a meter may tell more than is understood here.
     """
     pack = _Pack(serial)
-    for record in _records(payload):
+    for record in records_of(payload):
         pack.add(record)
     if not pack.values:
         raise MalformedFrame("empty", "no record carries a known register")
@@ -275,32 +275,38 @@ def decode_watermarks(serial: str, payload: bytes) -> list[Watermark]:
 # --- SenML -------------------------------------------------------------------------------------------
 
 
-class _Pack:
-    """Resolves the records of one SenML pack, base values and all (RFC 8428 section 4.1 and 4.6)."""
+class Resolver:
+    """Resolves the records of a SenML pack in their order, base values and all (RFC 8428 section 4.1 and 4.6).
 
-    def __init__(self, serial: str) -> None:
-        self.prefix = serial + "/"
-        self.base_name = ""
-        self.base_time_us = 0
-        self.base_unit: str | None = None
-        self.base_value: Number = 0
-        self.times_us: list[int] = []
-        self.codes: list[int] = []
-        self.values: list[int] = []
-        self.clock_us: int | None = None
-        self.relay: RelayState | None = None
+    Whose records they are, and what is made of them, is the reader's.
+    """
 
-    def add(self, record: Fields) -> None:
+    def __init__(self) -> None:
+        self._base_name = ""
+        self._base_time_us = 0
+        self._base_unit: str | None = None
+        self._base_value: Number = 0
+
+    def name_of(self, record: Fields) -> str | None:
+        """A record's whole name; None for one of base fields alone, which carries no measurement."""
         self._read_base(record)
         if not ({"n", "v", "vb", "vs", "vd", "s"} & record.keys()):
-            return  # A record of base fields alone carries no measurement.
-        name = self._name(record)
-        if name == "clock":
-            self.clock_us = _to_instant_us(scaled(_number(record, "v"), 6, "clock"), "clock")
-        elif name == "relay":
-            self.relay = "closed" if _boolean(record, "vb") else "open"
-        elif name in OBIS:
-            self._read_register(OBIS[name], record)
+            return None
+        own = _text(record, "n", MAX_TEXT, may_be_empty=True) if "n" in record else ""
+        name = self._base_name + own
+        if not _NAME.fullmatch(name):
+            raise MalformedFrame("name", f"not a SenML name: {name[:60]!r}")
+        return name
+
+    def reading_of(self, code: int, record: Fields) -> tuple[int, int]:
+        """A register's record as its instant in µs and its value in the register's unit, both out of any bounds."""
+        unit = _text(record, "u", MAX_TEXT) if "u" in record else self._base_unit
+        places = _UNITS[code].get(unit or "")
+        if places is None:
+            raise MalformedFrame("unit", f"{unit!r} is no unit of register {_OBIS_OF[code]}")
+        own = scaled(_number(record, "v"), places, "v")
+        offset_us = scaled(_number(record, "t"), 6, "t") if "t" in record else 0
+        return self._base_time_us + offset_us, scaled(self._base_value, places, "bv") + own
 
     def _read_base(self, record: Fields) -> None:
         for key in record:
@@ -309,36 +315,63 @@ class _Pack:
         if "bver" in record and _number(record, "bver") > _SENML_VERSION:
             raise MalformedFrame("version", "a newer SenML version than RFC 8428")
         if "bn" in record:
-            self.base_name = _text(record, "bn", MAX_TEXT, may_be_empty=True)
+            self._base_name = _text(record, "bn", MAX_TEXT, may_be_empty=True)
         if "bt" in record:
-            self.base_time_us = scaled(_number(record, "bt"), 6, "bt")
+            self._base_time_us = scaled(_number(record, "bt"), 6, "bt")
         if "bu" in record:
-            self.base_unit = _text(record, "bu", MAX_TEXT)
+            self._base_unit = _text(record, "bu", MAX_TEXT)
         if "bv" in record:
-            self.base_value = _number(record, "bv")
+            self._base_value = _number(record, "bv")
 
-    def _name(self, record: Fields) -> str:
-        own = _text(record, "n", MAX_TEXT, may_be_empty=True) if "n" in record else ""
-        name = self.base_name + own
-        if not _NAME.fullmatch(name):
-            raise MalformedFrame("name", f"not a SenML name: {name[:60]!r}")
-        if not name.startswith(self.prefix):
-            raise MalformedFrame("serial", f"{name[:60]!r} is not of this topic's meter")
-        return name.removeprefix(self.prefix)
+
+class _Pack(Resolver):
+    """The pack of one meter as columns; what is wrong with one of its readings refuses them all."""
+
+    def __init__(self, serial: str) -> None:
+        super().__init__()
+        self._prefix = serial + "/"
+        self.times_us: list[int] = []
+        self.codes: list[int] = []
+        self.values: list[int] = []
+        self.clock_us: int | None = None
+        self.relay: RelayState | None = None
+
+    def add(self, record: Fields) -> None:
+        whole = self.name_of(record)
+        if whole is None:
+            return
+        if not whole.startswith(self._prefix):
+            raise MalformedFrame("serial", f"{whole[:60]!r} is not of this topic's meter")
+        name = whole.removeprefix(self._prefix)
+        if name == "clock":
+            self.clock_us = clock_of(record)
+        elif name == "relay":
+            self.relay = relay_of(record)
+        elif name in OBIS:
+            self._read_register(OBIS[name], record)
 
     def _read_register(self, code: int, record: Fields) -> None:
-        unit = _text(record, "u", MAX_TEXT) if "u" in record else self.base_unit
-        places = _UNITS[code].get(unit or "")
-        if places is None:
-            raise MalformedFrame("unit", f"{unit!r} is no unit of register {_OBIS_OF[code]}")
-        own = scaled(_number(record, "v"), places, "v")
-        value = scaled(self.base_value, places, "bv") + own
+        at_us, value = self.reading_of(code, record)
         if not 0 <= value < _MAX_REGISTER:
             raise MalformedFrame("range", f"a register of {value}")
-        offset_us = scaled(_number(record, "t"), 6, "t") if "t" in record else 0
-        self.times_us.append(_to_instant_us(self.base_time_us + offset_us, "t"))
+        self.times_us.append(_to_instant_us(at_us, "t"))
         self.codes.append(code)
         self.values.append(value)
+
+
+def clock_of(record: Fields) -> int:
+    """The instant in µs that a record tells as its value, in seconds. Raises MalformedFrame."""
+    return _to_instant_us(scaled(_number(record, "v"), 6, "clock"), "clock")
+
+
+def relay_of(record: Fields) -> RelayState:
+    """The relay's position that a record tells: true is closed. Raises MalformedFrame."""
+    return "closed" if _boolean(record, "vb") else "open"
+
+
+def whole_of(record: Fields) -> int:
+    """The whole number that a record tells as its value. Raises MalformedFrame."""
+    return scaled(_number(record, "v"), 0, "v")
 
 
 # --- JSON --------------------------------------------------------------------------------------------
@@ -347,8 +380,8 @@ _pack_decoder = msgspec.json.Decoder(list[dict[str, object]], float_hook=Decimal
 _object_decoder = msgspec.json.Decoder(dict[str, object], float_hook=Decimal)
 
 
-def _records(payload: bytes) -> list[Fields]:
-    """The records of a pack in either form; which it is its first byte says."""
+def records_of(payload: bytes) -> list[Fields]:
+    """The records of a pack in either form; which it is its first byte says. Raises MalformedFrame."""
     if not senml_cbor.is_pack(payload):
         return parse_pack(payload)
     if len(payload) > MAX_PAYLOAD_BYTES:
