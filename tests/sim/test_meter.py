@@ -21,7 +21,7 @@ from prewatt.hes.frames import (
     Watermark,
 )
 from prewatt.sim.loads import cumulative_wh, load_profile
-from prewatt.sim.meter import FAULTS, MeterConfig, Outgoing, SimulatedMeter, UnknownFault
+from prewatt.sim.meter import FAULTS, SAID, MeterConfig, Outgoing, SimulatedMeter, UnknownFault
 
 T = 1_764_000_000_000_000
 SECOND = 1_000_000
@@ -398,3 +398,26 @@ def test_invariant_9_what_a_meter_drops_was_stored_whatever_its_clock_did(
         commit(meter, rest, now)
         now += PERIOD // 2
     assert meter.backlog == 0, "whatever came before, all can be let go"
+
+
+def test_what_is_done_to_a_meter_is_said_by_it_or_seen_in_its_register() -> None:
+    hour = 3_600 * SECOND
+    meter = new_meter()
+    meter.connected(T)
+    for fault, (begun, over) in SAID.items():
+        sent = [*meter.set_fault(fault, 1, T), *meter.set_fault(fault, 0, T)]
+        said = [each.code for each in frames(sent) if isinstance(each, EventFrame)]
+        assert said[-2:] == [each for each in (begun, over) if each]
+        meter = new_meter()
+        meter.connected(T)
+    honest, bypassed = new_meter(), new_meter()
+    for each in (honest, bypassed):
+        each.set_fault("heater", 2_000, T)
+    bypassed.set_fault("bypass", 90, T)
+    rise, left = (each.register_wh(T + hour) - 5_000 for each in (honest, bypassed))
+    assert rise // 10 - 1 <= left <= rise // 10 + 1
+    honest._turn("open", T + hour)
+    stands = honest.register_wh(T + hour)
+    assert honest.register_wh(T + 2 * hour) == stands
+    honest.set_fault("welded_relay", 1, T + 2 * hour)
+    assert honest.relay == "open" and honest.register_wh(T + 3 * hour) > stands

@@ -57,7 +57,10 @@ _OBJECTS: Final = (
     (objects.ENERGY, 0),
     (objects.POWER_CONTROL, 0),
     (objects.SWITCH, 0),
+    *((path[0], path[1]) for path in objects.SENSORS),
 )
+#: The fault of the machine behind each of its inputs.
+_SENSED: Final = {path: words[0] for path, words in objects.SENSORS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +188,7 @@ class LwM2mDevice:
             messages = [*self._outbox, *self.meter.tick(self._now_us())]
             self._outbox.clear()
             assert self._front is not None, "it is awake"
-            self._front.look(self.meter.relay)
+            self._front.look()
         if self._stopping.is_set() and self.location is not None and self.config.sleeps_s is None:
             await self._ask(Code.DELETE, self.location)
 
@@ -316,6 +319,7 @@ class LwM2mDevice:
             (objects.ENERGY, 0, 5701): "Wh",
             objects.RELAY_ORDER: is_on,
             objects.RELAY_CONTACT: is_on,
+            **{path: bool(self.meter.faults[fault]) for path, fault in _SENSED.items()},
         }
 
     def set_relay(self, state: RelayState) -> None:
@@ -334,12 +338,16 @@ class _Front(resource.ObservableResource):  # type: ignore[misc]  # aiocoap has 
     def __init__(self, device: LwM2mDevice) -> None:
         super().__init__()
         self._device = device
-        self._relay = device.meter.relay
+        self._told = self._to_tell()
 
-    def look(self, relay: RelayState) -> None:
-        """Tell whoever observes when the relay has turned."""
-        if relay != self._relay:
-            self._relay = relay
+    def _to_tell(self) -> tuple[RelayState, tuple[int, ...]]:
+        meter = self._device.meter
+        return meter.relay, tuple(meter.faults[fault] for fault in _SENSED.values())
+
+    def look(self) -> None:
+        """Tell whoever observes when the relay has turned, or a sensor changed."""
+        if self._to_tell() != self._told:
+            self._told = self._to_tell()
             self.updated_state()
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
@@ -361,7 +369,7 @@ class _Front(resource.ObservableResource):  # type: ignore[misc]  # aiocoap has 
         if request.payload not in (b"0", b"1"):
             raise _Refusal(Code.BAD_REQUEST)
         self._device.set_relay("closed" if request.payload == b"1" else "open")
-        self.look(self._device.meter.relay)
+        self.look()
         return aiocoap.Message(code=Code.CHANGED)
 
 

@@ -14,9 +14,13 @@ and is switched on by name:
 | `rollover` | Wh | the register returns to zero after so much more |
 | `stuck_relay` | 0 or 1 | commands are answered `ok`, the contacts stay as they are |
 | `outage` | 0 or 1 | no connection; readings pile up and come afterwards |
-| `cover_open` | 0 or 1 | the cover sensor reports |
 | `withheld` | 0 or 1 | readings are kept in its history and never sent by themselves |
 | `forgetful` | 0 or 1 | it keeps no history: whoever asks for it hears `unsupported` |
+| `cover_open`, `terminal_cover_open`, `magnetic_field`, `phase_loss` | 0 or 1 | the sensor reports, and again when it is over |
+| `reverse_flow` | 0 or 1 | energy flows backwards: the meter says so, and its register stands |
+| `clock_back` | seconds | its clock was set back by so much, and the meter says so |
+| `bypass` | percent | so much of the load passes the meter by, and it says nothing |
+| `welded_relay` | 0 or 1 | the relay opens by its own word, and the load goes on |
 | `heater` | W | so much load on top of the shape (no fault, but as useful) |
 """
 
@@ -55,8 +59,24 @@ FAULTS: Final = (
     "cover_open",
     "withheld",
     "forgetful",
+    "terminal_cover_open",
+    "magnetic_field",
+    "phase_loss",
+    "reverse_flow",
+    "clock_back",
+    "bypass",
+    "welded_relay",
     "heater",
 )
+#: What the meter itself says of a fault that begins, and of one that ends.
+SAID: Final[Mapping[str, tuple[str, str]]] = {
+    "cover_open": ("cover_open", "cover_closed"),
+    "terminal_cover_open": ("terminal_cover_open", "terminal_cover_closed"),
+    "magnetic_field": ("magnetic_field", "magnetic_field_gone"),
+    "phase_loss": ("phase_loss", "phase_restored"),
+    "reverse_flow": ("reverse_flow", "reverse_flow_gone"),
+    "clock_back": ("clock_set_back", ""),
+}
 FIRMWARE: Final = "prewatt-sim 1.0"
 FORGED_COMMAND: Final = "forged_command"
 """The event of a meter that was sent what nobody it trusts had signed: one until it is committed."""
@@ -197,7 +217,7 @@ class SimulatedMeter:
 
     def clock_us(self, now_us: int) -> int:
         """The time on the meter's own clock."""
-        return now_us + self.faults["clock_drift"] * 1_000_000
+        return now_us + (self.faults["clock_drift"] - self.faults["clock_back"]) * 1_000_000
 
     def register_wh(self, now_us: int) -> int:
         """What the display shows: the counted energy, reduced by every return to zero."""
@@ -398,8 +418,8 @@ class SimulatedMeter:
         """Switch a fault (0 is off); raises `UnknownFault`. `outage` is for the transport to act upon."""
         if name not in FAULTS:
             raise UnknownFault(f"no fault {name!r}; there are {', '.join(FAULTS)}")
-        if name == "drop" and not 0 <= value <= 100:
-            raise UnknownFault("drop is a percentage")
+        if name in ("drop", "bypass") and not 0 <= value <= 100:
+            raise UnknownFault(f"{name} is a percentage")
         if value < 0 and name != "clock_drift":
             raise UnknownFault(f"{name} cannot be negative")
         self._fold(now_us)
@@ -409,8 +429,10 @@ class SimulatedMeter:
             shown = self.register_wh(now_us)
             self._zero_at_wh = self._counted_wh - shown
             self._wraps_at_wh = shown + value
-        if name == "cover_open" and bool(value) != bool(was):
-            self._log("cover_open" if value else "cover_closed", now_us)
+        if name in SAID and bool(value) != bool(was):
+            begun, over = SAID[name]
+            if said := begun if value else over:
+                self._log(said, now_us)
         return self._faulty(self._unsent(now_us)) if self.is_online else []
 
     # --- memory that survives a restart ---
@@ -461,13 +483,16 @@ class SimulatedMeter:
 
     def _energy_wh(self, now_us: int) -> tuple[int, int]:
         """Counted energy and the rest below one Wh of the extra load, in watt-microseconds."""
-        if self.relay == "open" or now_us <= self._mark_us:
+        flows = self.relay == "closed" or bool(self.faults["welded_relay"])
+        if not flows or self.faults["reverse_flow"] or now_us <= self._mark_us:
             return self._counted_wh, self._extra_rest
         instants = np.array([self._mark_us, now_us], dtype=np.int64)
         before, after = cumulative_wh(self.config.profile, self.config.scale_ppm, instants)
-        extra = self.faults["heater"] * (now_us - self._mark_us) + self._extra_rest
-        whole, rest = divmod(extra, _US_PER_WH)
-        return self._counted_wh + int(after - before) + whole, rest
+        drawn = int(after - before) * _US_PER_WH + self.faults["heater"] * (now_us - self._mark_us)
+        whole, rest = divmod(
+            drawn * (100 - self.faults["bypass"]) // 100 + self._extra_rest, _US_PER_WH
+        )
+        return self._counted_wh + whole, rest
 
     def _fold(self, now_us: int) -> None:
         """Settle the energy so far, before relay or load change."""

@@ -32,6 +32,7 @@ from prewatt.hes.frames import (
     ACTIVE_IMPORT,
     AnswerFrame,
     Command,
+    EventFrame,
     Frame,
     HelloFrame,
     MalformedSample,
@@ -253,7 +254,7 @@ def test_a_device_of_1_0_is_observed_since_it_sends_nothing() -> None:
             first.value.tolist() == [7_000]
             and abs(int(first.read_at_us[0]) - now_us()) < 60_000_000
         )
-        eventually(lambda: there.observers == 2, "relay and register are observed")
+        eventually(lambda: there.observers == 7, "relay, register and five sensors")
         # By hand at the meter: nobody ordered it, and it is told all the same.
         there.set_relay("open")
         told = here.next(ReadingsFrame)
@@ -261,6 +262,10 @@ def test_a_device_of_1_0_is_observed_since_it_sends_nothing() -> None:
             told = here.next(ReadingsFrame)
         assert told.relay == "open"
         assert there.sent == 0
+        for state, said in ((1, "cover_open"), (0, "cover_closed")):
+            there.meter.faults["cover_open"] = state
+            heard = here.next(EventFrame)
+            assert isinstance(heard, EventFrame) and heard.code == said
 
 
 def test_only_a_meter_of_this_driver_with_its_own_key_is_heard(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ POWER: Final = 3305
 POWER_CONTROL: Final = 3312
 ENERGY: Final = 3331
 SWITCH: Final = 3342
+INPUT: Final = 3200
 
 OBJECTS: Final = {
     SERVER: "LwM2M Server",
@@ -53,6 +54,7 @@ OBJECTS: Final = {
     POWER_CONTROL: "Power Control",
     ENERGY: "Energy",
     SWITCH: "On/Off switch",
+    INPUT: "Digital Input",
 }
 
 RESOURCES: Final[dict[tuple[int, int], Resource]] = {
@@ -83,6 +85,7 @@ RESOURCES: Final[dict[tuple[int, int], Resource]] = {
     (ENERGY, 5700): Resource("Sensor Value", "R", Kind.FLOAT, "Wh"),
     (ENERGY, 5701): Resource("Sensor Units", "R", Kind.STRING),
     (ENERGY, 5750): Resource("Application Type", "RW", Kind.STRING),
+    (INPUT, 5500): Resource("Digital Input State", "R", Kind.BOOLEAN),
     (SWITCH, 5500): Resource("Digital Input State", "R", Kind.BOOLEAN),
 }
 
@@ -96,6 +99,15 @@ RELAY_ORDER: Final[Path] = (POWER_CONTROL, 0, 5850)
 """What is written to open or close the relay, and read back where there is no contact."""
 RELAY_CONTACT: Final[Path] = (SWITCH, 0, 5500)
 """The state of the contacts themselves, where the meter has an input for it."""
+#: What each digital input of a meter watches, by its instance: the words of the event when it comes on, and when
+#: it goes off. The registry knows no cover and no magnet; the instances are a convention, in README.md.
+SENSORS: Final[dict[Path, tuple[str, str]]] = {
+    (INPUT, 0, 5500): ("cover_open", "cover_closed"),
+    (INPUT, 1, 5500): ("terminal_cover_open", "terminal_cover_closed"),
+    (INPUT, 2, 5500): ("magnetic_field", "magnetic_field_gone"),
+    (INPUT, 3, 5500): ("reverse_flow", "reverse_flow_gone"),
+    (INPUT, 4, 5500): ("phase_loss", "phase_restored"),
+}
 ENERGY_DRAWN: Final[Path] = (ENERGY, 0, 5700)
 ENERGY_FED_BACK: Final[Path] = (ENERGY, 1, 5700)
 UNITS_OF_ENERGY: Final[tuple[Path, ...]] = ((ENERGY, 0, 5701), (ENERGY, 1, 5701))

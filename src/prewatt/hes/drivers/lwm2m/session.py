@@ -54,6 +54,7 @@ from prewatt.hes.frames import (
     AnswerFrame,
     AnswerResult,
     Command,
+    EventFrame,
     Frame,
     HelloFrame,
     MalformedFrame,
@@ -146,6 +147,7 @@ class Lwm2mSession:
         self._last_token = 0
         self._busy: dict[str, asyncio.Lock] = {}
         self._watching: dict[str, set[asyncio.Task[None]]] = {}
+        self._sensed: dict[tuple[str, objects.Path], bool] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._malformed: Counter[str] = Counter()
         self._context: Any = None
@@ -582,6 +584,7 @@ class Lwm2mSession:
         paths = relay_paths(registration.links)[:1]
         if not keeps_readings(registration):
             paths += energy_paths(registration.links)[:1]
+        paths += [each for each in objects.SENSORS if registration.links.has(each[0], each[1])]
         watching = {self._begin(self._observe(registration, path)) for path in paths}
         for task in self._watching.pop(registration.serial, ()):
             task.cancel()
@@ -594,6 +597,9 @@ class Lwm2mSession:
             first = await request.response
             if request.observation is None or not first.code.is_successful():
                 return
+            if path in objects.SENSORS:
+                # A cover that is open already is news, too.
+                await self._told(registration, path, first)
             async for told in request.observation:
                 await self._told(registration, path, told)
         except (coap_error.Error, OSError) as error:
@@ -611,7 +617,9 @@ class Lwm2mSession:
         except MalformedFrame as refusal:
             self._count(f"lwm2m/{registration.serial}/notify", refusal, told.payload, now_us)
             return
-        if path in RELAY_PATHS:
+        if path in objects.SENSORS:
+            self._sense(registration.serial, path, bool(codec.value_at(items, path)), now_us)
+        elif path in RELAY_PATHS:
             # A relay that has turned of itself is news of the register, too. It is read once more: while this
             # waited for its turn an order may have turned it.
             async with self._alone(registration):
@@ -619,6 +627,14 @@ class Lwm2mSession:
             self._hand_on_readings(registration, items)
         else:
             self._hand_on_readings(registration, items)
+
+    def _sense(self, serial: str, path: objects.Path, is_on: bool, now_us: int) -> None:
+        """Tell of a sensor that has changed; one that is on when it is first heard has come on."""
+        if is_on == self._sensed.get((serial, path), False):
+            return
+        self._sensed[serial, path] = is_on
+        code = objects.SENSORS[path][0 if is_on else 1]
+        self._hand_on(EventFrame(serial, now_us, self._token(), code, now_us, ""))
 
     # --- commands ---
 
