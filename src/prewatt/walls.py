@@ -121,13 +121,20 @@ PENS = (
             "protect_supply": ("app_admin",),
             "order_by_hand": ("app_admin",),
             "raise_watch": ("app_operator",),
+            "change_tamper_policy": ("app_admin",),
+            "withhold_supply": ("clerk",),
+            "release_supply": ("app_admin", "clerk"),
+            "protected_is_not_withheld": (),
         },
         {
             "supply_policy": "SELECT, INSERT, UPDATE (version, body, changed_at, brake_since, "
             "brake_release_asked_by, brake_release_asked_at, brake_released_at)",
-            "supply_state": "SELECT (account_id, property_id, protection), "
-            "UPDATE (protection, by_hand, by_hand_until, reconsider_at)",
+            "supply_state": "SELECT, UPDATE (protection, by_hand, by_hand_until, reconsider_at, "
+            "withheld_since, emergency_micro, emergency_held_micro)",
             "account_state": "SELECT, UPDATE (watch_below)",
+            "account": "SELECT (id, property_id, kind, closed_at)",
+            "tamper_case": "SELECT",
+            "tamper_policy": "SELECT, INSERT, UPDATE (version, body, changed_at)",
         },
     ),
     Pen(
@@ -442,6 +449,7 @@ MUTABLE = (
     "message_attempt",
     "alert",
     "tamper_case",
+    "tamper_policy",
     "audit_watch",
     "watch_finding",
     "invitation",
@@ -818,6 +826,7 @@ CHANGES: Mapping[str, tuple[str, ...]] = {
     "alert": ("detail", "closed_at", "closed_by", "close_note"),
     # Who finds evidence adds it; looking at a case and closing it are the administrators'.
     "tamper_case": ("first_at", "last_at", "evidence_count"),
+    "tamper_policy": (),
     # What is watched for is the auditor's; the worker says how far it has looked.
     "audit_watch": ("seen_transaction",),
     "watch_finding": (),
@@ -842,6 +851,14 @@ COLUMNS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("app_operator", "alert"): ("detail", "closed_at"),
     ("app_admin", "tariff_trial"): (),
     ("app_operator", "debt"): ("closed_at", "ending"),
+    ("clerk", "tamper_case"): (
+        "first_at",
+        "last_at",
+        "evidence_count",
+        "response",
+        "responded_at",
+        "response_kept",
+    ),
     ("app_admin", "tamper_case"): (
         "state",
         "looked_by",
@@ -1008,7 +1025,7 @@ NOTED: Mapping[str, str] = {
         (
             "duty_grant", "proposal", "tariff", "tariff_version", "tariff_assignment", "tariff_draft",
             "account_terms", "price_event", "price_series", "resale_terms", "supply_policy",
-            "notify_policy", "debt_policy", "debt", "refund", "ledger_period", "building", "unit",
+            "notify_policy", "debt_policy", "tamper_policy", "debt", "refund", "ledger_period", "building", "unit",
             "metering_point", "meter", "installation", "meter_assignment", "customer", "account",
             "property_group_member", "api_key", "mandate", "meter_key", "tenancy", "holiday_list", "calendar_day", "concentrator", "concentrator_meter",
             "commissioning", "field_rules", "device_issuer", "device_code", "device_certificate",

@@ -166,6 +166,7 @@ class Worker:
         from prewatt.oversight.guards import tell_of_missing_guards
         from prewatt.oversight.letters import tell_auditors
         from prewatt.oversight.operations import look
+        from prewatt.tamper.responses import respond_to_cases
         from prewatt.vending.proofs import prove_due
 
         now = self._clock()
@@ -188,6 +189,7 @@ class Worker:
                 ("proof", lambda: prove_due(now=now)),
                 ("isolated devices", lambda: tell_of_isolated(now=now)),
                 ("silent devices", lambda: watch_field(now=now)),
+                ("tamper cases", lambda: respond_to_cases(actor=system_actor("worker"), now=now)),
                 ("oversight", lambda: look(now=now)),
                 (
                     "guards",

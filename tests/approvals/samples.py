@@ -23,7 +23,13 @@ from prewatt.approvals.ladders import Rung, ladders, wanted_ladder
 from prewatt.approvals.operations import Wanted
 from prewatt.billing.plans import wanted_correction, wanted_plans
 from prewatt.billing.proposals import wanted_version
-from prewatt.core.vocabulary import Protection, RelayState, RequestKind
+from prewatt.core.vocabulary import (
+    Protection,
+    RelayState,
+    RequestKind,
+    TamperKind,
+    TamperResponse,
+)
 from prewatt.fleet.bulks import BulkOrder, wanted_bulk
 from prewatt.sign_in.duties import wanted_duty, wanted_end
 from prewatt.sign_in.people import Person
@@ -34,6 +40,7 @@ from prewatt.supply.by_agreement import (
     wanted_protection,
 )
 from prewatt.supply.rules import wanted_rules
+from prewatt.tamper.by_agreement import policy_of, wanted_policy
 from prewatt.vending.by_agreement import wanted_credit
 
 MONEY = "ledger.credit"
@@ -163,6 +170,15 @@ def _by_hand(crowd: Crowd, actor: Actor, turn: int) -> Wanted:
     )  # fmt: skip
 
 
+def _tamper_policy(crowd: Crowd, actor: Actor, turn: int) -> Wanted:
+    version = policy_of(actor=actor, property_id=crowd.property_id).version
+    response = (TamperResponse.CUT, TamperResponse.WARN)[(version + turn) % 2]
+    return wanted_policy(
+        actor=actor, property_id=crowd.property_id, version=version,
+        responses={TamperKind.COVER: response}, letters=["installer", *("operator",) * turn],
+    )  # fmt: skip
+
+
 def _key(crowd: Crowd, actor: Actor, turn: int) -> Wanted:
     return wanted_key(
         actor=actor, property_id=crowd.property_id, key=f"pwk_{'abcdefghijk'}{'xy'[turn]}_{'S' * 43}",
@@ -288,6 +304,12 @@ SAMPLES: dict[str, Sample] = {
         "SELECT 'account:' || account_id, to_jsonb(protection) FROM supply_state WHERE property_id = %(place)s",
         lambda wanted, _before: wanted.effect["protection"],
         "UPDATE supply_state SET protection = ''",
+    ),
+    "tamper.policy": Sample(
+        _tamper_policy,
+        "SELECT 'policy', body FROM tamper_policy WHERE property_id = %(place)s",
+        lambda wanted, _before: wanted.effect["policy"],
+        "DELETE FROM tamper_policy WHERE property_id = %(place)s",
     ),
     "supply.by_hand": Sample(
         _by_hand,

@@ -18,7 +18,8 @@ STORED = {
     v.Reason: "balance_left=1 already_cut=2 all_gates_open=3 balance_allows=4"
     " balance_below_reconnect=5 already_connected=6 order_stands=7 relay_departed=8 held_reading_stale=12"
     " held_warning_not_delivered=13 held_window_closed=14 held_protected=15"
-    " held_payment_in_flight=16 held_brake_on=17 manual=20 move=21 expired_and_decided_again=22",
+    " held_payment_in_flight=16 held_brake_on=17 manual=20 move=21 expired_and_decided_again=22"
+    " tampering=23",
     v.Protection: "none=0 medical=1 fire=2 lift=3 cold_store=4 other=5",
     v.LevelKind: "money=1 days=2 emergency=3 exhausted=4",
     v.MessageKind: "low_balance=1 emergency_started=2 cut_warning=3 cut_done=4 reconnected=5"

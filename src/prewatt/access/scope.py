@@ -112,6 +112,9 @@ PERMISSIONS: dict[str, frozenset[Duty]] = {
     "tenants.link": frozenset({Duty.ADMINISTRATOR, Duty.OPERATOR}),
     "notify.close_alert": _ADMINISTRATORS,
     "tamper.close": _ADMINISTRATORS,
+    "tamper.policy": _ADMINISTRATORS,
+    "tamper.respond": _SYSTEM,
+    "tamper.detect": _SYSTEM,
 }
 #: What a service account never does, whatever it is named for: these take a person's second factor.
 FOR_PEOPLE: Final = frozenset(

@@ -80,6 +80,13 @@ class SupplyState:
     payment_hold_until_us: int | None = None
     brake: Brake = field(default_factory=Brake)
     reading_is_live: bool = True
+    #: A case of tampering withholds supply, by a policy that two people agreed to, whatever the balance.
+    is_withheld: bool = False
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether all credit is used up, emergency credit included."""
+        return self.available_micro <= -self.emergency_credit_micro
 
     def __post_init__(self) -> None:
         if self.emergency_credit_micro < 0:
@@ -166,9 +173,10 @@ class Decision:
 def decide_supply(state: SupplyState, policy: SupplyPolicy, now_us: int) -> Decision:
     """Decide about an account whose balance has just changed, whichever way.
 
-    Exhausted credit goes to `decide_disconnection`, anything else to `decide_connection`.
+    Exhausted credit goes to `decide_disconnection`, and so does supply that a case of tampering withholds;
+    anything else to `decide_connection`.
     """
-    if state.available_micro <= -state.emergency_credit_micro:
+    if state.is_exhausted or state.is_withheld:
         return decide_disconnection(state, policy, now_us)
     return decide_connection(state, policy)
 
@@ -189,6 +197,8 @@ def decide_disconnection(state: SupplyState, policy: SupplyPolicy, now_us: int) 
     )
     closed = [reading for reading in gates if not reading.is_open]
     outcome, reason, reconsider_at_us = Outcome.CUT, Reason.ALL_GATES_OPEN, None
+    if state.is_withheld and not state.is_exhausted:
+        reason = Reason.TAMPERING
     if not gates[0].is_open:
         outcome, reason = Outcome.KEEP, Reason.BALANCE_LEFT
     elif state.standing_order is OrderKind.DISCONNECT:
@@ -326,9 +336,9 @@ def _exhausted(state: SupplyState, policy: SupplyPolicy, now_us: int) -> GateRea
         "available_micro": state.available_micro,
         "emergency_credit_micro": state.emergency_credit_micro,
     }
-    return _gate(
-        Gate.BALANCE_EXHAUSTED, state.available_micro <= -state.emergency_credit_micro, figures
-    )
+    if state.is_withheld:
+        figures["is_withheld"] = True
+    return _gate(Gate.BALANCE_EXHAUSTED, state.is_exhausted or state.is_withheld, figures)
 
 
 def _is_stale(state: SupplyState, policy: SupplyPolicy, now_us: int) -> bool:

@@ -143,6 +143,7 @@ class Reason(Coded):
     MANUAL = 20
     MOVE = 21
     EXPIRED_AND_DECIDED_AGAIN = 22
+    TAMPERING = 23
 
 
 class Protection(Coded):

@@ -35,7 +35,14 @@ from prewatt.notify.ports import (
     Temporary,
 )
 from prewatt.notify.queries import WaitingMessage
-from prewatt.notify.sentences import ANSWERS, WARNINGS, Setting, refuse_unsayable, render
+from prewatt.notify.sentences import (
+    ANSWERS,
+    TAMPER_NOTICE,
+    WARNINGS,
+    Setting,
+    refuse_unsayable,
+    render,
+)
 from prewatt.runtime.bells import ring
 from prewatt.runtime.prepared import booleans, fetch, integers, moments, texts
 
@@ -746,7 +753,7 @@ def _tell(claim: _Claim, state: DeliveryState) -> None:
     properties = [claim.due.property_id]
     if claim.tries or state is DeliveryState.EXHAUSTED:
         ring("changed", properties)
-        if claim.due.code in WARNINGS:
+        if claim.due.code in (*WARNINGS, TAMPER_NOTICE):
             ring("supply_due", properties)
 
 

@@ -90,9 +90,11 @@ class OpenAlert:
 
 
 def warning_delivery(
-    account_ids: Sequence[int], since: datetime | Mapping[int, datetime]
+    account_ids: Sequence[int],
+    since: datetime | Mapping[int, datetime],
+    codes: Sequence[str] = WARNINGS,
 ) -> dict[int, WarningDelivery]:
-    """How far the real warnings created since (one instant, or one per account) came.
+    """How far the real warnings of these codes created since (one instant, or one per account) came.
 
     An account without such a warning is absent from the answer.
     """
@@ -111,7 +113,7 @@ def warning_delivery(
                 DeliveryState.DELIVERED,
                 list(account_ids),
                 starts,
-                list(WARNINGS),
+                list(codes),
                 DeliveryState.CANCELLED,
             ],
         )

@@ -173,6 +173,77 @@ _TEXTS: Final[dict[tuple[str, str], Text]] = {
         ("已恢复供电",),
         ("已恢复供电，电表已于{at} 确认。", "您的电费余额为 {balance}。"),
     ),
+    ("tamper.noticed", "en"): Text(
+        ("Please have your electricity meter looked at",),
+        (
+            "Your meter reported something on {at} that somebody has to look at.",
+            "Nothing changes for you: supply stays on.",
+            "Do you know of work at the meter, or have you seen something? Please tell the property office.",
+        ),
+    ),
+    ("tamper.noticed", "zh"): Text(
+        ("请配合查看您的电表",),
+        (
+            "您的电表在{at} 报告了需要查看的情况。",
+            "您的用电不受影响，供电照常。",
+            "如您知道电表有过作业，或看到什么情况，请告诉物业服务处。",
+        ),
+    ),
+    ("tamper.emergency_held", "en"): Text(
+        ("Emergency credit waits until your meter was looked at",),
+        (
+            "Your meter reported something on {at} that somebody has to look at.",
+            "Until that is settled there is no emergency credit; your balance stays yours to use.",
+            "Your electricity balance is {balance}.",
+            "Please speak to the property office.",
+        ),
+    ),
+    ("tamper.emergency_held", "zh"): Text(
+        ("查看电表之前暂停应急额度",),
+        (
+            "您的电表在{at} 报告了需要查看的情况。",
+            "处理完毕之前没有应急额度，您的余额照常可用。",
+            "您的电费余额为 {balance}。",
+            "请联系物业服务处。",
+        ),
+    ),
+    ("tamper.cut_planned", "en"): Text(
+        (
+            "Supply may be cut from {cut_at}: please speak to us about your meter",
+            "Please speak to us about your meter",
+        ),
+        (
+            "Your meter reported something on {at} that somebody has to look at.",
+            "Supply may be cut from {cut_at}, not earlier, until that is settled. Your balance stays yours.",
+            "Please speak to the property office before then.",
+            "If somebody in your home depends on electricity for their health, tell us at once.",
+        ),
+    ),
+    ("tamper.cut_planned", "zh"): Text(
+        ("{cut_at} 起可能断电：请就电表与我们联系", "请就电表与我们联系"),
+        (
+            "您的电表在{at} 报告了需要查看的情况。",
+            "{cut_at} 起可能断电，在此之前不会断电，处理完毕后恢复。您的余额不受影响。",
+            "请在此之前联系物业服务处。",
+            "如家中有人的健康依赖用电，请马上告诉我们。",
+        ),
+    ),
+    ("tamper.cut", "en"): Text(
+        ("Supply was cut {at}: please speak to us about your meter", "Supply was cut"),
+        (
+            "Supply was cut {at}, because your meter has to be looked at. It is not about your balance.",
+            "Your electricity balance is {balance}, and stays yours.",
+            "Supply comes back by itself once that is settled. Please speak to the property office.",
+        ),
+    ),
+    ("tamper.cut", "zh"): Text(
+        ("已于{at} 断电：请就电表与我们联系", "已断电"),
+        (
+            "因电表需要查看，已于{at} 断电，与您的余额无关。",
+            "您的电费余额为 {balance}，仍归您使用。",
+            "处理完毕后自动恢复供电。请联系物业服务处。",
+        ),
+    ),
     ("vending.recharged", "en"): Text(
         ("Your recharge of {amount} has arrived", "Your recharge has arrived"),
         (
@@ -232,6 +303,8 @@ _FRAME: Final = {
 CODES: Final = frozenset(code for code, _ in _TEXTS)
 #: Codes that count as a warning before a cut.
 WARNINGS: Final = ("supply.warning", "supply.emergency", "supply.cut_planned")
+#: The notice before a cut for tampering.
+TAMPER_NOTICE: Final = "tamper.cut_planned"
 #: Answers to what the customer has just done: nobody has to wait until morning for them, but for a
 #: channel that wakes people; and where there is no address, nobody has to be called.
 ANSWERS: Final = (

@@ -101,6 +101,8 @@ class GateLine:
     open: bool
     at: datetime | None = None
     amount_micro: int | None = None
+    #: A case of tampering withholds supply, whatever the balance.
+    is_withheld: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from prewatt.core.credit import (
 from prewatt.core.cut_window import earliest_cut_us, is_open, next_open_at_us
 from prewatt.core.vocabulary import Gate, Protection, RelayState
 from prewatt.notify.queries import warning_delivery
+from prewatt.notify.sentences import TAMPER_NOTICE, WARNINGS
 from prewatt.reports.account import CutHours, GateLine
 from prewatt.reports.place import rows
 from prewatt.supply.policy import Rules
@@ -84,6 +85,7 @@ class Standing:
     payment_hold_until: datetime | None
     available_micro: int
     reading_at: datetime | None
+    withheld_since: datetime | None = None
 
 
 def standing_of(account_id: int) -> Standing | None:
@@ -91,7 +93,7 @@ def standing_of(account_id: int) -> Standing | None:
     found = rows(
         """SELECT s.account_id, s.property_id, s.protection, s.emergency_micro, s.level_fired_at,
                   s.payment_hold_until, a.available,
-                  CASE WHEN isfinite(a.last_interval_at) THEN a.last_interval_at END
+                  CASE WHEN isfinite(a.last_interval_at) THEN a.last_interval_at END, s.withheld_since
            FROM supply_state s JOIN account_state a USING (account_id) WHERE s.account_id = %s""",
         [account_id],
     )
@@ -119,6 +121,7 @@ def gates_now(
         warnings=_warnings(standing),
         payment_hold_until_us=_us(standing.payment_hold_until),
         brake=Brake(on=brake_on),
+        is_withheld=standing.withheld_since is not None,
     )
     # A decision on an old reading asks what would have been right then; a page asks about now. So
     # only the reading's own gate sees its age, and all others are looked at as of this instant.
@@ -144,9 +147,11 @@ def gates_now(
 
 def _warnings(standing: Standing) -> Warnings:
     """What was said to the customer since the balance became low, as the decision itself sees it."""
-    if standing.low_since is None:
+    since = standing.withheld_since or standing.low_since
+    if since is None:
         return Warnings()
-    said = warning_delivery([standing.account_id], standing.low_since).get(standing.account_id)
+    codes = WARNINGS if standing.withheld_since is None else (TAMPER_NOTICE,)
+    said = warning_delivery([standing.account_id], since, codes).get(standing.account_id)
     if said is None:
         return Warnings()
     delivered, tried = said.delivered_at, said.all_channels_tried_since
@@ -185,7 +190,8 @@ def _line(
         at = cut.open_until(now) if is_open_now else cut.opens_next(now)
     elif opens_at_us is not None:
         at = utc_datetime(opens_at_us)
-    return GateLine(gate, is_open_now, at, amount)
+    is_withheld = gate is Gate.BALANCE_EXHAUSTED and bool(figures.get("is_withheld"))
+    return GateLine(gate, is_open_now, at, amount, is_withheld=is_withheld)
 
 
 def _number(figures: Mapping[str, Figure], name: str) -> int | None:

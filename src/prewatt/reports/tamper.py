@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from prewatt.access.scope import Actor, scope
-from prewatt.core.vocabulary import CaseState, TamperKind
+from prewatt.core.vocabulary import CaseState, TamperKind, TamperResponse
 from prewatt.reports.lists import Listing
 from prewatt.reports.lists_query import PAGE, actor_names
 from prewatt.reports.paging import words
@@ -58,6 +58,9 @@ class CaseRow:
     customer: str
     unit_id: int | None
     unit: str
+    response: TamperResponse | None
+    responded_at: datetime | None
+    response_kept: str
 
     @property
     def is_open(self) -> bool:
@@ -118,7 +121,8 @@ _CASES: Final = """
 SELECT c.id, c.kind, c.state, c.opened_at, c.first_at, c.last_at, c.evidence_count,
        c.looked_by, c.looked_at, c.closed_by, c.closed_at, c.close_reason, c.close_note,
        m.id, m.serial, a.id, coalesce(a.number, ''), coalesce(p.name, ''),
-       u.id, coalesce(b.code, ''), coalesce(u.code, ''), count(*) OVER ()
+       u.id, coalesce(b.code, ''), coalesce(u.code, ''), count(*) OVER (),
+       c.response, c.responded_at, c.response_kept
 FROM tamper_case c
 JOIN meter m ON m.id = c.meter_id
 LEFT JOIN account a ON a.id = c.account_id
@@ -249,4 +253,5 @@ def _row(row: tuple[Any, ...], names: Mapping[str, str]) -> CaseRow:
         names.get(row[7], row[7]), row[8], names.get(row[9], row[9]), row[10], row[11], row[12],
         row[13], row[14], row[15], row[16], row[17], row[18],
         unit_name(row[19], row[20]) if row[20] else "",
+        None if row[22] is None else TamperResponse(row[22]), row[23], row[24],
     )  # fmt: skip

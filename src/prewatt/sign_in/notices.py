@@ -112,6 +112,16 @@ TEXTS: Final[Mapping[str, Mapping[str, tuple[str, Sequence[str]]]]] = {
         "en": ("Your password was changed", ("Your password was changed at {time}, and every other session of yours ended.",)),
         "zh": ("密码已更换", ("{time}，您的密码已更换，您的其他会话全部结束。",)),
     },
+    "tamper.case": {
+        "en": ("A meter has to be looked at", (
+            "A tamper case was opened at {place}, unit {unit}, meter {meter}.",
+            "When: {time}", "It is under Meters, Tamper cases, with all that is known.",
+        )),
+        "zh": ("有电表需要查看", (
+            "{place} 单元 {unit} 的电表 {meter} 立了窃电案件。",
+            "时间：{time}", "详情见“电表”下的“窃电案件”。",
+        )),
+    },
     "access.invited.tenant": {
         "en": ("See your electricity", (
             "{by} invites you to see your electricity at {place}: your credit, what you used, and every recharge.",
@@ -168,6 +178,7 @@ _SELF_SAID: Final = frozenset(
     {
         "access.new_browser",
         "access.factor.asked",
+        "tamper.case",
         INVITED,
         TENANT,
         "access.suspended",

@@ -49,3 +49,15 @@ class Case:
     def is_exhausted(self) -> bool:
         """Whether all credit is used up, emergency credit included."""
         return self.standing.available_micro <= -self.standing.emergency_micro
+
+    @property
+    def is_cut_due(self) -> bool:
+        """Whether a cut is asked for: credit is used up, or a case of tampering withholds supply."""
+        return self.is_exhausted or self.standing.withheld_since is not None
+
+    @property
+    def warned_since(self) -> datetime | None:
+        """Since when a warning counts for that cut; None where there is nothing to warn of."""
+        if self.standing.withheld_since is not None:
+            return self.standing.withheld_since
+        return self.low_since if self.is_exhausted else None

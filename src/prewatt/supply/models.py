@@ -56,6 +56,10 @@ class SupplyState(models.Model):
     #: What people agreed to keep the relay at, whatever the balance, until an instant; null by the rules.
     by_hand = models.SmallIntegerField(null=True)
     by_hand_until = models.DateTimeField(null=True)
+    #: Since when a case of tampering withholds supply; null by the balance alone. Cut through every gate.
+    withheld_since = models.DateTimeField(null=True)
+    #: Emergency credit that a case of tampering holds back; it comes back when the case is closed.
+    emergency_held_micro = models.BigIntegerField(db_default=0)
 
     class Meta:
         db_table = "supply_state"

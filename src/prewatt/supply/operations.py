@@ -55,7 +55,8 @@ from prewatt.core.vocabulary import (
 from prewatt.ledger.operations import lock_accounts
 from prewatt.notify.alerts import BRAKE, DEPARTED, USED_WHILE_OPEN
 from prewatt.notify.operations import close_alert, raise_alert
-from prewatt.notify.queries import warning_delivery
+from prewatt.notify.queries import WarningDelivery, warning_delivery
+from prewatt.notify.sentences import TAMPER_NOTICE, WARNINGS
 from prewatt.runtime.bells import ring
 from prewatt.runtime.prepared import execute, integers, moments, pipelined
 from prewatt.supply import queries
@@ -507,12 +508,7 @@ def _decisions(
         return {}
     ids = [case.standing.account_id for case in asked]
     wirings = queries.wirings(ids, now, meter_ids)
-    since = {
-        case.standing.account_id: case.low_since
-        for case in asked
-        if case.is_exhausted and case.low_since is not None
-    }
-    warned = warning_delivery(list(since), since) if since else {}
+    warned = _warned(asked)
     brakes = queries.brake_since(sorted({case.standing.property_id for case in asked}))
     states: dict[int, SupplyState] = {}
     decided: dict[int, tuple[Decision, Wiring]] = {}
@@ -534,6 +530,21 @@ def _decisions(
     return decided
 
 
+def _warned(cases: Sequence[Case]) -> dict[int, WarningDelivery]:
+    """How far the warnings came that count: of what is owed, or of a meter that was tampered with."""
+    found: dict[int, WarningDelivery] = {}
+    for is_withheld, codes in ((False, WARNINGS), (True, (TAMPER_NOTICE,))):
+        since = {
+            case.account_id: case.warned_since
+            for case in cases
+            if case.warned_since is not None
+            and (case.standing.withheld_since is not None) is is_withheld
+        }
+        if since:
+            found |= warning_delivery(list(since), since, codes)
+    return found
+
+
 def _judged(case: Case, state: SupplyState, now: datetime, trigger: str) -> Decision:
     until = case.standing.by_hand_until
     if case.by_hand is not None and until is not None:
@@ -551,9 +562,9 @@ def _is_in_question(case: Case, trigger: str) -> bool:
     if not case.is_live and standing.held and standing.closed_gates == 1 << Gate.READING_FRESH:
         # Only the age of its readings stands between it and a cut: the would-have order has been
         # stored, and more old readings can say nothing new.
-        return not case.is_exhausted
+        return not case.is_cut_due
     return (
-        case.is_exhausted
+        case.is_cut_due
         or standing.held
         or standing.desired is RelayState.OPEN
         or trigger in ("reconsider", "review")
@@ -590,6 +601,7 @@ def _state_of(case: Case, wiring: Wiring, warnings: Warnings, brake: Brake) -> S
         payment_hold_until_us=standing.payment_hold_until_us,
         brake=brake,
         reading_is_live=case.is_live,
+        is_withheld=standing.withheld_since is not None,
     )
 
 
@@ -766,20 +778,20 @@ def _standing_columns(rows: Sequence[tuple[Any, ...]]) -> list[str]:
 def _standing_row(case: Case, decision: Decision | None) -> tuple[Any, ...]:
     before = case.standing
     desired, last = before.desired, (before.outcome, before.reason, before.closed_gates)
-    held, reconsider_at = before.held and case.is_exhausted, None
+    held, reconsider_at = before.held and case.is_cut_due, None
     if decision is not None and case.by_hand is not None:
         desired, held = case.by_hand, False
         reconsider_at = _moment(decision.reconsider_at_us)
         last = (decision.outcome.value, decision.reason.value, 0)
     elif decision is not None:
         # Who is connected without money, because nobody decided the cut, waits for one like any other.
-        is_owed = decision.outcome is Outcome.CONNECT and case.is_exhausted
+        is_owed = decision.outcome is Outcome.CONNECT and case.is_cut_due
         held = decision.outcome is Outcome.HOLD or is_owed
         reconsider_at = _moment(decision.reconsider_at_us) if held else None
         last = (decision.outcome.value, decision.reason.value, _closed_mask(decision))
         if decision.outcome is Outcome.CUT:
             desired = RelayState.OPEN
-        elif not case.is_exhausted and decision.shortfall_micro == 0:
+        elif not case.is_cut_due and decision.shortfall_micro == 0:
             desired = RelayState.CLOSED
     shown = case.fired_mask | case.would_mask
     serious = next(

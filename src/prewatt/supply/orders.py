@@ -22,7 +22,7 @@ from prewatt.core import orders as core
 from prewatt.core.civil_time import instant_us, utc_datetime
 from prewatt.core.drivers import Driver
 from prewatt.core.orders import Fit, IllegalTransition, Order, Refusal
-from prewatt.core.vocabulary import OrderKind, OrderState, RelayState
+from prewatt.core.vocabulary import OrderKind, OrderState, Reason, RelayState
 from prewatt.ledger.operations import lock_accounts
 from prewatt.notify.alerts import COMMAND_REFUSED, RELAY_STUCK, AlertCode
 from prewatt.notify.operations import NewMessage, close_alert, enqueue, raise_alert
@@ -374,14 +374,17 @@ def _trouble(move: _Move, policy: core.OrderPolicy) -> AlertCode | None:
 
 def _tell_customers(done: Sequence[_Move], rules: Mapping[int, Rules], now: datetime) -> None:
     available = _available([move.row.account_id for move in done])
+    tampering = _for_tampering([move.row.order_id for move in done])
     enqueue(
         messages=[
             NewMessage(
                 property_id=move.row.property_id,
                 account_id=move.row.account_id,
-                code="supply.cut"
-                if move.after.kind is OrderKind.DISCONNECT
-                else "supply.connected",
+                code="supply.connected"
+                if move.after.kind is not OrderKind.DISCONNECT
+                else "tamper.cut"
+                if move.row.order_id in tampering
+                else "supply.cut",
                 detail={
                     "available_micro": available[move.row.account_id],
                     "currency": rules[move.row.property_id].currency,
@@ -415,6 +418,16 @@ def _close_alerts(done: Sequence[_Move], now: datetime) -> None:
         found = cursor.fetchall()
     for property_id, code, subject in found:
         close_alert(property_id=property_id, code=code, subject=subject, now=now)
+
+
+def _for_tampering(order_ids: Sequence[int]) -> frozenset[int]:
+    """Those of the orders that a case of tampering, and not the balance, is the reason of."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT id FROM supply_order WHERE id = ANY(%s) AND reason = %s",
+            [list(order_ids), Reason.TAMPERING.word],
+        )
+        return frozenset(row[0] for row in cursor.fetchall())
 
 
 def _available(account_ids: Sequence[int]) -> dict[int, int]:

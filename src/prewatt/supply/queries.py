@@ -53,6 +53,7 @@ class Standing:
     reading_at_us: int | None
     by_hand: RelayState | None = None
     by_hand_until: datetime | None = None
+    withheld_since: datetime | None = None
 
     def by_hand_at(self, now: datetime) -> RelayState | None:
         """What people agreed to keep the relay at, if they did so for this instant."""
@@ -136,6 +137,7 @@ def lock_standings(
                 ),
                 by_hand=None if row[18] is None else RelayState(row[18]),
                 by_hand_until=row[19],
+                withheld_since=row[20],
             )
             for row in found
         ],
@@ -151,7 +153,7 @@ SELECT s.account_id, s.property_id, s.desired, s.protection, s.emergency_micro,
        a.available, a.spend_per_day, a.watch_below,
        CASE WHEN isfinite(a.last_interval_at)
             THEN (extract(epoch FROM a.last_interval_at) * 1000000)::bigint END,
-       s.by_hand, s.by_hand_until
+       s.by_hand, s.by_hand_until, s.withheld_since
 FROM supply_state s JOIN account_state a USING (account_id)
 WHERE s.account_id = ANY(%s::bigint[]) ORDER BY s.account_id FOR UPDATE OF s
 """

@@ -68,6 +68,7 @@ FROM account_state a JOIN supply_state s USING (account_id)
 WHERE a.account_id = ANY(%s::bigint[]) AND a.watch_below < {EVERYTHING}
   AND a.available > -s.emergency_micro
   AND s.desired = {RelayState.CLOSED.value} AND NOT s.held AND s.reconsider_at IS NULL
+  AND s.withheld_since IS NULL
   AND s.outcome NOT IN ({Outcome.HOLD.value}, {Outcome.STAY_CUT.value})
   AND s.would_mask = 0 AND (s.fired_mask = 0) = (s.level_fired_at IS NULL)
   AND NOT EXISTS (

@@ -34,6 +34,10 @@ class TamperCase(models.Model):
     closed_at = models.DateTimeField(null=True)
     close_reason = models.CharField(max_length=16, blank=True, db_default="")
     close_note = models.CharField(max_length=200, blank=True, db_default="")
+    #: What was done by itself (`core.vocabulary.TamperResponse`), when, and why less than the policy says.
+    response = models.SmallIntegerField(null=True)
+    responded_at = models.DateTimeField(null=True)
+    response_kept = models.CharField(max_length=12, blank=True, db_default="")
 
     class Meta:
         db_table = "tamper_case"
@@ -72,7 +76,27 @@ class TamperCase(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["property_id", "opened_at"], name="tamper_case_by_time"),
             models.Index(fields=["account_id"], name="tamper_case_of_account"),
+            models.Index(
+                fields=["opened_at"],
+                condition=Q(responded_at=None),
+                name="tamper_case_to_respond",
+            ),
         ]
+
+
+class TamperPolicy(models.Model):
+    """What a property does by itself when a case is opened; a property without a row raises alerts alone.
+
+    Written by `change_tamper_policy` alone, for others agreed to it.
+    """
+
+    property_id = models.BigIntegerField(primary_key=True)
+    version = models.PositiveIntegerField()
+    body = models.JSONField()
+    changed_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "tamper_policy"
 
 
 class TamperEvidence(models.Model):

@@ -20,10 +20,12 @@ from prewatt.audit.operations import record, record_many
 from prewatt.core.civil_time import utc_datetime
 from prewatt.core.tampering import EVENTS, POWER_QUALITY, evidence_digest, happened_us
 from prewatt.core.vocabulary import CaseState, TamperKind
+from prewatt.ledger.operations import lock_accounts
 from prewatt.notify.alerts import TAMPER
 from prewatt.notify.operations import close_by_hand, raise_alert
 from prewatt.runtime.bells import ring
 from prewatt.tamper.models import REASONS
+from prewatt.tamper.responses import release_of
 
 #: So much evidence of a case is kept whole; what comes beyond is counted.
 EVIDENCE_KEPT: Final = 200
@@ -93,6 +95,11 @@ def note_evidence(*, found: Sequence[Evidence], by: str, now: datetime) -> list[
     fresh = {(each.meter_id, each.digest): each for each in found}
     rows = sorted(fresh.values(), key=lambda each: (each.meter_id, each.kind, each.happened_us))
     with transaction.atomic(), connection.cursor() as cursor:
+        # As whoever hears devices: what is known of them first, then their cases.
+        cursor.execute(
+            "SELECT FROM meter_link WHERE meter_id = ANY(%s) ORDER BY meter_id FOR NO KEY UPDATE",
+            [sorted({each.meter_id for each in rows})],
+        )
         cursor.execute(
             "SELECT meter_id, digest FROM tamper_evidence"
             " WHERE (meter_id, digest) IN (SELECT * FROM unnest(%s::bigint[], %s::bytea[]))",
@@ -295,6 +302,7 @@ def close_case(*, actor: Actor, case_id: int, reason: str, note: str, now: datet
     require(actor, "tamper.close")
     note = note.strip()
     with scope(actor):
+        account_id = _lock_account_of(case_id)
         property_id, meter_id, _state, kind = _locked(actor, case_id)
         if reason not in REASONS:
             raise CaseRefused("no_reason")
@@ -312,7 +320,20 @@ def close_case(*, actor: Actor, case_id: int, reason: str, note: str, now: datet
             note=note,
         )  # fmt: skip
         _end_alert(actor, property_id, meter_id, note, now)
+        if account_id is not None and release_of(account_id, now):
+            ring("supply_due", [property_id])
         ring("changed", [property_id])
+
+
+def _lock_account_of(case_id: int) -> int | None:
+    """The account of a case, locked before the case is: closing it may give its supply back."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT account_id FROM tamper_case WHERE id = %s", [case_id])
+        row = cursor.fetchone()
+    if row is None or row[0] is None:
+        return None
+    lock_accounts([row[0]])
+    return int(row[0])
 
 
 def _locked(actor: Actor, case_id: int) -> tuple[int, int, CaseState, TamperKind]:

@@ -161,6 +161,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "property/keys.csv": _LOOK,
     "property/keys/new": _own("approvals.propose"),
     "property/keys/<id:key_id>/end": _own("approvals.propose"),
+    "property/tamper": _deed("tamper.policy"),
     "property/rules": _LOOK,
     "property/rules/change": _own("supply.rules"),
     "property/switch": _PERSON,

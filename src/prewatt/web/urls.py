@@ -111,6 +111,7 @@ urlpatterns = [
     path("meters/cases", require_safe(tamper.cases_view)),
     path("meters/cases.csv", require_safe(tamper.cases_csv)),
     path("meters/cases/<id:tamper_id>", tamper.case_view),
+    path("property/tamper", tamper.policy_view),
     path("meters/held", require_safe(readings.held_view)),
     path("meters/held.csv", require_safe(readings.held_csv)),
     path("meters/held/<id:case_id>", readings.case_view),

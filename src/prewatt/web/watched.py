@@ -128,7 +128,7 @@ IMPERSONAL: Final = frozenset(
         "tariffs/drafts/<str:code>", "tariffs/drafts/<str:code>/propose",
         "approvals/limits", "approvals/limits/<str:kind>", "property/brake", "tariffs/<str:code>", "property/import", "property/import.csv",
         "property/calendar", "property/calendar.csv", "property/signing-keys", "property/keys", "property/keys.csv", "property/keys/new", "property/keys/<id:key_id>/end",
-        "property/rules", "property/rules/change",
+        "property/rules", "property/rules/change", "property/tamper",
         "property/switch", "live", "second-factor", "sign-in", "sign-out", "preferences", "healthz",
         "static/<path:name>", "audit/watches", "audit/watches/new/<str:kind>",
         "audit/watches/<id:watch_id>",

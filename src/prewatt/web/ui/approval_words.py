@@ -57,6 +57,7 @@ VOID: Final[Mapping[str, Text]] = {
     "wallet": _("The account has left, or has less now than was to be taken."),
     "books": _("The books are closed for this day."),
     "maker": _("Who proposed it has no duty for that here any more."),
+    "tamper_policy": _("The tamper policy was changed after it was proposed."),
     "rules": _("The supply rules were changed after it was proposed."),
     "brake": _("The brake was moved after it was proposed."),
     "protection": _("The protection was changed after it was proposed."),

@@ -112,6 +112,8 @@ CODE: Final[Mapping[str, Text]] = {
     "notify.quiet_hours.set": _("Set quiet hours"),
     "tamper.case.opened": _("Opened a tamper case"),
     "tamper.case.looked_at": _("Took a tamper case up"),
+    "tamper.case.responded": _("Did what the policy says about a tamper case"),
+    "tamper.policy.changed": _("Changed the tamper policy"),
     "tamper.case.closed": _("Closed a tamper case"),
     "notify.alert.closed": _("Closed an alert"),
     "ledger.period.closed": _("Closed the books"),

@@ -76,6 +76,7 @@ SECTIONS: Final = (
         (
             Page("property", "/property", _("Overview")),
             Page("supply-rules", "/property/rules", _("Supply rules")),
+            Page("tamper-policy", "/property/tamper", _("Tamper policy")),
             Page("figures", "/figures", _("Figures"), "figures.read"),
             Page("keys", "/property/keys", _("Keys of programs")),
             Page("calendar", "/property/calendar", _("Calendar")),

@@ -14,7 +14,8 @@ from django.utils.translation import gettext_lazy as _
 from prewatt.reports.holders import Who
 from prewatt.reports.proposals import ProposalPage, ProposalRow
 from prewatt.reports.today import Place
-from prewatt.web.ui import fleet_words, key_words, money_words, rule_words, sentences
+from prewatt.tamper.policy import parse as parse_tamper
+from prewatt.web.ui import fleet_words, key_words, money_words, rule_words, sentences, tamper_words
 from prewatt.web.ui import format as fmt
 
 Text = str | Promise
@@ -29,6 +30,7 @@ PROPOSAL_KIND: Final[Mapping[str, Text]] = {
     "supply.protection": _("Protected supply"),
     "supply.by_hand": _("Relay by hand"),
     "fleet.bulk": _("Order to many meters"),
+    "tamper.policy": _("Tamper policy"),
     "approvals.ladder": _("Limits of amounts"),
     "api_keys.key": _("Key of a program"),
     "signing.key": _("Signing key"),
@@ -192,6 +194,7 @@ _TITLES: Final[dict[str, Callable[[ProposalRow, Place, str], str]]] = {
     "supply.protection": _protection,
     "supply.by_hand": _by_hand,
     "fleet.bulk": _bulk,
+    "tamper.policy": lambda _row, _place, _lang: gettext("Another tamper policy"),
     "approvals.ladder": _ladder,
     "access.duty": lambda row, _place, _lang: (
         gettext("%(name)s as %(duty)s")
@@ -466,6 +469,29 @@ def _balance(page: ProposalPage, more: int = 0) -> list[Line]:
     return [Line(gettext("Balance"), now, after)]
 
 
+def _tamper_lines(row: ProposalRow, _place: Place, _lang: str) -> list[Line]:
+    before, after = (parse_tamper(row.effect[each]) for each in ("before", "policy"))
+    found = [
+        Line(
+            str(name),
+            str(tamper_words.RESPONSE[before.response_to(kind)]),
+            str(tamper_words.RESPONSE[after.response_to(kind)]),
+        )
+        for kind, name in tamper_words.KIND.items()
+        if before.response_to(kind) is not after.response_to(kind)
+    ]
+    if set(before.letters) != set(after.letters):
+        letters = (
+            gettext(", ").join(
+                sentences.said(sentences.DUTY, each) for each in sorted(policy.letters)
+            )
+            or gettext("nobody")
+            for policy in (before, after)
+        )
+        found.append(Line(gettext("Letters go to"), *letters))
+    return found
+
+
 #: Those that need more than the proposal's own row.
 _PAGE_LINES: Final[dict[str, Callable[[ProposalPage, str], list[Line]]]] = {
     "vending.refund": _refund_lines,
@@ -481,6 +507,7 @@ _LINES: Final[dict[str, Callable[[ProposalRow, Place, str], list[Line]]]] = {
     "supply.protection": _protection_lines,
     "supply.by_hand": _by_hand_lines,
     "fleet.bulk": _bulk_lines,
+    "tamper.policy": _tamper_lines,
     "approvals.ladder": _ladder_lines,
     "api_keys.key": _key_lines,
     "signing.key": _signing_lines,

@@ -121,6 +121,9 @@ REASON: Final[Mapping[str, Text]] = {
     "held_brake_on": _("Cut on hold: the mass-cut brake is on."),
     "manual": _("Ordered by a person."),
     "move": _("Ordered with a change of tenant."),
+    "tampering": _(
+        "The meter was tampered with: its case withholds supply, and every gate was open."
+    ),
     "expired_and_decided_again": _("The former order expired; it was decided again."),
 }
 

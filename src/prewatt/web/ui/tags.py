@@ -452,6 +452,8 @@ def gate_text(context: Context, line: GateLine) -> str:
     place, now = _page(context)
     text = str((sentences.GATE_OPEN if line.open else sentences.GATE_CLOSED)[line.gate])
     figures = {"at": "", "amount": ""}
+    if line.is_withheld:
+        return gettext("A tamper case withholds supply")
     if line.at is not None:
         coming = line.at > now
         figures["at"] = (fmt.point if coming else fmt.stamp)(line.at, now, place.time_zone, lang())

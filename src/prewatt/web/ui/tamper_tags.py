@@ -34,6 +34,18 @@ def case_reason(row: CaseRow) -> str:
 
 
 @register.filter
+def case_response(row: CaseRow) -> str:
+    """What was done about it by itself."""
+    return "" if row.response is None else str(tamper_words.RESPONSE[row.response])
+
+
+@register.filter
+def case_kept(row: CaseRow) -> str:
+    """Why less was done than the policy says."""
+    return str(tamper_words.KEPT.get(row.response_kept, row.response_kept))
+
+
+@register.filter
 def evidence_said(row: EvidenceRow) -> str:
     """What a piece of evidence says."""
     return tamper_words.evidence_text(row.code, row.detail, get_language() or "en")

@@ -8,8 +8,9 @@ from typing import Any, Final
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from prewatt.core.vocabulary import CaseState, TamperKind
+from prewatt.core.vocabulary import CaseState, TamperKind, TamperResponse
 from prewatt.tamper.operations import CaseRefused
+from prewatt.tamper.policy import PolicyRefused
 from prewatt.web.ui import format as fmt
 from prewatt.web.ui import sentences
 
@@ -76,6 +77,24 @@ REASON: Final[Mapping[str, Text]] = {
     "exchanged": _("Meter exchanged"),
     "other": _("Something else"),
 }
+RESPONSE: Final[Mapping[TamperResponse, Text]] = {
+    TamperResponse.NOTHING: _("Alert alone"),
+    TamperResponse.WARN: _("Tell the customer"),
+    TamperResponse.TECHNICIAN: _("Tell the customer, send an installer"),
+    TamperResponse.HOLD_EMERGENCY: _("Hold emergency credit until it is closed"),
+    TamperResponse.CUT: _("Cut with notice, through every gate"),
+}
+#: Why less was done than the policy says.
+KEPT: Final[Mapping[str, Text]] = {
+    "protected": _("This supply is protected: nothing is done to it by itself."),
+    "nobody": _("Nobody pays by this meter: no supply is touched."),
+}
+_POLICY_REFUSED: Final[Mapping[str, Text]] = {
+    "same": _("That is the policy already."),
+    "stale": _("Somebody has changed the policy meanwhile. Look at it again."),
+    "unknown": _("Choose one of these."),
+    "not_theirs": _("A lost phase is nobody's deed: no supply is touched for it."),
+}
 EVENT: Final[Mapping[str, Text]] = {
     "cover_open": _("The meter says that its cover was opened."),
     "cover_closed": _("The meter says that its cover is closed again."),
@@ -99,6 +118,11 @@ _REFUSED: Final[Mapping[str, Text]] = {
 def refused(refusal: CaseRefused) -> str:
     """Why a case stays as it is."""
     return sentences.said(_REFUSED, refusal.reason)
+
+
+def policy_refused(refusal: PolicyRefused) -> str:
+    """Why a policy is not proposed."""
+    return sentences.said(_POLICY_REFUSED, refusal.reason)
 
 
 def evidence_text(code: str, detail: Mapping[str, Any], lang: str) -> str:
