@@ -309,7 +309,7 @@ SAMPLES: dict[str, Sample] = {
         _tamper_policy,
         "SELECT 'policy', body FROM tamper_policy WHERE property_id = %(place)s",
         lambda wanted, _before: wanted.effect["policy"],
-        "DELETE FROM tamper_policy WHERE property_id = %(place)s",
+        "DELETE FROM tamper_policy",
     ),
     "supply.by_hand": Sample(
         _by_hand,

@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 
 from fernmoor import NOW, Fernmoor
+from prewatt.core.vocabulary import TamperKind
 
 
 def opened(place: Fernmoor, unit: str, kind: int, code: str, said: str = "") -> int:
@@ -87,3 +88,26 @@ def test_a_case_is_found_looked_at_and_closed_by_its_page(
     assert "Work on the meter that was announced" in closed and "The caretaker" in closed
     assert f"/meters/cases/{cover}" in client.get("/meters/cases?show=closed").content.decode()
     assert f'href="/meters/cases/{cover}"' not in client.get("/").content.decode()
+
+
+def test_another_policy_is_proposed_and_done_by_nobody_alone(
+    fernmoor: Fernmoor, sign_in: Callable[..., Any]
+) -> None:
+    client, where = sign_in(fernmoor), "/property/tamper"
+    assert "Cover opened Alert alone" in _plain(client.get(where))
+    form = {f"kind-{each.word}": "nothing" for each in TamperKind} | {
+        "version": "0", "letters": "installer", "reason": "Meters in the cellar", "do": "look",
+    }  # fmt: skip
+    assert "That is the policy already." in _plain(client.post(where, form | {"letters": []}))
+    refused = _plain(client.post(where, form | {"kind-phase_loss": "cut"}))
+    assert "no supply is touched for it" in refused
+    look = client.post(where, form | {"kind-cover": "cut"})
+    said = _plain(look)
+    assert "Cover opened" in said and "Cut with notice, through every gate" in said
+    assert (
+        "Terminal cover" not in said and 'name="letters" value="installer"' in look.content.decode()
+    )
+    for duty in ("operator", "auditor"):
+        other = sign_in(fernmoor, duty)
+        assert "Propose another policy" not in _plain(other.get(where))
+        assert other.post(where, form).status_code == 403
