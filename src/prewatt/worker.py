@@ -32,6 +32,8 @@ _TICK_S: Final = 0.5
 #: posted in one turn of the chores, and a mail server may take its time for each message.
 _LONGEST_TURN_S: Final = {"supply": 120.0, "deliveries": 600.0, "chores": 3600.0}
 _CHORES_EVERY: Final = timedelta(minutes=1)
+#: Days of feeders and of export registers are looked at so often.
+_DAYS_EVERY: Final = timedelta(hours=1)
 #: How long the end waits for a message that is being sent, well below the supervisor's patience.
 _LAST_SEND_S: Final = 3.0
 
@@ -70,6 +72,7 @@ class Worker:
         self._supply = SupplyTask(system_actor("supply"))
         self._channels = channels_from(os.environ)
         self._chores_at: datetime | None = None
+        self._days_looked_at: datetime | None = None
         self._thread_failed = False
 
     def run(self, stopping: threading.Event) -> int:
@@ -189,6 +192,7 @@ class Worker:
                 ("proof", lambda: prove_due(now=now)),
                 ("isolated devices", lambda: tell_of_isolated(now=now)),
                 ("silent devices", lambda: watch_field(now=now)),
+                ("tampering", lambda: self._look_for_tampering(now)),
                 ("tamper cases", lambda: respond_to_cases(actor=system_actor("worker"), now=now)),
                 ("oversight", lambda: look(now=now)),
                 (
@@ -201,6 +205,15 @@ class Worker:
         for name, chore in chores:
             if not stopping.is_set():
                 self._try(name, chore)
+
+    def _look_for_tampering(self, now: datetime) -> None:
+        from prewatt.access.scope import system_actor
+        from prewatt.tamper.detection import look_for_tampering
+
+        by_day = self._days_looked_at is None or now - self._days_looked_at >= _DAYS_EVERY
+        if by_day:
+            self._days_looked_at = now
+        look_for_tampering(actor=system_actor("worker"), now=now, by_day=by_day)
 
     def _deliver_due(self, stopping: threading.Event) -> None:
         from prewatt.notify.tasks import deliver_pass

@@ -7,7 +7,7 @@ is evidence in a case that is open, and opens none. Pure; instants are int64 µs
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from prewatt.core.vocabulary import TamperKind
@@ -58,3 +58,49 @@ def evidence_digest(*, meter_id: int, kind: TamperKind, code: str, told: str) ->
     return hashlib.sha256(
         f"prewatt tamper 1\n{meter_id}\n{kind.word}\n{code}\n{told}".encode()
     ).digest()
+
+
+class DayAtMeter(NamedTuple):
+    """What a meter counted on one day, and on a usual day of the week before."""
+
+    meter_id: int
+    day_wh: int
+    usual_wh: int
+
+
+class Suspicion(NamedTuple):
+    """A meter that may be passed by: what it fell by, and what its feeder misses beyond the usual."""
+
+    meter_id: int
+    day_wh: int
+    usual_wh: int
+    missing_wh: int
+
+
+#: What a feeder has to miss beyond its usual losses before anybody is suspected: a share of it, and so much.
+MISSING_PPM: Final = 50_000
+MISSING_WH: Final = 2_000
+#: A meter is silent that counts less than this share of its usual day.
+SILENT_PPM: Final = 200_000
+
+
+def bypass_suspicions(
+    feeder_wh: int, usual_loss_wh: int, behind: Sequence[DayAtMeter]
+) -> list[Suspicion]:
+    """Which meters behind a feeder may be passed by on a day, the most likely first.
+
+    The feeder counted ``feeder_wh``; on a usual day it counts ``usual_loss_wh`` more than the meters behind it
+    together. What it misses beyond that has to be a twentieth of it and 2 kWh at least. A meter is suspected
+    that counted less than a fifth of its usual day, and whose fall explains between half and twice of what is missing: one
+    that is quiet because nobody is at home leaves nothing missing at its feeder.
+    """
+    missing_wh = feeder_wh - sum(each.day_wh for each in behind) - usual_loss_wh
+    if missing_wh < max(MISSING_WH, feeder_wh * MISSING_PPM // 1_000_000):
+        return []
+    found = [
+        Suspicion(each.meter_id, each.day_wh, each.usual_wh, missing_wh)
+        for each in behind
+        if each.day_wh * 1_000_000 < each.usual_wh * SILENT_PPM
+        and missing_wh <= 2 * (each.usual_wh - each.day_wh) <= 4 * missing_wh
+    ]
+    return sorted(found, key=lambda each: abs(each.usual_wh - each.day_wh - missing_wh))

@@ -96,6 +96,11 @@ _TAMPER: Final[Mapping[str, Text]] = {
     "reverse_flow": _("Energy flowed backwards through the meter %(when)s."),
     "phase_loss": _("The meter missed a phase %(when)s."),
     "clock_set_back": _("The meter's clock was set back %(when)s."),
+    "clock_went_back": _("The meter's clock was set back %(when)s."),
+    "used_while_open": _("Energy flows through the meter's open relay, seen %(when)s."),
+    "register_fell": _("The meter's register fell %(when)s."),
+    "fed_back": _("Energy flowed backwards through the meter %(when)s."),
+    "feeder_misses": _("The meter may be passed by: its feeder misses energy, %(when)s."),
 }
 #: What a person does, by code; of a departed relay by what is wanted.
 _TODO: Final[Mapping[str, Text]] = {

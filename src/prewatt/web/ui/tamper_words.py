@@ -107,6 +107,17 @@ EVENT: Final[Mapping[str, Text]] = {
     "phase_loss": _("The meter says that a phase is missing."),
     "phase_restored": _("The meter says that the phase is back."),
     "clock_set_back": _("The meter says that its clock was set back."),
+    "clock_went_back": _("The meter's clock went back by %(back)s."),
+    "used_while_open": _(
+        "Its relay was read back open, and %(used_wh)s were counted since: its register stands at %(register_wh)s."
+    ),
+    "register_fell": _(
+        "Its register fell by %(fell_wh)s, to %(register_wh)s. The reading is held."
+    ),
+    "fed_back": _("It counted %(fed_wh)s that flowed back within a day."),
+    "feeder_misses": _(
+        "Its feeder counted %(feeder_wh)s that day and misses %(missing_wh)s beyond its usual losses; this meter counted %(own_wh)s, where %(usual_wh)s are usual."
+    ),
 }
 _REFUSED: Final[Mapping[str, Text]] = {
     "closed": _("It is closed already, and a closed case is not edited."),
