@@ -30,8 +30,14 @@ from prewatt.core.vocabulary import (
     TamperKind,
     TamperResponse,
 )
+from prewatt.debts.by_agreement import wanted_write_off
+from prewatt.debts.models import Debt
+from prewatt.debts.operations import open_debt
 from prewatt.fleet.bulks import BulkOrder, wanted_bulk
+from prewatt.mandates.operations import KeyDeed, wanted_file, wanted_key_deed
+from prewatt.reports.personal_file import file_of_account
 from prewatt.sign_in.duties import wanted_duty, wanted_end
+from prewatt.sign_in.groups import wanted_group
 from prewatt.sign_in.people import Person
 from prewatt.supply.by_agreement import (
     brake_is_on,
@@ -41,9 +47,13 @@ from prewatt.supply.by_agreement import (
 )
 from prewatt.supply.rules import wanted_rules
 from prewatt.tamper.by_agreement import policy_of, wanted_policy
-from prewatt.vending.by_agreement import wanted_credit
+from prewatt.vending.by_agreement import wanted_credit, wanted_refund, wanted_taking_back
+from prewatt.vending.operations import Recharge, recharge
 
 MONEY = "ledger.credit"
+EURO = 1_000_000
+#: Stands in what holds for who asked for it.
+MAKER = "whoever asked"
 
 
 class Crowd(Office):
@@ -67,6 +77,14 @@ class Crowd(Office):
 
         #: What accounts go to and come from.
         self.plans = [self._plan(name) for name in ("plan-a", "plan-b")]
+        #: Two of each kind of money that is given back, moved or given up: one small, one that takes others.
+        euros = (20, 250)
+        self.recharges = [self._sell(euro) for euro in euros]
+        self.debts = [self._owe(euro) for euro in euros]
+        self.refunds = [self._refund(number, euro) for number, euro in enumerate(euros, start=1)]
+        self.group = self._group("Homes")
+        # What every example begins with again.
+        owner.execute("CREATE TEMP TABLE wallet AS SELECT account_id, posted FROM account_state")
 
     def midnight(self, days: int) -> datetime:
         """The property's so many days from now."""
@@ -82,7 +100,7 @@ class Crowd(Office):
         """What the queries of samples name."""
         return {
             "place": self.property_id, "planned": self.accounts[:1], "wrong": self.accounts[1],
-            "paul": self.users["paul"].pk,
+            "paul": self.users["paul"].pk, "group": self.group, "sold": self.recharges,
         }  # fmt: skip
 
     def _plan(self, code: str) -> str:
@@ -98,6 +116,50 @@ class Crowd(Office):
         )
         return code
 
+    def _sell(self, euro: int) -> int:
+        """A recharge of the first account; its event."""
+        wish = Recharge(
+            f"{self.property_id}:{euro}", self.accounts[0], euro * EURO, "cash", "", NOW
+        )
+        recharge(actor=self.actor("tomas", Duty.OPERATOR), recharges=[wish], now=NOW)
+        (event,) = self.look("SELECT max(event_id) FROM payment")
+        return int(event)
+
+    def _owe(self, euro: int) -> int:
+        """A debt of the second account, beside its wallet."""
+        return open_debt(
+            actor=self.actor("ines"), account_id=self.accounts[1], amount_micro=euro * EURO,
+            reason=Debt.Reason.AGREED, note="", share_ppm=0, weekly_cap_micro=0, key=f"debt {euro}", now=NOW,
+        ).debt_id  # fmt: skip
+
+    def _refund(self, number: int, euro: int) -> int:
+        """What is due to somebody, past the end of their account, by the owner of the tables."""
+        (made,) = self.look(
+            """INSERT INTO refund (property_id, account_id, event_id, number, amount_micro, reason, state, made_by,
+                                   made_at, paid_way, paid_reference, paid_by)
+               VALUES (%s, %s, %s, %s, %s, 'moved_out', 'due', 'user:1', %s, '', '', '') RETURNING id""",
+            self.property_id, self.accounts[1], 10**9 + number, number, euro * EURO, NOW,
+        )  # fmt: skip
+        self.owner.execute(
+            """INSERT INTO transfer (account_id, seq, property_id, legal_entity_id, event_id, kind, component,
+                   counter_account, amount, posted_after, currency, service_from, service_to, booked_at, actor, reason)
+               SELECT account_id, %s, property_id, legal_entity_id, %s, 4, 1, 14, %s, 0, 'EUR', %s, %s, %s, 'user:1',
+                   'moved_out' FROM account_state WHERE account_id = %s""",
+            [10**9 + number, 10**9 + number, -euro * EURO, NOW, NOW, NOW, self.accounts[1]],
+        )
+        return int(made)
+
+    def _group(self, name: str) -> int:
+        """A group of this property alone, by the owner of the tables."""
+        (made,) = self.look(
+            """WITH made AS (INSERT INTO property_group (organisation_id, name)
+                             SELECT organisation_id, %s FROM property WHERE id = %s RETURNING id, organisation_id),
+               member AS (INSERT INTO property_group_member SELECT made.id, %s, made.organisation_id FROM made)
+               SELECT id FROM made""",
+            name, self.property_id, self.property_id,
+        )  # fmt: skip
+        return int(made)
+
     def _comer(self, name: str) -> User:
         user = User(email=f"{name}{self.property_id}@example.org", name=name, password="!")
         user.save()
@@ -109,6 +171,8 @@ class Sample:
     """``want`` says what a person could ask for, one of two (``turn`` is 0 or 1). ``seen`` is a query of the
     owner's for what holds at ``%(place)s``: a row of a name and a value for each thing; ``of`` names the thing
     of a subject, and ``made`` its value once the effect was made, of what it was before. ``reset`` takes every effect back.
+    ``held_as`` is another kind that is done to the same thing. ``all_stay``: it is void where anybody of those who
+    agreed or asked may not any more, even if others are enough.
     """
 
     want: Callable[[Crowd, Actor, int], Wanted]
@@ -116,6 +180,8 @@ class Sample:
     made: Callable[[Wanted, Any], Any]
     reset: str
     of: Callable[[str], str] = lambda subject: subject
+    held_as: str = ""
+    all_stay: bool = False
 
 
 def _ladder(crowd: Crowd, actor: Actor, turn: int) -> Wanted:
@@ -258,13 +324,77 @@ def _bulk(crowd: Crowd, actor: Actor, turn: int) -> Wanted:
     )  # fmt: skip
 
 
-#: Kinds that need more than this world has; each has its own tests of two people. None may come to it by itself.
-UNTRIED = frozenset(
-    {
-        "vending.refund", "vending.reversal", "vending.move", "debts.write_off", "access.group",
-        "signing.key", "privacy.file",
-    }
-)  # fmt: skip
+def _refund_paid(crowd: Crowd, actor: Actor, turn: int) -> Wanted:
+    return wanted_refund(
+        actor=actor, refund_id=crowd.refunds[turn], way=("cash", "transfer")[turn], reference="ID"
+    )
+
+
+def _reversal(crowd: Crowd, actor: Actor, turn: int) -> Wanted:
+    return wanted_taking_back(actor=actor, event_id=crowd.recharges[turn], to_account_id=None)
+
+
+def _move(crowd: Crowd, actor: Actor, turn: int) -> Wanted:
+    return wanted_taking_back(
+        actor=actor, event_id=crowd.recharges[turn], to_account_id=crowd.accounts[1]
+    )
+
+
+def _write_off(crowd: Crowd, actor: Actor, turn: int) -> Wanted:
+    return wanted_write_off(actor=actor, debt_id=crowd.debts[turn])
+
+
+def _group(crowd: Crowd, actor: Actor, turn: int) -> Wanted:
+    """Another name for the group that there is, or one more."""
+    (name,) = crowd.look("SELECT name FROM property_group WHERE id = %s", crowd.group)
+    return wanted_group(
+        actor=actor, property_id=crowd.property_id, group_id=None if turn else crowd.group,
+        name="More" if turn else {"Homes": "Houses"}.get(name, "Homes"), places=[crowd.property_id],
+    )  # fmt: skip
+
+
+def _signing_key(crowd: Crowd, actor: Actor, turn: int) -> Wanted:
+    deed = KeyDeed("revoke", "receipt", "k1") if turn else KeyDeed("rotate", "receipt")
+    return wanted_key_deed(actor=actor, property_id=crowd.property_id, wanted=deed)
+
+
+def _file(crowd: Crowd, actor: Actor, turn: int) -> Wanted:
+    customer, name, accounts = file_of_account(actor=actor, account_id=crowd.accounts[0])
+    return wanted_file(
+        actor=actor, property_id=crowd.property_id, customer_id=customer, name=name,
+        accounts=accounts, asked_by=("The customer", "Their lawyer")[turn],
+    )  # fmt: skip
+
+
+#: What was given by a mandate: each agreement gives another one, good so often.
+_MANDATES = """SELECT subject, jsonb_agg(jsonb_build_array(effect, made_by, uses_left) ORDER BY id) FROM mandate
+               WHERE property_id = %(place)s AND kind = '{}' GROUP BY subject"""
+
+
+def _given(uses: int) -> Callable[[Wanted, Any], Any]:
+    return lambda wanted, before: [*(before or []), [dict(wanted.effect), MAKER, uses]]
+
+
+#: How a recharge was taken back: what of it went, and where to.
+_TAKEN_BACK = """SELECT 'recharge:' || x.corrects_event_id, jsonb_agg(
+                     jsonb_build_array(t.kind, t.account_id, t.amount) ORDER BY t.account_id, t.seq)
+                 FROM transfer x JOIN transfer t ON t.event_id = x.event_id
+                 WHERE x.corrects_event_id = ANY (%(sold)s) AND x.property_id = %(place)s
+                 GROUP BY x.corrects_event_id"""
+
+
+def _taken_back(wanted: Wanted, _before: Any) -> Any:
+    effect = wanted.effect
+    if effect["to"] is None:
+        return [[7, effect["account"], -effect["amount"]]]
+    return sorted(
+        [[8, effect["account"], -effect["amount"]], [8, effect["to"], effect["amount"]]],
+        key=lambda leg: leg[1],
+    )
+
+
+#: Kinds that need more than this world has; none may come to it by itself.
+UNTRIED: frozenset[str] = frozenset()
 
 SAMPLES: dict[str, Sample] = {
     "approvals.ladder": Sample(
@@ -367,4 +497,45 @@ SAMPLES: dict[str, Sample] = {
         lambda wanted, before: [*(before or []), wanted.effect["credit"]],
         "DELETE FROM transfer WHERE reason = 'credit.by_hand'",
     ),
+    "vending.refund": Sample(
+        _refund_paid,
+        """SELECT 'refund:' || id, jsonb_build_array(paid_way, paid_by) FROM refund
+           WHERE property_id = %(place)s AND state = 'paid'""",
+        lambda wanted, _before: [wanted.effect["way"], MAKER],
+        """UPDATE refund SET state = 'due', paid_at = NULL, paid_by = '', paid_way = '', paid_reference = ''""",
+    ),
+    "vending.reversal": Sample(
+        _reversal,
+        _TAKEN_BACK,
+        _taken_back,
+        # By their wallets, which all money comes back to here.
+        """DELETE FROM transfer t USING transfer x WHERE x.event_id = t.event_id AND x.corrects_event_id IS NOT NULL
+               AND x.kind IN (7, 8);
+           UPDATE account_state s SET posted = w.posted FROM wallet w WHERE w.account_id = s.account_id""",
+    ),
+    "vending.move": Sample(
+        _move, "SELECT '', NULL::jsonb WHERE false", _taken_back, "", held_as="vending.reversal"
+    ),
+    "debts.write_off": Sample(
+        _write_off,
+        """SELECT 'debt:' || d.id, jsonb_build_array(d.ending, (
+               SELECT max(t.amount) FROM transfer t WHERE t.account_id = d.account_id AND t.code = d.code AND t.kind = 6))
+           FROM debt d WHERE d.property_id = %(place)s AND d.closed_at IS NOT NULL""",
+        lambda wanted, _before: ["written_off", wanted.effect["amount"]],
+        "DELETE FROM transfer WHERE kind = 6; UPDATE debt SET closed_at = NULL, ending = ''",
+    ),
+    "access.group": Sample(
+        _group,
+        """SELECT CASE g.id WHEN %(group)s THEN 'group:' || g.id ELSE 'group:new' END,
+               jsonb_build_array(g.name, array_agg(m.property_id ORDER BY m.property_id))
+           FROM property_group g JOIN property_group_member m ON m.property_group_id = g.id GROUP BY g.id""",
+        lambda wanted, _before: [wanted.effect["name"], wanted.effect["places"]],
+        """DELETE FROM property_group_member m USING property_group g WHERE g.id = m.property_group_id AND g.name = 'More';
+           DELETE FROM property_group WHERE name = 'More'; UPDATE property_group SET name = 'Homes'""",
+        all_stay=True,
+    ),
+    "signing.key": Sample(
+        _signing_key, _MANDATES.format("signing.key"), _given(1), "DELETE FROM mandate"
+    ),
+    "privacy.file": Sample(_file, _MANDATES.format("privacy.file"), _given(3), ""),
 }

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import logging
 import secrets
-from typing import Any
+from typing import Any, Final
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
+from prewatt.web.rules import API
+
 _log = logging.getLogger("prewatt.web")
+#: What a program is told of what no view of the API answered: its code and a sentence, as `api.problems` has them.
+_TO_PROGRAMS: Final = {
+    "not_found": ("api.unknown", "There is no such address."),
+    "forbidden": ("api.permission", "This may not be done. Nothing was done."),
+    "csrf": ("api.permission", "This may not be done. Nothing was done."),
+    "bad_request": (
+        "api.malformed",
+        "What was sent cannot be read, or is too large. Nothing was done.",
+    ),
+    "broken": ("api.broken", "This is our fault."),
+}
 
 
 def reference() -> str:
@@ -20,6 +33,9 @@ def reference() -> str:
 def _page(request: HttpRequest, kind: str, status: int) -> HttpResponse:
     ref = reference()
     _log.warning("answered %s to %s %s, reference %s", status, request.method, request.path, ref)
+    if request.path.startswith(f"/{API}"):
+        code, message = _TO_PROGRAMS[kind]
+        return JsonResponse({"code": code, "message": f"{message} Reference {ref}."}, status=status)
     return render(
         request,
         "prewatt/pages/error.html",

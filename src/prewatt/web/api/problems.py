@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+from django.core.exceptions import SuspiciousOperation
 from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
@@ -12,12 +13,12 @@ from ninja.errors import AuthenticationError, HttpError, ValidationError
 from prewatt.access.scope import PermissionRefused
 from prewatt.reports.place import NoSuchThing
 from prewatt.web.api.shapes import Problem
-from prewatt.web.errors import reference
+from prewatt.web.errors import bad_request, reference
 
 _log = logging.getLogger("prewatt.web")
 
 #: What every route can answer beside what it was asked for.
-REFUSED: Final = {401: Problem, 403: Problem, 422: Problem}
+REFUSED: Final = {400: Problem, 401: Problem, 403: Problem, 422: Problem}
 
 
 def teach(api: NinjaAPI) -> None:
@@ -50,6 +51,11 @@ def teach(api: NinjaAPI) -> None:
             for each in refused.errors
         ]
         return answer(request, 422, "api.malformed", "; ".join(faults) + ". Nothing was done.")
+
+    @api.exception_handler(SuspiciousOperation)
+    def too_large(request: HttpRequest, refused: SuspiciousOperation) -> HttpResponse:
+        # Django's own: a body beyond what it reads.
+        return bad_request(request, refused)
 
     @api.exception_handler(Exception)
     def broken(request: HttpRequest, error: Exception) -> HttpResponse:
