@@ -129,6 +129,10 @@ def test_a_receipt_says_amount_balance_and_how_long_it_lasts_where_that_is_known
     for line in ("当前电费余额 €24.20。", "按平时用电，还可用约 12 天。", "收据编号 17。"):
         assert f"{line}\n" in chinese
     assert "usual" not in said("vending.recharged", detail | {"days_left_h": None})[1]
+    assert "collected" not in body
+    taken = detail | {"debt_micro": 5_000_000, "collected_micro": 1_250_000}
+    assert "\n€5.00 of it went to your debts.\n" in said("vending.recharged", taken)[1]
+    assert "其中 €1.25 用于随充值收取的费用。\n" in said("vending.recharged", taken, CHINESE)[1]
 
 
 def test_a_reversal_says_what_it_means_for_balance_emergency_credit_and_debts() -> None:

@@ -181,6 +181,8 @@ def test_debts_get_back_what_the_recharge_had_paid_of_them_and_are_open_again() 
     owed(here, 5 * EURO, share_ppm=1_000_000)
     done = buy(here, 20 * EURO, "a")
     assert done.debt == 5 * EURO and not debts_of(actor=here.operator, account_id=done.account_id)
+    ((said,),) = rows("SELECT detail FROM message WHERE code = 'vending.recharged'")
+    assert ('"debt_micro": 5000000' in said, '"collected_micro"' in said) == (True, False)
     back = reverse(here, done.event_id)
     assert back.returned_to_debts_micro == 5 * EURO
     (again,) = debts_of(actor=here.operator, account_id=done.account_id)
@@ -204,6 +206,8 @@ def test_what_debts_give_back_is_not_missing() -> None:
 def test_charges_that_were_collected_stay_collected() -> None:
     here = place(plan(standing={"per_month": "9", "collect": "first_recharge"}))
     done = buy(here, 20 * EURO, "a")
+    ((said,),) = rows("SELECT detail FROM message WHERE code = 'vending.recharged'")
+    assert ('"debt_micro"' in said, '"collected_micro": 9000000' in said) == (False, True)
     back = reverse(here, done.event_id)
     assert available(here) == 25_500_000 - 9 * EURO == back.available_after_micro
     assert buy(here, 20 * EURO, "b").collected == 0

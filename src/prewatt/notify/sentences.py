@@ -9,7 +9,8 @@ Figures a detail may carry (anything else is kept for the record and not said): 
 (core.vocabulary.LevelKind word), ``available_micro``, ``emergency_micro``, ``amount_micro`` in
 micro-units; ``days_left_h`` hours left at the usual use; ``earliest_cut_us``, ``at_us`` in µs since
 1970 UTC; ``receipt`` a document number; of a correction ``charged_before_micro`` and
-``charged_after_micro``, and the difference as either ``returned_micro`` or ``added_micro``. Of debts and
+``charged_after_micro``, and the difference as either ``returned_micro`` or ``added_micro``; of a recharge
+``collected_micro``, charges taken with it. Of debts and
 money that goes back (``texts_of_money``): ``reason``, a word of ``REASONS``; ``document`` and ``debt``,
 numbers with their series; ``emergency_used_micro``, ``debt_micro``, ``left_micro``, ``reopened_micro``;
 the agreement, ``share_ppm`` and ``weekly_cap_micro`` (0: no cap). Each may be missing or null.
@@ -33,7 +34,7 @@ _NUMBERS: Final = (
     *("available_micro", "emergency_micro", "amount_micro"),
     *("days_left_h", "earliest_cut_us", "at_us"),
     *("charged_before_micro", "charged_after_micro", "returned_micro", "added_micro"),
-    *("emergency_used_micro", "debt_micro", "left_micro", "reopened_micro"),
+    *("emergency_used_micro", "debt_micro", "left_micro", "reopened_micro", "collected_micro"),
     *("share_ppm", "weekly_cap_micro"),
 )
 #: Below this many hours, time left is said in hours; from this many days on, by date.
@@ -248,6 +249,8 @@ _TEXTS: Final[dict[tuple[str, str], Text]] = {
         ("Your recharge of {amount} has arrived", "Your recharge has arrived"),
         (
             "Your recharge of {amount} has arrived. Thank you.",
+            "{debt_amount} of it went to your debts.",
+            "{collected} of it went to charges that are collected with a recharge.",
             "Your electricity balance is {balance}.",
             "At your usual use that is {left}.",
             "Receipt number {receipt}.",
@@ -257,6 +260,8 @@ _TEXTS: Final[dict[tuple[str, str], Text]] = {
         ("充值 {amount} 已到账", "充值已到账"),
         (
             "您的充值 {amount} 已到账，谢谢。",
+            "其中 {debt_amount} 用于偿还欠款。",
+            "其中 {collected} 用于随充值收取的费用。",
             "当前电费余额 {balance}。",
             "按平时用电，还可用{left}。",
             "收据编号 {receipt}。",
@@ -409,7 +414,7 @@ def _of_money(
     return {
         **{
             name: money(f"{name}_micro") if detail.get(f"{name}_micro") else ""
-            for name in ("emergency_used", "reopened", "weekly_cap")
+            for name in ("emergency_used", "reopened", "weekly_cap", "collected")
         },
         "debt_amount": money("debt_micro") if detail.get("debt_micro") else "",
         "owed": money("left_micro") if detail.get("left_micro") else "",

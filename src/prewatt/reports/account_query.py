@@ -86,13 +86,15 @@ def account_page(
     with scope(actor):
         place = place_of(actor)
         unit = _unit(place, account_id, now)
-        first = local_day(now, place.time_zone, back=DAYS_BACK)
         plans = _plans(account_id, now)
-        hours = _hours(account_id, place, first.begins_at, now)
+        holder = _holder(unit, plans, account_id)
+        # A past account is drawn up to its end, whenever that was.
+        until = now if holder.closed_at is None else min(now, holder.closed_at)
+        first = local_day(until, place.time_zone, back=DAYS_BACK)
+        hours = _hours(account_id, place, first.begins_at, until)
         money = _booked_since(account_id, first.begins_at)
         cut = cut_rules(place.property_id, now)
         standing = standing_of(account_id)
-        holder = _holder(unit, plans, account_id)
         gates: tuple[GateLine, ...] = ()
         if standing is not None and not unit.vacant and holder.closed_at is None:
             gates = gates_now(standing, cut, relay=unit.relay, now=now)
@@ -107,7 +109,7 @@ def account_page(
             if holder.closed_at is None
             else ending_of(account_id, holder.closed_at, unit.available_micro)
         )
-    days = _days(hours, money, plans, place, unit.available_micro, now)
+    days = _days(hours, money, plans, place, unit.available_micro, until)
     return AccountPage(
         place=place,
         now=now,
@@ -120,7 +122,7 @@ def account_page(
         cut_hours=cut.hours(),
         bands=_bands(plans),
         days=days,
-        points=_points(hours, money, unit.available_micro, now),
+        points=_points(hours, money, unit.available_micro, until),
         entries=found,
         orders=orders,
         reading=None

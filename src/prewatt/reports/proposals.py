@@ -141,7 +141,7 @@ FROM proposal p
 LEFT JOIN account a ON a.id = (p.effect->>'account')::bigint AND a.property_id = p.property_id
 {HOLDER_JOINS}
 WHERE p.property_id = %(property)s AND (%(id)s::bigint IS NULL OR p.id = %(id)s)
-  AND (%(kind)s = '' OR p.kind = %(kind)s)
+  AND (%(kind)s = '' OR p.kind = %(kind)s) AND (%(subject)s = '' OR p.subject = %(subject)s)
 ORDER BY p.made_at DESC, p.id DESC
 """  # noqa: S608 - constants of our own
 
@@ -172,6 +172,13 @@ def proposals(
     return ProposalList(place, now, tuple(found[:limit]), len(found))
 
 
+def waiting_about(*, actor: Actor, now: datetime, subject: str) -> tuple[ProposalRow, ...]:
+    """What waits for somebody's yes about one thing, such as ``refund:7``."""
+    with scope(actor):
+        found = _found(place_of(actor), now, subject=subject)
+    return tuple(row for row in found if row.is_open)
+
+
 def proposal_page(*, actor: Actor, proposal_id: int, now: datetime) -> ProposalPage:
     """One proposal. Raises NoSuchThing."""
     with scope(actor):
@@ -198,11 +205,13 @@ def proposal_page(*, actor: Actor, proposal_id: int, now: datetime) -> ProposalP
 
 
 def _found(
-    place: Place, now: datetime, proposal_id: int | None = None, kind: str = ""
+    place: Place, now: datetime, proposal_id: int | None = None, kind: str = "", subject: str = ""
 ) -> list[ProposalRow]:
-    found = rows(
-        _ROWS, {"property": place.property_id, "now": now, "id": proposal_id, "kind": kind}
-    )
+    given = {
+        "property": place.property_id, "now": now, "id": proposal_id, "kind": kind,
+        "subject": subject,
+    }  # fmt: skip
+    found = rows(_ROWS, given)
     names = actor_names(by for row in found for by in (row[8], row[12], row[16], *row[6]))
     return [_row(row, names) for row in found]
 

@@ -21,7 +21,7 @@ from prewatt.approvals.operations import (
     needed_for,
     propose,
 )
-from prewatt.reports.proposals import preview
+from prewatt.reports.proposals import preview, waiting_about
 from prewatt.supply.by_agreement import note_emergency
 from prewatt.web.console import deeds
 from prewatt.web.console.asked import Asked
@@ -48,6 +48,11 @@ def agreement_context(request: HttpRequest, wanted: Wanted | None) -> dict[str, 
         "needed": needed_for(actor=actor_of(request), wanted=wanted),
         "for_emergency": may_rescue, "urgent": urgent, **code_context(request, digest),
     }  # fmt: skip
+
+
+def waiting_context(request: HttpRequest, subject: str, now: datetime) -> dict[str, Any]:
+    """What ``parts/waiting.html`` needs: what was proposed about the page's thing and waits."""
+    return {"waiting": waiting_about(actor=actor_of(request), now=now, subject=subject)}
 
 
 def look_context(

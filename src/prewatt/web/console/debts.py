@@ -30,7 +30,7 @@ from prewatt.vending.debt_payments import DebtPaymentRefused, pay_debt
 from prewatt.vending.operations import LIMIT_MICRO
 from prewatt.web import clock
 from prewatt.web.console import deeds, export
-from prewatt.web.console.agreeing import agreed_or_proposed, agreement_context
+from prewatt.web.console.agreeing import agreed_or_proposed, agreement_context, waiting_context
 from prewatt.web.console.asked import Asked, key_of, wants
 from prewatt.web.session import actor_of
 from prewatt.web.ui import money_words
@@ -194,6 +194,7 @@ def _show(
         amount_micro=amount_micro, change_micro=change_micro, ways=WAYS, key=key, done=request.GET.get("done", ""),
         **_said(debt.reason.value, debt.share_ppm, debt.weekly_cap_micro, page.place.currency),
         **deeds.form_context(asked, **defaults), **agreement_context(request, wanted),
+        **waiting_context(request, f"debt:{debt.debt_id}", page.now),
     )  # fmt: skip
 
 

@@ -48,7 +48,7 @@ def me_view(request: HttpRequest) -> HttpResponse:
         request, "me", user=user, has=has, here=here, site=site_of(request),
         going_on=[each for each in found if each.ended_at is None],
         ended=[each for each in found if each.ended_at is not None],
-        can_begin_anew=has.waits is not None and has.waits.good_from <= clock.now(),
+        can_begin_anew=has.waits is not None and clock.of_database(has.waits.good_from) <= clock.now(),
         done=sign_in_words.DONE.get(request.GET.get("done", ""), ""),
     )  # fmt: skip
 

@@ -22,7 +22,7 @@ from prewatt.vending.by_agreement import wanted_refund
 from prewatt.vending.refunds import WAYS, RefundRefused
 from prewatt.web import clock
 from prewatt.web.console import deeds, export
-from prewatt.web.console.agreeing import agreed_or_proposed, agreement_context
+from prewatt.web.console.agreeing import agreed_or_proposed, agreement_context, waiting_context
 from prewatt.web.console.asked import Asked, wants
 from prewatt.web.session import actor_of
 from prewatt.web.ui import money_words
@@ -92,4 +92,5 @@ def _show(
         problem=problem,
         ways=money_words.REFUND_WAY.items(), just_paid=request.GET.get("paid") == "1",
         **deeds.form_context(asked, **defaults), **agreement_context(request, wanted),
+        **waiting_context(request, f"refund:{page.refund.refund_id}", page.now),
     )  # fmt: skip

@@ -26,7 +26,7 @@ from prewatt.vending.by_agreement import wanted_taking_back
 from prewatt.vending.taking_back import CreditUsed, TakeBackRefused
 from prewatt.web import clock
 from prewatt.web.console import deeds
-from prewatt.web.console.agreeing import agreed_or_proposed, agreement_context
+from prewatt.web.console.agreeing import agreed_or_proposed, agreement_context, waiting_context
 from prewatt.web.console.asked import Asked, wants
 from prewatt.web.session import actor_of
 from prewatt.web.ui import money_words
@@ -126,4 +126,5 @@ def _show(
         page=page, who=page.holding.who, holding=page.holding, looked=looked, lines=lines, to=to,
         just_done=request.GET.get("done") == "1", **deeds.form_context(asked, **defaults),
         **agreement_context(request, wanted),
+        **waiting_context(request, f"recharge:{page.event_id}", page.now),
     )  # fmt: skip

@@ -6,6 +6,7 @@ from datetime import date, datetime
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods
 
 from prewatt.billing.change_looks import ChangeLook, look_at_terms
@@ -138,7 +139,7 @@ def _show(
         "from": written_day(page.now, zone),
         "members": str(current.members if current else 1),
         "contracted": f"{watts / 1000:g}" if watts else "",
-        "plan": page.plan.code if page.plan else "",
+        "plan": "",
         "plan_from": written_day(page.now, zone, ahead=1),
     }
     if asked is None or deed != "terms":
@@ -151,10 +152,20 @@ def _show(
         exempt=exempt, followed=groups, tax_names=dict(_taxes(page)), looked=looked, deed=deed,
         from_at=_from_of(asked, deed, zone),
         withdrawn_from=asked.text("withdraw_from") if asked else "",
-        plans=[(each.code, each.name) for each in page.plans if not each.for_a_time],
+        plans=_other_plans(page),
         done=request.GET.get("done", ""), key=key_of(request),
         **deeds.form_context(asked, **defaults),
     )  # fmt: skip
+
+
+def _other_plans(page: TermsPage) -> list[tuple[str, str]]:
+    """The plans to go to: not the one that holds, unless another is announced from which to go back."""
+    comes = any(each.valid_from > page.now for each in page.assigned)
+    held = page.plan.code if page.plan and not comes else None
+    offered = [
+        (each.code, each.name) for each in page.plans if not each.for_a_time and each.code != held
+    ]
+    return [("", gettext("Choose a plan")), *offered]
 
 
 def _from_of(asked: Asked | None, deed: str, zone: str) -> datetime | None:

@@ -199,6 +199,8 @@ def balance_chart(page: AccountPage, lang: str) -> SafeString:
 def _ahead_days(page: AccountPage) -> int:
     """How many coming days to draw: up to a week, and one past the end of credit if it is sooner."""
     end = page.outlook.emergency_ends_at or page.outlook.runs_out_at
+    if page.holder.closed_at is not None:
+        return 0
     if end is None:
         return 4
     return min(7, max(3, (end - page.now).days + 2))
@@ -259,6 +261,9 @@ def _balance_line(page: AccountPage, scale: _BalanceScale) -> list[str]:
 
 def _outlook(page: AccountPage, scale: _BalanceScale, lang: str) -> list[str]:
     x_now, y_now = scale.x(page.now), scale.y(page.balance.available_micro)
+    if page.holder.closed_at is not None:
+        x_end = scale.x(page.holder.closed_at)
+        return [line("now", x_end, 14, x_end, _BASE), text("em end", x_end, 10, _("closed here"))]
     marks = [
         line("now", x_now, 14, x_now, _BASE),
         text("em mid", x_now, 10, _("now")),

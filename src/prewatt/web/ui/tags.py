@@ -26,6 +26,7 @@ from prewatt.reports.account import AccountPage, CutHours, Entry, GateLine
 from prewatt.reports.held import HeldPage
 from prewatt.reports.today import BoardUnit, House, Place, Today
 from prewatt.sign_in.sessions import named
+from prewatt.web import clock as web_clock
 from prewatt.web.ui import (
     approval_words,
     assets,
@@ -225,6 +226,12 @@ def stamp(context: Context, at: datetime | None, seconds: bool = False) -> str:
     """When something happened."""
     place, now = _page(context)
     return "" if at is None else fmt.stamp(at, now, place.time_zone, lang(), seconds=seconds)
+
+
+@register.filter
+def of_database(at: datetime | None) -> datetime | None:
+    """An instant that the database's own clock gave, by the clock of the page."""
+    return None if at is None else web_clock.of_database(at)
 
 
 @register.simple_tag(takes_context=True)
