@@ -31,7 +31,7 @@ from prewatt.web.rules import ANYBODY, API, HOMES, NOBODY, RULES, Rule
 from prewatt.web.session import SignedIn
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "access.md"
-FOREIGN_NAMES = ("Elsewhere Court", "Beside Court", "Foreign Fritz", "M-FOREIGN")
+FOREIGN_NAMES = ("Elsewhere Court", "Beside Court", "Foreign Fritz", "M-FOREIGN", "C-FOREIGN")
 #: A recharge that was taken back shows who did it to every reader; before that, who may do it.
 SHOWN_WHEN_DONE = "recharges/<id:event_id>/take-back"
 #: Where nothing of the kind stands in the test's property: a number that nothing has.
@@ -153,7 +153,7 @@ class World:
         self.own = {
             "account_id": account, "unit_id": place.units["N-305"], "meter_id": place.meters["N-305"],
             "event_id": event, "recharge_id": event, "name": "app.css", "deed": "out", "kind": "posted", "day": "2026-11-16",
-            "code": self.tariff, "alert_id": self._alert(place.property_id),
+            "code": self.tariff, "alert_id": self._alert(place.property_id), "serial": "44102001",
             "tamper_id": self._case(place.property_id, place.meters["N-305"]),
         }  # fmt: skip
         place.settle("N-305")
@@ -223,7 +223,8 @@ class World:
         )  # fmt: skip
         return {
             "account_id": account, "unit_id": unit, "meter_id": meter, "alert_id": self._alert(place),
-            "tamper_id": self._case(place, meter),
+            "tamper_id": self._case(place, meter), "serial": f"M-FOREIGN{place}",
+            "concentrator_id": laid("concentrator", property_id=place, serial=f"C-FOREIGN{place}"),
             "recharge_id": 10**9 + place, "property_id": place, "organisation_id": organisation, "case_id": held, "code": f"FOREIGN{place}", "user_id": colleague,
             "recharges/event_id": 10**9 + place, "accounts/event_id": 10**9 + place,
             "audit/kind": "account", "number": account,

@@ -253,6 +253,9 @@ WALLS = (
     *("auditor /audit/findings", "auditor /audit/watches", "owner /figures", "installer /work"),
     *("installer /work/{meter}", "installer /work?q=nothing", "installer /work/{meter}/exchange"),
     *("installer /work/new", "installer /work/fitted", "administrator /work/fitted"),
+    *("installer /meters/concentrators", "installer /meters/concentrators/new"),
+    *("administrator /meters/certificates", "administrator /meters/certificates/44102001/revoke"),
+    *("installer /meters/certificates", "installer /meters/certificates/44102001/code"),
 )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from django.db import IntegrityError, transaction
 
-from prewatt.access.scope import Actor, require, scope
+from prewatt.access.scope import Actor, rehearsal, require, scope
 from prewatt.audit.operations import record, record_many
 from prewatt.core.readings import ReadingSource
 from prewatt.estate import operations as estate
@@ -125,6 +125,26 @@ def fit_meters(
         )  # fmt: skip
         ring("changed", [property_id])
     return Fitted(made)
+
+
+def refused_fittings(
+    *, actor: Actor, property_id: int, fittings: Sequence[Fitting], now: datetime
+) -> dict[int, Exception]:
+    """Which of several fittings would be refused, each by its place among them, found by doing them and taking all back.
+
+    Raises PermissionRefused.
+    """
+    require(actor, "estate.meters", property_id=property_id)
+    refused: dict[int, Exception] = {}
+    with rehearsal(), scope(actor, deed="estate.meters"):
+        _lock_payers(fittings)
+        for number, fitting in enumerate(fittings[:FITTED_MAX]):
+            try:
+                with transaction.atomic():
+                    _fit(actor, property_id, fitting, now)
+            except (MoveRefused, ConcentratorRefused, PeriodClosed) as why:
+                refused[number] = why
+    return refused
 
 
 def end_check(*, actor: Actor, property_id: int, meter_id: int, note: str, now: datetime) -> None:

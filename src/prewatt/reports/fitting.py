@@ -85,9 +85,10 @@ WHERE m.id = %(meter)s AND m.property_id = %(property)s
 
 @dataclass(frozen=True, slots=True)
 class UnitToFit:
-    """A unit by its name; ``serials`` are of the meters that count for it already."""
+    """A unit by its name and by its building and code; ``serials`` are of the meters that count for it already."""
 
     unit_id: int
+    key: tuple[str, str]
     name: str
     number: str
     serials: tuple[str, ...]
@@ -120,7 +121,7 @@ def fittable(*, actor: Actor, now: datetime) -> Fittable:
         )
     return Fittable(
         place, now,
-        tuple(UnitToFit(row[0], unit_name(row[1], row[2]), row[3], tuple(row[4])) for row in units),
+        tuple(UnitToFit(row[0], (row[1], row[2]), unit_name(row[1], row[2]), row[3], tuple(row[4])) for row in units),
         tuple(row[0] for row in gathering),
     )  # fmt: skip
 

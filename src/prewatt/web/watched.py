@@ -118,7 +118,10 @@ IMPERSONAL: Final = frozenset(
     {
         # Of a tenant their own; sums; devices and registers without a name.
         "mine", "figures", "work", "work/<id:meter_id>",
-        "work/new", "work/fitted", "work/<id:meter_id>/exchange", "work/<id:meter_id>/check",
+        "meters/certificates", "meters/certificates.csv", "meters/certificates/<str:serial>/code",
+        "meters/certificates/<str:serial>/revoke",
+        "meters/concentrators", "meters/concentrators/new", "meters/concentrators/<id:concentrator_id>",
+        "work/new", "work/table", "work/fitted", "work/<id:meter_id>/exchange", "work/<id:meter_id>/check",
         "me", "me/passkeys/new", "me/passkeys/<id:passkey_id>/remove", "me/recovery-codes", "me/lost",
         "me/password", "me/sessions", "passkeys/ask", "passkeys/new", "sign-in/factor",
         "sign-in/passkeys/ask", "sign-in/passkeys/new", "sign-in/company", "sign-in/company/back",

@@ -21,12 +21,13 @@ from prewatt.reports.api_keys import KeyList
 from prewatt.reports.audit_trail import EventRow
 from prewatt.reports.audit_watches import Findings
 from prewatt.reports.calendar import CalendarPage
+from prewatt.reports.certificates import CertifiedDevice
 from prewatt.reports.debts import DebtList, RefundList
 from prewatt.reports.estate import UnitRow
 from prewatt.reports.fleet import Fleet
 from prewatt.reports.held import HeldRow
 from prewatt.reports.lets import LetList
-from prewatt.reports.lists import AccountRow
+from prewatt.reports.lists import AccountRow, Listing
 from prewatt.reports.price_pages import EventList
 from prewatt.reports.proposals import ProposalList
 from prewatt.reports.tamper import CaseList
@@ -489,3 +490,21 @@ def _timed(head: str, zone: str) -> str:
 def _time(at: datetime | None, zone: str, precision: str = "minutes") -> str:
     """The local time with its offset: `2026-11-17T14:30+01:00`."""
     return "" if at is None else fmt.local(at, zone).isoformat(timespec=precision)
+
+
+def certificates(writer: Writer, found: Listing[CertifiedDevice]) -> None:
+    """Write devices with their certificates, one row each."""
+    zone = found.place.time_zone
+    until, revoked = (_timed(name, zone) for name in (_("Until"), _("Revoked")))
+    writer.writerow([_("Device"), _("Unit"), _("Certificate"), _("Number"), until, revoked])
+    for row in found.rows:
+        writer.writerow(
+            [
+                guarded(row.serial),
+                guarded(row.unit),
+                sentences.said(sentences.CERTIFICATE, row.state),
+                row.number,
+                _time(row.not_after, zone),
+                _time(row.revoked_at, zone),
+            ]
+        )

@@ -22,7 +22,7 @@ LANGUAGES: Final = ("zh_Hans",)
 _PLURALS: Final = {"zh_Hans": "nplurals=1; plural=0;"}
 _ONE: Final = frozenset({"_", "gettext", "gettext_lazy", "worded"})
 #: Besides the web's own files, those whose sentences it says again.
-_BELOW: Final = ("estate/imports.py", "estate/sheets.py")
+_BELOW: Final = ("estate/imports.py", "estate/fittings.py", "estate/sheets.py")
 _MANY: Final = frozenset({"ngettext", "ngettext_lazy"})
 _TRANSLATE: Final = re.compile(r"""{%\s*trans(?:late)?\s+(?:"([^"]*)"|'([^']*)')""")
 _BLOCK: Final = re.compile(

@@ -67,6 +67,8 @@ SECTIONS: Final = (
             Page("fleet", "/meters/fleet", _("Fleet")),
             Page("work", "/work", _("Round of meters"), "meters.read"),
             Page("fitted", "/work/fitted", _("Fitted meters"), "meters.read"),
+            Page("concentrators", "/meters/concentrators", _("Concentrators"), "meters.read"),
+            Page("certificates", "/meters/certificates", _("Certificates"), "meters.read"),
         ),
     ),
     Section(_("Supply"), (Page("supply", "/supply", _("Supply")),)),

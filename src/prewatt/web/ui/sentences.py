@@ -570,6 +570,30 @@ DRIVER: Final[Mapping[str, Text]] = {
     "lwm2m": _("LwM2M (NB-IoT)"),
     "lorawan": _("LoRaWAN"),
 }
+#: How a device's certificate stands.
+CERTIFICATE: Final[Mapping[str, Text]] = {
+    "holds": _("holds"),
+    "expiring": _("ends soon"),
+    "expired": _("expired"),
+    "revoked": _("revoked"),
+    "code": _("a code waits"),
+    "none": _("none"),
+    "": _("none"),
+}
+CERTIFICATE_SHOW: Final[Mapping[str, Text]] = {
+    "all": _("All devices"),
+    "holds": _("Certificate holds"),
+    "expiring": _("Ends within 60 days"),
+    "expired": _("Expired"),
+    "revoked": _("Revoked"),
+    "code": _("A code waits"),
+    "none": _("Without certificate"),
+}
+CERTIFICATE_SORT: Final[Mapping[str, Text]] = {
+    "ends": _("Ending first"),
+    "serial": _("Serial"),
+    "unit": _("Unit"),
+}
 #: Whether a device is let in, by the state of its certificate; one without is not asked for any.
 LET_IN: Final[Mapping[str, Text]] = {
     "holds": _("It is let in by its certificate."),
