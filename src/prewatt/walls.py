@@ -384,6 +384,7 @@ APPEND_ONLY = (
     "proposal_approval",
     "meter_balance_check",
     "tamper_evidence",
+    "meter_version",
     "finding_letter",
 )
 #: Business tables that change: estate, watermarks, states.
@@ -450,6 +451,7 @@ MUTABLE = (
     "alert",
     "tamper_case",
     "tamper_policy",
+    "clock_correction",
     "audit_watch",
     "watch_finding",
     "invitation",
@@ -498,7 +500,7 @@ _DATA_STATE = ("meter_state", *_DECIDED)
 _AT_METERS = ("meter_link", "radio_link", "concentrator")
 _INSTRUCTING = ("instruction_state", "instruction", "meter_wallet")
 #: What the head-end and the worker find out of meters.
-_NOTING = ("tamper_case", "tamper_evidence")
+_NOTING = ("tamper_case", "tamper_evidence", "meter_version")
 _ASKING = ("meter_gap", "fleet_bulk", "meter_request")
 _BY_DAYS = ("demand_day", "bound_period")
 _SELLING = ("idempotency", "document", "document_series", "payment", "debt", "refund")
@@ -551,6 +553,7 @@ WRITES: Mapping[str, tuple[str, ...]] = {
         "meter_balance_check",
         "meter_wallet",
         *_NOTING,
+        "clock_correction",
     ),
     "app_operator": (*_ENTERED, *_DECIDED, *_SELLING, "meter_link"),
     "app_admin": (
@@ -827,6 +830,7 @@ CHANGES: Mapping[str, tuple[str, ...]] = {
     # Who finds evidence adds it; looking at a case and closing it are the administrators'.
     "tamper_case": ("first_at", "last_at", "evidence_count"),
     "tamper_policy": (),
+    "clock_correction": ("after_s", "seen_at"),
     # What is watched for is the auditor's; the worker says how far it has looked.
     "audit_watch": ("seen_transaction",),
     "watch_finding": (),

@@ -163,6 +163,7 @@ class Worker:
         from prewatt.fleet.looking import forget
         from prewatt.fleet.looking import look as look_at_fleet
         from prewatt.instructions.wallets import compare_balances
+        from prewatt.moves.clocks import correct_clocks
         from prewatt.moves.field_watch import watch_field
         from prewatt.moves.isolated import tell_of_isolated
         from prewatt.moves.lets import begin_announced_lets, close_ended_lets
@@ -192,6 +193,7 @@ class Worker:
                 ("proof", lambda: prove_due(now=now)),
                 ("isolated devices", lambda: tell_of_isolated(now=now)),
                 ("silent devices", lambda: watch_field(now=now)),
+                ("clocks", lambda: correct_clocks(actor=system_actor("worker"), now=now)),
                 ("tampering", lambda: self._look_for_tampering(now)),
                 ("tamper cases", lambda: respond_to_cases(actor=system_actor("worker"), now=now)),
                 ("oversight", lambda: look(now=now)),

@@ -64,7 +64,20 @@ def test_a_case_is_found_looked_at_and_closed_by_its_page(
     csv = client.get("/meters/cases.csv?q=N-404").content.decode()
     assert "Cover opened" in csv and "Phase lost" not in csv
     unit = client.get(f"/units/{fernmoor.units['N-404']}").content.decode()
-    assert f'href="/meters/cases/{cover}"' in unit
+    assert f'href="/meters/cases/{cover}"' in unit and "Firmware" not in unit
+    account = client.get(f"/accounts/{fernmoor.accounts['N-404']}").content.decode()
+    assert f'href="/meters/cases/{cover}"' in account and f"/meters/cases/{phase}" not in account
+    with psycopg.connect(fernmoor.dsn) as owner:
+        owner.execute(
+            "INSERT INTO meter_version (property_id, meter_id, part, version, since) VALUES (%s, %s, 'firmware', '<2.1>', %s)",
+            [fernmoor.property_id, fernmoor.meters["N-404"], NOW],
+        )
+        owner.execute(
+            "INSERT INTO clock_correction VALUES (1, %s, %s, 400, %s, 1, %s)",
+            [fernmoor.property_id, fernmoor.meters["N-404"], NOW, NOW],
+        )
+    told = client.get(f"/units/{fernmoor.units['N-404']}").content.decode()
+    assert "&lt;2.1&gt;" in told and "400 s off before, 1 s after" in told
 
     where = f"/meters/cases/{cover}"
     page = client.get(where)

@@ -719,6 +719,7 @@ def _sighting(frame: HelloFrame, device: Device) -> Sighting:
         relay_at=None if relay_us is None else utc_datetime(relay_us),
         clock_drift_s=drift_s(frame.meter_clock_us, frame.received_at_us),
         firmware=frame.firmware[:_FIRMWARE_CHARS_MAX],
+        configuration=frame.configuration[:_FIRMWARE_CHARS_MAX] or None,
     )
 
 

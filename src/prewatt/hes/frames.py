@@ -231,6 +231,8 @@ class HelloFrame:
     meter_clock_us: int
     relay: RelayState
     firmware: str
+    #: The version of its configuration; empty where it tells none.
+    configuration: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,15 +16,17 @@ from typing import Final, NamedTuple
 
 from django.db import connection, transaction
 
-from prewatt.core.civil_time import utc_datetime
+from prewatt.core.civil_time import instant_us, utc_datetime
 from prewatt.core.tampering import EVENTS
 from prewatt.core.vocabulary import RelayState as RelayCode
+from prewatt.core.vocabulary import TamperKind
 from prewatt.devices.queries import isolated
 from prewatt.hes.failures import AWAY, REFUSED
 from prewatt.hes.frames import FRAME_REPLAYED, EventFrame, ReadingsFrame, RelayState
 from prewatt.mdm.operations import LIMITS
 from prewatt.runtime.bells import ring
 from prewatt.tamper.operations import Evidence, note_evidence, of_event
+from prewatt.tamper.versions import keep_versions
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +67,8 @@ class Sighting:
     relay: RelayCode | None = None
     clock_drift_s: int | None = None
     firmware: str | None = None
+    #: The version of its configuration; None where the message did not say.
+    configuration: str | None = None
     #: When the relay was so, by `relay_instant_us`; None is `seen_at`.
     relay_at: datetime | None = None
     #: Which concentrator brought it; None where the device spoke for itself.
@@ -312,9 +316,57 @@ def record_sightings(sightings: Sequence[Sighting]) -> None:
                 [row.concentrator_id for row in rows],
             ],
         )
-        turned = {place for meter_id, place, relay in cursor.fetchall() if relay != was[meter_id]}
+        turned = {
+            place for meter_id, place, relay in cursor.fetchall() if relay != was[meter_id].relay
+        }
+        _keep_versions(rows)
+        set_back = _set_back(rows, was)
+        if set_back:
+            note_evidence(
+                found=set_back, by="system:head_end", now=max(each.seen_at for each in rows)
+            )
         ring("changed", {row.device.property_id for row in rows})
         ring("supply_due", turned)
+
+
+#: A clock that falls by so much, and is then behind by so much, was set back by somebody; drifts are slower.
+SET_BACK_S: Final = 600
+
+
+def _set_back(rows: Sequence[Sighting], was: Mapping[int, _Known]) -> list[Evidence]:
+    """Clocks that stood and are behind now: what is put right, or ran ahead before, is no such thing."""
+    found = []
+    for row in rows:
+        before, drift = was[row.device.meter_id], row.clock_drift_s
+        if drift is None or before.seen_at >= row.seen_at or drift > -SET_BACK_S:
+            continue
+        if before.clock_drift_s - drift >= SET_BACK_S:
+            received_us = instant_us(row.seen_at)
+            found.append(
+                Evidence(
+                    row.device.property_id, row.device.meter_id, TamperKind.CLOCK_SET_BACK, "clock",
+                    "clock_went_back", received_us, told=f"back {received_us}",
+                    detail={"before_s": before.clock_drift_s, "after_s": drift},
+                )
+            )  # fmt: skip
+    return found
+
+
+def _keep_versions(rows: Sequence[Sighting]) -> None:
+    """Write down versions that are not the last that the device told; only hellos tell any."""
+    told = [
+        (row, part, version)
+        for row in rows
+        for part, version in (("firmware", row.firmware), ("configuration", row.configuration))
+        if version
+    ]
+    if told:
+        keep_versions(
+            [
+                (row.device.property_id, row.device.meter_id, part, version, row.seen_at)
+                for row, part, version in told
+            ]
+        )
 
 
 @contextmanager
@@ -359,6 +411,7 @@ def _merged(before: Sighting, after: Sighting) -> Sighting:
         relay_at=_relay_at(newest),
         clock_drift_s=before.clock_drift_s if after.clock_drift_s is None else after.clock_drift_s,
         firmware=before.firmware if after.firmware is None else after.firmware,
+        configuration=before.configuration if after.configuration is None else after.configuration,
         concentrator_id=_brought_by(before, after),
     )
 
@@ -430,8 +483,16 @@ def _evidence(told: Sequence[tuple[Device, EventFrame]]) -> list[Evidence]:
     return [each for each in found if each is not None]
 
 
-def _lock_links(cursor: object, seen: Sequence[tuple[Device, datetime]]) -> dict[int, int]:
-    """Make the rows that are missing, lock all of them in `meter_id` order; returns their relays.
+class _Known(NamedTuple):
+    """What was known of a device."""
+
+    relay: int
+    clock_drift_s: int
+    seen_at: datetime
+
+
+def _lock_links(cursor: object, seen: Sequence[tuple[Device, datetime]]) -> dict[int, _Known]:
+    """Make the rows that are missing, lock all of them in `meter_id` order; returns what they say.
 
     Each device, once, with when it was heard.
     """
@@ -445,8 +506,10 @@ def _lock_links(cursor: object, seen: Sequence[tuple[Device, datetime]]) -> dict
         [meter_ids, [place for _, place, _ in ordered], [at for _, _, at in ordered]],
     )
     execute(
-        """SELECT meter_id, relay FROM meter_link WHERE meter_id = ANY(%s)
+        """SELECT meter_id, relay, clock_drift_s,
+                  greatest(last_seen_at, '1970-01-01 00:00:00+00') FROM meter_link WHERE meter_id = ANY(%s)
            ORDER BY meter_id FOR NO KEY UPDATE""",
         [meter_ids],
     )
-    return dict(cursor.fetchall())  # type: ignore[attr-defined]  # see above
+    found = cursor.fetchall()  # type: ignore[attr-defined]  # see above
+    return {meter_id: _Known(*known) for meter_id, *known in found}

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from prewatt.core.money import moved, shared_out
 from prewatt.core.rating import Component
@@ -23,6 +24,9 @@ from prewatt.core.vocabulary import (
 from prewatt.reports.ending import Ending
 from prewatt.reports.owed import DebtRow
 from prewatt.reports.today import Place
+
+if TYPE_CHECKING:
+    from prewatt.reports.tamper import CaseRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +323,8 @@ class AccountPage:
     in_meter: InMeter | None = None
     #: What a closed account ended with.
     ending: Ending | None = None
+    #: Cases of tampering that are open.
+    cases: tuple[CaseRow, ...] = ()
 
     @property
     def closed_gates(self) -> tuple[GateLine, ...]:

@@ -36,6 +36,7 @@ from prewatt.reports.ending import ending_of
 from prewatt.reports.lists_query import actor_names, orders_of
 from prewatt.reports.place import NoSuchThing, local_day, place_of, rows
 from prewatt.reports.rules import CutRules, cut_rules, gates_now, standing_of
+from prewatt.reports.tamper import open_cases_of_account
 from prewatt.reports.today import Place
 from prewatt.reports.units import UnitNow, ends_at, units_of_account
 
@@ -104,6 +105,7 @@ def account_page(
         last_line = _last_line(account_id)
         in_meter = _in_meter(account_id)
         debts = open_debts_of(place, account_id)
+        cases = open_cases_of_account(property_id=place.property_id, account_id=account_id)
         ending = (
             None
             if holder.closed_at is None
@@ -133,6 +135,7 @@ def account_page(
         debts=debts,
         in_meter=in_meter,
         ending=ending,
+        cases=cases,
     )
 
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from prewatt.core.vocabulary import BoardState, RelayState
 from prewatt.reports.alerts import AlertRow
 from prewatt.reports.paging import NOWHERE, Neighbours
+from prewatt.reports.tamper import ClockLine, VersionLine
 from prewatt.reports.today import Place
 
 
@@ -125,6 +126,8 @@ class UnitPage:
     points: tuple[PointPeriods, ...]
     tenants: tuple[TenantPeriod, ...]
     alerts: tuple[AlertRow, ...] = ()
+    versions: tuple[VersionLine, ...] = ()
+    clocks: tuple[ClockLine, ...] = ()
 
     @property
     def vacant(self) -> bool:

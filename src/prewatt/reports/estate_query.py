@@ -26,6 +26,7 @@ from prewatt.reports.estate import (
 from prewatt.reports.paging import Page
 from prewatt.reports.place import NoSuchThing, place_of, rows
 from prewatt.reports.selection import Wanted, every_unit, select_units
+from prewatt.reports.tamper import clocks_of_unit, versions_of_unit
 from prewatt.reports.units import UNIT_NOW, UnitNow, looking_at_all, units_by_id
 
 KINDS = ("flat", "office", "shop", "booth", "plant")
@@ -112,6 +113,7 @@ def unit_page(*, actor: Actor, unit_id: int, now: datetime) -> UnitPage:
         points = _points(unit_id)
         tenants = _tenants(unit_id)
         alerts = open_alerts_of_unit(property_id=place.property_id, unit_id=unit_id)
+        versions, clocks = versions_of_unit(unit_id), clocks_of_unit(unit_id)
         vacancy = rows("SELECT id FROM account WHERE unit_id = %s AND kind = 'vacancy'", [unit_id])
     return UnitPage(
         place=place,
@@ -129,6 +131,8 @@ def unit_page(*, actor: Actor, unit_id: int, now: datetime) -> UnitPage:
         points=points,
         tenants=tenants,
         alerts=alerts,
+        versions=versions,
+        clocks=clocks,
     )
 
 

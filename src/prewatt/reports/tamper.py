@@ -196,6 +196,57 @@ def open_cases_of_account(*, property_id: int, account_id: int) -> tuple[CaseRow
     return tuple(_row(row, {}) for row in found)
 
 
+@dataclass(frozen=True, slots=True)
+class VersionLine:
+    """Since when a meter tells a version of its ``part``, firmware or configuration."""
+
+    serial: str
+    part: str
+    version: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ClockLine:
+    """A clock that was off by ``before_s``, and what it was off by once it was put right; None: not known yet."""
+
+    serial: str
+    asked_at: datetime
+    before_s: int
+    after_s: int | None
+
+
+def versions_of_unit(unit_id: int) -> tuple[VersionLine, ...]:
+    """The versions that the meters of a unit told, the latest first; inside the caller's scope."""
+    return tuple(
+        VersionLine(*row)
+        for row in rows(
+            f"""SELECT m.serial, v.part, v.version, v.since FROM meter_version v
+                JOIN meter m ON m.id = v.meter_id
+                WHERE v.meter_id IN ({_METERS_OF_UNIT}) ORDER BY v.since DESC, v.id DESC LIMIT %s""",  # noqa: S608 - our own text
+            [unit_id, _OF_UNIT_MAX],
+        )
+    )
+
+
+def clocks_of_unit(unit_id: int) -> tuple[ClockLine, ...]:
+    """The corrections of the clocks of a unit's meters, the latest first; inside the caller's scope."""
+    return tuple(
+        ClockLine(*row)
+        for row in rows(
+            f"""SELECT m.serial, c.asked_at, c.before_s, c.after_s FROM clock_correction c
+                JOIN meter m ON m.id = c.meter_id
+                WHERE c.meter_id IN ({_METERS_OF_UNIT}) ORDER BY c.asked_at DESC LIMIT %s""",  # noqa: S608 - our own text
+            [unit_id, _CLOCKS_SHOWN],
+        )
+    )
+
+
+_METERS_OF_UNIT: Final = """SELECT i.meter_id FROM installation i
+    JOIN metering_point e ON e.id = i.metering_point_id WHERE e.unit_id = %s AND upper_inf(i.period)"""
+_CLOCKS_SHOWN: Final = 5
+
+
 def case_page(*, actor: Actor, case_id: int, now: datetime) -> CasePage:
     """One case. Raises NoSuchThing."""
     with scope(actor):

@@ -99,6 +99,41 @@ class TamperPolicy(models.Model):
         db_table = "tamper_policy"
 
 
+class MeterVersion(models.Model):
+    """Since when a device tells a version of its firmware or configuration; the first it told, and each other one."""
+
+    property_id = models.BigIntegerField()
+    meter_id = models.BigIntegerField()
+    #: firmware, configuration.
+    part = models.CharField(max_length=16)
+    version = models.CharField(max_length=60)
+    since = models.DateTimeField()
+
+    class Meta:
+        db_table = "meter_version"
+        indexes: ClassVar = [
+            models.Index(fields=["meter_id", "part", "-since"], name="versions_of_meter")
+        ]
+
+
+class ClockCorrection(models.Model):
+    """A clock that was off by ``before_s`` when its meter was asked to move it, and what it was off by after that."""
+
+    request_id = models.BigIntegerField(primary_key=True)
+    property_id = models.BigIntegerField()
+    meter_id = models.BigIntegerField()
+    before_s = models.IntegerField()
+    asked_at = models.DateTimeField()
+    after_s = models.IntegerField(null=True)
+    seen_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "clock_correction"
+        indexes: ClassVar = [
+            models.Index(fields=["meter_id", "-asked_at"], name="corrections_of_meter")
+        ]
+
+
 class TamperEvidence(models.Model):
     """What a case rests on: an event, readings, a feeder's sum; with its instant, its receipt and its digest.
 

@@ -263,15 +263,9 @@ def _mark_tampered(opened: Sequence[OpenedCase], now: datetime) -> None:
         return
     with connection.cursor() as cursor:
         cursor.execute(
-            """INSERT INTO meter_link AS l (meter_id, property_id, last_seen_at, tamper_since)
-               SELECT m, p, '-infinity', %s FROM unnest(%s::bigint[], %s::bigint[]) AS t(m, p) ORDER BY m
-               ON CONFLICT (meter_id) DO UPDATE
-               SET tamper_since = coalesce(l.tamper_since, excluded.tamper_since)""",
-            [
-                now,
-                sorted({each.meter_id for each in opened}),
-                [place for _, place in sorted({(x.meter_id, x.property_id) for x in opened})],
-            ],
+            """UPDATE meter_link SET tamper_since = coalesce(tamper_since, %s)
+               WHERE meter_id = ANY(%s)""",
+            [now, sorted({each.meter_id for each in opened})],
         )
 
 

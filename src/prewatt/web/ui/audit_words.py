@@ -113,6 +113,8 @@ CODE: Final[Mapping[str, Text]] = {
     "tamper.case.opened": _("Opened a tamper case"),
     "tamper.case.looked_at": _("Took a tamper case up"),
     "tamper.case.responded": _("Did what the policy says about a tamper case"),
+    "mdm.version.changed": _("A device told another version"),
+    "fleet.clock_asked": _("Asked a meter to put its clock right"),
     "tamper.policy.changed": _("Changed the tamper policy"),
     "tamper.case.closed": _("Closed a tamper case"),
     "notify.alert.closed": _("Closed an alert"),

@@ -102,6 +102,7 @@ def decode(topic: str, payload: bytes, *, received_at_us: int, token: AckToken) 
             _instant_us(fields, "clock"),
             _relay(fields),
             _text(fields, "firmware", MAX_TEXT),
+            _text(fields, "configuration", MAX_TEXT) if "configuration" in fields else "",
         )
     if channel is Uplink.EVENT:
         code = _text(fields, "code", MAX_TEXT)
@@ -209,10 +210,13 @@ def encode_readings(
     return f"[{','.join(records)}]".encode()
 
 
-def encode_hello(*, clock_us: int, relay: RelayState, firmware: str) -> bytes:
+def encode_hello(
+    *, clock_us: int, relay: RelayState, firmware: str, configuration: str = ""
+) -> bytes:
     """The payload of `up/hello`."""
+    more = f',"configuration":{json.dumps(configuration)}' if configuration else ""
     return (
-        f'{{"clock":{seconds(clock_us)},"relay":"{relay}","firmware":{json.dumps(firmware)}}}'
+        f'{{"clock":{seconds(clock_us)},"relay":"{relay}","firmware":{json.dumps(firmware)}{more}}}'
     ).encode()
 
 

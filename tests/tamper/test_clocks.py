@@ -1,0 +1,85 @@
+"""Clocks that fall back and clocks that drift, and the versions that devices tell."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+from tests.supply.world import CLERK, NOW, World, run_sql
+from tests.tamper.test_cases import rows
+
+from prewatt.hes.links import Device, Sighting, record_sightings
+from prewatt.moves.clocks import PER_DAY, correct_clocks
+
+H = timedelta(hours=1)
+
+
+def tell(world: World, at: datetime, meter: int = 0, **said: object) -> None:
+    device = Device(world.meter_ids[meter], world.property_id)
+    record_sightings([Sighting(device, at, **said)])  # type: ignore[arg-type]  # a table of facts
+
+
+@pytest.mark.usefixtures("database")
+def test_a_clock_that_falls_behind_at_once_is_a_case_and_a_drift_is_put_right() -> None:
+    world = World(3)
+    first, second, third = world.meter_ids
+    run_sql("DELETE FROM meter_link WHERE meter_id = %s", third)
+    tell(world, NOW, meter=2, clock_drift_s=-9_000)
+    for hour, drift in enumerate((5, -300, -590, 3_600, 0, -500)):
+        tell(world, NOW + hour * H, clock_drift_s=drift)
+    assert rows("SELECT count(*) FROM tamper_case") == [(0,)], "drifts, corrections, strangers"
+    tell(world, NOW + 6 * H, clock_drift_s=-4_000)
+    tell(world, NOW + 6 * H, clock_drift_s=-4_000)
+    assert rows("SELECT c.meter_id, c.kind, e.detail FROM tamper_case c JOIN tamper_evidence e ON e.case_id = c.id") == [
+        (first, 8, '{"after_s": -4000, "before_s": -500}')
+    ]  # fmt: skip
+
+    now = NOW + 7 * H
+    tell(world, now, meter=1, clock_drift_s=400)
+    run_sql("UPDATE meter_link SET last_seen_at = %s", now)
+    run_sql("UPDATE meter SET driver = 'lorawan' WHERE id = %s", third)
+    stored = rows("SELECT count(*), sum(value_wh) FROM register_reading")
+    assert correct_clocks(actor=CLERK, now=now) == 2
+    assert correct_clocks(actor=CLERK, now=now + H) == 0, "the last asking has to come to something"
+    assert rows("SELECT meter_id, kind, move_s FROM meter_request ORDER BY meter_id") == [
+        (first, 3, 4_000), (second, 3, -400),
+    ]  # fmt: skip
+    run_sql("UPDATE meter_request SET state = 3, next_try_at = NULL, ended_at = %s", now + H)
+    tell(world, now + 2 * H, meter=1, clock_drift_s=1)
+    for turn in range(1, 12):
+        tell(world, now + turn * 2 * H, clock_drift_s=-4_000)
+        correct_clocks(actor=CLERK, now=now + turn * 2 * H)
+    assert rows("SELECT before_s, after_s FROM clock_correction WHERE meter_id = %s", second) == [
+        (400, 1)
+    ]
+    assert rows("SELECT count(*) FROM clock_correction WHERE meter_id = %s", first) == [(PER_DAY,)]
+    assert rows("SELECT count(*), sum(value_wh) FROM register_reading") == stored
+
+
+@pytest.mark.usefixtures("database")
+def test_versions_are_kept_with_since_when_and_a_change_is_noted() -> None:
+    world = World(1)
+    for hour, (firmware, configuration) in enumerate(
+        (("1.0", None), ("1.0", "a7"), ("1.1", "a7"), ("1.0", None))
+    ):
+        tell(world, NOW + hour * H, firmware=firmware, configuration=configuration)
+    assert rows("SELECT part, version, since FROM meter_version ORDER BY part, since") == [
+        ("configuration", "a7", NOW + H), ("firmware", "1.0", NOW), ("firmware", "1.1", NOW + 2 * H),
+        ("firmware", "1.0", NOW + 3 * H),
+    ]  # fmt: skip
+    assert rows("SELECT count(*) FROM audit_event WHERE code = 'mdm.version.changed'") == [(2,)]
+    for number in range(50):
+        tell(world, NOW + 4 * H + timedelta(minutes=number), firmware=f"2.{number}")
+    assert rows("SELECT count(*) FROM meter_version WHERE part = 'firmware'") == [(20,)]
+
+
+def test_a_hello_tells_the_version_of_a_configuration_or_none() -> None:
+    for configuration in ("", "prices 7"):
+        payload = codec.encode_hello(
+            clock_us=1_790_000_000_000_000,
+            relay="open",
+            firmware="1.0",
+            configuration=configuration,
+        )
+        frame = codec.decode("pw/PW-1/up/hello", payload, received_at_us=0, token=AckToken(0, 0))
+        assert isinstance(frame, HelloFrame) and frame.configuration == configuration
