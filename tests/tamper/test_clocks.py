@@ -8,6 +8,8 @@ import pytest
 from tests.supply.world import CLERK, NOW, World, run_sql
 from tests.tamper.test_cases import rows
 
+from prewatt.hes.drivers.mqtt_senml import codec
+from prewatt.hes.frames import AckToken, HelloFrame
 from prewatt.hes.links import Device, Sighting, record_sightings
 from prewatt.moves.clocks import PER_DAY, correct_clocks
 
