@@ -21,6 +21,7 @@ from prewatt.access.scope import Actor
 from prewatt.api_keys.operations import wanted_key
 from prewatt.approvals.ladders import Rung, ladders, wanted_ladder
 from prewatt.approvals.operations import Wanted
+from prewatt.billing.agreed_terms import wanted_terms
 from prewatt.billing.plans import wanted_correction, wanted_plans
 from prewatt.billing.proposals import wanted_version
 from prewatt.core.vocabulary import (
@@ -30,9 +31,11 @@ from prewatt.core.vocabulary import (
     TamperKind,
     TamperResponse,
 )
+from prewatt.debts.by_agreement import wanted_policy as wanted_debt_policy
 from prewatt.debts.by_agreement import wanted_write_off
 from prewatt.debts.models import Debt
 from prewatt.debts.operations import open_debt
+from prewatt.debts.words import Policy
 from prewatt.fleet.bulks import BulkOrder, wanted_bulk
 from prewatt.mandates.operations import KeyDeed, wanted_file, wanted_key_deed
 from prewatt.reports.personal_file import file_of_account
@@ -287,6 +290,29 @@ def _correction(crowd: Crowd, actor: Actor, _turn: int) -> Wanted:
     )[0]  # fmt: skip
 
 
+def _terms(crowd: Crowd, actor: Actor, turn: int) -> Wanted:
+    """Another number of persons each time, from one midnight or the next."""
+    account = crowd.accounts[0]
+    (last,) = crowd.look(
+        "SELECT coalesce(max(members), 1) FROM account_terms WHERE account_id = %s", account
+    )
+    return wanted_terms(
+        actor=actor, property_id=crowd.property_id, account_id=account, members=last + 1,
+        valid_from=crowd.midnight(3 + turn), contracted_w=0, exempt=[], overlay_groups=[],
+        now=crowd.now,
+    )[0]  # fmt: skip
+
+
+def _policy(crowd: Crowd, actor: Actor, turn: int) -> Wanted:
+    (share,) = crowd.look(
+        "SELECT coalesce(max(share_ppm), 250000) FROM debt_policy WHERE property_id = %s",
+        crowd.property_id,
+    )
+    return wanted_debt_policy(
+        actor=actor, property_id=crowd.property_id, policy=Policy(share_ppm=share + 1 + turn)
+    )
+
+
 def _other_plan(crowd: Crowd, account: int) -> str:
     (now,) = crowd.look(
         """SELECT t.code FROM tariff_assignment a JOIN tariff t ON t.id = a.tariff_id
@@ -489,6 +515,22 @@ SAMPLES: dict[str, Sample] = {
         _PLAN.format("a.account_id = %(wrong)s"),
         _on_plan,
         "",
+    ),
+    "billing.terms": Sample(
+        _terms,
+        """SELECT DISTINCT ON (account_id) 'account:' || account_id, jsonb_build_array(members, valid_from)
+           FROM account_terms WHERE account_id = ANY (%(planned)s) ORDER BY account_id, id DESC""",
+        lambda wanted, _before: [
+            wanted.effect["terms"]["members"],
+            _as_shown(wanted.effect["valid_from"]),
+        ],
+        "DELETE FROM account_terms",
+    ),
+    "debts.policy": Sample(
+        _policy,
+        "SELECT 'debts', to_jsonb(share_ppm) FROM debt_policy WHERE property_id = %(place)s",
+        lambda wanted, _before: wanted.effect["policy"]["share_ppm"],
+        "DELETE FROM debt_policy",
     ),
     MONEY: Sample(
         _credit,

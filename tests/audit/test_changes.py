@@ -11,8 +11,7 @@ from tests.conftest import role_dsn
 from tests.invariants.places import NOW, World, place
 
 from prewatt import walls
-from prewatt.access.models import Duty
-from prewatt.access.scope import Actor
+from prewatt.access.scope import system_actor
 from prewatt.debts.operations import Policy, set_policy
 from prewatt.oversight.guards import tell_of_missing_guards
 from prewatt.oversight.models import UnexplainedChange
@@ -71,8 +70,9 @@ def test_raw_sql_is_noted_and_the_program_explains_itself(database: str, here: W
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 web.execute("DELETE FROM unexplained_change")
 
-        admin = Actor("user:3", Duty.ADMINISTRATOR, (here.property_id,))
-        set_policy(actor=admin, property_id=here.property_id, now=NOW, policy=Policy())
+        set_policy(
+            actor=system_actor("owner"), property_id=here.property_id, now=NOW, policy=Policy()
+        )
         assert noted(owner) == []
         assert UnexplainedChange.objects.count() == 0
 

@@ -44,6 +44,7 @@ from tests.moves.world import tenant
 
 from agreements import agreed
 from cases import cases
+from prewatt.access.scope import system_actor
 from prewatt.billing import rerating
 from prewatt.billing.models import Tariff
 from prewatt.billing.operations import SelfApproval, advance_epoch, create_tariff_version
@@ -340,7 +341,7 @@ def _set_terms(
     life.exemptions.append((at_us, exempt))
     with suppress(TermsRefused):
         set_terms(
-            actor=here.administrator, property_id=here.property_id,
+            actor=system_actor("owner"), property_id=here.property_id,
             account_id=here.accounts["1001"], valid_from=day, members=members, contracted_w=0,
             exempt=sorted(exempt), overlay_groups=GROUPS, now=NOW,
         )  # fmt: skip

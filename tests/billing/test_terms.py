@@ -7,12 +7,13 @@ from random import Random
 from typing import Any
 
 import pytest
+from django.db import connection
 from tests.conftest import role_dsn
 from tests.invariants.full_checks import LADDER
 from tests.invariants.places import NOW, TARIFF, World, at, one, place, post, rows, send, signed_in
 
 from prewatt.access.models import Duty
-from prewatt.access.scope import Actor, PermissionRefused, system_actor
+from prewatt.access.scope import Actor, PermissionRefused, scope, system_actor
 from prewatt.billing.change_looks import look_at_tariff, look_at_terms
 from prewatt.billing.operations import create_tariff_version
 from prewatt.billing.queries import terms_at, terms_of, version_chains
@@ -211,7 +212,16 @@ def test_an_exemption_begins_on_its_day() -> None:
 def test_the_logins_write_what_is_theirs(database: str) -> None:
     here = place(document=LADDER)
     with signed_in(role_dsn(database, "web"), database):
-        terms(here, actor=here.administrator, members=2)
+        # One administrator alone, by the operation or straight at the table.
+        with pytest.raises(Exception, match="takes the agreement of others"):
+            terms(here, actor=here.administrator, members=2)
+        with (
+            pytest.raises(Exception, match="permission denied"),
+            scope(here.administrator),
+            connection.cursor() as cursor,
+        ):
+            cursor.execute("INSERT INTO account_terms DEFAULT VALUES")
+    terms(here, members=2)
     with signed_in(role_dsn(database, "head_end"), database):
         send(here, [("M-101", at(1), 1_100), ("M-101", at(9), 40_000)])
         with pytest.raises(Exception, match="permission denied"):

@@ -13,9 +13,10 @@ from django.db import connection
 
 from fernmoor import NOW, Fernmoor
 from prewatt.access.models import Duty, DutyGrant, User
-from prewatt.access.scope import Actor
-from prewatt.debts.models import Debt
-from prewatt.debts.operations import open_debt
+from prewatt.access.scope import Actor, system_actor
+from prewatt.debts.models import Debt, DebtPolicy
+from prewatt.debts.operations import open_debt, set_policy
+from prewatt.debts.words import Policy
 from prewatt.web.ui.format import money
 from web.test_approvals import at, code_of, take_up
 
@@ -183,7 +184,7 @@ def test_an_operator_sees_no_button_they_may_not_use(place: Fernmoor, sign_in: S
         (f"/accounts/{account}/terms", "Look at what they would cost"),
         (f"/accounts/{account}/terms", "Put a wrong plan right"),
         ("/tariffs/rules", "Write down these rules"),
-        ("/tariffs/rules", "Keep this policy"),
+        ("/tariffs/rules", "Look at what changes"),
     ):
         assert button in _text(administrator.get(page)), page
         assert button not in _text(operator.get(page)), page
@@ -373,17 +374,14 @@ def _row(page: str, event: int) -> str:
 
 
 def test_a_property_that_takes_back_all_or_nothing_says_so(
-    place: Fernmoor, sign_in: SignIn
+    place: Fernmoor, sign_in: SignIn, as_owner: Owner
 ) -> None:
     client = sign_in(place)
-    policy = {
-        "deed": "policy",
-        "reversed_payment": "refuse",
-        "moved_credit": "loss",
-        "share": "10",
-        "let_shortfall": "debt",
-    }
-    assert client.post("/tariffs/rules", policy).status_code == 302
+    policy = Policy(DebtPolicy.Missing.REFUSE, DebtPolicy.Missing.LOSS, 100_000)
+    with as_owner(place):
+        set_policy(
+            actor=system_actor("owner"), property_id=place.property_id, policy=policy, now=NOW
+        )
     refused = client.post(
         "/recharges/400/take-back", {"how": "reversed", "why": "bounced", "do": "look"}
     )

@@ -13,8 +13,9 @@ class BillingConfig(AppConfig):
     def ready(self) -> None:
         """Make the kinds of change that take others known to who approves."""
         from prewatt.approvals.kinds import register
+        from prewatt.billing.agreed_terms import SET_TERMS
         from prewatt.billing.plans import KINDS
         from prewatt.billing.proposals import VERSIONS
 
-        for kind in (VERSIONS, *KINDS):
+        for kind in (VERSIONS, *KINDS, SET_TERMS):
             register(kind)

@@ -16,6 +16,7 @@ import numpy as np
 from django.db import connection
 
 from prewatt.access.scope import Actor, rehearsal, require, scope
+from prewatt.approvals.operations import Wanted, rehearse
 from prewatt.billing.models import TariffVersion
 from prewatt.billing.plan_costs import (
     Load,
@@ -28,7 +29,14 @@ from prewatt.billing.plan_costs import (
 from prewatt.billing.queries import Terms, plans_at, tariff_code_at, terms_at, terms_of
 from prewatt.billing.rerate_requests import TERMS
 from prewatt.billing.rerating import rerate
-from prewatt.billing.terms import changeable, set_terms
+from prewatt.billing.terms import (
+    TERMS_KIND,
+    changeable,
+    held_terms,
+    set_terms,
+    terms_effect,
+    wanted_terms_of,
+)
 from prewatt.billing.trial_months import left_out
 from prewatt.billing.usage import read_usage
 from prewatt.core.accounts import TransferKind
@@ -118,8 +126,16 @@ def look_at_terms(
 ) -> ChangeLook:  # fmt: skip
     """What ``terms.set_terms`` would come to. Raises as it does."""
     require(actor, "billing.terms", property_id=property_id)
+    terms = wanted_terms_of(valid_from, members, contracted_w, exempt, overlay_groups)
+    subject = f"account:{account_id}"
+    effect = terms_effect(account_id, valid_from, terms)
+    wanted_now = Wanted(TERMS_KIND, property_id, subject, effect, b"")
 
     def deed() -> None:
+        with scope(actor):
+            # The database asks for what others agreed to, also where the deed is taken back.
+            effect["before"] = held_terms(account_id, valid_from)
+            rehearse(wanted_now)
         set_terms(
             actor=actor, property_id=property_id, account_id=account_id, valid_from=valid_from,
             members=members, contracted_w=contracted_w, exempt=exempt,

@@ -4,24 +4,26 @@ All three are append-only and change the price of somebody, so each advances the
 epoch and a running book follows it. An announced price is never taken back for what has been used:
 an event is announced before it begins, and a withdrawal ends it, it does not undo it.
 
-Terms and announcements take the idempotency key of the form that asks for them: a form pressed twice is one
-deed, and its key with anything else is refused (KeyReused). A change of plan is a proposal (``plans``).
+Announcements take the idempotency key of the form that asks for them: a form pressed twice is one deed, and
+its key with anything else is refused (KeyReused). Terms and changes of plan are proposals (``agreed_terms``,
+``plans``).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 from django.db import connection
 
 from prewatt.access.scope import Actor, require, scope
+from prewatt.approvals.kinds import saying_what_changed
 from prewatt.audit.operations import record
 from prewatt.billing.models import (
-    AccountTerms,
     PriceEvent,
     PriceOfSeries,
     Tariff,
@@ -36,6 +38,8 @@ from prewatt.ledger.idempotency import store_answer, stored_answer
 from prewatt.ledger.operations import UnknownAccount
 from prewatt.mdm.archived import correctable_from_us
 
+#: The kind of proposal by which an account's terms change (``agreed_terms``).
+TERMS_KIND: Final = "billing.terms"
 #: The kind of proposal by which accounts come to another plan (``plans``).
 PLANS: Final = "billing.plans"
 MOST_MEMBERS = 10_000
@@ -115,34 +119,19 @@ def set_terms(
     exempt: Sequence[str] = (),
     overlay_groups: Sequence[str] = (),
     reason: str = "",
-    key: str | None = None,
+    made_by: str = "",
 ) -> int:
     """Write an account's terms from a local midnight on and return the row's id.
 
-    A step window keeps the members and the contracted power of its first instant. Terms that begin
-    in the past have the account rated anew; not before the account began, nor in closed books. Terms
-    that hold already are no change. ``reason`` is said in the audit trail. Raises TermsRefused,
-    UnknownAccount, PermissionRefused, KeyReused.
+    In the transaction in which ``actor`` agreed to what ``made_by`` proposed (``agreed_terms``), for the
+    database asks for that. A step window keeps the members and the contracted power of its first instant.
+    Terms that begin in the past have the account rated anew; not before the account began, nor in closed
+    books. Terms that hold already are no change. ``reason`` is said in the audit trail. Raises TermsRefused,
+    Changed, UnknownAccount, PermissionRefused.
     """
     require(actor, "billing.terms", property_id=property_id)
-    if not 1 <= members <= MOST_MEMBERS:
-        raise TermsRefused("members", f"a household has 1 to {MOST_MEMBERS} members")
-    if not 0 <= contracted_w <= MOST_CONTRACTED_W:
-        raise TermsRefused("contracted_w", f"contracted power is 0 to {MOST_CONTRACTED_W} W")
-    if not all(_is_word(each) for each in (*exempt, *overlay_groups)):
-        raise TermsRefused("words", "a tax code or group is a printable word of 1 to 40 characters")
-    body = {
-        "op": "billing.terms", "account": account_id, "from": valid_from, "members": members,
-        "contracted": contracted_w, "exempt": sorted(set(exempt)),
-        "groups": sorted(set(overlay_groups)), "reason": reason,
-    }  # fmt: skip
-    wanted = Terms(
-        instant_us(valid_from), members, contracted_w, frozenset(exempt), frozenset(overlay_groups)
-    )
+    wanted = wanted_terms_of(valid_from, members, contracted_w, exempt, overlay_groups)
     with scope(actor):
-        before = stored_answer(actor=actor, key=key, body=body)
-        if before is not None:
-            return _id(before)
         _refuse_foreign(property_id, [account_id])
         if not _is_midnight(property_id, valid_from):
             raise TermsRefused("not_midnight", f"{valid_from.isoformat()} begins no local day")
@@ -151,26 +140,44 @@ def set_terms(
         begun_us = _refuse_bad_day(account_id, valid_from, now)
         known = terms_of([account_id]).get(account_id, ())
         held = terms_at(known, wanted.from_us)
-        if _content(held) == _content(wanted):
+        if content_of(held) == content_of(wanted):
             raise TermsRefused("same", "these terms hold on that day already")
+        since = None
         if not any(each.from_us <= wanted.from_us for each in known) and wanted.from_us > begun_us:
             # The first terms also hold before their start. What held until now goes on until then.
-            _write_terms(actor, property_id, account_id, replace(held, from_us=begun_us), now)
-        row = _write_terms(actor, property_id, account_id, wanted, now)
+            since = utc_datetime(begun_us)
+        by = made_by or actor.code
+        row = _write_terms(by, property_id, account_id, wanted, now, since=since)
         request_rerating(from_at={account_id: valid_from}, reason=TERMS, now=now)
         record(
-            actor=actor.code,
+            actor=by,
             code="billing.terms.set",
             property_id=property_id,
             subject=f"account:{account_id}",
             now=now,
             valid_from=valid_from,
-            before=_content(held),
-            after=_content(wanted),
+            before=content_of(held),
+            after=content_of(wanted),
             reason=reason,
+            **({"approved_by": actor.code} if made_by else {}),
         )
-        _keep(actor, key, body, property_id, {"id": row.pk}, now, account_id=account_id)
-    return int(row.pk)
+    return row
+
+
+def wanted_terms_of(
+    valid_from: datetime, members: int, contracted_w: int, exempt: Sequence[str],
+    overlay_groups: Sequence[str],
+) -> Terms:  # fmt: skip
+    """Terms that an account could have. Raises TermsRefused `members`, `contracted_w` or `words`."""
+    if not 1 <= members <= MOST_MEMBERS:
+        raise TermsRefused("members", f"a household has 1 to {MOST_MEMBERS} members")
+    if not 0 <= contracted_w <= MOST_CONTRACTED_W:
+        raise TermsRefused("contracted_w", f"contracted power is 0 to {MOST_CONTRACTED_W} W")
+    if not all(_is_word(each) for each in (*exempt, *overlay_groups)):
+        raise TermsRefused("words", "a tax code or group is a printable word of 1 to 40 characters")
+    return Terms(
+        instant_us(valid_from), members, contracted_w, frozenset(exempt), frozenset(overlay_groups)
+    )
 
 
 def change_plans(
@@ -253,45 +260,51 @@ def withdraw_terms(
     valid_from: datetime,
     now: datetime,
     reason: str = "",
-    key: str | None = None,
+    made_by: str = "",
 ) -> None:
     """Take away terms that have not begun: what holds before their day goes on.
 
-    Terms that have begun are ended by other terms. Raises WithdrawalRefused, UnknownAccount,
-    PermissionRefused, KeyReused.
+    Terms that have begun are ended by other terms. In the transaction of the agreement, as `set_terms` is.
+    Raises WithdrawalRefused, Changed, UnknownAccount, PermissionRefused.
     """
     require(actor, "billing.terms", property_id=property_id)
-    body = {
-        "op": "billing.terms.withdraw", "account": account_id, "from": valid_from, "reason": reason
-    }  # fmt: skip
+    by = made_by or actor.code
     with scope(actor):
-        if stored_answer(actor=actor, key=key, body=body) is not None:
-            return
-        _refuse_foreign(property_id, [account_id])
         advance_epoch(property_id)
-        known = terms_of([account_id]).get(account_id, ())
-        at_us = instant_us(valid_from)
-        gone = next((each for each in known if each.from_us == at_us), None)
-        _refuse_withdrawal(gone, valid_from, now)
-        assert gone is not None, "an unknown one was refused"
-        left = [each for each in known if each is not gone]
-        _write_terms(actor, property_id, account_id, gone, now, withdraws=True)
-        if known[0] is gone:
+        gone, stays, was_first = withdrawable_terms(property_id, account_id, valid_from, now)
+        _write_terms(by, property_id, account_id, gone, now, withdraws=True)
+        if was_first:
             # They were the account's first and held until now too.
             begun = utc_datetime(_life_of(account_id).begun_us)
             request_rerating(from_at={account_id: begun}, reason=TERMS, now=now)
         record(
-            actor=actor.code,
+            actor=by,
             code="billing.terms.withdrawn",
             property_id=property_id,
             subject=f"account:{account_id}",
             now=now,
             valid_from=valid_from,
-            before=_content(gone),
-            after=_content(terms_at(left, at_us)),
+            before=content_of(gone),
+            after=content_of(stays),
             reason=reason,
+            **({"approved_by": actor.code} if made_by else {}),
         )
-        _keep(actor, key, body, property_id, {}, now, account_id=account_id)
+
+
+def withdrawable_terms(
+    property_id: int, account_id: int, valid_from: datetime, now: datetime
+) -> tuple[Terms, Terms, bool]:
+    """(terms that begin then, those that hold without them, whether they are the account's first), in the
+    caller's scope. Raises WithdrawalRefused, UnknownAccount.
+    """
+    _refuse_foreign(property_id, [account_id])
+    known = terms_of([account_id]).get(account_id, ())
+    at_us = instant_us(valid_from)
+    gone = next((each for each in known if each.from_us == at_us), None)
+    _refuse_withdrawal(gone, valid_from, now)
+    assert gone is not None, "an unknown one was refused"
+    left = [each for each in known if each is not gone]
+    return gone, terms_at(left, at_us), known[0] is gone
 
 
 def withdraw_tariff(
@@ -399,8 +412,21 @@ def _refuse_bad_day(account_id: int, valid_from: datetime, now: datetime) -> int
     return life.begun_us
 
 
-def _content(terms: Terms) -> dict[str, object]:
-    """What terms say, whenever they begin; as it stands in the audit trail."""
+def held_terms(account_id: int, at: datetime) -> dict[str, object]:
+    """What an account's terms say at an instant, in the caller's scope."""
+    return content_of(terms_at(terms_of([account_id]).get(account_id, ()), instant_us(at)))
+
+
+def terms_effect(account_id: int, valid_from: datetime, terms: Terms) -> dict[str, Any]:
+    """What the database compares an agreement about terms by; ``before`` is still to be said."""
+    return {
+        "account": account_id, "valid_from": valid_from.isoformat(), "terms": content_of(terms),
+        "withdraws": False,
+    }  # fmt: skip
+
+
+def content_of(terms: Terms) -> dict[str, object]:
+    """What terms say, whenever they begin; as it stands in the audit trail and in a proposal."""
     return {
         "members": terms.members, "contracted_w": terms.contracted_w,
         "exempt": sorted(terms.exempt), "overlay_groups": sorted(terms.groups),
@@ -408,15 +434,17 @@ def _content(terms: Terms) -> dict[str, object]:
 
 
 def _write_terms(
-    actor: Actor, property_id: int, account_id: int, terms: Terms, now: datetime, *,
-    withdraws: bool = False,
-) -> AccountTerms:  # fmt: skip
-    return AccountTerms.objects.create(
-        property_id=property_id, account_id=account_id, valid_from=utc_datetime(terms.from_us),
-        made_by=actor.code, made_at=now, withdraws=withdraws,
-        members=terms.members, contracted_w=terms.contracted_w,
-        exempt=sorted(terms.exempt), overlay_groups=sorted(terms.groups),
-    )  # fmt: skip
+    by: str, property_id: int, account_id: int, terms: Terms, now: datetime, *,
+    withdraws: bool = False, since: datetime | None = None,
+) -> int:  # fmt: skip
+    """The row's id; no login writes terms otherwise than by this function of the database."""
+    with saying_what_changed(), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT write_terms(%s, %s, %s, %s::jsonb, %s, %s, %s, %s)",
+            [property_id, account_id, utc_datetime(terms.from_us), json.dumps(content_of(terms)),
+             withdraws, since, by, now],
+        )  # fmt: skip
+        return int(cursor.fetchone()[0])
 
 
 def announce_event(

@@ -13,6 +13,7 @@ class DebtsConfig(AppConfig):
     def ready(self) -> None:
         """Make the kind of change that takes others known to who approves."""
         from prewatt.approvals.kinds import register
-        from prewatt.debts.by_agreement import WRITE_OFF
+        from prewatt.debts.by_agreement import POLICY, WRITE_OFF
 
         register(WRITE_OFF)
+        register(POLICY)

@@ -1,22 +1,32 @@
-"""A debt that is given up, whole: as others agreed to, or alone up to the property's limits.
+"""What takes others about debts: one that is given up, whole, and the policy by which they arise.
 
-Never an emergency. The ledger's pen looks for what was agreed to behind the very transfers.
+Giving up goes alone up to the property's limits, and the ledger's pen looks for what was agreed to behind the
+very transfers. The policy takes another administrator each time. Neither is ever an emergency.
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Final
 
 from prewatt.access.scope import Actor, require, scope
 from prewatt.approvals.kinds import Agreed, Changed, Kind
 from prewatt.approvals.operations import Wanted, wanted_change
-from prewatt.debts.models import Debt
-from prewatt.debts.operations import left_of, write_off_debt
-from prewatt.debts.words import DebtRefused, UnknownDebt
+from prewatt.debts.models import Debt, DebtPolicy
+from prewatt.debts.operations import (
+    left_of,
+    refuse_policy,
+    set_policy,
+    stored_policy,
+    write_off_debt,
+)
+from prewatt.debts.policy import policy_of
+from prewatt.debts.words import AgreementRefused, DebtRefused, Policy, UnknownDebt
 from prewatt.ledger.operations import LedgerRefused
 
 KIND: Final = "debts.write_off"
+POLICY_KIND: Final = "debts.policy"
 
 
 def wanted_write_off(*, actor: Actor, debt_id: int) -> Wanted:
@@ -52,3 +62,33 @@ def _write_off(actor: Actor, agreed: Agreed, now: datetime) -> None:
 
 
 WRITE_OFF: Final = Kind(KIND, _write_off)
+
+
+def wanted_policy(*, actor: Actor, property_id: int, policy: Policy) -> Wanted:
+    """Another policy for the property. Raises AgreementRefused, also where it says what holds already."""
+    require(actor, "debts.policy", property_id=property_id)
+    refuse_policy(policy)
+    with scope(actor):
+        before = policy_of(property_id)
+        if before == policy:
+            raise AgreementRefused("this policy holds already")
+        return wanted_change(
+            kind=POLICY_KIND, property_id=property_id, subject="debts",
+            effect={
+                "stored": stored_policy(property_id), "before": asdict(before),
+                "policy": asdict(policy),
+            },
+        )  # fmt: skip
+
+
+def _set_policy(actor: Actor, agreed: Agreed, now: datetime) -> None:
+    said = dict(agreed.effect["policy"])
+    for name in ("reversed_payment", "moved_credit", "let_shortfall"):
+        said[name] = DebtPolicy.Missing(said[name])
+    set_policy(
+        actor=actor, property_id=agreed.property_id, policy=Policy(**said), now=now,
+        made_by=agreed.made_by, reason=agreed.reason,
+    )  # fmt: skip
+
+
+POLICY: Final = Kind(POLICY_KIND, _set_policy)

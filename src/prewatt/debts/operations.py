@@ -7,6 +7,7 @@ hides in a balance.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -15,7 +16,7 @@ from typing import Any
 from django.db import connection
 
 from prewatt.access.scope import Actor, require, scope
-from prewatt.approvals.kinds import Agreed
+from prewatt.approvals.kinds import Agreed, saying_what_changed
 from prewatt.audit.operations import record
 from prewatt.core.accounts import CounterAccount, TransferKind
 from prewatt.debts.models import PPM, Debt, DebtPolicy
@@ -307,37 +308,46 @@ def change_agreement(
 
 
 def set_policy(
-    *, actor: Actor, property_id: int, policy: Policy, now: datetime, key: str | None = None
-) -> None:
+    *, actor: Actor, property_id: int, policy: Policy, now: datetime, made_by: str = "",
+    reason: str = "",
+) -> None:  # fmt: skip
     """Say what a property does about used credit that is taken back.
 
-    The ``key`` of a form makes two presses one deed. Raises AgreementRefused, KeyReused.
+    In the transaction in which ``actor`` agreed to what ``made_by`` proposed (``by_agreement``), for the
+    database asks for that. Raises AgreementRefused, Changed.
     """
     require(actor, "debts.policy", property_id=property_id)
-    _refuse_agreement(policy.share_ppm, policy.weekly_cap_micro)
-    if policy.let_shortfall is DebtPolicy.Missing.REFUSE:
-        raise AgreementRefused("the end of a let cannot be refused: name a debt, or bear the loss")
-    body = {"op": "debts.policy", "property": property_id, **asdict(policy)}
+    refuse_policy(policy)
     with scope(actor):
-        if stored_answer(actor=actor, key=key, body=body) is not None:
-            return
-        former = DebtPolicy.objects.filter(pk=property_id).values(*asdict(policy)).first()
-        DebtPolicy.objects.update_or_create(
-            pk=property_id, defaults={**asdict(policy), "changed_at": now}
-        )
+        former = stored_policy(property_id)
+        with saying_what_changed(), connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT change_debt_policy(%s, %s::jsonb, %s)",
+                [property_id, json.dumps(asdict(policy)), now],
+            )
         record(
-            actor=actor.code,
+            actor=made_by or actor.code,
             code="debts.policy.set",
             property_id=property_id,
             subject=f"property:{property_id}",
             now=now,
             before=former,
             after=asdict(policy),
+            **({"reason": reason, "approved_by": actor.code} if made_by else {}),
         )
-        store_answer(
-            actor=actor, key=key, body=body, account_id=0, property_id=property_id, answer={},
-            now=now,
-        )  # fmt: skip
+
+
+def refuse_policy(policy: Policy) -> None:
+    """Refuse what no property may say. Raises AgreementRefused."""
+    _refuse_agreement(policy.share_ppm, policy.weekly_cap_micro)
+    if policy.let_shortfall is DebtPolicy.Missing.REFUSE:
+        raise AgreementRefused("the end of a let cannot be refused: name a debt, or bear the loss")
+
+
+def stored_policy(property_id: int) -> dict[str, Any] | None:
+    """What a property said last, in the caller's scope; None where it has said nothing."""
+    found = DebtPolicy.objects.filter(pk=property_id).values(*asdict(Policy())).first()
+    return None if found is None else dict(found)
 
 
 def left_of(account_id: int, code: str) -> int:

@@ -9,9 +9,11 @@ from typing import Final
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
+from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
 from prewatt.access.scope import require
+from prewatt.approvals.operations import Wanted
 from prewatt.billing.resale import ResaleRefused, set_resale_terms
 from prewatt.billing.terms import (
     EventRefused,
@@ -23,8 +25,9 @@ from prewatt.billing.terms import (
 )
 from prewatt.core.tariff import TariffRefused, load_tariff, to_document
 from prewatt.core.tariff.model import OverlayKind
+from prewatt.debts.by_agreement import wanted_policy
 from prewatt.debts.models import DebtPolicy
-from prewatt.debts.operations import set_policy
+from prewatt.debts.words import AgreementRefused
 from prewatt.ledger.operations import KeyReused
 from prewatt.reports.lists_query import PAGE_MAX
 from prewatt.reports.place import NoSuchThing
@@ -39,6 +42,7 @@ from prewatt.reports.price_pages import (
 )
 from prewatt.web import clock
 from prewatt.web.console import deeds, export
+from prewatt.web.console.agreeing import REASON_MAX, agreed_or_proposed, look_context, presses
 from prewatt.web.console.asked import (
     Asked,
     key_of,
@@ -215,17 +219,20 @@ def withdraw_view(request: HttpRequest, event_id: int) -> HttpResponse:
     )  # fmt: skip
 
 
+@sensitive_post_parameters("code", "passkey")
 @require_http_methods(["GET", "POST"])
 def rules_view(request: HttpRequest) -> HttpResponse:
-    """The price rules of the property and its policy about used credit; a POST sets either."""
+    """The price rules of the property and its policy about used credit; a POST sets the rules, or looks at
+    another policy and proposes it.
+    """
     page = rules_page(actor=actor_of(request), now=clock.now())
     if request.method != "POST":
         return _show_rules(request, page, None)
     asked = Asked(request.POST)
-    deed = asked.choice("deed", ("resale", "policy"))
-    done = (_set_resale if deed == "resale" else _set_policy)(request, page, asked)
-    if done:
-        return redirect(f"/tariffs/rules?done={deed}")
+    if asked.choice("deed", ("resale", "policy")) == "policy":
+        return _policy(request, page, asked)
+    if _set_resale(request, page, asked):
+        return redirect("/tariffs/rules?done=resale")
     return _show_rules(request, page, asked, status=422)
 
 
@@ -254,7 +261,26 @@ def _set_resale(request: HttpRequest, page: RulesPage, asked: Asked) -> bool:
     return True
 
 
-def _set_policy(request: HttpRequest, page: RulesPage, asked: Asked) -> bool:
+def _policy(request: HttpRequest, page: RulesPage, asked: Asked) -> HttpResponse:
+    """Another policy: beside its fields what is wrong, else what changes and the press that proposes it."""
+    wanted = _wanted_policy(request, page, asked)
+    if wanted is None:
+        return _show_rules(request, page, asked, status=422)
+    if presses(request):
+        address = agreed_or_proposed(request, asked, wanted, asked.text("reason"), page.now)
+        if address is not None:
+            return redirect(address)
+    return deeds.show(
+        request, "policy_change", place=page.place, now=page.now, tab="rules", names=POLICY_FIELDS,
+        **look_context(request, asked, wanted, page.now),
+    )  # fmt: skip
+
+
+#: What the form of a policy carries on to the press.
+POLICY_FIELDS = ("reversed_payment", "moved_credit", "let_shortfall", "share", "cap", "reason")
+
+
+def _wanted_policy(request: HttpRequest, page: RulesPage, asked: Asked) -> Wanted | None:
     require(actor_of(request), "debts.policy")
     kinds = [each.value for each in DebtPolicy.Missing]
     reversed_payment = asked.choice("reversed_payment", kinds)
@@ -262,8 +288,9 @@ def _set_policy(request: HttpRequest, page: RulesPage, asked: Asked) -> bool:
     let_shortfall = asked.choice("let_shortfall", ("debt", "loss"))
     share = asked.percent("share")
     cap = deeds.cap_of(asked, page.place.currency)
+    asked.line("reason", most=REASON_MAX, needed=True)
     if asked.faults:
-        return False
+        return None
     policy = replace(
         page.policy,
         reversed_payment=DebtPolicy.Missing(reversed_payment),
@@ -273,14 +300,12 @@ def _set_policy(request: HttpRequest, page: RulesPage, asked: Asked) -> bool:
         weekly_cap_micro=cap,
     )
     try:
-        set_policy(
-            actor=actor_of(request), property_id=page.place.property_id, policy=policy,
-            key=key_of(request), now=page.now,
-        )  # fmt: skip
-    except KeyReused as refused:
-        asked.faults["reversed_payment"] = money_words.refused(refused)
-        return False
-    return True
+        return wanted_policy(
+            actor=actor_of(request), property_id=page.place.property_id, policy=policy
+        )
+    except AgreementRefused:
+        asked.faults["reversed_payment"] = _("This policy holds already.")
+        return None
 
 
 def _pack(jurisdiction: str) -> str:

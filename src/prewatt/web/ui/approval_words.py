@@ -65,6 +65,8 @@ VOID: Final[Mapping[str, Text]] = {
     "late": _("Its time was over before it was agreed to."),
     "plan": _("An account came to another plan after it was proposed."),
     "closed": _("An account was closed after it was proposed."),
+    "terms": _("The terms of the account changed after it was proposed."),
+    "debts": _("The policy of debts was changed after it was proposed."),
     "archived": _("What was used by then can no longer be rated anew."),
     "amount": _("By now it would move so much more money that more people have to agree."),
     "person": _("They were suspended, or have gone, after it was proposed."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from django.utils.functional import Promise
 from django.utils.translation import gettext, ngettext
@@ -25,6 +25,8 @@ PROPOSAL_KIND: Final[Mapping[str, Text]] = {
     "billing.tariff": _("Price of a plan"),
     "billing.plans": _("Plan of accounts"),
     "billing.correction": _("Wrong plan put right"),
+    "billing.terms": _("Terms of an account"),
+    "debts.policy": _("What becomes a debt"),
     "supply.rules": _("Supply rules"),
     "supply.brake": _("Mass-cut brake"),
     "supply.protection": _("Protected supply"),
@@ -54,6 +56,7 @@ LADDER_KIND: Final[Mapping[str, Text]] = {
     "billing.plans": _("Another plan for accounts"),
     "fleet.bulk": _("Asking many meters"),
     "billing.correction": _("Putting a wrong plan right"),
+    "billing.terms": _("Terms of an account"),
 }
 #: Ladders of accounts or meters; all others are of money.
 COUNTED: Final = frozenset({"billing.plans", "fleet.bulk"})
@@ -130,6 +133,12 @@ def _correction(row: ProposalRow, _place: Place, _lang: str) -> str:
     }  # fmt: skip
 
 
+def _terms(row: ProposalRow, _place: Place, _lang: str) -> str:
+    if row.effect["withdraws"]:
+        return gettext("Take terms of %(who)s back") % {"who": _holder(row)}
+    return gettext("Other terms for %(who)s") % {"who": _holder(row)}
+
+
 def _signing(row: ProposalRow, _place: Place, _lang: str) -> str:
     if row.effect["do"] == "revoke":
         return gettext("Revoke the signing key %(key)s") % {"key": row.effect["key"]}
@@ -189,6 +198,8 @@ _TITLES: Final[dict[str, Callable[[ProposalRow, Place, str], str]]] = {
     "billing.tariff": _tariff,
     "billing.plans": _plans,
     "billing.correction": _correction,
+    "billing.terms": _terms,
+    "debts.policy": lambda _row, _place, _lang: gettext("Another policy of what becomes a debt"),
     "supply.rules": lambda _row, _place, _lang: gettext("Other supply rules"),
     "supply.brake": _brake,
     "supply.protection": _protection,
@@ -258,6 +269,75 @@ def _correction_lines(row: ProposalRow, place: Place, lang: str) -> list[Line]:
             fmt.money(effect["by_days"], place.currency),
         ),
     ]  # fmt: skip
+
+
+def _terms_lines(row: ProposalRow, place: Place, lang: str) -> list[Line]:
+    """The terms that differ, from when on, and what they come to."""
+    effect, none = row.effect, gettext("none")
+
+    def said(name: str, terms: Mapping[str, Any]) -> str:
+        value = terms[name]
+        if name == "contracted_w":
+            return gettext("%(kw)s kW") % {"kw": f"{value / 1000:g}"} if value else none
+        return str(value) if name == "members" else gettext(", ").join(value) or none
+
+    found = [
+        Line(str(name), said(key, effect["before"]), said(key, effect["terms"]))
+        for key, name in _TERMS_NAMES.items()
+        if effect["before"][key] != effect["terms"][key]
+    ]
+    found.append(Line(gettext("From"), "", _point(effect["valid_from"], place, lang)))
+    if effect["days"]:
+        before, after = (
+            fmt.money(effect[each], place.currency) for each in ("pays_before", "pays_after")
+        )
+        found.append(Line(gettext("The last %(n)s days") % {"n": effect["days"]}, before, after))
+    if effect["is_past"]:
+        moves = fmt.signed_money(effect["moves"], place.currency)
+        found.append(Line(gettext("Moves in the wallet, for days that are charged"), "", moves))
+    return found
+
+
+_TERMS_NAMES: Final[Mapping[str, Text]] = {
+    "members": _("Persons"),
+    "contracted_w": _("Contracted power"),
+    "exempt": _("Exempt from"),
+    "overlay_groups": _("Groups of prices"),
+}
+
+
+def _policy_lines(row: ProposalRow, place: Place, _lang: str) -> list[Line]:
+    """What differs of the policy of debts."""
+
+    def said(name: str, policy: Mapping[str, Any]) -> str:
+        value = policy[name]
+        match name:
+            case "share_ppm":
+                return fmt.percent(value)
+            case "weekly_cap_micro":
+                return fmt.money(value, place.currency) if value else gettext("none")
+            case "later_let_pays":
+                return gettext("yes") if value else gettext("no")
+            case "let_shortfall":
+                return sentences.said(money_words.SHORT, value)
+        return sentences.said(money_words.MISSING, value)
+
+    before, after = row.effect["before"], row.effect["policy"]
+    return [
+        Line(str(name), said(key, before), said(key, after))
+        for key, name in _POLICY_NAMES.items()
+        if before[key] != after[key]
+    ]
+
+
+_POLICY_NAMES: Final[Mapping[str, Text]] = {
+    "reversed_payment": _("When a payment is reversed"),
+    "moved_credit": _("When credit was on the wrong account"),
+    "let_shortfall": _("When a let used more than was paid for it"),
+    "later_let_pays": _("A later let pays former debts"),
+    "share_ppm": _("Share of each recharge"),
+    "weekly_cap_micro": _("Most in a week"),
+}
 
 
 def _brake_lines(row: ProposalRow, place: Place, lang: str) -> list[Line]:
@@ -503,6 +583,8 @@ _PAGE_LINES: Final[dict[str, Callable[[ProposalPage, str], list[Line]]]] = {
 _LINES: Final[dict[str, Callable[[ProposalRow, Place, str], list[Line]]]] = {
     "billing.plans": _plan_lines,
     "billing.correction": _correction_lines,
+    "billing.terms": _terms_lines,
+    "debts.policy": _policy_lines,
     "supply.brake": _brake_lines,
     "supply.protection": _protection_lines,
     "supply.by_hand": _by_hand_lines,
