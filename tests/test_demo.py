@@ -21,6 +21,9 @@ from prewatt.runtime.progress_page import Progress, ProgressPage
 from prewatt.runtime.state import CannotRunError
 from prewatt.serve import await_port
 
+#: A usual start, as far as these look.
+ASKED = Namespace(port=8600, next_day=False)
+
 
 def at(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
@@ -58,10 +61,24 @@ def test_the_kept_end_of_a_day_says_the_same_as_the_calendar() -> None:
         assert demo_start(ends, real) > ends
 
 
+def test_a_start_of_the_next_day_leaves_the_day_that_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(wiring.OFFSET_VARIABLE, "0")
+    monkeypatch.setattr(wiring, "_OFFSET", wiring.clock_offset())
+    friday = at("2026-11-27T10:40")
+    us, ends = (round(each.timestamp() * 1_000_000) for each in (friday, day_end(friday)))
+    for next_day, begins in ((False, friday), (True, at("2026-11-30T09:12"))):
+        asked = Namespace(port=8600, next_day=next_day)
+        demo = _Demo(tmp_path, asked, Progress(tmp_path), cast(ProgressPage, None))
+        demo._set_clock({"last_us": us, "day_ends_us": ends})
+        assert abs(wiring.now() - begins) < timedelta(seconds=30)
+
+
 def test_the_clock_goes_on_after_all_that_happened_even_when_the_demo_is_killed(
     tmp_path: Path,
 ) -> None:
-    demo = _Demo(tmp_path, Namespace(), Progress(tmp_path), cast(ProgressPage, None))
+    demo = _Demo(tmp_path, ASKED, Progress(tmp_path), cast(ProgressPage, None))
 
     def kept() -> datetime:
         last_us = json.loads((tmp_path / "demo.json").read_text())["last_us"]
@@ -78,13 +95,14 @@ def test_a_demo_that_is_days_ahead_says_so_to_its_database(
     database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Otherwise it would book nothing after a weekend or two: the database refuses what lies ahead."""
-    for name in ("PREWATT_DSN", "PREWATT_DEMO", "PREWATT_OUTBOX", "PREWATT_SECRET_KEY"):
+    names = ("DSN", "DEMO", "OUTBOX", "OUTBOX_FOLDER", "ADDRESS", "SECRET_KEY", "FACTOR_KEYS")
+    for name in (f"PREWATT_{each}" for each in names):
         monkeypatch.setenv(name, os.environ.get(name, ""))
     monkeypatch.setenv(wiring.OFFSET_VARIABLE, "0")
     monkeypatch.setattr(wiring, "_OFFSET", wiring.clock_offset())
     monkeypatch.setattr("prewatt.demo.is_stamped", lambda *_given: True)
     monkeypatch.setattr(_Demo, "_set_brake", lambda _self: None)
-    demo = _Demo(tmp_path, Namespace(), Progress(tmp_path), cast(ProgressPage, None))
+    demo = _Demo(tmp_path, ASKED, Progress(tmp_path), cast(ProgressPage, None))
     ahead = datetime.now(UTC) + timedelta(days=9)
     us = round(ahead.timestamp() * 1_000_000)
     demo._write({"last_us": us, "day_ends_us": us + 1, "property_id": 1})

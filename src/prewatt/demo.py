@@ -81,6 +81,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="let the mass-cut brake pass N cuts in 15 minutes, for a measurement (default: 12)",
     )
     parser.add_argument(
+        "--next-day",
+        action="store_true",
+        help="go on at the next working day, in which what was approved for it holds",
+    )
+    parser.add_argument(
         "--until-ready", action="store_true", help="stop as soon as everything runs (for tests)"
     )
 
@@ -204,11 +209,15 @@ class _Demo:
     def _set_clock(self, facts: dict[str, Any]) -> None:
         """Let this process and its children live at the demo's time, and remember how far off it is."""
         real, last_us = datetime.now(UTC), facts.get("last_us")
-        if last_us is not None and last_us < facts.get("day_ends_us", 0):
+        next_day = self.arguments.next_day
+        if last_us is not None and last_us < facts.get("day_ends_us", 0) and not next_day:
             begins = _moment(last_us)
         else:
             # Only here is a calendar needed, which takes its time to load.
-            begins = demo_start(None if last_us is None else _moment(last_us), real)
+            last = None if last_us is None else _moment(last_us)
+            if last is not None and next_day:
+                last = max(last, day_end(last))
+            begins = demo_start(last, real)
             facts["day_ends_us"] = _us(day_end(begins))
         facts["clock_offset_us"] = _us(begins) - _us(real)
         os.environ[wiring.OFFSET_VARIABLE] = str(facts["clock_offset_us"])
