@@ -47,6 +47,7 @@ COMMANDS = (
     Command("broker", "prewatt.runtime.broker_command", "run the demo's MQTT broker"),
     Command("bench", "prewatt.benchmarks.command", "measure a running demo"),
     Command("drill", "prewatt.drills.command", "break a running Prewatt and see what survives"),
+    Command("fuzz", "prewatt.fuzz.command", "try readers of foreign bytes with hostile ones"),
     Command("migrate", "prewatt.migrate_command", "bring the database's schema up to date"),
     Command("backup", "prewatt.backup_command", "copy the database, or restore it to any instant"),
     Command(

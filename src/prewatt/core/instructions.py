@@ -156,11 +156,14 @@ def _read(kind: type[Said], payload: bytes) -> Said:
     except Exception as error:  # the decoder's own, but also RecursionError, OverflowError and such
         raise Malformed(f"not CBOR: {type(error).__name__}") from None
     names = _FIELDS[kind]
-    if type(content) is not dict or list(content) != list(range(len(names) + 1)):
+    # By their types first: CBOR has other things that are equal to a number, and break where one is looked up.
+    if type(content) is not dict or not all(type(each) is int for each in content):
+        raise Malformed("not fields under numbers")
+    if list(content) != list(range(len(names) + 1)):
         raise Malformed("not the fields of this version in their order")
-    if content[0] != VERSION or cbor2.dumps(content) != payload:
-        raise Malformed("another version or another encoding")
     values = {name: _checked(name, content[at]) for at, name in enumerate(names, start=1)}
+    if type(content[0]) is not int or content[0] != VERSION or cbor2.dumps(content) != payload:
+        raise Malformed("another version or another encoding")
     return kind(**values)  # type: ignore[arg-type]  # each was checked by its name
 
 

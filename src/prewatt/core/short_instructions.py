@@ -177,11 +177,14 @@ def _address(direction: bytes, meter: str) -> bytes:
 def _sealed(fields: tuple[int, ...], address: bytes, key: bytes) -> bytes:
     if not all(0 <= each <= _INT_MAX for each in fields):
         raise ValueError("a figure is out of range")
-    payload = cbor2.dumps(list(fields))
-    message = _HEAD + _bytes(payload) + _bytes(_tag(payload, address, key))
+    message = _message(cbor2.dumps(list(fields)), address, key)
     if len(message) > BYTES_MAX:
         raise ValueError(f"{len(message)} bytes are no short form")
     return message
+
+
+def _message(payload: bytes, address: bytes, key: bytes) -> bytes:
+    return _HEAD + _bytes(payload) + _bytes(_tag(payload, address, key))
 
 
 def _opened(message: bytes, address: bytes, key: bytes, count: int) -> list[int]:

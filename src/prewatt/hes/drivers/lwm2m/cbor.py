@@ -2,6 +2,11 @@
 
 Numbers come out exactly: integers, decimal fractions (tag 4), and binary fractions as the decimals that they
 stand for. Other tags are refused, and so is whatever is nested deeper.
+
+Why not cbor2, which `core` reads signed instructions with? Not for its memory: 5.9 takes no array, map or text of 2^32 for
+its word, and nothing deeper than 400. But it makes lists that hold themselves of tags 28 and 29, compiles the regular
+expression of a stranger (tag 35), takes a float for a float and of a label that comes twice the last. What is signed is
+held to the one encoding of what was understood; a reading has many, and each figure in it is money.
 """
 
 from decimal import Decimal

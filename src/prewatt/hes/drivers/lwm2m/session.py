@@ -24,7 +24,7 @@ from typing import Any, Final, NoReturn
 
 import aiocoap
 from aiocoap import error as coap_error
-from aiocoap import resource
+from aiocoap import oscore, resource
 from aiocoap.numbers.codes import Code
 from aiocoap.oscore_sitewrapper import OscoreSiteWrapper
 from aiocoap.transports.oscore import OSCOREAddress
@@ -249,8 +249,9 @@ class Lwm2mSession:
     async def _serve(self) -> None:
         await self._look_at_roster()
         front = _Front(self._answer)
+        self._loop.set_exception_handler(self._unparsed)
         self._context = await aiocoap.Context.create_server_context(
-            OscoreSiteWrapper(front, _Keys(lambda: self._contexts)),
+            _Site(front, _Keys(lambda: self._contexts), self._count_datagram),
             bind=(self._config.host, self._config.port),
             transports=["oscore", "udp6"],
             loggername=_LIBRARY_LOG,
@@ -522,6 +523,16 @@ class Lwm2mSession:
         self._last_token += 1
         return AckToken(1, self._last_token, Driver.LWM2M)
 
+    def _unparsed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """The library lets a text that is not UTF-8 fall through to the loop, which would write pages about each."""
+        if isinstance(context.get("exception"), UnicodeDecodeError):
+            self._count_datagram("a text that is not UTF-8")
+        else:
+            loop.default_exception_handler(context)
+
+    def _count_datagram(self, what: str) -> None:
+        self._count("coap", MalformedFrame("datagram", what), b"", self._clock_us())
+
     def _count(self, topic: str, refusal: MalformedFrame, payload: bytes, now_us: int) -> None:
         self._malformed[refusal.reason] += 1
         if self._on_malformed is not None:
@@ -730,6 +741,25 @@ class _Front(resource.Resource):  # type: ignore[misc]  # aiocoap has no types
         if request.opt.block1 is not None and answer.opt.block1 is None:
             answer.opt.block1 = request.opt.block1
         return answer
+
+
+class _Site(OscoreSiteWrapper):  # type: ignore[misc]  # aiocoap has no types
+    """The library's guard, in front of which is refused what it would stumble over: anybody can send that."""
+
+    def __init__(self, front: _Front, keys: _Keys, refused: Callable[[str], None]) -> None:
+        super().__init__(front, keys)
+        self._refused = refused
+
+    async def render_to_pipe(self, pipe: Any) -> None:
+        """Refuse an OSCORE option that ends early or means nothing."""
+        try:
+            oscore.verify_start(pipe.request)
+        except oscore.NotAProtectedMessage:
+            pass
+        except (oscore.ProtectionInvalid, IndexError):
+            self._refused("an OSCORE option that cannot be read")
+            raise coap_error.BadOption from None
+        await super().render_to_pipe(pipe)
 
 
 class _Keys:
