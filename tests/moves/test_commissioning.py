@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.estate.tables import NOW
+from tests.estate.tables import NOW, tables
 from tests.moves.world import World, hours, rows, snapshot, world
 
 from prewatt.access.models import Duty
-from prewatt.access.scope import Actor, PermissionRefused, scope
+from prewatt.access.scope import Actor, PermissionRefused, scope, system_actor
 from prewatt.core.field_rules import FieldRules, FieldRulesRefused
 from prewatt.core.vee import Verdict
 from prewatt.estate.operations import NewMeter
+from prewatt.estate.sheets import ImportRefused, PropertySheets
 from prewatt.moves import operations as moves
 from prewatt.moves.commissioning import (
     Fitting,
@@ -28,7 +30,9 @@ from prewatt.moves.concentrators import put_behind, register_concentrator
 from prewatt.moves.field_rules import set_field_rules
 from prewatt.moves.field_watch import watch_field
 from prewatt.moves.first_contact import Contact, contacts
+from prewatt.moves.onboarding import import_property
 from prewatt.moves.words import InFuture, NameTaken, RegisterRefused, TooEarly, UnknownPlace
+from prewatt.signing.es256 import ES256PrivateKey
 
 DAY = timedelta(days=1)
 
@@ -172,3 +176,30 @@ def test_who_is_never_heard_calls_once_and_a_silent_concentrator_for_all_behind_
         now=late,
     )  # fmt: skip
     assert watch_field(now=late) == 0 and alerts() == []
+
+
+def test_an_import_names_concentrators_and_keys(database: str) -> None:
+    key = b64encode(ES256PrivateKey.generate().spki).decode()
+    made = tables()
+    made["meters"][0] |= {"concentrator": "C-1", "instruction_key": key}
+    made["meters"][1] |= {"concentrator": "C-1"}
+    bad = tables()
+    bad["meters"][0] |= {"concentrator": "M-102", "instruction_key": key}
+    bad["meters"][1] |= {"concentrator": "no serial", "instruction_key": key}
+    bad["meters"][2] |= {"instruction_key": "AAAA"}
+    importer = system_actor("import")
+    with pytest.raises(ImportRefused) as refused:
+        import_property(actor=importer, sheets=PropertySheets.of(bad), now=NOW)
+    assert sorted((each.row, each.column) for each in refused.value.errors) == [
+        (2, "concentrator"), (3, "concentrator"), (3, "instruction_key"), (4, "instruction_key"),
+    ]  # fmt: skip
+    import_property(actor=importer, sheets=PropertySheets.of(made), now=NOW)
+    behind = "SELECT count(*) FROM concentrator_meter WHERE upper_inf(period)"
+    assert rows(behind) == [(2,)] and rows("SELECT count(*) FROM meter_key") == [(1,)]
+    # Another property cannot take the concentrator over.
+    made["property"][0]["code"] += "-2"
+    for meter in made["meters"]:
+        meter["serial"] += "-2"
+    made["meters"][0]["instruction_key"] = ""
+    with pytest.raises(ImportRefused):
+        import_property(actor=importer, sheets=PropertySheets.of(made), now=NOW)

@@ -11,6 +11,7 @@ and no kilowatt-hour is charged twice.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Collection, Container, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from django.core.validators import validate_email
 from prewatt.core.civil_time import CivilTimeRefused, LocalCalendar
 from prewatt.core.drivers import Driver
 from prewatt.core.money import MICRO, AmountRefused, parse_amount
+from prewatt.core.serials import LONGEST, is_serial
 from prewatt.core.tariff import TariffRefused, parse_tariff
 from prewatt.core.vocabulary import Protection
 from prewatt.estate.calendars import UnknownCalendar, holiday_dates
@@ -36,6 +38,7 @@ from prewatt.estate.sheets import (
     SheetRow,
 )
 from prewatt.estate.worded import Worded, worded
+from prewatt.signing.es256 import BadKey, ES256PublicKey
 
 #: No wallet starts with more than this: a decimal point in the wrong place, not a balance.
 OPENING_LIMIT_MICRO: Final = 1_000_000 * MICRO
@@ -128,6 +131,9 @@ class MeterPlan:
     expected_period_s: int
     installed_at: datetime
     opening_wh: int
+    #: Who speaks for it, by serial number; and the public key by which its answers are believed (SPKI, DER).
+    concentrator: str = ""
+    instruction_key: bytes = b""
     account: str = ""
 
 
@@ -525,6 +531,8 @@ _COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
         "expected_period_s",
         "installed_at",
         "opening_wh",
+        "concentrator",
+        "instruction_key",
     ),
     "customers": ("code", "name", "email", "phone", "language"),
     "accounts": (
@@ -680,7 +688,37 @@ def _meter(cells: Cells) -> MeterPlan:
         expected_period_s=cells.integer("expected_period_s", 1, 86_400, default=900),
         installed_at=cells.instant("installed_at") or _EARLIEST,
         opening_wh=cells.integer("opening_wh", 0, modulus - 1),
+        concentrator=_concentrator(cells),
+        instruction_key=_instruction_key(cells),
     )
+
+
+def _concentrator(cells: Cells) -> str:
+    serial = cells.text("concentrator", LONGEST, default="")
+    if serial and not is_serial(serial):
+        cells.fault(
+            "concentrator", "meter.concentrator",
+            worded("%(serial)s cannot be a serial number.", serial=repr(serial)),
+            worded("Use letters, digits, dots and dashes."),
+        )  # fmt: skip
+    return serial
+
+
+def _instruction_key(cells: Cells) -> bytes:
+    """The key in base64, as a PEM file has it between its first and last line."""
+    written = cells.text("instruction_key", 400, default="")
+    if not written:
+        return b""
+    try:
+        key = base64.b64decode("".join(written.split()), validate=True)
+        ES256PublicKey.from_spki(key)
+    except (ValueError, BadKey):
+        cells.fault(
+            "instruction_key", "meter.key", worded("That is no public key of P-256."),
+            worded("Give its SubjectPublicKeyInfo in base64, on one line."),
+        )  # fmt: skip
+        return b""
+    return key
 
 
 def _customer(cells: Cells) -> CustomerPlan:
@@ -830,6 +868,7 @@ def _check_references(tables: _Tables, known_serials: Collection[str]) -> None:
                 ),
                 worded("Check the serial number."),
             )
+    _check_devices(tables, known_serials)
     for account in tables.accounts:
         tables.known("accounts", account.row, "customer", account.plan.customer, customers)
         tables.known("accounts", account.row, "unit", account.plan.unit, units)
@@ -858,6 +897,26 @@ def _check_references(tables: _Tables, known_serials: Collection[str]) -> None:
                 worded("Add it to tariffs."),
             )
         )
+
+
+def _check_devices(tables: _Tables, known_serials: Collection[str]) -> None:
+    """A serial number is one device's, a meter's or a concentrator's, and a key one meter's."""
+    serials = {each.plan.serial for each in tables.meters}
+    keys: dict[bytes, int] = {}
+    for meter in tables.meters:
+        gathering, key = meter.plan.concentrator, meter.plan.instruction_key
+        if gathering and (gathering in serials or gathering in known_serials):
+            tables.reader.fault(
+                "meters", meter.row, "concentrator", "meter.concentrator",
+                worded("A device with the serial number %(serial)s is there already.", serial=repr(gathering)),
+                worded("Give the concentrator's own serial number; one that is there gets meters on its page."),
+            )  # fmt: skip
+        before = keys.setdefault(key, meter.row.number)
+        if key and before != meter.row.number:
+            tables.reader.fault(
+                "meters", meter.row, "instruction_key", "row.repeated",
+                worded("Row %(row)s has the same.", row=before), worded("Each meter has a key of its own."),
+            )  # fmt: skip
 
 
 def _check_payers(tables: _Tables) -> None:

@@ -19,6 +19,7 @@ from prewatt.estate.imports import EstatePlan, PointPlan, UnitKey, plan_property
 from prewatt.estate.models import (
     Account,
     Building,
+    Concentrator,
     Customer,
     Installation,
     LegalEntity,
@@ -79,15 +80,18 @@ class RegisterValue:
 def check_plan(sheets: PropertySheets, *, importer: str, now: datetime) -> EstatePlan:
     """Check the tables of a new property against themselves and the database; ImportRefused."""
     codes = [row.cells.get("code", "") for row in sheets.rows("property")]
-    serials = [row.cells.get("serial", "") for row in sheets.rows("meters")]
+    meters = sheets.rows("meters")
+    serials = [row.cells.get(name, "") for row in meters for name in ("serial", "concentrator")]
     return plan_property(
         sheets,
         known_property_codes=set(
             Property.objects.filter(code__in=codes).values_list("code", flat=True)
         ),
-        known_serials=set(
-            Meter.objects.filter(serial__in=serials).values_list("serial", flat=True)
-        ),
+        known_serials={
+            serial
+            for devices in (Meter.objects, Concentrator.objects)
+            for serial in devices.filter(serial__in=serials).values_list("serial", flat=True)
+        },
         importer=importer,
         now=now,
     )

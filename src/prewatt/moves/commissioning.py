@@ -16,13 +16,14 @@ from django.db import IntegrityError, transaction
 from prewatt.access.scope import Actor, rehearsal, require, scope
 from prewatt.audit.operations import record, record_many
 from prewatt.core.readings import ReadingSource
+from prewatt.core.serials import is_serial
 from prewatt.estate import operations as estate
 from prewatt.estate.models import Account, Commissioning, MeteringPoint, Unit
 from prewatt.estate.operations import NewMeter, RegisterValue
 from prewatt.ledger.idempotency import store_answer, stored_answer
 from prewatt.ledger.operations import PeriodClosed, lock_accounts
 from prewatt.moves import boundary
-from prewatt.moves.concentrators import ConcentratorRefused, is_serial, put_behind
+from prewatt.moves.concentrators import ConcentratorRefused, put_behind
 from prewatt.moves.field_rules import field_rules
 from prewatt.moves.first_contact import contacts
 from prewatt.moves.places import UnitAt, locked_unit, seen_unit

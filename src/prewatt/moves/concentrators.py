@@ -17,6 +17,7 @@ from psycopg.types.range import TimestamptzRange
 
 from prewatt.access.scope import Actor, require, scope
 from prewatt.audit.operations import record
+from prewatt.core.serials import is_serial
 from prewatt.estate.models import Concentrator, ConcentratorMeter, Meter
 
 
@@ -123,18 +124,6 @@ def take_away(
                 at=at, taken=sorted(taken.values()),
             )  # fmt: skip
     return ended
-
-
-def is_serial(serial: str) -> bool:
-    """Whether a device can have it: it stands in topics and certificates."""
-    # As in the topics of `hes`, which stands above.
-    return (
-        0 < len(serial) <= 32
-        and serial.isascii()
-        and serial[0].isalnum()
-        and all(each.isalnum() or each in "._-" for each in serial)
-        and serial != "sim"
-    )
 
 
 def _is_taken(serial: str) -> bool:

@@ -22,7 +22,9 @@ from prewatt.core.readings import ReadingSource
 from prewatt.estate.imports import AccountPlan, EstatePlan
 from prewatt.estate.operations import CreatedEstate, check_plan, create_estate
 from prewatt.estate.sheets import PropertySheets
+from prewatt.instructions.operations import enrol_key
 from prewatt.ledger.operations import Event, Leg, append_events, new_event_ids, open_accounts
+from prewatt.moves.concentrators import put_behind, register_concentrator
 from prewatt.moves.registers import Opening, link_meters, open_registers, store_opening_readings
 from prewatt.supply import operations as supply
 
@@ -58,6 +60,8 @@ def import_property(*, actor: Actor, sheets: PropertySheets, now: datetime) -> I
         _assign_tariffs(actor, plan, made, now)
         _open_balances(actor, plan, made, now)
         _open_meters(plan, made, now)
+        _enrol_keys(actor, plan, made, now)
+        _put_behind(actor, plan, made, now)
         supply.open_accounts(
             rows=[
                 supply.OpenSupply(
@@ -202,6 +206,30 @@ def _open_meters(plan: EstatePlan, made: CreatedEstate, now: datetime) -> None:
         meter_ids=[made.meter_ids[each.serial] for each in plan.meters],
         seen_at=[each.installed_at for each in plan.meters],
     )
+
+
+def _enrol_keys(actor: Actor, plan: EstatePlan, made: CreatedEstate, now: datetime) -> None:
+    """Meters that sign are instructed by signature from the import on."""
+    for each in plan.meters:
+        if each.instruction_key:
+            enrol_key(
+                actor=actor, property_id=made.property_id, meter_id=made.meter_ids[each.serial],
+                public_key=each.instruction_key, now=now,
+            )  # fmt: skip
+
+
+def _put_behind(actor: Actor, plan: EstatePlan, made: CreatedEstate, now: datetime) -> None:
+    """Register the concentrators that meters name; each speaks for a meter from its opening register on."""
+    behind: defaultdict[tuple[str, datetime], list[str]] = defaultdict(list)
+    for each in plan.meters:
+        if each.concentrator:
+            behind[each.concentrator, each.installed_at].append(each.serial)
+    for serial in sorted({serial for serial, _ in behind}):
+        register_concentrator(actor=actor, property_id=made.property_id, serial=serial, now=now)
+    for (serial, at), meters in sorted(behind.items()):
+        put_behind(
+            actor=actor, property_id=made.property_id, serial=serial, meters=meters, at=at, now=now
+        )
 
 
 def _counts(plan: EstatePlan) -> dict[str, int]:

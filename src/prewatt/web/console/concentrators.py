@@ -12,9 +12,9 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
 from prewatt.access.scope import require
+from prewatt.core.serials import is_serial
 from prewatt.moves.concentrators import (
     ConcentratorRefused,
-    is_serial,
     put_behind,
     register_concentrator,
     take_away,

@@ -41,6 +41,7 @@ from prewatt.moves.words import (
     TooEarly,
     UnknownPlace,
 )
+from prewatt.reports.fitting import hung_meter
 from prewatt.reports.held import HeldPage, HeldRow, MeterPage
 from prewatt.reports.held_query import (
     SHOWS,
@@ -464,7 +465,10 @@ def _show_exchange(
             "form": values, "faults": asked.faults if asked else {}, "problem": problem,
             "sent": kept(values), "after": after, "key": key_of(request),
             "closing": page.last_wh if closing is None else closing, "opening": opening,
-            "drivers": [(each, each) for each in DRIVERS],
+            "drivers": [(each, sentences.said(sentences.DRIVER, each)) for each in DRIVERS],
+            "holds_credit": hung_meter(
+                actor=actor_of(request), meter_id=page.meter_id, now=page.now
+            ).holds_credit,
         },
         status=status,
     )  # fmt: skip
