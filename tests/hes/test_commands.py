@@ -96,8 +96,10 @@ class MemoryOrders:
             if core_orders.is_due(order, instant_us(now))
         ][:limit]
 
-    def mark_sent(self, *, order_ids: Sequence[int], now: datetime) -> None:
+    def mark_sent(self, *, order_ids: Sequence[int], now: datetime) -> frozenset[int]:
+        live = frozenset(each for each in order_ids if not self.orders[each].is_final)
         self._move(order_ids, lambda o: core_orders.mark_sent(o, instant_us(now), POLICY))
+        return live
 
     def known(self, *, order_ids: Sequence[int]) -> Mapping[int, KnownOrder]:
         return {
@@ -317,6 +319,24 @@ def test_without_a_broker_an_order_stays_due(meter: Device) -> None:
     desk.transport.connected.add(Driver.MQTT_SENML)
     desk.desk.turn(NOW)
     assert desk.transport.commands() == [("PW-1", "9.1.relay", "closed")]
+
+
+def test_a_cut_that_a_recharge_overtakes_opens_no_relay(
+    meter: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at what is due and its command the desk may have taken its place."""
+    desk = Desk()
+    desk.orders.add(9, meter.meter_id, "PW-1", OrderKind.DISCONNECT)
+    look = desk.orders.due
+
+    def overtaken(**asked: object) -> Sequence[DueOrder]:
+        found = look(**asked)  # type: ignore[arg-type]  # handed on as it came
+        desk.orders._move([9], core_orders.supersede)
+        return found
+
+    monkeypatch.setattr(desk.orders, "due", overtaken)
+    desk.desk.turn(NOW)
+    assert desk.transport.commands() == []
 
 
 def test_a_returning_meter_gets_its_order_at_once(meter: Device) -> None:

@@ -59,7 +59,7 @@ def test_from_decided_to_verified_and_only_then_is_the_customer_told(book: Order
     (due,) = book.due(now=NOW, limit=10)
     assert (due.serial, due.kind, due.attempts) == ("M000", OrderKind.DISCONNECT, 0)
     assert book.due(now=NOW, limit=10, drivers=[Driver.LWM2M]) == [], "its meter is MQTT's"
-    book.mark_sent(order_ids=[due.order_id], now=NOW)
+    assert book.mark_sent(order_ids=[due.order_id], now=NOW) == {due.order_id}
     assert book.due(now=NOW + SECOND, limit=10) == []
     book.mark_acknowledged(answers=[said(world)], now=NOW + SECOND)
     assert world.orders()[0]["state"] == OrderState.ACKNOWLEDGED
@@ -68,6 +68,8 @@ def test_from_decided_to_verified_and_only_then_is_the_customer_told(book: Order
     order = world.orders()[0]
     assert order["state"] == OrderState.VERIFIED and order["finished_at"] == NOW + 2 * SECOND
     assert order["acknowledged_at"] == NOW + SECOND
+    # Who saw it due before it ended learns that no command may go out any more.
+    assert book.mark_sent(order_ids=[due.order_id], now=NOW + 2 * SECOND) == frozenset()
     assert [each["code"] for each in world.messages()] == ["supply.warning", "supply.cut"]
 
 

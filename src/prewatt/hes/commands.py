@@ -178,7 +178,7 @@ class Orders(Protocol):
     def due(self, *, now: datetime, limit: int, drivers: Collection[Driver]) -> Sequence[DueOrder]:
         """Orders to be sent now, first or again, to meters that are reached by one of the drivers."""
 
-    def mark_sent(self, *, order_ids: Sequence[int], now: datetime) -> None:
+    def mark_sent(self, *, order_ids: Sequence[int], now: datetime) -> frozenset[int]:
         """A command is about to go out."""
 
     def known(self, *, order_ids: Sequence[int]) -> Mapping[int, KnownOrder]:
@@ -542,7 +542,9 @@ class CommandDesk:
         due = self._orders.due(now=now, limit=_ORDERS_PER_TURN, drivers=drivers)
         if not due:
             return
-        self._orders.mark_sent(order_ids=[order.order_id for order in due], now=now)
+        live = self._orders.mark_sent(order_ids=[order.order_id for order in due], now=now)
+        # A cut that a recharge has taken the place of since must not open a relay any more.
+        due = [order for order in due if order.order_id in live]
         signed = frozenset() if self._instructions is None else self._instructions.send(due, now)
         for order in due:
             self._waiting[order.serial] = now

@@ -156,7 +156,7 @@ def as_text(report: Report) -> str:
         f"recharges {account.recharges:,}, each once",
         f"refused   {_listed(account.refused_frames) or 'nothing'}; alerts {_listed(account.alerts) or 'none'}",
         (
-            f"time      connected after {report.connected_s} s, drained in {report.drained_s} s; "
+            f"time      connected after {report.connected_s} s, {_back(report)}drained in {report.drained_s} s; "
             f"processor seconds {cpu}; load {', '.join(map(str, report.load_average))}"
         ),
     ]
@@ -166,6 +166,10 @@ def as_text(report: Report) -> str:
     lines += [f"DIFFERS: {each}" for each in account.broken[:_SHOWN_MAX]]
     more_text = f" {more} not shown." if more > 0 else ""
     return "\n".join([*lines, f"{len(account.broken)} differ.{more_text}"])
+
+
+def _back(report: Report) -> str:
+    return f"again after {report.reconnected_s} s, " if report.reconnected_s else ""
 
 
 def _listed(counts: dict[str, int]) -> str:

@@ -35,6 +35,8 @@ class Report:
     meters: int
     seconds: float = 0.0
     connected_s: float = 0.0
+    #: From the broker's return until 99 in 100 of those who were connected before are so again.
+    reconnected_s: float = 0.0
     drained_s: float = 0.0
     done: list[str] = field(default_factory=list)
     readings_per_second: float = 0.0
@@ -97,7 +99,7 @@ def _wait_for_field(made: World, report: Report, status: Callable[[str], None]) 
     while made.now_s() < 0:
         _look_after(made)
         counts = made.counts()
-        if counts.connected >= counts.meters > 0 and not report.connected_s:
+        if counts.connected >= made.scenario.count and not report.connected_s:
             report.connected_s = round(time.monotonic() - began, 1)
         if next(say):
             status(_line(made, counts))
@@ -107,17 +109,24 @@ def _wait_for_field(made: World, report: Report, status: Callable[[str], None]) 
 def _live(
     made: World, report: Report, tell: Callable[[str], None], status: Callable[[str], None]
 ) -> None:
-    say = _every(_SAY_S)
-    deeds = _deeds(made)
+    say, deeds = _every(_SAY_S), _deeds(made)
+    before, back_s = 0, 0.0
     while (now_s := made.now_s()) < made.scenario.duration_s:
         while deeds and deeds[0].at_s <= now_s:
             deed = deeds.pop(0)
+            if deed.name == BROKER:
+                before = before if deed.is_back else made.counts().connected
+                back_s = now_s if deed.is_back else 0.0
             deed.do()
             report.done.append(f"{deed.at_s} s: {deed.what}")
             tell(report.done[-1])
         _look_after(made, down={each.name for each in deeds if each.is_back})
+        counts = made.counts()
+        # Counts are of a second ago at most: who has not noticed yet is not back.
+        if now_s > back_s + 2 > 2 and 100 * counts.connected >= 99 * before:
+            report.reconnected_s, back_s = round(now_s - back_s, 1), 0.0
         if next(say):
-            status(_line(made, made.counts()))
+            status(_line(made, counts))
         time.sleep(_LOOK_S)
     for deed in deeds:
         # What would come back after the end comes back now: a field is not left in the dark.

@@ -39,6 +39,8 @@ from prewatt.sim.turns import Later, Turn, Weather
 _LOOK_S: Final = 0.1
 _COUNTS_S: Final = 1.0
 _TICK_S: Final = 0.5
+#: A sleeper listens so long after what it heard last: a slow answer of NB-IoT takes some seconds.
+_AWAKE_S: Final = 10.0
 #: How many open their sockets in a tenth of a second: each is met by the head-end, which asks it who it is.
 _WAKES_PER_LOOK: Final = 2
 _END_S_MAX: Final = 20.0
@@ -172,6 +174,7 @@ class DevicesProcess:
                 lifetime_s=device.lifetime_s,
                 version=device.version,
                 sleeps_s=device.sleeps_s or None,
+                awake_s=_AWAKE_S,
                 key=device.key,
                 tick_s=_TICK_S,
             ),

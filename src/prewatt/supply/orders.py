@@ -113,13 +113,17 @@ class OrderBook:
         with scope(self._actor):
             return queries.due_orders(now=now, limit=limit, drivers=drivers)
 
-    def mark_sent(self, *, order_ids: Sequence[int], now: datetime) -> None:
-        """A command goes out: one more attempt, and the next is set."""
-        self._move(
+    def mark_sent(self, *, order_ids: Sequence[int], now: datetime) -> frozenset[int]:
+        """A command goes out: one more attempt, and the next is set. Returns the orders of which one may.
+
+        Whichever has ended since it was seen to be due is left out: a recharge may have taken a cut's place.
+        """
+        moved = self._move(
             order_ids=order_ids,
             now=now,
             step=lambda row, policy: core.mark_sent(row.order, instant_us(now), policy),
         )
+        return frozenset(each.row.order_id for each in moved)
 
     def known(self, *, order_ids: Sequence[int]) -> Mapping[int, KnownOrder]:
         """What answers to these orders must fit; an order that never was is left out."""
@@ -197,8 +201,8 @@ class OrderBook:
         order_ids: Sequence[int] = (),
         meter_ids: Sequence[int] = (),
         refusal_of: Callable[[_Row], Refusal | None] = lambda _row: None,
-    ) -> None:
-        """Lock live orders, take one step with each, write what changed, tell whom it concerns."""
+    ) -> list[_Move]:
+        """Lock live orders, take one step with each, write what changed, tell whom it concerns; returns that."""
         with scope(self._actor):
             rows = _locked(order_ids, meter_ids)
             rules = queries.rules(sorted({row.property_id for row in rows}), now)
@@ -213,6 +217,7 @@ class OrderBook:
                         moved.append(_Move(row, after, failure, refusal))
             _write(moved, now)
             _tell(moved, rules, now)
+        return moved
 
 
 def _by_order(answers: Iterable[AnyAnswer]) -> dict[int, list[AnyAnswer]]:
