@@ -50,7 +50,7 @@ def test_a_scenario_that_comes_along_can_be_run(name: str) -> None:
             "events[1].group", "a is mqtt", "name another",
         ),
         (
-            HEAD + MQTT + '[[attacks]]\nwhat = "replay"',
+            HEAD + MQTT + '[[attacks]]\nwhat = "another_meters_topic"',
             "attacks[1].what", "proves nothing", "write tls = true",
         ),
         (HEAD + MQTT + "[recharges]\nper_second = 1", "recharges", "nobody needs any", "poor_percent"),

@@ -19,6 +19,7 @@ from prewatt.core.vocabulary import OrderKind, OrderState
 from prewatt.drills.teller import Journal
 from prewatt.reports.books import check_books
 from prewatt.scenarios.population import VirtualMeter
+from prewatt.sim.attackers import LET_IN, TRIED
 from prewatt.sim.records import MeterRecord, PartRecords
 
 Row = tuple[int, int]
@@ -82,6 +83,8 @@ class Account:
     recharges: int = 0
     refused_frames: dict[str, int] = field(default_factory=dict)
     alerts: dict[str, int] = field(default_factory=dict)
+    #: How often each attack was tried.
+    attacks: dict[str, int] = field(default_factory=dict)
     radio: dict[str, int] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
 
@@ -104,6 +107,7 @@ def take_account(
         records.update((each.serial, each) for each in part.meters)
         for name, count in part.counts.items():
             made.radio[name] = made.radio.get(name, 0) + count
+    _attacks(made)
     known = {each.serial: each for each in meters}
     made.meters = len(records)
     made.broken += [f"meter {each}: left no record" for each in known if each not in records]
@@ -118,6 +122,18 @@ def take_account(
     with connection.cursor() as cursor:
         made.broken += [f"books: {each}" for each in check_books(cursor)]
     return made
+
+
+def _attacks(made: Account) -> None:
+    """What attackers tried, and that none of it was granted; what they said is looked for among the readings."""
+    for name in [each for each in made.radio if each.startswith((TRIED, LET_IN))]:
+        number = made.radio.pop(name)
+        if name.startswith(TRIED):
+            made.attacks[name.removeprefix(f"{TRIED} ")] = number
+        else:
+            made.broken.append(
+                f"attack {name.removeprefix(f'{LET_IN} ')}: got through {number} times"
+            )
 
 
 # --- readings --------------------------------------------------------------------------------------------

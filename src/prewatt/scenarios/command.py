@@ -154,6 +154,7 @@ def as_text(report: Report) -> str:
             f"{_in_brackets(account.orders_open) or ' none'}; {account.commands_obeyed:,} commands carried out"
         ),
         f"recharges {account.recharges:,}, each once",
+        *([f"attacks   {_listed(account.attacks)}"] if account.attacks else []),
         f"refused   {_listed(account.refused_frames) or 'nothing'}; alerts {_listed(account.alerts) or 'none'}",
         (
             f"time      connected after {report.connected_s} s, {_back(report)}drained in {report.drained_s} s; "

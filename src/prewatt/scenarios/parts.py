@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from prewatt.hes.drivers.lwm2m.keys import (
 from prewatt.runtime.supervisor import prewatt_command
 from prewatt.scenarios.population import POOR_LOAD_W, Field, Part, VirtualMeter, gateways_of
 from prewatt.scenarios.scenario import Scenario, ppm
+from prewatt.sim.attackers import Attack, AttackersConfig
 from prewatt.sim.devices_process import DevicesConfig, SimDevice
 from prewatt.sim.loads import load_profile, scale_ppm_for
 from prewatt.sim.lorawan import Air, LoraMeter, Outage
@@ -29,6 +31,10 @@ from prewatt.sim.turns import Turn
 
 _LATE_US: Final = 400_000
 _HEATER: Final = "heater"
+_TAPE: Final = "tape"
+ATTACKERS: Final = "attackers"
+STOLEN: Final = "STOLEN-1"
+"""A certificate of ours that attackers have: of a device that no property knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,8 @@ class Addresses:
     tls: str
     coap: str
     network_server: tuple[str, int] | None
+    #: A folder with a certificate that nobody believes, where there are attackers.
+    foreign: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +87,14 @@ def prepare(
 ) -> list[Prepared]:
     """Write a configuration for each part into a folder of its own. Registers begin at ``opened_us``."""
     made = []
+    tape = str(folder / _TAPE) if scenario.attacks else ""
     for part in field.parts:
         own = folder / part.name
         own.mkdir(parents=True)
         config: msgspec.Struct
         if part.group.radio == "lwm2m":
             kind = "devices"
-            config = _devices(part, addresses, own, seed, opened_us, start_us, keys)
+            config = _devices(part, addresses, own, seed, opened_us, start_us, keys, tape)
         elif part.group.radio == "lorawan":
             kind = "lora"
             at = scenario.meters.index(part.group)
@@ -98,7 +107,43 @@ def prepare(
         path.write_bytes(msgspec.json.encode(config))
         command = tuple(prewatt_command("sim", kind, "--config", str(path)))
         made.append(Prepared(part.name, own, command))
+    if scenario.attacks:
+        made.append(_attackers(field, scenario, seed, folder, addresses, start_us))
     return made
+
+
+def _attackers(
+    field: Field,
+    scenario: Scenario,
+    seed: str,
+    folder: Path,
+    addresses: Addresses,
+    start_us: int,
+) -> Prepared:
+    """The process of all attackers. Of meters on LwM2M those with a key are their victims."""
+    victims: dict[str, list[str]] = defaultdict(list)
+    for meter in field.meters:
+        if meter.radio != "lwm2m" or meter.has_key:
+            victims[meter.radio].append(meter.serial)
+    own = folder / ATTACKERS
+    own.mkdir(parents=True)
+    config = AttackersConfig(
+        attacks=tuple(Attack(each.what, each.per_minute) for each in scenario.attacks),
+        victims={radio: tuple(serials) for radio, serials in victims.items()},
+        seed=seed,
+        start_us=start_us,
+        records=str(own),
+        mqtt=addresses.mqtt,
+        tls=addresses.tls,
+        stolen=STOLEN if addresses.tls else "",
+        foreign=addresses.foreign,
+        coap=addresses.coap,
+        tape=str(folder / _TAPE) if scenario.attacks else "",
+        network_server=addresses.network_server,
+    )
+    path = own / "config.json"
+    path.write_bytes(msgspec.json.encode(config))
+    return Prepared(ATTACKERS, own, tuple(prewatt_command("sim", "attack", "--config", str(path))))
 
 
 def _sim_meter(meter: VirtualMeter, opened_us: int) -> SimMeter:
@@ -156,6 +201,7 @@ def _devices(
     opened_us: int,
     start_us: int,
     keys: Mapping[str, DeviceKey],
+    tape: str,
 ) -> DevicesConfig:
     return DevicesConfig(
         server=addresses.coap,
@@ -171,6 +217,7 @@ def _devices(
         seed=seed,
         faults=_sim_faults(part.meters),
         schedule=_from(part.turns, start_us),
+        tape=tape,
     )
 
 

@@ -24,7 +24,7 @@ Happening = Literal[
     "broker_restart", "broker_crash", "head_end_restart", "gateway_outage", "meters_outage"
 ]
 AttackKind = Literal[
-    "no_certificate", "foreign_certificate", "another_meters_topic", "replay", "bit_flip",
+    "no_certificate", "foreign_certificate", "another_meters_topic", "forged_bundle", "bit_flip",
     "coap_unprotected", "coap_replay", "lora_replay",
 ]  # fmt: skip
 
@@ -293,7 +293,7 @@ _NEEDS: Final[dict[str, Radio]] = {
     "no_certificate": "mqtt",
     "foreign_certificate": "mqtt",
     "another_meters_topic": "mqtt",
-    "replay": "mqtt",
+    "forged_bundle": "concentrator",
     "bit_flip": "concentrator",
     "coap_unprotected": "lwm2m",
     "coap_replay": "lwm2m",

@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from datetime import timedelta
 from pathlib import Path
@@ -38,7 +38,7 @@ from prewatt.runtime.state import CannotRunError, own_directory
 from prewatt.runtime.supervisor import Supervisor, prewatt_command
 from prewatt.scenarios.certificates import Certificates
 from prewatt.scenarios.estate import POOR_MICRO_PER_S, Estate, make_estate, rights
-from prewatt.scenarios.parts import Addresses, Prepared, make_keys, prepare
+from prewatt.scenarios.parts import STOLEN, Addresses, Prepared, make_keys, prepare
 from prewatt.scenarios.population import Field, populate
 from prewatt.scenarios.scenario import Scenario
 from prewatt.scenarios.teller import TellerPlan
@@ -161,6 +161,9 @@ def world(
         addresses = _start_brokers(supervisor, scenario, broker, folder)
         _start_platform(supervisor, postgres, scenario, addresses, keys.environ, certificates)
         connections = sum(each.radio != "concentrator" for each in made.meters)
+        if certificates is not None and scenario.attacks:
+            first = next((each.serial for each in made.meters if each.radio == "mqtt"), "NOBODY")
+            addresses = replace(addresses, foreign=str(certificates.foreign(first)))
         lead_s = 3 + connections // _CONNECTS_PER_S
         start_us = time.time_ns() // 1_000 + lead_s * 1_000_000
         parts = prepare(
@@ -219,7 +222,7 @@ def _broker(
     behind = rights(made.meters)
     names = [each.serial for each in made.meters if each.radio == "mqtt"]
     began = time.monotonic()
-    certificates.give([*names, *behind, "control"])
+    certificates.give([*names, *behind, "control", *([STOLEN] if scenario.attacks else [])])
     tell(f"{len(names) + len(behind):,} certificates in {time.monotonic() - began:.0f} s")
     return certificates, certificates.broker(behind)
 

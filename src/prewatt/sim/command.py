@@ -26,7 +26,7 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> Commands:
-    """Add the sub-commands `meters`, `fault`, `lwm2m`, `devices` and `lora`; returns them, for more."""
+    """Add the sub-commands `meters`, `fault`, `lwm2m`, `devices`, `lora` and `attack`; returns them, for more."""
     commands = parser.add_subparsers(dest="sim_command", required=True)
     meters = commands.add_parser("meters", help="run the simulated meters of a configuration")
     meters.add_argument("--config", type=Path, required=True, metavar="FILE")
@@ -36,7 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> Commands:
     fault.add_argument("value", nargs="?", type=int, default=1, help="0 switches off (default: 1)")
     fault.add_argument("--broker", metavar="HOST:PORT", help="default: the running demo's")
     add_device(commands.add_parser("lwm2m", help="run one LwM2M meter, which other tools can read"))
-    for name, what in (("devices", "LwM2M meters"), ("lora", "a LoRaWAN field")):
+    for name, what in (
+        ("devices", "LwM2M meters"),
+        ("lora", "a LoRaWAN field"),
+        ("attack", "attackers"),
+    ):
         part = commands.add_parser(name, help=f"run {what} of a configuration")
         part.add_argument("--config", type=Path, required=True, metavar="FILE")
     return commands
@@ -87,7 +91,7 @@ def run_meters(path: Path) -> int:
     return 0
 
 
-_PARTS = ("devices", "lora")
+_PARTS = ("devices", "lora", "attack")
 
 
 def run_part(kind: str, path: Path) -> int:
@@ -99,6 +103,10 @@ def run_part(kind: str, path: Path) -> int:
             from prewatt.sim.devices_process import DevicesConfig, run_devices
 
             run_devices(msgspec.json.decode(content, type=DevicesConfig))
+        elif kind == "attack":
+            from prewatt.sim.attackers import AttackersConfig, run_attackers
+
+            run_attackers(msgspec.json.decode(content, type=AttackersConfig))
         else:
             from prewatt.sim.lorawan_process import LoraConfig, run_lora
 

@@ -44,6 +44,7 @@ _AWAKE_S: Final = 10.0
 #: How many open their sockets in a tenth of a second: each is met by the head-end, which asks it who it is.
 _WAKES_PER_LOOK: Final = 2
 _END_S_MAX: Final = 20.0
+_TAPED_MAX: Final = 2_000
 
 
 class SimDevice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,6 +66,8 @@ class DevicesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: str
     faults: tuple[SimFault, ...] = ()
     schedule: tuple[Turn, ...] = ()
+    #: Where somebody on the line writes down what devices send, in hexadecimal digits; nobody does if it is empty.
+    tape: str = ""
 
 
 class DevicesProcess:
@@ -84,6 +87,7 @@ class DevicesProcess:
         for turn in config.schedule:
             self._later.at(turn.at_us, partial(self._turn, turn.serial, turn.name, turn.value))
         self._stopping = asyncio.Event()
+        self._taped = 0
 
     def stop(self) -> None:
         """Let `run` end soon."""
@@ -179,9 +183,24 @@ class DevicesProcess:
                 tick_s=_TICK_S,
             ),
             now_us=self._now_us,
-            over=None if weather is None else partial(lay_under, weather=weather),
+            over=partial(self._opened, weather=weather),
         )
         made_device.keeps_shown = True
+
+    def _opened(self, context: Any, *, weather: Weather | None) -> None:
+        """A device has opened its socket: what is tapped is tapped above the radio, which may lose it."""
+        if weather is not None:
+            lay_under(context, weather=weather)
+        if self._config.tape:
+            for wire in _wires(context):
+                wire.send = partial(self._tapped, wire.send)
+
+    def _tapped(self, send: Callable[[Any], None], message: Any) -> None:
+        send(message)
+        if self._taped < _TAPED_MAX:
+            self._taped += 1
+            with Path(self._config.tape).open("a") as tape:
+                tape.write(f"{message.encode().hex()}\n")
 
     def _turn(self, serial: str, name: str, value: int) -> None:
         if serial not in self._devices:
@@ -194,11 +213,7 @@ class DevicesProcess:
 def lay_under(context: Any, *, weather: Weather) -> None:
     """Lay a radio under a CoAP context: its datagrams are lost and late, whichever way they go."""
     loop = asyncio.get_running_loop()
-    for manager in context.request_interfaces:
-        wire = getattr(getattr(manager, "token_interface", None), "message_interface", None)
-        if wire is None:
-            # OSCORE, which has no socket of its own.
-            continue
+    for wire in _wires(context):
         send, receive = wire.send, wire.datagram_msg_received
 
         def late(call: Callable[..., None], wire: Any, *arguments: Any) -> None:
@@ -208,6 +223,15 @@ def lay_under(context: Any, *, weather: Weather) -> None:
 
         wire.send = partial(late, send, wire)
         wire.datagram_msg_received = partial(late, receive, wire)
+
+
+def _wires(context: Any) -> list[Any]:
+    """The sockets of a context; OSCORE has none of its own."""
+    found = (
+        getattr(getattr(each, "token_interface", None), "message_interface", None)
+        for each in context.request_interfaces
+    )
+    return [each for each in found if each is not None]
 
 
 def _if_open(wire: Any, call: Callable[..., None], *arguments: Any) -> None:
