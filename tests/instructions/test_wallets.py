@@ -166,6 +166,14 @@ def test_money_reaches_the_meter_once_and_a_meter_that_differs_is_a_case() -> No
     begin = {"actor": flat.admin, "property_id": flat.property_id, "now": NOW}
     with pytest.raises(WalletRefused):
         hold_credit(**begin, meter_id=flat.meter + 1, account_id=flat.account)
+    protect = "UPDATE supply_state SET protection = %s WHERE account_id = %s"
+    with connection.cursor() as cursor:
+        cursor.execute(protect, ["medical", flat.account])
+        assert cursor.rowcount == 1
+    with pytest.raises(WalletRefused, match="protected"):
+        hold_credit(**begin, meter_id=flat.meter, account_id=flat.account)
+    with connection.cursor() as cursor:
+        cursor.execute(protect, ["", flat.account])
     hold_credit(**begin, meter_id=flat.meter, account_id=flat.account)
     with pytest.raises(WalletRefused):
         hold_credit(**begin, meter_id=flat.meter, account_id=flat.account)

@@ -36,7 +36,7 @@ _PER_TURN: Final = 500
 
 
 class WalletRefused(Exception):
-    """Nothing was begun. ``reason`` is `not_paying` (the meter is not the account's) or `taken`."""
+    """Nothing was begun. ``reason`` is `not_paying` (the meter is not the account's), `taken` or `protected`."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"no wallet in the meter: {reason}")
@@ -56,7 +56,8 @@ def payer_of(meter_id: int, *, now: datetime) -> int | None:
 def hold_credit(*, actor: Actor, property_id: int, meter_id: int, account_id: int, now: datetime) -> None:  # fmt: skip
     """Let a meter hold its account's credit from now on; what is available now is the first that it is told.
 
-    What a meter has had and used before, for whoever it was, stays in its lifetime. Raises WalletRefused, PermissionRefused.
+    What a meter has had and used before, for whoever it was, stays in its lifetime. Whose supply is protected keeps its
+    credit here: a meter opens its relay at zero and knows of no protection. Raises WalletRefused, PermissionRefused.
     """
     require(actor, "estate.write", property_id=property_id)
     with scope(actor):
@@ -64,20 +65,22 @@ def hold_credit(*, actor: Actor, property_id: int, meter_id: int, account_id: in
         found = fetch(
             """SELECT s.transfer_seq,
                       greatest(s.available, 0) + coalesce(i.credit_micro - i.balance_micro, 0),
-                      coalesce(i.credit_micro, 0), w.meter_id IS NOT NULL
+                      coalesce(i.credit_micro, 0), w.meter_id IS NOT NULL,
+                      coalesce(v.protection, '') <> ''
                FROM account_state s
                JOIN meter_assignment a ON a.account_id = s.account_id AND a.meter_id = %s
                     AND a.period @> %s::timestamptz
                LEFT JOIN instruction_state i ON i.meter_id = a.meter_id
                LEFT JOIN meter_wallet w ON w.meter_id = a.meter_id OR w.account_id = s.account_id
+               LEFT JOIN supply_state v ON v.account_id = s.account_id
                WHERE s.account_id = %s AND s.property_id = %s""",
             [meter_id, now, account_id, property_id],
         )
         if not found:
             raise WalletRefused("not_paying")
-        seq, total_micro, told_micro, is_taken = found[0]
-        if is_taken:
-            raise WalletRefused("taken")
+        seq, total_micro, told_micro, is_taken, is_protected = found[0]
+        if is_taken or is_protected:
+            raise WalletRefused("taken" if is_taken else "protected")
         MeterWallet.objects.create(
             meter_id=meter_id, property_id=property_id, account_id=account_id, since=now,
             seen_seq=seq, total_micro=total_micro, credit_micro=max(total_micro, told_micro),
