@@ -67,7 +67,12 @@ def test_a_case_is_found_looked_at_and_closed_by_its_page(
     assert f'href="/meters/cases/{cover}"' in unit and "Firmware" not in unit
     account = client.get(f"/accounts/{fernmoor.accounts['N-404']}").content.decode()
     assert f'href="/meters/cases/{cover}"' in account and f"/meters/cases/{phase}" not in account
+    assert "withholds supply" not in account
     with psycopg.connect(fernmoor.dsn) as owner:
+        owner.execute(
+            "UPDATE supply_state SET withheld_since = %s WHERE account_id = %s",
+            [NOW, fernmoor.accounts["N-404"]],
+        )
         owner.execute(
             "INSERT INTO meter_version (property_id, meter_id, part, version, since) VALUES (%s, %s, 'firmware', '<2.1>', %s)",
             [fernmoor.property_id, fernmoor.meters["N-404"], NOW],
@@ -76,8 +81,10 @@ def test_a_case_is_found_looked_at_and_closed_by_its_page(
             "INSERT INTO clock_correction VALUES (1, %s, %s, 400, %s, 1, %s)",
             [fernmoor.property_id, fernmoor.meters["N-404"], NOW, NOW],
         )
+    withheld = _plain(client.get(f"/accounts/{fernmoor.accounts['N-404']}"))
+    assert "A recharge does not change that." in withheld
     told = client.get(f"/units/{fernmoor.units['N-404']}").content.decode()
-    assert "&lt;2.1&gt;" in told and "400 s off before, 1 s after" in told
+    assert "&lt;2.1&gt;" in told and "+400 s before, +1 s after" in told
 
     where = f"/meters/cases/{cover}"
     page = client.get(where)

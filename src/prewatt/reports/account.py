@@ -327,6 +327,11 @@ class AccountPage:
     cases: tuple[CaseRow, ...] = ()
 
     @property
+    def is_withheld(self) -> bool:
+        """Whether a case of tampering withholds supply, whatever the balance."""
+        return any(line.is_withheld for line in self.gates)
+
+    @property
     def closed_gates(self) -> tuple[GateLine, ...]:
         """The gates that hold a cut now."""
         return tuple(line for line in self.gates if not line.open)

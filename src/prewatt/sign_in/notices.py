@@ -118,8 +118,8 @@ TEXTS: Final[Mapping[str, Mapping[str, tuple[str, Sequence[str]]]]] = {
             "When: {time}", "It is under Meters, Tamper cases, with all that is known.",
         )),
         "zh": ("有电表需要查看", (
-            "{place} 单元 {unit} 的电表 {meter} 立了窃电案件。",
-            "时间：{time}", "详情见“电表”下的“窃电案件”。",
+            "{place} 单元 {unit} 的电表 {meter} 立了异常案件。",
+            "时间：{time}", "详情见“电表”下的“异常案件”。",
         )),
     },
     "access.invited.tenant": {

@@ -10,6 +10,7 @@ from django.utils.translation import get_language
 
 from prewatt.reports.tamper import CaseRow, EvidenceRow
 from prewatt.web.ui import tamper_words
+from prewatt.web.ui.format import MINUS
 from prewatt.web.ui.tags import icon, tile
 
 register = template.Library()
@@ -43,6 +44,12 @@ def case_response(row: CaseRow) -> str:
 def case_kept(row: CaseRow) -> str:
     """Why less was done than the policy says."""
     return str(tamper_words.KEPT.get(row.response_kept, row.response_kept))
+
+
+@register.filter
+def seconds_off(seconds: int) -> str:
+    """How far a clock is off: `+400 s`, `−150 s`."""
+    return f"{'+' if seconds > 0 else MINUS if seconds < 0 else ''}{abs(seconds)} s"
 
 
 @register.filter

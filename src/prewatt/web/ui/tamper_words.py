@@ -48,7 +48,7 @@ TO_DO: Final[Mapping[TamperKind, Text]] = {
     ),
 }
 STATE: Final[Mapping[CaseState, Text]] = {
-    CaseState.OPEN: _("Open"),
+    CaseState.OPEN: _("Nobody at it yet"),
     CaseState.LOOKED_AT: _("Looked at"),
     CaseState.CLOSED: _("Closed"),
 }
