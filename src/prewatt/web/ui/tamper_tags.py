@@ -8,9 +8,9 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import get_language
 
+from prewatt.core.money import MINUS
 from prewatt.reports.tamper import CaseRow, EvidenceRow
 from prewatt.web.ui import tamper_words
-from prewatt.web.ui.format import MINUS
 from prewatt.web.ui.tags import icon, tile
 
 register = template.Library()
