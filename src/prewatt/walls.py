@@ -245,6 +245,8 @@ PENS = (
             "save_watch": ("app_auditor",),
             "answer_finding": ("app_auditor",),
             "auditors_of": ("clerk",),
+            "note_of_narrow": NARROW,
+            "note_sign_ins": ("web",),
             "note_command": (),
             "note_drop": (),
         },
@@ -252,7 +254,8 @@ PENS = (
             "unexplained_change": "SELECT, INSERT, DELETE",
             "audit_watch": "SELECT, INSERT, UPDATE (name, parameters, is_on, made_by, changed_at)",
             "watch_finding": "SELECT, UPDATE (seen_by, seen_at, note)",
-            "audit_event": "INSERT, SELECT (transaction, code, property_id)",
+            "audit_event": "INSERT, SELECT (transaction, code, property_id, actor, subject, happened_at)",
+            "property": "SELECT (id)",
             "duty_grant": "SELECT (user_id, duty, ended_at)",
         },
         counts_by=(
@@ -1379,6 +1382,11 @@ def _show_to_auditors(cursor: Cursor) -> None:
     # What is noted is noted of every property, whatever scope the change was made in.
     for table in ("unexplained_change", "audit_event"):
         cursor.execute(f"DROP POLICY IF EXISTS noted_everywhere ON {table}")
+    # A sign-in is refused before anybody has a property.
+    cursor.execute("DROP POLICY IF EXISTS noted_everywhere ON property")
+    cursor.execute(
+        "CREATE POLICY noted_everywhere ON property FOR SELECT TO audit_pen USING (true)"
+    )
     cursor.execute(
         """CREATE POLICY noted_everywhere ON unexplained_change TO audit_pen
            USING (true) WITH CHECK (true)"""

@@ -9,14 +9,23 @@ from typing import Any
 
 import psycopg
 import pytest
+from django.test import Client
 from django.urls import get_resolver
+from tests.conftest import role_dsn
 from tests.web.conftest import as_owner, fernmoor, laid_out, sign_in
 
 from fernmoor import NOW, Fernmoor
 from prewatt.access.models import Duty
 from prewatt.access.scope import Actor
 from prewatt.audit.refusals import Heeded
-from prewatt.oversight.trail import REFUSED, REFUSED_MAX, Looks, note_refusals
+from prewatt.oversight.trail import (
+    REFUSED,
+    REFUSED_MAX,
+    SIGN_INS_MAX,
+    Looks,
+    note_refusals,
+    note_refused_sign_in,
+)
 from prewatt.web import watched
 
 __all__ = ["as_owner", "fernmoor", "laid_out", "sign_in"]
@@ -100,3 +109,69 @@ def test_refusals_are_events_of_their_own_and_bounded(fernmoor: Fernmoor, sign_i
             actor=who, refused=[Heeded("factor", "code")], path="/", method="POST", now=NOW
         )
     assert len(events(fernmoor, REFUSED)) == before + REFUSED_MAX
+
+
+def test_owners_tenants_and_installers_are_seen_although_they_may_not_read_the_audit(
+    fernmoor: Fernmoor, as_owner: Any
+) -> None:
+    place = fernmoor.property_id
+    with as_owner(fernmoor):
+        for number, duty in enumerate((Duty.OWNER, Duty.TENANT, Duty.INSTALLER), 81):
+            actor = Actor(f"user:{number}", duty, (place,))
+            for _ in range(REFUSED_MAX + 2):
+                note_refusals(
+                    actor=actor,
+                    refused=[Heeded("permission", "money")],
+                    path="/",
+                    method="GET",
+                    now=NOW,
+                )
+            looked = [
+                Looks().note(actor=actor, code="reads.meter", subject="meter:1", asked="", now=NOW)
+                for _ in range(2)
+            ]
+            assert looked == [True, False]
+    assert [row[:2] for row in events(fernmoor, "reads.meter")] == [
+        ("user:81", "owner"), ("user:82", "tenant"), ("user:83", "installer")
+    ]  # fmt: skip
+    assert len(events(fernmoor, REFUSED)) == 3 * REFUSED_MAX
+    forged = "SELECT note_of_narrow(%s, %s, %s, 'x:1', '{}', now(), now() - interval '1 hour', 1)"
+    with psycopg.connect(role_dsn(fernmoor.dsn, "web"), autocommit=True) as web:
+        for role, where, who, code in (
+            ("app_owner", place, "user:1", "vending.recharge.posted"),
+            ("app_tenant", place, "system:clerk", "reads.meter"),
+            ("app_installer", place + 1, "user:1", "reads.meter"),
+            ("app_operator", place, "user:1", "reads.meter"),
+        ):
+            web.execute(f"SET ROLE {role}")
+            web.execute("SELECT set_config('prewatt.properties', %s, false)", [f"{{{place}}}"])
+            with pytest.raises(
+                (psycopg.errors.CheckViolation, psycopg.errors.InsufficientPrivilege)
+            ):
+                web.execute(forged, [where, who, code])
+
+
+def test_what_is_refused_at_the_sign_in_is_an_event_of_each_network_and_hour(
+    fernmoor: Fernmoor, as_owner: Any
+) -> None:
+    with as_owner(fernmoor):
+        for minute in range(SIGN_INS_MAX + 5):
+            at = NOW.replace(minute=minute)
+            note_refused_sign_in(network="192.0.2.7", now=at)
+        assert [row[:4] for row in events(fernmoor, "access.sign_in.refused")] == [
+            ("system:sign-in", "", "source:192.0.2.7", {"count": SIGN_INS_MAX})
+        ]
+        # Many networks at once are told of up to twenty; the next hour begins anew.
+        for network in range(25):
+            for _ in range(SIGN_INS_MAX):
+                note_refused_sign_in(network=f"198.51.100.{network}", now=NOW.replace(minute=40))
+        assert len(events(fernmoor, "access.sign_in.refused")) == 20
+        answer = Client(headers={"host": "localhost"}).post(
+            "/sign-in", {"email": "nobody@example.org", "password": "wrong"}
+        )
+        assert answer.status_code == 403
+    with psycopg.connect(fernmoor.dsn) as owner:
+        found = owner.execute(
+            "SELECT count(*) FROM sign_in_throttle WHERE bucket LIKE 'refused:%' AND tries = 1"
+        ).fetchall()
+    assert found == [(1,)], "the page counts what it refuses"

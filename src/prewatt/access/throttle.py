@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from django.db import connection, transaction
@@ -89,10 +89,24 @@ def succeeded(tried: Try) -> None:
         )
 
 
+def count_refused(*, network: str, now: datetime) -> int:
+    """One more refused try of a network within this hour; returns how many there are. Makes nobody wait."""
+    hour = f"{now.astimezone(UTC):%Y-%m-%dT%H}"
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            """INSERT INTO sign_in_throttle AS t (bucket, tries, last_at, wait_until)
+               VALUES (%(bucket)s, 1, %(now)s, %(now)s)
+               ON CONFLICT (bucket) DO UPDATE SET tries = t.tries + 1, last_at = excluded.last_at
+               RETURNING tries""",
+            {"bucket": name("refused", network, hour), "now": now},
+        )
+        return int(cursor.fetchone()[0])
+
+
 def _buckets(email: str, address: str, device: str) -> dict[str, Rule]:
     if device:
         return {name("device", email, device): DEVICE}
-    network = _network(address)
+    network = network_of(address)
     return {
         name("pair", email, network): PAIR,
         name("network", network): NETWORK,
@@ -100,7 +114,7 @@ def _buckets(email: str, address: str, device: str) -> dict[str, Rule]:
     }
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
     """One customer's network: an IPv4 address, or the /64 that an IPv6 address stands in."""
     try:
         ip = ipaddress.ip_address(address)

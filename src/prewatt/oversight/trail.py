@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from django.db import connection
+from django.db import connection, transaction
 
+from prewatt.access import throttle
+from prewatt.access.models import Duty
 from prewatt.access.scope import Actor, scope
+from prewatt.audit.context import origin
 from prewatt.audit.operations import record
 from prewatt.audit.refusals import Heeded
 
 REFUSED: Final = "access.refused"
+#: Whose database roles read of a property what they need, and not its audit.
+NARROW: Final = frozenset({Duty.OWNER, Duty.TENANT, Duty.INSTALLER})
+#: From so many refused tries of a network within an hour on, the sign-in is an event.
+SIGN_INS_MAX: Final = 10
 #: So many refusals of one person are written within `_MINUTE`.
 REFUSED_MAX: Final = 20
 _MINUTE: Final = timedelta(minutes=1)
@@ -33,6 +40,11 @@ def note_refusals(
 ) -> None:
     """Write what was refused to a person, after the transaction of their try is gone."""
     place = actor.property_ids[0]
+    if actor.duty in NARROW:
+        for each in refused:
+            said = {"what": each.what, "why": each.why, "path": path[:200], "method": method}
+            _note_narrow(actor, REFUSED, actor.code, said, now, now - _MINUTE, REFUSED_MAX)
+        return
     with scope(actor):
         with connection.cursor() as cursor:
             cursor.execute(
@@ -68,17 +80,51 @@ class Looks:
             last = self._written.get(look)
         if last is not None and last <= now < last + READ_AGAIN:
             return False
+        if actor.duty in NARROW:
+            said = {"asked": asked} if asked else {}
+            is_new = _note_narrow(actor, code, subject, said, now, now - READ_AGAIN, 1)
+            return self._remember(look, now, is_new=is_new)
         with scope(actor), connection.cursor() as cursor:
             cursor.execute(_LOOK, {
                 "place": place, "now": now, "actor": actor.code, "code": code, "subject": subject,
                 "detail": json.dumps({"asked": asked} if asked else {}), "since": now - READ_AGAIN,
             })  # fmt: skip
             is_new = bool(cursor.rowcount)
+        return self._remember(look, now, is_new=is_new)
+
+    def _remember(self, look: tuple[str, int, str, str], now: datetime, *, is_new: bool) -> bool:
         with self._lock:
             if len(self._written) >= _REMEMBERED_MAX:
                 self._written.clear()
             self._written[look] = now
         return is_new
+
+
+def note_refused_sign_in(*, network: str, now: datetime) -> None:
+    """Count one more try to sign in that was refused, and say so where a network had many within an hour.
+
+    Nobody is known yet, so it is an event of every property: the first in an hour of each network.
+    """
+    tries = throttle.count_refused(network=network, now=now)
+    if tries != SIGN_INS_MAX:
+        return
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('prewatt.request', %s, true)", [origin().words("")])
+        cursor.execute("SELECT note_sign_ins(%s, %s, %s)", [network, tries, now])
+
+
+def _note_narrow(
+    actor: Actor, code: str, subject: str, said: Mapping[str, str], now: datetime,
+    since: datetime, most: int,
+) -> bool:  # fmt: skip
+    """One event of somebody whose database role may not read what bounds them, by a function that does."""
+    with scope(actor), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT note_of_narrow(%s, %s, %s, %s, %s::jsonb, %s, %s, %s)",
+            [actor.property_ids[0], actor.code, code, subject, json.dumps(dict(said)), now, since,
+             most],
+        )  # fmt: skip
+        return bool(cursor.fetchone()[0])
 
 
 #: Another process of ours may have written it.

@@ -31,6 +31,7 @@ from prewatt.access.duties import properties_of
 from prewatt.access.models import Duty, User
 from prewatt.access.passwords import PASSWORD_MAX
 from prewatt.access.scope import Actor, PermissionRefused, actor_for, require
+from prewatt.oversight.trail import note_refused_sign_in
 from prewatt.reports.place import NoSuchThing
 from prewatt.reports.properties import own_properties
 from prewatt.sign_in import factors, sessions
@@ -203,6 +204,7 @@ def sign_in(request: HttpRequest) -> HttpResponse:
         if isinstance(user, User):
             return known_by_first(request, user, by="password", target=_next(request))
         problem, wait_s = ("wait", user.seconds) if user is not None else ("refused", 0)
+        note_refused_sign_in(network=throttle.network_of(client_address(request)), now=clock.now())
     elif request.GET.get("problem") in ("no-duty", "late", "invited", "company"):
         problem = request.GET["problem"]
     status = 200 if request.method == "GET" else 429 if problem == "wait" else 403

@@ -13,7 +13,6 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.deprecation import MiddlewareMixin
 
-from prewatt.access.models import Duty
 from prewatt.access.scope import Actor
 from prewatt.audit.refusals import gathered
 from prewatt.oversight.trail import Looks, note_refusals
@@ -142,8 +141,6 @@ IMPERSONAL: Final = frozenset(
     }
 )  # fmt: skip
 _SHOWN: Final = frozenset({"GET", "HEAD"})
-#: Whose looks and refusals are written; others see nobody's data but their own, and write no event.
-_STAFF: Final = frozenset({Duty.OPERATOR, Duty.ADMINISTRATOR, Duty.AUDITOR})
 _LOOKS: Final = Looks()
 
 
@@ -157,7 +154,8 @@ class Watched(MiddlewareMixin):
         # A program is let in by its key alone.
         actor = getattr(request, "actor", None) or getattr(request, "auth", None)
         refused = gathered()
-        if not isinstance(actor, Actor) or actor.duty not in _STAFF:
+        # Who is at no property has nothing to look at, and a sign-in that is refused counts by itself.
+        if not isinstance(actor, Actor) or not actor.property_ids:
             return response
         if refused:
             note_refusals(

@@ -142,6 +142,7 @@ CODE: Final[Mapping[str, Text]] = {
     "access.resumed": _("Let a suspended person back in"),
     "access.left": _("Ended what a person may do"),
     "access.refused": _("Was refused"),
+    "access.sign_in.refused": _("Refused a network at the sign-in again and again"),
     "mandates.given": _("Agreed that something may be done later"),
     "mandates.file_taken": _("Took all that is known of a customer"),
     "signing.key_made": _("Made a signing key"),
@@ -267,6 +268,7 @@ KIND: Final[Mapping[str, Text]] = {
     "finding": _("Finding"),
     "event": _("Event"),
     "table": _("Table"),
+    "source": _("Network"),
     "month": _("Month"),
 }
 #: The page of an object, by its kind; what has none is shown by its timeline alone.
