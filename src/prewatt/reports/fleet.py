@@ -1,25 +1,28 @@
-"""The fleet: how the devices of a property are heard, by driver, gateway, firmware or model, and device by device.
+"""The fleet: how devices are heard, by driver, gateway, firmware or model, day by day and device by device.
 
-A device's success is the readings that are stored of its last day against as many as its reporting period promises,
-whatever its driver. What was lost on the air is known of devices behind a network server alone, by the gaps in their
+A device's success is the readings that came since yesterday's midnight against as many as its reporting period promises,
+whatever its driver, as the worker has counted them last (`prewatt.fleet.looking`): a look of this page counts no reading.
+What was lost on the air is known of devices behind a network server alone, by the gaps in their
 counters; it is counted since they were first heard.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Final
 
 from prewatt.access.scope import Actor, scope
+from prewatt.core.vocabulary import GapState
 from prewatt.reports.place import place_of, rows
 from prewatt.reports.today import Place
 from prewatt.reports.units import SILENT_AFTER_PERIODS
 
-#: So many devices stand on the page, and so many groups; a file has all devices.
+#: So many devices stand on the page, and so many groups; the others are summed up, and a file has all devices.
 SHOWN_MAX: Final = 100
 GROUPS_MAX: Final = 50
-_DAY: Final = timedelta(days=1)
+#: So many days are drawn.
+DAYS_SHOWN: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +46,9 @@ class FleetDevice:
     lost: int | None
 
     @property
-    def success(self) -> int:
-        """Readings of the last day in percent of what its period promises."""
-        return 100 * min(self.stored, self.promised) // self.promised
+    def success(self) -> int | None:
+        """What came since yesterday in percent of what its period promises; None before it was looked at."""
+        return 100 * self.stored // self.promised if self.promised else None
 
     @property
     def snr_db(self) -> str:
@@ -58,14 +61,35 @@ class FleetDevice:
 
 @dataclass(frozen=True, slots=True)
 class FleetGroup:
-    """All devices that have a word in common. ``lost_percent`` is of all frames; None without a radio."""
+    """All devices that have a word in common. ``lost_percent`` is of all frames; None without a radio.
 
-    name: str
+    ``names`` is 1, or how many words the group of all others sums up; its name is then None.
+    """
+
+    name: str | None
+    names: int
     devices: int
     silent: int
-    success: int
+    success: int | None
     weakest_dbm: int | None
     lost_percent: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class FleetDay:
+    """A local day of the property: its devices, those that missed nothing, those that said nothing, and readings."""
+
+    day: date
+    devices: int
+    complete: int
+    silent: int
+    stored: int
+    promised: int
+
+    @property
+    def success_tenths(self) -> int:
+        """What came in thousandths of what was promised."""
+        return 1000 * self.stored // self.promised if self.promised else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +103,17 @@ class Fleet:
     groups: tuple[FleetGroup, ...]
     devices: tuple[FleetDevice, ...]
     count: int
+    days: tuple[FleetDay, ...]
+    #: Gaps that end within the days shown: open, filled, given up.
+    gaps: tuple[int, int, int]
+    #: Up to when readings were counted, for the device that was looked at longest ago; None before the first look.
+    counted_to: datetime | None
 
 
 #: What devices are grouped by, and the order of devices, as columns of `_DEVICES`.
 BY: Final = {"driver": "driver", "gateway": "gateway", "firmware": "firmware", "model": "model"}
 SORTS: Final = {
-    "success": "100 * least(stored, promised) / promised, serial",
+    "success": "100 * stored / nullif(promised, 0) NULLS FIRST, serial",
     "seen": "last_seen_at NULLS FIRST, serial",
     "signal": "rssi_dbm, serial",
     "meter": "serial",
@@ -92,35 +121,49 @@ SORTS: Final = {
 
 _DEVICES: Final = """
 WITH device AS (
-    SELECT m.id, m.serial, coalesce(u.code, '') AS unit, m.driver, m.model,
-           coalesce(l.firmware, '') AS firmware, coalesce(r.gateway, '') AS gateway, l.last_seen_at,
+    SELECT m.id, m.serial, i.metering_point_id, m.driver, m.model, coalesce(l.firmware, '') AS firmware,
+           coalesce(nullif(r.gateway, ''), k.serial, '') AS gateway, l.last_seen_at,
            coalesce(%(now)s - l.last_seen_at
                     > m.expected_period_s * %(silent)s * interval '1 second', true) AS is_silent,
-           day.stored, greatest(1, 86400 / m.expected_period_s) AS promised,
+           coalesce(f.stored, 0) AS stored, coalesce(f.promised, 0) AS promised, f.looked_to,
            r.rssi_dbm, r.snr_db_tenths, r.heard, r.lost
     FROM meter m
     JOIN installation i ON i.meter_id = m.id AND i.period @> %(now)s
-    JOIN metering_point p ON p.id = i.metering_point_id
-    LEFT JOIN unit u ON u.id = p.unit_id
+    LEFT JOIN fleet_look f ON f.meter_id = m.id
     LEFT JOIN meter_link l ON l.meter_id = m.id
     LEFT JOIN radio_link r ON r.meter_id = m.id
-    CROSS JOIN LATERAL (
-        SELECT count(*) AS stored FROM register_reading d
-        WHERE d.meter_id = m.id AND d.register_code = 1 AND d.read_at > %(since)s
-          AND d.read_at <= %(now)s AND d.revision = 0
-    ) day
+    LEFT JOIN concentrator k ON k.id = l.concentrator_id
     WHERE m.property_id = %(property)s
 )
 """
+#: The largest groups by themselves, all others as one; each sum says whether it is of one word or of many.
 _GROUPS: Final = """
-SELECT {word}, count(*), count(*) FILTER (WHERE is_silent),
-       100 * sum(least(stored, promised)) / sum(promised), min(rssi_dbm),
-       100 * sum(lost) / nullif(sum(heard + lost), 0)
-FROM device GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {most}
+, found AS (
+    SELECT {word} AS name, count(*) AS devices, count(*) FILTER (WHERE is_silent) AS silent,
+           sum(stored) AS stored, sum(promised) AS promised, min(rssi_dbm) AS weakest,
+           sum(lost) AS lost, sum(heard) AS heard, min(looked_to) AS looked_to
+    FROM device GROUP BY 1
+), placed AS (
+    SELECT *, row_number() OVER (ORDER BY devices DESC, name) AS place FROM found
+)
+SELECT min(name), count(*), sum(devices), sum(silent), 100 * sum(stored) / nullif(sum(promised), 0),
+       min(weakest), 100 * sum(lost) / nullif(sum(heard + lost), 0), min(looked_to),
+       min(place) > %(groups)s
+FROM placed GROUP BY least(place, %(groups)s + 1) ORDER BY min(place)
 """
 _SHOWN: Final = """
-SELECT *, count(*) OVER () FROM device
-WHERE %(only)s::text IS NULL OR {word} = %(only)s ORDER BY {order} LIMIT %(most)s
+, chosen AS (
+    SELECT *, count(*) OVER () AS count FROM device
+    WHERE %(only)s::text IS NULL OR {word} = %(only)s ORDER BY {order} LIMIT %(most)s
+)
+SELECT c.id, c.serial, coalesce(u.code, ''), c.driver, c.model, c.firmware, c.gateway, c.last_seen_at,
+       c.is_silent, c.stored, c.promised, c.rssi_dbm, c.snr_db_tenths, c.heard, c.lost, c.count
+FROM chosen c JOIN metering_point p ON p.id = c.metering_point_id LEFT JOIN unit u ON u.id = p.unit_id
+ORDER BY {order}
+"""
+_DAYS: Final = """
+SELECT day, devices, complete, silent, stored, promised FROM fleet_total
+WHERE property_id = %s AND day > %s AND promised > 0 ORDER BY day
 """
 
 
@@ -138,20 +181,37 @@ def fleet(
     with scope(actor):
         place = place_of(actor)
         given = {
-            "property": place.property_id, "now": now, "since": now - _DAY,
-            "silent": SILENT_AFTER_PERIODS, "only": only, "most": most,
+            "property": place.property_id, "now": now, "silent": SILENT_AFTER_PERIODS, "only": only,
+            "most": most, "groups": GROUPS_MAX,
         }  # fmt: skip
-        groups = rows(_DEVICES + _GROUPS.format(word=word, most=GROUPS_MAX), given)
+        groups = rows(_DEVICES + _GROUPS.format(word=word), given)
         found = rows(_DEVICES + _SHOWN.format(word=word, order=order), given)
+        since = now - timedelta(days=DAYS_SHOWN)
+        days = rows(_DAYS, [place.property_id, since.date()])
+        gaps = dict(
+            rows(
+                """SELECT state, count(*) FROM meter_gap WHERE property_id = %s AND to_at > %s
+                   GROUP BY 1""",
+                [place.property_id, since],
+            )
+        )
     return Fleet(
         place,
         now,
         tuple(
             FleetGroup(
-                name, devices, silent, int(success), weakest, None if lost is None else int(lost)
+                None if is_other else name, names, int(devices), int(silent),
+                None if success is None else int(success), weakest,
+                None if lost is None else int(lost),
             )
-            for name, devices, silent, success, weakest, lost in groups
+            for name, names, devices, silent, success, weakest, lost, _, is_other in groups
         ),
         tuple(FleetDevice(*row[:-1]) for row in found),
         found[0][-1] if found else 0,
-    )
+        tuple(FleetDay(*row) for row in days),
+        (
+            gaps.get(int(GapState.OPEN), 0), gaps.get(int(GapState.FILLED), 0),
+            gaps.get(int(GapState.GIVEN_UP), 0),
+        ),
+        min((row[-2] for row in groups if row[-2] is not None), default=None),
+    )  # fmt: skip

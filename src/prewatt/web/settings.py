@@ -42,6 +42,7 @@ TEMPLATES = [
                 "prewatt.web.ui.field_tags",
                 "prewatt.web.ui.form_tags",
                 "prewatt.web.ui.audit_tags",
+                "prewatt.web.ui.fleet_tags",
             ],
             "context_processors": ["prewatt.web.session.page_context"],
         },

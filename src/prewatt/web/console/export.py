@@ -28,6 +28,7 @@ from prewatt.reports.fleet import Fleet
 from prewatt.reports.held import HeldRow
 from prewatt.reports.lets import LetList
 from prewatt.reports.lists import AccountRow, Listing
+from prewatt.reports.meter_orders import OrderRow
 from prewatt.reports.price_pages import EventList
 from prewatt.reports.proposals import ProposalList
 from prewatt.reports.tamper import CaseList
@@ -39,6 +40,8 @@ from prewatt.web.ui import (
     alert_words,
     approval_words,
     audit_words,
+    fleet_tags,
+    fleet_words,
     import_words,
     key_words,
     money_words,
@@ -167,7 +170,33 @@ def fleet(found: Fleet) -> Iterator[list[str]]:
         yield [
             *(guarded(word) for word in words),
             _time(row.seen_at, zone, "seconds"),
-            *(str(row.success), rssi, snr and f"{int(snr) / 10:.1f}", heard, lost),
+            *(
+                "" if row.success is None else str(row.success),
+                rssi,
+                snr and f"{int(snr) / 10:.1f}",
+                heard,
+                lost,
+            ),
+        ]
+
+
+def meter_orders(found: Iterable[OrderRow], place: Place) -> Iterator[list[str]]:
+    """Orders to meters, one row each, under a head row; times of the place's zone."""
+    zone = place.time_zone
+    yield [
+        *(_("Order"), _("Meter"), _("Unit"), _("State"), _("Reason"), _("Made by"), _("Bulk")),
+        *(_timed(_("Made"), zone), _("Tries"), _timed(_("Sent"), zone), _timed(_("Ended"), zone)),
+        _("What came of it"),
+    ]
+    for row in found:
+        yield [
+            fleet_tags.told_name(row),
+            *(guarded(row.serial), guarded(row.unit)),
+            *(str(fleet_words.ORDER_STATE[row.state]), guarded(fleet_tags.told_why(row))),
+            *(guarded(row.made_by), "" if row.bulk_id is None else str(row.bulk_id)),
+            *(_time(row.at, zone, "seconds"), str(row.tries)),
+            *(_time(row.sent_at, zone, "seconds"), _time(row.ended_at, zone, "seconds")),
+            fleet_tags.told_result(row),
         ]
 
 

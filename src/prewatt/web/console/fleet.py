@@ -24,7 +24,9 @@ def fleet_view(request: HttpRequest) -> HttpResponse:
         {
             "fleet": found, "place": found.place, "now": found.now, "tab": "fleet",
             "filters": urlencode(chosen), "most": SHOWN_MAX,
-            "groups": [(each, urlencode({**chosen, "only": each.name})) for each in found.groups],
+            "groups": [
+                (each, urlencode({**chosen, "only": each.name or ""})) for each in found.groups
+            ],
             "head": _NAMES[chosen["by"]](), "has_only": "only" in chosen, **chosen,
         },
     )  # fmt: skip

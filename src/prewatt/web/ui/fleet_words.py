@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from prewatt.core.vocabulary import BulkState, GapState, RequestKind, RequestState
 from prewatt.web.ui import format as fmt
+from prewatt.web.ui import sentences
 
 Text = str | Promise
 
@@ -21,6 +22,53 @@ REQUEST_KIND: Final[Mapping[RequestKind, Text]] = {
     RequestKind.VERSION: _("Say the firmware"),
     RequestKind.RECONNECT: _("Connect again what stands"),
 }
+#: What one meter is asked by hand.
+ASKED: Final = (RequestKind.READ, RequestKind.HISTORY, RequestKind.CLOCK, RequestKind.VERSION)
+#: All orders to meters, in the list of them.
+ORDER_KIND: Final[Mapping[str, Text]] = {
+    "connect": _("Connect"),
+    "disconnect": _("Disconnect"),
+    **{each.word: text for each, text in REQUEST_KIND.items()},
+    "credit": _("Signed credit"),
+    "state": _("Signed state"),
+}
+ORDER_STATE: Final[Mapping[str, Text]] = {
+    "waiting": _("Waits"),
+    "sent": _("Sent, not answered"),
+    "done": _("Done"),
+    "failed": _("Failed"),
+    "ended": _("Called off"),
+}
+#: The glyph and tint of each.
+ORDER_LOOK: Final[Mapping[str, tuple[str, str]]] = {
+    "waiting": ("wait", "vacant"),
+    "sent": ("wait", "protected"),
+    "done": ("check", "on"),
+    "failed": ("offline", "low"),
+    "ended": ("vacant", "vacant"),
+}
+ORDER_SHOW: Final[Mapping[str, Text]] = {
+    "all": _("All orders"),
+    "open": _("Under way"),
+    "done": _("Done"),
+    "failed": _("Failed"),
+}
+ORDER_SORT: Final[Mapping[str, Text]] = {
+    "latest": _("Latest first"),
+    "oldest": _("Oldest first"),
+}
+BULK_LOOK: Final[Mapping[BulkState, tuple[str, str]]] = {
+    BulkState.RUNNING: ("wait", "protected"),
+    BulkState.PAUSED: ("wait", "low"),
+    BulkState.BRAKED: ("stop", "low"),
+    BulkState.STOPPED: ("stop", "vacant"),
+    BulkState.DONE: ("check", "on"),
+}
+GAP_LOOK: Final[Mapping[GapState, tuple[str, str]]] = {
+    GapState.OPEN: ("wait", "low"),
+    GapState.FILLED: ("check", "on"),
+    GapState.GIVEN_UP: ("offline", "offline"),
+}
 KIND_OF: Final = {each.word: each for each in RequestKind}
 REQUEST_STATE: Final[Mapping[RequestState, Text]] = {
     RequestState.WAITING: _("Waits"),
@@ -28,7 +76,7 @@ REQUEST_STATE: Final[Mapping[RequestState, Text]] = {
     RequestState.ANSWERED: _("Answered"),
     RequestState.REFUSED: _("Refused"),
     RequestState.GIVEN_UP: _("Given up"),
-    RequestState.CANCELLED: _("Taken back"),
+    RequestState.CANCELLED: _("Called off"),
 }
 BULK_STATE: Final[Mapping[BulkState, Text]] = {
     BulkState.RUNNING: _("Runs"),
@@ -49,6 +97,11 @@ GAP_REASON: Final[Mapping[str, Text]] = {
     "no_answer": _("It was asked again and again and did not answer."),
     "not_kept": _("It sent what it had; these were not among it."),
 }
+#: Why nobody in particular asked.
+REASON: Final[Mapping[str, Text]] = {
+    "gap": _("Readings are missing."),
+    "instruction": _("A meter that holds its credit is told of it."),
+}
 RESULT: Final[Mapping[str, Text]] = {
     "": "",
     "ok": "",
@@ -60,7 +113,7 @@ RESULT: Final[Mapping[str, Text]] = {
     "nothing_stands": _("no connection stands"),
     "stopped": _("the bulk was stopped"),
 }
-_FILTER: Final[Mapping[str, Text]] = {
+FILTER: Final[Mapping[str, Text]] = {
     "driver": _("Driver"),
     "model": _("Model"),
     "firmware": _("Firmware"),
@@ -74,7 +127,12 @@ def chosen(by: Mapping[str, str], lang: str) -> str:
     """By what meters are chosen: `Driver mqtt_senml, Firmware 1.0`."""
     if not by:
         return gettext("all meters of the property")
-    return fmt.listed([f"{_FILTER[word]} {value or '–'}" for word, value in by.items()], lang)
+    return fmt.listed([f"{FILTER[word]} {named(word, value)}" for word, value in by.items()], lang)
+
+
+def named(word: str, value: str) -> str:
+    """A value that meters are chosen by, as people call it."""
+    return sentences.said(sentences.DRIVER, value) if word == "driver" else value or "–"
 
 
 def pace(per_s: int, per_gateway_min: int) -> str:

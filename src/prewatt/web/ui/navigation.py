@@ -65,6 +65,8 @@ SECTIONS: Final = (
             Page("held", "/meters/held", _("Held readings")),
             Page("cases", "/meters/cases", _("Tamper cases")),
             Page("fleet", "/meters/fleet", _("Fleet")),
+            Page("orders", "/meters/orders", _("Orders")),
+            Page("bulks", "/meters/bulks", _("Bulks")),
             Page("work", "/work", _("Round of meters"), "meters.read"),
             Page("fitted", "/work/fitted", _("Fitted meters"), "meters.read"),
             Page("concentrators", "/meters/concentrators", _("Concentrators"), "meters.read"),
