@@ -28,8 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     key.add_argument(
         "--again", action="store_true", help="in place of the one it has, which is shut out then"
     )
-    for each in (probe, key):
-        each.add_argument("--format", choices=("text", "json"), default="text")
+    probe.add_argument(
+        "--format",
+        choices=("text", "json", "row"),
+        default="text",
+        help="row: as the table by which meters are fitted has it",
+    )
+    key.add_argument("--format", choices=("text", "json"), default="text")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -47,7 +52,10 @@ def _probe(arguments: argparse.Namespace) -> int:
     except (NothingFound, ValueError) as refused:
         print(f"prewatt: {refused}", file=sys.stderr)
         return REFUSED
-    print(json.dumps(found.as_json(), indent=2) if arguments.format == "json" else found.as_text())
+    if arguments.format == "json":
+        print(json.dumps(found.as_json(), indent=2))
+    else:
+        print(found.as_row() if arguments.format == "row" else found.as_text())
     return 0
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import csv
+import io
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -74,6 +76,23 @@ class Probed:
             ],
             "problems": self.problems,
         }
+
+    def as_row(self) -> str:
+        """The head and the row of the table by which meters are fitted; building and unit are the installer's to fill in."""
+        energy = self.registers.get(_NAMES[1])
+        row = {
+            "building": "",
+            "unit": "",
+            "serial": self.serial or "",
+            "opening_wh": "" if energy is None else str(energy[0]),
+            "driver": self.driver,
+            "has_relay": "no" if self.relay is None else "yes",
+        }
+        written = io.StringIO()
+        writer = csv.DictWriter(written, row, lineterminator="\n")
+        writer.writeheader()
+        writer.writerow(row)
+        return written.getvalue().rstrip("\n")
 
     def as_text(self) -> str:
         """The same for people, one thing a line."""

@@ -340,6 +340,10 @@ def test_an_installer_reads_a_meter_and_makes_its_key(
         )
         assert cli.main(["meter", "probe", address]) == 0
         assert "1.8.0       7000 Wh" in capsys.readouterr().out
+        assert cli.main(["meter", "probe", address, "--format", "row"]) == 0
+        head, row = capsys.readouterr().out.splitlines()
+        assert head == "building,unit,serial,opening_wh,driver,has_relay"
+        assert row == f",,{found['serial']},7000,lwm2m,yes"
     with device(f"{LOOPBACK}:{_free_port(LOOPBACK)}") as alone:
         eventually(lambda: alone.port > 0, "it answers also where no head-end is")
         assert cli.main(["meter", "probe", f"coap://{LOOPBACK}:{alone.port}"]) == 0
