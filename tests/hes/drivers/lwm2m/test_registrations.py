@@ -9,7 +9,7 @@ from prewatt.hes.drivers.lwm2m.registrations import (
     Registrations,
     UnknownRegistration,
 )
-from prewatt.hes.frames import Command
+from prewatt.hes.frames import Command, RelayState
 
 SECOND = 1_000_000
 
@@ -85,3 +85,16 @@ def test_a_sleeper_is_awake_for_a_while_and_what_waits_grows_old() -> None:
         "3.1.read", "5.1.read", "7.1.read", "9.1.read",
     ]  # fmt: skip
     assert known.take_held(own, 40 * SECOND) == []
+
+
+def test_of_relay_commands_a_sleeper_gets_the_last_alone() -> None:
+    """A cut that a recharge overtook while its meter slept opens no relay for a moment."""
+    known = registrations()
+    own = register(known)
+    asked: tuple[tuple[int, RelayState], ...] = ((1, "open"), (3, "closed"))
+    for number, state in asked:
+        own.held.append(Command(f"{number}.1.relay", "relay", state, 0, 50 * SECOND))
+        own.held.append(command(number + 1, 50))
+    assert [each.command_id for each in known.take_held(own, 0)] == [
+        "2.1.read", "3.1.relay", "4.1.read",
+    ]  # fmt: skip

@@ -158,7 +158,12 @@ class Registrations:
         return not registration.sleeps or now_us - registration.heard_at_us < self._awake_us
 
     def take_held(self, registration: Registration, now_us: int) -> list[Command]:
-        """Take off what waited for it, in order; what has expired meanwhile is dropped."""
+        """Take off what waited for it, in order; what has expired meanwhile is dropped.
+
+        So is every relay command but the last: while its meter slept somebody may have paid, and a cut that was
+        overtaken must not open the relay for the moment until the next command closes it.
+        """
         held = [each for each in registration.held if each.expires_at_us > now_us]
         registration.held.clear()
-        return held
+        last = next((each for each in reversed(held) if each.op == "relay"), None)
+        return [each for each in held if each.op != "relay" or each is last]
