@@ -163,6 +163,7 @@ def _write_down(arguments: argparse.Namespace, store: KeyStore, *, alone: bool) 
     from prewatt.mandates.operations import KeyDeed
     from prewatt.notify.alerts import KEY_ALONE
     from prewatt.notify.operations import raise_alert
+    from prewatt.oversight.key_file import digest_of_file
 
     now, deed = wiring.now(), arguments.keys_command
     by, told = "system:keys", {}
@@ -176,7 +177,11 @@ def _write_down(arguments: argparse.Namespace, store: KeyStore, *, alone: bool) 
     key = _do(arguments, store)
     subject = "keys:all" if key is None else f"key:{key.key_id}"
     role = {} if key is None else {"role": str(key.role)}
-    places = note_key(by=by, code=_CODES[deed], subject=subject, now=now, **role, **told)
+    # By this digest the worker finds a file that was changed past this command.
+    places = note_key(
+        by=by, code=_CODES[deed], subject=subject, now=now, file=digest_of_file(store.path), **role,
+        **told,
+    )  # fmt: skip
     for place in places if alone else ():
         raise_alert(
             property_id=place, code=KEY_ALONE, subject=f"property:{place}",

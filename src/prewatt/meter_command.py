@@ -1,6 +1,6 @@
 """`prewatt meter`: reads a meter where it stands, and makes the key that a meter on CoAP is given.
 
-Needs no database: an installer has none.
+Needs no database: an installer has none. Where PREWATT_DSN names one, that a key was made is an event of the audit.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ def _key(arguments: argparse.Namespace) -> int:
     except DeviceKeysRefused as refused:
         print(f"prewatt: {refused}", file=sys.stderr)
         return REFUSED
+    _write_down(made.serial, again=arguments.again)
     # The names of object 21 of LwM2M (OSCORE), as the device has them.
     fields = {
         "serial": made.serial,
@@ -89,3 +90,35 @@ def _key(arguments: argparse.Namespace) -> int:
     else:
         print("\n".join(f"{name:<14} {value}" for name, value in fields.items()))
     return 0
+
+
+def _write_down(serial: str, *, again: bool) -> None:
+    """Say in the audit that a key was made; at every property where the meter is known at none."""
+    if not os.environ.get("PREWATT_DSN"):
+        print("prewatt: written in no audit, for PREWATT_DSN is not set", file=sys.stderr)
+        return
+    from prewatt import wiring
+
+    wiring.start_django("meter")
+    from django.db import DatabaseError, connection
+
+    from prewatt.audit.operations import record_many
+
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """SELECT m.property_id, 'meter:' || m.id FROM meter m WHERE m.serial = %(serial)s
+                   UNION ALL SELECT p.id, 'meter:' || %(serial)s FROM property p
+                   WHERE NOT EXISTS (SELECT FROM meter k WHERE k.serial = %(serial)s)""",
+                {"serial": serial},
+            )
+            places = cursor.fetchall()
+        record_many(
+            actor="system:meter", code="devices.key_made", now=wiring.now(),
+            rows=[(place, subject[:80], {"serial": serial, "again": again}) for place, subject in places],
+        )  # fmt: skip
+    except DatabaseError as error:
+        first = str(error).strip().partition("\n")[0]
+        print(f"prewatt: the key was made and is written in no audit: {first}", file=sys.stderr)
+    finally:
+        connection.close()

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 from prewatt import wiring
@@ -168,8 +169,10 @@ class Worker:
         from prewatt.moves.isolated import tell_of_isolated
         from prewatt.moves.lets import begin_announced_lets, close_ended_lets
         from prewatt.oversight.guards import tell_of_missing_guards
+        from prewatt.oversight.key_file import tell_of_changed_keys
         from prewatt.oversight.letters import tell_auditors
         from prewatt.oversight.operations import look
+        from prewatt.signing.keyring import STORE_VARIABLE
         from prewatt.tamper.responses import respond_to_cases
         from prewatt.vending.proofs import prove_due
 
@@ -204,6 +207,11 @@ class Worker:
                 ("letters to auditors", lambda: tell_auditors(now=now)),
                 ("balances", lambda: compare_balances(actor=system_actor("worker"), now=now)),
             ]
+            key_store = os.environ.get(STORE_VARIABLE, "")
+            if key_store:
+                chores.append(
+                    ("file of keys", lambda: tell_of_changed_keys(path=Path(key_store), now=now))
+                )
         for name, chore in chores:
             if not stopping.is_set():
                 self._try(name, chore)

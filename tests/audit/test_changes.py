@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -13,7 +14,9 @@ from tests.invariants.places import NOW, World, place
 from prewatt import walls
 from prewatt.access.scope import system_actor
 from prewatt.debts.operations import Policy, set_policy
+from prewatt.mandates.at_machine import note_key
 from prewatt.oversight.guards import tell_of_missing_guards
+from prewatt.oversight.key_file import digest_of_file, tell_of_changed_keys
 from prewatt.oversight.models import UnexplainedChange
 from prewatt.oversight.operations import look
 
@@ -114,6 +117,34 @@ def test_what_takes_a_guard_off_is_noted_and_missed(database: str, here: World) 
         owner.execute("ALTER TABLE customer ENABLE TRIGGER noted_update")
         walls._note_changes(owner.cursor())
         owner.execute("REVOKE UPDATE ON account FROM web")
+
+
+def test_a_file_of_keys_that_is_changed_past_the_command_is_told_once(
+    database: str, here: World, tmp_path: Path
+) -> None:
+    path = tmp_path / "keys.json"
+    path.write_text("first")
+    assert tell_of_changed_keys(path=path, now=NOW) == 0, "nobody has said anything of it"
+    note_key(
+        by="system:keys",
+        code="signing.key_made",
+        subject="key:a",
+        now=NOW,
+        file=digest_of_file(path),
+    )
+    assert tell_of_changed_keys(path=path, now=NOW) == 0
+    for change in (lambda: path.write_text("second"), path.unlink):
+        change()
+        assert tell_of_changed_keys(path=path, now=NOW) == 1
+        assert tell_of_changed_keys(path=path, now=NOW) == 0, "the same content once"
+    with psycopg.connect(database) as owner:
+        assert owner.execute(
+            "SELECT count(*) FROM audit_event WHERE code = 'signing.file_changed' AND property_id = %s",
+            [here.property_id],
+        ).fetchall() == [(2,)]
+        assert owner.execute(
+            "SELECT count(*) FROM alert WHERE code = 'audit.past_program'"
+        ).fetchall() == [(1,)]
 
 
 def test_every_watched_table_is_there_and_guarded(database: str) -> None:

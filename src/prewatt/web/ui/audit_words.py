@@ -149,6 +149,8 @@ CODE: Final[Mapping[str, Text]] = {
     "signing.key_rotated": _("Made the next signing key"),
     "signing.key_revoked": _("Revoked a signing key"),
     "signing.keys_resealed": _("Sealed the signing keys anew"),
+    "signing.file_changed": _("Found the file of signing keys changed past the command"),
+    "devices.key_made": _("Made a meter’s key for CoAP"),
     "oversight.watch.saved": _("Saved a watch"),
     "oversight.finding.answered": _("Answered a finding"),
     "oversight.guard.missing": _("Missed a guard of a table"),
