@@ -85,6 +85,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--quarters", type=int, default=1_340, help="quarter-hours of the month (default: 1340)"
     )
     archive.add_argument("--format", choices=("text", "json"), default="text")
+    back = commands.add_parser("reconnect", help="meters with certificates back at their broker")
+    back.add_argument("--meters", type=int, default=2_000, help="(default: 2000)")
+    back.add_argument("--format", choices=("text", "json"), default="text")
     _add_walls(commands)
     _add_query(commands)
     _add_instructions(commands)
@@ -128,8 +131,18 @@ def run(arguments: argparse.Namespace) -> int:
         "walls": _walls,
         "wire": _wire,
         "instructions": _instructions,
+        "reconnect": _reconnect,
     }
     return measured[arguments.bench_command](arguments)
+
+
+def _reconnect(arguments: argparse.Namespace) -> int:
+    from prewatt.benchmarks.reconnect import as_text, measure
+
+    figures = measure(meters=arguments.meters, tell=_tell)
+    as_json = arguments.format == "json"
+    print(json.dumps(dataclasses.asdict(figures)) if as_json else as_text(figures))
+    return 0
 
 
 def _instructions(arguments: argparse.Namespace) -> int:

@@ -24,8 +24,8 @@ from prewatt.sim.records import MeterRecord, PartRecords
 
 Row = tuple[int, int]
 
-#: A reading that somebody took of a meter is dated by the meter's clock in seconds, or by its receipt.
-_SHOWN_WITHIN_US: Final = 10_000_000
+#: A register that the head-end read of a meter is dated by its receipt, which on a bad radio is late by up to an exchange.
+_SHOWN_WITHIN_US: Final = 60_000_000
 #: What a meter of LwM2M or LoRaWAN was told has no order's number: it is matched by its time. Clocks are a little apart,
 #: and a downlink that waited in a network server's queue is sent until it expires, after a quarter of an hour.
 _CLOCKS_US: Final = 5_000_000

@@ -170,7 +170,12 @@ def as_text(report: Report) -> str:
 
 
 def _back(report: Report) -> str:
-    return f"again after {report.reconnected_s} s, " if report.reconnected_s else ""
+    if not report.reconnected_s:
+        return ""
+    return (
+        f"again after {report.reconnected_s} s of the broker's return "
+        f"({report.reconnected_broker_s} s of its processor), "
+    )
 
 
 def _listed(counts: dict[str, int]) -> str:

@@ -37,6 +37,8 @@ class Report:
     connected_s: float = 0.0
     #: From the broker's return until 99 in 100 of those who were connected before are so again.
     reconnected_s: float = 0.0
+    #: Processor seconds that the broker took from its return until then.
+    reconnected_broker_s: float = 0.0
     drained_s: float = 0.0
     done: list[str] = field(default_factory=list)
     readings_per_second: float = 0.0
@@ -99,7 +101,7 @@ def _wait_for_field(made: World, report: Report, status: Callable[[str], None]) 
     while made.now_s() < 0:
         _look_after(made)
         counts = made.counts()
-        if counts.connected >= made.scenario.count and not report.connected_s:
+        if 100 * counts.connected >= 99 * made.scenario.count and not report.connected_s:
             report.connected_s = round(time.monotonic() - began, 1)
         if next(say):
             status(_line(made, counts))
@@ -125,6 +127,7 @@ def _live(
         # Counts are of a second ago at most: who has not noticed yet is not back.
         if now_s > back_s + 2 > 2 and 100 * counts.connected >= 99 * before:
             report.reconnected_s, back_s = round(now_s - back_s, 1), 0.0
+            report.reconnected_broker_s = round(processor_seconds(made)[BROKER], 1)
         if next(say):
             status(_line(made, counts))
         time.sleep(_LOOK_S)
