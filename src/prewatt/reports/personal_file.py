@@ -37,7 +37,7 @@ OF_ACCOUNT: Final[Mapping[str, str]] = {
     "bound_period": "first_day", "carried_steps": "id", "event_rebate": "id", "transfer": "seq",
     "posting": "posting_no", "payment": "id", "document": "id", "debt": "id", "refund": "id",
     "temporary_let": "id", "message": "id", "supply_state": "account_id", "supply_decision": "id",
-    "supply_order": "id",
+    "supply_order": "id", "tamper_case": "id",
 }  # fmt: skip
 #: What has an account's number and tells nothing more of a person: answers kept for keys of forms, chores.
 LEFT_OUT: Final = frozenset({"idempotency", "rerate_request"})
