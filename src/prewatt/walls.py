@@ -160,6 +160,7 @@ PENS = (
             "take_agreed": (),
             "must_be_agreed": ("supply_pen", "ledger_pen", "fleet_pen"),
             "agreed_is_done": (),
+            "asked_by": ("ledger_pen",),
             "rehearse": ("app_admin", "app_operator"),
             "approvers_needed": ("app_admin", "app_operator"),
             "make_proposal": ("app_admin", "app_operator"),

@@ -117,6 +117,47 @@ def test_who_decides_may_put_the_brake_on_and_asking_begins_again(
                 assert all_of(session, put) == [False], "it is on already"
 
 
+# --- credit in meters ---
+
+_WALLET = """INSERT INTO meter_wallet (meter_id, property_id, account_id, since, seen_seq, total_micro, credit_micro,
+                 told_micro)
+             SELECT %(meter)s, property_id, account_id, now(), transfer_seq + %(later)s, greatest(available, 0) + %(more)s,
+                 greatest(available, 0) + %(more)s, %(told)s
+             FROM account_state WHERE account_id = %(account)s"""
+
+
+def test_a_meter_begins_with_what_its_account_has_whoever_writes_it(
+    books: str, two: tuple[World, World]
+) -> None:
+    here = two[0]
+    own = {
+        "meter": here.meters["M-101"],
+        "account": here.accounts["1001"],
+        "later": 0,
+        "more": 0,
+        "told": 0,
+    }
+    # Credit that nobody paid; transfers that are not in the sum, or twice; another's account.
+    lies = (
+        {"more": 10**9},
+        {"told": 10**9},
+        {"later": 9},
+        {"later": -1},
+        {"account": here.accounts["OWN-LIFT"]},
+    )
+    for way in WAYS:
+        with as_way(books, way, here.property_id) as session:
+            for lie in lies:
+                try:
+                    with session.transaction(force_rollback=True):
+                        assert session.execute(_WALLET, own | lie).rowcount == 0, (way, lie)
+                except (psycopg.errors.InsufficientPrivilege, psycopg.errors.CheckViolation):
+                    pass
+            if way[1] == "app_admin":
+                with session.transaction(force_rollback=True):
+                    assert session.execute(_WALLET, own).rowcount == 1
+
+
 # --- orders ---
 
 

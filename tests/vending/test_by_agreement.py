@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 from tests.approvals.test_two_people import Office, said, state
+from tests.conftest import role_dsn
 from tests.invariants.places import NOW, one, rows
 
 from prewatt.access.models import Duty
@@ -68,7 +72,9 @@ def never_at_once(office: Office, wanted: Wanted) -> None:
         )  # fmt: skip
 
 
-def test_a_refund_is_paid_alone_below_the_limit_and_above_it_by_two(office: Office) -> None:
+def test_a_refund_is_paid_alone_below_the_limit_and_above_it_by_two(
+    office: Office, database: str
+) -> None:
     ines, tomas = office.actor("ines"), office.actor("tomas", Duty.OPERATOR)
     due = []
     for number, euro in (("1001", 150), ("OWN-LIFT", 90)):
@@ -88,6 +94,22 @@ def test_a_refund_is_paid_alone_below_the_limit_and_above_it_by_two(office: Offi
         )
 
     paid = "SELECT paid_by FROM refund ORDER BY id"
+    wanted = wanted_refund(actor=tomas, refund_id=due[0], way="cash", reference="ID")
+    step = office.prove("tomas", wanted.digest)
+    with psycopg.connect(role_dsn(database, "web")) as web:
+        # Straight at the database, with the name of a colleague: who asked for it has paid it.
+        web.execute("SET ROLE app_operator")
+        web.execute(
+            "SELECT set_config('prewatt.properties', %s, false)", [f"{{{office.property_id}}}"]
+        )
+        alone = web.execute(
+            "SELECT refusal, needs FROM make_proposal(%s, %s, %s, %s, 'So', %s, %s, %s, %s)",
+            [wanted.kind, office.property_id, wanted.subject, Jsonb(dict(wanted.effect)),
+             office.users["tomas"].pk, step, office.now, office.now + timedelta(days=14)],
+        ).fetchone()  # fmt: skip
+        assert alone == (None, 0)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="somebody else asked"):
+            web.execute("SELECT pay_refund_out(%s, 'cash', 'ID', %s, now())", [due[0], ines.code])
     assert pay(due[0]).is_done
     assert rows(paid) == [(tomas.code,), ("",)]
     # 90 more on the same day are 240 by the same person.
