@@ -30,26 +30,32 @@ def test_a_clock_that_falls_behind_at_once_is_a_case_and_a_drift_is_put_right() 
     for hour, drift in enumerate((5, -300, -590, 3_600, 0, -500)):
         tell(world, NOW + hour * H, clock_drift_s=drift)
     assert rows("SELECT count(*) FROM tamper_case") == [(0,)], "drifts, corrections, strangers"
-    tell(world, NOW + 6 * H, clock_drift_s=-4_000)
-    tell(world, NOW + 6 * H, clock_drift_s=-4_000)
+    for minute, drift in ((0, -4_000), (1, -500), (2, -4_000), (2, -4_000)):
+        tell(world, NOW + 6 * H + timedelta(minutes=minute), clock_drift_s=drift)
+    assert rows("SELECT count(*) FROM tamper_case") == [(0,)], "a message came late, once and twice"
+    tell(world, NOW + 6 * H + timedelta(minutes=3), clock_drift_s=-3_990)
     assert rows("SELECT c.meter_id, c.kind, e.detail FROM tamper_case c JOIN tamper_evidence e ON e.case_id = c.id") == [
-        (first, 8, '{"after_s": -4000, "before_s": -500}')
+        (first, 8, '{"after_s": -3990, "before_s": -500}')
     ]  # fmt: skip
 
     now = NOW + 7 * H
     tell(world, now, meter=1, clock_drift_s=400)
-    run_sql("UPDATE meter_link SET last_seen_at = %s", now)
+    run_sql("UPDATE meter_link SET last_seen_at = %s", now - H)
+    assert correct_clocks(actor=CLERK, now=now) == 0, "nothing has said so since"
+    for number in range(3):
+        world.count(1_000, at=now, meter=number)
     run_sql("UPDATE meter SET driver = 'lorawan' WHERE id = %s", third)
     stored = rows("SELECT count(*), sum(value_wh) FROM register_reading")
     assert correct_clocks(actor=CLERK, now=now) == 2
     assert correct_clocks(actor=CLERK, now=now + H) == 0, "the last asking has to come to something"
     assert rows("SELECT meter_id, kind, move_s FROM meter_request ORDER BY meter_id") == [
-        (first, 3, 4_000), (second, 3, -400),
+        (first, 3, 3_990), (second, 3, -400),
     ]  # fmt: skip
     run_sql("UPDATE meter_request SET state = 3, next_try_at = NULL, ended_at = %s", now + H)
     tell(world, now + 2 * H, meter=1, clock_drift_s=1)
     for turn in range(1, 12):
         tell(world, now + turn * 2 * H, clock_drift_s=-4_000)
+        run_sql("UPDATE meter_state SET received_at = %s", now + turn * 2 * H + H)
         correct_clocks(actor=CLERK, now=now + turn * 2 * H)
     assert rows("SELECT before_s, after_s FROM clock_correction WHERE meter_id = %s", second) == [
         (400, 1)

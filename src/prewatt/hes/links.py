@@ -333,22 +333,41 @@ def record_sightings(sightings: Sequence[Sighting]) -> None:
 SET_BACK_S: Final = 600
 
 
+#: What is said twice so far apart, and so alike, was not a message that came late.
+_SAID_AGAIN: Final = timedelta(seconds=30)
+_ALIKE_S: Final = 60
+_FALLS_MAX: Final = 100_000
+#: By meter, a fall that was seen once: when, and what the clock was off by before and then.
+_FALLS: dict[int, tuple[datetime, int, int]] = {}
+
+
 def _set_back(rows: Sequence[Sighting], was: Mapping[int, _Known]) -> list[Evidence]:
-    """Clocks that stood and are behind now: what is put right, or ran ahead before, is no such thing."""
+    """Clocks that stood and are behind now: what is put right, or ran ahead before, is no such thing.
+
+    A message that was long on its way looks like a clock that is behind, so that it takes a second one, later
+    and alike. There soon is: a meter whose clock is so far off is asked for its relay (`main`), and answers.
+    """
     found = []
     for row in rows:
-        before, drift = was[row.device.meter_id], row.clock_drift_s
-        if drift is None or before.seen_at >= row.seen_at or drift > -SET_BACK_S:
+        meter_id, drift = row.device.meter_id, row.clock_drift_s
+        if drift is None:
             continue
-        if before.clock_drift_s - drift >= SET_BACK_S:
-            received_us = instant_us(row.seen_at)
-            found.append(
-                Evidence(
-                    row.device.property_id, row.device.meter_id, TamperKind.CLOCK_SET_BACK, "clock",
-                    "clock_went_back", received_us, told=f"back {received_us}",
-                    detail={"before_s": before.clock_drift_s, "after_s": drift},
-                )
-            )  # fmt: skip
+        before, seen = was[meter_id], _FALLS.get(meter_id)
+        if seen is not None and row.seen_at - seen[0] >= _SAID_AGAIN:
+            _FALLS.pop(meter_id, None)
+            if abs(drift - seen[2]) <= _ALIKE_S:
+                received_us = instant_us(row.seen_at)
+                found.append(
+                    Evidence(
+                        row.device.property_id, meter_id, TamperKind.CLOCK_SET_BACK, "clock",
+                        "clock_went_back", received_us, told=f"back {received_us}",
+                        detail={"before_s": seen[1], "after_s": drift},
+                    )
+                )  # fmt: skip
+                continue
+        has_fallen = drift <= -SET_BACK_S and before.clock_drift_s - drift >= SET_BACK_S
+        if has_fallen and before.seen_at < row.seen_at and len(_FALLS) < _FALLS_MAX:
+            _FALLS.setdefault(meter_id, (row.seen_at, before.clock_drift_s, drift))
     return found
 
 

@@ -16,6 +16,7 @@ from prewatt.audit.operations import record_many
 from prewatt.core.fleet import drivers_that_can
 from prewatt.core.vocabulary import RequestKind, RequestState
 from prewatt.fleet.requests import CLOCK_MOVES_MAX_S
+from prewatt.mdm.operations import LIMITS
 
 #: Well within what validation allows a clock (`mdm.operations.LIMITS`), and well beyond what the way takes.
 DRIFT_S: Final = 120
@@ -42,7 +43,7 @@ def correct_clocks(*, actor: Actor, now: datetime) -> int:
                 "now": now, "kind": int(RequestKind.CLOCK), "by": actor.code, "least": DRIFT_S,
                 "most": CLOCK_MOVES_MAX_S, "drivers": [str(each) for each in drivers_that_can(RequestKind.CLOCK)],
                 "heard": now - HEARD_WITHIN, "again": now - AGAIN_AFTER, "day": now - timedelta(days=1),
-                "per_day": PER_DAY, "expires": now + _LIFE, "limit": _AT_ONCE,
+                "per_day": PER_DAY, "allowed": LIMITS.clock_tolerance_us // 1_000_000, "expires": now + _LIFE, "limit": _AT_ONCE,
             },
         )  # fmt: skip
         asked = cursor.fetchall()
@@ -68,6 +69,13 @@ WITH off AS (
     SELECT l.property_id, l.meter_id, l.clock_drift_s
     FROM meter_link l JOIN meter m ON m.id = l.meter_id AND m.driver = ANY(%(drivers)s)
     WHERE abs(l.clock_drift_s::bigint) BETWEEN %(least)s AND %(most)s AND l.last_seen_at > %(heard)s
+      -- What it was off by then still holds: a reading came later, and would have said otherwise (`hes.links`). A
+      -- message that was long on its way says of a clock what is not so.
+      -- Beyond what a clock may be off it is what an answer said, the only word by which its relay is dated then.
+      AND (EXISTS (SELECT FROM meter_state s WHERE s.meter_id = l.meter_id
+                   AND s.closed_at = 'infinity' AND s.received_at > l.last_seen_at + interval '10 minutes')
+           OR abs(l.clock_drift_s::bigint) > %(allowed)s
+              AND l.relay_read_at >= l.last_seen_at - interval '30 seconds')
       AND NOT EXISTS (SELECT FROM meter_key k WHERE k.meter_id = l.meter_id AND k.revoked_at IS NULL)
       AND NOT EXISTS (SELECT FROM clock_correction c WHERE c.meter_id = l.meter_id
                       AND c.asked_at > %(again)s)
