@@ -621,6 +621,7 @@ def test_no_order_of_deeds_brings_a_change_without_who_has_to_agree(world: World
         assert [each.state for each in story.model.proposals.values()] == ["approved"], kind
         story.agree("kara", 0, "good")
     _try_each_wall(Attack())
+    _try_usual_limits(Attack())
     run_state_machine_as_test(
         Attack,
         settings=settings(
@@ -628,6 +629,18 @@ def test_no_order_of_deeds_brings_a_change_without_who_has_to_agree(world: World
             suppress_health_check=list(HealthCheck),
         ),
     )  # fmt: skip
+
+
+def _try_usual_limits(story: Attack) -> None:
+    """Money by the ladders that hold where nobody said another: little alone, more by others, for whom it is due."""
+    money = ("vending.reversal", "vending.move", "debts.write_off", "vending.refund")
+    for kind in money:
+        story.propose("ines", kind, 1, "good")
+        story.end("ines", 0, "withdrawn")
+        story.propose("jonas", kind, 0, "good")
+    # Who sells pays refunds out, and asks for nothing else.
+    for kind in ("vending.refund", "debts.write_off"):
+        story.propose("tomas", kind, 1, "good")
 
 
 def _try_each_wall(story: Attack) -> None:
