@@ -64,6 +64,9 @@ COMMANDS = (
     Command("scale", "prewatt.scale_command", "say how the database is laid over several machines"),
     Command("import", "prewatt.import_command", "make a property from its tables (CSV or XLSX)"),
     Command("password", "prewatt.password_command", "set or reset the password of a login"),
+    Command(
+        "packages", "prewatt.packages_command", "say what the program is made of (SBOM, audit)"
+    ),
     Command("access", "prewatt.access_command", "say who may do what, as the code has it"),
     Command("keys", "prewatt.keys_command", "list, make and rotate the keys that sign"),
     Command("devices", "prewatt.devices_command", "certificates of meters: enrol, revoke, broker"),
