@@ -132,7 +132,7 @@ def test_a_changed_migration_changes_the_stamp(
 ) -> None:
     for name in (
         "migrate.py",
-        "walls.py",
+        "walls/rights.py",
         "mdm/sql/0001_mdm.sql",
         "mdm/migrations/0001_initial.py",
     ):
@@ -142,7 +142,7 @@ def test_a_changed_migration_changes_the_stamp(
     seen = {stamp_of(passwords={}, today=date(2026, 11, 17))}
     for name in (
         "migrate.py",
-        "walls.py",
+        "walls/rights.py",
         "mdm/sql/0001_mdm.sql",
         "mdm/migrations/0001_initial.py",
     ):

@@ -87,7 +87,7 @@ def stamp_of(*, passwords: Mapping[str, str], today: date) -> str:
     The passwords are random and long, so their digest tells nobody anything.
     """
     digest = hashlib.sha256(importlib.metadata.version("django").encode())
-    parts = [_PACKAGE / "migrate.py", _PACKAGE / "walls.py"]
+    parts = [_PACKAGE / "migrate.py", *sorted(_PACKAGE.glob("walls/*.py"))]
     parts += sorted([*_PACKAGE.glob("*/migrations/*.py"), *_PACKAGE.glob("*/sql/*.sql")])
     for path in parts:
         digest.update(str(path.relative_to(_PACKAGE)).encode() + b"\0" + path.read_bytes() + b"\0")

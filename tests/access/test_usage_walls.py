@@ -38,7 +38,7 @@ def test_charges_and_watches_are_out_of_an_operators_reach(
     before = owner.execute("SELECT s::text FROM account_state s ORDER BY account_id").fetchall()
     with psycopg.connect(role_dsn(books, "web"), autocommit=True) as session:
         duty(session, "app_operator", here.property_id)
-        for column in (*walls._ACCRUING, "available"):
+        for column in (*walls.ACCRUING, "available"):
             if column not in {"carry_standing", "available"}:
                 assert refused(session, f"UPDATE account_state SET {column} = {column}"), column
         assert refused(session, "UPDATE meter_state SET last_value_wh = 0")

@@ -26,7 +26,7 @@ def test_the_webs_login_leaves_connections_to_other_processes(database: str) -> 
         assert limits.pop("web") == walls.WEB_CONNECTIONS == 60
         assert set(limits.values()) == {-1}
         with owner.transaction(force_rollback=True), owner.cursor() as cursor:
-            walls._bound_web(cursor, 7)
+            walls.bound_web(cursor, 7)
             cursor.execute("SELECT rolconnlimit FROM pg_roles WHERE rolname = 'web'")
             assert cursor.fetchone() == (7,)
 

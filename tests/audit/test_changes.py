@@ -115,7 +115,7 @@ def test_what_takes_a_guard_off_is_noted_and_missed(database: str, here: World) 
         # Another test gets this database.
         owner.execute("ALTER EVENT TRIGGER noted_commands ENABLE")
         owner.execute("ALTER TABLE customer ENABLE TRIGGER noted_update")
-        walls._note_changes(owner.cursor())
+        walls.note_changes(owner.cursor())
         owner.execute("REVOKE UPDATE ON account FROM web")
 
 

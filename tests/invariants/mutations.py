@@ -36,6 +36,7 @@ from prewatt.core.tariff.model import Window
 from prewatt.core.vocabulary import Gate, GateResult
 from prewatt.vending import sets
 from prewatt.vending.words import Ask
+from prewatt.walls import rights
 
 Patch = pytest.MonkeyPatch
 
@@ -52,10 +53,10 @@ class Mutation:
 
 def _transfers_may_change(patch: Patch) -> None:
     """Somebody lists transfers among the tables that change, and migrates."""
-    patch.setattr(walls, "APPEND_ONLY", tuple(t for t in walls.APPEND_ONLY if t != "transfer"))
-    patch.setattr(walls, "MUTABLE", (*walls.MUTABLE, "transfer"))
-    patch.setattr(walls, "CHANGES", {**walls.CHANGES, "transfer": ("account_id", "amount")})
-    patch.setattr(walls, "WRITES", {**walls.WRITES, "clerk": (*walls.WRITES["clerk"], "transfer")})
+    kept = tuple(table for table in walls.APPEND_ONLY if table != "transfer")
+    patch.setattr(rights, "APPEND_ONLY", kept)
+    patch.setattr(rights, "CHANGES", {**walls.CHANGES, "transfer": ("account_id", "amount")})
+    patch.setattr(rights, "WRITES", {**walls.WRITES, "clerk": (*walls.WRITES["clerk"], "transfer")})
     raise_walls()
     patch.undo()
 
@@ -70,7 +71,7 @@ def raise_walls() -> None:
     for table in tables:
         sharing: dict[str, list[str]] = {}
         for role in roles:
-            sharing.setdefault(walls._rights(role, table), []).append(role)
+            sharing.setdefault(rights.rights_of(role, table), []).append(role)
         statements += [
             f"GRANT {rights} ON {table} TO {', '.join(sharers)}"
             for rights, sharers in sharing.items()
