@@ -32,7 +32,6 @@ from prewatt.walls.rights import (
     COLUMNS,
     READS,
     WRITES,
-    rights_of,
 )
 from prewatt.walls.roles import BYPASS, DUTIES, LOGINS, NARROW, STAFF, WEB_CONNECTIONS
 from prewatt.walls.tables import APPEND_ONLY, MUTABLE, NOTED, SIGN_IN, UNNOTED, UNUSED
@@ -66,5 +65,4 @@ __all__ = [
     "let_clock_run_ahead",
     "note_changes",
     "noting_guards",
-    "rights_of",
 ]
