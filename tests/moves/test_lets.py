@@ -271,7 +271,8 @@ def test_a_refund_is_paid_once_and_only_off_a_closed_account() -> None:
                 pay_refund(actor=actor, refund_id=refund_id, way="cash", reference="", now=NOW)
         else:
             paid = {"amount": 67 * EURO, "way": "cash", "reference": ""}
-            with agreed("vending.refund", here.property_id, f"refund:{refund_id}", paid):
+            subject = f"refund:{refund_id}"
+            with agreed("vending.refund", here.property_id, subject, paid, actor.code):
                 pay_refund(actor=actor, refund_id=refund_id, way="cash", reference="", now=NOW)
     with pytest.raises(RefundRefused) as twice:
         pay_refund(actor=here.operator, refund_id=refund_id, way="cash", reference="", now=NOW)
