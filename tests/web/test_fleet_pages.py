@@ -33,6 +33,15 @@ def test_a_meter_is_asked_listed_and_taken_back_and_a_bulk_is_stopped(
             fernmoor.property_id, NOW, NOW, NOW,
         )  # fmt: skip
         rows("UPDATE meter_request SET bulk_id = (SELECT id FROM fleet_bulk) RETURNING id")
+        rows(
+            "UPDATE meter_link SET last_seen_at = last_seen_at - interval '90 days' RETURNING meter_id"
+        )
+    # Its readings are heard too, where the link has nothing new to say; a person's reading is not.
+    assert "1 min ago" in _device(client, meter) and "N-305" in _device(client, meter)
+    assert "heard 1 min ago" in client.get(f"/meters/{meter}").content.decode()
+    with as_owner(fernmoor):
+        rows("UPDATE meter_link SET read_by_hand_at = %s RETURNING meter_id", NOW)
+    assert "Silent" in _device(client, meter) and "90 days ago" in _device(client, meter)
     # Whoever looks may not press.
     auditor = sign_in(fernmoor, "auditor")
     assert auditor.get("/meters/orders").status_code == 200
@@ -65,3 +74,8 @@ def test_a_meter_is_asked_listed_and_taken_back_and_a_bulk_is_stopped(
     ):
         asked_so = {**form, "reason": "Census", "do": "look", **wrong}
         assert client.post("/meters/bulks/new", asked_so).status_code == 422
+
+
+def _device(client: Any, meter: int) -> str:
+    page = client.get("/meters/fleet?sort=meter").content.decode()
+    return str(page.split(f'data-row="{meter}"')[1].split("</tr>")[0])

@@ -11,7 +11,7 @@ from prewatt.access.scope import Actor, scope
 from prewatt.moves.field_rules import field_rules
 from prewatt.reports.place import NoSuchThing, place_of, rows
 from prewatt.reports.today import Place
-from prewatt.reports.units import SILENT_AFTER_PERIODS, unit_name
+from prewatt.reports.units import HEARD_AT, READ_OF_SOME, SILENT_AFTER_PERIODS, unit_name
 
 LISTED_MAX: Final = 500
 
@@ -115,7 +115,7 @@ def _rows(place: Place, now: datetime, concentrator_id: int | None) -> tuple[Con
     return tuple(listed)
 
 
-_CONCENTRATORS: Final = """
+_CONCENTRATORS: Final = f"""
 SELECT c.id, c.serial, c.name, c.last_seen_at, c.clock_drift_s, k.meters, k.silent,
        coalesce((SELECT CASE WHEN revoked_at IS NOT NULL THEN 'revoked'
                              WHEN not_after <= %(now)s THEN 'expired' ELSE 'holds' END
@@ -124,14 +124,15 @@ SELECT c.id, c.serial, c.name, c.last_seen_at, c.clock_drift_s, k.meters, k.sile
 FROM concentrator c
 CROSS JOIN LATERAL (
     SELECT count(*)::integer AS meters, min(lower(b.period)) AS since,
-           count(*) FILTER (WHERE coalesce(%(now)s - l.last_seen_at
+           count(*) FILTER (WHERE coalesce(%(now)s - {HEARD_AT}
                > m.expected_period_s * %(periods)s * interval '1 second', true))::integer AS silent
     FROM concentrator_meter b JOIN meter m ON m.id = b.meter_id
     LEFT JOIN meter_link l ON l.meter_id = m.id
+    {READ_OF_SOME}
     WHERE b.concentrator_id = c.id AND b.period @> %(now)s::timestamptz) k
 WHERE c.property_id = %(property)s AND (%(wanted)s::bigint IS NULL OR c.id = %(wanted)s)
 ORDER BY c.serial LIMIT %(most)s
-"""
+"""  # noqa: S608 - our own expressions
 
 
 def _meters(
@@ -154,10 +155,10 @@ def _meters(
     )
 
 
-_BEHIND: Final = """
+_BEHIND: Final = f"""
 SELECT m.id, m.serial, coalesce(b.code, ''), coalesce(u.code, p.code, ''), lower(k.period),
-       l.last_seen_at,
-       coalesce(%(now)s - l.last_seen_at
+       {HEARD_AT},
+       coalesce(%(now)s - {HEARD_AT}
                 > m.expected_period_s * %(periods)s * interval '1 second', true),
        coalesce(c.serial, '')
 FROM meter m
@@ -167,6 +168,7 @@ LEFT JOIN installation i ON i.meter_id = m.id AND i.period @> %(now)s::timestamp
 LEFT JOIN metering_point p ON p.id = i.metering_point_id
 LEFT JOIN unit u ON u.id = p.unit_id LEFT JOIN building b ON b.id = u.building_id
 LEFT JOIN meter_link l ON l.meter_id = m.id
-WHERE m.property_id = %(property)s AND {condition}
+{READ_OF_SOME}
+WHERE m.property_id = %(property)s AND {{condition}}
 ORDER BY b.position NULLS FIRST, u.floor, u.position, m.serial LIMIT 2000
-"""
+"""  # noqa: S608 - our own expressions

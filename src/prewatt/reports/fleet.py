@@ -16,7 +16,7 @@ from prewatt.access.scope import Actor, scope
 from prewatt.core.vocabulary import GapState
 from prewatt.reports.place import place_of, rows
 from prewatt.reports.today import Place
-from prewatt.reports.units import SILENT_AFTER_PERIODS
+from prewatt.reports.units import HEARD_AT, READ_OF_ALL, SILENT_AFTER_PERIODS, UNIT_NAME
 
 #: So many devices stand on the page, and so many groups; the others are summed up, and a file has all devices.
 SHOWN_MAX: Final = 100
@@ -114,16 +114,16 @@ class Fleet:
 BY: Final = {"driver": "driver", "gateway": "gateway", "firmware": "firmware", "model": "model"}
 SORTS: Final = {
     "success": "100 * stored / nullif(promised, 0) NULLS FIRST, serial",
-    "seen": "last_seen_at NULLS FIRST, serial",
+    "seen": "seen_at NULLS FIRST, serial",
     "signal": "rssi_dbm, serial",
     "meter": "serial",
 }
 
-_DEVICES: Final = """
+_DEVICES: Final = f"""
 WITH device AS (
     SELECT m.id, m.serial, i.metering_point_id, m.driver, m.model, coalesce(l.firmware, '') AS firmware,
-           coalesce(nullif(r.gateway, ''), k.serial, '') AS gateway, l.last_seen_at,
-           coalesce(%(now)s - l.last_seen_at
+           coalesce(nullif(r.gateway, ''), k.serial, '') AS gateway, {HEARD_AT} AS seen_at,
+           coalesce(%(now)s - {HEARD_AT}
                     > m.expected_period_s * %(silent)s * interval '1 second', true) AS is_silent,
            coalesce(f.stored, 0) AS stored, coalesce(f.promised, 0) AS promised, f.looked_to,
            r.rssi_dbm, r.snr_db_tenths, r.heard, r.lost
@@ -133,9 +133,10 @@ WITH device AS (
     LEFT JOIN meter_link l ON l.meter_id = m.id
     LEFT JOIN radio_link r ON r.meter_id = m.id
     LEFT JOIN concentrator k ON k.id = l.concentrator_id
+    {READ_OF_ALL}
     WHERE m.property_id = %(property)s
 )
-"""
+"""  # noqa: S608 - our own expressions
 #: The largest groups by themselves, all others as one; each sum says whether it is of one word or of many.
 _GROUPS: Final = """
 , found AS (
@@ -151,16 +152,17 @@ SELECT min(name), count(*), sum(devices), sum(silent), 100 * sum(stored) / nulli
        min(place) > %(groups)s
 FROM placed GROUP BY least(place, %(groups)s + 1) ORDER BY min(place)
 """
-_SHOWN: Final = """
+_SHOWN: Final = f"""
 , chosen AS (
     SELECT *, count(*) OVER () AS count FROM device
-    WHERE %(only)s::text IS NULL OR {word} = %(only)s ORDER BY {order} LIMIT %(most)s
+    WHERE %(only)s::text IS NULL OR {{word}} = %(only)s ORDER BY {{order}} LIMIT %(most)s
 )
-SELECT c.id, c.serial, coalesce(u.code, ''), c.driver, c.model, c.firmware, c.gateway, c.last_seen_at,
+SELECT c.id, c.serial, {UNIT_NAME}, c.driver, c.model, c.firmware, c.gateway, c.seen_at,
        c.is_silent, c.stored, c.promised, c.rssi_dbm, c.snr_db_tenths, c.heard, c.lost, c.count
 FROM chosen c JOIN metering_point p ON p.id = c.metering_point_id LEFT JOIN unit u ON u.id = p.unit_id
-ORDER BY {order}
-"""
+LEFT JOIN building b ON b.id = u.building_id
+ORDER BY {{order}}
+"""  # noqa: S608 - our own expressions
 _DAYS: Final = """
 SELECT day, devices, complete, silent, stored, promised FROM fleet_total
 WHERE property_id = %s AND day > %s AND promised > 0 ORDER BY day

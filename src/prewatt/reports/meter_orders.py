@@ -19,6 +19,7 @@ from prewatt.reports.lists_query import actor_names
 from prewatt.reports.paging import Mark, Neighbours, Page, words
 from prewatt.reports.place import NoSuchThing, json_of, place_of, rows
 from prewatt.reports.today import Place
+from prewatt.reports.units import HEARD_AT, READ_OF_SOME, UNIT_NAME
 
 SHOWS: Final = ("all", "open", "done", "failed")
 SORTS: Final = ("latest", "oldest")
@@ -139,7 +140,7 @@ def _orders(place: Place, now: datetime, wanted: Wanted, page: Page) -> list[tup
         f"""WITH page AS (SELECT * FROM ({parts}) AS y WHERE {where})
             SELECT page.at, page.key, page.kind, page.state, m.id, m.serial, page.made_by, page.reason,
                    page.tries, page.sent_at, page.ended_at, page.result, page.bulk_id, page.request_id,
-                   coalesce(b.code || '-', '') || coalesce(u.code, '')
+                   {UNIT_NAME}
             FROM page JOIN meter m ON m.id = page.meter_id
             LEFT JOIN installation i ON i.meter_id = m.id AND i.period @> %(now)s
             LEFT JOIN metering_point p ON p.id = i.metering_point_id LEFT JOIN unit u ON u.id = p.unit_id
@@ -222,16 +223,17 @@ def meter_page(*, actor: Actor, meter_id: int, now: datetime) -> MeterPage:
     with scope(actor):
         place = place_of(actor)
         found = rows(
-            """SELECT m.id, m.serial, u.id, coalesce(b.code || '-', '') || coalesce(u.code, ''), m.driver,
+            f"""SELECT m.id, m.serial, u.id, {UNIT_NAME}, m.driver,
                       m.model, coalesce(l.firmware, ''), coalesce(nullif(r.gateway, ''), k.serial, ''),
-                      l.last_seen_at, coalesce(l.clock_drift_s, 0), m.expected_period_s
+                      {HEARD_AT}, coalesce(l.clock_drift_s, 0), m.expected_period_s
                FROM meter m
                LEFT JOIN installation i ON i.meter_id = m.id AND i.period @> %(now)s
                LEFT JOIN metering_point p ON p.id = i.metering_point_id LEFT JOIN unit u ON u.id = p.unit_id
                LEFT JOIN building b ON b.id = u.building_id
                LEFT JOIN meter_link l ON l.meter_id = m.id LEFT JOIN radio_link r ON r.meter_id = m.id
                LEFT JOIN concentrator k ON k.id = l.concentrator_id
-               WHERE m.id = %(meter)s AND m.property_id = %(property)s""",
+               {READ_OF_SOME}
+               WHERE m.id = %(meter)s AND m.property_id = %(property)s""",  # noqa: S608 - our own
             {"meter": meter_id, "property": place.property_id, "now": now},
         )
         if not found:

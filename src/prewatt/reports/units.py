@@ -24,13 +24,16 @@ SILENT_AFTER_PERIODS: Final = 2
 _DAYS_MAX: Final = 1_000_000
 
 
-#: A watermark that a person's reading moved is no sign of the meter's life.
-_HEARD_AT = "greatest(l.last_seen_at, CASE WHEN l.read_by_hand_at >= w.last_at THEN NULL ELSE w.last_at END)"
+#: What `unit_name` says of unit `u` of building `b`, for a query.
+UNIT_NAME: Final = """CASE WHEN coalesce(b.code, '') = '' OR u.code ~ '^[[:alpha:]]' THEN coalesce(u.code, '')
+            ELSE b.code || '-' || u.code END"""
+#: When meter `l` was heard, by its link, which is written again only with news of it, and by its readings `w`. A
+#: watermark that a person's reading moved is no sign of the meter's life.
+HEARD_AT: Final = "greatest(l.last_seen_at, CASE WHEN l.read_by_hand_at >= w.last_at THEN NULL ELSE w.last_at END)"
 _FACTS = f"""
 SELECT u.id AS unit_id, u.code, u.floor, u.position, u.kind, b.id AS building_id,
        b.position AS building_position, b.code AS building_code, b.name AS building,
-       CASE WHEN b.code = '' OR u.code ~ '^[[:alpha:]]' THEN u.code
-            ELSE b.code || '-' || u.code END AS name,
+       {UNIT_NAME} AS name,
        a.id AS account_id, coalesce(a.number, '') AS number,
        coalesce(a.kind = 'vacancy', false) AS vacant, coalesce(a.kind <> 'vacancy', false) AS paying,
        coalesce(c.name, '') AS customer, m.id AS meter_id, coalesce(m.serial, '') AS serial,
@@ -41,7 +44,7 @@ SELECT u.id AS unit_id, u.code, u.floor, u.position, u.kind, b.id AS building_id
        coalesce(l.relay, 0) AS relay,
        CASE WHEN x.looked_at >= l.tamper_since THEN NULL ELSE l.tamper_since END AS tamper_since,
        w.last_at AS reading_at,
-       w.last_value_wh AS register_wh, {_HEARD_AT} AS heard_at
+       w.last_value_wh AS register_wh, {HEARD_AT} AS heard_at
 FROM unit u
 JOIN building b ON b.id = u.building_id
 LEFT JOIN tenancy t ON t.unit_id = u.id AND {{tenancy}} AND t.property_id = u.property_id
@@ -55,6 +58,19 @@ WHERE u.property_id = %(property)s
 """  # noqa: S608 - our own expressions
 #: When a person closed the last alert of tampering; NULL while one is open, whatever was closed before.
 _LOOKED_AT = "CASE WHEN bool_and(y.closed_at IS NOT NULL) THEN max(y.closed_at) END"
+#: The latest of the register of each meter `m`, read all at once, and looked up meter by meter.
+READ_OF_ALL: Final = """LEFT JOIN (
+    SELECT k.meter_id, max(k.last_at) AS last_at, max(k.last_value_wh) AS last_value_wh
+    FROM meter_state k
+    WHERE k.property_id = %(property)s AND k.closed_at = 'infinity' AND k.register_code = 1
+    GROUP BY k.meter_id
+) w ON w.meter_id = m.id
+"""
+READ_OF_SOME: Final = """LEFT JOIN LATERAL (
+    SELECT max(k.last_at) AS last_at, max(k.last_value_wh) AS last_value_wh FROM meter_state k
+    WHERE k.meter_id = m.id AND k.closed_at = 'infinity' AND k.register_code = 1
+) w ON true
+"""
 #: The meter at a unit's first metering point that has one, and the latest of its registers.
 _METERS_OF_ALL = f"""
 LEFT JOIN (
@@ -65,13 +81,7 @@ LEFT JOIN (
 ) h ON h.unit_id = u.id
 LEFT JOIN meter m ON m.id = h.meter_id AND m.property_id = u.property_id
 LEFT JOIN meter_link l ON l.meter_id = m.id AND l.property_id = u.property_id
-LEFT JOIN (
-    SELECT k.meter_id, max(k.last_at) AS last_at, max(k.last_value_wh) AS last_value_wh
-    FROM meter_state k
-    WHERE k.property_id = %(property)s AND k.closed_at = 'infinity' AND k.register_code = 1
-    GROUP BY k.meter_id
-) w ON w.meter_id = m.id
-LEFT JOIN (
+{READ_OF_ALL}LEFT JOIN (
     SELECT substr(y.subject, 7)::bigint AS meter_id, {_LOOKED_AT} AS looked_at FROM alert y
     WHERE y.property_id = %(property)s AND y.code = '{TAMPER}' GROUP BY y.subject
 ) x ON x.meter_id = m.id
@@ -85,11 +95,7 @@ LEFT JOIN LATERAL (
 ) h ON true
 LEFT JOIN meter m ON m.id = h.meter_id
 LEFT JOIN meter_link l ON l.meter_id = m.id
-LEFT JOIN LATERAL (
-    SELECT max(k.last_at) AS last_at, max(k.last_value_wh) AS last_value_wh FROM meter_state k
-    WHERE k.meter_id = m.id AND k.closed_at = 'infinity' AND k.register_code = 1
-) w ON true
-LEFT JOIN LATERAL (
+{READ_OF_SOME}LEFT JOIN LATERAL (
     SELECT {_LOOKED_AT} AS looked_at FROM alert y
     WHERE y.property_id = u.property_id AND y.code = '{TAMPER}' AND y.subject = 'meter:' || m.id
         AND l.tamper_since IS NOT NULL

@@ -123,6 +123,7 @@ def policy_view(request: HttpRequest) -> HttpResponse:
     return deeds.show(
         request, "tamper_policy", place=place, now=now, tab="tamper-policy", policy=policy,
         problem=problem, rows=_rows(policy), options=_options(), letters=_letters(policy),
+        told=[duty for _, duty, is_on in _letters(policy) if is_on],
         named=[name for name, *_ in _rows(policy)],
         ticked=[] if asked is None else asked.several("letters"),
         **look_context(request, asked, shown, now, **_defaults(policy)),

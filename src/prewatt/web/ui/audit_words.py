@@ -547,7 +547,7 @@ def found(row: FindingRow, currency: str, zone: str, lang: str) -> str:
     """The figures of a finding, in one line."""
     detail = {key: value for key, value in row.detail.items() if key in FIELD}
     return " · ".join(
-        f"{sentences.said(FIELD, key)}: {valued(key, value, currency, zone, lang)}"
+        f"{sentences.said(FIELD, key)}{gettext(': ')}{valued(key, value, currency, zone, lang)}"
         for key, value in detail.items()
         if value not in (None, "")
     )

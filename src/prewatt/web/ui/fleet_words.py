@@ -141,4 +141,4 @@ def pace(per_s: int, per_gateway_min: int) -> str:
     each = ngettext(
         "%(n)s a minute by each gateway", "%(n)s a minute by each gateway", per_gateway_min
     )
-    return f"{whole}, {each % {'n': per_gateway_min}}"
+    return f"{whole}{gettext(', ')}{each % {'n': per_gateway_min}}"
