@@ -11,6 +11,7 @@ from random import Random
 from typing import Any, Final
 
 import pytest
+from django.db import ProgrammingError, connection
 from tests.billing.test_rerating import (
     AUTUMN,
     CHARGES,
@@ -40,7 +41,7 @@ from tests.moves.world import snapshot, tenant
 
 import prewatt.moves.operations as moves
 from prewatt.access.models import Duty
-from prewatt.access.scope import Actor, PermissionRefused
+from prewatt.access.scope import Actor, PermissionRefused, scope, system_actor
 from prewatt.billing.memory import Memory
 from prewatt.billing.tariffs import TariffBook
 from prewatt.billing.tasks import rate_anew
@@ -81,11 +82,16 @@ NIGHT_AND_DAY: Final[dict[str, Any]] = {
 LIVES = int(os.environ.get("PREWATT_TEST_LIVES", "2"))
 
 
+def owner(here: World) -> Actor:
+    """Who owns the tables and needs nobody: what others have to agree to is tried apart."""
+    return system_actor("owner", (here.property_id,))
+
+
 def edit(here: World, when: datetime, value_wh: int, **other: Any) -> ReadingCorrected:
-    """An administrator puts the tenant's reading right."""
+    """The tenant's reading is put right."""
     return edit_reading(
         **{
-            "actor": here.administrator,
+            "actor": owner(here),
             "meter_id": here.meters["M-101"],
             "register_code": 1,
             "read_at": when,
@@ -100,10 +106,10 @@ def edit(here: World, when: datetime, value_wh: int, **other: Any) -> ReadingCor
 
 
 def withdraw(here: World, when: datetime, **other: Any) -> ReadingCorrected:
-    """An administrator lets the tenant's reading count no longer."""
+    """The tenant's reading counts no longer."""
     return withdraw_reading(
         **{
-            "actor": here.administrator,
+            "actor": owner(here),
             "meter_id": here.meters["M-101"],
             "register_code": 1,
             "read_at": when,
@@ -192,8 +198,8 @@ def test_what_the_meter_said_stays_and_the_edit_says_who_and_why() -> None:
            FROM audit_event WHERE code = 'mdm.reading.edited' ORDER BY 2"""
     )
     assert events == [
-        (here.administrator.code, "5000", "5500", "photo 17"),
-        (here.administrator.code, "9000", "5000", "photo 17"),
+        (owner(here).code, "5000", "5500", "photo 17"),
+        (owner(here).code, "9000", "5000", "photo 17"),
     ]
     # The meter repeats what it said, and changes nothing: neither a charge nor a held reading.
     before = snapshot()
@@ -335,6 +341,20 @@ def test_the_boundary_of_two_tenants_is_no_edits_and_a_former_tenants_reading_is
     books_hold(here)
 
 
+def test_a_late_boundary_at_a_withdrawn_reading_takes_nobodys_agreement() -> None:
+    here = misread()
+    withdraw(here, at(6))
+    moves.tenant_change(
+        actor=here.administrator, unit_id=here.units["101"], at=at(6), key="over", now=NOW,
+        tenant=tenant(), registers=here.register("M-101", 5_500),
+    )  # fmt: skip
+    assert rows(
+        "SELECT revision, value_wh, quality FROM register_reading WHERE read_at = %s ORDER BY 1",
+        at(6),
+    ) == [(0, 9_000, 1), (1, 9_000, 5), (2, 5_500, 1)]
+    books_hold(here)
+
+
 @pytest.mark.parametrize("duty", [Duty.OPERATOR, Duty.AUDITOR])
 def test_only_an_administrator_edits_and_at_their_own_property(duty: Duty) -> None:
     here, other = misread(), place()
@@ -351,12 +371,39 @@ def test_only_an_administrator_edits_and_at_their_own_property(duty: Duty) -> No
     assert snapshot() == before
 
 
-def test_the_administrators_login_may_and_the_operators_may_not(database: str) -> None:
+def test_the_administrators_login_alone_edits_nothing_whatever_way_it_goes(database: str) -> None:
     here = misread()
+    post(here)
+    before = snapshot()
+    written = """INSERT INTO register_reading (meter_id, register_code, read_at, revision, property_id, account_id,
+                     value_wh, quality, source, received_at)
+                 SELECT meter_id, register_code, read_at, revision + 1, property_id, account_id, 5000, %s, 2, %s
+                 FROM register_reading WHERE read_at = %s"""
+    revised = "SELECT revise_reading(%s, %s, 1, %s, 1, %s, 5000, %s)"
+    of = (here.property_id, here.meters["M-101"], at(6), here.accounts["1001"], NOW)
     with signed_in(role_dsn(database, "web"), database):
-        done = edit(here, at(6), 5_000)
-        assert done.difference_micro == 800_000
-    books_hold(here)
+        looked = rehearse_edit(
+            actor=here.administrator, meter_id=here.meters["M-101"], register_code=1,
+            read_at=at(6), value_wh=5_000, now=NOW,
+        )  # fmt: skip
+        assert looked.difference_micro == 800_000
+        for deed in (
+            lambda: edit(here, at(6), 5_000, actor=here.administrator),
+            lambda: withdraw(here, at(6), actor=here.administrator),
+            lambda: _straight(here, revised, *of),
+            *(
+                lambda quality=quality: _straight(here, written, int(quality), NOW, at(6))
+                for quality in (Quality.EDITED, Quality.WITHDRAWN, Quality.MEASURED)
+            ),
+        ):
+            with pytest.raises(ProgrammingError, match=r"agreement of others|row-level security"):
+                deed()
+    assert snapshot() == before
+
+
+def _straight(here: World, query: str, *values: object) -> None:
+    with scope(here.administrator), connection.cursor() as cursor:
+        cursor.execute(query, values)
 
 
 def test_one_key_is_one_edit() -> None:

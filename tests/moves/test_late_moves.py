@@ -277,7 +277,7 @@ def test_a_reading_that_changed_its_payer_is_edited_on_the_new_ones_account(data
         here.read("M-101", hours(hour), 1_000 + 500 * hour)
     changed = change(here, hours(3), None)
     edited = edits.edit_reading(
-        actor=here.administrator, meter_id=here.meters["M-101"], register_code=1,
+        actor=system_actor("owner", (here.property_id,)), meter_id=here.meters["M-101"], register_code=1,
         read_at=hours(6), value_wh=4_100, reason="A photo shows it", proof="IMG 7", key="e",
         now=NOW,
     )  # fmt: skip

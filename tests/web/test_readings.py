@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
@@ -16,6 +17,9 @@ from django.utils.html import escape
 
 from fernmoor import NOW, Fernmoor
 from prewatt.reports.units import units_by_id
+from web.test_approvals import at, code_of, take_up
+
+__all__ = ["at"]
 
 METER = {
     "how": "meter", "serial": "NEW-1", "opening": "12.5", "model": "S2", "driver": "mqtt_senml",
@@ -291,10 +295,20 @@ def test_anothers_meters_and_readings_do_not_exist(
         assert sent.status_code == 403
 
 
-def test_a_charged_reading_is_corrected_after_a_look_and_by_administrators_only(
-    settled: Fernmoor, sign_in: Callable[..., Any]
+def test_a_charged_reading_is_corrected_after_a_look_and_by_two_where_it_moves_more(
+    settled: Fernmoor, sign_in: Callable[..., Any], as_owner: Callable[..., Any], at: list[Any]
 ) -> None:
+    with as_owner(settled), connection.cursor() as cursor:
+        settled.users["second"] = settled.another_user("second", "Pell Adair", "administrator")
+        # Four cents are much here.
+        cursor.execute(
+            "INSERT INTO amount_limit (property_id, kind, above, approvers) "
+            "VALUES (%(place)s, 'mdm.edit', 0, 0), (%(place)s, 'mdm.edit', 40000, 1)",
+            {"place": settled.property_id},
+        )
     client, meter = sign_in(settled, "administrator"), settled.meters["N-305"]
+    second = sign_in(settled, "second")
+    apps = [take_up(each, at) for each in (client, second)]
     where, before = f"/meters/{meter}/correct", settled.register("N-305")
     assert "No reading of this meter is charged yet." in _plain(client.get(where))
     wrong_one = _read(settled, f"{(before + 300) / 1000:.3f}") | {"do": "confirm"}
@@ -306,24 +320,55 @@ def test_a_charged_reading_is_corrected_after_a_look_and_by_administrators_only(
     assert "Right register" in client.get(f"{where}?at={newest[1]}").content.decode()
     wish = {
         "at": newest[1], "what": "correct", "register": f"{(last - 100) / 1000:.3f}",
-        "reason": "A 7 for a 5", "proof": "IMG-8", "key": "once",
+        "reason": "A 7 for a 5", "proof": "IMG-8",
     }  # fmt: skip
     look = _plain(client.post(where, wish | {"do": "look"}))
     assert "What it will do" in look and settled.register("N-305") == last
+    assert "Under the limits of this property you do this alone" in look
     for wrong, beside in (
         ({"register": ""}, "Still to be filled in."),
         ({"reason": ""}, "Still to be filled in."),
         ({"proof": ""}, "Still to be filled in."),
         ({"register": f"{last / 1000:.3f}"}, "The reading has this value already."),
         ({"what": "withdraw"}, "The last reading cannot be withdrawn."),
+        ({"code": "000000"}, "That is not the code."),
     ):
         refused = client.post(where, wish | wrong | {"do": "confirm"})
         assert refused.status_code == 422 and escape(beside) in refused.content.decode(), wrong
     assert settled.register("N-305") == last
-    done = _plain(client.post(where, wish | {"do": "confirm"}))
-    assert "was put right" in done and settled.register("N-305") == last - 100
-    again = client.post(where, wish | {"do": "confirm"})
-    assert again.status_code == 200 and settled.register("N-305") == last - 100
+    done = client.post(where, wish | {"do": "confirm", "code": code_of(apps[0], at)})
+    assert done["location"].endswith("?done=alone") and settled.register("N-305") == last - 100
+    assert "Put the reading of" in _plain(client.get(done["location"]))
+
+    # More than a little takes a colleague, who reads what becomes of what.
+    more = wish | {"register": f"{(last - 200) / 1000:.3f}", "reason": "Another floor's"}
+    assert "1 other administrator has to agree first" in _plain(
+        client.post(where, more | {"do": "look"})
+    )
+    made = client.post(where, more | {"do": "confirm", "code": code_of(apps[0], at)})
+    path = made["location"].removesuffix("?done=proposed")
+    assert settled.register("N-305") == last - 100
+    assert "waits for somebody’s yes" in _plain(client.get(where))
+    assert client.post(path, {"do": "approve", "code": code_of(apps[0], at)}).status_code == 409
+    page = _plain(second.get(path))
+    assert "Charged for that time" in page and "IMG-8" in page and "Another floor" in page
+    # Much in little steps comes to the same rung: what waits counts with it.
+    other = wish | {"register": f"{(last - 101) / 1000:.3f}", "do": "look"}
+    assert "1 other administrator has to agree first" in _plain(client.post(where, other))
+    agreed = second.post(path, {"do": "approve", "code": code_of(apps[1], at)})
+    assert agreed["location"] == f"{path}?done=approve"
+    assert settled.register("N-305") == last - 200
+
+    # A proposal of before the reading was put right again is void.
+    stale = wish | {"register": f"{(last - 250) / 1000:.3f}"}
+    made = client.post(where, stale | {"do": "confirm", "code": code_of(apps[0], at)})
+    path = made["location"].removesuffix("?done=proposed")
+    later = at[0].astimezone(ZoneInfo("Europe/Berlin")).strftime("%Y-%m-%dT%H:%M")
+    since = _read(settled, f"{(last - 190) / 1000:.3f}") | {"at": later, "do": "confirm"}
+    assert "is in the books" in _plain(client.post(f"/meters/{meter}/read", since))
+    void = second.post(path, {"do": "approve", "code": code_of(apps[1], at)})
+    assert void.status_code == 409 and settled.register("N-305") == last - 190
+    assert "was changed after it was proposed" in _plain(second.get(path))
     for odd in ("x", "9" * 30, "٣", "-1"):
         assert client.get(f"{where}?at={odd}").status_code == 200
     for duty in ("operator", "auditor"):

@@ -11,3 +11,10 @@ class MovesConfig(AppConfig):
     name = "prewatt.moves"
     label = "moves"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Make the kind of change that takes others known to who approves."""
+        from prewatt.approvals.kinds import register
+        from prewatt.moves.agreed_edits import EDIT
+
+        register(EDIT)

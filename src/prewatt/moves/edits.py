@@ -7,6 +7,9 @@ reading has none after it; there the watermark moves along, and the difference i
 back. What is in the ledger already is corrected by the next posting, under its own service date, and
 the customer is told the difference at once.
 
+What an edit moves may take others (`agreed_edits`): the database writes the revision only as it was agreed to
+in the same transaction.
+
 An edit is refused where validation would hold the reading, or the one after it. A reading at which one
 payer or device ends and the next begins is two accounts' and no edit's.
 """
@@ -23,6 +26,8 @@ import numpy as np
 from django.db import connection
 
 from prewatt.access.scope import Actor, rehearsal, require, scope, system_actor
+from prewatt.approvals.kinds import Agreed, saying_what_changed
+from prewatt.approvals.operations import Wanted, rehearse
 from prewatt.audit.operations import record
 from prewatt.billing.recutting import (
     Piece,
@@ -36,12 +41,13 @@ from prewatt.billing.rerating import Corrected, tell_customers
 from prewatt.billing.states import States, lock_states
 from prewatt.core.civil_time import instant_us, utc_datetime
 from prewatt.core.edits import Point, Register, judge_points
-from prewatt.core.readings import ACTIVE_IMPORT, Quality, ReadingSource
+from prewatt.core.readings import ACTIVE_IMPORT, Quality
 from prewatt.core.vee import VERDICT_NAMES, Verdict
 from prewatt.ledger.idempotency import store_answer, stored_answer
 from prewatt.mdm.archived import correctable_from_us
 from prewatt.supply.operations import look_again
 
+EDIT_KIND: Final = "mdm.edit"
 REASON_MAX: Final = 200
 PROOF_MAX: Final = 80
 
@@ -141,14 +147,15 @@ def edit_reading(
     proof: str,
     key: str,
     now: datetime,
+    agreed: Agreed | None = None,
 ) -> ReadingCorrected:
     """Give a charged reading the value that the register had; a withdrawn one comes back with it.
 
     ``proof`` names what shows it (the number of a photo, say). Idempotent by ``key``. Raises
-    EditRefused, PermissionRefused, KeyReused.
+    EditRefused, PermissionRefused, KeyReused; `approvals.kinds.Changed` where another reading was agreed to.
     """
     ask = _Ask(meter_id, register_code, read_at, value_wh, reason, proof)
-    return _correct(actor, ask, key, now)
+    return _correct(actor, ask, key, now, agreed=agreed)
 
 
 def withdraw_reading(
@@ -161,13 +168,14 @@ def withdraw_reading(
     proof: str,
     key: str,
     now: datetime,
+    agreed: Agreed | None = None,
 ) -> ReadingCorrected:
     """Let a charged reading count no longer: the two intervals around it become one, an estimate.
 
     Their energy stays. The last reading has only one and is edited instead. As ``edit_reading``.
     """
     ask = _Ask(meter_id, register_code, read_at, None, reason, proof)
-    return _correct(actor, ask, key, now)
+    return _correct(actor, ask, key, now, agreed=agreed)
 
 
 def rehearse_edit(
@@ -185,10 +193,18 @@ def rehearse_edit(
     """
     ask = _Ask(meter_id, register_code, read_at, value_wh, "rehearsal", "rehearsal")
     with rehearsal():
-        return _correct(actor, ask, f"rehearse:{secrets.token_hex(16)}", now)
+        return _correct(actor, ask, f"rehearse:{secrets.token_hex(16)}", now, rehearsed=True)
 
 
-def _correct(actor: Actor, ask: _Ask, key: str, now: datetime) -> ReadingCorrected:
+def _correct(
+    actor: Actor,
+    ask: _Ask,
+    key: str,
+    now: datetime,
+    *,
+    agreed: Agreed | None = None,
+    rehearsed: bool = False,
+) -> ReadingCorrected:
     require(actor, "mdm.edit")
     body = {"op": "mdm.edit", **asdict(ask)}
     with scope(actor):
@@ -198,11 +214,22 @@ def _correct(actor: Actor, ask: _Ask, key: str, now: datetime) -> ReadingCorrect
         _refuse_words(ask)
         reading = _locked(ask)
         require(actor, "mdm.edit", property_id=reading.property_id)
-        # Where two people have to agree, the second one's approval is asked for here.
         pieces = _pieces(ask, reading, now)
+        if rehearsed:
+            # The database asks for what was agreed to, also where the deed is taken back.
+            rehearse(_wanted_now(ask, reading))
         answer = _put_right(actor, ask, reading, pieces, now)
-        _conclude(actor, ask, key, body, reading.property_id, answer, now)
+        _conclude(actor, ask, key, body, reading.property_id, answer, now, agreed)
     return answer
+
+
+def _wanted_now(ask: _Ask, reading: _Reading) -> Wanted:
+    """What the database compares an edit with, of the reading as it stands."""
+    effect = {
+        "register": ask.register_code, "read_at": ask.read_at.isoformat(), "was": reading.value_wh,
+        "account": reading.account_id, "revision": reading.revision + 1, "value": ask.value_wh,
+    }  # fmt: skip
+    return Wanted(EDIT_KIND, reading.property_id, f"meter:{ask.meter_id}", effect, b"")
 
 
 def _refuse_words(ask: _Ask) -> None:
@@ -364,24 +391,14 @@ def _put_right(
 
 def _revise(ask: _Ask, reading: _Reading, now: datetime) -> None:
     """The next revision of the reading; a withdrawn one keeps the value that it had."""
-    with connection.cursor() as cursor:
+    with saying_what_changed(), connection.cursor() as cursor:
         cursor.execute(
-            """INSERT INTO register_reading (meter_id, register_code, read_at, revision, property_id,
-                   account_id, value_wh, quality, source, received_at)
-               VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)""",
+            "SELECT revise_reading(%s, %s, %s, %s, %s, %s, %s, %s)",
             [
-                ask.meter_id,
-                ask.register_code,
-                ask.read_at,
-                reading.revision + 1,
-                reading.property_id,
-                reading.account_id,
-                reading.value_wh if ask.value_wh is None else ask.value_wh,
-                int(Quality.WITHDRAWN if ask.value_wh is None else Quality.EDITED),
-                int(ReadingSource.MANUAL),
-                now,
+                reading.property_id, ask.meter_id, ask.register_code, ask.read_at,
+                reading.revision + 1, reading.account_id, ask.value_wh, now,
             ],
-        )
+        )  # fmt: skip
 
 
 def _available(account_id: int) -> int:
@@ -398,6 +415,7 @@ def _conclude(
     property_id: int,
     answer: ReadingCorrected,
     now: datetime,
+    agreed: Agreed | None,
 ) -> None:
     """Audit who and why, keep the answer under its key, and ring the bell of live pages."""
     record(
@@ -409,6 +427,7 @@ def _conclude(
         reason=ask.reason,
         proof=ask.proof,
         **asdict(answer),
+        **(agreed.audited if agreed else {}),
     )
     store_answer(
         actor=actor,

@@ -128,6 +128,7 @@ def _apply(cursor: Cursor, passwords: Mapping[str, str], web_connections: int) -
     _know_all_places(cursor)
     _close_books(cursor)
     _book_no_future(cursor)
+    _agree_to_edits(cursor)
     note_changes(cursor)
     _note_commands(cursor)
     _show_to_auditors(cursor)
@@ -298,6 +299,21 @@ def _book_no_future(cursor: Cursor) -> None:
                 TO app_operator, app_admin, clerk, ledger_pen
                 WITH CHECK ({latest} <= latest_instant())"""
         )
+
+
+def _agree_to_edits(cursor: Cursor) -> None:
+    """A reading is put right by ``revise_reading`` alone, which asks for what was agreed to.
+
+    By any other way a reading is written once: only where it was withdrawn may a boundary of two payers, written
+    down later at that very instant, give it a value again.
+    """
+    cursor.execute("DROP POLICY IF EXISTS edits_are_agreed ON register_reading")
+    cursor.execute(
+        """CREATE POLICY edits_are_agreed ON register_reading AS RESTRICTIVE FOR INSERT
+           TO app_operator, app_admin, clerk
+           WITH CHECK (quality NOT IN (4, 5) AND (
+               revision = 0 OR was_withdrawn(meter_id, register_code, read_at, revision - 1)))"""
+    )
 
 
 def note_changes(cursor: Cursor) -> None:

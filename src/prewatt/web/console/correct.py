@@ -1,4 +1,4 @@
-"""A charged reading put right: which one, what its two intervals then cost, and the deed with its proof."""
+"""A charged reading put right: which one, what its two intervals then cost, and the deed with its proof, or its proposal."""
 
 from __future__ import annotations
 
@@ -6,38 +6,41 @@ from datetime import datetime
 from typing import Final
 
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
+from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
 from prewatt.access.scope import require
+from prewatt.approvals.operations import Wanted
 from prewatt.core.civil_time import utc_datetime
 from prewatt.core.readings import ACTIVE_IMPORT, Quality
-from prewatt.ledger.operations import KeyReused
-from prewatt.moves.edits import (
-    PROOF_MAX,
-    REASON_MAX,
-    EditRefused,
-    ReadingCorrected,
-    edit_reading,
-    rehearse_edit,
-    withdraw_reading,
-)
+from prewatt.moves.agreed_edits import wanted_edit
+from prewatt.moves.edits import PROOF_MAX, REASON_MAX, EditRefused, ReadingCorrected
 from prewatt.reports.held import ChargedReading, MeterPage
 from prewatt.reports.held_query import charged_readings, meter_page
 from prewatt.web import clock
-from prewatt.web.console.asked import Asked, key_of
+from prewatt.web.console.agreeing import (
+    agreed_or_proposed,
+    look_context,
+    presses,
+    waiting_context,
+)
+from prewatt.web.console.asked import Asked
 from prewatt.web.console.moves import register_of
 from prewatt.web.session import actor_of
 from prewatt.web.ui import sentences
 
 #: Instants beyond this are no reading's (the year 2255, in µs).
 _AT_MAX: Final = 9 * 10**15
+#: What the form carries on to the press.
+FIELDS: Final = ("at", "what", "register", "reason", "proof")
 
 
+@sensitive_post_parameters("code", "passkey")
 @require_http_methods(["GET", "POST"])
 def correct_view(request: HttpRequest, meter_id: int) -> HttpResponse:
-    """Choose a reading, look at what the right value changes, and put it right."""
+    """Choose a reading, look at what the right value changes, and put it right or propose it."""
     actor = actor_of(request)
     require(actor, "mdm.edit")
     page = meter_page(actor=actor, meter_id=meter_id, now=clock.now())
@@ -56,29 +59,20 @@ def correct_view(request: HttpRequest, meter_id: int) -> HttpResponse:
     proof = asked.line("proof", most=PROOF_MAX, needed=True)
     if asked.faults:
         return _show(request, page, known, reading, asked, status=422)
-    done = request.POST.get("do") == "confirm"
     try:
-        if not done:
-            seen = rehearse_edit(
-                actor=actor, meter_id=meter_id, register_code=ACTIVE_IMPORT,
-                read_at=reading.read_at, value_wh=value, now=page.now,
-            )  # fmt: skip
-        elif value is None:
-            seen = withdraw_reading(
-                actor=actor, meter_id=meter_id, register_code=ACTIVE_IMPORT,
-                read_at=reading.read_at, reason=reason, proof=proof, key=key_of(request),
-                now=page.now,
-            )  # fmt: skip
-        else:
-            seen = edit_reading(
-                actor=actor, meter_id=meter_id, register_code=ACTIVE_IMPORT,
-                read_at=reading.read_at, value_wh=value, reason=reason, proof=proof,
-                key=key_of(request), now=page.now,
-            )  # fmt: skip
-    except (EditRefused, KeyReused) as refused:
+        wanted, seen = wanted_edit(
+            actor=actor, property_id=page.place.property_id, meter_id=meter_id,
+            register_code=ACTIVE_IMPORT, read_at=reading.read_at, value_wh=value, proof=proof,
+            now=page.now,
+        )  # fmt: skip
+    except EditRefused as refused:
         problem = _said(refused)
         return _show(request, page, known, reading, asked, problem=problem, status=422)
-    return _show(request, page, known, reading, asked, seen=seen, done=done)
+    if presses(request):
+        address = agreed_or_proposed(request, asked, wanted, reason, page.now)
+        if address is not None:
+            return redirect(address)
+    return _show(request, page, known, reading, asked, seen=seen, wanted=wanted)
 
 
 def _instant(asked: Asked) -> datetime | None:
@@ -89,9 +83,7 @@ def _instant(asked: Asked) -> datetime | None:
     return utc_datetime(at_us) if at_us < _AT_MAX else None
 
 
-def _said(refused: EditRefused | KeyReused) -> str:
-    if isinstance(refused, KeyReused):
-        return _("This form was already used. Look at the readings before you do it again.")
+def _said(refused: EditRefused) -> str:
     if refused.reason == "mdm.vee.backwards":
         return _("The register would run backwards: the reading before or after contradicts this.")
     if refused.reason.startswith("mdm.vee."):
@@ -119,21 +111,19 @@ def _show(
     asked: Asked | None,
     *,
     seen: ReadingCorrected | None = None,
-    done: bool = False,
+    wanted: Wanted | None = None,
     problem: str = "",
     status: int = 200,
 ) -> HttpResponse:
-    values = asked.values if asked else {}
-    sent = [(name, values.get(name, "")) for name in ("at", "what", "register", "reason", "proof")]
     return render(
         request,
         "prewatt/pages/correct.html",
         {
             "page": page, "place": page.place, "now": page.now, "tab": "meters",
-            "readings": known, "reading": reading, "form": values, "sent": sent,
-            "faults": asked.faults if asked else {}, "problem": problem, "seen": seen,
-            "done": done, "key": key_of(request),
-            "edited": int(Quality.EDITED), "withdrawn": int(Quality.WITHDRAWN),
+            "readings": known, "reading": reading, "names": FIELDS, "problem": problem,
+            "seen": seen, "edited": int(Quality.EDITED), "withdrawn": int(Quality.WITHDRAWN),
+            **look_context(request, asked, wanted, page.now),
+            **waiting_context(request, f"meter:{page.meter_id}", page.now),
         },
-        status=status,
+        status=422 if asked and asked.faults and seen else status,
     )  # fmt: skip

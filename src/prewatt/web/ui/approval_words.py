@@ -66,6 +66,7 @@ VOID: Final[Mapping[str, Text]] = {
     "plan": _("An account came to another plan after it was proposed."),
     "closed": _("An account was closed after it was proposed."),
     "terms": _("The terms of the account changed after it was proposed."),
+    "readings": _("The reading, or one beside it, was changed after it was proposed."),
     "debts": _("The policy of debts was changed after it was proposed."),
     "archived": _("What was used by then can no longer be rated anew."),
     "amount": _("By now it would move so much more money that more people have to agree."),

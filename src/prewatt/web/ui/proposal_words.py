@@ -27,6 +27,7 @@ PROPOSAL_KIND: Final[Mapping[str, Text]] = {
     "billing.correction": _("Wrong plan put right"),
     "billing.terms": _("Terms of an account"),
     "debts.policy": _("What becomes a debt"),
+    "mdm.edit": _("Reading put right"),
     "supply.rules": _("Supply rules"),
     "supply.brake": _("Mass-cut brake"),
     "supply.protection": _("Protected supply"),
@@ -57,6 +58,7 @@ LADDER_KIND: Final[Mapping[str, Text]] = {
     "fleet.bulk": _("Asking many meters"),
     "billing.correction": _("Putting a wrong plan right"),
     "billing.terms": _("Terms of an account"),
+    "mdm.edit": _("Putting a reading right"),
 }
 #: Ladders of accounts or meters; all others are of money.
 COUNTED: Final = frozenset({"billing.plans", "fleet.bulk"})
@@ -139,6 +141,13 @@ def _terms(row: ProposalRow, _place: Place, _lang: str) -> str:
     return gettext("Other terms for %(who)s") % {"who": _holder(row)}
 
 
+def _edit(row: ProposalRow, place: Place, lang: str) -> str:
+    said = {"meter": row.effect["serial"], "at": _point(row.effect["read_at"], place, lang)}
+    if row.effect["value"] is None:
+        return gettext("Withdraw the reading of %(meter)s, %(at)s") % said
+    return gettext("Put the reading of %(meter)s right, %(at)s") % said
+
+
 def _signing(row: ProposalRow, _place: Place, _lang: str) -> str:
     if row.effect["do"] == "revoke":
         return gettext("Revoke the signing key %(key)s") % {"key": row.effect["key"]}
@@ -200,6 +209,7 @@ _TITLES: Final[dict[str, Callable[[ProposalRow, Place, str], str]]] = {
     "billing.correction": _correction,
     "billing.terms": _terms,
     "debts.policy": lambda _row, _place, _lang: gettext("Another policy of what becomes a debt"),
+    "mdm.edit": _edit,
     "supply.rules": lambda _row, _place, _lang: gettext("Other supply rules"),
     "supply.brake": _brake,
     "supply.protection": _protection,
@@ -269,6 +279,31 @@ def _correction_lines(row: ProposalRow, place: Place, lang: str) -> list[Line]:
             fmt.money(effect["by_days"], place.currency),
         ),
     ]  # fmt: skip
+
+
+def _edit_lines(row: ProposalRow, place: Place, lang: str) -> list[Line]:
+    """The reading, the energy of the two intervals that touch it, and what they cost."""
+    effect = row.effect
+
+    def wh(name: str) -> str:
+        return fmt.energy_wh(effect[name], lang)
+
+    right = gettext("withdrawn") if effect["value"] is None else wh("value")
+    found = [Line(gettext("Register"), wh("was"), right)]
+    if effect["value"] is not None:
+        found += [
+            Line(gettext("From the reading before"), wh("before_was_wh"), wh("before_wh")),
+            Line(gettext("Up to the reading after"), wh("after_was_wh"), wh("after_wh")),
+        ]
+    cost = (
+        fmt.money(effect[each], place.currency)
+        for each in ("charged_before_micro", "charged_after_micro")
+    )
+    return [
+        *found,
+        Line(gettext("Charged for that time"), *cost),
+        Line(gettext("Number of the photo or note"), "", effect["proof"]),
+    ]
 
 
 def _terms_lines(row: ProposalRow, place: Place, lang: str) -> list[Line]:
@@ -585,6 +620,7 @@ _LINES: Final[dict[str, Callable[[ProposalRow, Place, str], list[Line]]]] = {
     "billing.correction": _correction_lines,
     "billing.terms": _terms_lines,
     "debts.policy": _policy_lines,
+    "mdm.edit": _edit_lines,
     "supply.brake": _brake_lines,
     "supply.protection": _protection_lines,
     "supply.by_hand": _by_hand_lines,
