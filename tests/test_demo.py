@@ -119,6 +119,8 @@ def test_a_stamp_tells_whether_anything_that_makes_the_schema_has_changed(databa
         assert not is_stamped(connection, stamp)
         leave_stamp(connection, stamp)
         assert is_stamped(connection, stamp)
+        unexplained = connection.execute("SELECT count(*) FROM unexplained_change").fetchone()
+        assert unexplained == (0,), "no auditor is told of it"
         for other in (
             stamp_of(passwords=passwords | {"web": "another"}, today=today),
             stamp_of(passwords=passwords, today=date(2026, 12, 1)),

@@ -105,4 +105,7 @@ def is_stamped(connection: psycopg.Connection, stamp: str) -> bool:
 
 def leave_stamp(connection: psycopg.Connection, stamp: str) -> None:
     """Stamp the database; as its owner, after :func:`migrate`."""
-    connection.execute(sql.SQL("COMMENT ON SCHEMA public IS {}").format(sql.Literal(stamp)))
+    from prewatt import walls
+
+    with connection.cursor() as cursor, walls.own_commands(cursor):
+        cursor.execute(sql.SQL("COMMENT ON SCHEMA public IS {}").format(sql.Literal(stamp)))

@@ -23,6 +23,7 @@ from prewatt.walls.raising import (
     let_clock_run_ahead,
     note_changes,
     noting_guards,
+    own_commands,
 )
 from prewatt.walls.rights import (
     ACCRUING,
@@ -65,4 +66,5 @@ __all__ = [
     "let_clock_run_ahead",
     "note_changes",
     "noting_guards",
+    "own_commands",
 ]

@@ -49,12 +49,12 @@ def apply(
     cursor: Cursor, *, passwords: Mapping[str, str], web_connections: int = WEB_CONNECTIONS
 ) -> None:
     """Make roles, grants and policies say what this file says; idempotent, run as owner."""
-    with _own_commands(cursor):
+    with own_commands(cursor):
         _apply(cursor, passwords, web_connections)
 
 
 @contextmanager
-def _own_commands(cursor: Cursor) -> Iterator[None]:
+def own_commands(cursor: Cursor) -> Iterator[None]:
     """Let what is commanded inside be nobody's change past the program (``oversight/sql/0002_letters.sql``)."""
     cursor.execute("SELECT coalesce(current_setting('prewatt.migrating', true), '')")
     ((before,),) = cursor.fetchall()
@@ -140,7 +140,7 @@ def let_clock_run_ahead(cursor: Cursor, ahead: timedelta) -> None:
     What is booked for later than a day after that clock is refused (``ledger/sql/0013_no_future.sql``).
     """
     seconds = max(0, ceil(ahead.total_seconds()))
-    with _own_commands(cursor):
+    with own_commands(cursor):
         cursor.execute(
             f"""CREATE OR REPLACE FUNCTION latest_instant() RETURNS timestamptz LANGUAGE sql VOLATILE AS
             $$SELECT clock_timestamp() + interval '1 day {seconds} seconds'$$"""
