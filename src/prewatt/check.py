@@ -1,11 +1,11 @@
 """`prewatt check`: every check of the project, each timed, with one closing summary.
 
-Three lanes run side by side, since tests wait for processes, brokers and browsers as long as they
+Four lanes run side by side, since tests wait for processes, brokers and browsers as long as they
 compute. The last of them begins with everything that only reads the source. The test files are dealt out by
 the seconds they took when somebody last wrote them down (`--note-seconds`), so that the lanes end together;
-what the first lane tests is shown as it comes, the others' at their end. Each lane has a throw-away PostgreSQL
-of its own, because roles belong to a whole server (a copy of one that was migrated once), and a temporary folder, in memory where there is plenty:
-tests make tens of thousands of files that nobody keeps. With `CI` set in the environment a skipped test is a failure:
+what the first lane tests is shown as it comes, the others' at their end. Each lane has a throw-away PostgreSQL of its
+own, a copy of one that was migrated once, because roles belong to a whole server; and a temporary folder, in memory
+where there is plenty: tests make tens of thousands of files that nobody keeps. With `CI` set in the environment a skipped test is a failure:
 a green run there must mean that everything ran.
 """
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 PYTHON = (sys.executable, "-P", "-m")
 TESTS = "tests"
 REPORT = "tests.xml"
-LANES = 3
+LANES = 4
 #: A test file that imports most of the program.
 SAMPLE = "tests/web/test_pages.py"
 #: What makes the database that all tests' are copied from, and its name.

@@ -126,7 +126,7 @@ def test_a_socket_behind_a_network_server_is_charged_obeys_and_lets_no_recording
         device = next(each for each in seen.devices if each.meter_id == meter_id)
         # Of yesterday's and today's quarter-hours no more than was stored.
         kept = one(stored, meter_id, NOW)
-        assert (device.unit, device.stored) == ("101", kept)
+        assert (device.unit, device.stored) == ("A-101", kept)
         assert device.success == 100 * kept // device.promised and device.promised > 96
         # The others' meters never reported.
         assert sum(each.devices for each in seen.groups) == len(seen.devices) == len(here.meters)
