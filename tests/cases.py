@@ -1,6 +1,6 @@
 """How much of what could be tried without end each run of all checks tries, and any amount by wish.
 
-Each run tries other random cases, a quarter of the usual number: `PREWATT_CASES_PERCENT=2000 ./run check --only
+Each run tries other random cases, a fifth of the usual number: `PREWATT_CASES_PERCENT=2000 ./run check --only
 tests tests/core` tries twenty times the usual. Of what a browser looks at one by one each run takes a part at
 random: `PREWATT_PAGES_PERCENT=100` takes all, `PREWATT_PAGES_SEED` that of a run which said so.
 """
@@ -17,7 +17,7 @@ PAGES_SEED = os.environ.get("PREWATT_PAGES_SEED") or secrets.token_hex(4)
 
 def cases(usual: int) -> int:
     """The number of cases, `usual` unless the environment asks for a share of it or more."""
-    return max(1, usual * int(os.environ.get("PREWATT_CASES_PERCENT", "25")) // 100)
+    return max(1, usual * int(os.environ.get("PREWATT_CASES_PERCENT", "20")) // 100)
 
 
 def some_pages(pages: Sequence[str]) -> list[str]:
@@ -26,7 +26,7 @@ def some_pages(pages: Sequence[str]) -> list[str]:
     The seed is printed, which pytest shows of a test that fails.
     """
     print(f"PREWATT_PAGES_SEED={PAGES_SEED}")
-    percent = min(100, int(os.environ.get("PREWATT_PAGES_PERCENT", "12")))
+    percent = min(100, int(os.environ.get("PREWATT_PAGES_PERCENT", "10")))
     number = max(1, len(pages) * percent // 100)
     chosen = set(Random(PAGES_SEED).sample(range(len(pages)), number))
     return [page for place, page in enumerate(pages) if place in chosen]

@@ -1,6 +1,6 @@
 """`prewatt check`: every check of the project, each timed, with one closing summary.
 
-Four lanes run side by side, since tests wait for processes, brokers and browsers as long as they
+Three lanes run side by side, since tests wait for processes, brokers and browsers as long as they
 compute. The last of them begins with everything that only reads the source. The test files are dealt out by
 the seconds they took when somebody last wrote them down (`--note-seconds`), so that the lanes end together;
 what the first lane tests is shown as it comes, the others' at their end. Each lane has a throw-away PostgreSQL of its
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 PYTHON = (sys.executable, "-P", "-m")
 TESTS = "tests"
 REPORT = "tests.xml"
-LANES = 4
+LANES = 3
 #: A test file that imports most of the program.
 SAMPLE = "tests/web/test_pages.py"
 #: What makes the database that all tests' are copied from, and its name.
