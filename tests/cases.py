@@ -21,7 +21,7 @@ def cases(usual: int) -> int:
 
 
 def some_pages(pages: Sequence[str]) -> list[str]:
-    """The pages that this run looks at, in their order: an eighth of them, or as many as the environment says.
+    """The pages that this run looks at, in their order: a tenth of them, or as many as the environment says.
 
     The seed is printed, which pytest shows of a test that fails.
     """
