@@ -194,20 +194,7 @@ class InstructionBook:
         assert len({each.meter_id for each in ordered}) == len(ordered), "one for each meter"
         seal = self._seal(now)
         with scope(self._actor):
-            standings = _lock_standings(ordered)
-            live = _live([each.meter_id for each in ordered], now)
-            plan = _Plan()
-            for each in ordered:
-                plan.add(each, standings[each.meter_id], live.get(each.meter_id, []))
-            made = [_made(each, standings[each.meter_id], now=now, by=seal) for each in plan.new]
-            with pipelined():
-                _give_up(plan.given_up)
-                _say_again(plan.again, now)
-                _write(made, now)
-        return [
-            *(Outgoing(each.meter_id, each.serial, row.sequence, row.command) for each, row in plan.repeats),
-            *_outgoing(made),
-        ]  # fmt: skip
+            return issue_each(ordered, lambda *each: _made(*each, now=now, by=seal), now=now)
 
     def seal(self, now: datetime) -> Sealer:
         """Whoever signs at this instant. Raises NoSigningKey."""
@@ -256,7 +243,7 @@ class InstructionBook:
             if not found:
                 return []
             ids = integers(sorted(row[0] for row in found))
-            execute(_LOCK, [ids], prepare=True)
+            execute(LOCK, [ids], prepare=True)
             ended = fetch(
                 """UPDATE instruction SET state = 5, next_try_at = NULL
                    WHERE meter_id = ANY(%s::bigint[]) AND state IN (1, 2) AND expires_at <= %s
@@ -297,11 +284,11 @@ class InstructionBook:
         )
         # In this order: the standing's lock comes before its rows are read.
         keys = self._keys.ask(sorted({each.meter_id for each in told}), now=now)
-        locked = execute(_LOCK, [integers(sorted({meter for meter, _ in named}))], prepare=True)
-        rows = _ask_rows(named)
+        locked = execute(LOCK, [integers(sorted({meter for meter, _ in named}))], prepare=True)
+        rows = ask_rows(named)
         with connection.wrap_database_errors:
             self._keys.hear(keys.fetchall())
-            taking = _Taking(_standings(locked.fetchall()), _rows(rows.fetchall()))
+            taking = Taking(standings_of(locked.fetchall()), issued_rows(rows.fetchall()))
         outcomes = []
         for each, claim in zip(told, claims, strict=True):
             answer = claim if isinstance(claim, Doubt) else self._believed(each, claim)
@@ -339,6 +326,26 @@ class InstructionBook:
 # --- what goes out -----------------------------------------------------------------------------------
 
 
+def issue_each(
+    wanted: Sequence[Wanted], make: Callable[[Wanted, Standing], Made], *, now: datetime
+) -> list[Outgoing]:
+    """`InstructionBook.issue` inside the caller's scope, in meter order; ``make`` makes a new command of a wish."""
+    standings = _lock_standings(wanted)
+    live = _live([each.meter_id for each in wanted], now)
+    plan = _Plan()
+    for each in wanted:
+        plan.add(each, standings[each.meter_id], live.get(each.meter_id, []))
+    made = [make(each, standings[each.meter_id]) for each in plan.new]
+    with pipelined():
+        _give_up(plan.given_up)
+        _say_again(plan.again, now)
+        _write(made, now)
+    return [
+        *(Outgoing(each.meter_id, each.serial, row.sequence, row.command) for each, row in plan.repeats),
+        *_outgoing(made),
+    ]  # fmt: skip
+
+
 @dataclass(slots=True)
 class Standing:
     """A row of `instruction_state`, under its lock."""
@@ -364,7 +371,7 @@ class _Live:
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
+class Made:
     """A command that was signed just now."""
 
     wanted: Wanted
@@ -411,14 +418,14 @@ def _is_same(row: _Live, wanted: Wanted) -> bool:
     )
 
 
-_LOCK: Final = "SELECT * FROM lock_standings(%s::bigint[])"
+LOCK: Final = "SELECT * FROM lock_standings(%s::bigint[])"
 
 
 def _locked(meter_ids: Sequence[int]) -> dict[int, Standing]:
-    return _standings(fetch(_LOCK, [integers(meter_ids)], prepare=True))
+    return standings_of(fetch(LOCK, [integers(meter_ids)], prepare=True))
 
 
-def _standings(rows: Iterable[tuple[Any, ...]]) -> dict[int, Standing]:
+def standings_of(rows: Iterable[tuple[Any, ...]]) -> dict[int, Standing]:
     return {row[0]: standing(*row[1:]) for row in rows}
 
 
@@ -465,7 +472,7 @@ def _live(meter_ids: Sequence[int], now: datetime) -> dict[int, list[_Live]]:
     return found
 
 
-def _made(wanted: Wanted, standing: Standing, *, now: datetime, by: Sealer) -> _Made:
+def _made(wanted: Wanted, standing: Standing, *, now: datetime, by: Sealer) -> Made:
     expires_at = min(now + LIFE, wanted.expires_at or now + LIFE)
     command = Command(
         meter=wanted.serial,
@@ -478,10 +485,10 @@ def _made(wanted: Wanted, standing: Standing, *, now: datetime, by: Sealer) -> _
         previous=standing.known.answered,
     )
     payload, name = sealed_command(command, by=by)
-    return _Made(wanted, command.sequence, payload, name, expires_at)
+    return Made(wanted, command.sequence, payload, name, expires_at)
 
 
-def _outgoing(made: Sequence[_Made]) -> list[Outgoing]:
+def _outgoing(made: Sequence[Made]) -> list[Outgoing]:
     return [
         Outgoing(each.wanted.meter_id, each.wanted.serial, each.sequence, each.payload)
         for each in made
@@ -506,7 +513,7 @@ def _say_again(row_ids: Sequence[int], now: datetime) -> None:
         )
 
 
-def _write(made: Sequence[_Made], now: datetime) -> None:
+def _write(made: Sequence[Made], now: datetime) -> None:
     if not made:
         return
     rows = [
@@ -547,7 +554,7 @@ def places_of(outcomes: Iterable[Outcome]) -> set[int]:
 
 
 @dataclass(slots=True)
-class _Row:
+class IssuedRow:
     """A row of `instruction` that an answer may end."""
 
     row_id: int
@@ -555,10 +562,12 @@ class _Row:
     order_id: int | None
 
 
-class _Taking:
+class Taking:
     """Answers being weighed, one after the other, under the locks of their meters."""
 
-    def __init__(self, standings: dict[int, Standing], rows: dict[tuple[int, int], _Row]) -> None:
+    def __init__(
+        self, standings: dict[int, Standing], rows: dict[tuple[int, int], IssuedRow]
+    ) -> None:
         self._standings, self._rows = standings, rows
         self._ended: list[tuple[int, InstructionState, Result, Answer, Told]] = []
         self._said: dict[int, tuple[Answer, Told, bool]] = {}
@@ -609,7 +618,7 @@ class _Taking:
         return row.order_id
 
     def _end(
-        self, meter_id: int, row: _Row, state: InstructionState, result: Result, answer: Answer, told: Told
+        self, meter_id: int, row: IssuedRow, state: InstructionState, result: Result, answer: Answer, told: Told
     ) -> None:  # fmt: skip
         row.issued = replace(row.issued, is_final=True)
         self._ended.append((row.row_id, state, result, answer, told))
@@ -645,7 +654,7 @@ class _Taking:
         )
 
 
-def _ask_rows(numbers: Sequence[tuple[int, int]]) -> psycopg.Cursor[Any]:
+def ask_rows(numbers: Sequence[tuple[int, int]]) -> psycopg.Cursor[Any]:
     return execute(
         "SELECT * FROM instructions_named(%s::bigint[], %s::bigint[])",
         [integers(meter for meter, _ in numbers), integers(number for _, number in numbers)],
@@ -653,10 +662,10 @@ def _ask_rows(numbers: Sequence[tuple[int, int]]) -> psycopg.Cursor[Any]:
     )
 
 
-def _rows(found: Iterable[tuple[Any, ...]]) -> dict[tuple[int, int], _Row]:
+def issued_rows(found: Iterable[tuple[Any, ...]]) -> dict[tuple[int, int], IssuedRow]:
     final = (InstructionState.ANSWERED, InstructionState.REFUSED)
     return {
-        (meter, sequence): _Row(
+        (meter, sequence): IssuedRow(
             row_id,
             Issued(bytes(name), Operation(operation), argument, sequence, state in final),
             order_id,
