@@ -1,5 +1,6 @@
 """The simulated meter as a pure machine: energy, relay, backlog, commands, and each fault."""
 
+import json
 from collections.abc import Iterable
 
 import numpy as np
@@ -7,6 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prewatt.core.civil_time import utc_datetime
+from prewatt.core.instructions import (
+    Command,
+    KeyStep,
+    Operation,
+    Result,
+    believed_answer,
+    sealed_command,
+)
+from prewatt.core.vocabulary import RelayState as Relay
 from prewatt.hes.drivers.mqtt_senml import codec
 from prewatt.hes.drivers.mqtt_senml.topics import Uplink, uplink_topic
 from prewatt.hes.frames import (
@@ -20,6 +31,9 @@ from prewatt.hes.frames import (
     RelayState,
     Watermark,
 )
+from prewatt.instructions.operations import SignerSeal
+from prewatt.signing.es256 import ES256PrivateKey
+from prewatt.signing.keys import KeyRole, PublicKey, SoftwareSigner
 from prewatt.sim.loads import cumulative_wh, load_profile
 from prewatt.sim.meter import FAULTS, SAID, MeterConfig, Outgoing, SimulatedMeter, UnknownFault
 
@@ -421,3 +435,46 @@ def test_what_is_done_to_a_meter_is_said_by_it_or_seen_in_its_register() -> None
     assert honest.register_wh(T + 2 * hour) == stands
     honest.set_fault("welded_relay", 1, T + 2 * hour)
     assert honest.relay == "open" and honest.register_wh(T + 3 * hour) > stands
+
+
+def test_what_it_was_told_by_its_newest_key_outlasts_a_restart_and_a_limit_opens_and_closes() -> (
+    None
+):
+    keys = [ES256PrivateKey.from_scalar(bytes([n] * 32)) for n in (1, 4)]
+    ours = [
+        SignerSeal(SoftwareSigner(PublicKey(KeyRole.INSTRUCTION, each.point, utc_datetime(T)), each))
+        for each in keys
+    ]  # fmt: skip
+    own = ES256PrivateKey.from_scalar(bytes([9] * 32))
+    config: dict[str, object] = {"private_key": own, "trusts": {ours[0].key_id: keys[0].point}}
+    meter = new_meter(**config)
+    meter.set_fault("clock_drift", 7_200, T)
+
+    def tell(operation: Operation, argument: int, more: bytes, at_us: int, by: int) -> Relay:
+        said = Command(
+            "PW-1", operation, argument, meter.instructed.sequence + 1, at_us, at_us + 60 * SECOND,
+            bytes(8), meter.instructed.answered, more,
+        )  # fmt: skip
+        outgoing = meter.receive_instruction(sealed_command(said, by=ours[by])[0], at_us)
+        answer, _ = believed_answer(outgoing[0][1], meter="PW-1", verify=lambda *_: True)
+        assert answer.result is Result.OK
+        return answer.relay
+
+    tell(Operation.CLOCK, -7_200, b"", T, 0)
+    assert meter.clock_us(T) == T
+    tell(Operation.TRUST, KeyStep.ADD, keys[1].point, T, 0)
+    tell(Operation.TRUST, KeyStep.DROP_FORMER, b"", T, 1)
+    tell(Operation.LIMIT, 5_000, (90).to_bytes(4, "big"), T, 1)
+    again = new_meter(**config)
+    again.restore(json.loads(json.dumps(meter.to_state())))
+    assert again.instructed == meter.instructed
+    meter = again
+    meter.set_fault("heater", 9_000, T)
+    relays: list[str] = []
+    for second in range(0, 350, 5):
+        meter.tick(T + second * SECOND)
+        relays += [meter.relay] if not relays or relays[-1] != meter.relay else []
+    assert relays == ["closed", "open", "closed", "open", "closed"], "a minute on, 90 s off"
+    assert tell(Operation.LIMIT, 0, bytes(4), T + 350 * SECOND, 1) is Relay.CLOSED
+    meter.tick(T + 700 * SECOND)
+    assert meter.relay == "closed"

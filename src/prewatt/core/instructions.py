@@ -6,23 +6,44 @@ number of its meter's own sequence and the name of the last command that the met
 a chain over unanswered ones would jam at the first that is lost. Credit is told as the meter's cumulative
 lifetime credit, so that no repeat can add twice.
 
+There are two forms. The first is what every meter knows: READ, RELAY and CREDIT, whose bytes never change. The second
+has one field more in commands (`more`, whose meaning is its operation's) and four in answers, of which the first
+says what the meter understands. A meter of the first form would count the second as a forgery, so it is never
+sent one: a READ with `IN_FULL` as its argument, which such a meter answers as any other, finds out. A meter of the
+second form answers UNSUPPORTED to an operation that it does not know. Which form a message has follows from its operation, so no
+message can be read as of the other.
+
+Which keys a meter trusts is a list in the order in which it was told of them. Only the newest of them names the
+next one, and only the newest drops those before it. Whoever steals a key after its successor was named can neither
+name another nor shut the successor out.
+
 Pure: state, bytes and an instant in; a new state, an answer and the reason out. The meter around it stores
 the new state in the same instant as the effect. Instants are int64 µs UTC, money is in micro-units.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields, replace
 from enum import Enum, IntEnum, StrEnum
 from typing import Final, Generic, TypeVar
 
 import cbor2
 
-from prewatt.core.cose import Envelope, Malformed, Sealer, name_of, opened, sealed
+from prewatt.core.cose import (
+    KEY_ID_BYTES,
+    Envelope,
+    Malformed,
+    Sealer,
+    name_of,
+    opened,
+    sealed,
+)
 from prewatt.core.vocabulary import RelayState
 
 VERSION: Final = 1
+SECOND_FORM: Final = 2
 HASH_BYTES: Final = 32
 NONCE_BYTES: Final = 8
 NOTHING: Final = bytes(HASH_BYTES)
@@ -30,6 +51,17 @@ NOTHING: Final = bytes(HASH_BYTES)
 LIFE_US_MAX: Final = 24 * 3_600 * 1_000_000
 """A command that is good for longer is refused: what is lost on the way must not come true another day."""
 ANSWERS_KEPT: Final = 8
+IN_FULL: Final = 1
+"""The argument of a READ that asks for an answer of the second form. A meter of the first answers it as any other."""
+MORE_BYTES_MAX: Final = 160
+KEYS_MAX: Final = 3
+"""So many keys a meter trusts at most: one that is dropped, one that signs, one that follows."""
+POINT_BYTES: Final = 65
+STEP_S_MAX: Final = 86_400
+"""A clock that is further off is a matter for a visit."""
+STEP_SLACK_US: Final = 60 * 1_000_000
+"""So far before its own issue a step of the clock may lead: it was measured over a line that takes time."""
+LIMIT_W_MAX: Final = 100_000_000
 _INT_MAX: Final = 2**63 - 1
 _METER_CHARS_MAX: Final = 40
 
@@ -46,6 +78,26 @@ class Operation(IntEnum):
     RELAY = 1
     #: Cumulative lifetime credit, micro-units.
     CREDIT = 2
+    # --- the second form ---
+    #: Move the clock by so many seconds, forwards or (negative) back.
+    CLOCK = 3
+    #: A `KeyStep`: trust the key in `more` (its point), or drop all but the newest.
+    TRUST = 4
+    #: The power in W above which the relay opens, 0 for none; `more` is for how many seconds, in four bytes.
+    LIMIT = 5
+    #: What a later meter understands and this one does not: it is read, and never said.
+    UNKNOWN = 255
+
+
+FIRST_FORM: Final = frozenset({Operation.READ, Operation.RELAY, Operation.CREDIT})
+EVERY: Final = frozenset(Operation) - {Operation.UNKNOWN}
+
+
+class KeyStep(IntEnum):
+    """What a meter is told of keys."""
+
+    ADD = 1
+    DROP_FORMER = 2
 
 
 class Result(IntEnum):
@@ -61,7 +113,10 @@ class Result(IntEnum):
     #: Less lifetime credit than the meter has had.
     LOWER_CREDIT = 4
     UNSUPPORTED = 5
+    #: A clock would stand before the issue of what moved it; there is room for no further key.
     FAILED = 6
+    #: By a key that it trusts, and not by the newest, which alone says which keys it trusts.
+    OLD_KEY = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +131,7 @@ class Command:
     expires_at_us: int
     nonce: bytes
     previous: bytes
+    more: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +140,9 @@ class Answer:
 
     ``balance_micro`` is None for a meter that holds none. ``last_sequence`` and ``last_hash`` are of the last
     command that it carried out; ``refused`` counts messages, ever, that nobody it trusts had signed to it.
+
+    The rest is of the second form, and of the first where ``understands`` is 0: a bit for each operation; the ids of
+    the keys that it trusts, the newest last; its power limit (0: none).
     """
 
     meter: str
@@ -98,6 +157,16 @@ class Answer:
     last_sequence: int
     last_hash: bytes
     refused: int
+    understands: int = 0
+    trusts: bytes = b""
+    limit_w: int = 0
+
+    @property
+    def trusted_ids(self) -> tuple[bytes, ...]:
+        """The keys that it says to trust, the newest last."""
+        return tuple(
+            self.trusts[at : at + KEY_ID_BYTES] for at in range(0, len(self.trusts), KEY_ID_BYTES)
+        )
 
 
 # --- bytes -------------------------------------------------------------------------------------------
@@ -114,7 +183,9 @@ def answer_address(meter: str) -> bytes:
 
 
 def sealed_command(command: Command, *, by: Sealer) -> tuple[bytes, bytes]:
-    """The message to the meter, and the hash by which its answer will name it."""
+    """The message to the meter, and the hash by which its answer will name it. Raises ValueError for UNKNOWN."""
+    if command.operation is Operation.UNKNOWN:
+        raise ValueError("what is not known is not said")
     return sealed(_payload(command), external_aad=command_address(command.meter), by=by)
 
 
@@ -136,14 +207,32 @@ _BYTES: Final = {
     "command_hash": HASH_BYTES,
     "last_hash": HASH_BYTES,
 }
-_MAY_BE_NEGATIVE: Final = frozenset({"balance_micro"})
-_FIELDS: Final = {kind: tuple(each.name for each in fields(kind)) for kind in (Command, Answer)}
+#: Byte strings of any length up to this.
+_BYTES_MAX: Final = {"more": MORE_BYTES_MAX, "trusts": KEYS_MAX * KEY_ID_BYTES}
+_MAY_BE_NEGATIVE: Final = frozenset({"balance_micro", "argument"})
+_COMMAND: Final = tuple(each.name for each in fields(Command))
+_ANSWER: Final = tuple(each.name for each in fields(Answer))
+#: The fields of each form, under their numbers from 1.
+_FIELDS: Final[dict[tuple[type[Command | Answer], int], tuple[str, ...]]] = {
+    (Command, VERSION): _COMMAND[:8],
+    (Command, SECOND_FORM): _COMMAND,
+    (Answer, VERSION): _ANSWER[:12],
+    (Answer, SECOND_FORM): _ANSWER,
+}
+
+
+def _form(said: Command | Answer) -> int:
+    """The one form in which this is said."""
+    if isinstance(said, Answer):
+        return SECOND_FORM if said.understands else VERSION
+    return VERSION if said.operation in FIRST_FORM else SECOND_FORM
 
 
 def _payload(said: Command | Answer) -> bytes:
     """The fields under their numbers from 1, after the version: in this order the encoding is deterministic."""
-    content: dict[int, object] = {0: VERSION}
-    for number, name in enumerate(_FIELDS[type(said)], start=1):
+    form = _form(said)
+    content: dict[int, object] = {0: form}
+    for number, name in enumerate(_FIELDS[type(said), form], start=1):
         value = getattr(said, name)
         content[number] = int(value) if isinstance(value, IntEnum) else value
     return cbor2.dumps(content)
@@ -155,16 +244,20 @@ def _read(kind: type[Said], payload: bytes) -> Said:
         content = cbor2.loads(payload)
     except Exception as error:  # the decoder's own, but also RecursionError, OverflowError and such
         raise Malformed(f"not CBOR: {type(error).__name__}") from None
-    names = _FIELDS[kind]
     # By their types first: CBOR has other things that are equal to a number, and break where one is looked up.
     if type(content) is not dict or not all(type(each) is int for each in content):
         raise Malformed("not fields under numbers")
-    if list(content) != list(range(len(names) + 1)):
-        raise Malformed("not the fields of this version in their order")
+    form = content.get(0)
+    names = _FIELDS.get((kind, form)) if type(form) is int else None
+    if names is None or list(content) != list(range(len(names) + 1)):
+        raise Malformed("not the fields of a form that is known here, in their order")
     values = {name: _checked(name, content[at]) for at, name in enumerate(names, start=1)}
-    if type(content[0]) is not int or content[0] != VERSION or cbor2.dumps(content) != payload:
-        raise Malformed("another version or another encoding")
-    return kind(**values)  # type: ignore[arg-type]  # each was checked by its name
+    if cbor2.dumps(content) != payload:
+        raise Malformed("another encoding")
+    said: Said = kind(**values)  # type: ignore[arg-type]  # each was checked by its name
+    if _form(said) != form or (form == VERSION and values.get("argument", 0) < 0):  # type: ignore[operator]
+        raise Malformed("in a form that this is not said in")
+    return said
 
 
 def _checked(name: str, value: object) -> object:
@@ -174,6 +267,11 @@ def _checked(name: str, value: object) -> object:
     elif name in _BYTES:
         if type(value) is not bytes or len(value) != _BYTES[name]:
             raise Malformed(f"{name} has another length")
+    elif name in _BYTES_MAX:
+        if type(value) is not bytes or len(value) > _BYTES_MAX[name]:
+            raise Malformed(f"{name} is too long")
+        if name == "trusts" and len(value) % KEY_ID_BYTES:
+            raise Malformed("no ids of keys")
     elif name == "balance_micro" and value is None:
         return None
     elif type(value) is not int:
@@ -181,11 +279,36 @@ def _checked(name: str, value: object) -> object:
     elif not (-_INT_MAX if name in _MAY_BE_NEGATIVE else 0) <= value <= _INT_MAX:
         raise Malformed(f"{name} is out of range")
     elif name in _ENUMS:
-        try:
-            return _ENUMS[name](value)
-        except ValueError:
-            raise Malformed(f"{name} has no meaning here") from None
+        return _member(name, value)
     return value
+
+
+def _member(name: str, value: int) -> IntEnum:
+    try:
+        return _ENUMS[name](value)
+    except ValueError:
+        if name == "operation":
+            return Operation.UNKNOWN  # of the second form, or malformed in the first
+        raise Malformed(f"{name} has no meaning here") from None
+
+
+# --- keys --------------------------------------------------------------------------------------------
+
+_P: Final = 2**256 - 2**224 + 2**192 + 2**96 - 1
+_B: Final = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
+
+
+def is_point(value: bytes) -> bool:
+    """Whether these are an uncompressed point on P-256 (SEC 1): a meter that trusted another could verify nothing."""
+    if len(value) != POINT_BYTES or value[0] != 4:
+        return False
+    x, y = int.from_bytes(value[1:33], "big"), int.from_bytes(value[33:], "big")
+    return x < _P and y < _P and (y * y - x * x * x + 3 * x - _B) % _P == 0
+
+
+def key_id_of(point: bytes) -> bytes:
+    """The id of an instruction key, which nobody can choose: a meter computes it from the key that it is told."""
+    return hashlib.sha256(b"instruction\n" + point).digest()[:KEY_ID_BYTES]
 
 
 # --- who is believed ---------------------------------------------------------------------------------
@@ -247,7 +370,8 @@ class MeterState:
     """What a meter keeps for ever, of both its memories the slower one.
 
     ``answers`` are the last few, by the hash of their command: a command that comes again gets the stored bytes.
-    ``refused`` counts what was not believed, ``repeated`` what came again.
+    ``refused`` counts what was not believed, ``repeated`` what came again. ``keys`` are those that it trusts, points
+    by their ids, the newest last. Above ``limit_w`` (0: no limit) it opens its relay for ``limit_s``.
     """
 
     sequence: int = 0
@@ -256,6 +380,14 @@ class MeterState:
     answers: tuple[tuple[bytes, bytes], ...] = ()
     refused: int = 0
     repeated: int = 0
+    keys: tuple[tuple[bytes, bytes], ...] = ()
+    limit_w: int = 0
+    limit_s: int = 0
+
+    @property
+    def newest_key(self) -> bytes | None:
+        """The id of the key that alone says which keys are trusted."""
+        return self.keys[-1][0] if self.keys else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +395,8 @@ class Verdict:
     """What a meter makes of a message that it believes.
 
     With ``stored`` it sends those bytes and does nothing. Else it does what ``command`` says if ``result``
-    is OK, adding ``added_micro`` to its balance, and answers by `concluded`.
+    is OK, adding ``added_micro`` to its balance and ``step_s`` to its clock, and answers by `concluded`. ``understands`` is 0 for
+    an answer of the first form.
     """
 
     command: Command
@@ -271,6 +404,8 @@ class Verdict:
     result: Result
     added_micro: int = 0
     stored: bytes | None = None
+    step_s: int = 0
+    understands: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,28 +419,53 @@ class Condition:
 
 
 def judged(
-    state: MeterState, message: bytes, *, meter: str, verify: Verify, now_us: int
+    state: MeterState,
+    message: bytes,
+    *,
+    meter: str,
+    verify: Verify,
+    now_us: int,
+    understands: Collection[Operation] = EVERY,
 ) -> Verdict:
     """What a meter has to do about a message, by its own clock. Raises NotBelieved.
 
     Nothing is changed by a number that is not above the last one carried out, by a command past its expiry
     or good for too long, by one that does not name the last answered command, or by less credit than there was.
+    One that ``understands`` the first form alone does not believe what is in the second.
     """
-    command, name = _believed(
-        _claim(Command, message), address=command_address(meter), meter=meter, verify=verify
-    )
+    claim = _claim(Command, message)
+    is_first = FIRST_FORM.issuperset(understands)
+    if is_first and claim.said.operation not in FIRST_FORM:
+        raise NotBelieved(Doubt.MALFORMED)
+    command, name = _believed(claim, address=command_address(meter), meter=meter, verify=verify)
     for answered, stored in state.answers:
         if answered == name:
             return Verdict(command, name, Result.OK, stored=stored)
-    result = _result(state, command, now_us)
-    added_micro = 0
-    if result is Result.OK and command.operation is Operation.CREDIT:
-        added_micro = command.argument - state.credit_micro
-    return Verdict(command, name, result, added_micro)
+    result = _result(state, command, claim.envelope.key_id, now_us)
+    if result is Result.OK and command.operation not in understands:
+        result = Result.UNSUPPORTED
+    is_full = command.operation not in FIRST_FORM or (
+        command.operation is Operation.READ and command.argument == IN_FULL
+    )
+    is_done = result is Result.OK
+    return Verdict(
+        command,
+        name,
+        result,
+        added_micro=command.argument - state.credit_micro
+        if is_done and command.operation is Operation.CREDIT
+        else 0,
+        step_s=command.argument if is_done and command.operation is Operation.CLOCK else 0,
+        understands=sum(1 << each for each in understands) if is_full and not is_first else 0,
+    )
 
 
-def _result(state: MeterState, command: Command, now_us: int) -> Result:
+def _result(state: MeterState, command: Command, signer: bytes, now_us: int) -> Result:
     life_us = command.expires_at_us - command.issued_at_us
+    if command.operation is Operation.CLOCK:
+        # By the clock that it leads to: the one there is may be why it is sent. It takes a number, so whatever was said
+        # before it is stale, and a clock that goes back brings nothing back that had expired.
+        now_us += command.argument * 1_000_000
     if now_us > command.expires_at_us or not 0 < life_us <= LIFE_US_MAX:
         return Result.EXPIRED
     if command.operation is Operation.READ:
@@ -314,10 +474,75 @@ def _result(state: MeterState, command: Command, now_us: int) -> Result:
         return Result.STALE
     if command.previous != state.answered:
         return Result.BROKEN_CHAIN
-    if command.operation is Operation.CREDIT:
-        return Result.LOWER_CREDIT if command.argument < state.credit_micro else Result.OK
-    is_known = command.argument in (RelayState.CLOSED, RelayState.OPEN)
-    return Result.OK if is_known else Result.UNSUPPORTED
+    return _of_operation(state, command, signer, now_us)
+
+
+def _of_operation(state: MeterState, command: Command, signer: bytes, now_us: int) -> Result:
+    """Whether the meter can do what is told it in its turn; ``now_us`` is by the clock that a CLOCK leads to."""
+    argument, result = command.argument, Result.UNSUPPORTED
+    match command.operation:
+        case Operation.CREDIT:
+            result = Result.LOWER_CREDIT if argument < state.credit_micro else Result.OK
+        case Operation.RELAY if argument in (RelayState.CLOSED, RelayState.OPEN):
+            result = Result.OK
+        case Operation.CLOCK:
+            result = _of_clock(command, now_us)
+        case Operation.TRUST:
+            result = _of_trust(state, command, signer)
+        case Operation.LIMIT if limit_of(command) is not None:
+            result = Result.OK
+        case _:
+            pass
+    return result
+
+
+def _of_clock(command: Command, stepped_us: int) -> Result:
+    if command.more or not 0 < abs(command.argument) <= STEP_S_MAX:
+        return Result.UNSUPPORTED
+    # Now is not before it was issued: a clock that it would lead to is wrong.
+    return Result.OK if stepped_us >= command.issued_at_us - STEP_SLACK_US else Result.FAILED
+
+
+def _of_trust(state: MeterState, command: Command, signer: bytes) -> Result:
+    is_newest = signer == state.newest_key
+    if command.argument == KeyStep.DROP_FORMER and not command.more:
+        return Result.OK if is_newest else Result.OLD_KEY
+    if command.argument != KeyStep.ADD or not is_point(command.more):
+        return Result.UNSUPPORTED
+    if key_id_of(command.more) in dict(state.keys):
+        return Result.OK
+    if not is_newest:
+        return Result.OLD_KEY
+    return Result.OK if len(state.keys) < KEYS_MAX else Result.FAILED
+
+
+def limit_of(command: Command) -> tuple[int, int] | None:
+    """The W and the seconds of a LIMIT, 0 and 0 for none; None where it says neither."""
+    open_s = int.from_bytes(command.more, "big")
+    is_none = command.argument == 0 and open_s == 0
+    is_some = 0 < command.argument <= LIMIT_W_MAX and 0 < open_s <= STEP_S_MAX
+    return (command.argument, open_s) if len(command.more) == 4 and (is_none or is_some) else None
+
+
+def _after(state: MeterState, verdict: Verdict) -> MeterState:
+    """What it keeps of a command that it carried out."""
+    command = verdict.command
+    state = replace(
+        state,
+        sequence=command.sequence,
+        answered=verdict.command_hash,
+        credit_micro=state.credit_micro + verdict.added_micro,
+    )
+    if command.operation is Operation.TRUST:
+        added = (
+            () if command.argument != KeyStep.ADD else ((key_id_of(command.more), command.more),)
+        )
+        if added and added[0] in state.keys:
+            return state
+        return replace(state, keys=(*state.keys, *added) if added else state.keys[-1:])
+    if command.operation is Operation.LIMIT and (limit := limit_of(command)) is not None:
+        return replace(state, limit_w=limit[0], limit_s=limit[1])
+    return state
 
 
 def concluded(
@@ -329,13 +554,8 @@ def concluded(
         return replace(state, repeated=state.repeated + 1), verdict.stored
     is_done = verdict.result is Result.OK and command.operation is not Operation.READ
     if is_done:
-        credit_micro = state.credit_micro + verdict.added_micro
-        state = replace(
-            state,
-            sequence=command.sequence,
-            answered=verdict.command_hash,
-            credit_micro=credit_micro,
-        )
+        state = _after(state, verdict)
+    is_full = verdict.understands != 0
     message, _ = sealed_answer(
         Answer(
             meter=command.meter,
@@ -350,6 +570,9 @@ def concluded(
             last_sequence=state.sequence,
             last_hash=state.answered,
             refused=state.refused,
+            understands=verdict.understands,
+            trusts=b"".join(key_id for key_id, _ in state.keys) if is_full else b"",
+            limit_w=state.limit_w if is_full else 0,
         ),
         by=by,
     )
@@ -433,11 +656,15 @@ def worth_of(answer: Answer, issued: Issued | None, known: Known) -> Worth:
 def _is_consistent(answer: Answer, issued: Issued) -> bool:
     if answer.sequence != issued.sequence:
         return False
+    if issued.operation not in FIRST_FORM and not answer.understands:
+        return False
     is_done = answer.result is Result.OK and issued.operation is not Operation.READ
     if is_done and (answer.last_sequence, answer.last_hash) != (
         issued.sequence,
         issued.command_hash,
     ):
+        return False
+    if is_done and issued.operation is Operation.LIMIT and answer.limit_w != issued.argument:
         return False
     is_credit = is_done and issued.operation is Operation.CREDIT
     return not is_credit or answer.credit_micro == issued.argument

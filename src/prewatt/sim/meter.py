@@ -92,8 +92,12 @@ _RETRY_US: Final = 30_000_000
 _EVENT_RETRY_US_MAX: Final = 3_600_000_000
 _US_PER_WH: Final = 3_600_000_000  # watt-microseconds
 
+#: So long a load is looked at before it is held against a limit: what starts a motor passes.
+_LIMIT_LOOK_US: Final = 60_000_000
+
 #: The numbers that a meter keeps of instructions.
 _COUNTS: Final = ("sequence", "credit_micro", "refused", "repeated")
+_LATER_COUNTS: Final = ("limit_w", "limit_s")
 
 Outgoing = tuple[Uplink, bytes]
 
@@ -147,7 +151,7 @@ class MeterConfig:
     do not all speak at once. What no watermark came for is sent again after `retry_us`. With a `private_key`
     it does nothing of weight that is not signed by one of the keys it `trusts` (points by their ids). With
     `holds_credit` it has a balance of its own, counts it down by `price_nano` for each kWh, and opens its relay
-    when there is none left.
+    when there is none left. With `first_form` it knows READ, RELAY and CREDIT alone, as meters of before.
     """
 
     serial: str
@@ -164,6 +168,7 @@ class MeterConfig:
     trusts: Mapping[bytes, bytes] = field(default_factory=dict)
     holds_credit: bool = False
     price_nano: int = 0
+    first_form: bool = False
 
 
 class SimulatedMeter:
@@ -208,10 +213,15 @@ class SimulatedMeter:
         self._history: deque[tuple[int, int]] = deque(maxlen=_HISTORY_KEPT)
         self._dropped_percent = 0
         self._held_back: list[Outgoing] = []
-        self.instructed = MeterState()
-        """What it keeps of signed instructions: its sequence, the last one, stored answers."""
+        self.instructed = MeterState(keys=tuple(config.trusts.items()))
+        """What it keeps of signed instructions: its sequence, the last one, stored answers, the keys it trusts."""
         self._seal = None if config.private_key is None else MeterSeal(config.private_key)
+        self._trusts = self.instructed.keys
         self._verify = trusting(config.trusts)
+        self._understands = instructions.FIRST_FORM if config.first_form else instructions.EVERY
+        # Until when its relay is open for the load that was above its limit, and what it had counted a while ago.
+        self._spared_until_us = 0
+        self._looked = (config.start_at_us, config.start_register_wh)
 
     # --- what can be seen ---
 
@@ -235,7 +245,12 @@ class SimulatedMeter:
 
     def next_due_us(self) -> int:
         """When `tick` has something to do at the latest."""
-        return self._next_report_us
+        dues = [self._next_report_us]
+        if self._spared_until_us:
+            dues.append(self._spared_until_us)
+        elif self.instructed.limit_w:
+            dues.append(self._looked[0] + _LIMIT_LOOK_US)
+        return min(dues)
 
     # --- what happens to it ---
 
@@ -256,6 +271,8 @@ class SimulatedMeter:
         """Take the reading that is due, and send what is unsent or has waited too long for a watermark."""
         if self.is_reading and now_us >= self._next_report_us:
             self._report(now_us)
+        if self.instructed.limit_w or self._spared_until_us:
+            self._keep_limit(now_us)
         if not self.is_online:
             return []
         if self._sent and now_us - self._progress_at_us >= self.config.retry_us:
@@ -364,6 +381,7 @@ class SimulatedMeter:
                 meter=self.config.serial,
                 verify=self._verify,
                 now_us=clock_us,
+                understands=self._understands,
             )
         except NotBelieved:
             self.instructed = instructions.refused(self.instructed)
@@ -373,24 +391,63 @@ class SimulatedMeter:
         before = self.relay
         is_new = verdict.stored is None and verdict.result is Result.OK
         if is_new and verdict.command.operation is Operation.RELAY:
+            self._spared_until_us = 0
             self._turn("closed" if verdict.command.argument == RelayCode.CLOSED else "open", now_us)
+        self.faults["clock_drift"] += verdict.step_s
         credit_micro = self.instructed.credit_micro + verdict.added_micro
         condition = Condition(
             relay=RelayCode.CLOSED if self.relay == "closed" else RelayCode.OPEN,
             balance_micro=self._balance_micro(credit_micro, now_us),
             register_wh=self.register_wh(now_us),
-            at_us=clock_us,
+            at_us=self.clock_us(now_us),
         )
         self.instructed, answer = instructions.concluded(
             self.instructed, verdict, condition, by=self._seal
         )
         outgoing: list[Outgoing] = [(Uplink.SEALED, answer)]
-        if verdict.added_micro and (condition.balance_micro or 0) > 0:
+        self._take_up(is_new and verdict.command.operation is Operation.LIMIT, now_us)
+        if verdict.added_micro and (condition.balance_micro or 0) > 0 and not self._spared_until_us:
             self._turn("closed", now_us)
         if self.relay != before:
             self._record(now_us)
             outgoing += self._unsent(now_us)
         return self._faulty(outgoing)
+
+    def _take_up(self, is_limit: bool, now_us: int) -> None:
+        """Verify by the keys that it trusts now, and look at the load from now on where it has a new limit."""
+        if self.instructed.keys != self._trusts:
+            self._trusts = self.instructed.keys
+            self._verify = trusting(dict(self._trusts))
+        if is_limit:
+            self._looked = (now_us, self._energy_wh(now_us)[0])
+            if not self.instructed.limit_w:
+                self._reclose(now_us)
+
+    def _keep_limit(self, now_us: int) -> None:
+        """Open the relay where the load since the last look was above the limit, and close it again in its time."""
+        if self._spared_until_us:
+            if now_us >= self._spared_until_us:
+                self._reclose(now_us)
+            return
+        since_us, counted_wh = self._looked
+        if now_us - since_us < _LIMIT_LOOK_US:
+            return
+        self._looked = (now_us, self._energy_wh(now_us)[0])
+        drawn_wh = self._looked[1] - counted_wh
+        is_above = drawn_wh * _US_PER_WH > self.instructed.limit_w * (now_us - since_us)
+        if is_above and self.relay == "closed":
+            self._turn("open", now_us)
+            self._record(now_us)
+            self._spared_until_us = now_us + self.instructed.limit_s * 1_000_000
+
+    def _reclose(self, now_us: int) -> None:
+        """Close what was opened for the load, unless its credit is used up."""
+        was_spared, self._spared_until_us = self._spared_until_us, 0
+        self._looked = (now_us, self._energy_wh(now_us)[0])
+        balance_micro = self.balance_micro(now_us)
+        if was_spared and (balance_micro is None or balance_micro > 0):
+            self._turn("closed", now_us)
+            self._record(now_us)
 
     def balance_micro(self, now_us: int) -> int | None:
         """What is left of the credit that it was given; None for a meter that holds none."""
@@ -450,9 +507,11 @@ class SimulatedMeter:
             "backlog": self._backlog,
             "history": list(self._history),
             "events": self._events,
+            "spared_until_us": self._spared_until_us,
             "answers": [[key, value.decode()] for key, value in self._answers.items()],
             "instructed": {
-                **{name: getattr(self.instructed, name) for name in _COUNTS},
+                **{name: getattr(self.instructed, name) for name in (*_COUNTS, *_LATER_COUNTS)},
+                "keys": [[key.hex(), point.hex()] for key, point in self.instructed.keys],
                 "answered": self.instructed.answered.hex(),
                 "answers": [[key.hex(), value.hex()] for key, value in self.instructed.answers],
             },
@@ -471,13 +530,19 @@ class SimulatedMeter:
         self._history.extend((at, value) for at, value in state.get("history", ()))
         self._events = [(at, code) for at, code in state["events"]]
         self._answers = OrderedDict((key, value.encode()) for key, value in state["answers"])
+        self._spared_until_us = state.get("spared_until_us", 0)
+        self._looked = (self._mark_us, self._counted_wh)
         kept = state.get("instructed")
         if kept is not None:
+            keys = [(bytes.fromhex(a), bytes.fromhex(b)) for a, b in kept.get("keys", ())]
             self.instructed = MeterState(
                 **{name: kept[name] for name in _COUNTS},
+                **{name: kept.get(name, 0) for name in _LATER_COUNTS},
+                keys=tuple(keys) or self.instructed.keys,
                 answered=bytes.fromhex(kept["answered"]),
                 answers=tuple((bytes.fromhex(a), bytes.fromhex(b)) for a, b in kept["answers"]),
             )
+            self._take_up(is_limit=False, now_us=self._mark_us)
 
     # --- inside ---
 
