@@ -27,18 +27,22 @@ class _Refused(Exception):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the sub-commands `enrol`, `revoke`, `hold-credit` and `show`."""
+    """Add the sub-commands `enrol`, `revoke`, `hold-credit`, `release-credit` and `show`."""
     commands = parser.add_subparsers(dest="instruct_command", required=True)
     enrol = commands.add_parser("enrol", help="believe a meter's answers by its public key")
     revoke = commands.add_parser("revoke", help="believe nothing any more that a key signed")
     hold = commands.add_parser("hold-credit", help="let a meter hold its account's credit itself")
+    release = commands.add_parser("release-credit", help="let a meter hold no credit any more")
     show = commands.add_parser("show", help="the last instructions, each answer verified again")
-    for each in (enrol, revoke, hold, show):
+    for each in (enrol, revoke, hold, release, show):
         each.add_argument("--property", required=True, metavar="CODE")
         each.add_argument("serial", help="the meter's serial number")
     enrol.add_argument("key", type=Path, help="its public key, P-256, PEM or DER")
     revoke.add_argument("key_id", help="32 hexadecimal digits, as `show` prints them")
     revoke.add_argument("--reason", required=True)
+    release.add_argument(
+        "--without-answer", metavar="REASON", help="end what was released and is not answered"
+    )
     show.add_argument("--last", type=int, default=20, help="how many (default: 20)")
 
 
@@ -92,6 +96,8 @@ def _do(
         case "hold-credit":
             _hold(actor, place, meter_id, now)
             print(f"{serial} holds its account's credit from now on")
+        case "release-credit":
+            print(_let_go(arguments, actor, place, meter_id, now))
         case _:
             return _show(meter_id, serial, arguments.last)
     return 0
@@ -123,15 +129,26 @@ def _key_id(text: str) -> bytes:
 
 
 def _hold(actor: Actor, place: int, meter_id: int, now: datetime) -> None:
-    from prewatt.instructions.queries import has_key
     from prewatt.instructions.wallets import hold_credit, payer_of
 
-    if not has_key([meter_id], now=now):
-        raise _Refused("a meter without a key cannot be told of credit; enrol it first")
     account_id = payer_of(meter_id, now=now)
     if account_id is None:
         raise _Refused("nobody pays by this meter")
     hold_credit(actor=actor, property_id=place, meter_id=meter_id, account_id=account_id, now=now)
+
+
+def _let_go(
+    arguments: argparse.Namespace, actor: Actor, place: int, meter_id: int, now: datetime
+) -> str:
+    from prewatt.instructions.wallets import end_without_answer, release_credit
+
+    if arguments.without_answer is None:
+        release_credit(actor=actor, property_id=place, meter_id=meter_id, now=now)
+        return f"{arguments.serial} is told of no more credit, and to hold none"
+    end_without_answer(
+        actor=actor, property_id=place, meter_id=meter_id, note=arguments.without_answer, now=now
+    )
+    return f"the credit in {arguments.serial} has ended without its answer"
 
 
 def _show(meter_id: int, serial: str, last: int) -> int:

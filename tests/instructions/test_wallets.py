@@ -12,7 +12,7 @@ from tests.supply.world import EUR, NOW, World
 from prewatt.access.scope import system_actor
 from prewatt.core.accounts import CounterAccount, TransferKind
 from prewatt.core.civil_time import instant_us
-from prewatt.core.instructions import Doubt, Worth
+from prewatt.core.instructions import Doubt, Operation, Result, Worth
 from prewatt.core.rating import Component
 from prewatt.hes.drivers.mqtt_senml.topics import Uplink
 from prewatt.instructions.operations import (
@@ -25,7 +25,14 @@ from prewatt.instructions.operations import (
     enrol_key,
 )
 from prewatt.instructions.turns import InstructionTurns, Turn
-from prewatt.instructions.wallets import WalletRefused, Wallets, compare_balances, hold_credit
+from prewatt.instructions.wallets import (
+    WalletRefused,
+    Wallets,
+    compare_balances,
+    end_without_answer,
+    hold_credit,
+    release_credit,
+)
 from prewatt.ledger.operations import Event, Leg, append_events, lock_accounts, new_event_ids
 from prewatt.signing.es256 import ES256PrivateKey
 from prewatt.signing.keyring import NoSigningKey
@@ -226,3 +233,77 @@ def test_money_reaches_the_meter_once_and_a_meter_that_differs_is_a_case() -> No
         )
     assert compare_balances(actor=CLERK, now=later + timedelta(days=3)) == 1
     assert open_alerts() == []
+
+
+def wallets() -> list[tuple[object, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT state, because, told_micro, end_balance_micro, end_register_wh FROM meter_wallet ORDER BY id"
+        )
+        return cursor.fetchall()
+
+
+@pytest.mark.usefixtures("database")
+def test_a_meter_that_is_released_ends_with_its_word_and_begins_again_from_there() -> None:
+    flat = Flat()
+    begin = {"actor": flat.admin, "property_id": flat.property_id, "meter_id": flat.meter}
+    with pytest.raises(WalletRefused, match="holds no credit"):
+        release_credit(**begin, now=NOW)
+    # Owed before it holds credit: the meter gets no more than what is left of a payment.
+    flat.book_money(-3 * EUR)
+    hold_credit(**begin, account_id=flat.account, now=NOW)
+    assert flat.due() == []
+    flat.book_money(5 * EUR)
+    assert flat.due() == [2 * EUR]
+    flat.tell(flat.wallets.due(property_ids=None, now=NOW))
+    later = NOW + timedelta(hours=1)
+    left = flat.device.balance_micro(instant_us(later))
+    assert left is not None and 0 < left < 2 * EUR
+    with pytest.raises(WalletRefused, match="not told yet"):
+        end_without_answer(**begin, note="gone", now=later)
+    # Credit is on its way when it is released: the end goes first, and nothing is told after it.
+    flat.book_money(1 * EUR)
+    (credit,) = flat.book.issue(flat.wallets.due(property_ids=None, now=later), now=later)
+    release_credit(**begin, now=later)
+    flat.book_money(7 * EUR)
+    wanted = flat.wallets.due(property_ids=None, now=later)
+    assert [each.operation for each in wanted] == [Operation.RELEASE]
+    ended = flat.tell(wanted, at=later)
+    assert ended.answer is not None and ended.answer.result is Result.OK
+    register_wh = flat.device.register_wh(instant_us(later))
+    assert (ended.answer.balance_micro, ended.answer.register_wh) == (left, register_wh)
+    assert wallets() == [(3, 4, 2 * EUR, left, register_wh)]
+    assert flat.wallets.due(property_ids=None, now=later) == []
+    assert flat.wallets.places() == frozenset()
+    # The credit that was given up comes late: its number is behind. Nothing is counted or cut.
+    late = flat.device.receive_instruction(credit.payload, instant_us(later))
+    assert flat.device.balance_micro(instant_us(later)) is None
+    payload = next(each for channel, each in late if channel is Uplink.SEALED)
+    told = Told(flat.meter, flat.property_id, "M000", payload, later)
+    assert flat.book.take([told], now=later)[0].worth is Worth.COUNTS
+    flat.device.tick(instant_us(later + timedelta(days=30)))
+    assert flat.device.relay == "closed"
+    # Again, for whoever it is then: from what the meter ever had, with what there is and nothing of before.
+    hold_credit(**begin, account_id=flat.account, now=later)
+    (wish,) = flat.wallets.due(property_ids=None, now=later)
+    assert (wish.operation, wish.argument) == (Operation.CREDIT, (2 + 10) * EUR)
+    flat.tell([wish], at=later)
+    assert flat.device.balance_micro(instant_us(later)) == 10 * EUR
+    # Its supply is protected now: it is released without anybody's word, and a person ends what is not answered.
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE supply_state SET protection = 'medical'")
+    (wish,) = flat.wallets.due(property_ids=[flat.property_id], now=later)
+    assert wish.operation is Operation.RELEASE
+    with pytest.raises(WalletRefused, match="say why"):
+        end_without_answer(**begin, note=" ", now=later)
+    end_without_answer(**begin, note="burnt", now=later)
+    assert [row[:3] for row in wallets()] == [(3, 4, 2 * EUR), (3, 3, 12 * EUR)]
+    # It may count still: before it holds credit again it is told that it holds none.
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE supply_state SET protection = ''")
+    hold_credit(**begin, account_id=flat.account, now=later)
+    for operation in (Operation.RELEASE, Operation.CREDIT):
+        (wish,) = flat.wallets.due(property_ids=None, now=later)
+        assert wish.operation is operation
+        flat.tell([wish], at=later)
+    assert flat.device.balance_micro(instant_us(later)) == 10 * EUR

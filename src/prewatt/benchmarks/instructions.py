@@ -176,8 +176,8 @@ def _enrol(dsn: str, meters: int) -> None:
         )
         connection.execute(
             """INSERT INTO meter_wallet (meter_id, property_id, account_id, since, seen_seq, total_micro,
-                   credit_micro)
-               SELECT %s + account_id, property_id, account_id, now(), transfer_seq, 1, 1
+                   credit_micro, base_micro)
+               SELECT %s + account_id, property_id, account_id, now(), transfer_seq, 1, 1, -1
                FROM account_state""",
             [FIRST_METER - 1],
         )

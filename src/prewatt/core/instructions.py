@@ -85,6 +85,8 @@ class Operation(IntEnum):
     TRUST = 4
     #: The power in W above which the relay opens, 0 for none; `more` is for how many seconds, in four bytes.
     LIMIT = 5
+    #: Hold no credit any more: what is left of it is void, nothing is counted or cut by it, until more is told.
+    RELEASE = 7
     #: What a later meter understands and this one does not: it is read, and never said.
     UNKNOWN = 255
 
@@ -138,8 +140,9 @@ class Command:
 class Answer:
     """What a meter signs: to which command, what came of it, and how the meter stands after it.
 
-    ``balance_micro`` is None for a meter that holds none. ``last_sequence`` and ``last_hash`` are of the last
-    command that it carried out; ``refused`` counts messages, ever, that nobody it trusts had signed to it.
+    ``balance_micro`` is None for a meter that holds none; to a RELEASE it says with what the meter ended.
+    ``last_sequence`` and ``last_hash`` are of the last command that it carried out; ``refused`` counts messages,
+    ever, that nobody it trusts had signed to it.
 
     The rest is of the second form, and of the first where ``understands`` is 0: a bit for each operation; the ids of
     the keys that it trusts, the newest last; its power limit (0: none).
@@ -484,6 +487,8 @@ def _of_operation(state: MeterState, command: Command, signer: bytes, now_us: in
         case Operation.CREDIT:
             result = Result.LOWER_CREDIT if argument < state.credit_micro else Result.OK
         case Operation.RELAY if argument in (RelayState.CLOSED, RelayState.OPEN):
+            result = Result.OK
+        case Operation.RELEASE if argument == 0 and not command.more:
             result = Result.OK
         case Operation.CLOCK:
             result = _of_clock(command, now_us)

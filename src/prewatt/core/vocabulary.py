@@ -87,6 +87,27 @@ class InstructionState(Coded):
     SUPERSEDED = 6
 
 
+class WalletState(Coded):
+    """The life of a wallet in a meter: it ends by the meter's signed answer, or by a person's word without one."""
+
+    HELD = 1
+    #: The meter is to be told that it holds no credit any more, and is told of none.
+    RELEASING = 2
+    ENDED = 3
+
+
+class WalletEnd(Coded):
+    """Why a meter is to hold no credit any more."""
+
+    #: Somebody else pays by it.
+    MOVED = 1
+    #: It is not in its place any more.
+    EXCHANGED = 2
+    #: Its supply became protected: a meter knows of no protection.
+    PROTECTED = 3
+    BY_HAND = 4
+
+
 class Gate(Coded):
     """The gates of a disconnection, in the order in which a screen lists them."""
 

@@ -317,6 +317,9 @@ class InstructionDesk:
             self.money_moved(device.property_id)
         if outcome.operation is Operation.READ or answer.result in _ELSEWHERE:
             found.woken.add(device.meter_id)
+            if device.property_id in self._places:
+                # Of its credit, too, and of the end of that.
+                self._moved.add(device.property_id)
         if outcome.order_id is not None and answer.result not in _ELSEWHERE:
             found.counted.append(counted)
 

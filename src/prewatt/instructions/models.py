@@ -106,12 +106,19 @@ class Instruction(models.Model):
 
 
 class MeterWallet(models.Model):
-    """A meter that holds its account's credit itself, and what it should have had of it, ever, by the ledger."""
+    """A meter that holds its account's credit itself, and what it should have had of it, ever, by the ledger.
 
-    meter_id = models.BigIntegerField(primary_key=True)
+    One of a meter and one of an account at a time; those that have ended stay as they were.
+    """
+
     property_id = models.BigIntegerField()
-    account_id = models.BigIntegerField(unique=True)
+    meter_id = models.BigIntegerField()
+    account_id = models.BigIntegerField()
     since = models.DateTimeField()
+    #: core.vocabulary.WalletState.
+    state = models.SmallIntegerField(db_default=1)
+    #: What the meter had signed for when it began: its lifetime goes on from account to account.
+    base_micro = models.BigIntegerField(db_default=0)
     #: The last transfer of the account that is in it, and what all of them but usage come to. It can fall, what the
     #: meter is told cannot: then less is told of what comes next.
     seen_seq = models.BigIntegerField()
@@ -119,21 +126,57 @@ class MeterWallet(models.Model):
     #: What the meter is to be told, and what it has signed for.
     credit_micro = models.BigIntegerField()
     told_micro = models.BigIntegerField(db_default=0)
+    #: core.vocabulary.WalletEnd, since when the meter is to be released, and on whose word.
+    because = models.SmallIntegerField(null=True)
+    release_at = models.DateTimeField(null=True)
+    release_by = models.CharField(max_length=80, db_default="")
+    #: The number of the instruction whose signed answer ended it, with what the meter ended (null where only a later
+    #: answer proves it); or who ended it without an answer, and why.
+    ended_at = models.DateTimeField(null=True)
+    end_sequence = models.BigIntegerField(null=True)
+    end_balance_micro = models.BigIntegerField(null=True)
+    end_register_wh = models.BigIntegerField(null=True)
+    ended_by = models.CharField(max_length=80, db_default="")
+    end_note = models.CharField(max_length=200, db_default="")
 
     class Meta:
         db_table = "meter_wallet"
         indexes: ClassVar = [
             models.Index(
                 fields=["meter_id"],
-                condition=Q(credit_micro__gt=F("told_micro")),
+                condition=Q(credit_micro__gt=F("told_micro"), state=1),
                 name="meter_wallet_due",
             ),
+            models.Index(fields=["meter_id"], condition=Q(state=2), name="meter_wallet_to_release"),
             models.Index(fields=["property_id"], name="meter_wallet_by_place"),
+            models.Index(fields=["account_id"], name="meter_wallet_by_account"),
         ]
         constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["meter_id"], condition=Q(state__lt=3), name="meter_wallet_one_of_a_meter"
+            ),
+            models.UniqueConstraint(
+                fields=["account_id"], condition=Q(state=1), name="meter_wallet_one_of_an_account"
+            ),
             models.CheckConstraint(
                 condition=Q(credit_micro__gte=F("told_micro")) & Q(told_micro__gte=0),
                 name="meter_wallet_was_told_no_more",
+            ),
+            models.CheckConstraint(
+                condition=Q(state=1, release_at__isnull=True, because__isnull=True)
+                | Q(state__in=[2, 3], release_at__isnull=False, because__isnull=False),
+                name="meter_wallet_is_released_for_a_reason",
+            ),
+            # By an answer that the meter signed, or by a person who says why.
+            models.CheckConstraint(
+                condition=Q(state__in=[1, 2], ended_at__isnull=True, end_sequence__isnull=True)
+                | Q(state=3, ended_at__isnull=False, end_sequence__isnull=False, ended_by="")
+                | (
+                    Q(state=3, ended_at__isnull=False, end_sequence__isnull=True)
+                    & ~Q(ended_by="")
+                    & ~Q(end_note="")
+                ),
+                name="meter_wallet_ends_by_an_answer",
             ),
         ]
 

@@ -404,10 +404,15 @@ class _Plan:
             self.repeats.append((wanted, same))
             return
         others = [row for row in live if row.operation is not Operation.READ]
-        if others and wanted.operation is not Operation.RELAY:
+        if not all(_goes_before(wanted.operation, row.operation) for row in others):
             return
         self.given_up += [row.row_id for row in others]
         self.new.append(wanted)
+
+
+def _goes_before(wanted: Operation, other: Operation) -> bool:
+    """Whether what is under way is given up for what is wanted: anything for a relay, credit for its end."""
+    return wanted is Operation.RELAY or (wanted, other) == (Operation.RELEASE, Operation.CREDIT)
 
 
 def _is_same(row: _Live, wanted: Wanted) -> bool:
@@ -570,6 +575,8 @@ class Taking:
     ) -> None:
         self._standings, self._rows = standings, rows
         self._ended: list[tuple[int, InstructionState, Result, Answer, Told]] = []
+        # Meters that hold no credit any more: by which number, with what balance and register.
+        self._released: list[tuple[int, int, int | None, int]] = []
         self._said: dict[int, tuple[Answer, Told, bool]] = {}
 
     def take(self, told: Told, answer: Answer) -> Outcome:
@@ -598,10 +605,13 @@ class Taking:
             standing.known = after_answer(standing.known, answer)
             standing.last_sequence = max(standing.last_sequence, answer.last_sequence)
             standing.refused = max(standing.refused, answer.refused)
+            # To its release it says what it ended with; it has none from then on.
+            has_ended = is_ok and operation is Operation.RELEASE
+            stands = replace(answer, balance_micro=None) if has_ended else answer
             was_read = operation is Operation.READ or not is_ok
             former = self._said.get(told.meter_id)
             self._said[told.meter_id] = (
-                answer,
+                stands,
                 told,
                 was_read or (former is not None and former[2]),
             )
@@ -622,6 +632,10 @@ class Taking:
     ) -> None:  # fmt: skip
         row.issued = replace(row.issued, is_final=True)
         self._ended.append((row.row_id, state, result, answer, told))
+        if row.issued.operation is Operation.RELEASE and result is Result.OK:
+            self._released.append(
+                (meter_id, row.issued.sequence, answer.balance_micro, answer.register_wh)
+            )
 
     def write(self, now: datetime) -> None:
         """Write what counted: each command's end, and how each meter stands now."""
@@ -652,6 +666,12 @@ class Taking:
             ],
             prepare=True,
         )
+        if self._released:
+            meters, numbers, balances, registers = zip(*self._released, strict=True)
+            execute(
+                "SELECT end_wallets(%s, %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])",
+                [now, *(integers(each) for each in (meters, numbers, balances, registers))],
+            )
 
 
 def ask_rows(numbers: Sequence[tuple[int, int]]) -> psycopg.Cursor[Any]:

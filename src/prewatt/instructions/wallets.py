@@ -1,9 +1,12 @@
 """Credit in the meter: what a meter is told to have had, ever, and whether it has what the ledger says.
 
-A meter that holds its account's credit counts it down by its own tariff. It is told its lifetime credit: the sum of
-all that moved on the account but for usage, since the meter took over. The sum can fall, when a recharge is taken
-back or a daily charge is due; what a meter has had cannot, so less is told of what comes next. Once a day its signed
-balance is compared with the ledger's.
+A meter that holds its account's credit counts it down by its own tariff. It is told its lifetime credit: all that it
+ever had before, what was available when it began to count, and all that moved on the account since but for usage. The
+sum can fall, when a recharge is taken back or a daily charge is due; what a meter has had cannot, so less is told of what
+comes next. Once a day its signed balance is compared with the ledger's.
+
+It ends when somebody else pays by the meter, when the meter is taken down, when the supply is protected, or on a
+person's word: the meter is told of no more credit, and told that it holds none, until it has signed that it does.
 """
 
 from __future__ import annotations
@@ -16,8 +19,10 @@ from prewatt.access.scope import Actor, require, scope
 from prewatt.audit import operations as audit
 from prewatt.core.accounts import TransferKind
 from prewatt.core.instructions import Operation
+from prewatt.core.vocabulary import WalletEnd, WalletState
 from prewatt.instructions.models import MeterWallet
 from prewatt.instructions.operations import Wanted
+from prewatt.instructions.queries import has_key
 from prewatt.ledger.operations import lock_accounts
 from prewatt.notify.alerts import BALANCE_DIFFERS
 from prewatt.notify.operations import close_alert, raise_alert
@@ -33,14 +38,29 @@ _TOGETHER: Final = timedelta(hours=2)
 #: A meter that was silent for so long is asked how it stands.
 _ASK_AFTER: Final = timedelta(hours=20)
 _PER_TURN: Final = 500
+#: A meter that has not signed its release for so long is told once an hour.
+_GIVEN_UP_AFTER: Final = timedelta(days=1)
+_RARELY: Final = timedelta(hours=1)
 
 
 class WalletRefused(Exception):
-    """Nothing was begun. ``reason`` is `not_paying` (the meter is not the account's), `taken` or `protected`."""
+    """Nothing was done. ``reason`` is one of `REFUSED`."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"no wallet in the meter: {reason}")
+        super().__init__(REFUSED[reason])
         self.reason = reason
+
+
+REFUSED: Final = {
+    "not_paying": "nobody pays by this meter, or another account",
+    "taken": "the meter or the account has a wallet that has not ended",
+    "protected": "a protected supply keeps its credit here: a meter opens its relay at zero",
+    "no_key": "a meter without a valid key cannot be told of credit; enrol it first",
+    "none": "this meter holds no credit",
+    "not_asked": "the meter was not told yet that it holds no credit",
+    "no_note": "say why, in at most 200 printable characters",
+}
+NOTE_MAX: Final = 200
 
 
 def payer_of(meter_id: int, *, now: datetime) -> int | None:
@@ -54,42 +74,112 @@ def payer_of(meter_id: int, *, now: datetime) -> int | None:
 
 
 def hold_credit(*, actor: Actor, property_id: int, meter_id: int, account_id: int, now: datetime) -> None:  # fmt: skip
-    """Let a meter hold its account's credit from now on; what is available now is the first that it is told.
+    """Let a meter hold its account's credit from now on; what is available when it is told is the first that it has.
 
-    What a meter has had and used before, for whoever it was, stays in its lifetime. Whose supply is protected keeps its
+    What a meter has had before, for whoever it was, stays in its lifetime. Whose supply is protected keeps its
     credit here: a meter opens its relay at zero and knows of no protection. Raises WalletRefused, PermissionRefused.
     """
     require(actor, "estate.write", property_id=property_id)
     with scope(actor):
         lock_accounts([account_id])
         found = fetch(
-            """SELECT s.transfer_seq,
-                      greatest(s.available, 0) + coalesce(i.credit_micro - i.balance_micro, 0),
-                      coalesce(i.credit_micro, 0), w.meter_id IS NOT NULL,
+            """SELECT s.transfer_seq, s.available, coalesce(i.credit_micro, 0), w.id IS NOT NULL,
                       coalesce(v.protection, '') <> ''
                FROM account_state s
                JOIN meter_assignment a ON a.account_id = s.account_id AND a.meter_id = %s
                     AND a.period @> %s::timestamptz
                LEFT JOIN instruction_state i ON i.meter_id = a.meter_id
-               LEFT JOIN meter_wallet w ON w.meter_id = a.meter_id OR w.account_id = s.account_id
+               LEFT JOIN meter_wallet w ON (w.meter_id = a.meter_id AND w.state < 3)
+                    OR (w.account_id = s.account_id AND w.state = 1)
                LEFT JOIN supply_state v ON v.account_id = s.account_id
                WHERE s.account_id = %s AND s.property_id = %s""",
             [meter_id, now, account_id, property_id],
         )
         if not found:
             raise WalletRefused("not_paying")
-        seq, total_micro, told_micro, is_taken, is_protected = found[0]
+        seq, available_micro, base_micro, is_taken, is_protected = found[0]
         if is_taken or is_protected:
             raise WalletRefused("taken" if is_taken else "protected")
-        MeterWallet.objects.create(
-            meter_id=meter_id, property_id=property_id, account_id=account_id, since=now,
-            seen_seq=seq, total_micro=total_micro, credit_micro=max(total_micro, told_micro),
-            told_micro=told_micro,
+        if not has_key([meter_id], now=now):
+            raise WalletRefused("no_key")
+        total_micro = base_micro + available_micro
+        execute(
+            """INSERT INTO meter_wallet (meter_id, property_id, account_id, since, seen_seq, total_micro,
+                   credit_micro, told_micro, base_micro) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)""",
+            [
+                meter_id, property_id, account_id, now, seq, total_micro, max(total_micro, base_micro),
+                base_micro, base_micro,
+            ],
         )  # fmt: skip
         audit.record(
             actor=actor.code, code="instructions.wallet.begun", property_id=property_id,
-            subject=f"meter:{meter_id}", now=now, account=account_id, credit_micro=total_micro,
+            subject=f"meter:{meter_id}", now=now, account=account_id, credit_micro=available_micro,
         )  # fmt: skip
+
+
+def release_credit(*, actor: Actor, property_id: int, meter_id: int, now: datetime) -> None:
+    """Let a meter hold no credit any more: it is told of none from now on, and told so until it has signed it.
+
+    Raises WalletRefused (`none`), PermissionRefused.
+    """
+    require(actor, "estate.write", property_id=property_id)
+    with scope(actor):
+        if not _release(_HELD_BY, [meter_id, property_id], WalletEnd.BY_HAND, actor.code, now):
+            raise WalletRefused("none")
+
+
+def end_without_answer(
+    *, actor: Actor, property_id: int, meter_id: int, note: str, now: datetime
+) -> None:
+    """End the wallet of a meter that was released and does not sign it: it is gone, or its key is.
+
+    What it still has of credit is void nowhere but here. Raises WalletRefused (`none`, `not_asked`, `no_note`),
+    PermissionRefused.
+    """
+    require(actor, "estate.write", property_id=property_id)
+    note = note.strip()
+    if not note or len(note) > NOTE_MAX or not note.isprintable():
+        raise WalletRefused("no_note")
+    with scope(actor):
+        wallet = (
+            MeterWallet.objects.select_for_update()
+            .filter(meter_id=meter_id, property_id=property_id, state__lt=int(WalletState.ENDED))
+            .first()
+        )
+        if wallet is None or wallet.state == WalletState.HELD:
+            raise WalletRefused("none" if wallet is None else "not_asked")
+        MeterWallet.objects.filter(pk=wallet.pk).update(
+            state=int(WalletState.ENDED), ended_at=now, ended_by=actor.code, end_note=note
+        )
+        audit.record(
+            actor=actor.code, code="instructions.wallet.ended", property_id=property_id,
+            subject=f"meter:{meter_id}", now=now, account=wallet.account_id, reason=note,
+        )  # fmt: skip
+
+
+_HELD_BY: Final = "w.meter_id = %s AND w.property_id = %s"
+#: Whose time is over, however that came: first that a meter would cut who must not be cut.
+_PROTECTED: Final = """EXISTS (
+    SELECT FROM supply_state v WHERE v.account_id = w.account_id AND v.protection <> '')"""
+_PAYS: Final = """SELECT FROM meter_assignment a
+    WHERE a.meter_id = w.meter_id AND a.period @> %s::timestamptz"""
+_MOVED: Final = f"EXISTS ({_PAYS} AND a.account_id <> w.account_id)"
+_TAKEN_DOWN: Final = f"NOT EXISTS ({_PAYS})"
+
+
+def _release(which: str, values: Sequence[Any], because: WalletEnd, by: str, now: datetime) -> int:
+    """Have these wallets released; returns how many. Inside the caller's scope."""
+    rows = fetch(
+        f"""UPDATE meter_wallet w SET state = 2, because = %s, release_at = %s, release_by = %s
+            WHERE w.state = 1 AND {which} RETURNING w.property_id, w.meter_id, w.account_id""",  # noqa: S608 - our own
+        [int(because), now, by, *values],
+    )
+    for property_id, meter_id, account_id in rows:
+        audit.record(
+            actor=by, code="instructions.wallet.released", property_id=property_id,
+            subject=f"meter:{meter_id}", now=now, account=account_id, because=because.word,
+        )  # fmt: skip
+    return len(rows)
 
 
 class Wallets:
@@ -103,23 +193,36 @@ class Wallets:
         """The properties where any meter holds credit."""
         with scope(self._actor):
             return frozenset(
-                row[0] for row in fetch("SELECT DISTINCT property_id FROM meter_wallet", [])
+                row[0]
+                for row in fetch(
+                    "SELECT DISTINCT property_id FROM meter_wallet WHERE state < 3", []
+                )
             )
 
     def due(self, *, property_ids: Sequence[int] | None, now: datetime) -> list[Wanted]:
         """Add up what moved on the accounts of these properties (None: of all); returns what meters are to be told.
 
-        A meter of which something is under way is left out until that has ended, and one by which the account does not
-        pay any more for ever.
+        A meter of which something is under way is left out until that has ended. One by which its account does not pay
+        any more, or whose supply is protected now, is to hold no credit any more.
         """
         with scope(self._actor):
             places = None if property_ids is None else list(property_ids)
-            execute(_ADD_UP, [COUNTED_BY_METER, places, places])
-            rows = fetch(_DUE, [now, _PER_TURN])
+            self._release_whose_time_is_over(places, now)
+            execute(_ADD_UP, [places, places, COUNTED_BY_METER])
+            rows = fetch(_DUE, [now, _PER_TURN, now - _GIVEN_UP_AFTER, now - _RARELY, _PER_TURN])
         return [
-            Wanted(meter_id, place, serial, Operation.CREDIT, credit_micro)
-            for meter_id, place, serial, credit_micro in rows
+            Wanted(meter_id, place, serial, Operation(operation), argument)
+            for meter_id, place, serial, operation, argument in rows
         ]
+
+    def _release_whose_time_is_over(self, places: list[int] | None, now: datetime) -> None:
+        there = "(%s::bigint[] IS NULL OR w.property_id = ANY (%s::bigint[])) AND "
+        for which, at, because in (
+            (_PROTECTED, [], WalletEnd.PROTECTED),
+            (_MOVED, [now], WalletEnd.MOVED),
+            (_TAKEN_DOWN, [now], WalletEnd.EXCHANGED),
+        ):
+            _release(there + which, [places, places, *at], because, self._actor.code, now)
 
     def silent(self, *, now: datetime) -> list[Wanted]:
         """Meters that have signed nothing for long, to be asked how they stand."""
@@ -128,7 +231,7 @@ class Wallets:
                 """SELECT w.meter_id, w.property_id, m.serial FROM meter_wallet w
                    JOIN meter m ON m.id = w.meter_id
                    LEFT JOIN instruction_state s ON s.meter_id = w.meter_id
-                   WHERE coalesce(s.verified_at, w.since) < %s AND NOT EXISTS (
+                   WHERE w.state = 1 AND coalesce(s.verified_at, w.since) < %s AND NOT EXISTS (
                        SELECT FROM instruction i
                        WHERE i.meter_id = w.meter_id AND (i.state IN (1, 2) OR i.issued_at > %s))
                    ORDER BY w.meter_id LIMIT %s""",
@@ -137,30 +240,36 @@ class Wallets:
         return [Wanted(meter, place, serial, Operation.READ) for meter, place, serial in rows]
 
 
+# Lost, it is added up again: what is signed by it waits for the disk, and it with that.
 _ADD_UP: Final = """
-UPDATE meter_wallet w
-SET seen_seq = n.seq, total_micro = w.total_micro + n.moved,
-    credit_micro = greatest(w.credit_micro, w.total_micro + n.moved)
--- Lost, it is added up again: what is signed by it waits for the disk, and it with that.
-FROM (SELECT set_config('synchronous_commit', 'off', true)) AS c, (SELECT x.meter_id, s.transfer_seq AS seq, (
-          SELECT coalesce(sum(t.amount), 0)::bigint FROM transfer t
-          WHERE t.account_id = x.account_id AND t.seq > x.seen_seq AND t.seq <= s.transfer_seq
-            AND t.kind <> ALL (%s::smallint[])) AS moved
-      FROM (SELECT * FROM meter_wallet
-            WHERE %s::bigint[] IS NULL OR property_id = ANY (%s::bigint[])) AS x
-      JOIN account_state s ON s.account_id = x.account_id AND s.transfer_seq > x.seen_seq
-      ORDER BY x.meter_id) AS n
-WHERE w.meter_id = n.meter_id AND w.seen_seq < n.seq
+SELECT add_up_wallets(ARRAY(
+    SELECT w.meter_id FROM meter_wallet w
+    WHERE w.state = 1 AND (%s::bigint[] IS NULL OR w.property_id = ANY (%s::bigint[]))
+    ORDER BY w.meter_id), %s::smallint[])
+FROM (SELECT set_config('synchronous_commit', 'off', true)) AS c
 """
+#: Credit for those that hold it; first its end for one that still counts for whom it held it before (7 is RELEASE, 2
+#: CREDIT). And the end for all that are to hold none, until they sign it: those that never do are told rarely.
 _DUE: Final = """
-SELECT w.meter_id, w.property_id, m.serial, w.credit_micro
-FROM meter_wallet w JOIN meter m ON m.id = w.meter_id
-WHERE w.credit_micro > w.told_micro AND NOT EXISTS (
-    SELECT FROM instruction i WHERE i.meter_id = w.meter_id AND i.state IN (1, 2))
-  AND EXISTS (
-    SELECT FROM meter_assignment a
-    WHERE a.meter_id = w.meter_id AND a.account_id = w.account_id AND a.period @> %s::timestamptz)
-ORDER BY w.meter_id LIMIT %s
+(SELECT w.meter_id, w.property_id, m.serial, CASE WHEN x.counts THEN 7 ELSE 2 END,
+        CASE WHEN x.counts THEN 0 ELSE w.credit_micro END
+ FROM meter_wallet w JOIN meter m ON m.id = w.meter_id
+ LEFT JOIN instruction_state s ON s.meter_id = w.meter_id
+ CROSS JOIN LATERAL (
+     SELECT w.told_micro = w.base_micro AND s.balance_micro IS NOT NULL AS counts) AS x
+ WHERE w.credit_micro > w.told_micro AND w.state = 1 AND NOT EXISTS (
+     SELECT FROM instruction i WHERE i.meter_id = w.meter_id AND i.state IN (1, 2))
+   AND EXISTS (
+     SELECT FROM meter_assignment a
+     WHERE a.meter_id = w.meter_id AND a.account_id = w.account_id AND a.period @> %s::timestamptz)
+ ORDER BY w.meter_id LIMIT %s)
+UNION ALL
+(SELECT w.meter_id, w.property_id, m.serial, 7, 0
+ FROM meter_wallet w JOIN meter m ON m.id = w.meter_id
+ WHERE w.state = 2 AND NOT EXISTS (
+     SELECT FROM instruction i WHERE i.meter_id = w.meter_id AND i.operation IN (0, 7)
+       AND (i.state IN (1, 2) OR (w.release_at < %s AND i.state = 5 AND i.issued_at > %s)))
+ ORDER BY w.release_at LIMIT %s)
 """
 
 
@@ -208,7 +317,7 @@ SELECT w.property_id, w.meter_id, w.account_id, s.balance_micro, s.said_at,
 FROM meter_wallet w
 JOIN instruction_state s ON s.meter_id = w.meter_id AND s.balance_micro IS NOT NULL
 JOIN account_state a ON a.account_id = w.account_id AND a.transfer_seq = w.seen_seq
-WHERE w.told_micro = w.credit_micro AND s.credit_micro = w.told_micro
+WHERE w.state = 1 AND w.told_micro = w.credit_micro AND s.credit_micro = w.told_micro
   AND NOT EXISTS (SELECT FROM meter_balance_check c
                   WHERE c.meter_id = w.meter_id AND c.checked_at > %s)
   AND a.last_interval_at BETWEEN s.said_at - %s AND s.said_at + interval '2 hours'

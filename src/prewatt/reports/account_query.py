@@ -349,7 +349,7 @@ def _in_meter(account_id: int) -> InMeter | None:
                SELECT c.differs FROM meter_balance_check c WHERE c.meter_id = w.meter_id
                ORDER BY c.checked_at DESC LIMIT 1), false)
            FROM meter_wallet w LEFT JOIN instruction_state s ON s.meter_id = w.meter_id
-           WHERE w.account_id = %s""",
+           WHERE w.account_id = %s AND w.state < 3 ORDER BY w.state, w.id DESC LIMIT 1""",
         [account_id],
     )
     return InMeter(*found[0]) if found else None

@@ -67,7 +67,7 @@ def hung_meter(*, actor: Actor, meter_id: int, now: datetime) -> HungMeter:
 _HUNG: Final = """
 SELECT coalesce(b.code, ''), coalesce(u.code, p.code, ''), m.id, m.serial, m.model, m.driver,
        m.multiplier, m.max_power_w, m.has_relay, m.expected_period_s, coalesce(a.number, ''), k.last_at, k.last_value_wh, upper(i.period),
-       EXISTS (SELECT FROM meter_wallet w WHERE w.meter_id = m.id),
+       EXISTS (SELECT FROM meter_wallet w WHERE w.meter_id = m.id AND w.state < 3),
        EXISTS (SELECT FROM device_certificate d WHERE d.serial = m.serial AND d.replaced_at IS NULL
                AND d.revoked_at IS NULL AND d.not_after > %(now)s)
 FROM meter m

@@ -31,7 +31,7 @@ ROWS_MAX: Final = 500_000
 #: What is kept by the account, in the order of its first column that tells a time.
 OF_ACCOUNT: Final[Mapping[str, str]] = {
     "account_state": "account_id", "account_terms": "id", "tariff_assignment": "id",
-    "meter_assignment": "id", "meter_state": "meter_id", "meter_wallet": "meter_id",
+    "meter_assignment": "id", "meter_state": "meter_id", "meter_wallet": "id",
     "meter_balance_check": "id", "register_reading": "read_at", "interval": "interval_no",
     "vee_case": "read_at", "archived_account": "month", "demand_day": "local_day",
     "bound_period": "first_day", "carried_steps": "id", "event_rebate": "id", "transfer": "seq",

@@ -150,8 +150,8 @@ class MeterConfig:
     shape since. The first report is due at a multiple of the period plus `phase_us`, so that meters
     do not all speak at once. What no watermark came for is sent again after `retry_us`. With a `private_key`
     it does nothing of weight that is not signed by one of the keys it `trusts` (points by their ids). With
-    `holds_credit` it has a balance of its own, counts it down by `price_nano` for each kWh, and opens its relay
-    when there is none left. With `first_form` it knows READ, RELAY and CREDIT alone, as meters of before.
+    `holds_credit` it has a balance of its own from the first credit that it is told until it is released, counts it
+    down by `price_nano` for each kWh, and opens its relay when there is none left. With `first_form` it knows READ, RELAY and CREDIT alone, as meters of before.
     """
 
     serial: str
@@ -215,6 +215,8 @@ class SimulatedMeter:
         self._held_back: list[Outgoing] = []
         self.instructed = MeterState(keys=tuple(config.trusts.items()))
         """What it keeps of signed instructions: its sequence, the last one, stored answers, the keys it trusts."""
+        # While it holds credit: its lifetime credit and its counted energy when it began to.
+        self._held_from: tuple[int, int] | None = None
         self._seal = None if config.private_key is None else MeterSeal(config.private_key)
         self._trusts = self.instructed.keys
         self._verify = trusting(config.trusts)
@@ -394,6 +396,8 @@ class SimulatedMeter:
             self._spared_until_us = 0
             self._turn("closed" if verdict.command.argument == RelayCode.CLOSED else "open", now_us)
         self.faults["clock_drift"] += verdict.step_s
+        if verdict.added_micro and self._held_from is None:
+            self._held_from = (self.instructed.credit_micro, self._energy_wh(now_us)[0])
         credit_micro = self.instructed.credit_micro + verdict.added_micro
         condition = Condition(
             relay=RelayCode.CLOSED if self.relay == "closed" else RelayCode.OPEN,
@@ -404,6 +408,8 @@ class SimulatedMeter:
         self.instructed, answer = instructions.concluded(
             self.instructed, verdict, condition, by=self._seal
         )
+        if is_new and verdict.command.operation is Operation.RELEASE:
+            self._held_from = None
         outgoing: list[Outgoing] = [(Uplink.SEALED, answer)]
         self._take_up(is_new and verdict.command.operation is Operation.LIMIT, now_us)
         if verdict.added_micro and (condition.balance_micro or 0) > 0 and not self._spared_until_us:
@@ -454,10 +460,11 @@ class SimulatedMeter:
         return self._balance_micro(self.instructed.credit_micro, now_us)
 
     def _balance_micro(self, credit_micro: int, now_us: int) -> int | None:
-        if not self.config.holds_credit:
+        if not self.config.holds_credit or self._held_from is None:
             return None
-        used_wh = self._energy_wh(now_us)[0] - self.config.start_register_wh
-        return credit_micro - used_wh * self.config.price_nano // 1_000_000
+        from_micro, from_wh = self._held_from
+        used_wh = self._energy_wh(now_us)[0] - from_wh
+        return credit_micro - from_micro - used_wh * self.config.price_nano // 1_000_000
 
     def _cut_itself(self, now_us: int) -> None:
         """A meter that holds its credit opens its relay when there is none left."""
@@ -508,6 +515,7 @@ class SimulatedMeter:
             "history": list(self._history),
             "events": self._events,
             "spared_until_us": self._spared_until_us,
+            "held_from": self._held_from,
             "answers": [[key, value.decode()] for key, value in self._answers.items()],
             "instructed": {
                 **{name: getattr(self.instructed, name) for name in (*_COUNTS, *_LATER_COUNTS)},
@@ -532,6 +540,8 @@ class SimulatedMeter:
         self._answers = OrderedDict((key, value.encode()) for key, value in state["answers"])
         self._spared_until_us = state.get("spared_until_us", 0)
         self._looked = (self._mark_us, self._counted_wh)
+        held_from = state.get("held_from")
+        self._held_from = None if held_from is None else (held_from[0], held_from[1])
         kept = state.get("instructed")
         if kept is not None:
             keys = [(bytes.fromhex(a), bytes.fromhex(b)) for a, b in kept.get("keys", ())]

@@ -41,6 +41,7 @@ _DECIDED = (
 )
 _DATA_STATE = ("meter_state", *_DECIDED)
 _AT_METERS = ("meter_link", "radio_link", "concentrator")
+_RELEASING = ("state", "because", "release_at", "release_by", "ended_at")
 _INSTRUCTING = ("instruction_state", "instruction", "meter_wallet")
 #: What the head-end and the worker find out of meters.
 _NOTING = ("tamper_case", "tamper_evidence", "meter_version")
@@ -156,7 +157,7 @@ READS: Mapping[str, Mapping[str, str]] = {
         # Whether a key answers; what the meter holds of money is nobody's here.
         "meter_key": "property_id, meter_id, key_id, valid_from, valid_until, revoked_at",
         "instruction_state": "property_id, meter_id, verified_at",
-        "meter_wallet": "property_id, meter_id",
+        "meter_wallet": "property_id, meter_id, state",
     },
     # All figures, and nobody's name.
     "app_owner": dict.fromkeys(_FIGURES, "") | {
@@ -377,7 +378,18 @@ COLUMNS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("head_end", "supply_state"): _STANDING,
     ("app_operator", "supply_state"): (*_STANDING, "payment_hold_until"),
     ("app_operator", "vee_case"): (),
-    ("head_end", "meter_wallet"): ("seen_seq", "total_micro", "credit_micro", "told_micro"),
+    ("head_end", "meter_wallet"): (
+        "seen_seq",
+        "total_micro",
+        "credit_micro",
+        "told_micro",
+        *_RELEASING,
+        "end_sequence",
+        "end_balance_micro",
+        "end_register_wh",
+    ),
+    # Without an answer a wallet ends on a person's word alone.
+    ("app_admin", "meter_wallet"): (*_RELEASING, "ended_by", "end_note"),
     # That a person read it, and that this is no sign of life.
     ("app_operator", "meter_link"): ("last_seen_at", "read_by_hand_at"),
     # Closing one in a person's name is the administrators'.
@@ -436,6 +448,17 @@ BORN_WITH: Mapping[str, tuple[str, ...]] = {
         "evidence_count",
     ),
     "instruction_state": ("meter_id", "property_id", "known_hash"),
+    "meter_wallet": (
+        "property_id",
+        "meter_id",
+        "account_id",
+        "since",
+        "base_micro",
+        "seen_seq",
+        "total_micro",
+        "credit_micro",
+        "told_micro",
+    ),
     # Born as sent: it leaves when it is committed. An answer comes later.
     "instruction": (
         "property_id",

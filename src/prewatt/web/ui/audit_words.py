@@ -27,6 +27,8 @@ Text = str | Promise
 CODE: Final[Mapping[str, Text]] = {
     "instructions.key.enrolled": _("Enrolled a meter's key"),
     "instructions.wallet.begun": _("Put an account's credit into its meter"),
+    "instructions.wallet.released": _("Released a meter from holding credit"),
+    "instructions.wallet.ended": _("Ended credit in a meter without its answer"),
     "instructions.key.revoked": _("Revoked a meter's key"),
     "vending.recharge.posted": _("Sold a recharge"),
     "vending.recharge.taken_back": _("Took a recharge back"),
