@@ -21,6 +21,8 @@ _HOLD = (
     "UPDATE supply_state SET emergency_micro = 0, emergency_held_micro = 5 WHERE account_id = %s"
 )
 _POLICY = """INSERT INTO tamper_policy VALUES (%s, 1, '{"responses": {"1": "cut"}}', now())"""
+_FEEDS = """INSERT INTO feed_in (property_id, metering_point_id, period, reason, said_by)
+            SELECT %s, min(id), tstzrange(now(), NULL), 'A roof', 'user:1' FROM metering_point WHERE property_id = %s"""
 #: Who may do each of these; nobody else may, however they write it.
 _NOTES = {"head_end", "clerk"}
 
@@ -51,6 +53,10 @@ def test_nobody_ends_a_case_or_withholds_supply_past_their_duty(
             ("SELECT change_tamper_policy(%s, 0, '{}', now())", place),
         ):  # fmt: skip
             assert breaks(session, str(statement), *values), statement
+        # Where reverse flow is no case, an administrator alone says; and nobody takes a word back.
+        assert breaks(session, _FEEDS, place, place) is (who != "app_admin")
+        assert breaks(session, "DELETE FROM feed_in")
+        assert breaks(session, "UPDATE feed_in SET metering_point_id = 1")
     owner.execute(_POLICY, [place])
     owner.execute("UPDATE supply_state SET protection = '' WHERE account_id = %s", [account])
     with as_way(books, way, place) as session:

@@ -64,7 +64,14 @@ def tables(**changes: list[dict[str, Any]]) -> Tables:
             {"building": "B", "code": "LIFT", "floor": -1, "kind": "plant"},
         ],
         "metering_points": [
-            {"code": "P-101", "building": "A", "unit": "101", "parent": "F", "role": "supply"},
+            {
+                "code": "P-101",
+                "building": "A",
+                "unit": "101",
+                "parent": "F",
+                "role": "supply",
+                "feeds_in": "yes",
+            },
             {"code": "P-102", "building": "A", "unit": "102", "parent": "F", "role": "supply"},
             {"code": "P-LIFT", "building": "B", "unit": "LIFT", "parent": "F", "role": "common"},
             {"code": "F", "role": "feeder"},

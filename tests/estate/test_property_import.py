@@ -106,6 +106,9 @@ def test_a_folder_becomes_a_running_property(tmp_path: Path) -> None:
             "SELECT c.code, p.code FROM metering_point c LEFT JOIN metering_point p ON p.id = c.parent_id"
         )
     )
+    fed = _rows("""SELECT p.code, lower(f.period) = lower(i.period), upper_inf(f.period) FROM feed_in f
+                   JOIN metering_point p ON p.id = f.metering_point_id JOIN installation i ON i.metering_point_id = p.id""")
+    assert fed == [("P-101", True, True)]
     assert tree == {"P-101": "F", "P-102": "F", "P-LIFT": "F", "F": None}
     assert _rows("SELECT serial FROM meter JOIN meter_link ON meter_id = meter.id ORDER BY 1") == [
         ("M-101",), ("M-102",), ("M-F",), ("M-LIFT",),

@@ -16,6 +16,7 @@ from prewatt.core.civil_time import instant_us
 from prewatt.core.tampering import AHEAD_US, BACK_US, EVENTS, happened_us
 from prewatt.core.vocabulary import TamperKind
 from prewatt.moves.alerts import AlertRefused, close_alert
+from prewatt.tamper.feeding import FeedInRefused, begin_feed_in, end_feed_in
 from prewatt.tamper.operations import (
     EVIDENCE_KEPT,
     CaseRefused,
@@ -112,12 +113,61 @@ def test_an_incident_is_one_case_from_its_first_event_to_its_reason() -> None:
             run_sql(statement, case)
 
 
+_HANG = """WITH made AS (INSERT INTO metering_point (property_id, code, role, source)
+               SELECT property_id, 'P-' || id, 'sub', 'grid' FROM meter WHERE property_id = %s RETURNING *)
+           INSERT INTO installation (property_id, meter_id, metering_point_id, period, start_value_wh)
+           SELECT property_id, substr(code, 3)::bigint, id, '[2020-01-01,)', 0 FROM made"""
 _EDIT = "UPDATE tamper_case SET close_note = 'Nothing' WHERE id = %s"
 _REOPEN = """UPDATE tamper_case SET state = 1, closed_by = '', closed_at = NULL, close_reason = '',
     close_note = '' WHERE id = %s"""
 _ADD = """INSERT INTO tamper_evidence (property_id, meter_id, case_id, source, code, happened_at, received_at,
         detail, digest)
     SELECT property_id, meter_id, id, 'event', 'x', now(), now(), '{}', '' FROM tamper_case WHERE id = %s"""
+
+
+@pytest.mark.usefixtures("database")
+def test_what_flows_back_rightly_is_no_case_from_then_on_and_nothing_else_is_excused() -> None:
+    world = World(2)
+    me, meter = someone(world), world.meter_ids[0]
+    run_sql(_HANG, world.property_id)
+    given: Any = {
+        "actor": me, "property_id": world.property_id, "now": NOW - timedelta(hours=2),
+        "serial": rows("SELECT serial FROM meter WHERE id = %s", meter)[0][0], "reason": "A roof",
+    }  # fmt: skip
+    for duty in (Duty.OPERATOR, Duty.AUDITOR, Duty.INSTALLER):
+        with pytest.raises(PermissionRefused):
+            begin_feed_in(**given | {"actor": someone(world, duty)})
+    fed = begin_feed_in(**given)
+    for serial, why in ((given["serial"], "is_so"), ("NOBODY", "unknown")):
+        with pytest.raises(FeedInRefused, match=why):
+            begin_feed_in(**given | {"serial": serial})
+
+    assert note(event(world, "reverse_flow", 3_600)) == [], "it feeds in rightly"
+    assert len(note(event(world, "reverse_flow", 3_600, meter=1))) == 1, "another does not"
+    opened = note(event(world), event(world, "reverse_flow", 3 * 3_600))
+    assert len(opened) == 2, (
+        "its cover is another matter; what was before it was said is not explained"
+    )
+    close_case(actor=me, case_id=opened[1], reason="other", note="Before the roof", now=NOW)
+    ended: Any = {"actor": me, "property_id": world.property_id, "feed_in_id": fed}
+    end_feed_in(**ended, now=NOW - timedelta(minutes=30))
+    with pytest.raises(FeedInRefused, match="ended"):
+        end_feed_in(**ended, now=NOW)
+    day = Evidence(
+        world.property_id, meter, TamperKind.REVERSE_FLOW, "readings", "fed_back", NOW_US,
+        over_us=86_400_000_000,
+    )  # fmt: skip
+    assert note(day) == [], "it did for a part of that day"
+    assert len(note(event(world, "reverse_flow", 60))) == 1, "no longer"
+    assert rows("SELECT code, subject FROM audit_event WHERE code LIKE 'estate.feed%%' ORDER BY id") == [
+        ("estate.feed_in.begun", f"meter:{meter}"), ("estate.feed_in.ended", f"meter:{meter}"),
+    ]  # fmt: skip
+    for statement in (
+        "UPDATE feed_in SET period = tstzrange(lower(period), NULL) WHERE id = %s",
+        "UPDATE feed_in SET period = tstzrange(lower(period) - interval '1 year', upper(period)) WHERE id = %s",
+    ):
+        with pytest.raises(IntegrityError, match="feed-in"), transaction.atomic():
+            run_sql(statement, fed)
 
 
 @pytest.mark.usefixtures("database")

@@ -110,6 +110,32 @@ def test_a_case_is_found_looked_at_and_closed_by_its_page(
     assert f'href="/meters/cases/{cover}"' not in client.get("/").content.decode()
 
 
+def test_where_energy_rightly_flows_back_is_said_on_a_page(
+    fernmoor: Fernmoor, sign_in: Callable[..., Any]
+) -> None:
+    client, where = sign_in(fernmoor), "/meters/feed-in"
+    case = opened(fernmoor, "N-404", TamperKind.REVERSE_FLOW, "reverse_flow")
+    found = re.search(
+        r'href="/meters/feed-in\?meter=([^"]+)"',
+        client.get(f"/meters/cases/{case}").content.decode(),
+    )
+    assert found and "all reverse flow is a case" in _plain(client.get(where))
+    assert f'value="{found[1]}"' in client.get(f"{where}?meter={found[1]}").content.decode()
+    form = {"do": "begin", "meter": found[1], "reason": "A roof <9> kW"}
+    for wrong in ({"meter": "X"}, {"reason": ""}, {"do": "x"}):
+        assert client.post(where, form | wrong).status_code == 422
+    for duty in ("operator", "auditor"):
+        assert sign_in(fernmoor, duty).post(where, form).status_code == 403
+    assert client.post(where, form).status_code == 302
+    assert "It feeds in rightly already." in _plain(client.post(where, form))
+    page = client.get(where).content.decode()
+    assert "A roof &lt;9&gt; kW" in page and "N-404 feeds in no longer" in page
+    number = page.split('name="feed_in" value="')[1].split('"')[0]
+    assert client.post(where, {"do": "end", "feed_in": number}).status_code == 302
+    assert client.post(where, {"do": "end", "feed_in": number}).status_code == 422
+    assert "feeds in no longer" not in client.get(where).content.decode()
+
+
 def test_another_policy_is_proposed_and_done_by_nobody_alone(
     fernmoor: Fernmoor, sign_in: Callable[..., Any]
 ) -> None:

@@ -113,6 +113,8 @@ PERMISSIONS: dict[str, frozenset[Duty]] = {
     "notify.close_alert": _ADMINISTRATORS,
     "tamper.close": _ADMINISTRATORS,
     "tamper.policy": _ADMINISTRATORS,
+    # Where reverse flow is no case from now on.
+    "tamper.feed_in": _ADMINISTRATORS,
     "tamper.respond": _SYSTEM,
     "tamper.detect": _SYSTEM,
 }

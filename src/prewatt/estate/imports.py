@@ -49,7 +49,7 @@ EMERGENCY_LIMIT_MICRO: Final = 100_000 * MICRO
 CHARGED_ROLES: Final = frozenset({MeteringPoint.Role.SUPPLY, MeteringPoint.Role.COMMON})
 
 _MAX_WH: Final = 10**15
-_EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
+EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 Plan = TypeVar("Plan")
 
@@ -114,6 +114,8 @@ class PointPlan:
     parent: str
     role: str
     source: str
+    #: Energy rightly flows backwards there.
+    feeds_in: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,7 +377,7 @@ class Cells:
                 worded("Import what has happened; later changes are moves."),
             )
             return None
-        if moment < _EARLIEST:
+        if moment < EARLIEST:
             self.fault(
                 column,
                 "cell.too_early",
@@ -518,7 +520,7 @@ _COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "tariffs": ("code", "name", "document", "valid_from", "approved_by"),
     "buildings": ("code", "name", "position"),
     "units": ("building", "code", "floor", "position", "kind"),
-    "metering_points": ("code", "building", "unit", "parent", "role", "source"),
+    "metering_points": ("code", "building", "unit", "parent", "role", "source", "feeds_in"),
     "meters": (
         "serial",
         "metering_point",
@@ -671,6 +673,7 @@ def _point(cells: Cells) -> PointPlan:
         parent=cells.text("parent", 24, default=""),
         role=role,
         source=cells.word("source", MeteringPoint.Source.values, default="grid"),
+        feeds_in=cells.flag("feeds_in", default=False),
     )
 
 
@@ -686,7 +689,7 @@ def _meter(cells: Cells) -> MeterPlan:
         max_power_w=cells.integer("max_power_w", 1, 10**10, default=25_000),
         has_relay=cells.flag("has_relay", default=True),
         expected_period_s=cells.integer("expected_period_s", 1, 86_400, default=900),
-        installed_at=cells.instant("installed_at") or _EARLIEST,
+        installed_at=cells.instant("installed_at") or EARLIEST,
         opening_wh=cells.integer("opening_wh", 0, modulus - 1),
         concentrator=_concentrator(cells),
         instruction_key=_instruction_key(cells),
@@ -780,7 +783,7 @@ def _account(cells: Cells) -> AccountPlan:
         opening_balance_micro=opening,
         emergency_micro=emergency,
         protection=Protection[protection.upper()],
-        opened_at=_EARLIEST,
+        opened_at=EARLIEST,
     )
 
 
@@ -789,7 +792,7 @@ def _tenancy(cells: Cells) -> TenancyPlan:
         unit=cells.unit(required=True) or ("", ""),
         customer=cells.text("customer", 24),
         account=cells.text("account", 24),
-        begins_at=cells.instant("begins_at") or _EARLIEST,
+        begins_at=cells.instant("begins_at") or EARLIEST,
     )
 
 
@@ -1088,7 +1091,7 @@ def _vacancy(tables: _Tables, unit: Placed[UnitPlan], taken: Container[str]) -> 
         0,
         0,
         Protection.NONE,
-        _EARLIEST,
+        EARLIEST,
     )
 
 

@@ -244,6 +244,33 @@ class Installation(models.Model):
         ]
 
 
+class FeedIn(models.Model):
+    """For which half-open period a metering point rightly feeds energy in: a roof's solar, a generator.
+
+    Reverse flow there is nobody's deed. Point and row are of one property, which a composite foreign key holds
+    (migration 0007).
+    """
+
+    property = models.ForeignKey(Property, on_delete=models.PROTECT)
+    metering_point = models.ForeignKey(
+        MeteringPoint, on_delete=models.PROTECT, related_name="feeding_in"
+    )
+    period = DateTimeRangeField()
+    reason = models.CharField(max_length=200)
+    said_by = models.CharField(max_length=80)
+    ended_by = models.CharField(max_length=80, blank=True, db_default="")
+
+    class Meta:
+        db_table = "feed_in"
+        constraints: ClassVar = [
+            no_overlap("feeds_in_once", "metering_point_id"),
+            not_empty("feed_in_period"),
+            models.CheckConstraint(
+                condition=~Q(reason="") & ~Q(said_by=""), name="feed_in_is_said_by_somebody"
+            ),
+        ]
+
+
 class Concentrator(models.Model):
     """A device that gathers the readings of many meters and sends them in its own name.
 

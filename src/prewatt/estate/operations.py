@@ -15,12 +15,13 @@ from django.db import connection
 from psycopg.types.range import TimestamptzRange
 
 from prewatt.core.drivers import Driver
-from prewatt.estate.imports import EstatePlan, PointPlan, UnitKey, plan_property
+from prewatt.estate.imports import EARLIEST, EstatePlan, PointPlan, UnitKey, plan_property
 from prewatt.estate.models import (
     Account,
     Building,
     Concentrator,
     Customer,
+    FeedIn,
     Installation,
     LegalEntity,
     Meter,
@@ -97,12 +98,13 @@ def check_plan(sheets: PropertySheets, *, importer: str, now: datetime) -> Estat
     )
 
 
-def create_estate(plan: EstatePlan) -> CreatedEstate:
-    """Write every row of a checked plan, one statement per table (and per depth of the tree)."""
+def create_estate(plan: EstatePlan, *, by: str) -> CreatedEstate:
+    """Write every row of a checked plan, one statement per table (and per depth of the tree); ``by`` imports it."""
     place = _create_property(plan)
     units = _create_units(plan, place)
     points = _create_points(plan, place, units)
     meters = _create_meters(plan, place, points)
+    _create_feed_ins(plan, place, points, by)
     accounts = _create_accounts(plan, place, units)
     _assign_meters(plan, place, meters, accounts)
     return CreatedEstate(place.pk, place.legal_entity_id, units, meters, accounts)
@@ -206,6 +208,24 @@ def _create_meters(plan: EstatePlan, place: Property, points: Mapping[str, int])
         for each, meter in zip(plan.meters, meters, strict=True)
     )
     return {each.serial: each.pk for each in meters}
+
+
+def _create_feed_ins(plan: EstatePlan, place: Property, points: Mapping[str, int], by: str) -> None:
+    """From the first meter of each point on; an import tells of what is so already."""
+    began: dict[str, datetime] = {}
+    for each in plan.meters:
+        began[each.point] = min(each.installed_at, began.get(each.point, each.installed_at))
+    FeedIn.objects.bulk_create(
+        FeedIn(
+            property=place,
+            metering_point_id=points[each.code],
+            period=TimestamptzRange(began.get(each.code, EARLIEST), None),
+            reason="import",
+            said_by=by,
+        )
+        for each in plan.points
+        if each.feeds_in
+    )
 
 
 def _create_accounts(

@@ -48,7 +48,7 @@ def import_property(*, actor: Actor, sheets: PropertySheets, now: datetime) -> I
     require(actor, "estate.import")
     with scope(actor):
         plan = check_plan(sheets, importer=actor.code, now=now)
-        made = create_estate(plan)
+        made = create_estate(plan, by=actor.code)
         _create_tariffs(actor, plan, made, now)
         open_accounts(
             rows=[

@@ -114,7 +114,8 @@ def _fed_back(now: datetime) -> list[Evidence]:
         return [
             Evidence(
                 place, meter, TamperKind.REVERSE_FLOW, "readings", "fed_back", instant_us(now),
-                told=f"fed {now.date()}", detail={"fed_wh": wh},
+                told=f"fed {now.date()}", over_us=int(_DAY / timedelta(microseconds=1)),
+                detail={"fed_wh": wh},
             )
             for place, meter, wh in cursor.fetchall()
         ]  # fmt: skip

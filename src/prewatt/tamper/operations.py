@@ -24,6 +24,7 @@ from prewatt.ledger.operations import lock_accounts
 from prewatt.notify.alerts import TAMPER
 from prewatt.notify.operations import close_by_hand, raise_alert
 from prewatt.runtime.bells import ring
+from prewatt.tamper.feeding import Flow, rightful
 from prewatt.tamper.models import REASONS
 from prewatt.tamper.responses import release_of
 
@@ -58,6 +59,8 @@ class Evidence:
     told_us: int | None = None
     told: str = ""
     begins: bool = True
+    #: Over which time before that it was found, where it is no instant.
+    over_us: int = 0
     detail: Mapping[str, object] = field(default_factory=dict)
 
     @property
@@ -107,6 +110,7 @@ def note_evidence(*, found: Sequence[Evidence], by: str, now: datetime) -> list[
         )
         known = {(meter_id, bytes(digest)) for meter_id, digest in cursor.fetchall()}
         rows = [each for each in rows if (each.meter_id, each.digest) not in known]
+        rows = _without_feed_in(rows)
         if not rows:
             return []
         cases = _join_cases(rows, now)
@@ -116,6 +120,19 @@ def note_evidence(*, found: Sequence[Evidence], by: str, now: datetime) -> list[
             _tell(opened, rows, by, now)
         ring("changed", {each.property_id for each in rows})
     return opened
+
+
+def _without_feed_in(rows: Sequence[Evidence]) -> list[Evidence]:
+    """All but energy that flowed backwards where it rightly does."""
+    back = [each for each in rows if each.kind is TamperKind.REVERSE_FLOW]
+    right = rightful(
+        [
+            Flow(each.meter_id, utc_datetime(each.happened_us - each.over_us), utc_datetime(each.happened_us))
+            for each in back
+        ]
+    )  # fmt: skip
+    explained = {id(back[place]) for place in right}
+    return [each for each in rows if id(each) not in explained]
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,7 @@ WRITES: Mapping[str, tuple[str, ...]] = {
         "resale_terms",
         "meter_wallet",
         "tamper_case",
+        "feed_in",
     ),
     "app_auditor": ("audit_event",),
 }
@@ -124,7 +125,7 @@ _ARCHIVED = ("interval", "register_reading", "posting", "archived_partition", "a
 _DEVICES = (
     "property", "building", "unit", "metering_point", "meter", "installation", "concentrator",
     "concentrator_meter", "meter_assignment", "meter_link", "radio_link", "meter_state", "register_reading", "vee_case",
-    "commissioning", "field_rules",
+    "commissioning", "field_rules", "feed_in",
 )  # fmt: skip
 _FIGURES = (
     "organisation", "legal_entity", "property", "building", "unit", "metering_point", "meter",
@@ -215,6 +216,7 @@ CHANGES: Mapping[str, tuple[str, ...]] = {
     "metering_point": (),
     "meter": (),
     "installation": ("period", "end_value_wh"),
+    "feed_in": ("period", "ended_by"),
     "concentrator": ("edition",),
     "concentrator_meter": ("period",),
     "commissioning": ("heard_at", "checked_at", "checked_by", "note"),

@@ -118,6 +118,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "meters/cases": _LOOK,
     "meters/cases.csv": _LOOK,
     "meters/cases/<id:tamper_id>": _deed("tamper.close"),
+    "meters/feed-in": _deed("tamper.feed_in"),
     "meters/certificates": Rule("meters.read"),
     "meters/certificates.csv": Rule("meters.read"),
     "meters/certificates/<str:serial>/code": _own("devices.enrol"),

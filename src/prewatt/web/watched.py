@@ -65,6 +65,7 @@ READS: Final[dict[str, tuple[str, str]]] = {
     "meters/cases": ("reads.meters", _PLACE),
     "meters/cases.csv": ("reads.export", _PLACE),
     "meters/cases/<id:tamper_id>": ("reads.tamper", "tamper:{tamper_id}"),
+    "meters/feed-in": ("reads.meters", _PLACE),
     "meters/held": ("reads.meters", _PLACE),
     "meters/held.csv": ("reads.export", _PLACE),
     "meters/held/<id:case_id>": ("reads.held", "case:{case_id}"),

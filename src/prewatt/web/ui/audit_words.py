@@ -85,6 +85,8 @@ CODE: Final[Mapping[str, Text]] = {
     "moves.let.closed": _("Ended a let"),
     "moves.let.cancelled": _("Cancelled a let"),
     "estate.property.imported": _("Imported a property"),
+    "estate.feed_in.begun": _("Said that a meter's point feeds energy in rightly"),
+    "estate.feed_in.ended": _("Said that a meter's point feeds no energy in any more"),
     "estate.calendar.days": _("Changed days of the calendar"),
     "estate.calendar.list": _("Followed another list of holidays"),
     "estate.concentrator.registered": _("Registered a concentrator"),
