@@ -163,6 +163,7 @@ class Worker:
         from prewatt.fleet.gaps import follow_up
         from prewatt.fleet.looking import forget
         from prewatt.fleet.looking import look as look_at_fleet
+        from prewatt.instructions.releases import carry_over, tell_of_unanswered
         from prewatt.instructions.wallets import compare_balances
         from prewatt.moves.clocks import correct_clocks
         from prewatt.moves.field_watch import watch_field
@@ -206,6 +207,8 @@ class Worker:
                 ),
                 ("letters to auditors", lambda: tell_auditors(now=now)),
                 ("balances", lambda: compare_balances(actor=system_actor("worker"), now=now)),
+                ("carried credit", lambda: carry_over(actor=system_actor("worker"), now=now)),
+                ("releases", lambda: tell_of_unanswered(actor=system_actor("worker"), now=now)),
             ]
             key_store = os.environ.get(STORE_VARIABLE, "")
             if key_store:

@@ -132,6 +132,15 @@ def behind_concentrator(world: World) -> None:
     )  # fmt: skip
 
 
+def releasing(world: World) -> None:
+    run_sql(
+        """INSERT INTO meter_wallet (property_id, meter_id, account_id, since, seen_seq, total_micro,
+               credit_micro, state, because, release_at)
+           VALUES (%s, %s, %s, %s, 0, 0, 0, 2, 1, %s)""",
+        world.property_id, world.meter_ids[0], world.account_ids[0], NOW, NOW,
+    )  # fmt: skip
+
+
 def expired(world: World, kind: str = "meter") -> None:
     run_sql(
         """INSERT INTO device_issuer (id, property_id, certificate, key_sha256, not_after, made_at)
@@ -166,6 +175,13 @@ LASTING: dict[AlertCode, tuple[Callable[[World], object], Callable[[World], obje
     "concentrator.isolated": (
         lambda world: (behind_concentrator(world), expired(world, "concentrator")),
         lambda _world: run_sql("DELETE FROM device_certificate"),
+    ),
+    "meter.not_released": (
+        releasing,
+        lambda _world: run_sql(
+            "UPDATE meter_wallet SET state = 3, ended_at = %s, ended_by = 'user:1', end_note = 'x'",
+            NOW,
+        ),
     ),
     "supply.usage_while_open": (
         lambda world: world.relay(RelayState.OPEN),

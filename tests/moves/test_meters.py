@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
+from django.db import connection
 from tests.estate.tables import NOW
 from tests.moves.world import (
     PRICE_MICRO_PER_WH,
@@ -21,13 +22,17 @@ from tests.moves.world import (
 )
 
 from prewatt.access.models import Duty
-from prewatt.access.scope import Actor, PermissionRefused
+from prewatt.access.scope import Actor, PermissionRefused, system_actor
 from prewatt.billing.ingestion import apply_readings
 from prewatt.core.civil_time import instant_us
 from prewatt.core.hand_readings import LEAST_WH, MULTIPLE
 from prewatt.core.readings import ReadingBatch
 from prewatt.core.vee import Verdict
+from prewatt.core.vocabulary import WalletEnd
 from prewatt.estate.operations import NewMeter
+from prewatt.instructions.operations import enrol_key, revoke_key
+from prewatt.instructions.releases import ANSWER_WITHIN_DAYS, carry_over, tell_of_unanswered
+from prewatt.instructions.wallets import end_without_answer, hold_credit, release_credit
 from prewatt.moves import operations as moves
 from prewatt.moves.words import (
     MeterExchanged,
@@ -38,6 +43,7 @@ from prewatt.moves.words import (
     TooEarly,
     UnknownPlace,
 )
+from prewatt.signing.es256 import ES256PrivateKey, device_key_id
 
 
 @pytest.fixture
@@ -47,12 +53,12 @@ def here(database: str) -> World:
 
 def _exchange(
     here: World, closing_wh: int, at: float, *, meter: NewMeter | None = None, key: str = "k",
-    old: str = "M-101", opening_wh: int = 7,
+    old: str = "M-101", opening_wh: int = 7, public_key: bytes | None = None,
 ) -> MeterExchanged:  # fmt: skip
     return moves.exchange_meter(
         actor=here.administrator, meter_id=here.meters[old], closing_wh=closing_wh,
         new_meter=meter or NewMeter("N-1", multiplier=2), opening_wh=opening_wh, at=hours(at),
-        key=key, now=NOW,
+        key=key, now=NOW, public_key=public_key,
     )  # fmt: skip
 
 
@@ -79,6 +85,43 @@ def test_an_exchange_charges_both_devices_to_one_account(here: World) -> None:
            JOIN metering_point p ON p.id = i.metering_point_id
            WHERE p.code = 'P-101' ORDER BY i.period"""
     ) == [("M-101", 1_000, 2_000, False), ("N-1", 7, None, True)]
+
+
+def test_credit_in_a_meter_goes_on_in_the_one_that_takes_its_place(here: World) -> None:
+    account = here.accounts["1001"]
+    keys = [ES256PrivateKey.from_scalar(bytes([n] * 32)).spki for n in (1, 2, 3)]
+    on = {"actor": here.administrator, "property_id": here.property_id, "now": NOW}
+    enrol_key(**on, meter_id=here.meters["M-101"], public_key=keys[0])
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE supply_state SET protection = '' WHERE account_id = %s", [account])
+    hold_credit(**on, meter_id=here.meters["M-101"], account_id=account)
+    # In one action where its key is known; where it comes later, once it is there.
+    first = _exchange(here, 2_000, 10, public_key=keys[1]).new_meter_id
+    left = available(account)
+    held = """SELECT meter_id, state, because, total_micro, release_by FROM meter_wallet
+              WHERE account_id = %s ORDER BY id"""
+    ended = [(here.meters["M-101"], 2, WalletEnd.EXCHANGED, 25_500_000, here.administrator.code)]
+    assert rows(held, account) == [*ended, (first, 1, None, left, "")]
+    here.meters["N-1"] = first
+    second = _exchange(
+        here, 100, 20, meter=NewMeter("N-2"), key="k2", old="N-1", opening_wh=7
+    ).new_meter_id
+    worker = {"actor": system_actor("worker"), "now": NOW}
+    assert carry_over(**worker) == 0
+    enrol_key(**on, meter_id=second, public_key=keys[2])
+    assert (carry_over(**worker), carry_over(**worker)) == (1, 0)
+    assert [row[:3] for row in rows(held, account)[1:]] == [
+        (first, 2, WalletEnd.EXCHANGED), (second, 1, None),
+    ]  # fmt: skip
+    # What a person ends stays ended. Those that do not sign it are somebody's case, at once where they cannot.
+    release_credit(**on, meter_id=second)
+    assert carry_over(**worker) == 0 and tell_of_unanswered(**worker) == 0
+    revoke_key(**on, key_id=device_key_id(keys[0]), reason="burnt")
+    assert tell_of_unanswered(**worker) == 1
+    assert tell_of_unanswered(actor=worker["actor"], now=NOW + ANSWER_WITHIN_DAYS) == 3
+    end_without_answer(**on, meter_id=here.meters["M-101"], note="burnt")
+    assert tell_of_unanswered(**worker) == 0
+    assert rows("SELECT count(*), count(closed_at) FROM alert WHERE code = 'meter.not_released'") == [(3, 3)]  # fmt: skip
 
 
 def test_a_feeder_is_exchanged_although_nobody_pays_by_it(here: World) -> None:

@@ -38,6 +38,10 @@ DETAIL: dict[AlertCode, list[dict[str, Any]]] = {
         for each in ("answer", "command")
     ],
     "meter.balance_differs": [{"balance_micro": 4_000_000, "expected_micro": 9_500_000}],
+    "meter.not_released": [
+        {"why": why, "since_us": AT_US, "has_key": why == "protected"}
+        for why in ("moved", "exchanged", "protected", "by_hand")
+    ],
     "meter.isolated": [{"why": each, "since_us": AT_US} for each in ("revoked", "expired")],
     "concentrator.isolated": [{"why": each, "since_us": AT_US} for each in ("revoked", "expired")],
     "concentrator.silent": [{"serial": "C-1", "since_us": AT_US, "meters": each} for each in (1, 40)],
@@ -92,7 +96,7 @@ def _open(place: Fernmoor, code: AlertCode, unit: str, detail: dict[str, Any]) -
 @pytest.fixture
 def alarmed(fernmoor: Fernmoor) -> dict[str, int]:
     """One alert of each kind, by its code."""
-    units = iter(("N-404", "S-403", "N-101", "N-102", "N-103", "N-206", "N-104", "N-105", "N-106",
+    units = iter(("N-404", "S-403", "N-101", "N-102", "N-103", "N-304", "N-206", "N-104", "N-105", "N-106",
                   "N-201", "N-202", "N-203", "N-204", "N-205", "N-301", "N-302", "N-303"))  # fmt: skip
     with psycopg.connect(fernmoor.dsn) as owner:
         owner.execute("DELETE FROM alert")

@@ -167,6 +167,11 @@ _MOVED: Final = f"EXISTS ({_PAYS} AND a.account_id <> w.account_id)"
 _TAKEN_DOWN: Final = f"NOT EXISTS ({_PAYS})"
 
 
+def release(*, meter_id: int, because: WalletEnd, by: str, now: datetime) -> bool:
+    """Within an operation that ends what a meter holds credit for; returns whether it held any."""
+    return _release("w.meter_id = %s", [meter_id], because, by, now) > 0
+
+
 def _release(which: str, values: Sequence[Any], because: WalletEnd, by: str, now: datetime) -> int:
     """Have these wallets released; returns how many. Inside the caller's scope."""
     rows = fetch(

@@ -16,6 +16,7 @@ from prewatt.access.scope import Actor, require, scope
 from prewatt.approvals.models import Proposal
 from prewatt.billing.queries import version_chains
 from prewatt.devices.queries import isolated
+from prewatt.instructions.releases import unanswered
 from prewatt.moves.field_watch import never_heard, silent_concentrators
 from prewatt.moves.models import TemporaryLet
 from prewatt.notify.alerts import (
@@ -27,6 +28,7 @@ from prewatt.notify.alerts import (
     LET_NOT_CLOSED,
     NEVER_HEARD,
     NO_TARIFF,
+    NOT_RELEASED,
     TAMPER,
     UNREACHABLE,
 )
@@ -79,7 +81,7 @@ def cause_lasts(*, code: str, property_id: int, subject: str, now: datetime) -> 
         return has_lasting_cause(code=code, property_id=property_id, subject=subject)
     if code == UNREACHABLE:
         return has_undelivered(_account_of(subject))
-    if code in (EMERGENCY, TAMPER, *_OF_DEVICES):
+    if code in (EMERGENCY, TAMPER, NOT_RELEASED, *_OF_DEVICES):
         return _waits(code=code, property_id=property_id, subject=subject, now=now)
     if code == NO_TARIFF:
         return not version_chains([_account_of(subject)])
@@ -92,9 +94,11 @@ def cause_lasts(*, code: str, property_id: int, subject: str, now: datetime) -> 
 
 
 def _waits(*, code: str, property_id: int, subject: str, now: datetime) -> bool:
-    """Whether an emergency waits for its review, a device for its enrolment or its word, a case for its reason."""
+    """Whether an emergency waits for its review, a device for its enrolment or its word (also that it holds no credit), a case for its reason."""
     if code == TAMPER:
         return bool(open_cases_of([int(subject.removeprefix("meter:"))]))
+    if code == NOT_RELEASED:
+        return any(f"meter:{each.meter_id}" == subject for each in unanswered(now=now))
     if code in (NEVER_HEARD, CONCENTRATOR_SILENT):
         silent = never_heard(now=now) if code == NEVER_HEARD else silent_concentrators(now=now)
         return any(each.subject == subject for each in silent)

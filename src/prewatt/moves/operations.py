@@ -26,6 +26,8 @@ from prewatt.estate import operations as estate
 from prewatt.estate.imports import EMERGENCY_LIMIT_MICRO, vacancy_number
 from prewatt.estate.models import Account, Customer, Meter, Tenancy
 from prewatt.estate.operations import NewCustomer, NewMeter, RegisterValue
+from prewatt.instructions.operations import enrol_key
+from prewatt.instructions.releases import exchange_credit
 from prewatt.ledger.idempotency import store_answer, stored_answer
 from prewatt.ledger.operations import open_accounts
 from prewatt.moves import boundary, commissioning
@@ -261,11 +263,14 @@ def exchange_meter(
     at: datetime | None,
     key: str,
     now: datetime,
+    public_key: bytes | None = None,
 ) -> MeterExchanged:
     """Take one device away and put another in its place; the account goes on.
 
-    With ``at`` and ``closing_wh`` None the old device ends where it stands, as in ``move_out``.
-    Idempotent by ``key``. Raises MoveRefused, PermissionRefused, PeriodClosed, KeyReused.
+    With ``at`` and ``closing_wh`` None the old device ends where it stands, as in ``move_out``. By ``public_key``
+    (SubjectPublicKeyInfo) the new one's answers are believed; where the old one held its account's credit, the
+    new one does from then on, now or once it has a key.
+    Idempotent by ``key``. Raises MoveRefused, PermissionRefused, PeriodClosed, KeyReused, BadKey.
     """
     require(actor, "estate.meters")
     body = {
@@ -276,6 +281,7 @@ def exchange_meter(
         "opening": opening_wh,
         "at": at,
     }
+    body |= {} if public_key is None else {"public_key": public_key.hex()}
     with scope(actor, deed="estate.meters"):
         before = stored_answer(actor=actor, key=key, body=body)
         if before is not None:
@@ -290,6 +296,17 @@ def exchange_meter(
         boundary.refuse_instant(old.property_id, [old], at, now)
         boundary.refuse_register(new_meter.serial, opening_wh, new_meter.modulus_wh)
         new_id = _exchange(actor, old, new_meter, closing_wh, opening_wh, at, now)
+        if public_key is not None:
+            enrol_key(
+                actor=actor, property_id=old.property_id, meter_id=new_id, public_key=public_key,
+                now=now,
+            )  # fmt: skip
+        if old.account_id is not None:
+            exchange_credit(
+                actor=actor, system=boundary.system(actor, old.property_id),
+                property_id=old.property_id, old_id=meter_id, new_id=new_id,
+                account_id=old.account_id, now=now,
+            )  # fmt: skip
         answer = MeterExchanged(meter_id, new_id, old.account_id, at.isoformat())
         _conclude(
             actor,

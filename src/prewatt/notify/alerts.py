@@ -15,6 +15,7 @@ AlertCode = Literal[
     "meter.foreign_answer",
     "meter.forged",
     "meter.balance_differs",
+    "meter.not_released",
     "meter.isolated",
     "supply.relay_departed",
     "supply.relay_stuck",
@@ -44,6 +45,7 @@ TAMPER: Final = "meter.tamper"
 FOREIGN_ANSWER: Final = "meter.foreign_answer"
 FORGED: Final = "meter.forged"
 BALANCE_DIFFERS: Final = "meter.balance_differs"
+NOT_RELEASED: Final = "meter.not_released"
 ISOLATED: Final = "meter.isolated"
 NEVER_HEARD: Final = "meter.never_heard"
 CONCENTRATOR_SILENT: Final = "concentrator.silent"
@@ -72,6 +74,7 @@ SUBJECTS: Final[Mapping[AlertCode, Literal["meter", "concentrator", "account", "
     FOREIGN_ANSWER: "meter",
     FORGED: "meter",
     BALANCE_DIFFERS: "meter",
+    NOT_RELEASED: "meter",
     ISOLATED: "meter",
     NEVER_HEARD: "meter",
     CONCENTRATOR_SILENT: "concentrator",

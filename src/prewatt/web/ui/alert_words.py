@@ -32,6 +32,7 @@ ALERT: Final[Mapping[str, Text]] = {
     "meter.foreign_answer": _("Strange answer"),
     "meter.forged": _("Forged message"),
     "meter.balance_differs": _("Balance in the meter differs"),
+    "meter.not_released": _("Credit still in a meter"),
     "meter.isolated": _("Meter shut out"),
     "supply.relay_departed": _("Relay not as decided"),
     "supply.relay_stuck": _("Relay does not follow"),
@@ -116,6 +117,9 @@ _TODO: Final[Mapping[str, Text]] = {
     ),
     "meter.balance_differs": _(
         "Compare the meter's prices and clock with the plan. What Prewatt has charged stands; the meter cuts by its own."
+    ),
+    "meter.not_released": _(
+        "Until it signs that it holds none, it may cut by its own count. If it is gone for good, end its credit with a reason on the meter's page."
     ),
     "meter.isolated": _(
         "It keeps its readings and is charged for them once it is enrolled anew. Supply is left as it is."
@@ -310,6 +314,16 @@ def _balance_differs(detail: Mapping[str, Any], speech: Speech) -> str:
     }
 
 
+def _not_released(detail: Mapping[str, Any], speech: Speech) -> str:
+    said = (
+        gettext("The meter was to hold no credit any more %(when)s (%(why)s) and has not signed it.")
+        if detail.get("has_key", True)
+        else gettext("The meter was to hold no credit any more %(when)s (%(why)s) and has no key to sign it.")
+    )  # fmt: skip
+    why = sentences.said(sentences.WALLET_END, str(detail.get("why", "by_hand")))
+    return said % {"when": speech.when(detail.get("since_us")), "why": why}
+
+
 def _isolated(detail: Mapping[str, Any], speech: Speech) -> str:
     if detail.get("why") == "revoked":
         sentence = gettext(
@@ -470,6 +484,7 @@ _WRITERS: Final[Mapping[str, Callable[[Mapping[str, Any], Speech], str]]] = {
     "meter.foreign_answer": _foreign,
     "meter.forged": _forged,
     "meter.balance_differs": _balance_differs,
+    "meter.not_released": _not_released,
     "meter.isolated": _isolated,
     "meter.never_heard": _never_heard,
     "concentrator.silent": _concentrator_silent,

@@ -570,6 +570,13 @@ DRIVER: Final[Mapping[str, Text]] = {
     "lwm2m": _("LwM2M (NB-IoT)"),
     "lorawan": _("LoRaWAN"),
 }
+#: Why a meter is to hold no credit any more.
+WALLET_END: Final[Mapping[str, Text]] = {
+    "moved": _("somebody else pays by it"),
+    "exchanged": _("it was taken down"),
+    "protected": _("its supply is protected"),
+    "by_hand": _("released by hand"),
+}
 #: How a device's certificate stands.
 CERTIFICATE: Final[Mapping[str, Text]] = {
     "holds": _("holds"),
