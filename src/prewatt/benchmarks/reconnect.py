@@ -2,7 +2,7 @@
 
 A scenario of its own (`prewatt.scenarios`): real Mosquitto, head-end and database; each meter has a connection and a
 certificate. What is measured is the time from the broker's return until 99 in 100 meters are let in again, with the meters'
-own back-off, and the broker's processor until then. At the end everything is accounted for, or this fails.
+own back-off, and the processor of the broker and of the simulated meters until then. At the end everything is accounted for, or this fails.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ _AWAY_S: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class ReconnectFigures:
-    """Seconds until the meters are back, and of the broker's processor; ``readings`` are all that were taken."""
+    """Seconds until the meters are back, and of the broker's processor and theirs; ``readings`` are all that were taken."""
 
     meters: int
     seconds: float
     broker_s: float
+    field_s: float
     readings: int
     load_average: tuple[float, ...]
 
@@ -55,6 +56,7 @@ def measure(*, meters: int, tell: Callable[[str], None]) -> ReconnectFigures:
         meters,
         report.reconnected_s,
         report.reconnected_broker_s,
+        report.reconnected_field_s,
         report.account.readings_taken,
         report.load_average,
     )
@@ -65,6 +67,7 @@ def as_text(figures: ReconnectFigures) -> str:
     load = ", ".join(map(str, figures.load_average))
     return (
         f"{figures.meters:,} meters with certificates back {figures.seconds:.1f} s after their broker "
-        f"({figures.meters / figures.seconds:,.0f} a second); {figures.broker_s:.1f} s of the broker's processor\n"
+        f"({figures.meters / figures.seconds:,.0f} a second); {figures.broker_s:.1f} s of the broker's processor, "
+        f"{figures.field_s:.1f} s of the meters'\n"
         f"{figures.readings:,} readings taken, every one acknowledged and stored once; load average {load}"
     )

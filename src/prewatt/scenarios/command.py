@@ -174,7 +174,7 @@ def _back(report: Report) -> str:
         return ""
     return (
         f"again after {report.reconnected_s} s of the broker's return "
-        f"({report.reconnected_broker_s} s of its processor), "
+        f"({report.reconnected_broker_s} s of its processor, {report.reconnected_field_s} s of the meters'), "
     )
 
 

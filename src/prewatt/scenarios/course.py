@@ -20,6 +20,7 @@ from prewatt.sim.records import RECORDS, Counts, read_records
 
 _LOOK_S: Final = 0.1
 _SAY_S: Final = 5.0
+_SETTLE_S: Final = 5.0
 _OPEN_ORDERS: Final = "SELECT count(*) FROM supply_order WHERE state IN (1, 2, 3)"
 _TICK: Final = os.sysconf("SC_CLK_TCK")
 
@@ -39,6 +40,8 @@ class Report:
     reconnected_s: float = 0.0
     #: Processor seconds that the broker took from its return until then.
     reconnected_broker_s: float = 0.0
+    #: The same of the processes that simulate the meters.
+    reconnected_field_s: float = 0.0
     drained_s: float = 0.0
     done: list[str] = field(default_factory=list)
     readings_per_second: float = 0.0
@@ -77,15 +80,7 @@ def run_course(
     for part in made.parts:
         made.take_down(part.name)
     tell("the field has ended; comparing")
-    journal = Journal.read(made.journal)
-    with made.owner() as connection:
-        report.account = take_account(
-            connection,
-            meters=made.field.meters,
-            parts=[read_records(part.folder / RECORDS) for part in made.parts],
-            journal=journal,
-            opened_us=made.estate.opened_us,
-        )
+    report.account = _settled_account(made)
     report.readings_per_second = round(report.account.readings_taken / scenario.duration_s, 1)
     report.orders_per_second = round(sum(report.account.orders.values()) / scenario.duration_s, 2)
     return report
@@ -112,13 +107,13 @@ def _live(
     made: World, report: Report, tell: Callable[[str], None], status: Callable[[str], None]
 ) -> None:
     say, deeds = _every(_SAY_S), _deeds(made)
-    before, back_s = 0, 0.0
+    before, back_s, field_s = 0, 0.0, 0.0
     while (now_s := made.now_s()) < made.scenario.duration_s:
         while deeds and deeds[0].at_s <= now_s:
             deed = deeds.pop(0)
             if deed.name == BROKER:
                 before = before if deed.is_back else made.counts().connected
-                back_s = now_s if deed.is_back else 0.0
+                back_s, field_s = (now_s, _field_seconds(made)) if deed.is_back else (0.0, 0.0)
             deed.do()
             report.done.append(f"{deed.at_s} s: {deed.what}")
             tell(report.done[-1])
@@ -128,6 +123,7 @@ def _live(
         if now_s > back_s + 2 > 2 and 100 * counts.connected >= 99 * before:
             report.reconnected_s, back_s = round(now_s - back_s, 1), 0.0
             report.reconnected_broker_s = round(processor_seconds(made)[BROKER], 1)
+            report.reconnected_field_s = round(_field_seconds(made) - field_s, 1)
         if next(say):
             status(_line(made, counts))
         time.sleep(_LOOK_S)
@@ -157,6 +153,24 @@ def _drain(
                 status(f"{_line(made, counts)}, {row[0]} orders open")
             time.sleep(2 * _LOOK_S)
     report.drained_s = round(time.monotonic() - began, 1)
+
+
+def _settled_account(made: World) -> Account:
+    """The account, once what LoRaWAN devices said last has had the time to reach the books."""
+    parts = [read_records(part.folder / RECORDS) for part in made.parts]
+    journal, began = Journal.read(made.journal), time.monotonic()
+    with made.owner() as connection:
+        while True:
+            account = take_account(
+                connection,
+                meters=made.field.meters,
+                parts=parts,
+                journal=journal,
+                opened_us=made.estate.opened_us,
+            )
+            if not account.broken or time.monotonic() - began >= _SETTLE_S:
+                return account
+            time.sleep(2 * _LOOK_S)
 
 
 # --- what happens ----------------------------------------------------------------------------------------
@@ -253,6 +267,12 @@ def processor_seconds(made: World) -> dict[str, float]:
             found[name] = _of_process(pid)
     found["postgres"] = _of_postgres(made)
     return found
+
+
+def _field_seconds(made: World) -> float:
+    """Processor seconds of all who simulate meters so far."""
+    seconds = processor_seconds(made)
+    return sum(seconds.get(part.name, 0.0) for part in made.parts)
 
 
 def _of_process(pid: int) -> float:

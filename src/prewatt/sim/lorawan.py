@@ -173,8 +173,6 @@ class LoraField:
         witness: Witness | None = None,
     ) -> None:
         self._witness = witness
-        self.is_reading = True
-        """Whether devices report by their clocks; a relay that turns is told in any case."""
         self._air = air
         self._random = Random(seed)  # noqa: S311 - a simulation is repeated by its seed
         self._encoding = encoding
@@ -218,8 +216,7 @@ class LoraField:
             if at_us == device.next_us:
                 device.next_us = at_us + device.meter.period_s * _S
                 heapq.heappush(self._due, (device.next_us, eui))
-                if self.is_reading:
-                    self._uplink(device, at_us, is_change=False)
+                self._uplink(device, at_us, is_change=False)
             self._downlink(device, at_us)
         found: list[Told] = []
         while self._told and self._told[0][0] <= now_us:

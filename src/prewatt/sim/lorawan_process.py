@@ -1,6 +1,7 @@
 """A simulated LoRaWAN field on a broker: what its network server would publish and take, by the clock it is given.
 
-As a part of a simulated field it is a process of its own and leaves records. A device keeps nothing for anybody's word, so
+As a part of a simulated field it is a process of its own and leaves records. Its devices send to the end, as real ones do: nothing else
+tells how a relay stands. A device keeps nothing for anybody's word, so
 its reading counts as acknowledged once the broker has the server's event of it (PUBACK): from there on it must not be lost.
 """
 
@@ -149,14 +150,19 @@ class _Book(Witness):
                 self.records[each.eui].faults.append("stuck_relay")
         self._lock = threading.Lock()
         self._said: dict[int, tuple[str, int, int]] = {}
+        self._awaited: set[int] = set()
         self.lost_readings = 0
         self.told = 0
+        self.is_draining = False
+        """What is heard from now on is taken down, and nobody waits for it: there is no end to it."""
 
     def heard(self, eui: str, at_us: int, value_wh: int, told: Told) -> None:
         """See `Witness`. Until the broker has it, the server keeps it."""
         with self._lock:
             self.records[eui].taken.append((at_us, value_wh))
             self._said[id(told)] = (eui, at_us, value_wh)
+            if not self.is_draining:
+                self._awaited.add(id(told))
 
     def lost(self, eui: str, at_us: int, value_wh: int) -> None:
         """See `Witness`."""
@@ -174,11 +180,12 @@ class _Book(Witness):
         """The broker has an event."""
         with self._lock:
             self._said.pop(id(told), None)
+            self._awaited.discard(id(told))
 
     def waiting(self) -> int:
-        """How many readings were heard, and the broker has not acknowledged them."""
+        """How many readings were heard before the field was to drain, and the broker has not acknowledged them."""
         with self._lock:
-            return len(self._said)
+            return len(self._awaited)
 
     def close(self) -> None:
         """What the broker never acknowledged was never promised."""
@@ -188,7 +195,7 @@ class _Book(Witness):
 
 
 def run_lora(config: LoraConfig) -> None:
-    """Run one field until SIGTERM or SIGINT; SIGUSR1 ends the readings. Leaves its records."""
+    """Run one field until SIGTERM or SIGINT; from SIGUSR1 on nobody waits for its readings. Leaves its records."""
     book = _Book(config.meters)
     field = LoraField(
         list(config.meters),
@@ -206,17 +213,17 @@ def run_lora(config: LoraConfig) -> None:
     )
     stopping = threading.Event()
 
-    def stop_reading(*_: Any) -> None:
-        field.is_reading = False
+    def drain(*_: Any) -> None:
+        book.is_draining = True
 
-    signal.signal(signal.SIGUSR1, stop_reading)
+    signal.signal(signal.SIGUSR1, drain)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     folder, counting = Path(config.records), Every(_COUNTS_S)
     process.start()
     while not stopping.wait(_LOOK_EVERY_S):
         if counting.is_due(time.monotonic()):
-            write_counts(folder / COUNTS, _counts(book, field, process))
+            write_counts(folder / COUNTS, _counts(book, process))
     with contextlib.suppress(RuntimeError):
         process.stop()
     book.close()
@@ -224,12 +231,12 @@ def run_lora(config: LoraConfig) -> None:
     write_records(folder / RECORDS, PartRecords(list(book.records.values()), lost))
 
 
-def _counts(book: _Book, field: LoraField, process: LoraProcess) -> Counts:
+def _counts(book: _Book, process: LoraProcess) -> Counts:
     return Counts(
         meters=len(book.records),
         connected=len(book.records) if process.is_connected else 0,
         taken=sum(len(each.taken) for each in list(book.records.values())),
         waiting=book.waiting(),
         told=book.told,
-        is_draining=not field.is_reading,
+        is_draining=book.is_draining,
     )

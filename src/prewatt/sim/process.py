@@ -12,25 +12,18 @@ Faults and extra load are switched while it runs, over the broker's topic `pw/si
 `{"name": …, "value": …}`, heard on a connection of the process's own: a meter in an outage hears nothing.
 """
 
-import contextlib
 import json
 import logging
 import selectors
 import signal
-import socket
-import ssl
 import time
-import zlib
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
-from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
 
 from prewatt.core.civil_time import utc_datetime
 from prewatt.hes.drivers.mqtt_bundle.codec import bundle_topic, marks_topic
@@ -41,6 +34,7 @@ from prewatt.hes.wire import TlsFiles
 from prewatt.signing.es256 import ES256PrivateKey
 from prewatt.sim.concentrator import SimulatedConcentrator
 from prewatt.sim.identity import Identity
+from prewatt.sim.line import Line
 from prewatt.sim.loads import load_profile
 from prewatt.sim.meter import MeterConfig, Outgoing, SimulatedMeter, UnknownFault
 from prewatt.sim.records import (
@@ -57,14 +51,12 @@ from prewatt.sim.turns import Later, Turn, Way, Weather
 
 log = logging.getLogger(__name__)
 
-_KEEPALIVE_S: Final = 60
 _TICK_S: Final = 0.25
 _SAVE_S: Final = 5.0
 _COUNTS_S: Final = 1.0
 _RENEWAL_S: Final = 1.0
-_BACKOFF_S_MAX: Final = 10.0
-_CONNECTS_PER_TICK: Final = 40
-_LAST_WRITES_MAX: Final = 10
+#: So many connections are being made at once: a broker keeps about a hundred waiting, and lets others knock in vain.
+_OPENING_MAX: Final = 64
 #: Whose certificate the control line shows under TLS; a broker of meters gives it no rights, and needs not.
 _CONTROL: Final = "control"
 
@@ -142,142 +134,6 @@ def fault_topic(serial: str) -> str:
     return f"pw/sim/{serial}/fault"
 
 
-class _Line:
-    """One MQTT connection within the selector: connects, backs off, reconnects, hands messages up."""
-
-    def __init__(
-        self,
-        client_id: str,
-        address: tuple[str, int],
-        selector: selectors.BaseSelector,
-        *,
-        subscriptions: Sequence[tuple[str, int]],
-        on_up: Callable[[], None],
-        on_down: Callable[[], None],
-        on_message: Callable[[str, bytes], None],
-        tls: TlsFiles | None = None,
-    ) -> None:
-        self.is_up = False
-        self.wanted = True
-        self._address = address
-        self._selector = selector
-        self._subscriptions = list(subscriptions)
-        self._on_up, self._on_down, self._on_message = on_up, on_down, on_message
-        self._retry_at_s = 0.0
-        self._backoff_s = 0.5
-        # Each waits a time of its own, from half to one and a half: meters that lost one broker do not come as one.
-        self._spread = 0.5 + zlib.crc32(client_id.encode()) / 2**32
-        self._client = Client(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=False)
-        self._tls = tls
-        self._secret: ssl.SSLContext | None = None
-        self._client.on_connect = self._handle_connect
-        self._client.on_disconnect = self._handle_disconnect
-        self._client.on_message = self._handle_message
-        self._client.on_socket_open = self._handle_open
-        self._client.on_socket_close = self._handle_close
-        self._client.on_socket_register_write = self._want_write
-        self._client.on_socket_unregister_write = self._want_no_write
-
-    def is_due(self, now_s: float) -> bool:
-        """Whether a connection is wanted, missing and may be tried again."""
-        return self.wanted and self._client.socket() is None and now_s >= self._retry_at_s
-
-    def connect(self, now_s: float) -> None:
-        self._retry_at_s = now_s + self._backoff_s * self._spread
-        self._backoff_s = min(2 * self._backoff_s, _BACKOFF_S_MAX)
-        try:
-            if self._tls is not None:
-                self._take_certificate(self._tls)
-            self._client.connect(*self._address, keepalive=_KEEPALIVE_S)
-        except OSError as error:
-            log.debug("no connection: %s", error)
-
-    def _take_certificate(self, tls: TlsFiles) -> None:
-        """Show what lies in the folder now: a certificate may have been renewed since the last connection."""
-        if self._secret is None:
-            self._secret = tls.context()
-            self._client.tls_set_context(self._secret)
-        else:
-            tls.show(self._secret)
-
-    def disconnect(self) -> None:
-        self._client.disconnect()
-
-    def close(self) -> None:
-        """Disconnect and see it through: what is queued leaves, the socket is closed."""
-        self.wanted = False
-        self._client.disconnect()
-        for _ in range(_LAST_WRITES_MAX):
-            if self._client.loop_write() != MQTTErrorCode.MQTT_ERR_SUCCESS:
-                return
-
-    def publish(self, topic: str, payload: bytes) -> None:
-        self._client.publish(topic, payload, qos=1)
-
-    def service(self, events: int) -> None:
-        """Do what the selector says is possible."""
-        if events & selectors.EVENT_READ:
-            self._client.loop_read()
-            # Of a TLS record more may have been read than was taken, of which no selector tells.
-            while isinstance(opened := self._client.socket(), ssl.SSLSocket) and opened.pending():
-                self._client.loop_read()
-        if events & selectors.EVENT_WRITE and self._client.socket() is not None:
-            self._client.loop_write()
-
-    def misc(self) -> None:
-        """Keep-alive; to be called every second or so."""
-        self._client.loop_misc()
-
-    def _handle_connect(
-        self,
-        client: Client,
-        _userdata: object,
-        _flags: ConnectFlags,
-        reason: ReasonCode,
-        _properties: Properties | None,
-    ) -> None:
-        if reason.is_failure:
-            log.error("the broker refuses a meter: %s", reason)
-            return
-        self.is_up = True
-        self._backoff_s = 0.5
-        client.subscribe(self._subscriptions)
-        self._on_up()
-
-    def _handle_disconnect(
-        self,
-        _client: Client,
-        _userdata: object,
-        _flags: DisconnectFlags,
-        _reason: ReasonCode,
-        _properties: Properties | None,
-    ) -> None:
-        self.is_up = False
-        self._retry_at_s = time.monotonic() + self._backoff_s * self._spread
-        self._on_down()
-
-    def _handle_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
-        self._on_message(message.topic, bytes(message.payload))
-
-    def _handle_open(self, _client: Client, _userdata: object, opened: Any) -> None:
-        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._selector.register(opened, selectors.EVENT_READ, self)
-
-    def _handle_close(self, _client: Client, _userdata: object, closed: Any) -> None:
-        with contextlib.suppress(KeyError, ValueError):
-            self._selector.unregister(closed)
-
-    def _want_write(self, _client: Client, _userdata: object, sock: Any) -> None:
-        self._watch(sock, selectors.EVENT_READ | selectors.EVENT_WRITE)
-
-    def _want_no_write(self, _client: Client, _userdata: object, sock: Any) -> None:
-        self._watch(sock, selectors.EVENT_READ)
-
-    def _watch(self, sock: Any, events: int) -> None:
-        with contextlib.suppress(KeyError, ValueError):
-            self._selector.modify(sock, events, self)
-
-
 class SimProcess:
     """The meters of one configuration and their lines. `now_us` gives simulated time.
 
@@ -333,7 +189,7 @@ class SimProcess:
         self._identities = {
             serial: Identity(Path(config.tls), serial) for serial in self._lines if config.tls
         }
-        self._control = _Line(
+        self._control = Line(
             f"prewatt-sim-{config.name}",
             address,
             self._selector,
@@ -343,6 +199,8 @@ class SimProcess:
             on_message=self._switch,
             tls=self._shown(_CONTROL),
         )
+        self._due: deque[Line] = deque()
+        self._opening: list[Line] = []
         self._stopping = False
         self._dirty = True
         self._relays = {serial: meter.relay for serial, meter in self._meters.items()}
@@ -375,7 +233,7 @@ class SimProcess:
                 if now_s >= next_misc_s:
                     next_misc_s = now_s + 1.0
                     for line in self._all_lines():
-                        line.misc()
+                        line.misc(now_s)
                 if now_s >= next_renewal_s:
                     next_renewal_s = now_s + _RENEWAL_S
                     self._renew()
@@ -387,6 +245,7 @@ class SimProcess:
                 wait_s = max(0.0, next_tick_s - time.monotonic())
                 for key, events in self._selector.select(wait_s):
                     key.data.service(events)
+                self._open_lines()
         finally:
             self._save()
             if self._config.records:
@@ -417,14 +276,12 @@ class SimProcess:
 
     # --- inside ---
 
-    def _all_lines(self) -> list[_Line]:
+    def _all_lines(self) -> list[Line]:
         return [self._control, *self._shared.values(), *self._lines.values()]
 
     def _tick(self, now_s: float) -> None:
-        # A restarted broker is not to be stormed by every meter in the same moment.
-        due = [line for line in self._all_lines() if line.is_due(now_s)]
-        for line in due[:_CONNECTS_PER_TICK]:
-            line.connect(now_s)
+        self._due = deque(line for line in self._all_lines() if line.is_due(now_s))
+        self._open_lines()
         now_us = self._now_us()
         for call in self._later.take(now_us):
             call()
@@ -435,6 +292,15 @@ class SimProcess:
             if self._shared[serial].is_up:
                 for payload in concentrator.tick(now_us):
                     self._shared[serial].publish(bundle_topic(serial), payload)
+
+    def _open_lines(self) -> None:
+        """Begin the connections that are due, a few at once; each that is made or given up lets the next begin."""
+        self._opening = [line for line in self._opening if line.is_opening]
+        while self._due and len(self._opening) < _OPENING_MAX:
+            line, now_s = self._due.popleft(), time.monotonic()
+            if line.is_due(now_s):
+                line.connect(now_s)
+                self._opening.append(line)
 
     def _renew(self) -> None:
         """Let the devices that are connected ask for their next certificates where it is time."""
@@ -509,8 +375,8 @@ class SimProcess:
             on_command=recorder.command if recorder is not None else None,
         )
 
-    def _new_line(self, serial: str, meter: SimulatedMeter, address: tuple[str, int]) -> _Line:
-        line = _Line(
+    def _new_line(self, serial: str, meter: SimulatedMeter, address: tuple[str, int]) -> Line:
+        line = Line(
             serial,
             address,
             self._selector,
@@ -525,7 +391,7 @@ class SimProcess:
 
     def _new_shared_line(
         self, concentrator: SimulatedConcentrator, address: tuple[str, int]
-    ) -> _Line:
+    ) -> Line:
         behind = [each for each, of in self._behind.items() if of == concentrator.serial]
 
         def connected() -> None:
@@ -544,7 +410,7 @@ class SimProcess:
             elif self._meters[topic.split("/")[1]].is_online:
                 self._receive(topic, payload)
 
-        return _Line(
+        return Line(
             concentrator.serial,
             address,
             self._selector,
