@@ -24,6 +24,8 @@ from brokers import amqtt, broker, broker_folder, mosquitto  # noqa: F401 - fixt
 from cases import cases
 from databases import TestDatabases
 from django_sessions import forget_all, leave_database, use_database
+from lanes import pytest_configure  # noqa: F401 - a hook
+from prewatt.check import DSN_VARIABLE, TEMPLATE_VARIABLE
 from template import ROLE_PASSWORD, make_template
 
 os.environ.setdefault("PREWATT_SECRET_KEY", "test-key-of-no-value")
@@ -57,7 +59,7 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="session")
 def postgres_dsn() -> Iterator[str]:
     """The owner's DSN of a throw-away server (database ``postgres``)."""
-    given = os.environ.get("PREWATT_TEST_DSN")
+    given = os.environ.get(DSN_VARIABLE)
     if given:
         yield given
         return
@@ -70,7 +72,7 @@ def postgres_dsn() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def template_database(postgres_dsn: str) -> str:
     """The name of a migrated, walled database without rows."""
-    given = os.environ.get("PREWATT_TEST_TEMPLATE")
+    given = os.environ.get(TEMPLATE_VARIABLE)
     if given:
         return given
     name = f"template_{secrets.token_hex(4)}"

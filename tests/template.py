@@ -1,14 +1,12 @@
 """The migrated, walled database without rows that every test database is copied from.
 
-``./run check`` runs this file once and gives each lane a copy of the whole server.
+``./run check`` has it made once and gives each lane a copy of the whole server.
 """
 
 from __future__ import annotations
 
-import os
 from datetime import date, timedelta
 
-import django
 import psycopg
 from psycopg.conninfo import make_conninfo
 
@@ -35,8 +33,3 @@ def make_template(dsn: str, name: str = NAME) -> None:
     with connections["default"].cursor() as cursor:
         walls.let_clock_run_ahead(cursor, timedelta(days=36_500))
     connections["default"].close()
-
-
-if __name__ == "__main__":
-    django.setup()
-    make_template(os.environ["PREWATT_TEST_DSN"])

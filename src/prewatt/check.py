@@ -1,12 +1,12 @@
 """`prewatt check`: every check of the project, each timed, with one closing summary.
 
-Three lanes run side by side, since tests wait for processes, brokers and browsers as long as they
-compute. The last of them begins with everything that only reads the source. The test files are dealt out by
-the seconds they took when somebody last wrote them down (`--note-seconds`), so that the lanes end together;
-what the first lane tests is shown as it comes, the others' at their end. Each lane has a throw-away PostgreSQL of its
-own, a copy of one that was migrated once, because roles belong to a whole server; and a temporary folder, in memory
-where there is plenty: tests make tens of thousands of files that nobody keeps. With `CI` set in the environment a skipped test is a failure:
-a green run there must mean that everything ran.
+The tests run in lanes side by side, since they wait for processes, brokers and browsers as long as they
+compute. One process imports and collects them all, and each lane is a fork of it (`tests/lanes.py`): the test
+files are a deck, the longest first, from which a lane takes the next when it is free. The last lane begins
+after everything that only reads the source. Each has a throw-away PostgreSQL of its own, a copy of one that was
+migrated once, because roles belong to a whole server; and a temporary folder, in memory where there is plenty:
+tests make tens of thousands of files that nobody keeps. With `CI` set in the environment a skipped test is a
+failure: a green run there must mean that everything ran.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ import tempfile
 import threading
 import time
 import xml.etree.ElementTree as ET
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,27 +31,27 @@ from prewatt.runtime.state import CHECKOUT, STATE_DIR_VARIABLE
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 PYTHON = (sys.executable, "-P", "-m")
 TESTS = "tests"
 REPORT = "tests.xml"
-LANES = 3
-#: A test file that imports most of the program.
-SAMPLE = "tests/web/test_pages.py"
-#: What makes the database that all tests' are copied from, and its name.
-TEMPLATE = CHECKOUT / TESTS / "template.py"
-TEMPLATE_NAME = "template_of_tests"
+LANES = 4
+#: What a lane's environment says beside its server, and what the first process of the tests is told.
+DSN_VARIABLE = "PREWATT_TEST_DSN"
+TEMPLATE_VARIABLE = "PREWATT_TEST_TEMPLATE"
+LANES_VARIABLE = "PREWATT_TEST_LANES"
 
 #: Memory as a file system, on Linux, and how much of it has to be free: all lanes fill a quarter of that.
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - each lane makes a folder of its own in it
 SCRATCH_BYTES = 8 << 30
 
-#: Seconds of each test file, and of the stages before the last lane's tests, when last written down.
+#: Seconds of each test file when last written down.
 SECONDS_FILE = CHECKOUT / TESTS / "seconds.json"
-OTHER_STAGES = "other stages"
 #: A test file that nobody has timed yet counts this much.
 UNTIMED_SECONDS = 3.0
+#: What a failed run says again in full.
+EXPLAINED_FAILURES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,16 @@ class Stage:
     command: Sequence[str]
     needs_database: bool = False
 
+
+#: Plain assertions in the tests, since to rewrite them all takes longer than the slowest test does; those that
+#: failed run once more and are explained.
+_RUN = ("-q", "--assert=plain", "--showlocals", "--durations=10")
+_EXPLAIN = (
+    "-q",
+    "--last-failed",
+    "--last-failed-no-failures=none",
+    f"--maxfail={EXPLAINED_FAILURES}",
+)
 
 STAGES = (
     Stage("format", "layout of the source", (*PYTHON, "ruff", "format", "--check", "--quiet")),
@@ -120,64 +131,67 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the chosen stages; the exit status is 0 only if all of them passed."""
     stages = [stage for stage in STAGES if not arguments.only or stage.name in arguments.only]
+    tests = next((stage for stage in stages if stage.name == TESTS), None)
+    others = [stage for stage in stages if stage is not tests]
     console = _Console()
     begun = time.monotonic()
-    with contextlib.ExitStack() as stack:
-        lanes = _prepare_lanes(stack, stages)
-        outcomes = _run_lanes(stages, arguments.paths, lanes, console)
-        if arguments.note_seconds:
-            _note_seconds(outcomes, lanes)
+    with ThreadPoolExecutor(2) as beside, contextlib.ExitStack() as stack:
+        database: Future[dict[str, str]] = Future()
+        stack.callback(database.cancel)
+        plain = _environment(_folder(stack))
+        read = beside.submit(_run_others, others, plain, database, console)
+        if tests is not None:
+            files = test_files(arguments.paths)
+            first, theirs = Pipe()
+            tested = beside.submit(_run_tests, tests, files, theirs, plain, console)
+            with first, contextlib.suppress(EOFError, BrokenPipeError):
+                _open_lanes(stack, first, database, read, min(LANES, len(files)))
+        if not database.done() and any(stage.needs_database for stage in others):
+            database.set_result(_with_server(stack, _folder(stack)))
+        outcomes = read.result()
+        if tests is not None:
+            outcomes.append(tested.result())
+            if arguments.note_seconds:
+                _note_seconds(_report(plain))
     return _summarize(outcomes, time.monotonic() - begun, console)
 
 
-def _prepare_lanes(stack: contextlib.ExitStack, stages: Sequence[Stage]) -> list[dict[str, str]]:
-    """Return the lanes' environments. Beside that, what all of them import is compiled once: lanes that
-    found nothing compiled would each compile it for themselves.
+def _open_lanes(
+    stack: contextlib.ExitStack,
+    first: Connection,
+    database: Future[dict[str, str]],
+    read: Future[list[Outcome]],
+    lanes: int,
+) -> None:
+    """Tell the first process of the tests of each lane, and of the last one when the other stages are done.
+
+    Those have the last lane's database until then. Here, in the thread of `run`, since a server ends with the
+    thread that started it. Raises EOFError or BrokenPipeError if the first process breaks off; it says why.
     """
-    with ThreadPoolExecutor(1) as beside:
-        compiled = beside.submit(_compile_imports, stages)
-        # From this thread, since a server ends with the one that started it.
-        seed = _seed(stack, stages)
-        lanes = [_lane_environment(stack, stages, seed) for _ in range(LANES)]
-        compiled.result()
-    return lanes
+    seed = _folder(stack)
+    with throwaway_postgres(seed, fsync=False, keep=True) as dsn:
+        first.send(dsn)
+        template = {TEMPLATE_VARIABLE: first.recv()}
+    for _ in range(lanes - 1):
+        first.send(_with_server(stack, _copy(stack, seed)) | template)
+    last = _with_server(stack, _copy(stack, seed)) | template
+    database.set_result(last)
+    read.result()
+    first.send(last)
 
 
-def _compile_imports(stages: Sequence[Stage]) -> None:
-    """Import what most tests import, for its bytecode alone; whatever is wrong with it the tests will say."""
-    if all(stage.name != TESTS for stage in stages):
-        return
-    with tempfile.TemporaryDirectory(prefix="prewatt-") as folder:
-        _run_quietly((*PYTHON, "pytest", "-q", "--collect-only", SAMPLE), Path(folder))
-
-
-def _seed(stack: contextlib.ExitStack, stages: Sequence[Stage]) -> Path | None:
-    """Return the folder of a server that stands still and holds the migrated template: what lanes begin with.
-
-    None if no lane asks for one. Where migrations fail it has no template, and the tests say why.
-    """
-    if all(stage.name != TESTS for stage in stages):
-        return None
-    folder = _folder(stack)
-    with throwaway_postgres(folder, fsync=False, keep=True) as dsn:
-        done = _run_quietly((sys.executable, str(TEMPLATE)), folder, dsn)
-    return folder if done == 0 else None
-
-
-def _lane_environment(
-    stack: contextlib.ExitStack, stages: Sequence[Stage], seed: Path | None
-) -> dict[str, str]:
-    """Return a lane's environment, with a server of its own that ends with `stack`."""
+def _copy(stack: contextlib.ExitStack, seed: Path) -> Path:
+    """Return a folder with the same data as `seed`, whose server stands still."""
     state_dir = _folder(stack)
-    if not any(stage.needs_database for stage in stages):
-        return _environment(None, state_dir)
-    if seed is not None:
-        # As it is, with the owners of its files: PostgreSQL refuses data of somebody else.
-        subprocess.run(("cp", "-a", f"{seed}/.", state_dir), check=True)  # noqa: S607 - the system's own
-    environ = _environment(
-        stack.enter_context(throwaway_postgres(state_dir, fsync=False)), state_dir
-    )
-    return environ | ({} if seed is None else {"PREWATT_TEST_TEMPLATE": TEMPLATE_NAME})
+    # As they are, with their owners: PostgreSQL refuses data of somebody else.
+    subprocess.run(("cp", "-a", f"{seed}/.", state_dir), check=True)  # noqa: S607 - the system's own
+    return state_dir
+
+
+def _with_server(stack: contextlib.ExitStack, state_dir: Path) -> dict[str, str]:
+    """Return an environment with a server of its own, which ends with `stack`."""
+    dsn = stack.enter_context(throwaway_postgres(state_dir, fsync=False))
+    return _environment(state_dir) | {DSN_VARIABLE: dsn}
 
 
 def _folder(stack: contextlib.ExitStack) -> Path:
@@ -186,19 +200,6 @@ def _folder(stack: contextlib.ExitStack) -> Path:
     # PostgreSQL runs as another user when the checks run as root, and must get in.
     path.chmod(0o755 if os.geteuid() == 0 else 0o700)
     return path
-
-
-def _run_quietly(command: Sequence[str], state_dir: Path, dsn: str | None = None) -> int:
-    """Run a command of which only the exit status counts."""
-    return subprocess.run(
-        command,
-        cwd=CHECKOUT,
-        env=_environment(dsn, state_dir),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        check=False,
-    ).returncode
 
 
 def _scratch() -> Path | None:
@@ -214,7 +215,7 @@ def _scratch() -> Path | None:
     return SHARED_MEMORY
 
 
-def _environment(dsn: str | None, state_dir: Path) -> dict[str, str]:
+def _environment(state_dir: Path) -> dict[str, str]:
     environ = {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "prewatt.settings",
@@ -225,73 +226,37 @@ def _environment(dsn: str | None, state_dir: Path) -> dict[str, str]:
     }
     # An operator's own database has no business in a check.
     environ.pop("PREWATT_DSN", None)
-    if dsn is not None:
-        environ["PREWATT_TEST_DSN"] = dsn
     return environ
 
 
-def _run_lanes(
-    stages: Sequence[Stage],
-    paths: Sequence[str],
-    lanes: Sequence[Mapping[str, str]],
+def _run_others(
+    others: Sequence[Stage],
+    plain: dict[str, str],
+    database: Future[dict[str, str]],
     console: _Console,
 ) -> list[Outcome]:
-    """Run the first part of the tests and, beside it, the other stages and the other parts."""
-    tests = next((stage for stage in stages if stage.name == TESTS), None)
-    parts = deal_out(paths, len(lanes))
-
-    def run_part(number: int, *, show: bool = False) -> list[Outcome]:
-        if tests is None or not parts[number]:
-            return []
-        return [_run_tests(tests, parts[number], lanes[number], console, show=show)]
-
-    def run_others() -> list[Outcome]:
-        others = [stage for stage in stages if stage.name != TESTS]
-        return [_run_stage(stage, lanes[-1], console) for stage in others] + run_part(LANES - 1)
-
-    with ThreadPoolExecutor(LANES - 1) as beside:
-        other_lanes = [beside.submit(run_others)]
-        other_lanes += [beside.submit(run_part, number) for number in range(1, LANES - 1)]
-        first = run_part(0, show=True)
-        return [outcome for lane in other_lanes for outcome in lane.result()] + first
+    return [
+        _run_stage(stage, database.result() if stage.needs_database else plain, console)
+        for stage in others
+    ]
 
 
-def deal_out(paths: Sequence[str], lanes: int) -> list[list[str]]:
-    """Return each lane's test files: those named all in the first, or all there are by their seconds."""
-    if paths:
-        return [list(paths), *([] for _ in range(lanes - 1))]
+def test_files(paths: Sequence[str]) -> list[str]:
+    """Return what pytest is to collect, the longest first: what is named, or every test file there is."""
+    files: list[str] = []
+    for path in paths or (TESTS,):
+        folder = CHECKOUT / path
+        found = sorted(folder.rglob("test_*.py")) if folder.is_dir() else []
+        files += [each.relative_to(CHECKOUT).as_posix() for each in found] or [path]
     seconds: dict[str, float] = (
         json.loads(SECONDS_FILE.read_text()) if SECONDS_FILE.exists() else {}
     )
-    files = [
-        path.relative_to(CHECKOUT).as_posix() for path in (CHECKOUT / TESTS).rglob("test_*.py")
-    ]
-    begins_at = [0.0] * (lanes - 1) + [seconds.get(OTHER_STAGES, 0.0)]
-    return split_tests({file: seconds.get(file, UNTIMED_SECONDS) for file in files}, begins_at)
+    return sorted(files, key=lambda file: -seconds.get(file, UNTIMED_SECONDS))
 
 
-def split_tests(seconds: Mapping[str, float], begins_at: Sequence[float]) -> list[list[str]]:
-    """Deal test files out to lanes that are free from `begins_at` on: the longest first, each to the lane free soonest.
-
-    (The rule of Graham, "Bounds on multiprocessing timing anomalies", 1969.)
-    Within a lane they run in the order of their names, so that files which share a fixture stay together.
-    """
-    lanes: list[list[str]] = [[] for _ in begins_at]
-    free_at = list(begins_at)
-    for file in sorted(seconds, key=lambda file: (-seconds[file], file)):
-        lane = free_at.index(min(free_at))
-        lanes[lane].append(file)
-        free_at[lane] += seconds[file]
-    return [sorted(lane) for lane in lanes]
-
-
-def _note_seconds(outcomes: Sequence[Outcome], lanes: Sequence[Mapping[str, str]]) -> None:
-    """Write down what each test file took, and the stages that the last lane runs before its tests."""
-    seconds: dict[str, float] = {}
-    for environ in lanes:
-        if (report := Path(environ[STATE_DIR_VARIABLE]) / REPORT).exists():
-            seconds |= file_seconds(report)
-    seconds[OTHER_STAGES] = sum(o.seconds for o in outcomes if o.stage.name != TESTS)
+def _note_seconds(report: Path) -> None:
+    """Write down what each test file took."""
+    seconds = file_seconds(report)
     rounded = {name: round(value, 1) for name, value in sorted(seconds.items())}
     SECONDS_FILE.write_text(json.dumps(rounded, indent=1) + "\n")
 
@@ -314,14 +279,14 @@ def _file_of(classname: str) -> str:
     return "/".join(parts[: last + 1]) + ".py"
 
 
-def _run_stage(stage: Stage, environ: Mapping[str, str], console: _Console) -> Outcome:
+def _run_stage(stage: Stage, environ: dict[str, str], console: _Console) -> Outcome:
     begun = time.monotonic()
     if stage.needs_database:
-        environ = {**environ, "PREWATT_DSN": environ["PREWATT_TEST_DSN"]}
+        environ = environ | {"PREWATT_DSN": environ[DSN_VARIABLE]}
     done = subprocess.run(
         stage.command,
         cwd=CHECKOUT,
-        env=dict(environ),
+        env=environ,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -337,33 +302,42 @@ def _run_stage(stage: Stage, environ: Mapping[str, str], console: _Console) -> O
 
 def _run_tests(
     stage: Stage,
-    paths: Sequence[str],
-    environ: Mapping[str, str],
+    files: Sequence[str],
+    lanes: Connection,
+    environ: dict[str, str],
     console: _Console,
-    *,
-    show: bool,
 ) -> Outcome:
-    """Run pytest on `paths`; `show` lets its output through as it comes, else it is shown at the end."""
+    """Run pytest on `files`, which hears of its lanes from `lanes`; what it prints is shown as it comes."""
     begun = time.monotonic()
-    report = Path(environ[STATE_DIR_VARIABLE]) / REPORT
-    done = subprocess.run(
-        [*stage.command, "-q", "--durations=10", f"--junitxml={report}", *paths],
-        cwd=CHECKOUT,
-        env=dict(environ),
-        stdin=subprocess.DEVNULL,
-        stdout=None if show else subprocess.PIPE,
-        stderr=None if show else subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if done.stdout:
-        console.say(done.stdout.rstrip())
-    status = done.returncode
+    report = _report(environ)
+    with lanes:
+        process = subprocess.Popen(
+            [*stage.command, *_RUN, f"--junitxml={report}", *files],
+            cwd=CHECKOUT,
+            env=environ | {LANES_VARIABLE: str(lanes.fileno())},
+            stdin=subprocess.DEVNULL,
+            pass_fds=[lanes.fileno()],
+        )
+    status = process.wait()
     skipped = skipped_tests(report) if report.exists() else []
     if skipped and environ.get("CI"):
         console.say("Skipped, which counts as a failure here:\n" + "\n".join(skipped))
         status = status or 1
-    return Outcome(stage, status, time.monotonic() - begun, "")
+    seconds = time.monotonic() - begun
+    if status != 0:
+        console.say("What failed, once more and explained; that changes no verdict:")
+        subprocess.run(
+            [*stage.command, *_EXPLAIN],
+            cwd=CHECKOUT,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+    return Outcome(stage, status, seconds, "")
+
+
+def _report(environ: dict[str, str]) -> Path:
+    return Path(environ[STATE_DIR_VARIABLE]) / REPORT
 
 
 def skipped_tests(report: Path) -> list[str]:
