@@ -69,9 +69,10 @@ class _Lanes:
                     self._report(session.config, said)
         ends = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in self._children]
         if any(ends) or self._done != len(session.items):
-            raise session.Failed(
+            session.shouldfail = (
                 f"{self._done} of {len(session.items)} tests ended; the lanes ended with {ends}"
             )
+            raise session.Failed(session.shouldfail)
         return True
 
     def _fork(

@@ -66,7 +66,7 @@ class Stage:
 
 #: Plain assertions in the tests, since to rewrite them all takes longer than the slowest test does; those that
 #: failed run once more and are explained.
-_RUN = ("-q", "--assert=plain", "--showlocals", "--durations=10")
+RUN = ("-q", "--assert=plain", "--showlocals", "--durations=10")
 _EXPLAIN = (
     "-q",
     "--last-failed",
@@ -312,7 +312,7 @@ def _run_tests(
     report = _report(environ)
     with lanes:
         process = subprocess.Popen(
-            [*stage.command, *_RUN, f"--junitxml={report}", *files],
+            [*stage.command, *RUN, f"--junitxml={report}", *files],
             cwd=CHECKOUT,
             env=environ | {LANES_VARIABLE: str(lanes.fileno())},
             stdin=subprocess.DEVNULL,
