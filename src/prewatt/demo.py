@@ -26,6 +26,7 @@ from zoneinfo import ZoneInfo
 import psycopg
 
 from prewatt import walls, wiring
+from prewatt.demo_field import REPORT_PERIOD_S, DemoField
 from prewatt.migrate import is_stamped, leave_stamp, migrate, stamp_of
 from prewatt.runtime.broker import (
     BrokerCommand,
@@ -42,8 +43,6 @@ PORT = 8600
 UNITS = 240
 DAYS = 90
 FEEDERS = 2
-SIM_PROCESSES = 2
-REPORT_PERIOD_S = 15
 #: The demo's working day begins here (local time), well inside the permitted window.
 START_HOUR, START_MINUTE = 10, 12
 #: A demo that stopped before this hour goes on with the same day.
@@ -228,7 +227,7 @@ class _Demo:
         """Make the property as it stood at the beginning of its history, and feed that."""
         from django.db import connection
 
-        from prewatt.sim.onboarding import make_property
+        from prewatt.sim.onboarding import give_keys, make_property
 
         self.progress.step("property")
         wiring.start_django()
@@ -239,6 +238,11 @@ class _Demo:
             sign_ins=[(*each, self._password(each[0])) for each in SIGN_INS],
         )
         self._feed(facts, owner)
+        give_keys(
+            property_id=facts["property_id"],
+            public_keys=DemoField(self.state_dir, facts | dict(clock)).make_keys(),
+            now=wiring.now(),
+        )
         self._write({**clock, **facts})
         connection.close()
 
@@ -305,15 +309,13 @@ class _Demo:
     ) -> None:
         """Start the processes, each as early as what it needs is there, until everything is live."""
         facts, since = self._facts(), wiring.now()
+        field = DemoField(self.state_dir, facts)
         wait_until_listening(broker)
         write_address(self.state_dir, broker)
         supervisor.start(
             "hes",
             prewatt_command("hes"),
-            {
-                "PREWATT_DSN": postgres.dsn("head_end"),
-                "PREWATT_MQTT": f"{broker.host}:{broker.port}",
-            },
+            {"PREWATT_DSN": postgres.dsn("head_end"), **field.environ(broker)},
         )
         # It gets ready while the progress page still has the port.
         port, patience = str(self.arguments.port), f"{_READY_TIMEOUT_S:g}"
@@ -323,12 +325,13 @@ class _Demo:
             {"PREWATT_DSN": postgres.dsn("web"), **wiring.signing_keys(self.state_dir)},
         )
         self.progress.step("meters")
-        configs = self._meter_configs(facts, broker)
+        parts = field.prepare(broker)
         # A broker that keeps nothing would lose what meters say before the head-end listens.
         supervisor.wait_ready("hes", timeout_s=_READY_TIMEOUT_S)
-        for name, config in configs:
-            supervisor.start(name, prewatt_command("sim", "meters", "--config", str(config)))
-        self._await_meters(supervisor, facts, since, postgres.dsn())
+        for part in parts:
+            supervisor.start(part.name, part.command)
+        outages = sum(1 for each in facts["faults"] if each[1] == "outage")
+        self._await_meters(supervisor, field.size - outages, since, postgres.dsn())
         supervisor.start(
             "worker", prewatt_command("worker"), {"PREWATT_DSN": postgres.dsn("clerk")}
         )
@@ -337,49 +340,14 @@ class _Demo:
         self.page.close()
         supervisor.wait_for("web", self._web_answers, timeout_s=30)
 
-    def _meter_configs(
-        self, facts: Mapping[str, Any], broker: BrokerCommand
-    ) -> list[tuple[str, Path]]:
-        """Write one configuration per simulator process.
-
-        Its faults are what makes the demo worth watching: a heater here, an open cover there.
-        """
-        from prewatt.sim.property import UTC_OFFSET_S
-
-        configs = []
-        folder = self.state_dir / "meters"
-        folder.mkdir(exist_ok=True)
-        for number in range(SIM_PROCESSES):
-            path = folder / f"meters-{number}.json"
-            meters = facts["meters"][number::SIM_PROCESSES]
-            serials = {meter["serial"] for meter in meters}
-            path.write_text(
-                json.dumps(
-                    {
-                        "name": f"demo-{number}",
-                        "host": broker.host,
-                        "port": broker.port,
-                        "state_file": str(folder / f"state-{number}.json"),
-                        "clock_offset_us": facts["clock_offset_us"],
-                        "utc_offset_s": UTC_OFFSET_S,
-                        "report_period_s": REPORT_PERIOD_S,
-                        "meters": meters,
-                        "faults": [fault for fault in facts["faults"] if fault[0] in serials],
-                    }
-                )
-            )
-            configs.append((f"meters-{number}", path))
-        return configs
-
     def _await_meters(
-        self, supervisor: Supervisor, facts: Mapping[str, Any], since: datetime, owner: str
+        self, supervisor: Supervisor, total: int, since: datetime, owner: str
     ) -> None:
         """Until every meter that should speak has been heard since this start.
 
         One that a visitor has silenced stays silent over a restart, so when no more meters come in
         for longer than any of them waits between two reports, the demo goes on without the rest.
         """
-        total = len(facts["meters"]) - sum(1 for each in facts["faults"] if each[1] == "outage")
         heard, news_at = 0, time.monotonic()
         with psycopg.connect(owner, autocommit=True) as connection:
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,6 +16,7 @@ from prewatt.vital_signs import start_probes
 
 if TYPE_CHECKING:
     from prewatt.core.cose import Sealer
+    from prewatt.hes.drivers.lorawan.session import ServerConfig
     from prewatt.hes.frames import AnswerFrame, EventFrame, RenewalFrame
     from prewatt.hes.instructions import Forgery, InstructionDesk
     from prewatt.hes.links import Device
@@ -32,6 +34,7 @@ LORAWAN_PASSWORD_VARIABLE: Final = "PREWATT_LORAWAN_PASSWORD"  # noqa: S105 - th
 LORAWAN_AUTHORITY_VARIABLE: Final = "PREWATT_LORAWAN_CA"
 
 _BROKER_WAIT_S: Final = 30.0
+_PROBE_S: Final = 5.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -122,6 +125,8 @@ def lorawan_opener(address: str) -> Opener:
         )
     except (ValueError, OSError) as error:
         raise CannotRunError(f"{LORAWAN_VARIABLE}: {error}") from error
+    if config.tls is None:
+        config = _in_its_words(config)
 
     def open_session(on_malformed: OnMalformed) -> LorawanSession:
         return LorawanSession(
@@ -133,6 +138,17 @@ def lorawan_opener(address: str) -> Opener:
         )
 
     return open_session
+
+
+def _in_its_words(config: ServerConfig) -> ServerConfig:
+    """The configuration with the newest protocol that a broker on this machine speaks, where one listens yet."""
+    from prewatt.hes.session import probe_protocol
+
+    try:
+        spoken = probe_protocol(config.host, config.port, timeout_s=_PROBE_S)
+    except OSError:
+        return config
+    return config if spoken == "5" else replace(config, protocol="3.1.1")
 
 
 def _renew(frame: RenewalFrame, now: datetime) -> bytes:

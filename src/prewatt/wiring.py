@@ -10,9 +10,13 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prewatt.runtime.state import CannotRunError, role_password, secret_text
 from prewatt.telemetry import logs
+
+if TYPE_CHECKING:
+    from prewatt.signing.store import KeyStore
 
 OFFSET_VARIABLE = "PREWATT_CLOCK_OFFSET_US"
 
@@ -64,21 +68,41 @@ def secret_key(state_dir: Path) -> str:
 
 def signing_keys(state_dir: Path) -> Mapping[str, str]:
     """The variables that name the store of the keys that sign, with a key of each role made on first use."""
-    from cryptography.fernet import Fernet
-
     from prewatt.signing.keyring import SEALS_VARIABLE, STORE_VARIABLE
     from prewatt.signing.keys import KeyRole
-    from prewatt.signing.store import KeyStore
 
-    folder = state_dir / "secrets"
-    seal = secret_text(folder / "keys.seal", lambda: Fernet.generate_key().decode("ascii"))
-    store = KeyStore(folder / "keys.json", [seal])
+    store = _key_store(state_dir)
     known = {each.role for each in store.public_keys()}
     for role in KeyRole:
         if role not in known:
             # From the real clock or the demo's, whichever is earlier: everything is signed after it.
             store.make(role, signs_from=min(now(), datetime.now(UTC)))
-    return {STORE_VARIABLE: str(store.path), SEALS_VARIABLE: seal}
+    return {STORE_VARIABLE: str(store.path), SEALS_VARIABLE: _key_seal(state_dir)}
+
+
+def _key_store(state_dir: Path) -> KeyStore:
+    from prewatt.signing.store import KeyStore
+
+    return KeyStore(state_dir / "secrets" / "keys.json", [_key_seal(state_dir)])
+
+
+def _key_seal(state_dir: Path) -> str:
+    from cryptography.fernet import Fernet
+
+    return secret_text(
+        state_dir / "secrets" / "keys.seal", lambda: Fernet.generate_key().decode("ascii")
+    )
+
+
+def instruction_keys(state_dir: Path) -> dict[str, str]:
+    """The keys by which meters verify what they are told: points by key ids, both in hexadecimal digits."""
+    from prewatt.signing.keys import KeyRole
+
+    return {
+        each.key_id: each.value.hex()
+        for each in _key_store(state_dir).public_keys()
+        if each.role is KeyRole.INSTRUCTION and each.revoked_at is None
+    }
 
 
 def factor_key(state_dir: Path) -> str:

@@ -11,27 +11,37 @@ from hypothesis import strategies as st
 
 from prewatt.core.civil_time import instant_us
 from prewatt.core.money import MICRO
+from prewatt.hes.drivers.lorawan.events import eui_of
+from prewatt.hes.drivers.lorawan.models import model_of
 from prewatt.sim import onboarding
 from prewatt.sim.history import CENT, QUARTER_US, Ahead, HistoryUnit, _wanted, spent_micro
 from prewatt.sim.onboarding import _ENDINGS, EMERGENCY_MICRO, opening_balances
-from prewatt.sim.property import demo_units, property_sheets, tariffs
+from prewatt.sim.property import (
+    HOLDS_CREDIT,
+    LORAWAN,
+    LWM2M,
+    MQTT,
+    demo_units,
+    property_sheets,
+    tariffs,
+)
 
 ESTATE = demo_units(240)
 OPENED = datetime(2026, 8, 29, 22, tzinfo=UTC)
 UNTIL = datetime(2026, 11, 27, 9, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("serial", _ENDINGS)
+@pytest.mark.parametrize("key", _ENDINGS)
 @settings(deadline=None)
 @given(start=st.integers(10, 80))
 def test_nobody_owes_without_having_been_cut_and_all_end_where_they_shall(
-    serial: str, start: int
+    key: str, start: int
 ) -> None:
     """The whole life of an account by what it uses: looks in the evening, pays, and never owes more
     than its emergency credit before the very end.
     """
-    home = next(each for each in ESTATE if each.serial == serial)
-    target = _ENDINGS[serial]
+    home = next(each for each in ESTATE if each.key == key)
+    target = _ENDINGS[key]
     unit = HistoryUnit(home, 1, 1, 0, target_micro=target)
     opened = instant_us(OPENED)
     at_us = np.arange(opened + QUARTER_US, instant_us(UNTIL) + 1, QUARTER_US, dtype=np.int64)
@@ -56,6 +66,21 @@ def test_nobody_owes_without_having_been_cut_and_all_end_where_they_shall(
     assert lowest >= -EMERGENCY_MICRO or lowest == end
 
 
+def test_each_house_has_a_radio_of_its_own_and_every_meter_a_name_that_its_driver_takes() -> None:
+    """Over units, not meters: who plays in the story is known by the unit, whatever meter it has."""
+    drivers = {house: {e.driver for e in ESTATE if e.building == house} for house in "NSA"}
+    assert drivers == {"N": {MQTT}, "S": {LWM2M}, "A": {LORAWAN, MQTT}}
+    assert {e.key for e in ESTATE if e.building == "A" and e.driver == MQTT} == set(HOLDS_CREDIT)
+    assert len({each.serial for each in ESTATE}) == len(ESTATE) == 240
+    for each in ESTATE:
+        if each.driver == LORAWAN:
+            assert eui_of(each.serial) == each.serial and model_of(each.model) is not None
+            assert int(each.serial[:2], 16) & 2, "no maker's device has a name that is ours to give"
+        assert not (each.signs and each.driver != MQTT), "no other carries instructions yet"
+        assert not (each.holds_credit and each.protection)
+    assert any(each.signs for each in ESTATE if each.key == "PWN101"), "the story is signed"
+
+
 def test_a_short_history_opens_with_what_it_will_use_beside_what_it_shall_end_with() -> None:
     assert opening_balances(ESTATE, opened=OPENED, until=UNTIL) == {}
     begin = UNTIL - timedelta(hours=34)
@@ -63,11 +88,11 @@ def test_a_short_history_opens_with_what_it_will_use_beside_what_it_shall_end_wi
     assert set(opening) == set(onboarding._ENDINGS)
     assert opening_balances(ESTATE[:24], opened=begin, until=UNTIL).keys() <= opening.keys()
     at_us = np.arange(instant_us(begin) + QUARTER_US, instant_us(UNTIL) + 1, QUARTER_US, np.int64)
-    for serial, written in opening.items():
-        home = next(each for each in ESTATE if each.serial == serial)
+    for key, written in opening.items():
+        home = next(each for each in ESTATE if each.key == key)
         used = int(spent_micro(home, instant_us(begin), at_us)[-1])
         left = round(float(written) * 100) * CENT - used
-        assert _ENDINGS[serial] <= left < _ENDINGS[serial] + CENT, serial
+        assert _ENDINGS[key] <= left < _ENDINGS[key] + CENT, key
     sheets = property_sheets(
         ESTATE,
         opened_at=datetime(2026, 11, 24, tzinfo=UTC),

@@ -20,6 +20,7 @@ from typing import Any, Final
 import msgspec
 
 from prewatt.hes.drivers.lwm2m.keys import DeviceKey
+from prewatt.hes.frames import RelayState
 from prewatt.sim.loads import load_profile
 from prewatt.sim.lwm2m import DeviceConfig, LwM2mDevice
 from prewatt.sim.meter import MeterConfig, SimulatedMeter, UnknownFault
@@ -38,6 +39,7 @@ from prewatt.sim.turns import Later, Turn, Weather
 
 _LOOK_S: Final = 0.1
 _COUNTS_S: Final = 1.0
+_SAVE_S: Final = 5.0
 _TICK_S: Final = 0.5
 #: A sleeper listens so long after what it heard last: a slow answer of NB-IoT takes some seconds.
 _AWAKE_S: Final = 10.0
@@ -58,16 +60,23 @@ class SimDevice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DevicesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The configuration of one process, JSON. `server` is the head-end's `HOST:PORT`, `records` a folder."""
+    """The configuration of one process, JSON. `server` is the head-end's `HOST:PORT`.
+
+    `records` is the folder of a part of a field. `keeps` is one for what devices have to remember: killed and started
+    again, their registers have gone on, and no number was used twice with a key. Time is as in `SimConfig`.
+    """
 
     server: str
     devices: tuple[SimDevice, ...]
-    records: str
-    seed: str
+    records: str = ""
+    seed: str = ""
     faults: tuple[SimFault, ...] = ()
     schedule: tuple[Turn, ...] = ()
     #: Where somebody on the line writes down what devices send, in hexadecimal digits; nobody does if it is empty.
     tape: str = ""
+    keeps: str = ""
+    clock_offset_us: int = 0
+    utc_offset_s: int = 0
 
 
 class DevicesProcess:
@@ -82,6 +91,8 @@ class DevicesProcess:
         self._weather: list[Weather] = []
         for device in config.devices:
             self._add(device)
+        self._restore()
+        self._relays = self._shown_relays()
         for fault in config.faults:
             self._turn(fault.serial, fault.name, fault.value)
         for turn in config.schedule:
@@ -100,7 +111,7 @@ class DevicesProcess:
 
     async def run(self) -> None:
         """Live until `stop`, then leave the records."""
-        folder, counting = Path(self._config.records), Every(_COUNTS_S)
+        folder, counting, saving = Path(self._config.records), Every(_COUNTS_S), Every(_SAVE_S)
         running: list[asyncio.Task[None]] = []
         waiting = list(self._devices.values())
         while not self._stopping.is_set():
@@ -108,8 +119,12 @@ class DevicesProcess:
             running += [asyncio.create_task(each.run()) for each in waking]
             for call in self._later.take(self._now_us()):
                 call()
-            if counting.is_due(time.monotonic()):
+            if self._config.records and counting.is_due(time.monotonic()):
                 write_counts(folder / COUNTS, self.counts())
+            if self._relays != (relays := self._shown_relays()) or saving.is_due(time.monotonic()):
+                # A relay's position survives a power cut, so it is saved before anything else.
+                self._relays = relays
+                self._save()
             for each in running:
                 if each.done() and (fault := each.exception()) is not None:
                     # A device that has ended is a hole in the field: nobody shall take it for silence.
@@ -117,10 +132,13 @@ class DevicesProcess:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), _LOOK_S)
         # Their records first: what is said from now on is of the end alone.
-        write_records(folder / RECORDS, self.recorded())
+        if self._config.records:
+            write_records(folder / RECORDS, self.recorded())
         for device in self._devices.values():
             device.stop()
-        await asyncio.wait(running, timeout=_END_S_MAX)
+        if running:
+            await asyncio.wait(running, timeout=_END_S_MAX)
+        self._save()
 
     def counts(self) -> Counts:
         """How its meters are doing."""
@@ -156,7 +174,7 @@ class DevicesProcess:
         meter = SimulatedMeter(
             MeterConfig(
                 serial=made.serial,
-                profile=load_profile(made.profile),
+                profile=load_profile(made.profile, utc_offset_s=self._config.utc_offset_s),
                 scale_ppm=made.scale_ppm,
                 start_register_wh=made.start_register_wh,
                 start_at_us=made.start_at_us,
@@ -164,8 +182,9 @@ class DevicesProcess:
                 phase_us=Random(made.serial).randrange(period_us),  # noqa: S311 - spread, not secret
                 register_modulus_wh=made.register_modulus_wh,
             ),
-            on_reading=recorder.reading,
-            on_command=recorder.command,
+            # What nobody will read is not remembered: a demo runs for days.
+            on_reading=recorder.reading if self._config.records else None,
+            on_command=recorder.command if self._config.records else None,
         )
         weather = None
         if not made.way.is_plain:
@@ -180,12 +199,13 @@ class DevicesProcess:
                 sleeps_s=device.sleeps_s or None,
                 awake_s=_AWAKE_S,
                 key=device.key,
+                numbers=self._numbers_of(device.key),
                 tick_s=_TICK_S,
             ),
             now_us=self._now_us,
             over=partial(self._opened, weather=weather),
         )
-        made_device.keeps_shown = True
+        made_device.keeps_shown = bool(self._config.records)
 
     def _opened(self, context: Any, *, weather: Weather | None) -> None:
         """A device has opened its socket: what is tapped is tapped above the radio, which may lose it."""
@@ -205,9 +225,44 @@ class DevicesProcess:
     def _turn(self, serial: str, name: str, value: int) -> None:
         if serial not in self._devices:
             raise UnknownFault(f"no device {serial!r} to have a fault")
-        self._recorders[serial].fault(name, value)
+        if self._config.records:
+            self._recorders[serial].fault(name, value)
         # A sleeper tells what it has when it is awake again; nothing is sent out of turn.
         self._devices[serial].meter.set_fault(name, value, self._now_us())
+
+    # --- memory that survives a restart ---
+
+    def _numbers_of(self, key: DeviceKey | None) -> Path | None:
+        """By the key's id, which is new with each key."""
+        if key is None or not self._config.keeps:
+            return None
+        return Path(self._config.keeps) / f"{key.serial}.{key.device_id.hex()}.numbers"
+
+    def _shown_relays(self) -> dict[str, RelayState]:
+        return {serial: each.meter.relay for serial, each in self._devices.items()}
+
+    def _save(self) -> None:
+        if not self._config.keeps:
+            return
+        states = {serial: each.meter.to_state() for serial, each in self._devices.items()}
+        draft = self._state_file.with_suffix(".draft")
+        draft.write_bytes(msgspec.json.encode(states))
+        draft.replace(self._state_file)
+
+    def _restore(self) -> None:
+        if not self._config.keeps:
+            return
+        try:
+            states = msgspec.json.decode(self._state_file.read_bytes())
+        except FileNotFoundError:
+            return
+        for serial, state in states.items():
+            if serial in self._devices:
+                self._devices[serial].meter.restore(state)
+
+    @property
+    def _state_file(self) -> Path:
+        return Path(self._config.keeps) / "state.json"
 
 
 def lay_under(context: Any, *, weather: Weather) -> None:
@@ -247,7 +302,9 @@ def run_devices(config: DevicesConfig) -> None:
     logging.getLogger("coap").setLevel(logging.CRITICAL)
 
     async def live() -> None:
-        process = DevicesProcess(config, now_us=lambda: time.time_ns() // 1_000)
+        process = DevicesProcess(
+            config, now_us=lambda: time.time_ns() // 1_000 + config.clock_offset_us
+        )
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, process.stop)

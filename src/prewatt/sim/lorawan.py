@@ -15,6 +15,7 @@ import heapq
 import json
 import uuid
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
@@ -61,12 +62,17 @@ class Air:
 
 @dataclass(frozen=True, slots=True)
 class LoraMeter:
-    """One device of the field: a socket (`ws52x`) or a meter on a rail (`em2101`)."""
+    """One device of the field: a socket (`ws52x`) or a meter on a rail (`em2101`).
+
+    Its register stood at ``start_register_wh`` at ``start_at_us``, or as the field began where that is 0.
+    """
 
     eui: str
     model: Literal["ws52x", "em2101"]
     profile: str
     start_register_wh: int
+    start_at_us: int = 0
+    scale_ppm: int = _PPM
     period_s: int = 900
     device_class: Literal["A", "C"] = "C"
     spreading_factor: int = 9
@@ -100,6 +106,17 @@ class Witness(Protocol):
         """A device has done what a downlink asks; its relay is now so."""
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a device remembers without power: its relay, its register at an instant, and its counter of frames."""
+
+    is_closed: bool
+    counted_wh: int
+    counted_at_us: int
+    rest: int
+    f_cnt: int
+
+
 @dataclass(slots=True)
 class _Item:
     name: str
@@ -126,7 +143,7 @@ class _Device:
         """Let the register follow the load up to now."""
         if self.is_closed:
             instants = np.array([self.counted_at_us, now_us], dtype=np.int64)
-            then_wh, now_wh = cumulative_wh(self.profile, _PPM, instants).tolist()
+            then_wh, now_wh = cumulative_wh(self.profile, self.meter.scale_ppm, instants).tolist()
             extra_wh, self.rest = divmod(
                 self.meter.load_w * (now_us - self.counted_at_us) + self.rest, _US_PER_WH
             )
@@ -171,7 +188,10 @@ class LoraField:
         encoding: Literal["json", "protobuf"] = "json",
         application: str = "17c82e96-be03-4f38-aef3-f83d48582d97",
         witness: Witness | None = None,
+        utc_offset_s: int = 0,
+        begins_within_s: int = 0,
     ) -> None:
+        """Devices speak for the first time within their period, or all within ``begins_within_s``, as after an outage."""
         self._witness = witness
         self._air = air
         self._random = Random(seed)  # noqa: S311 - a simulation is repeated by its seed
@@ -185,10 +205,11 @@ class LoraField:
         self.sent, self.lost = 0, 0
         for meter in meters:
             # Spread over their period, or all would speak at once.
-            first_us = start_us + self._random.randrange(meter.period_s * _S)
-            profile = load_profile(meter.profile)
+            within_s = begins_within_s or meter.period_s
+            first_us = start_us + self._random.randrange(within_s * _S)
+            profile = load_profile(meter.profile, utc_offset_s=utc_offset_s)
             self._devices[meter.eui] = _Device(
-                meter, profile, meter.start_register_wh, start_us, first_us
+                meter, profile, meter.start_register_wh, meter.start_at_us or start_us, first_us
             )
             heapq.heappush(self._due, (first_us, meter.eui))
 
@@ -201,6 +222,22 @@ class LoraField:
     def is_closed(self, eui: str) -> bool:
         """Whether a device's relay is closed."""
         return self._devices[eui].is_closed
+
+    def kept(self) -> dict[str, Kept]:
+        """What each device remembers now."""
+        return {
+            eui: Kept(each.is_closed, each.counted_wh, each.counted_at_us, each.rest, each.f_cnt)
+            for eui, each in self._devices.items()
+        }
+
+    def restore(self, kept: Mapping[str, Kept]) -> None:
+        """Let devices take up where they left: where a relay was closed, the load has gone on."""
+        for eui, each in kept.items():
+            if eui in self._devices:
+                device = self._devices[eui]
+                device.is_closed, device.f_cnt = each.is_closed, each.f_cnt
+                device.counted_wh, device.counted_at_us = each.counted_wh, each.counted_at_us
+                device.rest = each.rest
 
     def next_us(self) -> int:
         """When something happens next."""

@@ -20,7 +20,7 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
 from prewatt.hes.frames import RelayState
-from prewatt.sim.lorawan import Air, LoraField, LoraMeter, Told, Witness
+from prewatt.sim.lorawan import Air, Kept, LoraField, LoraMeter, Told, Witness
 from prewatt.sim.records import (
     COUNTS,
     RECORDS,
@@ -51,11 +51,15 @@ class LoraProcess:
         port: int,
         now_us: Callable[[], int],
         on_taken: Callable[[Told], None] = lambda _told: None,
+        before: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_taken` is called with each event that the broker has acknowledged, in paho's thread."""
+        """`on_taken` is called with each event that the broker has acknowledged, in paho's thread; `before` ahead of
+        what is published together, while nothing else happens in the field.
+        """
         self._field = field
         self._now_us = now_us
         self._on_taken = on_taken
+        self._before = before
         self._lock = threading.Lock()
         self._under_way: dict[int, Told] = {}
         self._early: set[int] = set()
@@ -105,6 +109,8 @@ class LoraProcess:
         while not self._stopping.wait(_LOOK_EVERY_S):
             with self._lock:
                 told = self._field.advance(self._now_us())
+                if told:
+                    self._before()
             for each in told:
                 self._say(each)
 
@@ -129,15 +135,25 @@ class LoraProcess:
 
 
 class LoraConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The configuration of one field in a process of its own, JSON; `records` is a folder."""
+    """The configuration of one field in a process of its own, JSON.
+
+    `records` is the folder of a part of a field. What devices remember goes into `state_file`, before anything is
+    published that they counted: killed and started again, none says a number twice. Time is as in `SimConfig`; with a
+    `start_us` of 0 the field begins as the process does.
+    """
 
     host: str
     port: int
     meters: tuple[LoraMeter, ...]
     air: Air
     seed: int
-    start_us: int
-    records: str
+    start_us: int = 0
+    records: str = ""
+    state_file: str = ""
+    clock_offset_us: int = 0
+    utc_offset_s: int = 0
+    #: All speak for the first time within so many seconds, as after an outage; 0: within their periods.
+    begins_within_s: int = 0
 
 
 class _Book(Witness):
@@ -196,25 +212,37 @@ class _Book(Witness):
 
 def run_lora(config: LoraConfig) -> None:
     """Run one field until SIGTERM or SIGINT; from SIGUSR1 on nobody waits for its readings. Leaves its records."""
-    book = _Book(config.meters)
+    # What nobody will read is not remembered: a demo runs for days.
+    book = _Book(config.meters) if config.records else None
+
+    def now_us() -> int:
+        return time.time_ns() // 1_000 + config.clock_offset_us
+
     field = LoraField(
         list(config.meters),
         air=config.air,
         seed=config.seed,
-        start_us=config.start_us,
+        start_us=config.start_us or now_us(),
         witness=book,
+        utc_offset_s=config.utc_offset_s,
+        begins_within_s=config.begins_within_s,
     )
+    memory = Path(config.state_file) if config.state_file else None
+    if memory is not None and memory.exists():
+        field.restore(msgspec.json.decode(memory.read_bytes(), type=dict[str, Kept]))
     process = LoraProcess(
         field,
         host=config.host,
         port=config.port,
-        now_us=lambda: time.time_ns() // 1_000,
-        on_taken=book.taken,
+        now_us=now_us,
+        on_taken=book.taken if book is not None else lambda _told: None,
+        before=(lambda: _remember(memory, field)) if memory is not None else lambda: None,
     )
     stopping = threading.Event()
 
     def drain(*_: Any) -> None:
-        book.is_draining = True
+        if book is not None:
+            book.is_draining = True
 
     signal.signal(signal.SIGUSR1, drain)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -222,13 +250,22 @@ def run_lora(config: LoraConfig) -> None:
     folder, counting = Path(config.records), Every(_COUNTS_S)
     process.start()
     while not stopping.wait(_LOOK_EVERY_S):
-        if counting.is_due(time.monotonic()):
+        if book is not None and counting.is_due(time.monotonic()):
             write_counts(folder / COUNTS, _counts(book, process))
     with contextlib.suppress(RuntimeError):
         process.stop()
-    book.close()
-    lost = {"uplinks": field.sent, "lost": field.lost}
-    write_records(folder / RECORDS, PartRecords(list(book.records.values()), lost))
+    if memory is not None:
+        _remember(memory, field)
+    if book is not None:
+        book.close()
+        lost = {"uplinks": field.sent, "lost": field.lost}
+        write_records(folder / RECORDS, PartRecords(list(book.records.values()), lost))
+
+
+def _remember(path: Path, field: LoraField) -> None:
+    draft = path.with_suffix(".draft")
+    draft.write_bytes(msgspec.json.encode(field.kept()))
+    draft.replace(path)
 
 
 def _counts(book: _Book, process: LoraProcess) -> Counts:

@@ -77,6 +77,8 @@ class DeviceConfig:
     sleeps_s: float | None = None
     awake_s: float = 1.0
     key: DeviceKey | None = None
+    #: Where the numbers that it used with that key are written down; None for a device that lives once.
+    numbers: Path | None = None
     host: str = "127.0.0.1"
     port: int = 0
     content_format: int = senml.CBOR
@@ -111,9 +113,11 @@ class LwM2mDevice:
         self._now_us = now_us
         self._outbox: list[Outgoing] = []
         self._stopping = asyncio.Event()
-        # A context lives once: two with one key would use the same numbers twice.
+        # Without a file of numbers a context lives once: two with one key would use the same numbers twice.
         self._security = (
-            None if config.key is None else DeviceContext(config.key, None, is_device=True)
+            None
+            if config.key is None
+            else DeviceContext(config.key, config.numbers, is_device=True)
         )
         self._context: Any = None
         self._front: _Front | None = None

@@ -467,7 +467,9 @@ class SimulatedMeter:
         return credit_micro - from_micro - used_wh * self.config.price_nano // 1_000_000
 
     def _cut_itself(self, now_us: int) -> None:
-        """A meter that holds its credit opens its relay when there is none left."""
+        """A meter that holds its credit opens its relay when there is none left; before its first it leaves it alone."""
+        if not self.instructed.credit_micro:
+            return
         balance_micro = self.balance_micro(now_us)
         if balance_micro is not None and balance_micro <= 0 and self.relay == "closed":
             self._turn("open", now_us)

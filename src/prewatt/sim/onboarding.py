@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -14,13 +15,20 @@ from prewatt.access import second_factor
 from prewatt.access.models import Duty, DutyGrant, User
 from prewatt.access.scope import system_actor
 from prewatt.core.civil_time import instant_us
-from prewatt.core.money import MICRO
+from prewatt.core.money import MICRO, NANO_PER_MICRO
+from prewatt.instructions.operations import enrol_key
+from prewatt.instructions.wallets import hold_credit
 from prewatt.moves.onboarding import import_property
 from prewatt.sign_in import factors
 from prewatt.sim.history import CENT, QUARTER_US, opening_registers, registers, spent_micro
 from prewatt.sim.loads import load_profile, scale_ppm_for
 from prewatt.sim.property import (
+    BOOTH_PRICE,
     EMERGENCY_CREDIT,
+    HOLDS_CREDIT,
+    LORAWAN,
+    LWM2M,
+    MQTT,
     PROPERTY_CODE,
     TIME_ZONE,
     UTC_OFFSET_S,
@@ -32,7 +40,7 @@ from prewatt.supply.operations import set_policy
 
 EMERGENCY_MICRO = EMERGENCY_CREDIT * MICRO
 
-#: What some units have left when the visitor arrives, in micro-units: about to be cut, about to be
+#: What some units (by `key`) have left when the visitor arrives, in micro-units: about to be cut, about to be
 #: warned, in emergency credit, already exhausted, low.
 _ENDINGS = {
     "PWN101": -EMERGENCY_MICRO + 40_000,
@@ -121,9 +129,38 @@ def make_property(
         "opened_us": instant_us(opened),
         "until_us": instant_us(until),
         "history": _history(estate, opening),
-        "meters": [_meter(unit, opening, opened, at_end) for unit in estate],
-        "faults": [each for each in _FAULTS if each[0] in opening],
+        "meters": _of(MQTT, estate, opening, opened, at_end),
+        "devices": _of(LWM2M, estate, opening, opened, at_end),
+        "lora": _of(LORAWAN, estate, opening, opened, at_end),
+        "faults": [
+            (unit.serial, name, value)
+            for key, name, value in _FAULTS
+            for unit in estate
+            if unit.key == key
+        ],
     }
+
+
+def give_keys(*, property_id: int, public_keys: Mapping[str, bytes], now: datetime) -> None:
+    """Enrol the keys of meters that verify, by serial (SubjectPublicKeyInfo), and put credit into those that hold it."""
+    actor = system_actor("demo", (property_id,))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT m.serial, m.id, a.account_id FROM meter m
+               JOIN meter_assignment a ON a.meter_id = m.id AND a.period @> %s::timestamptz
+               WHERE m.serial = ANY(%s) ORDER BY m.id""",
+            [now, list(public_keys)],
+        )
+        found = cursor.fetchall()
+    for serial, meter_id, account_id in found:
+        enrol_key(
+            actor=actor, property_id=property_id, meter_id=meter_id,
+            public_key=public_keys[serial], now=now,
+        )  # fmt: skip
+        if serial in HOLDS_CREDIT:
+            hold_credit(
+                actor=actor, property_id=property_id, meter_id=meter_id, account_id=account_id, now=now
+            )  # fmt: skip
 
 
 def opening_balances(
@@ -138,10 +175,10 @@ def opening_balances(
     at_us = np.arange(opened_us + QUARTER_US, instant_us(until) + 1, QUARTER_US, dtype=np.int64)
     found = {}
     for unit in estate:
-        if unit.serial in _ENDINGS:
+        if unit.key in _ENDINGS:
             used = int(spent_micro(unit, opened_us, at_us)[-1])
-            cents = -(-(_ENDINGS[unit.serial] + used) // CENT)
-            found[unit.serial] = (
+            cents = -(-(_ENDINGS[unit.key] + used) // CENT)
+            found[unit.key] = (
                 f"{'-' if cents < 0 else ''}{abs(cents) // 100}.{abs(cents) % 100:02d}"
             )
     return found
@@ -200,18 +237,29 @@ def _history(estate: Sequence[DemoUnit], opening: dict[str, int]) -> list[dict[s
             [[unit.serial for unit in estate]],
         )
         ids = {row[0]: (int(row[1]), int(row[2])) for row in cursor.fetchall()}
-    silent = {serial for serial, name, _ in _FAULTS if name == "outage"}
+    silent = {key for key, name, _ in _FAULTS if name == "outage"}
     return [
         {
             "serial": unit.serial,
             "meter_id": ids[unit.serial][0],
             "account_id": ids[unit.serial][1],
             "opening_wh": opening[unit.serial],
-            "target_micro": _ENDINGS.get(unit.serial),
-            "silent_s": _SILENT_S if unit.serial in silent else 0,
+            "target_micro": _ENDINGS.get(unit.key),
+            "silent_s": _SILENT_S if unit.key in silent else 0,
         }
         for unit in estate
     ]
+
+
+def _of(
+    driver: str,
+    estate: Sequence[DemoUnit],
+    opening: dict[str, int],
+    opened: datetime,
+    at_end: np.ndarray[Any, Any],
+) -> list[dict[str, Any]]:
+    """The simulated meters that are reached by a driver, each by its serial and what it is made of."""
+    return [_meter(unit, opening, opened, at_end) for unit in estate if unit.driver == driver]
 
 
 def _meter(
@@ -220,13 +268,23 @@ def _meter(
     """The simulated meter goes on from the register with which the history ends."""
     register = registers(unit, opening[unit.serial], instant_us(opened), at_end)[0]
     profile = load_profile(unit.profile, utc_offset_s=UTC_OFFSET_S)
-    return {
+    meter: dict[str, Any] = {
         "serial": unit.serial,
         "profile": unit.profile,
         "scale_ppm": scale_ppm_for(profile, unit.annual_kwh),
         "start_register_wh": int(register),
         "start_at_us": int(at_end[0]),
     }
+    if unit.driver == LORAWAN:
+        meter |= {"model": unit.model}
+    if unit.signs:
+        meter |= {"signs": True}
+    if unit.holds_credit:
+        meter |= {
+            "holds_credit": True,
+            "price_nano": int(Decimal(BOOTH_PRICE) * MICRO * NANO_PER_MICRO),
+        }
+    return meter
 
 
 def count_readings() -> int:

@@ -1,5 +1,9 @@
 """The demo's property: three buildings, about 240 units, invented people, real load shapes.
 
+Each building's meters are reached by a radio of its own: North House's over 4G by MQTT, South House's over NB-IoT by
+LwM2M, the Arcade's over LoRaWAN. Half of North House's do nothing that is not signed, and two booths' meters hold their
+credit themselves.
+
 Everything follows from the unit's place in the list, so the same size gives the same property
 every time. The tables are the ones that any property manager would import.
 """
@@ -7,6 +11,7 @@ every time. The tables are the ones that any property manager would import.
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -23,6 +28,16 @@ TIME_ZONE = "Europe/Berlin"
 HOLIDAYS = "DE-HE"
 #: Standard time's offset; the load shapes know no daylight saving.
 UTC_OFFSET_S = 3600
+MQTT, LWM2M, LORAWAN = "mqtt_senml", "lwm2m", "lorawan"
+#: Their meters count their credit down themselves, by the booths' one price.
+HOLDS_CREDIT = ("PWAK1", "PWAK2")
+BOOTH_PRICE = "0.2890"
+
+_DRIVERS = {"N": MQTT, "S": LWM2M, "A": LORAWAN}
+#: North House's meters up to this floor have a key.
+_SIGNING_FLOORS = 8
+#: Locally administered, so no maker's device has it.
+_EUI = "025057"
 
 _FIRST = (
     "Orla",
@@ -109,9 +124,40 @@ class DemoUnit:
     language: str = "en"
 
     @property
-    def serial(self) -> str:
-        """The meter's serial number."""
+    def key(self) -> str:
+        """What the demo knows the unit by, whatever meter it has."""
         return f"PW{self.building}{self.code}"
+
+    @property
+    def holds_credit(self) -> bool:
+        """Whether its meter has a balance of its own."""
+        return self.key in HOLDS_CREDIT
+
+    @property
+    def driver(self) -> str:
+        """How its meter is reached."""
+        if self.holds_credit:
+            return MQTT
+        return _DRIVERS[self.building]
+
+    @property
+    def signs(self) -> bool:
+        """Whether its meter verifies what it is told, and signs what it answers."""
+        return self.holds_credit or (self.building == "N" and self.floor <= _SIGNING_FLOORS)
+
+    @property
+    def serial(self) -> str:
+        """The meter's serial number: of a LoRaWAN device its EUI."""
+        if self.driver != LORAWAN:
+            return self.key
+        return f"{_EUI}{zlib.crc32(self.key.encode()):010x}"
+
+    @property
+    def model(self) -> str:
+        """What the meter is. Booths have a socket, and the others of the Arcade a meter on a rail."""
+        if self.driver != LORAWAN:
+            return "Prewatt simulator"
+        return "ws52x" if self.kind == "booth" else "em2101"
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +257,7 @@ def property_sheets(
 ) -> PropertySheets:
     """The import tables of the property as it stood at ``opened_at``, for a visitor of ``today``.
 
-    ``opening_balances`` names amounts, as a table has them, for those serials that have another than
+    ``opening_balances`` names amounts, as a table has them, for those units (by ``key``) that have another than
     the usual one.
     """
     # Imported here: each start needs this module's constants, and only the first one the tables.
@@ -265,8 +311,8 @@ def property_sheets(
                 {
                     "serial": u.serial,
                     "metering_point": f"{u.building}-{u.code}",
-                    "model": "Prewatt simulator",
-                    "driver": "mqtt_senml",
+                    "model": u.model,
+                    "driver": u.driver,
                     "multiplier": 1,
                     "modulus_wh": 1_000_000_000,
                     "max_power_w": 60_000,
@@ -279,9 +325,9 @@ def property_sheets(
             ],
             "customers": [
                 {
-                    "code": f"C{u.serial}",
+                    "code": f"C{u.key}",
                     "name": u.tenant,
-                    "email": f"{u.serial.lower()}@tenants.example",
+                    "email": f"{u.key.lower()}@tenants.example",
                     "phone": "",
                     "language": u.language,
                 }
@@ -291,13 +337,11 @@ def property_sheets(
                 {
                     "number": account_number(number),
                     "kind": "customer",
-                    "customer": f"C{u.serial}",
+                    "customer": f"C{u.key}",
                     "building": "",
                     "unit": "",
                     "tariff": u.tariff,
-                    "opening_balance": opening_balances.get(
-                        u.serial, f"{20 + number * 13 % 60}.00"
-                    ),
+                    "opening_balance": opening_balances.get(u.key, f"{20 + number * 13 % 60}.00"),
                     "emergency_credit": EMERGENCY_CREDIT,
                     "protection": u.protection,
                 }
@@ -307,7 +351,7 @@ def property_sheets(
                 {
                     "building": u.building,
                     "unit": u.code,
-                    "customer": f"C{u.serial}",
+                    "customer": f"C{u.key}",
                     "account": account_number(number),
                     "begins_at": opened,
                 }
@@ -371,7 +415,7 @@ def tariffs(today: date) -> dict[str, dict[str, object]]:
             "format": "prewatt-tariff/1",
             "name": "Market booth",
             "currency": "EUR",
-            "energy": {"unit": "kWh", "bands": {"all": {"price": "0.2890", "label": "All day"}}},
+            "energy": {"unit": "kWh", "bands": {"all": {"price": BOOTH_PRICE, "label": "All day"}}},
         },
     }
 

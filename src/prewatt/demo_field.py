@@ -1,0 +1,230 @@
+"""The field of a demo: what its meters, their keys and their radios need, made once and written anew at each start.
+
+MQTT meters run in processes of their own, and so do the meters on LwM2M and the network server with its LoRaWAN
+devices. What a meter keeps in a chip lies among the state directory's secrets, where its owner alone reads it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from prewatt import wiring
+from prewatt.runtime.broker import LOOPBACK, BrokerCommand
+from prewatt.runtime.state import secret_text
+from prewatt.runtime.supervisor import prewatt_command
+
+MQTT_PROCESSES: Final = 2
+REPORT_PERIOD_S: Final = 15
+#: What a device of LoRaWAN says takes the air for a while, of which it may have a hundredth.
+LORA_PERIOD_S: Final = 60
+#: After a start all of them speak within so many seconds, as after a power cut.
+_LORA_BEGINS_WITHIN_S: Final = 2
+_LORA_LOSS_PPM: Final = 20_000
+_SPREADING_FACTORS: Final = (7, 8, 9, 10)
+_SIGNING, _OSCORE = "signing", "oscore"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A process of the field: its name, and how it is started."""
+
+    name: str
+    command: list[str]
+
+
+class DemoField:
+    """The field that the facts of a demo tell of; of one that was made before it had radios, MQTT meters alone."""
+
+    def __init__(self, state_dir: Path, facts: Mapping[str, Any]) -> None:
+        self._state_dir = state_dir
+        self._facts = facts
+        self._folder = state_dir / "meters"
+        self._secrets = state_dir / "secrets" / "meters"
+        self._coap = f"{LOOPBACK}:{_free_udp_port()}"
+
+    @property
+    def size(self) -> int:
+        """How many meters there are."""
+        return sum(len(self._meters(kind)) for kind in ("meters", "devices", "lora"))
+
+    # --- once ---
+
+    def make_keys(self) -> dict[str, bytes]:
+        """Make the keys of meters that verify and of those on LwM2M; returns the public halves of the first."""
+        import msgspec
+
+        from prewatt.hes.drivers.lwm2m.keys import DeviceKeys
+        from prewatt.signing.es256 import ES256PrivateKey
+
+        signing = {
+            each["serial"]: ES256PrivateKey.generate()
+            for each in self._meters("meters")
+            if each.get("signs")
+        }
+        self._keep(_SIGNING, {serial: key.scalar.hex() for serial, key in signing.items()})
+        keys = DeviceKeys(self._oscore_folder, [self._oscore_seal()])
+        # Again: of an earlier property there may be keys, whose devices are gone.
+        shared = {
+            each["serial"]: keys.make(each["serial"], again=True)
+            for each in self._meters("devices")
+        }
+        self._keep(_OSCORE, {serial: msgspec.to_builtins(key) for serial, key in shared.items()})
+        return {serial: key.spki for serial, key in signing.items()}
+
+    # --- at each start ---
+
+    def environ(self, broker: BrokerCommand) -> dict[str, str]:
+        """What the head-end is told: where its radios are, and the keys that it has."""
+        environ = {
+            "PREWATT_MQTT": f"{broker.host}:{broker.port}",
+            **wiring.signing_keys(self._state_dir),
+        }
+        if self._meters("devices"):
+            environ |= {
+                "PREWATT_COAP": self._coap,
+                "PREWATT_LWM2M_KEYS": str(self._oscore_folder),
+                "PREWATT_LWM2M_SEALS": self._oscore_seal(),
+            }
+        if self._meters("lora"):
+            environ["PREWATT_LORAWAN"] = f"chirpstack://{broker.host}:{broker.port}"
+        return environ
+
+    def prepare(self, broker: BrokerCommand) -> list[Part]:
+        """Write the configuration of each process, and say how it is started."""
+        self._folder.mkdir(exist_ok=True)
+        parts = [self._mqtt_part(number, broker) for number in range(MQTT_PROCESSES)]
+        if self._meters("devices"):
+            parts.append(self._lwm2m_part())
+        if self._meters("lora"):
+            parts.append(self._lora_part(broker))
+        return parts
+
+    def _mqtt_part(self, number: int, broker: BrokerCommand) -> Part:
+        known, mine = self._kept(_SIGNING), self._meters("meters")[number::MQTT_PROCESSES]
+        meters = [
+            {name: value for name, value in each.items() if name != "signs"}
+            | ({"secret": known[each["serial"]]} if each.get("signs") else {})
+            for each in mine
+        ]
+        config = self._time() | {
+            "name": f"demo-{number}",
+            "host": broker.host,
+            "port": broker.port,
+            "state_file": str(self._folder / f"state-{number}.json"),
+            "report_period_s": REPORT_PERIOD_S,
+            "meters": meters,
+            "faults": self._faults(mine),
+            "trusts": wiring.instruction_keys(self._state_dir) if known else {},
+        }
+        return self._part(f"meters-{number}", "meters", config)
+
+    def _lwm2m_part(self) -> Part:
+        known, mine = self._kept(_OSCORE), self._meters("devices")
+        keeps = self._folder / "devices"
+        keeps.mkdir(mode=0o700, exist_ok=True)
+        config = self._time() | {
+            "server": self._coap,
+            "devices": [
+                {
+                    "meter": each | {"report_period_s": REPORT_PERIOD_S},
+                    "key": known[each["serial"]],
+                }
+                for each in mine
+            ],
+            "faults": self._faults(mine),
+            "keeps": str(keeps),
+        }
+        return self._part("meters-lwm2m", "devices", config)
+
+    def _lora_part(self, broker: BrokerCommand) -> Part:
+        """The devices hear nothing of a broker, so that a load on top is all of the faults that they have."""
+        mine = self._meters("lora")
+        loads = {serial: value for serial, name, value in self._faults(mine) if name == "heater"}
+        config = self._time() | {
+            "host": broker.host,
+            "port": broker.port,
+            "state_file": str(self._folder / "state-lorawan.json"),
+            "meters": [
+                {
+                    "eui": each["serial"],
+                    **{name: value for name, value in each.items() if name != "serial"},
+                    "period_s": LORA_PERIOD_S,
+                    "spreading_factor": _SPREADING_FACTORS[at % len(_SPREADING_FACTORS)],
+                    "load_w": loads.get(each["serial"], 0),
+                }
+                for at, each in enumerate(mine)
+            ],
+            "air": {"uplink_loss_ppm": _LORA_LOSS_PPM, "downlink_loss_ppm": _LORA_LOSS_PPM},
+            "seed": secrets.randbits(32),
+            "begins_within_s": _LORA_BEGINS_WITHIN_S,
+        }
+        return self._part("meters-lorawan", "lora", config)
+
+    # --- inside ---
+
+    def _meters(self, kind: str) -> list[dict[str, Any]]:
+        meters: list[dict[str, Any]] = self._facts.get(kind, [])
+        return meters
+
+    def _faults(self, mine: list[dict[str, Any]]) -> list[list[Any]]:
+        """What makes the demo worth watching: a heater here, an open cover there."""
+        serials = {each["serial"] for each in mine}
+        return [list(fault) for fault in self._facts["faults"] if fault[0] in serials]
+
+    def _time(self) -> dict[str, Any]:
+        from prewatt.sim.property import UTC_OFFSET_S
+
+        return {
+            "clock_offset_us": self._facts["clock_offset_us"],
+            "utc_offset_s": UTC_OFFSET_S,
+        }
+
+    def _part(self, name: str, kind: str, config: Mapping[str, Any]) -> Part:
+        path = self._folder / f"{name}.json"
+        _write_secret(path, config)
+        return Part(name, prewatt_command("sim", kind, "--config", str(path)))
+
+    @property
+    def _oscore_folder(self) -> Path:
+        return self._state_dir / "secrets" / "lwm2m"
+
+    def _oscore_seal(self) -> str:
+        from cryptography.fernet import Fernet
+
+        return secret_text(
+            self._state_dir / "secrets" / "lwm2m.seal",
+            lambda: Fernet.generate_key().decode("ascii"),
+        )
+
+    def _keep(self, name: str, values: Mapping[str, Any]) -> None:
+        self._secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write_secret(self._secrets / f"{name}.json", values)
+
+    def _kept(self, name: str) -> dict[str, Any]:
+        try:
+            kept = json.loads((self._secrets / f"{name}.json").read_text())
+        except FileNotFoundError:
+            return {}
+        assert isinstance(kept, dict), "it was written here"
+        return kept
+
+
+def _write_secret(path: Path, content: Mapping[str, Any]) -> None:
+    draft = path.with_name(f".{path.name}.draft")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(content, file)
+    draft.replace(path)
+
+
+def _free_udp_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
