@@ -27,6 +27,8 @@ LORA_PERIOD_S: Final = 60
 #: After a start all of them speak within so many seconds, as after a power cut.
 _LORA_BEGINS_WITHIN_S: Final = 2
 _LORA_LOSS_PPM: Final = 20_000
+#: As many as a head-end meets beside all else on a small machine.
+_WAKES_PER_LOOK: Final = 4
 _SPREADING_FACTORS: Final = (7, 8, 9, 10)
 _SIGNING, _OSCORE = "signing", "oscore"
 
@@ -140,6 +142,7 @@ class DemoField:
             ],
             "faults": self._faults(mine),
             "keeps": str(keeps),
+            "wakes_per_look": _WAKES_PER_LOOK,
         }
         return self._part("meters-lwm2m", "devices", config)
 

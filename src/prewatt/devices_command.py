@@ -38,21 +38,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "issuer", help="make a property's issuer, and print what the root has to sign"
     )
     issuer.add_argument("code", help="the property's code, or @platform for broker and head-end")
+    issuer.add_argument(
+        "--next",
+        action="store_true",
+        help="the one that follows: it signs once it is kept, and what the former signed holds on",
+    )
+    commands.add_parser(
+        "issuers", help="all that devices are believed by, and until when each signs"
+    )
     sign = commands.add_parser("sign", help="sign an issuer, on the machine of the root")
     sign.add_argument("--safe", type=Path, required=True, metavar="DIR")
-    sign.add_argument("code")
+    sign.add_argument("code", help="the issuer's name, as `issuer` said it")
     sign.add_argument("request", type=Path, help="what `issuer` printed")
     keep = commands.add_parser("keep", help="keep what the root has signed")
-    keep.add_argument("code")
+    keep.add_argument("code", help="the issuer's name, as `issuer` said it")
     keep.add_argument("certificate", type=Path)
     keep.add_argument("root", type=Path, help="the root's certificate")
     code = commands.add_parser("code", help="let one device be enrolled, once, within seven days")
     enrol = commands.add_parser("enrol", help="sign the request that a device has made")
+    renew = commands.add_parser(
+        "renew",
+        help="give a device its next certificate that does not ask for it over its own line",
+    )
     revoke = commands.add_parser("revoke", help="believe a device no more")
     listed = commands.add_parser("list", help="the enrolled devices of a property")
-    for each in (code, enrol, revoke, listed):
+    for each in (code, enrol, renew, revoke, listed):
         each.add_argument("--property", required=True, metavar="CODE")
-    for each in (code, enrol, revoke):
+    for each in (code, enrol, renew, revoke):
         each.add_argument("serial")
     code.add_argument("--days", type=int, default=7)
     enrol.add_argument("request", type=Path, help="the request (PKCS #10), DER or PEM")
@@ -61,6 +73,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--signs",
         action="store_true",
         help="it verifies signed instructions and signs its answers by this key",
+    )
+    renew.add_argument("request", type=Path, help="the request of its next key, DER or PEM")
+    renew.add_argument(
+        "signature",
+        type=Path,
+        help="by its present key, of the line prewatt-renewal-v1 and the request (DER): ECDSA, SHA-256, DER",
     )
     revoke.add_argument("--reason", required=True)
     broker = commands.add_parser(
@@ -124,7 +142,7 @@ def _at_the_root(arguments: argparse.Namespace) -> None:
 def _at_the_platform(arguments: argparse.Namespace) -> None:
     command = arguments.devices_command
     if command == "issuer":
-        _make_issuer(_safe(), arguments.code)
+        _make_issuer(_safe(), arguments.code, is_next=arguments.next)
         return
     wiring.start_django()
     from django.db import connection
@@ -133,8 +151,8 @@ def _at_the_platform(arguments: argparse.Namespace) -> None:
 
     try:
         {
-            "keep": _keep, "code": _code, "enrol": _enrol, "revoke": _revoke, "list": _list,
-            "broker": _broker,
+            "keep": _keep, "code": _code, "enrol": _enrol, "renew": _renew, "revoke": _revoke,
+            "list": _list, "issuers": _issuers, "broker": _broker,
         }[command](arguments)  # fmt: skip
     except DeviceRefused as refused:
         raise _NoSuch(f"refused: {refused.reason}") from None
@@ -142,23 +160,32 @@ def _at_the_platform(arguments: argparse.Namespace) -> None:
         connection.close()
 
 
-def _make_issuer(safe: Safe, code: str) -> None:
+def _make_issuer(safe: Safe, code: str, *, is_next: bool) -> None:
+    """Print the request of the issuer that waits for its certificate, or of a new one where none waits."""
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
 
     from prewatt.devices import authority
+    from prewatt.devices.safe import issuer_name
 
-    if not safe.has(code):
-        safe.keep_key(code, authority.new_key())
-    request = x509.load_der_x509_csr(authority.make_request(code, safe.key(code)))
+    names = safe.names(code)
+    name = names[-1] if names else code
+    if not names or (is_next and safe.is_signed(name)):
+        name = issuer_name(code, len(names) + 1)
+        safe.keep_key(name, authority.new_key())
+    request = x509.load_der_x509_csr(authority.make_request(name, safe.key(name)))
+    print(
+        f"the root signs it as {name}: prewatt devices sign --safe DIR {name} FILE", file=sys.stderr
+    )
     print(request.public_bytes(Encoding.PEM).decode("ascii"), end="")
 
 
 def _keep(arguments: argparse.Namespace) -> None:
     from cryptography import x509
 
-    from prewatt.devices.authority import PLATFORM
+    from prewatt.devices.authority import PLATFORM, signs_until
     from prewatt.devices.operations import keep_issuer
+    from prewatt.devices.safe import code_of
 
     safe = _safe()
     signed = x509.load_pem_x509_certificate(arguments.certificate.read_bytes())
@@ -170,10 +197,11 @@ def _keep(arguments: argparse.Namespace) -> None:
     if not (safe.path / "root.pem").exists():
         (safe.path / "root.pem").write_bytes(arguments.root.read_bytes())
     safe.keep_certificate(arguments.code, signed)
-    if arguments.code != PLATFORM:
-        place, actor = _place(arguments.code)
+    code = code_of(arguments.code)
+    if code != PLATFORM:
+        place, actor = _place(code)
         keep_issuer(actor=actor, property_id=place, certificate=signed, now=wiring.now())
-    print(f"{arguments.code} signs devices until {signed.not_valid_after_utc.date()}")
+    print(f"{arguments.code} signs until {signs_until(signed).date()}; have its next one by then")
 
 
 def _code(arguments: argparse.Namespace) -> None:
@@ -193,8 +221,19 @@ def _enrol(arguments: argparse.Namespace) -> None:
     place, actor = _place(arguments.property)
     done = enrol_device(
         actor=actor, property_id=place, serial=arguments.serial, code=arguments.code,
-        request=_request(arguments.request), issuer=_safe().authority(arguments.property),
+        request=_request(arguments.request), issuer=_safe().issuing(arguments.property),
         now=wiring.now(), signs=arguments.signs,
+    )  # fmt: skip
+    print(done.chain.decode("ascii"), end="")
+
+
+def _renew(arguments: argparse.Namespace) -> None:
+    from prewatt.devices.operations import renew
+
+    _, actor = _place(arguments.property)
+    done = renew(
+        actor=actor, serial=arguments.serial, request=_request(arguments.request),
+        signature=arguments.signature.read_bytes(), issuer_of=_safe().issuing, now=wiring.now(),
     )  # fmt: skip
     print(done.chain.decode("ascii"), end="")
 
@@ -219,6 +258,20 @@ def _list(arguments: argparse.Namespace) -> None:
         print(f"{each.serial}  {each.state}  until {each.not_after:%F}  no. {each.number}")
 
 
+def _issuers(_arguments: argparse.Namespace) -> None:
+    """Each with how many devices still show what it signed."""
+    from prewatt.devices import authority, queries
+
+    now = wiring.now()
+    shown = queries.devices_by_issuer(now=now)
+    for each in queries.issuers(now=now):
+        own = authority.from_der(each.certificate)
+        print(
+            f"{authority.name_of(own)}  signs until {authority.signs_until(own):%F}  "
+            f"is believed until {own.not_valid_after_utc:%F}  {shown.get(each.id, 0)} devices"
+        )
+
+
 def _broker(arguments: argparse.Namespace) -> None:
     from cryptography import x509
 
@@ -228,7 +281,7 @@ def _broker(arguments: argparse.Namespace) -> None:
     safe, folder, now = _safe(), arguments.write, wiring.now()
     folder.mkdir(parents=True, exist_ok=True)
     if arguments.host:
-        platform, key = safe.authority(authority.PLATFORM), authority.new_key()
+        platform, key = safe.issuing(authority.PLATFORM), authority.new_key()
         root = x509.load_pem_x509_certificate((safe.path / "root.pem").read_bytes())
         own = authority.issue_broker(platform, key, hosts=arguments.host, now=now)
         write_broker(
@@ -251,13 +304,19 @@ def write_lists_of(safe: Safe, folder: Path, now: datetime) -> None:
     from prewatt.devices import authority, queries
     from prewatt.devices.broker_files import write_lists
 
-    lists: list[x509.CertificateRevocationList] = []
-    if safe.has(authority.PLATFORM):
-        lists.append(authority.revocation_list(safe.authority(authority.PLATFORM), [], now=now))
+    lists: list[x509.CertificateRevocationList] = [
+        authority.revocation_list(each, [], now=now)
+        for each in safe.signed(authority.PLATFORM)
+        if each.certificate.not_valid_after_utc > now
+    ]
+    # Former issuers among them: without its list the broker would refuse all devices of one.
     for each in queries.issuers(now=now):
-        issuer = safe.authority(each.property_code)
-        if authority.as_der(issuer.certificate) != each.certificate:
-            # Without its list the broker would refuse all of its devices.
+        own = {
+            authority.as_der(issuer.certificate): issuer
+            for issuer in safe.signed(each.property_code)
+        }
+        issuer = own.get(each.certificate)
+        if issuer is None:
             raise _NoSuch(f"the safe does not have issuer {each.id} of {each.property_code}")
         revoked = queries.revoked_by(each.id, now=now)
         lists.append(authority.revocation_list(issuer, revoked, now=now))

@@ -160,7 +160,7 @@ def _renew(frame: RenewalFrame, now: datetime) -> bytes:
     try:
         return renew(
             actor=system_actor("head_end"), serial=frame.serial, request=frame.request,
-            signature=frame.signature, issuer_of=safe_of(os.environ).authority, now=now,
+            signature=frame.signature, issuer_of=safe_of(os.environ).issuing, now=now,
         ).chain  # fmt: skip
     except SafeRefused as refused:
         raise DeviceRefused("no_issuer") from refused

@@ -25,19 +25,21 @@ def issuer_below(root: Authority, code: str, *, now: datetime) -> Authority:
 
 @dataclass
 class Field:
-    """A root with the issuers of the platform and of one property, and where clients have their files."""
+    """A root with the issuers of the platform and of one property, with its next one, and where clients have their files."""
 
     folder: Path
     now: datetime
     root: Authority = field(init=False)
     platform: Authority = field(init=False)
     issuer: Authority = field(init=False)
+    following: Authority = field(init=False)
     certificates: dict[str, x509.Certificate] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.root = authority.make_root("Test", now=self.now)
         self.platform = issuer_below(self.root, authority.PLATFORM, now=self.now)
         self.issuer = issuer_below(self.root, "P", now=self.now)
+        self.following = issuer_below(self.root, "P@2", now=self.now)
 
     def give(
         self, serial: str, *, at: datetime | None = None, issuer: Authority | None = None
@@ -68,6 +70,7 @@ class Field:
             lists=[
                 authority.revocation_list(self.platform, [], now=self.now),
                 authority.revocation_list(self.issuer, ended, now=self.now),
+                authority.revocation_list(self.following, [], now=self.now),
             ],
             concentrators=concentrators or {},
             isolated=revoked,

@@ -270,6 +270,31 @@ def test_the_command_goes_all_the_way_from_a_root_to_a_broker_and_back(
     assert {each.name for each in (broker / "head-end").iterdir()} == {
         "ca.pem", "head-end.pem", "head-end.key",
     }  # fmt: skip
+    # The next issuer stands beside the one there is: what follows is signed by it, and either's devices are let in.
+    do("issuer", "P", "--next", into="request")
+    do("issuer", "P", "--next", into="request")
+    assert not (tmp_path / "safe" / "P@3.key").exists(), "one waits at a time"
+    do("sign", "--safe", root, "P", str(tmp_path / "request"), refused=True)
+    do("sign", "--safe", root, "P@2", str(tmp_path / "request"), into="signed")
+    assert "P@2 signs until" in do("keep", "P@2", str(tmp_path / "signed"), f"{root}/root.pem")
+    following = authority.new_key()
+    (tmp_path / "next").write_bytes(authority.make_request("PW-1", following))
+    signature = authority.sign_renewal(key, (tmp_path / "next").read_bytes())
+    (tmp_path / "word").write_bytes(signature[:-1] + bytes([signature[-1] ^ 1]))
+    renew_it = ("renew", *here, str(tmp_path / "next"), str(tmp_path / "word"))
+    today = wiring.now
+    monkeypatch.setattr(wiring, "now", lambda: today() + 300 * DAY)
+    assert "signature" in do(*renew_it, refused=True)
+    (tmp_path / "word").write_bytes(signature)
+    renewed = x509.load_pem_x509_certificates(do(*renew_it).encode())
+    assert [each.subject.rfc4514_string()[:6] for each in renewed] == ["CN=PW-", "CN=P@2,"[:6]]
+    assert renewed[0].public_key() == following.public_key()
+    issuers_now = do("issuers").splitlines()
+    assert [each.split()[0] + each[-10:] for each in issuers_now] == [
+        "P 0 devices",
+        "P@2 1 devices",
+    ]
+    monkeypatch.setattr(wiring, "now", today)
     do("revoke", *here, "--reason", "stolen")
     with connection.cursor() as cursor:
         cursor.execute(meter_key)
@@ -279,6 +304,9 @@ def test_the_command_goes_all_the_way_from_a_root_to_a_broker_and_back(
     revoked = (broker / "revoked.pem").read_bytes().split(b"-----END X509 CRL-----\n")
     lists = [x509.load_pem_x509_crl(each + b"-----END X509 CRL-----\n") for each in revoked[:-1]]
     numbers = [one.serial_number for each in lists for one in each]
-    assert numbers == [chain[0].serial_number]
+    assert numbers == [chain[0].serial_number, renewed[0].serial_number], (
+        "each in its issuer's list"
+    )
+    assert len(lists) == 3
     assert "unknown" in do("revoke", *here, "--reason", "again", refused=True)
     assert "no property" in do("list", "--property", "X", refused=True)

@@ -62,6 +62,7 @@ def field() -> Iterator[Field]:
     made.give("OLD")
     stranger = issuer_below(authority.make_root("Other", now=REAL), "P", now=REAL)
     made.give("FOREIGN", at=REAL, issuer=stranger)
+    made.give("NEXT", at=REAL, issuer=made.following)
     made.now = REAL
     yield made
     shutil.rmtree(folder, ignore_errors=True)
@@ -101,11 +102,12 @@ def restart(broker: Broker) -> None:
 def test_only_a_certificate_that_holds_gets_in_and_speaks_for_itself_alone(
     broker: Broker, field: Field
 ) -> None:
-    port, reading = broker.command.port, codec.encode_readings("PW-1", [(T, 1, 7)]).decode()
+    port = broker.command.port
     frames: queue.Queue[Frame] = queue.Queue()
     session = MqttSession(config(broker, field), clock_us=lambda: 1)
 
     def say(name: str | None, of: str, *more: str) -> str:
+        reading = codec.encode_readings(of.partition("/")[0], [(T, 1, 7)]).decode()
         done = field.mosquitto(
             "mosquitto_pub", port, name, f"pw/{of}/up/readings", "-m", reading, *more
         )
@@ -113,6 +115,8 @@ def test_only_a_certificate_that_holds_gets_in_and_speaks_for_itself_alone(
 
     with running(session, frames.put):
         assert say("PW-1", "PW-1") == "0"
+        assert values(take_readings(frames, 1)) == [7]
+        assert say("NEXT", "NEXT") == "0", "signed by the next issuer, while the former is believed"
         assert values(take_readings(frames, 1)) == [7]
         assert "Not authorized" in say("PW-2", "PW-1")
         assert "Not authorized" in say("PW-2", "PW-2/x/../PW-1")
@@ -129,7 +133,7 @@ def test_only_a_certificate_that_holds_gets_in_and_speaks_for_itself_alone(
         assert say("PW-1", "PW-1") == "0"
         assert values(take_readings(frames, 1)) == [7]
         # What was not acknowledged comes again; nobody else was heard.
-        assert {each.serial for each in iter_now(frames)} <= {"PW-1"}
+        assert {each.serial for each in iter_now(frames)} <= {"PW-1", "NEXT"}
     field.write_lists()
     restart(broker)
 

@@ -186,6 +186,17 @@ def key_digest(certificate: x509.Certificate) -> bytes:
     return hashlib.sha256(_spki(certificate.public_key())).digest()
 
 
+def signs_until(issuer: x509.Certificate) -> datetime:
+    """Until when an issuer signs devices: nothing that it signs holds longer than it does itself."""
+    return issuer.not_valid_after_utc - DEVICE_LASTS
+
+
+def name_of(certificate: x509.Certificate) -> str:
+    """Whose it is: its common name."""
+    (found,) = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(found.value)
+
+
 def public_key_of(certificate: x509.Certificate) -> bytes:
     """The public key as DER (SubjectPublicKeyInfo)."""
     return _spki(certificate.public_key())

@@ -95,6 +95,18 @@ def issuers(*, now: datetime) -> list[Issuer]:
     return _issuers("i.not_after > %s", now)
 
 
+def devices_by_issuer(*, now: datetime) -> dict[int, int]:
+    """How many devices still show a certificate of each issuer that has any such."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT issuer_id, count(*) FROM device_certificate
+               WHERE replaced_at IS NULL AND revoked_at IS NULL AND not_after > %s
+               GROUP BY issuer_id ORDER BY issuer_id""",
+            [now],
+        )
+        return {int(issuer): int(number) for issuer, number in cursor.fetchall()}
+
+
 def _issuers(condition: str, *params: bytes | datetime) -> list[Issuer]:
     with connection.cursor() as cursor:
         cursor.execute(

@@ -1,5 +1,8 @@
 """Where the keys of authorities lie: one file for each, its certificate readable, its key sealed.
 
+A property's first issuer has the property's code for its name, and those that follow it `CODE@2`, `CODE@3`. The newest that
+has its certificate signs; a former one stays for what it signed, until that has ended.
+
 A safe is a folder. The root's is carried to a machine without a network; the issuers' is the platform's. A key is sealed
 under a phrase of its own (PKCS #8, PBES2), together with which it is worth something and without which nothing.
 """
@@ -10,6 +13,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +32,17 @@ _NAME: Final = re.compile(r"[A-Za-z0-9@][A-Za-z0-9@._-]{0,60}")
 
 class SafeRefused(RuntimeError):
     """The safe cannot be opened, or does not have what was asked; the message names no secret."""
+
+
+def issuer_name(code: str, number: int) -> str:
+    """The name of a property's so-manyeth issuer, in the safe and in its certificate."""
+    return code if number == 1 else f"{code}@{number}"
+
+
+def code_of(name: str) -> str:
+    """Whose issuer has this name."""
+    code, at, number = name.rpartition("@")
+    return code if at and code and number.isdecimal() else name
 
 
 def safe_of(environ: Mapping[str, str]) -> Safe:
@@ -83,6 +98,23 @@ class Safe:
     def has(self, name: str) -> bool:
         """Whether there is a key of that name, with its certificate or waiting for it."""
         return self._file(name, "key").exists()
+
+    def names(self, code: str) -> list[str]:
+        """The issuers of a property, or of the platform, the first one first, with a certificate or waiting for it."""
+        return list(takewhile(self.has, (issuer_name(code, number) for number in count(1))))
+
+    def is_signed(self, name: str) -> bool:
+        """Whether there is a certificate of that name."""
+        return self._file(name, "pem").exists()
+
+    def issuing(self, code: str) -> Authority:
+        """Whoever signs for a property now: its newest issuer that is signed itself."""
+        signed = [each for each in self.names(code) if self.is_signed(each)]
+        return self.authority(signed[-1] if signed else code)
+
+    def signed(self, code: str) -> list[Authority]:
+        """All issuers of a property that are signed themselves, the first one first."""
+        return [self.authority(each) for each in self.names(code) if self.is_signed(each)]
 
     def _file(self, name: str, end: str) -> Path:
         if _NAME.fullmatch(name) is None:

@@ -43,8 +43,6 @@ _SAVE_S: Final = 5.0
 _TICK_S: Final = 0.5
 #: A sleeper listens so long after what it heard last: a slow answer of NB-IoT takes some seconds.
 _AWAKE_S: Final = 10.0
-#: How many open their sockets in a tenth of a second: each is met by the head-end, which asks it who it is.
-_WAKES_PER_LOOK: Final = 2
 _END_S_MAX: Final = 20.0
 _TAPED_MAX: Final = 2_000
 
@@ -75,6 +73,8 @@ class DevicesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     #: Where somebody on the line writes down what devices send, in hexadecimal digits; nobody does if it is empty.
     tape: str = ""
     keeps: str = ""
+    #: How many open their sockets in a tenth of a second: each is met by the head-end, which asks it who it is.
+    wakes_per_look: int = 2
     clock_offset_us: int = 0
     utc_offset_s: int = 0
 
@@ -114,8 +114,9 @@ class DevicesProcess:
         folder, counting, saving = Path(self._config.records), Every(_COUNTS_S), Every(_SAVE_S)
         running: list[asyncio.Task[None]] = []
         waiting = list(self._devices.values())
+        wakes = self._config.wakes_per_look
         while not self._stopping.is_set():
-            waking, waiting = waiting[:_WAKES_PER_LOOK], waiting[_WAKES_PER_LOOK:]
+            waking, waiting = waiting[:wakes], waiting[wakes:]
             running += [asyncio.create_task(each.run()) for each in waking]
             for call in self._later.take(self._now_us()):
                 call()
@@ -299,7 +300,8 @@ def _if_open(wire: Any, call: Callable[..., None], *arguments: Any) -> None:
 def run_devices(config: DevicesConfig) -> None:
     """Run the devices of a configuration on real time until SIGTERM or SIGINT; SIGUSR1 ends the readings."""
     # The library writes a line for each answer that comes when nobody waits any more.
-    logging.getLogger("coap").setLevel(logging.CRITICAL)
+    for name in ("coap", "coap-server"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
     async def live() -> None:
         process = DevicesProcess(
