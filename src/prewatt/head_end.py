@@ -171,8 +171,11 @@ def instruction_desk(sessions: Sessions) -> InstructionDesk:
     from prewatt.access.scope import system_actor
     from prewatt.hes.instructions import InstructionDesk
     from prewatt.instructions.operations import InstructionBook
+    from prewatt.instructions.short_book import ShortBook
     from prewatt.instructions.turns import InstructionTurns
     from prewatt.instructions.wallets import Wallets
+    from prewatt.signing.keyring import seals_of
+    from prewatt.signing.sessions import SessionSeals
 
     actor = system_actor("head_end")
     book = InstructionBook(actor, seal=InstructionKeys().seal)
@@ -182,6 +185,7 @@ def instruction_desk(sessions: Sessions) -> InstructionDesk:
         raise_alert=raise_forgery_alert,
         wallets=Wallets(actor),
         turns=InstructionTurns(actor, book),
+        short=ShortBook(actor, seals=lambda: SessionSeals(seals_of(os.environ))),
     )
 
 
@@ -213,16 +217,17 @@ class InstructionKeys:
 def raise_forgery_alert(device: Device, forgery: Forgery, now: datetime) -> None:
     """Call a person to a meter in whose name, or to which, somebody speaks who has not the key.
 
-    One alert for a meter while it is open, which keeps its first one.
+    One alert for a meter while it is open, which keeps its first one; another where its session ended by it.
     """
     from prewatt.access.scope import scope, system_actor
-    from prewatt.notify.alerts import FORGED
+    from prewatt.hes.instructions import SESSION
+    from prewatt.notify.alerts import FORGED, SESSION_ENDED
     from prewatt.notify.operations import raise_alert
 
     with scope(system_actor("head_end", (device.property_id,))):
         raise_alert(
             property_id=device.property_id,
-            code=FORGED,
+            code=SESSION_ENDED if forgery.what == SESSION else FORGED,
             subject=f"meter:{device.meter_id}",
             detail={
                 "what": forgery.what,

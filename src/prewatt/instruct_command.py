@@ -1,4 +1,4 @@
-"""`prewatt instruct`: keys of meters that verify, credit in meters, and what was told and answered.
+"""`prewatt instruct`: keys of meters that verify, sessions, credit in meters, and what was told and answered.
 
 Works as the owner of PREWATT_DSN's database, like `prewatt import`.
 """
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prewatt import wiring
+from prewatt import session_command, wiring
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -27,14 +27,15 @@ class _Refused(Exception):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the sub-commands `enrol`, `revoke`, `hold-credit`, `release-credit` and `show`."""
+    """Add the sub-commands `enrol`, `revoke`, `session`, `hold-credit`, `release-credit` and `show`."""
     commands = parser.add_subparsers(dest="instruct_command", required=True)
     enrol = commands.add_parser("enrol", help="believe a meter's answers by its public key")
     revoke = commands.add_parser("revoke", help="believe nothing any more that a key signed")
     hold = commands.add_parser("hold-credit", help="let a meter hold its account's credit itself")
     release = commands.add_parser("release-credit", help="let a meter hold no credit any more")
     show = commands.add_parser("show", help="the last instructions, each answer verified again")
-    for each in (enrol, revoke, hold, release, show):
+    session = commands.add_parser("session", help="agree on keys with a meter behind LoRaWAN")
+    for each in (enrol, revoke, session, hold, release, show):
         each.add_argument("--property", required=True, metavar="CODE")
         each.add_argument("serial", help="the meter's serial number")
     enrol.add_argument("key", type=Path, help="its public key, P-256, PEM or DER")
@@ -43,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     release.add_argument(
         "--without-answer", metavar="REASON", help="end what was released and is not answered"
     )
+    session_command.add_arguments(session)
     show.add_argument("--last", type=int, default=20, help="how many (default: 20)")
 
 
@@ -53,8 +55,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     from prewatt.access.scope import system_actor
     from prewatt.estate.models import Meter
+    from prewatt.instructions.sessions import SessionRefused
     from prewatt.instructions.wallets import WalletRefused
     from prewatt.signing.es256 import BadKey
+    from prewatt.signing.keyring import NoSigningKey
+    from prewatt.signing.store import KeyStoreRefused
 
     try:
         meter = Meter.objects.filter(
@@ -65,7 +70,9 @@ def run(arguments: argparse.Namespace) -> int:
         place = int(meter.property_id)
         actor = system_actor("instruct", (place,))
         return _do(arguments, actor, place, int(meter.pk), wiring.now())
-    except (_Refused, WalletRefused, BadKey) as refused:
+    except (
+        _Refused, WalletRefused, SessionRefused, NoSigningKey, KeyStoreRefused, BadKey, OSError
+    ) as refused:  # fmt: skip
         print(f"prewatt: {refused}", file=sys.stderr)
         return REFUSED
     finally:
@@ -93,6 +100,11 @@ def _do(
             if not is_done:
                 raise _Refused(f"there is no key {arguments.key_id} that is not revoked")
             print(f"nothing that {arguments.key_id} signs is believed any more")
+        case "session":
+            session_command.run(
+                arguments, actor=actor, property_id=place, meter_id=meter_id,
+                key=_key(arguments.key) if arguments.key else None, now=now,
+            )  # fmt: skip
         case "hold-credit":
             _hold(actor, place, meter_id, now)
             print(f"{serial} holds its account's credit from now on")

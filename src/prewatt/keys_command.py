@@ -175,6 +175,8 @@ def _write_down(arguments: argparse.Namespace, store: KeyStore, *, alone: bool) 
     elif alone:
         told = {"alone": True, "reason": arguments.alone}
     key = _do(arguments, store)
+    if deed == "reseal":
+        print(f"{_seal_sessions_again()} sessions of meters are sealed under the newest seal")
     subject = "keys:all" if key is None else f"key:{key.key_id}"
     role = {} if key is None else {"role": str(key.role)}
     # By this digest the worker finds a file that was changed past this command.
@@ -187,6 +189,14 @@ def _write_down(arguments: argparse.Namespace, store: KeyStore, *, alone: bool) 
             property_id=place, code=KEY_ALONE, subject=f"property:{place}",
             detail={"do": deed, "key": subject, "reason": arguments.alone}, now=now,
         )  # fmt: skip
+
+
+def _seal_sessions_again() -> int:
+    from prewatt.instructions.sessions import seal_again
+    from prewatt.signing.keyring import seals_of
+    from prewatt.signing.sessions import SessionSeals
+
+    return seal_again(SessionSeals(seals_of(os.environ)))
 
 
 def _takes_others(arguments: argparse.Namespace) -> bool:

@@ -37,6 +37,9 @@ DETAIL: dict[AlertCode, list[dict[str, Any]]] = {
         {"what": each, "why": "forged", "count": 3, "received_at_us": AT_US}
         for each in ("answer", "command")
     ],
+    "meter.session_ended": [
+        {"what": "session", "why": "ended", "count": 65_536, "received_at_us": AT_US}
+    ],
     "meter.balance_differs": [{"balance_micro": 4_000_000, "expected_micro": 9_500_000}],
     "meter.not_released": [
         {"why": why, "since_us": AT_US, "has_key": why == "protected"}

@@ -1,13 +1,14 @@
 """The short form of instructions, for downlinks that carry tens of bytes: COSE_Mac0 with HMAC 256/64 (RFC 9052, 9053).
 
 A session key that meter and platform agreed on (`signing.sessions`) stands in place of signatures, one for each
-direction. A command has 26 to 38 bytes and its answer 23 to 39, where LoRaWAN carries 51 at its slowest. The rules are those of
+direction. A command has 26 to 38 bytes and its answer 28 to 50, where LoRaWAN carries 51 at its slowest. The rules are those of
 `core.instructions`, but what they promise is less:
 
 - Both sides have the key, so an answer proves to the platform, and to nobody else, that the meter gave it.
 - A tag has 64 bits. Whoever guesses hits one in 1.8e19; a meter that has refused `FORGERIES_MAX` ends the session.
-- There is no nonce and no chain; the number alone (32 bits, of the session) orders commands, and what a lost answer said is
-  asked for by a READ. A stored answer is kept of the last command alone.
+- There is no nonce and no chain; the number alone (32 bits) orders commands, and what a lost answer said is
+  asked for by a READ: an answer names its command, and the last one carried out, by number and mark (32 bits of the
+  tag). A stored answer is kept of the last one alone.
 - Times are whole minutes, and no register, balance or clock is told.
 
 Pure: nothing here knows keys but as bytes that are handed in.
@@ -30,6 +31,7 @@ BYTES_MAX: Final = 51
 """The payload of LoRaWAN at its slowest data rate in Europe (DR0)."""
 TAG_BYTES: Final = 8
 KEY_BYTES: Final = 32
+MARK_BYTES: Final = 4
 FORGERIES_MAX: Final = 2**16
 SEQUENCE_MAX: Final = 2**32 - 1
 LIFE_MIN_MAX: Final = 7 * 24 * 60
@@ -54,21 +56,30 @@ class ShortCommand:
 
 @dataclass(frozen=True, slots=True)
 class ShortAnswer:
-    """To which command, what came of it, the relay, lifetime credit, and the last command carried out."""
+    """To which command, what came of it, the relay, lifetime credit, and the last command carried out.
+
+    Commands are named by number and `mark_of`; both are 0 of a meter that has carried out none in this session.
+    """
 
     sequence: int
+    mark: int
     result: Result
     relay: RelayState
     credit_micro: int
     last_sequence: int
+    last_mark: int
 
 
 @dataclass(frozen=True, slots=True)
 class ShortState:
-    """What a meter keeps of a session. It has ended once it refused too much that was forged."""
+    """What a meter keeps of a session. It has ended once it refused too much that was forged.
+
+    ``tag`` is that of the last command carried out, by which it is known again. Lifetime credit outlives the session.
+    """
 
     sequence: int = 0
     credit_micro: int = 0
+    tag: bytes = b""
     answer: bytes = b""
     forged: int = 0
 
@@ -76,6 +87,16 @@ class ShortState:
     def has_ended(self) -> bool:
         """Whether nothing of this session is believed any more."""
         return self.forged >= FORGERIES_MAX
+
+
+def mark_of(message: bytes) -> int:
+    """32 bits that name a command beside its number: two commands of one number are told apart by them."""
+    return int.from_bytes(message[-TAG_BYTES:][:MARK_BYTES], "big")
+
+
+def is_short(message: bytes) -> bool:
+    """Whether a message is of this form, by its first bytes."""
+    return message.startswith(_HEAD)
 
 
 def sealed_short_command(command: ShortCommand, *, meter: str, key: bytes) -> bytes:
@@ -93,19 +114,22 @@ def sealed_short_answer(answer: ShortAnswer, *, meter: str, key: bytes) -> bytes
     """The bytes of the meter, by the key of that direction."""
     fields = (
         answer.sequence,
+        answer.mark,
         int(answer.result),
         int(answer.relay),
         answer.credit_micro,
         answer.last_sequence,
+        answer.last_mark,
     )
     return _sealed(fields, _address(b"up", meter), key)
 
 
 def short_answer(message: bytes, *, meter: str, key: bytes) -> ShortAnswer:
     """What a meter answered. Raises NotBelieved."""
-    sequence, result, relay, credit_micro, last = _opened(message, _address(b"up", meter), key, 5)
+    fields = _opened(message, _address(b"up", meter), key, 7)
+    sequence, mark, result, relay, *stands = fields
     try:
-        return ShortAnswer(sequence, Result(result), RelayState(relay), credit_micro, last)
+        return ShortAnswer(sequence, mark, Result(result), RelayState(relay), *stands)
     except ValueError:
         raise NotBelieved(Doubt.MALFORMED) from None
 
@@ -124,7 +148,7 @@ def judged_short(
         command = ShortCommand(Operation(operation), argument, sequence, expires)
     except ValueError:
         raise NotBelieved(Doubt.MALFORMED) from None
-    if sequence == state.sequence and state.answer and operation != Operation.READ:
+    if state.answer and hmac.compare_digest(message[-TAG_BYTES:], state.tag):
         return command, Result.OK, state.answer
     return command, _result(state, command, now_min), b""
 
@@ -134,18 +158,21 @@ def concluded_short(
     command: ShortCommand,
     result: Result,
     *,
+    message: bytes,
     relay: RelayState,
     meter: str,
     key: bytes,
 ) -> tuple[ShortState, bytes]:
-    """The state after a command was carried out or refused, and the answer."""
+    """The state after the command of a message was carried out or refused, and the answer."""
     is_done = result is Result.OK and command.operation is not Operation.READ
     if is_done:
         is_credit = command.operation is Operation.CREDIT
         credit_micro = command.argument if is_credit else state.credit_micro
-        state = replace(state, sequence=command.sequence, credit_micro=credit_micro)
+        tag = message[-TAG_BYTES:]
+        state = replace(state, sequence=command.sequence, credit_micro=credit_micro, tag=tag)
+    stands = (state.credit_micro, state.sequence, mark_of(state.tag))
     answer = sealed_short_answer(
-        ShortAnswer(command.sequence, result, relay, state.credit_micro, state.sequence),
+        ShortAnswer(command.sequence, mark_of(message), result, relay, *stands),
         meter=meter,
         key=key,
     )
@@ -167,7 +194,8 @@ def _result(state: ShortState, command: ShortCommand, now_min: int) -> Result:
     if command.operation is Operation.CREDIT:
         return Result.LOWER_CREDIT if command.argument < state.credit_micro else Result.OK
     is_known = command.argument in (RelayState.CLOSED, RelayState.OPEN)
-    return Result.OK if is_known else Result.UNSUPPORTED
+    is_relay = command.operation is Operation.RELAY
+    return Result.OK if is_relay and is_known else Result.UNSUPPORTED
 
 
 def _address(direction: bytes, meter: str) -> bytes:
@@ -189,8 +217,9 @@ def _message(payload: bytes, address: bytes, key: bytes) -> bytes:
 
 def _opened(message: bytes, address: bytes, key: bytes, count: int) -> list[int]:
     """The figures of a message. Raises NotBelieved."""
-    payload = message[len(_HEAD) + 1 : -TAG_BYTES - 1]
-    form = _HEAD + _bytes(payload) + bytes((0x40 | TAG_BYTES,)) if len(payload) < 24 else b""
+    begin = len(_HEAD) + (2 if message[len(_HEAD) : len(_HEAD) + 1] == b"\x58" else 1)
+    payload = message[begin : -TAG_BYTES - 1]
+    form = _HEAD + _bytes(payload) + bytes((0x40 | TAG_BYTES,))
     if len(message) > BYTES_MAX or not payload or message[:-TAG_BYTES] != form:
         raise NotBelieved(Doubt.MALFORMED)
     if not hmac.compare_digest(message[-TAG_BYTES:], _tag(payload, address, key)):
@@ -209,7 +238,8 @@ def _figures(payload: bytes, count: int) -> list[int]:
     is_list = type(fields) is list and len(fields) == count
     if not is_list or not all(type(each) is int and 0 <= each <= _INT_MAX for each in fields):
         raise Malformed("not these figures")
-    if cbor2.dumps(fields) != payload or fields[0 if count == 5 else 2] > SEQUENCE_MAX:
+    numbers = (*fields[:2], *fields[5:]) if count == 7 else (fields[2],)
+    if cbor2.dumps(fields) != payload or max(numbers) > SEQUENCE_MAX:
         raise Malformed("another encoding, or a number beyond the session's")
     return [int(each) for each in fields]
 

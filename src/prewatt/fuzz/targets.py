@@ -237,7 +237,7 @@ def _short(data: bytes) -> None:
         )
         assert not stored
         after, said = short.concluded_short(
-            before, command, result, relay=RelayState.OPEN, meter=SERIAL, key=KEY
+            before, command, result, message=payload, relay=RelayState.OPEN, meter=SERIAL, key=KEY
         )
         answer = short.short_answer(said, meter=SERIAL, key=KEY)
         assert answer.last_sequence == after.sequence >= before.sequence

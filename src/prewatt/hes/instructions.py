@@ -13,10 +13,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import compress
+from operator import not_
 from typing import Final, Protocol
 
 from prewatt.core.civil_time import utc_datetime
 from prewatt.core.instructions import Answer, Operation, Result, Worth
+from prewatt.core.short_instructions import FORGERIES_MAX
 from prewatt.core.vocabulary import OrderKind, RelayState
 from prewatt.hes.failures import AWAY
 from prewatt.hes.frames import MalformedSample, SealedFrame
@@ -33,6 +36,8 @@ REPEATED_ANSWER: Final = "repeated_answer"
 """`rejected_frame.reason` of a signed answer whose command has its answer already."""
 UNSIGNED_ANSWER: Final = "unsigned_answer"
 """`rejected_frame.reason` of an answer without a signature, of a meter that signs."""
+SESSION: Final = "session"
+"""`Forgery.what` of a session of the short form that ended, since too much was refused in it."""
 _FORGED: Final = "forged_{}"
 _WANTED: Final = {
     OrderKind.CONNECT: RelayState.CLOSED,
@@ -73,6 +78,19 @@ class Instructions(Protocol):
         """Write down what of these answers counts."""
 
 
+class ShortInstructions(Protocol):
+    """What is needed of the book of the short form; the rest of its instructions is in that of all."""
+
+    def signing(self, meter_ids: Sequence[int]) -> frozenset[int]:
+        """Those of the meters that are instructed by the short form alone."""
+
+    def issue(self, wanted: Sequence[Wanted], *, now: datetime) -> list[Outgoing]:
+        """Seal and write down; returns what may leave. Raises NoSigningKey."""
+
+    def take(self, told: Sequence[Told], *, now: datetime) -> list[Outcome]:
+        """Write down what of these answers counts. Raises NoSigningKey."""
+
+
 class Turns(Protocol):
     """What is needed of both at once, in one transaction."""
 
@@ -99,13 +117,16 @@ class Carrier(Protocol):
     def carries_instructions(self, serial: str) -> bool:
         """Whether the meter is reached by a driver that carries signed instructions."""
 
+    def carries_short(self, serial: str) -> bool:
+        """Whether it is reached by one that carries the short form of them alone."""
+
     def send_instruction(self, serial: str, payload: bytes) -> bool:
         """Send; False when it was not taken."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forgery:
-    """Something that nobody who is trusted can have said: an answer, or what a meter was sent."""
+    """Something that nobody who is trusted can have said: an answer, or what a meter was sent; or that a session ended by it."""
 
     what: str
     why: str
@@ -146,8 +167,10 @@ class InstructionDesk:
         raise_alert: Callable[[Device, Forgery, datetime], None],
         wallets: Wallets | None = None,
         turns: Turns | None = None,
+        short: ShortInstructions | None = None,
     ) -> None:
         self._book = book
+        self._short = short
         self._wallets = wallets
         self._turns = turns
         self._places: frozenset[int] = frozenset()
@@ -167,7 +190,11 @@ class InstructionDesk:
     def signing(self, meters: Mapping[int, str]) -> frozenset[int]:
         """Those of the meters (by their serials) that are told nothing of weight without a signature."""
         carries = self._carrier.carries_instructions
-        return self._book.signing([meter for meter, serial in meters.items() if carries(serial)])
+        found = self._book.signing([meter for meter, serial in meters.items() if carries(serial)])
+        if self._short is not None:
+            carries = self._carrier.carries_short
+            found |= self._short.signing([each for each in meters if carries(meters[each])])
+        return found
 
     def turn(self, now: datetime) -> None:
         """End what has grown old, say again what has waited for its answer, and tell meters of what was paid."""
@@ -248,14 +275,24 @@ class InstructionDesk:
 
     def tell(self, wanted: Sequence[Wanted], now: datetime) -> None:
         """Sign, commit, send. Without a key nothing is sent: such a meter would not do it unsigned."""
-        if not wanted:
+        by_short = [self._is_short(each.serial) for each in wanted]
+        self._tell([*compress(wanted, by_short)], self._short, now)
+        self._tell([*compress(wanted, map(not_, by_short))], self._book, now)
+
+    def _tell(
+        self, wanted: Sequence[Wanted], book: Instructions | ShortInstructions | None, now: datetime
+    ) -> None:
+        if not wanted or book is None:
             return
         try:
-            outgoing = self._book.issue(wanted, now=now)
+            outgoing = book.issue(wanted, now=now)
         except NoSigningKey as error:
             log.error("%d meters that verify cannot be instructed: %s", len(wanted), error)
             return
         self._send(outgoing)
+
+    def _is_short(self, serial: str) -> bool:
+        return self._short is not None and self._carrier.carries_short(serial)
 
     def store(
         self, frames: Sequence[SealedFrame], devices: Mapping[str, Device], now: datetime
@@ -271,11 +308,25 @@ class InstructionDesk:
             for each in frames
         ]
         forged: dict[Device, Forgery] = {}
-        for frame, outcome in zip(frames, self._exchange(told, now), strict=True):
-            self._sort(frame, devices[frame.serial], outcome, found, forged)
-        for device, forgery in forged.items():
+        ended: dict[Device, Forgery] = {}
+        for frame, outcome in zip(frames, self._outcomes(told, now), strict=True):
+            device = devices[frame.serial]
+            self._sort(frame, device, outcome, found, forged)
+            if outcome.has_ended:
+                ended[device] = Forgery(SESSION, "ended", FORGERIES_MAX, frame.received_at_us)
+        for device, forgery in (*forged.items(), *ended.items()):
             self._raise_alert(device, forgery, now)
         return found
+
+    def _outcomes(self, told: Sequence[Told], now: datetime) -> list[Outcome]:
+        """What became of each, in order; those of either form in a transaction of their own."""
+        by_short = [self._is_short(each.serial) for each in told]
+        if self._short is None or not any(by_short):
+            return self._exchange(told, now)
+        short = iter(self._short.take([*compress(told, by_short)], now=now))
+        rest = [*compress(told, map(not_, by_short))]
+        others = iter(self._exchange(rest, now) if rest else ())
+        return [next(short if is_short else others) for is_short in by_short]
 
     def _sort(
         self,

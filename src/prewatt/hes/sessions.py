@@ -94,6 +94,15 @@ class CarriesInstructions(Protocol):
 
 
 @runtime_checkable
+class CarriesShortInstructions(CarriesInstructions, Protocol):
+    """A session whose link is too narrow for signatures: its meters are instructed by the short form, or not at all."""
+
+    @property
+    def instruction_bytes_max(self) -> int:
+        """No instruction to any of its meters may be longer."""
+
+
+@runtime_checkable
 class CarriesCertificates(Protocol):
     """A session whose devices are let in by certificates of ours."""
 
@@ -190,10 +199,15 @@ class Sessions:
 
     def carries_instructions(self, serial: str) -> bool:
         """Whether the session that reaches the meter carries signed instructions."""
-        return isinstance(self._session_of(serial), CarriesInstructions)
+        session = self._session_of(serial)
+        return isinstance(session, CarriesInstructions) and not self.carries_short(serial)
+
+    def carries_short(self, serial: str) -> bool:
+        """Whether the session that reaches the meter carries the short form of them alone."""
+        return isinstance(self._session_of(serial), CarriesShortInstructions)
 
     def send_instruction(self, serial: str, payload: bytes) -> bool:
-        """Send a signed instruction by the session that reaches the meter; False when it was not taken."""
+        """Send an instruction of either form by the session that reaches the meter; False when it was not taken."""
         session = self._session_of(serial)
         return isinstance(session, CarriesInstructions) and session.send_instruction(
             serial, payload

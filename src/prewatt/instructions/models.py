@@ -34,6 +34,47 @@ class MeterKey(models.Model):
         ]
 
 
+class InstructionSession(models.Model):
+    """The keys of the short form that a meter and the platform agreed on. A meter that ever had any is told nothing else."""
+
+    property_id = models.BigIntegerField()
+    meter_id = models.BigIntegerField()
+    #: Of this meter, from 1: a meter takes none whose number is not above its last one's.
+    number = models.BigIntegerField()
+    #: Uncompressed points of P-256; the meter's is of the key that it agrees with, which signs nothing.
+    meter_point = models.BinaryField(max_length=65)
+    platform_point = models.BinaryField(max_length=65, unique=True)
+    #: Both directions' keys under the seals of the key store; nobody but the head-end reads them.
+    sealed_keys = models.BinaryField(max_length=512)
+    #: What is carried to the meter, signed by the instruction key.
+    offer = models.BinaryField(max_length=512)
+    #: The last number that the meter was given before: commands of this session have higher ones.
+    after_sequence = models.BigIntegerField()
+    #: Messages in the meter's name that were not believed.
+    forged = models.BigIntegerField(db_default=0)
+    begun_at = models.DateTimeField()
+    begun_by = models.CharField(max_length=80)
+    ended_at = models.DateTimeField(null=True)
+    #: `replaced`, `forged` (too many were refused) or `ended` (by a person).
+    ended_why = models.CharField(max_length=8, db_default="")
+
+    class Meta:
+        db_table = "instruction_session"
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["meter_id", "number"], name="session_has_its_number"),
+            models.UniqueConstraint(
+                fields=["meter_id"],
+                condition=Q(ended_at__isnull=True),
+                name="session_is_one_of_its_meter",
+            ),
+            models.CheckConstraint(
+                condition=Q(ended_at__isnull=True, ended_why="")
+                | Q(ended_at__isnull=False, ended_why__in=["replaced", "forged", "ended"]),
+                name="session_ends_for_a_reason",
+            ),
+        ]
+
+
 class InstructionState(models.Model):
     """How far a meter's sequence has come, and how the meter stands by the last answer that was verified."""
 

@@ -94,7 +94,8 @@ class Told:
 class Outcome:
     """What became of it: a doubt, or what it was worth and to which order.
 
-    ``forged`` is how many messages more the meter says to have refused since it was last heard.
+    ``forged`` is how many messages more the meter says to have refused since it was last heard; ``has_ended`` that
+    the session by which it was spoken to has ended, since too much was refused.
     """
 
     told: Told
@@ -104,6 +105,7 @@ class Outcome:
     operation: Operation | None = None
     order_id: int | None = None
     forged: int = 0
+    has_ended: bool = False
 
 
 class SignerSeal:

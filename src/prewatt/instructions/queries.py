@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +19,13 @@ from prewatt.core.instructions import (
     Verify,
     believed_answer,
 )
+from prewatt.core.short_instructions import is_short
 from prewatt.core.vocabulary import InstructionState
+from prewatt.instructions.sessions import answers_of_sessions
 from prewatt.runtime.prepared import execute, fetch, integers
 from prewatt.signing.es256 import ES256PublicKey
+from prewatt.signing.keyring import seals_of
+from prewatt.signing.sessions import SessionSeals
 
 _VALID: Final = """
 SELECT meter_id, key_id, public_key FROM meter_key
@@ -68,6 +73,7 @@ def told_and_answered(meter_id: int, serial: str, *, last: int) -> list[ToldLine
             "SELECT key_id, public_key FROM meter_key WHERE meter_id = %s", [meter_id]
         )
     }
+    short = answers_of_sessions(meter_id, serial, lambda: SessionSeals(seals_of(os.environ)))
     rows = fetch(
         """SELECT sequence, issued_at, operation, argument, state, result, answer, command_hash
            FROM instruction WHERE meter_id = %s ORDER BY sequence DESC LIMIT %s""",
@@ -81,7 +87,11 @@ def told_and_answered(meter_id: int, serial: str, *, last: int) -> list[ToldLine
             argument,
             InstructionState(state).word,
             "" if result is None else Result(result).name.lower(),
-            "" if answer is None else _verified(bytes(answer), bytes(name), sequence, serial, keys),
+            ""
+            if answer is None
+            else short(bytes(answer), bytes(name), sequence)
+            if is_short(bytes(answer))
+            else _verified(bytes(answer), bytes(name), sequence, serial, keys),
         )
         for sequence, issued_at, operation, argument, state, result, answer, name in rows
     ]

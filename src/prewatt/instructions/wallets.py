@@ -23,6 +23,7 @@ from prewatt.core.vocabulary import WalletEnd, WalletState
 from prewatt.instructions.models import MeterWallet
 from prewatt.instructions.operations import Wanted
 from prewatt.instructions.queries import has_key
+from prewatt.instructions.sessions import ever_had_session
 from prewatt.ledger.operations import lock_accounts
 from prewatt.notify.alerts import BALANCE_DIFFERS
 from prewatt.notify.operations import close_alert, raise_alert
@@ -56,6 +57,7 @@ REFUSED: Final = {
     "taken": "the meter or the account has a wallet that has not ended",
     "protected": "a protected supply keeps its credit here: a meter opens its relay at zero",
     "no_key": "a meter without a valid key cannot be told of credit; enrol it first",
+    "short_form": "answers of the short form tell no balance, so nothing could be compared",
     "none": "this meter holds no credit",
     "not_asked": "the meter was not told yet that it holds no credit",
     "no_note": "say why, in at most 200 printable characters",
@@ -81,6 +83,8 @@ def hold_credit(*, actor: Actor, property_id: int, meter_id: int, account_id: in
     """
     require(actor, "estate.write", property_id=property_id)
     with scope(actor):
+        if ever_had_session([meter_id]):
+            raise WalletRefused("short_form")
         lock_accounts([account_id])
         found = fetch(
             """SELECT s.transfer_seq, s.available, coalesce(i.credit_micro, 0), w.id IS NOT NULL,

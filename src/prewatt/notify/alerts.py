@@ -14,6 +14,7 @@ AlertCode = Literal[
     "meter.tamper",
     "meter.foreign_answer",
     "meter.forged",
+    "meter.session_ended",
     "meter.balance_differs",
     "meter.not_released",
     "meter.isolated",
@@ -44,6 +45,7 @@ USED_WHILE_OPEN: Final = "supply.usage_while_open"
 TAMPER: Final = "meter.tamper"
 FOREIGN_ANSWER: Final = "meter.foreign_answer"
 FORGED: Final = "meter.forged"
+SESSION_ENDED: Final = "meter.session_ended"
 BALANCE_DIFFERS: Final = "meter.balance_differs"
 NOT_RELEASED: Final = "meter.not_released"
 ISOLATED: Final = "meter.isolated"
@@ -73,6 +75,7 @@ SUBJECTS: Final[Mapping[AlertCode, Literal["meter", "concentrator", "account", "
     TAMPER: "meter",
     FOREIGN_ANSWER: "meter",
     FORGED: "meter",
+    SESSION_ENDED: "meter",
     BALANCE_DIFFERS: "meter",
     NOT_RELEASED: "meter",
     ISOLATED: "meter",
@@ -98,5 +101,5 @@ SUBJECTS: Final[Mapping[AlertCode, Literal["meter", "concentrator", "account", "
 }
 #: Alerts that nothing but a person ends: whatever they tell of is past, and somebody has to have looked.
 PERSONS: Final[frozenset[AlertCode]] = frozenset(
-    {TAMPER, FOREIGN_ANSWER, FORGED, CORRECTION_TOO_OLD, PAST_PROGRAM, KEY_ALONE}
+    {TAMPER, FOREIGN_ANSWER, FORGED, SESSION_ENDED, CORRECTION_TOO_OLD, PAST_PROGRAM, KEY_ALONE}
 )

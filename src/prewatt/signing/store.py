@@ -60,7 +60,7 @@ class KeyStore:
 
     def __init__(self, path: Path, seals: Sequence[str]) -> None:
         self.path = path
-        self._box = _box(seals)
+        self._box = box_of(seals)
 
     def public_keys(self) -> list[PublicKey]:
         """Every key there ever was, in the order in which they were made; none where there is no store yet."""
@@ -206,7 +206,7 @@ class KeyStore:
 
 def signers_of(text: bytes, seals: Sequence[str]) -> list[Signer]:
     """The signers of a store that is not in a file. Raises KeyStoreRefused."""
-    box = _box(seals)
+    box = box_of(seals)
     return [_signer(each, box) for each in _decoded(text).keys]
 
 
@@ -261,7 +261,8 @@ def _current(keys: Sequence[_StoredKey], role: KeyRole) -> _StoredKey | None:
     return max(own, key=lambda each: each.signs_from, default=None)
 
 
-def _box(seals: Sequence[str]) -> MultiFernet:
+def box_of(seals: Sequence[str]) -> MultiFernet:
+    """What seals and opens under these Fernet keys, newest first. Raises KeyStoreRefused."""
     try:
         return MultiFernet([Fernet(each) for each in seals])
     except ValueError:

@@ -6,6 +6,7 @@ duty cycle, a gateway to its own and may be out; a downlink reaches a device of 
 uplink, or is lost. Everything comes from one seed. `LoraProcess` puts it on a broker.
 
 Energy is real: a device follows a load shape while its relay is closed, and its register stands still while it is open.
+A device that has a session (`sim.short_device`) obeys instructions of the short form, and nothing else.
 """
 
 from __future__ import annotations
@@ -24,8 +25,12 @@ from typing import Any, Final, Literal, Protocol
 import numpy as np
 
 from prewatt.core.civil_time import instant_us, utc_datetime
+from prewatt.core.vocabulary import RelayState
 from prewatt.hes.drivers.lorawan import wire
+from prewatt.hes.drivers.lorawan.field import INSTRUCTION_PORT
+from prewatt.signing.es256 import ES256PrivateKey
 from prewatt.sim.loads import Profile, cumulative_wh, load_profile
+from prewatt.sim.short_device import ShortDevice
 
 _S: Final = 1_000_000
 _US_PER_WH: Final = 3_600_000_000
@@ -82,6 +87,11 @@ class LoraMeter:
     is_welded: bool = False
     #: The gateways within its reach; all of them where none is named.
     in_reach: tuple[str, ...] = ()
+    #: Its secret key of agreement (32 bytes), the points of instruction keys that it trusts, and what a
+    #: commissioning tool brought it: a session of the short form.
+    agreement: bytes = b""
+    trusts: tuple[bytes, ...] = ()
+    offer: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +148,7 @@ class _Device:
     queue: deque[_Item] = field(default_factory=deque)
     rest: int = 0
     told_us: int = 0
+    short: ShortDevice | None = None
 
     def count(self, now_us: int) -> None:
         """Let the register follow the load up to now."""
@@ -163,8 +174,22 @@ class _Device:
         energy = self.counted_wh.to_bytes(4, "big")
         return 1, b"\x01\x01" + clock + b"\x04\x04" + energy + b"\x05\x05" + bytes(4)
 
+    def answer(self, item: _Item, now_us: int) -> bytes:
+        """What it answers to an instruction, having done what it says; nothing where it does not believe it."""
+        self.count(now_us)
+        if self.short is None:
+            return b""
+        return self.short.receive(item.data, now_us=now_us, switch=self._switch)
+
+    def _switch(self, state: RelayState | None) -> RelayState:
+        if state is not None and not self.meter.is_welded:
+            self.is_closed = state is RelayState.CLOSED
+        return RelayState.CLOSED if self.is_closed else RelayState.OPEN
+
     def obey(self, item: _Item, now_us: int) -> bool:
         """Do what a downlink asks; returns whether it is understood."""
+        if self.short is not None and self.short.has_session:
+            return False
         self.count(now_us)
         switched = {b"\x08\x01\xff": True, b"\x08\x00\xff": False,
                     b"\x07G\x01\x07H\x01": True, b"\x07G\x01\x07H\x00": False}  # fmt: skip
@@ -208,9 +233,14 @@ class LoraField:
             within_s = begins_within_s or meter.period_s
             first_us = start_us + self._random.randrange(within_s * _S)
             profile = load_profile(meter.profile, utc_offset_s=utc_offset_s)
-            self._devices[meter.eui] = _Device(
+            self._devices[meter.eui] = device = _Device(
                 meter, profile, meter.start_register_wh, meter.start_at_us or start_us, first_us
             )
+            if meter.agreement:
+                key = ES256PrivateKey.from_scalar(meter.agreement)
+                device.short = ShortDevice(meter.eui, key, meter.trusts)
+            if meter.offer:
+                self.commission(meter.eui, meter.offer)
             heapq.heappush(self._due, (first_us, meter.eui))
 
     def register_wh(self, eui: str, now_us: int) -> int:
@@ -238,6 +268,16 @@ class LoraField:
                 device.is_closed, device.f_cnt = each.is_closed, each.f_cnt
                 device.counted_wh, device.counted_at_us = each.counted_wh, each.counted_at_us
                 device.rest = each.rest
+    def commission(self, eui: str, offer: bytes) -> None:
+        """Bring a device with a key of agreement a session. Raises NotBelieved, ValueError."""
+        short = self._devices[eui].short
+        if short is None:
+            raise ValueError(f"{eui} has no key of agreement")
+        short.take_offer(offer)
+
+    def short_device(self, eui: str) -> ShortDevice | None:
+        """A device's side of its session."""
+        return self._devices[eui].short
 
     def next_us(self) -> int:
         """When something happens next."""
@@ -274,7 +314,17 @@ class LoraField:
 
     def _uplink(self, device: _Device, at_us: int, *, is_change: bool) -> None:
         at_us = max(at_us, device.free_at_us)
-        port, data = device.payload(at_us, is_change=is_change)
+        told = self._transmit(device, at_us, *device.payload(at_us, is_change=is_change))
+        if self._witness is None:
+            return
+        if told is None:
+            self._witness.lost(device.meter.eui, at_us, device.counted_wh)
+        else:
+            self._witness.heard(device.meter.eui, at_us, device.counted_wh, told)
+
+    def _transmit(self, device: _Device, at_us: int, port: int, data: bytes) -> Told | None:
+        """Put a payload on the air; what the server says of it, None where no gateway heard it."""
+        at_us = max(at_us, device.free_at_us)
         air_us = _airtime_us(len(data) + 13, device.meter.spreading_factor)
         device.free_at_us = at_us + air_us * _PPM // self._air.duty_ppm
         device.f_cnt += 1
@@ -283,14 +333,11 @@ class LoraField:
         heard = [each for each in reach if self._hears(each, at_us)]
         if not heard:
             self.lost += 1
-            if self._witness is not None:
-                self._witness.lost(device.meter.eui, at_us, device.counted_wh)
-            return
+            return None
         told = self._say_up(device, at_us, port, data, heard)
-        if self._witness is not None:
-            self._witness.heard(device.meter.eui, at_us, device.counted_wh, told)
         if self._random.randrange(_PPM) < self._air.doubled_ppm:
             self._say_up(device, at_us, port, data, heard[:1])
+        return told
 
     def _hears(self, gateway: str, at_us: int) -> bool:
         if any(
@@ -330,13 +377,22 @@ class LoraField:
         if self._random.randrange(_PPM) < self._air.downlink_loss_ppm:
             self._say(device, "ack", heard_at_us + _CONFIRM_US, {"item": item.name, "yes": False})
             return
-        if device.obey(item, heard_at_us):
-            if self._witness is not None:
-                self._witness.obeyed(
-                    device.meter.eui, heard_at_us, item.name, is_closed=device.is_closed
-                )
-            self._uplink(device, heard_at_us + _S, is_change=True)
+        self._heed(device, item, heard_at_us)
         self._say(device, "ack", heard_at_us + _S, {"item": item.name, "yes": True})
+
+    def _heed(self, device: _Device, item: _Item, at_us: int) -> None:
+        """Let a device do what it heard, and say so."""
+        was_closed = device.is_closed
+        if item.f_port == INSTRUCTION_PORT:
+            if answer := device.answer(item, at_us):
+                self._transmit(device, at_us + _S, INSTRUCTION_PORT, answer)
+            is_told = device.is_closed != was_closed
+        else:
+            is_told = device.obey(item, at_us)
+            if is_told:
+                self._uplink(device, at_us + _S, is_change=True)
+        if is_told and self._witness is not None:
+            self._witness.obeyed(device.meter.eui, at_us, item.name, is_closed=device.is_closed)
 
     # --- the server's words ---
 

@@ -42,7 +42,7 @@ _DECIDED = (
 _DATA_STATE = ("meter_state", *_DECIDED)
 _AT_METERS = ("meter_link", "radio_link", "concentrator")
 _RELEASING = ("state", "because", "release_at", "release_by", "ended_at")
-_INSTRUCTING = ("instruction_state", "instruction", "meter_wallet")
+_INSTRUCTING = ("instruction_state", "instruction", "instruction_session", "meter_wallet")
 #: What the head-end and the worker find out of meters.
 _NOTING = ("tamper_case", "tamper_evidence", "meter_version")
 _ASKING = ("meter_gap", "fleet_bulk", "meter_request")
@@ -310,6 +310,8 @@ CHANGES: Mapping[str, tuple[str, ...]] = {
         "failure",
     ),
     "meter_key": ("valid_until", "revoked_at"),
+    # Who makes one is the owner; the head-end ends it.
+    "instruction_session": ("forged", "ended_at", "ended_why"),
     "instruction_state": (
         "last_sequence",
         "known_sequence",
@@ -425,6 +427,7 @@ ADDS_NOTHING = frozenset(
 ) | {
     ("head_end", "concentrator"),
     ("head_end", "meter_wallet"),
+    ("head_end", "instruction_session"),
     ("app_operator", "meter_link"),
     ("clerk", "invitation"),
     ("app_admin", "tamper_case"),
@@ -491,6 +494,27 @@ BORN_WITH: Mapping[str, tuple[str, ...]] = {
         "proposal_id",
     ),
 }
+#: Secrets, even sealed ones, are read by who uses them; everybody else sees of such a table these columns.
+SHOWN: Mapping[str, tuple[tuple[str, ...], frozenset[str]]] = {
+    "instruction_session": (
+        (
+            "id",
+            "property_id",
+            "meter_id",
+            "number",
+            "meter_point",
+            "platform_point",
+            "offer",
+            "after_sequence",
+            "forged",
+            "begun_at",
+            "begun_by",
+            "ended_at",
+            "ended_why",
+        ),
+        frozenset({"head_end"}),
+    ),
+}
 #: Whose names the pages show; a digest of a password is read by the sign-in alone.
 NAMES = "id, email, name, language, is_active, created_at"
 #: What the keeper may do besides making partitions: take a finished month out (``mdm/archive.py``).
@@ -507,7 +531,8 @@ ARCHIVING = (
 
 
 def rights_of(role: str, table: str) -> str:
-    rights = ["SELECT"]
+    shown, readers = SHOWN.get(table, (None, frozenset()))
+    rights = [right_on("SELECT", None if role in readers else shown)]
     if table in WRITES[role]:
         if (role, table) not in ADDS_NOTHING:
             rights.append(right_on("INSERT", BORN_WITH.get(table)))

@@ -84,6 +84,7 @@ MUTABLE = (
     "supply_state",
     "supply_order",
     "meter_key",
+    "instruction_session",
     "instruction_state",
     "instruction",
     "meter_wallet",
@@ -144,7 +145,7 @@ NOTED: Mapping[str, str] = {
             "account_terms", "price_event", "price_series", "resale_terms", "supply_policy",
             "notify_policy", "debt_policy", "tamper_policy", "debt", "refund", "ledger_period", "building", "unit",
             "metering_point", "feed_in", "meter", "installation", "meter_assignment", "customer", "account",
-            "property_group_member", "api_key", "mandate", "meter_key", "tenancy", "holiday_list", "calendar_day", "concentrator", "concentrator_meter",
+            "property_group_member", "api_key", "mandate", "meter_key", "instruction_session", "tenancy", "holiday_list", "calendar_day", "concentrator", "concentrator_meter",
             "commissioning", "field_rules", "device_issuer", "device_code", "device_certificate",
         ),
         "property_id",
@@ -156,4 +157,6 @@ UNNOTED: Mapping[str, tuple[str, ...]] = {
     "api_key": ("last_used_at",),
     "concentrator": ("last_seen_at", "clock_drift_s", "edition"),
     "commissioning": ("heard_at",),
+    # How many messages were refused; that it ended by them has its event.
+    "instruction_session": ("forged",),
 }

@@ -31,6 +31,7 @@ ALERT: Final[Mapping[str, Text]] = {
     "meter.tamper": _("Tamper"),
     "meter.foreign_answer": _("Strange answer"),
     "meter.forged": _("Forged message"),
+    "meter.session_ended": _("Session with the meter ended"),
     "meter.balance_differs": _("Balance in the meter differs"),
     "meter.not_released": _("Credit still in a meter"),
     "meter.isolated": _("Meter shut out"),
@@ -114,6 +115,9 @@ _TODO: Final[Mapping[str, Text]] = {
     ),
     "meter.forged": _(
         "It changed nothing. Somebody on the way to this meter makes messages up, repeats or alters them."
+    ),
+    "meter.session_ended": _(
+        "Nothing is told to this meter any more. Find out who speaks in its name, then begin a new session at the meter."
     ),
     "meter.balance_differs": _(
         "Compare the meter's prices and clock with the plan. What Prewatt has charged stands; the meter cuts by its own."
@@ -306,6 +310,12 @@ def _forged(detail: Mapping[str, Any], speech: Speech) -> str:
     return gettext("An answer came %(when)s that this meter cannot have signed.") % {"when": when}
 
 
+def _session_ended(detail: Mapping[str, Any], speech: Speech) -> str:
+    return gettext("Too many forged answers came in the name of this meter, by %(when)s.") % {
+        "when": speech.when(detail.get("received_at_us"))
+    }
+
+
 def _balance_differs(detail: Mapping[str, Any], speech: Speech) -> str:
     place = speech.place
     return gettext("The meter has %(balance)s left, by the ledger it should have %(expected)s.") % {
@@ -483,6 +493,7 @@ _WRITERS: Final[Mapping[str, Callable[[Mapping[str, Any], Speech], str]]] = {
     "meter.tamper": _tamper,
     "meter.foreign_answer": _foreign,
     "meter.forged": _forged,
+    "meter.session_ended": _session_ended,
     "meter.balance_differs": _balance_differs,
     "meter.not_released": _not_released,
     "meter.isolated": _isolated,

@@ -26,6 +26,8 @@ Text = str | Promise
 #: What was done, by its code; who did it and to what stand beside it.
 CODE: Final[Mapping[str, Text]] = {
     "instructions.key.enrolled": _("Enrolled a meter's key"),
+    "instructions.session.begun": _("Began a session with a meter behind LoRaWAN"),
+    "instructions.session.ended": _("Ended a session with a meter behind LoRaWAN"),
     "instructions.wallet.begun": _("Put an account's credit into its meter"),
     "instructions.wallet.released": _("Released a meter from holding credit"),
     "instructions.wallet.ended": _("Ended credit in a meter without its answer"),

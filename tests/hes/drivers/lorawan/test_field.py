@@ -17,6 +17,7 @@ from prewatt.hes.drivers.lorawan.events import (
 )
 from prewatt.hes.drivers.lorawan.field import (
     DOWNLINKS_PER_HOUR,
+    INSTRUCTION_PORT,
     Field,
     Heard,
     Known,
@@ -32,6 +33,7 @@ from prewatt.hes.frames import (
     HelloFrame,
     ReadingsFrame,
     RelayState,
+    SealedFrame,
 )
 
 EUI, APP = "24e124148b234567", "app"
@@ -270,3 +272,63 @@ def test_however_often_orders_change_the_air_is_bounded() -> None:
     assert sent
     for at_s in sent:
         assert sum(at_s <= each < at_s + 3_600 for each in sent) <= DOWNLINKS_PER_HOUR
+
+
+def test_an_instruction_is_one_downlink_of_its_port_until_it_is_known_to_be_lost() -> None:
+    place = Place()
+    told = b"\xd1" * 38
+
+    def instruct(payload: bytes, at_s: int) -> Downlink | bool:
+        taken = place.field.instruct(EUI, payload, now_us=T + at_s * S)
+        return taken.downlink if taken.downlink is not None else taken.is_taken
+
+    assert instruct(told, 0) is False, "nobody has heard of it yet"
+    place.up(ON, 1)
+    first = instruct(told, 2)
+    assert isinstance(first, Downlink)
+    assert (first.f_port, first.data, first.address) == (INSTRUCTION_PORT, told, APP)
+    assert instruct(told, 3) is True, "it waits in the queue"
+    place.hear(Sent(EUI, APP, T + 4 * S, first.downlink_id))
+    assert instruct(told, 200) is True, "its answer may be on its way"
+    # What its relay says without a key neither answers it nor ends it.
+    assert answers(place.up(OFF, 201)) == []
+    again = instruct(told, 400)
+    assert isinstance(again, Downlink) and again.downlink_id != first.downlink_id
+    for lost in (
+        Failed(EUI, APP, T, "", "EXPIRED"),
+        Settled(EUI, APP, T, "", is_received=False),
+        Joined(EUI, APP, T),
+    ):
+        place.hear(lost)
+        place.hear(
+            lost if isinstance(lost, Joined) else replace(lost, downlink_id=again.downlink_id)
+        )
+        again = instruct(told, 401)
+        assert isinstance(again, Downlink)
+        assert instruct(told, 401) is True
+    other = instruct(b"other", 402)
+    assert isinstance(other, Downlink) and other.data == b"other"
+    for each in range(DOWNLINKS_PER_HOUR):
+        instruct(bytes([each]), 403)
+    assert instruct(b"more", 404) is False, "the air is used up"
+    assert isinstance(instruct(b"more", 4_100), Downlink)
+    # A device that sleeps is waited for.
+    place = Place(Known(replace(MODELS["ws52x"], listens="after_uplinks"), 3_600 * S, address=APP))
+    first = instruct(told, 0)
+    assert isinstance(first, Downlink) and first.expires_at_us == T + 3 * 3_600 * S
+    place.hear(Sent(EUI, APP, T, first.downlink_id))
+    assert instruct(told, 10_000) is True
+
+
+def test_what_comes_by_the_port_of_instructions_goes_unopened_to_who_has_the_keys() -> None:
+    place = Place()
+    up = Uplink(EUI, APP, T + S, "e", 1, INSTRUCTION_PORT, b"\xd1\x84", SIGNAL)
+    (frame,) = place.field.heard(up, received_at_us=T + 900 * S, token=TOKEN).frames
+    # Dated by the server that heard it, for a broker may have kept it; never by a time to come.
+    assert frame == SealedFrame(EUI, T + S, TOKEN, b"\xd1\x84")
+    late = replace(up, f_cnt=2, event_id="f", at_us=T + 9 * S)
+    assert place.hear(late).frames == (SealedFrame(EUI, T, TOKEN, b"\xd1\x84"),)
+    assert place.hear(replace(up, event_id="old", data=b"old")).refusal is not None, "a recording"
+    for f_cnt, data in ((3, b""), (4, bytes(52))):
+        refusal = place.hear(replace(up, f_cnt=f_cnt, event_id=str(f_cnt), data=data)).refusal
+        assert refusal is not None and refusal.reason == "port"

@@ -11,6 +11,9 @@ server's queue asks for are kept here.
   is the yes, and the answer to the `read` that follows.
 - **The air is not for retries.** An order is one downlink until that is known to be lost, refused or in vain; a command
   that comes again meanwhile only renames what the answer will be to. A device gets so many downlinks an hour and no more.
+
+Instructions of the short form have a port of their own, both ways. Nothing here reads them: the same bytes are one
+downlink until that is known to be lost, and whatever a device says there goes to whoever has its keys.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from typing import Final
 import numpy as np
 
 from prewatt.core.drivers import Driver
+from prewatt.core.short_instructions import BYTES_MAX
 from prewatt.hes.drivers.lorawan.events import (
     Downlink,
     Event,
@@ -49,11 +53,15 @@ from prewatt.hes.frames import (
     MalformedFrame,
     ReadingsFrame,
     RelayState,
+    SealedFrame,
 )
 
 RECENT_KEPT: Final = 16
 DOWNLINKS_PER_HOUR: Final = 12
 """Of 20 bytes at SF12, so many take a gateway 17 s of its 36 s an hour in a sub-band of 1 %."""
+
+INSTRUCTION_PORT: Final = 210
+"""Of instructions and their answers: no model here uses it, nor do LoRaWAN's own packages (200 to 203, 224)."""
 
 #: From the gateway's word to the relay: a report in between says what was before.
 _SETTLES_US: Final = 10 * 1_000_000
@@ -63,6 +71,8 @@ _HOUR_US: Final = 3_600 * 1_000_000
 _ANSWERS_WITHIN_US: Final = 300 * 1_000_000
 #: One of class A hears after an uplink and answers with the next: two periods, and one to spare.
 _PERIODS_TO_ANSWER: Final = 3
+#: What a device of class C is told waits so long for a gateway that may speak.
+_QUEUED_FOR_US: Final = 900 * 1_000_000
 #: What waits in the server's queue is asked for no longer than this after its own end.
 _GRACE_US: Final = 60 * 1_000_000
 _NAMESPACE: Final = uuid.UUID("6f6f2f5e-5b0c-4c7e-9d5b-1e2f70776174")
@@ -104,6 +114,14 @@ class Ordered:
     frames: tuple[Frame, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Instructed:
+    """Whether an instruction is on its way, and the downlink to be queued where it was not before."""
+
+    is_taken: bool
+    downlink: Downlink | None = None
+
+
 @dataclass(slots=True)
 class Radio:
     """How a device is heard: counted since the start of the process."""
@@ -118,17 +136,29 @@ class Radio:
     downlinks_lost: int = 0
 
 
-@dataclass(slots=True)
-class _Order:
-    """A relay order under way. ``sent_at_us`` is when a gateway took its downlink, None before."""
+@dataclass(slots=True, kw_only=True)
+class _Way:
+    """Where a downlink has come to. ``sent_at_us`` is when a gateway took it, None before."""
 
-    command: Command
     downlink_id: str
-    queued_at_us: int
     expires_at_us: int
     sent_at_us: int | None = None
-    is_answered: bool = False
     is_lost: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class _Order(_Way):
+    """A relay order under way."""
+
+    command: Command
+    is_answered: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class _Instruction(_Way):
+    """Bytes that nobody reads here, under way."""
+
+    payload: bytes
 
 
 @dataclass(slots=True)
@@ -144,6 +174,7 @@ class _Device:
     relay: tuple[RelayState, int] | None = None
     register_wh: int = 0
     order: _Order | None = None
+    instruction: _Instruction | None = None
     read: Command | None = None
     downlinks_at: deque[int] = field(default_factory=lambda: deque(maxlen=DOWNLINKS_PER_HOUR))
     radio: Radio = field(default_factory=Radio)
@@ -200,6 +231,9 @@ class Field:
         told_again = bool(up.event_id) and up.event_id in device.event_ids
         if not told_again and device.f_cnt is not None and up.f_cnt <= device.f_cnt:
             return _old(device, up, received_at_us, token, is_again=is_again)
+        if up.f_port == INSTRUCTION_PORT:
+            _count(device, up, told_again=told_again)
+            return _sealed(device, up, received_at_us, token)
         try:
             report = device.known.model.decode(up.f_port, up.data)
             frames = _frames(device, up, report, received_at_us, token)
@@ -217,6 +251,8 @@ class Field:
         if device.order is not None and not device.order.is_answered:
             # The server empties its queue for a device with new keys, or what is in it cannot be read.
             device.order.is_lost = True
+        if device.instruction is not None:
+            device.instruction.is_lost = True
 
     # --- what goes ---
 
@@ -227,6 +263,27 @@ class Field:
         assert device is not None, "asked for by `reaches` before"
         act = _switch if command.op == "relay" else _read
         return act(eui, device, command, now_us)
+
+    def instruct(self, serial: str, payload: bytes, *, now_us: int) -> Instructed:
+        """Take an instruction for a device that is `reached`, which it is to have unread."""
+        assert len(payload) <= BYTES_MAX, "the slowest downlink carries no more"
+        eui = serial.lower()
+        device = self._device(eui)
+        assert device is not None, "asked for by `reaches` before"
+        before = device.instruction
+        if before is not None and before.payload == payload and _waits(device, before, now_us):
+            return Instructed(is_taken=True)
+        if not device.address or not _may_send(device, now_us):
+            # Nobody has heard of it since the start, or the air is used up.
+            return Instructed(is_taken=False)
+        downlink = _instruction_of(eui, device, payload, now_us)
+        device.instruction = _Instruction(
+            payload=payload,
+            downlink_id=downlink.downlink_id,
+            expires_at_us=downlink.expires_at_us,
+        )
+        device.downlinks_at.append(now_us)
+        return Instructed(is_taken=True, downlink=downlink)
 
     def _device(self, eui: str) -> _Device | None:
         known = self._look_up(eui)
@@ -277,6 +334,15 @@ def _count(device: _Device, up: Uplink, *, told_again: bool) -> None:
     device.recent.append((up.f_cnt, up.f_port, up.data))
     if up.event_id:
         device.event_ids.append(up.event_id)
+
+
+def _sealed(device: _Device, up: Uplink, received_at_us: int, token: AckToken) -> Heard:
+    """An answer, unopened. It is of when the server heard it, however long a broker kept it."""
+    if not 0 < len(up.data) <= BYTES_MAX:
+        refusal = MalformedFrame("port", f"{len(up.data)} bytes answer no instruction")
+        return Heard(refusal=refusal, is_new=True)
+    at_us = min(up.at_us, received_at_us)
+    return Heard((SealedFrame(device.serial, at_us, token, up.data),), is_new=True)
 
 
 def _frames(
@@ -374,15 +440,16 @@ def _answer(
 
 
 def _follow(device: _Device, event: Sent | Settled | Failed) -> None:
-    """Where the order's own downlink has come to."""
-    order = device.order
-    if order is None or not event.downlink_id or event.downlink_id != order.downlink_id:
+    """Where the downlink of an order or an instruction has come to."""
+    ways = (device.order, device.instruction)
+    way = next((each for each in ways if each and each.downlink_id == event.downlink_id), None)
+    if way is None or not event.downlink_id:
         return
     if isinstance(event, Sent):
-        order.sent_at_us = event.at_us
+        way.sent_at_us = event.at_us
         device.radio.downlinks += 1
     elif isinstance(event, Failed) or not event.is_received:
-        order.is_lost = True
+        way.is_lost = True
         device.radio.downlinks_lost += 1
 
 
@@ -405,7 +472,11 @@ def _switch(eui: str, device: _Device, command: Command, now_us: int) -> Ordered
         return Ordered()
     port, data = relay(command.state)
     downlink = _downlink(eui, device, command, port, data)
-    device.order = _Order(command, downlink.downlink_id, now_us, downlink.expires_at_us)
+    device.order = _Order(
+        command=command,
+        downlink_id=downlink.downlink_id,
+        expires_at_us=downlink.expires_at_us,
+    )
     device.read = None
     device.downlinks_at.append(now_us)
     return Ordered(downlink)
@@ -446,14 +517,19 @@ def _order_of(command: Command) -> str:
 
 def _is_under_way(device: _Device, order: _Order, now_us: int) -> bool:
     """Whether the downlink may still do what it should, so that another would only cost air."""
-    if order.is_answered or order.is_lost:
+    return not order.is_answered and _waits(device, order, now_us)
+
+
+def _waits(device: _Device, way: _Way, now_us: int) -> bool:
+    """Whether a downlink is in the queue yet, or may still be answered."""
+    if way.is_lost:
         return False
-    if order.sent_at_us is None:
-        return now_us <= order.expires_at_us + _GRACE_US
+    if way.sent_at_us is None:
+        return now_us <= way.expires_at_us + _GRACE_US
     patience_us = (
         _ANSWERS_WITHIN_US if _hears_always(device) else _PERIODS_TO_ANSWER * device.known.period_us
     )
-    return now_us <= order.sent_at_us + patience_us
+    return now_us <= way.sent_at_us + patience_us
 
 
 def _hears_always(device: _Device) -> bool:
@@ -477,3 +553,12 @@ def _downlink(eui: str, device: _Device, command: Command, port: int, data: byte
             expires_at_us, command.issued_at_us + _PERIODS_TO_ANSWER * device.known.period_us
         )
     return Downlink(eui, device.address, name, port, data, expires_at_us)
+
+
+def _instruction_of(eui: str, device: _Device, payload: bytes, now_us: int) -> Downlink:
+    """The downlink of an instruction. The same bytes that go again later are another one in the server's queue."""
+    name = str(uuid.uuid5(_NAMESPACE, f"{eui}/{now_us}/{payload.hex()}"))
+    waits_us = (
+        _QUEUED_FOR_US if _hears_always(device) else _PERIODS_TO_ANSWER * device.known.period_us
+    )
+    return Downlink(eui, device.address, name, INSTRUCTION_PORT, payload, now_us + waits_us)

@@ -26,7 +26,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from prewatt.core.drivers import Driver
-from prewatt.hes.drivers.lorawan.events import Event, NetworkServer, Uplink
+from prewatt.core.short_instructions import BYTES_MAX
+from prewatt.hes.drivers.lorawan.events import Downlink, Event, NetworkServer, Uplink
 from prewatt.hes.drivers.lorawan.field import Field, Heard, Known, Radio
 from prewatt.hes.frames import (
     AckToken,
@@ -100,6 +101,7 @@ class LorawanSession:
     """
 
     driver: Final = Driver.LORAWAN
+    instruction_bytes_max: Final = BYTES_MAX
 
     def __init__(
         self,
@@ -209,9 +211,23 @@ class LorawanSession:
             # Never waited for: the thread that asks is the one that empties what stands behind the queue.
             with contextlib.suppress(queue.Full):
                 self._queue.put_nowait(frame)
-        if ordered.downlink is None:
-            return True
-        topic, payload = self._server.encode(ordered.downlink)
+        return ordered.downlink is None or self._queue_up(ordered.downlink)
+
+    def send_instruction(self, serial: str, payload: bytes) -> bool:
+        """Put an instruction of the short form into the server's queue, unless it is there; False when there is no way."""
+        if len(payload) > BYTES_MAX:
+            log.error("an instruction of %d bytes to %s fits no downlink", len(payload), serial)
+            return False
+        if not self.is_connected:
+            return False
+        with self._lock:
+            instructed = self._field.instruct(serial, payload, now_us=self._clock_us())
+        if instructed.downlink is None:
+            return instructed.is_taken
+        return self._queue_up(instructed.downlink)
+
+    def _queue_up(self, downlink: Downlink) -> bool:
+        topic, payload = self._server.encode(downlink)
         sent = self._client.publish(topic, payload, qos=self._server.qos)
         return sent.rc == 0
 
