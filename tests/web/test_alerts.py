@@ -99,7 +99,7 @@ def _open(place: Fernmoor, code: AlertCode, unit: str, detail: dict[str, Any]) -
 @pytest.fixture
 def alarmed(fernmoor: Fernmoor) -> dict[str, int]:
     """One alert of each kind, by its code."""
-    units = iter(("N-404", "S-403", "N-101", "N-102", "N-103", "N-304", "N-206", "N-104", "N-105", "N-106",
+    units = iter(("N-404", "S-403", "N-101", "N-102", "N-305", "N-103", "N-304", "N-206", "N-104", "N-105", "N-106",
                   "N-201", "N-202", "N-203", "N-204", "N-205", "N-301", "N-302", "N-303"))  # fmt: skip
     with psycopg.connect(fernmoor.dsn) as owner:
         owner.execute("DELETE FROM alert")
