@@ -1,10 +1,17 @@
 """A simulated LoRaWAN field against the driver: what was lost, doubled and out, every frame and order accounted for."""
 
+from dataclasses import replace
 from typing import Literal
 
+import msgspec
 import pytest
 
+from prewatt.core.civil_time import utc_datetime
 from prewatt.core.drivers import Driver
+from prewatt.core.instructions import Operation, Result
+from prewatt.core.session_offers import SessionOffer, sealed_offer
+from prewatt.core.short_instructions import ShortCommand, sealed_short_command, short_answer
+from prewatt.core.vocabulary import RelayState as Relay
 from prewatt.hes.drivers.lorawan.chirpstack import ChirpStack
 from prewatt.hes.drivers.lorawan.field import Field, Known
 from prewatt.hes.drivers.lorawan.models import MODELS
@@ -16,8 +23,13 @@ from prewatt.hes.frames import (
     EventFrame,
     Frame,
     ReadingsFrame,
+    SealedFrame,
 )
-from prewatt.sim.lorawan import Air, LoraField, LoraMeter, Outage
+from prewatt.instructions.operations import SignerSeal
+from prewatt.signing.es256 import ES256PrivateKey
+from prewatt.signing.keys import KeyRole, PublicKey, SoftwareSigner
+from prewatt.signing.sessions import session_keys
+from prewatt.sim.lorawan import Air, Kept, LoraField, LoraMeter, Outage
 
 S = 1_000_000
 T = 1_764_000_000 * S
@@ -116,3 +128,52 @@ def test_the_same_seed_is_the_same_field() -> None:
     assert told == second.advance(T + HOUR)
     assert len(told) > 15
     assert [each.at_us for each in told] == sorted(each.at_us for each in told)
+
+
+@pytest.mark.parametrize("device_class", ["C", "A"])
+def test_a_device_with_a_session_obeys_that_alone_on_a_bad_radio_and_without_power(
+    device_class: Literal["A", "C"],
+) -> None:
+    ours, theirs = (ES256PrivateKey.from_scalar(bytes([n] * 32)) for n in (1, 2))
+    by = SignerSeal(
+        SoftwareSigner(PublicKey(KeyRole.INSTRUCTION, ours.point, utc_datetime(T)), ours)
+    )
+    meter = estate(2, device_class)[1]
+    offer = sealed_offer(SessionOffer(meter.eui, 1, ours.point), by=by)
+    meter = replace(meter, agreement=theirs.scalar, trusts=(ours.point,), offer=offer)
+    keys = session_keys(ours, theirs.point, meter=meter.eui, platform_point=ours.point)
+    told = ShortCommand(Operation.RELAY, int(Relay.OPEN), 1, T // (60 * S) + 600)
+    message = sealed_short_command(told, meter=meter.eui, key=keys.down)
+    air = Air(uplink_loss_ppm=300_000, downlink_loss_ppm=300_000, doubled_ppm=200_000)
+    sim = LoraField([meter], air=air, seed=8, start_us=T)
+    head_end = HeadEnd(sim, [meter])
+    # What its codec says it does not do any more.
+    head_end.run(T, T + HOUR, {meter.eui: Command("1.1.relay", "relay", "open", T, T)})
+    assert sim.is_closed(meter.eui) and not head_end.answers("1.1.relay")
+
+    def answers(from_us: int, number: int) -> list[bytes]:
+        """Say the same again each ten seconds, as if no answer came, until so many have."""
+        for now_us in range(from_us, from_us + 20 * HOUR, 10 * S):
+            sealed = {each.payload for each in head_end.frames if isinstance(each, SealedFrame)}
+            if len([each for each in head_end.frames if isinstance(each, SealedFrame)]) >= number:
+                return sorted(sealed)
+            instructed = head_end.field.instruct(meter.eui, message, now_us=now_us)
+            if instructed.downlink is not None:
+                head_end.downlinks += 1
+                head_end.sim.command(*head_end.server.encode(instructed.downlink), now_us)
+            head_end.run(now_us, now_us + 10 * S)
+        return []
+
+    downlinks = head_end.downlinks
+    (answer,) = answers(T + HOUR, 1)
+    said = short_answer(answer, meter=meter.eui, key=keys.up)
+    assert (said.result, said.relay, said.last_sequence) == (Result.OK, Relay.OPEN, 1)
+    assert not sim.is_closed(meter.eui)
+    assert head_end.downlinks - downlinks <= 8, "the air is not for retries"
+    # Its power is cut and it is told the same again: it has kept number and answer with the effect.
+    kept = msgspec.json.decode(msgspec.json.encode(sim.kept()), type=dict[str, Kept])
+    head_end.sim = LoraField([meter], air=air, seed=9, start_us=T + 30 * HOUR)
+    head_end.sim.restore(kept)
+    assert answers(T + 30 * HOUR, 3) == [answer]
+    device = head_end.sim.short_device(meter.eui)
+    assert device is not None and device.state.forged == 0

@@ -30,7 +30,7 @@ from prewatt.hes.drivers.lorawan import wire
 from prewatt.hes.drivers.lorawan.field import INSTRUCTION_PORT
 from prewatt.signing.es256 import ES256PrivateKey
 from prewatt.sim.loads import Profile, cumulative_wh, load_profile
-from prewatt.sim.short_device import ShortDevice
+from prewatt.sim.short_device import Memory, ShortDevice
 
 _S: Final = 1_000_000
 _US_PER_WH: Final = 3_600_000_000
@@ -118,13 +118,14 @@ class Witness(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What a device remembers without power: its relay, its register at an instant, and its counter of frames."""
+    """What a device remembers without power: its relay, its register at an instant, its counter of frames, its session."""
 
     is_closed: bool
     counted_wh: int
     counted_at_us: int
     rest: int
     f_cnt: int
+    session: Memory = field(default_factory=Memory)
 
 
 @dataclass(slots=True)
@@ -256,9 +257,12 @@ class LoraField:
     def kept(self) -> dict[str, Kept]:
         """What each device remembers now."""
         return {
-            eui: Kept(each.is_closed, each.counted_wh, each.counted_at_us, each.rest, each.f_cnt)
+            eui: Kept(
+                each.is_closed, each.counted_wh, each.counted_at_us, each.rest, each.f_cnt,
+                Memory() if each.short is None else each.short.memory,
+            )
             for eui, each in self._devices.items()
-        }
+        }  # fmt: skip
 
     def restore(self, kept: Mapping[str, Kept]) -> None:
         """Let devices take up where they left: where a relay was closed, the load has gone on."""
@@ -268,6 +272,9 @@ class LoraField:
                 device.is_closed, device.f_cnt = each.is_closed, each.f_cnt
                 device.counted_wh, device.counted_at_us = each.counted_wh, each.counted_at_us
                 device.rest = each.rest
+                if device.short is not None and each.session.number >= device.short.memory.number:
+                    device.short.restore(each.session)
+
     def commission(self, eui: str, offer: bytes) -> None:
         """Bring a device with a key of agreement a session. Raises NotBelieved, ValueError."""
         short = self._devices[eui].short

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from prewatt.core.instructions import NotBelieved, Operation, Result
@@ -25,6 +26,15 @@ from prewatt.signing.sessions import SessionKeys, session_keys
 _MINUTE_US: Final = 60 * 1_000_000
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a device keeps of its session without power; ``platform_point`` is empty before the first one."""
+
+    number: int = 0
+    platform_point: bytes = b""
+    state: ShortState = field(default_factory=ShortState)
+
+
 class ShortDevice:
     """One device, by its name, its key of agreement and the points of the instruction keys that it trusts."""
 
@@ -33,8 +43,7 @@ class ShortDevice:
         self._key = key
         self._trusts = {_key_id(point): ES256PublicKey.from_point(point) for point in trusts}
         self._keys: SessionKeys | None = None
-        self.number = 0
-        self.state = ShortState()
+        self.memory = Memory()
 
     @property
     def has_session(self) -> bool:
@@ -46,15 +55,27 @@ class ShortDevice:
 
         Its lifetime credit stays; it has carried nothing out yet.
         """
-        offer = believed_offer(message, meter=self._name, verify=self._verify, after=self.number)
-        self._keys = session_keys(
-            self._key,
-            offer.platform_point,
-            meter=self._name,
-            platform_point=offer.platform_point,
+        offer = believed_offer(
+            message, meter=self._name, verify=self._verify, after=self.memory.number
         )
-        self.number = offer.number
-        self.state = ShortState(credit_micro=self.state.credit_micro)
+        state = ShortState(credit_micro=self.state.credit_micro)
+        self.restore(Memory(offer.number, offer.platform_point, state))
+
+    def restore(self, memory: Memory) -> None:
+        """Take up where it left."""
+        self.memory, point = memory, memory.platform_point
+        if point:
+            name = self._name
+            self._keys = session_keys(self._key, point, meter=name, platform_point=point)
+
+    @property
+    def state(self) -> ShortState:
+        """How it stands."""
+        return self.memory.state
+
+    @state.setter
+    def state(self, state: ShortState) -> None:
+        self.memory = replace(self.memory, state=state)
 
     def receive(
         self, message: bytes, *, now_us: int, switch: Callable[[RelayState | None], RelayState]
