@@ -116,21 +116,13 @@ def _do(
 
 
 def _key(path: Path) -> bytes:
-    """The key's SubjectPublicKeyInfo."""
-    from cryptography.hazmat.primitives.serialization import (
-        Encoding,
-        PublicFormat,
-        load_pem_public_key,
-    )
+    """The key's SubjectPublicKeyInfo. Raises BadKey."""
+    from prewatt.signing.es256 import spki_in
 
     try:
-        content = path.read_bytes()
-        if not content.startswith(b"-----"):
-            return content
-        key = load_pem_public_key(content)
-    except (OSError, ValueError) as error:
+        return spki_in(path.read_bytes())
+    except OSError as error:
         raise _Refused(f"{path}: {error}") from None
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _key_id(text: str) -> bytes:

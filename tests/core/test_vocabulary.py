@@ -12,7 +12,7 @@ STORED = {
     " would_have=8",
     v.InstructionState: "issued=1 sent=2 answered=3 refused=4 expired=5 superseded=6",
     v.WalletState: "held=1 releasing=2 ended=3",
-    v.WalletEnd: "moved=1 exchanged=2 protected=3 by_hand=4",
+    v.WalletEnd: "moved=1 exchanged=2 protected=3 by_hand=4 no_key=5",
     v.Gate: "balance_exhausted=1 reading_fresh=2 warning_delivered=3 window_open=4"
     " not_protected=5 no_payment_in_flight=6 brake_off=7",
     v.GateResult: "open=1 closed=2",

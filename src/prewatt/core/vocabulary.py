@@ -106,6 +106,8 @@ class WalletEnd(Coded):
     #: Its supply became protected: a meter knows of no protection.
     PROTECTED = 3
     BY_HAND = 4
+    #: Nothing that it signs is believed any more.
+    NO_KEY = 5
 
 
 class Gate(Coded):

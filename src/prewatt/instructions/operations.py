@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import psycopg
-from django.db import connection
+from django.db import IntegrityError, connection, transaction
 
 from prewatt.access.scope import Actor, require, scope
 from prewatt.audit import operations as audit
@@ -44,7 +44,7 @@ from prewatt.instructions.models import MeterKey
 from prewatt.instructions.queries import MeterKeys, ever_had_key
 from prewatt.runtime.bells import ring
 from prewatt.runtime.prepared import booleans, execute, fetch, integers, moments, pipelined
-from prewatt.signing.es256 import ES256PublicKey, device_key_id
+from prewatt.signing.es256 import BadKey, ES256PublicKey, device_key_id
 from prewatt.signing.keyring import NoSigningKey
 from prewatt.signing.keys import Signer
 from prewatt.signing.token import TokenRefused
@@ -137,14 +137,20 @@ def enrol_key(
     ES256PublicKey.from_spki(public_key)
     key_id = device_key_id(public_key)
     with scope(actor, deed="estate.meters"):
-        MeterKey.objects.create(
-            property_id=property_id, meter_id=meter_id, public_key=public_key, key_id=key_id,
-            valid_from=now, valid_until=valid_until, made_by=actor.code,
-        )  # fmt: skip
+        try:
+            with transaction.atomic():
+                MeterKey.objects.create(
+                    property_id=property_id, meter_id=meter_id, public_key=public_key, key_id=key_id,
+                    valid_from=now, valid_until=valid_until, made_by=actor.code,
+                )  # fmt: skip
+        except IntegrityError as error:
+            # Also where we see no such meter: of another property, say.
+            raise BadKey("a key that a meter has or had already") from error
         audit.record(
             actor=actor.code, code="instructions.key.enrolled", property_id=property_id,
             subject=f"meter:{meter_id}", now=now, key_id=key_id.hex(),
         )  # fmt: skip
+        ring("changed", [property_id])
     return key_id
 
 
@@ -164,6 +170,7 @@ def revoke_key(
             actor=actor.code, code="instructions.key.revoked", property_id=property_id,
             subject=f"meter:{meter_id}", now=now, key_id=key_id.hex(), reason=reason,
         )  # fmt: skip
+        ring("changed", [property_id])
         return found.update(revoked_at=now) == 1
 
 

@@ -27,6 +27,7 @@ from prewatt.instructions.sessions import ever_had_session
 from prewatt.ledger.operations import lock_accounts
 from prewatt.notify.alerts import BALANCE_DIFFERS
 from prewatt.notify.operations import close_alert, raise_alert
+from prewatt.runtime.bells import ring
 from prewatt.runtime.prepared import execute, fetch, integers
 
 #: What a meter counts by itself; everything else that moves on its account it has to be told.
@@ -119,6 +120,7 @@ def hold_credit(*, actor: Actor, property_id: int, meter_id: int, account_id: in
             actor=actor.code, code="instructions.wallet.begun", property_id=property_id,
             subject=f"meter:{meter_id}", now=now, account=account_id, credit_micro=available_micro,
         )  # fmt: skip
+        ring("changed", [property_id])
 
 
 def release_credit(*, actor: Actor, property_id: int, meter_id: int, now: datetime) -> None:
@@ -130,6 +132,7 @@ def release_credit(*, actor: Actor, property_id: int, meter_id: int, now: dateti
     with scope(actor):
         if not _release(_HELD_BY, [meter_id, property_id], WalletEnd.BY_HAND, actor.code, now):
             raise WalletRefused("none")
+        ring("changed", [property_id])
 
 
 def end_without_answer(
@@ -159,6 +162,7 @@ def end_without_answer(
             actor=actor.code, code="instructions.wallet.ended", property_id=property_id,
             subject=f"meter:{meter_id}", now=now, account=wallet.account_id, reason=note,
         )  # fmt: skip
+        ring("changed", [property_id])
 
 
 _HELD_BY: Final = "w.meter_id = %s AND w.property_id = %s"
@@ -169,6 +173,9 @@ _PAYS: Final = """SELECT FROM meter_assignment a
     WHERE a.meter_id = w.meter_id AND a.period @> %s::timestamptz"""
 _MOVED: Final = f"EXISTS ({_PAYS} AND a.account_id <> w.account_id)"
 _TAKEN_DOWN: Final = f"NOT EXISTS ({_PAYS})"
+_NO_KEY: Final = """NOT EXISTS (
+    SELECT FROM meter_key k WHERE k.meter_id = w.meter_id AND k.revoked_at IS NULL
+      AND k.valid_from <= %s AND (k.valid_until IS NULL OR k.valid_until > %s))"""
 
 
 def release(*, meter_id: int, because: WalletEnd, by: str, now: datetime) -> bool:
@@ -230,6 +237,7 @@ class Wallets:
             (_PROTECTED, [], WalletEnd.PROTECTED),
             (_MOVED, [now], WalletEnd.MOVED),
             (_TAKEN_DOWN, [now], WalletEnd.EXCHANGED),
+            (_NO_KEY, [now, now], WalletEnd.NO_KEY),
         ):
             _release(there + which, [places, places, *at], because, self._actor.code, now)
 

@@ -289,12 +289,24 @@ class LastReading:
 
 @dataclass(frozen=True, slots=True)
 class InMeter:
-    """The credit that the meter itself holds, as it signed last. ``on_way_micro`` it has not signed for yet."""
+    """The credit that the meter itself holds, as it signed last. ``on_way_micro`` it has not signed for yet.
 
+    Where it is to hold none any more, ``because`` is a word of `WalletEnd`; ``is_case`` where it does not sign that.
+    """
+
+    meter_id: int
     balance_micro: int | None
     on_way_micro: int
     said_at: datetime | None
     differs: bool
+    because: str = ""
+    release_at: datetime | None = None
+    is_case: bool = False
+
+    @property
+    def is_releasing(self) -> bool:
+        """Whether the meter is told that it holds none, and has not signed it."""
+        return self.release_at is not None
 
 
 @dataclass(frozen=True, slots=True)

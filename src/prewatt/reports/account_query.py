@@ -15,7 +15,8 @@ from prewatt.billing.queries import HOLDS
 from prewatt.core.accounts import CounterAccount, TransferKind
 from prewatt.core.rating import Component
 from prewatt.core.tariff import Tariff, parse_tariff
-from prewatt.core.vocabulary import DeliveryState, OrderState, Outcome
+from prewatt.core.vocabulary import DeliveryState, OrderState, Outcome, WalletEnd
+from prewatt.instructions.releases import unanswered
 from prewatt.reports.account import (
     CHARGES,
     AccountPage,
@@ -103,7 +104,7 @@ def account_page(
         orders = orders_of(account_id=account_id, limit=ORDERS_MAX)
         balance = _balance(account_id, unit)
         last_line = _last_line(account_id)
-        in_meter = _in_meter(account_id)
+        in_meter = _in_meter(account_id, now)
         debts = open_debts_of(place, account_id)
         cases = open_cases_of_account(property_id=place.property_id, account_id=account_id)
         ending = (
@@ -342,17 +343,25 @@ def _balance(account_id: int, unit: UnitNow) -> Balance:
     )
 
 
-def _in_meter(account_id: int) -> InMeter | None:
-    """What the account's meter holds of its credit itself; None where the server alone does."""
+def _in_meter(account_id: int, now: datetime) -> InMeter | None:
+    """What the account's meter holds of its credit itself; None where the server alone decides."""
     found = rows(
-        """SELECT s.balance_micro, w.credit_micro - w.told_micro, s.said_at, coalesce((
-               SELECT c.differs FROM meter_balance_check c WHERE c.meter_id = w.meter_id
-               ORDER BY c.checked_at DESC LIMIT 1), false)
+        """SELECT w.meter_id, s.balance_micro, w.credit_micro - w.told_micro, s.said_at, coalesce((
+               SELECT c.differs FROM meter_balance_check c
+               WHERE c.meter_id = w.meter_id AND c.account_id = w.account_id
+               ORDER BY c.checked_at DESC LIMIT 1), false), w.because, w.release_at
            FROM meter_wallet w LEFT JOIN instruction_state s ON s.meter_id = w.meter_id
            WHERE w.account_id = %s AND w.state < 3 ORDER BY w.state, w.id DESC LIMIT 1""",
         [account_id],
     )
-    return InMeter(*found[0]) if found else None
+    if not found:
+        return None
+    meter_id, balance, on_way, said_at, differs, because, release_at = found[0]
+    return InMeter(
+        meter_id, balance, on_way, said_at, differs,
+        "" if because is None else WalletEnd(because).word, release_at,
+        release_at is not None and any(each.meter_id == meter_id for each in unanswered(now=now)),
+    )  # fmt: skip
 
 
 def _last_line(account_id: int) -> int:

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
     load_der_public_key,
+    load_pem_public_key,
 )
 
 POINT_BYTES: Final = 65
@@ -30,6 +31,18 @@ _CURVE: Final = ec.SECP256R1()
 
 class BadKey(ValueError):
     """Not a public key of P-256."""
+
+
+def spki_in(content: bytes) -> bytes:
+    """The SubjectPublicKeyInfo of a public key as people hand it over: PEM, or DER as it is. Raises BadKey."""
+    content = content.strip() if content.lstrip().startswith(b"-----") else content
+    if not content.startswith(b"-----"):
+        return content
+    try:
+        key = load_pem_public_key(content)
+    except Exception as error:  # as below
+        raise BadKey(f"not a public key: {type(error).__name__}") from None
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 class ES256PrivateKey:

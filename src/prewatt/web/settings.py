@@ -39,6 +39,7 @@ TEMPLATES = [
                 "prewatt.web.ui.plan_tags",
                 "prewatt.web.ui.alert_tags",
                 "prewatt.web.ui.tamper_tags",
+                "prewatt.web.ui.credit_tags",
                 "prewatt.web.ui.field_tags",
                 "prewatt.web.ui.form_tags",
                 "prewatt.web.ui.audit_tags",

@@ -28,6 +28,7 @@ from prewatt.reports.fleet import Fleet
 from prewatt.reports.held import HeldRow
 from prewatt.reports.lets import LetList
 from prewatt.reports.lists import AccountRow, Listing
+from prewatt.reports.meter_credit import CreditRow
 from prewatt.reports.meter_orders import OrderRow
 from prewatt.reports.price_pages import EventList
 from prewatt.reports.proposals import ProposalList
@@ -40,6 +41,7 @@ from prewatt.web.ui import (
     alert_words,
     approval_words,
     audit_words,
+    credit_tags,
     fleet_tags,
     fleet_words,
     import_words,
@@ -537,3 +539,29 @@ def certificates(writer: Writer, found: Listing[CertifiedDevice]) -> None:
                 _time(row.revoked_at, zone),
             ]
         )
+
+
+def credit_in_meters(writer: Writer, found: Listing[CreditRow]) -> None:
+    """Write meters that sign with the credit in them, one row each."""
+    zone, currency = found.place.time_zone, found.place.currency
+    writer.writerow(
+        [
+            _("Meter"), _("Unit"), _("Account"), _("Credit"), _("Key"),
+            f"{_('Balance in the meter')} {currency}", f"{_('By the ledger')} {currency}",
+            f"{_('On its way to the meter')} {currency}", _timed(_("Last signed"), zone),
+            _("Refused by it"),
+        ]
+    )  # fmt: skip
+    for row in found.rows:
+        writer.writerow(
+            [
+                guarded(row.serial), guarded(row.unit), guarded(row.number),
+                sentences.said(credit_tags.CREDIT_STATE, row.state),
+                _("valid") if row.has_key else _("none that is valid"),
+                *(
+                    "" if micro is None else decimal(micro)
+                    for micro in (row.balance_micro, row.expected_micro, row.on_way_micro)
+                ),
+                _time(row.verified_at, zone), str(row.refused),
+            ]
+        )  # fmt: skip

@@ -54,6 +54,7 @@ from prewatt.reports.held_query import (
 )
 from prewatt.reports.lists import Listing
 from prewatt.reports.place import place_for
+from prewatt.signing.es256 import BadKey, spki_in
 from prewatt.web import clock
 from prewatt.web.console import export, streaming
 from prewatt.web.console.asked import Asked, key_of, written_after
@@ -62,6 +63,7 @@ from prewatt.web.console.views import beside, page_of
 from prewatt.web.session import actor_of
 from prewatt.web.ui import format as fmt
 from prewatt.web.ui import sentences
+from prewatt.web.ui.credit_tags import BAD_KEY
 from prewatt.web.ui.format import energy
 from prewatt.web.ui.tags import register_value
 
@@ -369,6 +371,7 @@ def exchange_view(request: HttpRequest, meter_id: int) -> HttpResponse:
         closing = register_of(asked, "closing")
     new = new_meter_of(asked)
     opening = register_of(asked, "opening")
+    public_key = _public_key_of(asked)
     if asked.faults:
         return _show_exchange(request, page, asked, status=422)
     key, sure = key_of(request), request.POST.get("do") == "confirm"
@@ -376,7 +379,7 @@ def exchange_view(request: HttpRequest, meter_id: int) -> HttpResponse:
     def exchange(under: str) -> MeterPage:
         done = moves.exchange_meter(
             actor=actor, meter_id=meter_id, closing_wh=closing, new_meter=new, opening_wh=opening,
-            at=at, key=under, now=page.now,
+            at=at, key=under, now=page.now, public_key=public_key,
         )  # fmt: skip
         return meter_page(actor=actor, meter_id=done.new_meter_id, now=page.now)
 
@@ -386,10 +389,20 @@ def exchange_view(request: HttpRequest, meter_id: int) -> HttpResponse:
             return redirect(f"/units/{after.unit_id}?exchanged={after.meter_id}")
         with rehearsal():
             after = exchange(f"look:{key}")
-    except (MoveRefused, PeriodClosed, KeyReused) as refused:
+    except (MoveRefused, PeriodClosed, KeyReused, BadKey) as refused:
         problem = exchange_said(asked, refused, serial=page.serial, zone=page.place.time_zone)
         return _show_exchange(request, page, asked, problem=problem, status=422)
     return _show_exchange(request, page, asked, after=after, closing=closing, opening=opening)
+
+
+def _public_key_of(asked: Asked) -> bytes | None:
+    """The key of the new meter as SubjectPublicKeyInfo; None where it signs nothing, or nobody has it yet."""
+    text = asked.text("public_key", 2_000).strip()
+    try:
+        return spki_in(text.encode()) if text else None
+    except BadKey:
+        asked.faults["public_key"] = str(BAD_KEY)
+        return None
 
 
 def new_meter_of(asked: Asked) -> NewMeter:
@@ -425,6 +438,8 @@ def exchange_said(asked: Asked, refused: Exception, *, serial: str, zone: str) -
         asked.faults[field] = str(sentences.said(sentences.VERDICT, refused.verdict))
     elif isinstance(refused, MeterSilent):
         asked.faults["how"] = _("The old meter is silent. Read its register and write it down.")
+    elif isinstance(refused, BadKey):
+        asked.faults["public_key"] = str(BAD_KEY)
     elif isinstance(refused, UnknownPlace):
         return _("This meter has been taken away already.")
     elif isinstance(refused, KeyReused):

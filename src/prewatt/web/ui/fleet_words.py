@@ -30,6 +30,7 @@ ORDER_KIND: Final[Mapping[str, Text]] = {
     "disconnect": _("Disconnect"),
     **{each.word: text for each, text in REQUEST_KIND.items()},
     "credit": _("Signed credit"),
+    "release": _("Signed release"),
     "state": _("Signed state"),
 }
 ORDER_STATE: Final[Mapping[str, Text]] = {

@@ -71,6 +71,7 @@ SECTIONS: Final = (
             Page("fitted", "/work/fitted", _("Fitted meters"), "meters.read"),
             Page("concentrators", "/meters/concentrators", _("Concentrators"), "meters.read"),
             Page("certificates", "/meters/certificates", _("Certificates"), "meters.read"),
+            Page("credit", "/meters/credit", _("Credit in meters")),
         ),
     ),
     Section(_("Supply"), (Page("supply", "/supply", _("Supply")),)),

@@ -576,6 +576,7 @@ WALLET_END: Final[Mapping[str, Text]] = {
     "exchanged": _("it was taken down"),
     "protected": _("its supply is protected"),
     "by_hand": _("released by hand"),
+    "no_key": _("its key is not believed any more"),
 }
 #: How a device's certificate stands.
 CERTIFICATE: Final[Mapping[str, Text]] = {
