@@ -26,7 +26,8 @@ from zoneinfo import ZoneInfo
 import psycopg
 
 from prewatt import walls, wiring
-from prewatt.demo_field import REPORT_PERIOD_S, DemoField
+from prewatt.demo_certificates import DemoCertificates, refuse_without_mosquitto
+from prewatt.demo_field import REPORT_PERIOD_S, Brokers, DemoField
 from prewatt.migrate import is_stamped, leave_stamp, migrate, stamp_of
 from prewatt.runtime.broker import (
     BrokerCommand,
@@ -49,6 +50,11 @@ START_HOUR, START_MINUTE = 10, 12
 END_HOUR = 14
 _READY_TIMEOUT_S = 90.0
 _REMEMBER_EVERY = timedelta(seconds=2)
+#: What older meters counted, a broker kept for them or a letter said belongs to no one now, and so do their keys.
+_OF_ONE_PROPERTY = (
+    "meters", "broker", "broker-tls", "letters", "secrets/meters", "secrets/lwm2m", "secrets/devices",
+    "secrets/device-root",
+)  # fmt: skip
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SIGN_INS = (
     ("admin@fernmoor.example", "Ines Halvard", "administrator"),
@@ -74,6 +80,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="default: Mosquitto where it is installed, else amqtt, which comes along",
     )
     parser.add_argument(
+        "--tls",
+        action="store_true",
+        help="let meters in by certificates alone, TLS 1.3: needs Mosquitto",
+    )
+    parser.add_argument(
         "--brake-cuts",
         type=int,
         metavar="N",
@@ -96,6 +107,8 @@ def run(arguments: argparse.Namespace) -> int:
             "PREWATT_DSN is set, so this looks like production; the demo would write invented "
             "people into it. Unset it to run the demo on its own database."
         )
+    if arguments.tls:
+        refuse_without_mosquitto(arguments.broker)
     state_dir = (
         state_directory()
         if arguments.state_dir is None
@@ -136,14 +149,17 @@ class _Demo:
             stack.callback(postgres.stop)
             supervisor = stack.enter_context(Supervisor(self.state_dir))
             if "property_id" not in self._facts():
-                for name in ("meters", "broker", "letters"):
-                    # What older meters counted, a broker kept for them or a letter said belongs to no one now.
+                for name in _OF_ONE_PROPERTY:
                     shutil.rmtree(self.state_dir / name, ignore_errors=True)
-            broker = prepare_broker(self.state_dir / "broker", kind=self.arguments.broker)
-            supervisor.start("broker", broker.arguments)
+            server = prepare_broker(self.state_dir / "broker", kind=self.arguments.broker)
+            supervisor.start("network-server" if self.arguments.tls else "broker", server.arguments)
             owner = postgres.start()
             self._set_up(owner)
-            self._start(supervisor, postgres, broker)
+            brokers = Brokers(server, server)
+            if self.arguments.tls:
+                brokers = self._guarded(server)
+                supervisor.start("broker", brokers.meters.arguments)
+            self._start(supervisor, postgres, brokers)
             self._announce(time.monotonic() - began)
             if not self.arguments.until_ready:
                 supervisor.run(self._remember, tick_s=_REMEMBER_EVERY.total_seconds())
@@ -246,6 +262,23 @@ class _Demo:
         self._write({**clock, **facts})
         connection.close()
 
+    def _guarded(self, server: BrokerCommand) -> Brokers:
+        """A broker for meters with certificates; the network server keeps one of its own, as it has in the field."""
+        from django.db import connection
+
+        self.progress.step("meters")
+        wiring.start_django()
+        facts = self._facts()
+        certificates = DemoCertificates(
+            self.state_dir,
+            property_code=facts["property"],
+            now=min(wiring.now(), datetime.now(UTC)),
+        )
+        certificates.enrol(facts["property_id"], DemoField(self.state_dir, facts).on_mqtt)
+        broker = certificates.broker()
+        connection.close()
+        return Brokers(broker, server, certificates)
+
     def _set_brake(self) -> None:
         """Set the mass-cut brake as this start asks; without the option it is the usual one again."""
         facts, cuts = self._facts(), self.arguments.brake_cuts
@@ -304,18 +337,17 @@ class _Demo:
         seconds = time.monotonic() - began
         print(f"History: {count_readings():,} readings fed, rated and posted in {seconds:.1f} s.")
 
-    def _start(
-        self, supervisor: Supervisor, postgres: EmbeddedPostgres, broker: BrokerCommand
-    ) -> None:
+    def _start(self, supervisor: Supervisor, postgres: EmbeddedPostgres, brokers: Brokers) -> None:
         """Start the processes, each as early as what it needs is there, until everything is live."""
         facts, since = self._facts(), wiring.now()
         field = DemoField(self.state_dir, facts)
-        wait_until_listening(broker)
-        write_address(self.state_dir, broker)
+        for each in (brokers.network_server, brokers.meters):
+            wait_until_listening(each)
+        write_address(self.state_dir, brokers.meters)
         supervisor.start(
             "hes",
             prewatt_command("hes"),
-            {"PREWATT_DSN": postgres.dsn("head_end"), **field.environ(broker)},
+            {"PREWATT_DSN": postgres.dsn("head_end"), **field.environ(brokers)},
         )
         # It gets ready while the progress page still has the port.
         port, patience = str(self.arguments.port), f"{_READY_TIMEOUT_S:g}"
@@ -325,7 +357,7 @@ class _Demo:
             {"PREWATT_DSN": postgres.dsn("web"), **wiring.signing_keys(self.state_dir)},
         )
         self.progress.step("meters")
-        parts = field.prepare(broker)
+        parts = field.prepare(brokers)
         # A broker that keeps nothing would lose what meters say before the head-end listens.
         supervisor.wait_ready("hes", timeout_s=_READY_TIMEOUT_S)
         for part in parts:
@@ -384,6 +416,8 @@ class _Demo:
         print(f"  http://127.0.0.1:{self.arguments.port}/\n")
         for email, name, duty in SIGN_INS:
             print(f"  {duty:<14} {email:<26} {self._password(email):<26} {name}")
+        if self.arguments.tls:
+            print("\nMeters on MQTT show certificates: TLS 1.3, and a topic of its own for each.")
         if self.arguments.brake_cuts is not None:
             print(f"\nThe mass-cut brake is set to {self.arguments.brake_cuts} cuts in 15 minutes.")
         print(

@@ -13,12 +13,15 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from prewatt import wiring
 from prewatt.runtime.broker import LOOPBACK, BrokerCommand
 from prewatt.runtime.state import secret_text
 from prewatt.runtime.supervisor import prewatt_command
+
+if TYPE_CHECKING:
+    from prewatt.demo_certificates import DemoCertificates
 
 MQTT_PROCESSES: Final = 2
 REPORT_PERIOD_S: Final = 15
@@ -31,6 +34,15 @@ _LORA_LOSS_PPM: Final = 20_000
 _WAKES_PER_LOOK: Final = 4
 _SPREADING_FACTORS: Final = (7, 8, 9, 10)
 _SIGNING, _OSCORE = "signing", "oscore"
+
+
+@dataclass(frozen=True, slots=True)
+class Brokers:
+    """The meters' broker and the network server's, which are one where nobody is asked for a certificate."""
+
+    meters: BrokerCommand
+    network_server: BrokerCommand
+    certificates: DemoCertificates | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +67,11 @@ class DemoField:
     def size(self) -> int:
         """How many meters there are."""
         return sum(len(self._meters(kind)) for kind in ("meters", "devices", "lora"))
+
+    @property
+    def on_mqtt(self) -> list[str]:
+        """The serial numbers of those with a connection to the broker."""
+        return [each["serial"] for each in self._meters("meters")]
 
     # --- once ---
 
@@ -82,12 +99,14 @@ class DemoField:
 
     # --- at each start ---
 
-    def environ(self, broker: BrokerCommand) -> dict[str, str]:
+    def environ(self, brokers: Brokers) -> dict[str, str]:
         """What the head-end is told: where its radios are, and the keys that it has."""
         environ = {
-            "PREWATT_MQTT": f"{broker.host}:{broker.port}",
+            "PREWATT_MQTT": f"{brokers.meters.host}:{brokers.meters.port}",
             **wiring.signing_keys(self._state_dir),
         }
+        if brokers.certificates is not None:
+            environ |= brokers.certificates.environ()
         if self._meters("devices"):
             environ |= {
                 "PREWATT_COAP": self._coap,
@@ -95,20 +114,22 @@ class DemoField:
                 "PREWATT_LWM2M_SEALS": self._oscore_seal(),
             }
         if self._meters("lora"):
-            environ["PREWATT_LORAWAN"] = f"chirpstack://{broker.host}:{broker.port}"
+            server = brokers.network_server
+            environ["PREWATT_LORAWAN"] = f"chirpstack://{server.host}:{server.port}"
         return environ
 
-    def prepare(self, broker: BrokerCommand) -> list[Part]:
+    def prepare(self, brokers: Brokers) -> list[Part]:
         """Write the configuration of each process, and say how it is started."""
         self._folder.mkdir(exist_ok=True)
-        parts = [self._mqtt_part(number, broker) for number in range(MQTT_PROCESSES)]
+        parts = [self._mqtt_part(number, brokers) for number in range(MQTT_PROCESSES)]
         if self._meters("devices"):
             parts.append(self._lwm2m_part())
         if self._meters("lora"):
-            parts.append(self._lora_part(broker))
+            parts.append(self._lora_part(brokers.network_server))
         return parts
 
-    def _mqtt_part(self, number: int, broker: BrokerCommand) -> Part:
+    def _mqtt_part(self, number: int, brokers: Brokers) -> Part:
+        shown, broker = brokers.certificates, brokers.meters
         known, mine = self._kept(_SIGNING), self._meters("meters")[number::MQTT_PROCESSES]
         meters = [
             {name: value for name, value in each.items() if name != "signs"}
@@ -123,6 +144,7 @@ class DemoField:
             "report_period_s": REPORT_PERIOD_S,
             "meters": meters,
             "faults": self._faults(mine),
+            "tls": "" if shown is None else str(shown.clients),
             "trusts": wiring.instruction_keys(self._state_dir) if known else {},
         }
         return self._part(f"meters-{number}", "meters", config)

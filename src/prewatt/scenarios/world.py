@@ -222,7 +222,7 @@ def _broker(
     behind = rights(made.meters)
     names = [each.serial for each in made.meters if each.radio == "mqtt"]
     began = time.monotonic()
-    certificates.give([*names, *behind, "control", *([STOLEN] if scenario.attacks else [])])
+    certificates.give([*names, *behind, *([STOLEN] if scenario.attacks else [])])
     tell(f"{len(names) + len(behind):,} certificates in {time.monotonic() - began:.0f} s")
     return certificates, certificates.broker(behind)
 

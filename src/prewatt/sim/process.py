@@ -9,7 +9,8 @@ As a part of a simulated field (`prewatt sim run`) it has a schedule of what hap
 and leaves records of what each meter took, what was acknowledged, and what it was told (`records.py`).
 
 Faults and extra load are switched while it runs, over the broker's topic `pw/sim/{serial}/fault` with
-`{"name": …, "value": …}`, heard on a connection of the process's own: a meter in an outage hears nothing.
+`{"name": …, "value": …}`, heard on a connection of the process's own: a meter in an outage hears nothing. Not so under
+TLS, where a connection is a meter's.
 """
 
 import json
@@ -57,8 +58,6 @@ _COUNTS_S: Final = 1.0
 _RENEWAL_S: Final = 1.0
 #: So many connections are being made at once: a broker keeps about a hundred waiting, and lets others knock in vain.
 _OPENING_MAX: Final = 64
-#: Whose certificate the control line shows under TLS; a broker of meters gives it no rights, and needs not.
-_CONTROL: Final = "control"
 
 
 class SimMeter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -189,16 +188,8 @@ class SimProcess:
         self._identities = {
             serial: Identity(Path(config.tls), serial) for serial in self._lines if config.tls
         }
-        self._control = Line(
-            f"prewatt-sim-{config.name}",
-            address,
-            self._selector,
-            subscriptions=[(fault_topic("+"), 1)],
-            on_up=lambda: None,
-            on_down=lambda: None,
-            on_message=self._switch,
-            tls=self._shown(_CONTROL),
-        )
+        # A broker that asks for certificates gives nobody rights to faults: there they come by the schedule alone.
+        self._control = [] if config.tls else [self._new_control(address)]
         self._due: deque[Line] = deque()
         self._opening: list[Line] = []
         self._stopping = False
@@ -277,7 +268,7 @@ class SimProcess:
     # --- inside ---
 
     def _all_lines(self) -> list[Line]:
-        return [self._control, *self._shared.values(), *self._lines.values()]
+        return [*self._control, *self._shared.values(), *self._lines.values()]
 
     def _tick(self, now_s: float) -> None:
         self._due = deque(line for line in self._all_lines() if line.is_due(now_s))
@@ -373,6 +364,17 @@ class SimProcess:
             ),
             on_reading=recorder.reading if recorder is not None else None,
             on_command=recorder.command if recorder is not None else None,
+        )
+
+    def _new_control(self, address: tuple[str, int]) -> Line:
+        return Line(
+            f"prewatt-sim-{self._config.name}",
+            address,
+            self._selector,
+            subscriptions=[(fault_topic("+"), 1)],
+            on_up=lambda: None,
+            on_down=lambda: None,
+            on_message=self._switch,
         )
 
     def _new_line(self, serial: str, meter: SimulatedMeter, address: tuple[str, int]) -> Line:
