@@ -13,9 +13,13 @@ from typing import cast
 
 import psycopg
 import pytest
+from tests.hes.test_head_end import add_meter
 
 from prewatt import walls, wiring
+from prewatt.access.scope import system_actor
 from prewatt.demo import _Demo, day_end, demo_start
+from prewatt.demo_certificates import DemoCertificates, refuse_without_mosquitto
+from prewatt.devices.operations import revoke
 from prewatt.migrate import is_stamped, leave_stamp, stamp_of
 from prewatt.runtime.progress_page import Progress, ProgressPage
 from prewatt.runtime.state import CannotRunError
@@ -161,3 +165,44 @@ def test_the_web_waits_for_its_port_but_not_for_ever() -> None:
         threading.Timer(0.3, other.close).start()
         await_port("127.0.0.1", port, timeout_s=10)
         assert other.fileno() == -1
+
+
+def test_certificates_are_refused_where_no_broker_looks_at_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Rather than a demo that says TLS and lets everybody in."""
+    monkeypatch.setattr("prewatt.demo_certificates.find_mosquitto", lambda: None)
+    with pytest.raises(CannotRunError, match="apt-get install mosquitto"):
+        refuse_without_mosquitto(None)
+    monkeypatch.setattr("prewatt.demo_certificates.find_mosquitto", lambda: "/usr/sbin/mosquitto")
+    refuse_without_mosquitto(None)
+    with pytest.raises(CannotRunError, match="needs Mosquitto"):
+        refuse_without_mosquitto("amqtt")
+
+
+def test_a_demo_enrols_its_meters_as_a_real_property_does_and_once(
+    database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("prewatt.runtime.broker.find_mosquitto", lambda: "/usr/sbin/mosquitto")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    _, property_id = add_meter(database)
+    now = at("2026-11-28T09:12")
+    made = DemoCertificates(tmp_path, property_code="P", now=now)
+    made.enrol(property_id, ["PW-1"])
+    shown = (made.clients / "PW-1.pem").read_bytes()
+    # A later start enrols nobody anew, and revokes what a page has revoked.
+    again = DemoCertificates(tmp_path, property_code="P", now=now + timedelta(hours=1))
+    again.enrol(property_id, ["PW-1"])
+    assert (made.clients / "PW-1.pem").read_bytes() == shown
+    revoke(
+        actor=system_actor("devices"), property_id=property_id, serial="PW-1", reason="lost",
+        now=now + timedelta(hours=1),
+    )  # fmt: skip
+    broker = again.broker()
+    assert broker.protocol == "5" and broker.arguments[-1].endswith("mosquitto.conf")
+    configuration = Path(broker.arguments[-1]).read_text()
+    assert "require_certificate true" in configuration and "allow_anonymous false" in configuration
+    assert "user PW-1\ntopic deny #" in (tmp_path / "broker-tls" / "rights").read_text()
+    assert {"PREWATT_MQTT_TLS", "PREWATT_DEVICE_SAFE"} < set(again.environ())
+    for secret in (made.clients / "PW-1.key", made.clients / "head-end.key"):
+        assert secret.stat().st_mode & 0o077 == 0, secret
