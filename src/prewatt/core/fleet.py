@@ -18,7 +18,9 @@ SECOND_US: Final = 1_000_000
 #: can be asked for: whoever asked would be told what is known already, as if it were of now.
 CAN: Final[Mapping[Driver, frozenset[RequestKind]]] = {
     Driver.MQTT_SENML: frozenset(RequestKind),
-    Driver.LWM2M: frozenset({RequestKind.READ, RequestKind.RECONNECT}),
+    Driver.LWM2M: frozenset(
+        {RequestKind.READ, RequestKind.CLOCK, RequestKind.VERSION, RequestKind.RECONNECT}
+    ),
     Driver.LORAWAN: frozenset({RequestKind.RECONNECT}),
 }
 

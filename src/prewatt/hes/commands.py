@@ -389,7 +389,9 @@ class CommandDesk:
             each.serial: each for each in (*answers.foreign, *answers.unsigned)
         }.items():
             self._raise_alert(devices[serial], frame, now)
-        self._comebacks.note([devices[frame.serial].meter_id for frame in hellos], now)
+        self._comebacks.note(
+            [devices[frame.serial].meter_id for frame in hellos if frame.is_back], now
+        )
         self._wake_due(now)
         self._move_orders(answers.taken, now)
         self._move_signed(sealed.counted, now)
@@ -399,7 +401,11 @@ class CommandDesk:
         self._transport.ack([frame.token for frame in frames])
         self._transport.publish_watermarks(_event_watermarks(events))
         self._remember(answers)
-        self._doubted.update(each.serial for each in hellos if _hello_relay_us(each) is None)
+        self._doubted.update(
+            each.serial
+            for each in hellos
+            if each.relay is not None and _hello_relay_us(each) is None
+        )
         for serial, order_id, attempt in _to_read_back(answers.taken):
             self._send_read(serial, order_id, attempt, now)
 
@@ -714,11 +720,12 @@ class CommandLoop:
 
 def _sighting(frame: HelloFrame, device: Device) -> Sighting:
     relay_us = _hello_relay_us(frame)
+    is_dated = frame.relay is not None and relay_us is not None
     return Sighting(
         device=device,
         seen_at=utc_datetime(frame.received_at_us),
-        relay=None if relay_us is None else relay_code(frame.relay),
-        relay_at=None if relay_us is None else utc_datetime(relay_us),
+        relay=relay_code(frame.relay) if frame.relay is not None and is_dated else None,
+        relay_at=utc_datetime(relay_us) if relay_us is not None and is_dated else None,
         clock_drift_s=drift_s(frame.meter_clock_us, frame.received_at_us),
         firmware=frame.firmware[:_FIRMWARE_CHARS_MAX],
         configuration=frame.configuration[:_FIRMWARE_CHARS_MAX] or None,

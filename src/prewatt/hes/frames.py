@@ -223,23 +223,28 @@ class EventFrame:
 
 @dataclass(frozen=True, slots=True)
 class HelloFrame:
-    """A meter has started or come back: its clock, its relay and its firmware."""
+    """A meter has started or come back: its clock, its relay and its firmware.
+
+    `relay` is None of a device that has none; with `is_back` False it has been there all the time, and only says how
+    it stands.
+    """
 
     serial: str
     received_at_us: int
     token: AckToken
     meter_clock_us: int
-    relay: RelayState
+    relay: RelayState | None
     firmware: str
     #: The version of its configuration; empty where it tells none.
     configuration: str = ""
+    is_back: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerFrame:
     """A meter's answer to one command; `relay` is the state its contacts have, not the one asked for.
 
-    It is None only of a refusal, whose meter may have no relay at all.
+    It is None only of a refusal, or of what asks for no relay: such a meter may have none at all.
     `register_wh` is the active import register at `at_us` (the meter's own time).
     """
 

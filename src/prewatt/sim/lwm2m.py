@@ -4,6 +4,9 @@ It registers, keeps its registration up, sends what it has kept, and answers rea
 objects to whoever asks: `coap-client coap://HOST:PORT/3331/0/5700` reads its register. As a sleeper it opens
 its socket for as long as it is awake and another, at another port, the next time, as a device in power saving
 mode behind a carrier's gateway does. The faults are those of the machine; `outage` keeps its socket shut.
+
+A meter with a key of its own has a container of application data (object 19): what is written into its instance 1 is an
+instruction, what it signed last stands in its instance 0. Nobody turns its relay or moves its clock unsigned.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import aiocoap
 from aiocoap import error as coap_error
@@ -26,8 +30,9 @@ from aiocoap.numbers.codes import Code
 from aiocoap.oscore_sitewrapper import OscoreSiteWrapper
 from aiocoap.transports.oscore import OSCOREAddress
 
-from prewatt.hes.drivers.lwm2m import links, objects, senml, tlv
+from prewatt.hes.drivers.lwm2m import codec, links, objects, senml, tlv
 from prewatt.hes.drivers.lwm2m.keys import Contexts, DeviceContext, DeviceKey
+from prewatt.hes.drivers.lwm2m.library import open_context
 from prewatt.hes.drivers.lwm2m.values import Item, Value
 from prewatt.hes.drivers.mqtt_senml import codec as mqtt
 from prewatt.hes.drivers.mqtt_senml.topics import Uplink
@@ -35,6 +40,7 @@ from prewatt.hes.frames import (
     ACTIVE_IMPORT,
     AckToken,
     Command,
+    MalformedFrame,
     ReadingsFrame,
     RelayState,
     Watermark,
@@ -43,6 +49,7 @@ from prewatt.sim.meter import FIRMWARE, Outgoing, SimulatedMeter
 
 log = logging.getLogger(__name__)
 
+_LIBRARY_LOG: Final = "prewatt.sim.lwm2m.aiocoap"
 FORMATS: Final = (senml.CBOR, senml.JSON, tlv.CONTENT_FORMAT, 0)
 
 _TICK_S: Final = 0.05
@@ -59,6 +66,9 @@ _OBJECTS: Final = (
     (objects.SWITCH, 0),
     *((path[0], path[1]) for path in objects.SENSORS),
 )
+_CONTAINERS: Final = ((objects.CONTAINER, 0), (objects.CONTAINER, 1))
+#: What is in both of them (RFC 9052, section 2).
+_SIGNED: Final = 'application/cose; cose-type="cose-sign1"'
 #: The fault of the machine behind each of its inputs.
 _SENSED: Final = {path: words[0] for path, words in objects.SENSORS.items()}
 
@@ -82,6 +92,12 @@ class DeviceConfig:
     host: str = "127.0.0.1"
     port: int = 0
     content_format: int = senml.CBOR
+    #: In what it takes what is signed to it, and in what pieces at most; how it brings its answers besides showing
+    #: the last of them: it tells whoever observes, it sends (LwM2M 1.1), or neither.
+    instructed_in: int = codec.OPAQUE
+    block_bytes: int = 1_024
+    tells_answers: bool = True
+    sends_answers: bool = False
     #: How often it looks whether it has something to do.
     tick_s: float = _TICK_S
 
@@ -110,6 +126,8 @@ class LwM2mDevice:
         self.shown: list[tuple[int, int]] = []
         """What somebody has read of it, of its own accord: instants and register, where `keeps_shown`."""
         self.keeps_shown = False
+        self.signed = b""
+        """The last answer that it signed."""
         self._now_us = now_us
         self._outbox: list[Outgoing] = []
         self._stopping = asyncio.Event()
@@ -155,10 +173,8 @@ class LwM2mDevice:
         site: Any = self._front
         if self._security is not None:
             site = OscoreSiteWrapper(site, _Keys(self._security))
-        self._context = await aiocoap.Context.create_server_context(
-            site,
-            bind=(self.config.host, self.port),
-            transports=["oscore", "udp6"],
+        self._context = await open_context(
+            site, bind=(self.config.host, self.port), log_name=_LIBRARY_LOG
         )
         if self._over is not None:
             self._over(self._context)
@@ -215,7 +231,7 @@ class LwM2mDevice:
             Code.POST,
             ("rd",),
             query=query,
-            payload=links.format_links(_OBJECTS, FORMATS),
+            payload=links.format_links(self.held(), FORMATS),
             content_format=links.CONTENT_FORMAT,
         )
         if answer is None or answer.code != Code.CREATED:
@@ -228,6 +244,8 @@ class LwM2mDevice:
         for channel, payload in messages:
             if channel is Uplink.READINGS and self.config.version != "1.0":
                 await self._send_readings(payload)
+            elif channel is Uplink.SEALED and self.config.sends_answers:
+                await self._send_items([Item((*objects.SIGNED_ANSWER, 0), payload)])
 
     async def _send_readings(self, payload: bytes) -> None:
         frame = mqtt.decode_readings(
@@ -242,6 +260,11 @@ class LwM2mDevice:
         ]
         items.append(self.item(objects.RELAY_CONTACT))
         items.append(self.item(objects.CLOCK))
+        if await self._send_items(items):
+            self._let_go(frame)
+
+    async def _send_items(self, items: list[Item]) -> bool:
+        """Send (LwM2M 1.1); returns whether all of it has arrived for good."""
         self.sent += 1
         answer = await self._ask(
             Code.POST,
@@ -249,11 +272,10 @@ class LwM2mDevice:
             payload=senml.encode(self.config.content_format, items),
             content_format=self.config.content_format,
         )
-        if answer is not None and answer.code == Code.CHANGED:
-            self._let_go(frame)
-        elif answer is not None and answer.code == Code.NOT_FOUND:
+        if answer is not None and answer.code == Code.NOT_FOUND:
             self.location = None
             await self._register()
+        return answer is not None and bool(answer.code == Code.CHANGED)
 
     def _let_go(self, frame: ReadingsFrame) -> None:
         """2.04 says what a watermark says: all of this Send is committed."""
@@ -293,6 +315,15 @@ class LwM2mDevice:
 
     # --- its objects ---
 
+    @property
+    def verifies(self) -> bool:
+        """Whether it does nothing of weight that nobody signed."""
+        return self.meter.config.private_key is not None
+
+    def held(self) -> tuple[tuple[int, int], ...]:
+        """The objects that it has, with their instances."""
+        return (*_OBJECTS, *_CONTAINERS) if self.verifies else _OBJECTS
+
     def item(self, path: objects.Path) -> Item:
         """What stands at a path now. Raises LookupError."""
         return Item(path, self._values()[path])
@@ -324,7 +355,31 @@ class LwM2mDevice:
             objects.RELAY_ORDER: is_on,
             objects.RELAY_CONTACT: is_on,
             **{path: bool(self.meter.faults[fault]) for path, fault in _SENSED.items()},
+            **(self._container() if self.verifies else {}),
         }
+
+    def _container(self) -> dict[objects.Path, Value]:
+        own: dict[objects.Path, Value] = (
+            {(*objects.SIGNED_ANSWER, 0): self.signed} if self.signed else {}
+        )
+        for (object_id, instance), what in zip(
+            _CONTAINERS, ("signed answers", "signed instructions"), strict=True
+        ):
+            own[object_id, instance, 3], own[object_id, instance, 4] = what, _SIGNED
+        return own
+
+    def instruct(self, payload: bytes) -> None:
+        """Do as is signed, or not; the answer stands there then, and goes the ways that it has."""
+        outgoing = self.meter.receive_instruction(payload, self._now_us())
+        for channel, answer in outgoing:
+            if channel is Uplink.SEALED:
+                self.signed = answer
+        self._outbox += outgoing
+
+    def set_clock(self, seconds: int) -> None:
+        """Put its clock so, as a write says."""
+        ahead_us = seconds * 1_000_000 - self.meter.clock_us(self._now_us())
+        self.meter.faults["clock_drift"] += round(ahead_us / 1_000_000)
 
     def set_relay(self, state: RelayState) -> None:
         """Do as a write says. A stuck relay says yes and does nothing."""
@@ -343,20 +398,34 @@ class _Front(resource.ObservableResource):  # type: ignore[misc]  # aiocoap has 
         super().__init__()
         self._device = device
         self._told = self._to_tell()
+        self._observed: WeakKeyDictionary[Any, objects.Path] = WeakKeyDictionary()
 
-    def _to_tell(self) -> tuple[RelayState, tuple[int, ...]]:
+    async def add_observation(self, request: aiocoap.Message, observation: Any) -> None:
+        await super().add_observation(request, observation)
+        self._observed[observation] = _path(request)
+
+    def _to_tell(self) -> dict[int, object]:
+        """By its object, what whoever observes is told of."""
         meter = self._device.meter
-        return meter.relay, tuple(meter.faults[fault] for fault in _SENSED.values())
+        sensed = tuple(meter.faults[fault] for fault in _SENSED.values())
+        signed = self._device.signed if self._device.config.tells_answers else b""
+        return {
+            **dict.fromkeys((objects.SWITCH, objects.POWER_CONTROL, objects.ENERGY), meter.relay),
+            objects.INPUT: sensed,
+            objects.CONTAINER: signed,
+        }
 
     def look(self) -> None:
-        """Tell whoever observes when the relay has turned, or a sensor changed."""
-        if self._to_tell() != self._told:
-            self._told = self._to_tell()
-            self.updated_state()
+        """Tell whoever observes when the relay has turned, a sensor changed, or an answer was signed."""
+        before, self._told = self._told, self._to_tell()
+        for observation in list(self._observations):
+            own = self._observed[observation][0]
+            if before.get(own) != self._told.get(own):
+                observation.trigger()
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
         if request.opt.uri_path == (".well-known", "core"):
-            payload = links.format_links(_OBJECTS, FORMATS)
+            payload = links.format_links(self._device.held(), FORMATS)
             return aiocoap.Message(payload=payload, content_format=links.CONTENT_FORMAT)
         items = self._device.below(_path(request))
         if not items:
@@ -367,12 +436,38 @@ class _Front(resource.ObservableResource):  # type: ignore[misc]  # aiocoap has 
         if self._device.config.key is not None and not isinstance(request.remote, OSCOREAddress):
             raise _Refusal(Code.UNAUTHORIZED)
         path = _path(request)
-        if path != objects.RELAY_ORDER:
+        if path == objects.SIGNED_INSTRUCTION and self._device.verifies:
+            return self._instructed(request)
+        if path not in (objects.RELAY_ORDER, objects.CLOCK):
             is_there = bool(self._device.below(path))
             raise _Refusal(Code.METHOD_NOT_ALLOWED if is_there else Code.NOT_FOUND)
-        if request.payload not in (b"0", b"1"):
+        if self._device.verifies:
+            # Nobody turns it unsigned, whoever it is.
+            raise _Refusal(Code.METHOD_NOT_ALLOWED)
+        if path == objects.CLOCK and request.payload.isdigit():
+            self._device.set_clock(int(request.payload))
+        elif path == objects.RELAY_ORDER and request.payload in (b"0", b"1"):
+            self._device.set_relay("closed" if request.payload == b"1" else "open")
+        else:
             raise _Refusal(Code.BAD_REQUEST)
-        self._device.set_relay("closed" if request.payload == b"1" else "open")
+        self.look()
+        return aiocoap.Message(code=Code.CHANGED)
+
+    def _instructed(self, request: aiocoap.Message) -> aiocoap.Message:
+        config, form = self._device.config, request.opt.content_format
+        if request.opt.block1 is None and len(request.payload) > config.block_bytes:
+            raise _Refusal(Code.REQUEST_ENTITY_TOO_LARGE)
+        if form != config.instructed_in:
+            raise _Refusal(Code.UNSUPPORTED_CONTENT_FORMAT)
+        payload = bytes(request.payload)
+        if form != codec.OPAQUE:
+            try:
+                (item,) = codec.decode(objects.SIGNED_INSTRUCTION, form, payload)
+            except (MalformedFrame, ValueError):
+                raise _Refusal(Code.BAD_REQUEST) from None
+            assert isinstance(item.value, bytes), "its kind is opaque"
+            payload = item.value
+        self._device.instruct(payload)
         self.look()
         return aiocoap.Message(code=Code.CHANGED)
 
@@ -408,14 +503,20 @@ def _path(request: aiocoap.Message) -> objects.Path:
 
 def _content(path: objects.Path, items: list[Item], accept: int | None) -> aiocoap.Message:
     """What was read in the format that was asked for; text for one value where none was."""
-    form = accept if accept is not None else 0 if len(path) == 3 else tlv.CONTENT_FORMAT
+    form = accept
+    if form is None and len(path) >= 3:
+        form = codec.OPAQUE if isinstance(items[0].value, bytes) else codec.TEXT
+    elif form is None:
+        form = tlv.CONTENT_FORMAT
     if form in (senml.CBOR, senml.JSON):
         return aiocoap.Message(payload=senml.encode(form, items), content_format=form)
     if form == tlv.CONTENT_FORMAT:
         pairs = [(each.path, _bytes(each)) for each in items]
         return aiocoap.Message(payload=tlv.encode(path, pairs), content_format=form)
-    if form == 0 and len(path) == 3:
-        value = items[0].value
+    value = items[0].value
+    if form == codec.OPAQUE and isinstance(value, bytes):
+        return aiocoap.Message(payload=value, content_format=form)
+    if form == codec.TEXT and len(path) >= 3 and not isinstance(value, bytes):
         text = str(int(value) if isinstance(value, bool) else value)
         return aiocoap.Message(payload=text.encode(), content_format=0)
     raise _Refusal(Code.NOT_ACCEPTABLE)
@@ -424,6 +525,8 @@ def _content(path: objects.Path, items: list[Item], accept: int | None) -> aioco
 def _bytes(item: Item) -> bytes:
     """A value as TLV has it, numbers in eight bytes."""
     value = item.value
+    if isinstance(value, bytes):
+        return value
     if isinstance(value, bool):
         return bytes([value])
     if objects.kind_of(item.path) is objects.Kind.FLOAT:

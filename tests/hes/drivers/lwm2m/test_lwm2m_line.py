@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
@@ -40,6 +41,7 @@ from prewatt.hes.frames import (
     ReadingsFrame,
     Watermark,
 )
+from prewatt.signing.es256 import ES256PrivateKey
 from prewatt.sim.loads import load_profile
 from prewatt.sim.lwm2m import DeviceConfig, LwM2mDevice, _free_port, read_key
 from prewatt.sim.meter import MeterConfig, SimulatedMeter
@@ -113,6 +115,14 @@ def line(
     assert session.failure is None
 
 
+@dataclass(frozen=True)
+class MeterKeys:
+    """A meter's own key, and the points, by their ids, of whom it trusts."""
+
+    own: ES256PrivateKey
+    trusts: dict[bytes, bytes]
+
+
 @contextmanager
 def device(
     server: str,
@@ -121,19 +131,23 @@ def device(
     register_wh: int = 7_000,
     faults: dict[str, int] | None = None,
     period_us: int = 60_000_000,
+    signing: MeterKeys | None = None,
     **config: object,
 ) -> Iterator[LwM2mDevice]:
-    """A device in a loop and a thread of its own."""
+    """A device in a loop and a thread of its own; with `signing` it does nothing of weight unsigned."""
     loop = asyncio.new_event_loop()
     meter = SimulatedMeter(
         MeterConfig(
             serial,
             load_profile("H0-A"),
-            1_000_000,
+            # Draws nothing: its register is then the same however long a test takes.
+            0,
             register_wh,
             clock_us(),
             period_us,
             retry_us=400_000,
+            private_key=None if signing is None else signing.own,
+            trusts={} if signing is None else signing.trusts,
         )
     )
     meter.faults |= faults or {}

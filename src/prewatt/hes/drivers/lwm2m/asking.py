@@ -15,7 +15,7 @@ import aiocoap
 from aiocoap import error as coap_error
 from aiocoap.numbers.codes import Code
 
-from prewatt.hes.drivers.lwm2m import codec, links, objects
+from prewatt.hes.drivers.lwm2m import codec, links, objects, tlv
 from prewatt.hes.drivers.lwm2m.registrations import Registration
 from prewatt.hes.drivers.lwm2m.values import MAX_PAYLOAD_BYTES, Item
 from prewatt.hes.frames import AnswerResult, MalformedFrame
@@ -33,12 +33,21 @@ class Unreachable(Exception):
 class DeviceRefuses(Exception):
     """A device said no."""
 
-    def __init__(self, code: Code) -> None:
+    def __init__(self, code: Code, block_exponent: int | None = None) -> None:
         super().__init__(str(code))
+        self.code = code
+        #: What size of block it would take; None where it says nothing of it.
+        self.block_exponent = block_exponent
         self.result: AnswerResult = (
             "unsupported" if code in (Code.NOT_FOUND, Code.METHOD_NOT_ALLOWED) else "failed"
         )
 
+
+#: 1,024 bytes, the most that a block has.
+_BLOCK_EXPONENT_MAX: Final = 6
+#: 64 bytes, for a device that takes no more at once and does not say what it takes.
+_BLOCK_EXPONENT_SMALL: Final = 2
+_OTHER_FORMAT: Final = (Code.UNSUPPORTED_CONTENT_FORMAT, Code.BAD_REQUEST)
 
 RELAY_PATHS: Final = (objects.RELAY_CONTACT, objects.RELAY_ORDER)
 
@@ -130,11 +139,57 @@ class Asker:
                 return
         registration.units = told
 
-    async def write(self, registration: Registration, path: objects.Path, content: bytes) -> None:
-        message = self._message(registration, Code.PUT, path)
-        message.payload = content
-        message.opt.content_format = codec.TEXT
-        await self._exchange(registration, message)
+    async def write(
+        self,
+        registration: Registration,
+        path: objects.Path,
+        content: bytes,
+        content_format: int = codec.TEXT,
+    ) -> None:
+        """Write one resource, in blocks where it is longer than one, or than the device takes (RFC 7959)."""
+        at, exponent = 0, _BLOCK_EXPONENT_MAX
+        while True:
+            end = at + (1 << exponent + 4)
+            has_more = end < len(content)
+            message = self._message(registration, Code.PUT, path)
+            message.payload = content[at:end]
+            message.opt.content_format = content_format
+            if has_more or at:
+                message.opt.block1 = (at >> exponent + 4, has_more, exponent)
+            try:
+                answer = await self._exchange(registration, message)
+            except DeviceRefuses as refused:
+                smaller = refused.block_exponent
+                if smaller is None:
+                    smaller = _BLOCK_EXPONENT_SMALL
+                if at or refused.code != Code.REQUEST_ENTITY_TOO_LARGE or smaller >= exponent:
+                    raise
+                exponent = smaller
+                continue
+            if not has_more:
+                return
+            at = end
+            if answer.opt.block1 is not None:
+                exponent = min(exponent, answer.opt.block1.size_exponent)
+
+    async def instruct(self, registration: Registration, payload: bytes) -> None:
+        """Write a signed instruction: as it is, or as TLV has it to a device that takes it so alone.
+
+        Data is a multiple resource, which the standard writes as TLV or SenML; platforms of NB-IoT write its one
+        value as it is. Raises Unreachable and DeviceRefuses.
+        """
+        path = objects.SIGNED_INSTRUCTION
+        if not registration.takes_tlv_alone:
+            try:
+                await self.write(registration, path, payload, codec.OPAQUE)
+            except DeviceRefuses as refused:
+                if refused.code not in _OTHER_FORMAT:
+                    raise
+                registration.takes_tlv_alone = True
+            else:
+                return
+        wrapped = tlv.encode(path[:2], [((*path, 0), payload)])
+        await self.write(registration, path, wrapped, tlv.CONTENT_FORMAT)
 
     def observe(self, registration: Registration, path: objects.Path) -> Any:
         """The library's request to observe a resource; its answers are of one block."""
@@ -160,7 +215,8 @@ class Asker:
             raise Unreachable(registration.serial) from error
         registration.heard_at_us = self._clock_us()
         if not answer.code.is_successful():
-            raise DeviceRefuses(answer.code)
+            block = answer.opt.block1
+            raise DeviceRefuses(answer.code, None if block is None else block.size_exponent)
         return answer
 
     def _message(

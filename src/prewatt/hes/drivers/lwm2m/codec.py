@@ -19,6 +19,8 @@ from prewatt.hes.drivers.lwm2m.objects import (
     REGISTERS,
     RELAY_CONTACT,
     RELAY_ORDER,
+    SIGNED_ANSWER,
+    Kind,
     Path,
     kind_of,
     path_text,
@@ -29,7 +31,7 @@ from prewatt.hes.drivers.lwm2m.values import (
     Value,
     read_text,
 )
-from prewatt.hes.drivers.mqtt_senml.codec import scaled
+from prewatt.hes.drivers.mqtt_senml.codec import MAX_SEALED_BYTES, scaled
 from prewatt.hes.frames import AckToken, MalformedFrame, ReadingsFrame, RelayState
 
 TEXT: Final = 0
@@ -42,6 +44,7 @@ _US_PER_S: Final = 1_000_000
 _FIRST_US: Final = 2**28 * _US_PER_S
 _LAST_US: Final = 253_402_300_800_000_000
 _UNITS: Final = 5701
+_ANSWERS_MAX: Final = 8
 #: Decimal places that turn a unit into Wh; a sensor that names none counts Wh, as the registry's example does.
 _PLACES: Final = {"Wh": 0, "W*h": 0, "W.h": 0, "kWh": 3, "kW*h": 3}
 
@@ -61,6 +64,8 @@ def decode(path: Path, content_format: int | None, payload: bytes) -> list[Item]
         kind = kind_of(path)
         if kind is None:
             raise MalformedFrame("name", f"{path_text(path)} is not one value")
+        if kind is Kind.OPAQUE:
+            return [Item(path, _opaque(content_format, payload))]
         return [Item(path, read_text(kind, payload))]
     raise MalformedFrame("format", f"content format {content_format}")
 
@@ -92,6 +97,22 @@ def register_of(items: Sequence[Item]) -> int | None:
     """The active import register in Wh; None where it is not told."""
     values = _register_values(items)
     return values[-1][2] if values else None
+
+
+def signed_answers(items: Sequence[Item]) -> list[bytes]:
+    """What a meter has signed, among the values, unopened. Raises MalformedFrame."""
+    found = [each.value for each in items if each.path[:3] == SIGNED_ANSWER]
+    if len(found) > _ANSWERS_MAX:
+        raise MalformedFrame("too_many", f"{len(found)} signed answers at once")
+    answers: list[bytes] = []
+    for each in found:
+        if not isinstance(each, bytes):
+            raise MalformedFrame("type", "a signed answer that is not opaque")
+        if len(each) > MAX_SEALED_BYTES:
+            raise MalformedFrame("size", f"{len(each)} bytes of a signed answer")
+        # Nothing there is a meter that has answered nothing yet.
+        answers += [each] if each else []
+    return answers
 
 
 def names_units(items: Sequence[Item]) -> bool:
@@ -169,6 +190,13 @@ def _number(value: Value, path: Path) -> int | Decimal:
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         raise MalformedFrame("type", f"{path_text(path)} is not a number")
     return value
+
+
+def _opaque(content_format: int | None, payload: bytes) -> bytes:
+    if content_format == TEXT:
+        # It would be Base64 then, which nobody is asked for.
+        raise MalformedFrame("format", "bytes as a text")
+    return payload
 
 
 def _boolean(value: Value, path: Path) -> bool:

@@ -39,6 +39,7 @@ SERVER: Final = 1
 DEVICE: Final = 3
 CONNECTIVITY: Final = 4
 FIRMWARE: Final = 5
+CONTAINER: Final = 19
 POWER: Final = 3305
 POWER_CONTROL: Final = 3312
 ENERGY: Final = 3331
@@ -50,6 +51,7 @@ OBJECTS: Final = {
     DEVICE: "Device",
     CONNECTIVITY: "Connectivity Monitoring",
     FIRMWARE: "Firmware Update",
+    CONTAINER: "BinaryAppDataContainer",
     POWER: "Power Measurement",
     POWER_CONTROL: "Power Control",
     ENERGY: "Energy",
@@ -77,6 +79,10 @@ RESOURCES: Final[dict[tuple[int, int], Resource]] = {
     (CONNECTIVITY, 3): Resource("Link Quality", "R", Kind.INTEGER),
     (FIRMWARE, 6): Resource("PkgName", "R", Kind.STRING),
     (FIRMWARE, 7): Resource("PkgVersion", "R", Kind.STRING),
+    (CONTAINER, 0): Resource("Data", "RW", Kind.OPAQUE),
+    (CONTAINER, 3): Resource("Data Description", "RW", Kind.STRING),
+    (CONTAINER, 4): Resource("Data Format", "RW", Kind.STRING),
+    (CONTAINER, 5): Resource("App ID", "RW", Kind.INTEGER),
     (POWER, 5800): Resource("Instantaneous active power", "R", Kind.FLOAT, "W"),
     (POWER, 5805): Resource("Cumulative active power", "R", Kind.FLOAT, "Wh"),
     (POWER, 5815): Resource("Cumulative reactive power", "R", Kind.FLOAT, "varh"),
@@ -95,6 +101,10 @@ DEVICE_SERIAL: Final[Path] = (DEVICE, 0, 2)
 FIRMWARE_VERSION: Final[Path] = (DEVICE, 0, 3)
 CLOCK: Final[Path] = (DEVICE, 0, 13)
 SIGNAL: Final[Path] = (CONNECTIVITY, 0, 2)
+SIGNED_ANSWER: Final[Path] = (CONTAINER, 0, 0)
+"""Where a meter that verifies has the last answer that it signed; which instance is which is the usage of NB-IoT platforms."""
+SIGNED_INSTRUCTION: Final[Path] = (CONTAINER, 1, 0)
+"""Where it is told what is signed to it."""
 RELAY_ORDER: Final[Path] = (POWER_CONTROL, 0, 5850)
 """What is written to open or close the relay, and read back where there is no contact."""
 RELAY_CONTACT: Final[Path] = (SWITCH, 0, 5500)

@@ -30,6 +30,10 @@ class Registration:
     """A device as it registered. `address` is opaque here; `sender` names it for as long as that does not change.
 
     `units` is what it says of the units of its energy sensors, None before it was asked.
+
+    Of signed instructions: `instruction` waits to be written, the newest alone; `instructed` was written last, and
+    `answered` is what was signed last and handed on. `tells_answers` is whether it tells of each answer, `has_to_be_observed`
+    that it could not be asked to while it had signed nothing.
     """
 
     serial: str
@@ -43,6 +47,13 @@ class Registration:
     expires_at_us: int
     heard_at_us: int
     units: Sequence[Item] | None = None
+    firmware: str = "unknown"
+    instruction: bytes | None = None
+    instructed: bytes | None = None
+    answered: bytes | None = None
+    tells_answers: bool = False
+    has_to_be_observed: bool = False
+    takes_tlv_alone: bool = False
     held: deque[Command] = field(default_factory=lambda: deque(maxlen=HELD_MAX))
 
 
@@ -74,7 +85,7 @@ class Registrations:
         lifetime_s: int,
         now_us: int,
     ) -> Registration:
-        """A device has registered; what it had before is gone, but for the commands that wait for it."""
+        """A device has registered; what it had before is gone, but for what waits for it."""
         former = self._by_serial.get(serial)
         made = Registration(
             serial=serial,
@@ -90,6 +101,9 @@ class Registrations:
         )
         if former is not None:
             made.held = former.held
+            made.firmware = former.firmware
+            made.instruction, made.instructed = former.instruction, former.instructed
+            made.answered = former.answered
             self.remove(former)
         self._by_serial[serial] = made
         self._by_location[made.location] = made
@@ -156,6 +170,16 @@ class Registrations:
     def is_awake(self, registration: Registration, now_us: int) -> bool:
         """Whether speaking to it makes sense now."""
         return not registration.sleeps or now_us - registration.heard_at_us < self._awake_us
+
+    def take_instruction(self, registration: Registration) -> bytes | None:
+        """Take off the instruction that waits for it, and remember it as what it was told last."""
+        waiting, registration.instruction = registration.instruction, None
+        if waiting is not None:
+            if waiting == registration.instructed:
+                # Whoever says it again has not got the answer, though it may have been handed on before.
+                registration.answered = None
+            registration.instructed = waiting
+        return waiting
 
     def take_held(self, registration: Registration, now_us: int) -> list[Command]:
         """Take off what waited for it, in order; what has expired meanwhile is dropped.

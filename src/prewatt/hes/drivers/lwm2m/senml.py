@@ -5,6 +5,8 @@ billed by: such a value is as good as one without a time. The JSON is read by th
 which refuses what two readers could disagree on.
 """
 
+import base64
+import binascii
 import json
 import re
 from collections.abc import Sequence
@@ -23,6 +25,7 @@ CBOR: Final = 112
 
 _NUMBERS: Final = {name: label for label, name in LABELS.items()}
 _NAME: Final = re.compile(r"/?(\d{1,5}(?:/\d{1,5}){0,3})/?", re.ASCII)
+_BASE64: Final = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
 _VERSION: Final = 10
 _FIRST_ABSOLUTE_US: Final = 2**28 * 1_000_000
 _LAST_US: Final = 253_402_300_800_000_000
@@ -79,6 +82,8 @@ def encode(content_format: int, items: Sequence[Item]) -> bytes:
             record["v"] = item.value
         elif isinstance(item.value, str):
             record["vs"] = item.value
+        else:
+            record["vd"] = item.value if content_format == CBOR else _to_base64(item.value)
         if item.at_us is not None:
             record["t"] = Decimal(seconds(item.at_us))
         records.append(record)
@@ -131,9 +136,25 @@ def _value(record: Record, base: int | Decimal) -> Value:
         if not isinstance(value, bool):
             raise MalformedFrame("type", "vb is not a boolean")
         return value
-    if key == "vd" and isinstance(value, bytes):
-        return value
+    if key == "vd":
+        return value if isinstance(value, bytes) else _from_base64(value)
     return _text(record, key, "")
+
+
+def _to_base64(value: bytes) -> str:
+    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
+
+
+def _from_base64(value: object) -> bytes:
+    """What JSON carries of bytes (RFC 8428, section 4.3): without padding, and in one way alone."""
+    try:
+        if isinstance(value, str) and _BASE64.fullmatch(value):
+            content = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))
+            if _to_base64(content) == value:
+                return content
+    except binascii.Error:
+        pass
+    raise MalformedFrame("value", "vd is not Base64")
 
 
 def _number(record: Record, key: str, otherwise: int | Decimal) -> int | Decimal:

@@ -4,6 +4,9 @@ One thread runs the event loop that owns the sockets, the registrations and ever
 frames to their consumer, which may block. Between them is a queue bounded by readings: when it is full, a Send is
 answered 5.03 at once and its meter keeps what it has.
 
+A meter that verifies is instructed through a container of application data (object 19): what is signed is written
+into one instance, and its signed answer is told of, read or sent from the other, unopened (decision 40).
+
 What stands for the watermark of MQTT is the answer to a Send: 2.04 once, and only once, everything in it is
 committed (invariant 9). A notification has been acknowledged by the library before anybody has read it, so that a
 meter must not forget by that. What a Send brought and nobody pays for is answered 5.03: it is kept, and comes again.
@@ -42,7 +45,9 @@ from prewatt.hes.drivers.lwm2m.asking import (
     state_paths,
 )
 from prewatt.hes.drivers.lwm2m.blocks import OutOfOrder, TooLarge, Uploads
+from prewatt.hes.drivers.lwm2m.instructing import Instructor
 from prewatt.hes.drivers.lwm2m.keys import NO_CONTEXTS, Contexts, DeviceContext
+from prewatt.hes.drivers.lwm2m.library import open_context
 from prewatt.hes.drivers.lwm2m.registrations import (
     Registration,
     Registrations,
@@ -60,6 +65,7 @@ from prewatt.hes.frames import (
     MalformedFrame,
     MalformedSample,
     ReadingsFrame,
+    SealedFrame,
     Token,
     Watermark,
 )
@@ -79,6 +85,8 @@ _PENDING_PER_METER_MAX: Final = 8
 _WATERMARK_WAIT_S: Final = 1.0
 _KEEP_IT_S: Final = 600
 _LOOK_AGAIN_S: Final = 2.0
+#: A clock tells whole seconds, and the way of its answer takes some.
+_CLOCK_IS_RIGHT_US: Final = 2_000_000
 
 Roster = Callable[[], tuple[Collection[str], Contexts]]
 """The serials that are reached by this driver, and the keys of devices; called from a thread of its own."""
@@ -100,6 +108,8 @@ class Lwm2mConfig:
     commit_s_max: float = 60.0
     exchange_s_max: float = 60.0
     queue_readings_max: int = 20_000
+    #: So long a meter that tells of its answers is waited for before it is asked.
+    answer_s_max: float = 5.0
     roster_every_s: float = 30.0
 
 
@@ -152,6 +162,15 @@ class Lwm2mSession:
         self._malformed: Counter[str] = Counter()
         self._context: Any = None
         self._asker = Asker(self._count, clock_us=clock_us, exchange_s_max=config.exchange_s_max)
+        self._instructor = Instructor(
+            self._asker,
+            self._registrations,
+            alone=self._alone,
+            hand_on=self._hand_on_answer,
+            count=self._count,
+            clock_us=clock_us,
+            answer_s_max=config.answer_s_max,
+        )
 
     # --- life, called from other threads ---
 
@@ -208,6 +227,20 @@ class Lwm2mSession:
         self._in_loop(self._take_command, serial, command)
         return True
 
+    def send_instruction(self, serial: str, payload: bytes) -> bool:
+        """Write a signed instruction at its meter, or hold it for one that sleeps; False if it is not registered.
+
+        Of what waits only the newest is kept: no earlier one counts beside it.
+        """
+        registration = self._registrations.of(serial)
+        if registration is None:
+            return False
+        if not registration.links.has(*objects.SIGNED_INSTRUCTION[:2]):
+            self._in_loop(self._instructor.no_container, serial, payload)
+            return False
+        self._in_loop(self._take_instruction, serial, payload)
+        return True
+
     def malformed(self) -> dict[str, int]:
         """How many messages were refused, by reason."""
         return dict(self._malformed)
@@ -250,14 +283,11 @@ class Lwm2mSession:
         await self._look_at_roster()
         front = _Front(self._answer)
         self._loop.set_exception_handler(self._unparsed)
-        self._context = await aiocoap.Context.create_server_context(
+        self._context = await open_context(
             _Site(front, _Keys(lambda: self._contexts), self._count_datagram),
             bind=(self._config.host, self._config.port),
-            transports=["oscore", "udp6"],
-            loggername=_LIBRARY_LOG,
+            log_name=_LIBRARY_LOG,
         )
-        # It writes a line for each datagram that is no CoAP; whoever sends them shall not fill the disk.
-        logging.getLogger(_LIBRARY_LOG).setLevel(logging.ERROR)
         self._asker.context = self._context
         self._listening.set()
         try:
@@ -306,6 +336,7 @@ class Lwm2mSession:
         for task in self._watching.pop(registration.serial, ()):
             task.cancel()
         self._busy.pop(registration.serial, None)
+        self._instructor.forget(registration.serial)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
@@ -455,6 +486,9 @@ class Lwm2mSession:
         registration.heard_at_us = now_us
         self._begin(self._carry_held(registration))
         items = codec.decode((), request.opt.content_format, payload)
+        for answer in codec.signed_answers(items):
+            if not self._instructor.hand_on(registration, answer):
+                raise _Refused(Code.SERVICE_UNAVAILABLE, "keep it")
         if registration.units is None and not codec.names_units(items):
             async with self._alone(registration):
                 await self._asker.ask_units(registration)
@@ -551,23 +585,29 @@ class Lwm2mSession:
             await self._asker.ask_units(registration)
             wanted = [objects.FIRMWARE_VERSION, *state_paths(own)]
             items = await self._asker.read_all(registration, wanted)
-            now_us = self._clock_us()
-            relay = codec.relay_of(items)
-            if relay is not None:
-                firmware = codec.value_at(items, objects.FIRMWARE_VERSION)
-                self._hand_on(
-                    HelloFrame(
-                        registration.serial,
-                        now_us,
-                        self._token(),
-                        codec.clock_of(items) or now_us,
-                        relay,
-                        str(firmware or "unknown"),
-                    )
-                )
+            firmware = codec.value_at(items, objects.FIRMWARE_VERSION)
+            registration.firmware = str(firmware or registration.firmware)
+            if items:
+                self._hand_on_standing(registration, items, is_back=True)
             self._tell(registration, items)
         self._watch(registration)
         await self._carry_held(registration)
+
+    def _hand_on_standing(
+        self, registration: Registration, items: Sequence[Item], *, is_back: bool
+    ) -> None:
+        now_us = self._clock_us()
+        self._hand_on(
+            HelloFrame(
+                registration.serial,
+                now_us,
+                self._token(),
+                codec.clock_of(items) or now_us,
+                codec.relay_of(items),
+                registration.firmware,
+                is_back=is_back,
+            )
+        )
 
     def _tell(self, registration: Registration, items: Sequence[Item]) -> None:
         """Readings that are told now, by a device that keeps none for later."""
@@ -595,7 +635,8 @@ class Lwm2mSession:
         paths = relay_paths(registration.links)[:1]
         if not keeps_readings(registration):
             paths += energy_paths(registration.links)[:1]
-        paths += [each for each in objects.SENSORS if registration.links.has(each[0], each[1])]
+        told = (*objects.SENSORS, objects.SIGNED_ANSWER)
+        paths += [each for each in told if registration.links.has(each[0], each[1])]
         watching = {self._begin(self._observe(registration, path)) for path in paths}
         for task in self._watching.pop(registration.serial, ()):
             task.cancel()
@@ -606,16 +647,24 @@ class Lwm2mSession:
         request = self._asker.observe(registration, path)
         try:
             first = await request.response
+            if path == objects.SIGNED_ANSWER:
+                registration.has_to_be_observed = first.code == Code.NOT_FOUND
             if request.observation is None or not first.code.is_successful():
                 return
-            if path in objects.SENSORS:
-                # A cover that is open already is news, too.
+            if path == objects.SIGNED_ANSWER:
+                registration.tells_answers = True
+            # A cover that is open already is news, too. An answer is, if anything was asked: else it is of before.
+            if path in objects.SENSORS or (
+                path == objects.SIGNED_ANSWER and registration.instructed is not None
+            ):
                 await self._told(registration, path, first)
             async for told in request.observation:
                 await self._told(registration, path, told)
         except (coap_error.Error, OSError) as error:
             log.info("meter %s is not observed any more: %r", registration.serial, error)
         finally:
+            if path == objects.SIGNED_ANSWER:
+                registration.tells_answers = False
             if request.observation is not None and not request.observation.cancelled:
                 request.observation.cancel()
 
@@ -623,6 +672,10 @@ class Lwm2mSession:
         self, registration: Registration, path: objects.Path, told: aiocoap.Message
     ) -> None:
         now_us = registration.heard_at_us = self._clock_us()
+        if told.opt.block2 is not None and told.opt.block2.more:
+            # What is longer than a block is told of by its first, and read (RFC 7959, section 2.6).
+            await self._instructor.read_answer(registration)
+            return
         try:
             items = codec.decode(path, told.opt.content_format, told.payload)
         except MalformedFrame as refusal:
@@ -630,12 +683,26 @@ class Lwm2mSession:
             return
         if path in objects.SENSORS:
             self._sense(registration.serial, path, bool(codec.value_at(items, path)), now_us)
+        elif path == objects.SIGNED_ANSWER:
+            self._instructor.take(registration, items)
         elif path in RELAY_PATHS:
-            # A relay that has turned of itself is news of the register, too. It is read once more: while this
-            # waited for its turn an order may have turned it.
-            async with self._alone(registration):
-                items += await self._asker.read_all(registration, state_paths(registration.links))
+            await self._turned(registration, items)
+        else:
             self._hand_on_readings(registration, items)
+
+    async def _turned(self, registration: Registration, items: list[Item]) -> None:
+        """A relay has turned. It is read once more: while this waited for its turn an order may have turned it.
+
+        Of a device that keeps nothing it is news of the register, too. The others send that, dated by their clock.
+        """
+        sends = keeps_readings(registration)
+        paths = state_paths(registration.links)
+        async with self._alone(registration):
+            items += await self._asker.read_all(
+                registration, [each for each in paths if each not in objects.REGISTERS or not sends]
+            )
+        if sends:
+            self._hand_on_standing(registration, items, is_back=False)
         else:
             self._hand_on_readings(registration, items)
 
@@ -659,6 +726,9 @@ class Lwm2mSession:
             registration.held.append(command)
 
     async def _carry_held(self, registration: Registration) -> None:
+        if registration.instruction is not None:
+            # Its answer may take longer than what else there is to do.
+            self._begin(self._instruct(registration))
         for command in self._registrations.take_held(registration, self._clock_us()):
             await self._carry_out(registration, command)
 
@@ -672,18 +742,31 @@ class Lwm2mSession:
                 if command.state is not None:
                     is_on = b"1" if command.state == "closed" else b"0"
                     await self._asker.write(registration, objects.RELAY_ORDER, is_on)
+                elif command.op == "clock":
+                    result = await self._set_clock(registration, command)
+                elif command.op == "history":
+                    result = "unsupported"
             except DeviceRefuses as refused:
                 result = refused.result
             except Unreachable:
                 self._hold_again(registration, command)
                 return
-            items = await self._asker.read_all(registration, state_paths(registration.links))
+            paths = state_paths(registration.links)
+            if command.op == "hello":
+                paths = [objects.FIRMWARE_VERSION, *paths]
+            items = await self._asker.read_all(registration, paths)
+        if command.op == "hello" and items:
+            registration.firmware = str(
+                codec.value_at(items, objects.FIRMWARE_VERSION) or registration.firmware
+            )
+            self._hand_on_standing(registration, items, is_back=False)
         relay = codec.relay_of(items)
         if relay is None and result == "ok":
             if command.op == "relay":
                 # It said yes and then nothing more: the order is tried again, which changes nothing.
                 return
-            result = "failed"
+            # A device that has none has a clock and a version all the same.
+            result = "failed" if command.op == "read" or not items else "ok"
         now_us = self._clock_us()
         self._hand_on(
             AnswerFrame(
@@ -697,6 +780,49 @@ class Lwm2mSession:
                 codec.clock_of(items) or now_us,
             )
         )
+
+    async def _set_clock(self, registration: Registration, command: Command) -> AnswerResult:
+        """Put a device's clock right. Raises DeviceRefuses, Unreachable.
+
+        It is moved only if the move still makes it right: an order may have waited while somebody else put it so. It is
+        set to the time that it then has to be, so that an order which comes twice moves nothing twice.
+        """
+        try:
+            clock_us = codec.clock_of(await self._asker.read(registration, objects.CLOCK))
+        except MalformedFrame as refusal:
+            self._count_read(registration, [], refusal)
+            return "failed"
+        now_us = self._clock_us()
+        if clock_us is None or command.move_us is None:
+            return "failed"
+        if abs(clock_us - now_us) <= _CLOCK_IS_RIGHT_US:
+            return "ok"
+        moved_us = clock_us + command.move_us + _CLOCK_IS_RIGHT_US
+        if not command.issued_at_us <= moved_us <= command.expires_at_us + _CLOCK_IS_RIGHT_US:
+            return "failed"
+        seconds = str(round(now_us / 1_000_000)).encode()
+        await self._asker.write(registration, objects.CLOCK, seconds)
+        return "ok"
+
+    # --- signed instructions ---
+
+    def _take_instruction(self, serial: str, payload: bytes) -> None:
+        registration = self._registrations.of(serial)
+        if registration is None:
+            return
+        registration.instruction = payload
+        if self._registrations.is_awake(registration, self._clock_us()):
+            self._begin(self._instruct(registration))
+
+    async def _instruct(self, registration: Registration) -> None:
+        await self._instructor.instruct(registration)
+        if registration.has_to_be_observed and registration.answered is not None:
+            registration.has_to_be_observed = False
+            observing = self._begin(self._observe(registration, objects.SIGNED_ANSWER))
+            self._watching.setdefault(registration.serial, set()).add(observing)
+
+    def _hand_on_answer(self, serial: str, payload: bytes) -> bool:
+        return self._hand_on(SealedFrame(serial, self._clock_us(), self._token(), payload))
 
     def _register_beside(self, registration: Registration, items: Sequence[Item]) -> int:
         """The register in Wh as an answer tells it; 0 where it is not told or cannot be read.

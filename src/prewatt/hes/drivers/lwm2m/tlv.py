@@ -43,10 +43,18 @@ def decode(base: Path, payload: bytes) -> list[Item]:
 
 
 def encode(base: Path, values: Iterable[tuple[Path, bytes]]) -> bytes:
-    """The entries of resources (three numbers, already as bytes) below an object or an instance of it."""
+    """The entries of resources (already as bytes) below an object or an instance of it.
+
+    A path of four numbers is the one instance that a multiple resource has.
+    """
     entries: dict[int, list[bytes]] = {}
     for path, content in values:
-        entries.setdefault(path[1], []).append(_entry(_RESOURCE, path[2], content))
+        if len(path) == 4:
+            only = _entry(_RESOURCE_INSTANCE, path[3], content)
+            entry = _entry(_MULTIPLE, path[2], only)
+        else:
+            entry = _entry(_RESOURCE, path[2], content)
+        entries.setdefault(path[1], []).append(entry)
     if len(base) >= 2:
         return b"".join(entries.get(base[1], []))
     return b"".join(
