@@ -1,4 +1,6 @@
-"""An LwM2M meter through the whole head-end: its readings charged, its order verified, by the real database."""
+"""LwM2M meters through the whole head-end: readings charged, orders verified, signed where the meter has a key, by the
+real database.
+"""
 
 import argparse
 import threading
@@ -8,22 +10,30 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from cryptography.fernet import Fernet
 from tests.conftest import role_dsn
-from tests.hes.drivers.lwm2m.test_lwm2m_line import LOOPBACK, device
+from tests.hes.drivers.lwm2m.test_lwm2m_line import LOOPBACK, MeterKeys, device
 from tests.hes.test_bundles import names
 from tests.hes.test_head_end import add_order
-from tests.invariants.places import NOW, one, place, rows
+from tests.invariants.places import NOW, World, one, place, rows
 
 from prewatt.access.scope import system_actor
 from prewatt.core.civil_time import instant_us
 from prewatt.core.drivers import Driver
 from prewatt.core.vocabulary import OrderKind, OrderState
-from prewatt.head_end import _lwm2m, add_arguments, raise_device_alert, run
+from prewatt.estate.models import Meter
+from prewatt.head_end import _lwm2m, add_arguments, instruction_desk, raise_device_alert, run
+from prewatt.hes.drivers.lwm2m.keys import DeviceKeys
 from prewatt.hes.drivers.lwm2m.roster import lwm2m_opener
 from prewatt.hes.drivers.lwm2m.session import Lwm2mConfig
 from prewatt.hes.ingest import ShardedIngest
 from prewatt.hes.main import HeadEnd
+from prewatt.instructions.operations import enrol_key
 from prewatt.runtime.state import CannotRunError
+from prewatt.signing.es256 import ES256PrivateKey
+from prewatt.signing.keyring import SEALS_VARIABLE, STORE_VARIABLE, open_keyring
+from prewatt.signing.keys import KeyRole
+from prewatt.signing.store import KeyStore
 from prewatt.sim.lwm2m import _free_port
 from prewatt.supply.orders import OrderBook
 from waiting import eventually
@@ -40,8 +50,41 @@ def now_us() -> int:
     return instant_us(now())
 
 
+def add_order_now(
+    owner: psycopg.Connection, here: World, meter_id: int, kind: OrderKind = OrderKind.DISCONNECT
+) -> int:
+    """An order that is due by the clock of this file, and the bell."""
+    order = add_order(owner, meter_id, here.property_id, kind, here.accounts["1001"])
+    owner.execute(
+        """UPDATE supply_order SET decided_at = %s, next_try_at = %s, expires_at = %s WHERE id = %s""",
+        [now(), now(), now() + timedelta(hours=1), order],
+    )
+    owner.execute("SELECT pg_notify('supply_order', %s)", [str(here.property_id)])
+    return order
+
+
+def enrolled(here: World, meter_id: int, number: int) -> ES256PrivateKey:
+    """A meter's own key, enrolled."""
+    own = ES256PrivateKey.from_scalar(bytes([number] * 32))
+    actor = system_actor("test", (here.property_id,))
+    place_of = {"property_id": here.property_id, "meter_id": meter_id}
+    enrol_key(actor=actor, **place_of, public_key=own.spki, now=NOW - timedelta(days=1))
+    return own
+
+
+def signs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[bytes, bytes]:
+    """A head-end with a key for instructions; returns whom its meters trust."""
+    seal = Fernet.generate_key().decode()
+    store = KeyStore(folder / "keys.json", [seal])
+    store.make(KeyRole.INSTRUCTION, signs_from=NOW - timedelta(days=1))
+    monkeypatch.setenv(STORE_VARIABLE, str(store.path))
+    monkeypatch.setenv(SEALS_VARIABLE, seal)
+    made = open_keyring().signer(KeyRole.INSTRUCTION, now=now()).public
+    return {bytes.fromhex(made.key_id): made.value}
+
+
 def test_a_meter_on_nb_iot_is_charged_and_obeys(
-    database: str, monkeypatch: pytest.MonkeyPatch
+    database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from django.db import connections
 
@@ -49,18 +92,35 @@ def test_a_meter_on_nb_iot_is_charged_and_obeys(
 
     here = place()
     serial, meter_id = names(here)["M-101"], here.meters["M-101"]
-    one("UPDATE meter SET driver = %s WHERE id = %s RETURNING 1", str(Driver.LWM2M), meter_id)
+    asleep = here.meters["M-102"]
+    for each in (meter_id, asleep):
+        one("UPDATE meter SET driver = %s WHERE id = %s RETURNING 1", str(Driver.LWM2M), each)
+    Meter.objects.create(property_id=here.property_id, serial="MQ-1")
+    signing = Meter.objects.create(
+        property_id=here.property_id, serial="NB-1", driver=Driver.LWM2M
+    ).pk
+    trusts = signs(tmp_path, monkeypatch)
+    own, own_asleep = (enrolled(here, each, each % 200 + 1) for each in (signing, asleep))
+    keys = DeviceKeys(tmp_path / "devices", [Fernet.generate_key().decode()])
+    key = keys.make("NB-1")
     dsn = role_dsn(database, "head_end")
     changed = {**connections.settings["default"], **_database(dsn)}
     monkeypatch.setitem(connections.settings, "default", changed)
     port = _free_port(LOOPBACK)
     head_end = HeadEnd(
-        openers=[lwm2m_opener(Lwm2mConfig(LOOPBACK, port, takes_open=True), clock=now, keys=None)],
+        openers=[
+            lwm2m_opener(
+                Lwm2mConfig(LOOPBACK, port, takes_open=True, awake_s=0, answer_s_max=0.5),
+                clock=now,
+                keys=keys,
+            )
+        ],
         dsn=dsn,
         clock=now,
         orders=OrderBook(system_actor("head_end")),
         raise_alert=raise_device_alert,
         make_ingest=lambda sessions: ShardedIngest(sessions, clock=now, shards=2),
+        make_instructions=instruction_desk,
     )
     server = f"{LOOPBACK}:{port}"
     head_end.start()
@@ -71,25 +131,57 @@ def test_a_meter_on_nb_iot_is_charged_and_obeys(
             read = "SELECT value_wh FROM register_reading WHERE meter_id = %s AND read_at >= %s"
             assert rows(read, meter_id, NOW)[0] == (10_000,)
             with psycopg.connect(database, autocommit=True) as owner:
-                order = add_order(
-                    owner, meter_id, here.property_id, OrderKind.DISCONNECT, here.accounts["1001"]
-                )
-                owner.execute(
-                    """UPDATE supply_order SET decided_at = %s, next_try_at = %s, expires_at = %s
-                       WHERE id = %s""",
-                    [now(), now(), now() + timedelta(hours=1), order],
-                )
-                owner.execute("SELECT pg_notify('supply_order', %s)", [str(here.property_id)])
+                order = add_order_now(owner, here, meter_id)
             state = "SELECT state FROM supply_order WHERE id = %s"
             eventually(lambda: one(state, order) == OrderState.VERIFIED, "read back as open")
             assert there.meter.relay == "open"
             link = "SELECT relay, firmware FROM meter_link WHERE meter_id = %s"
             assert rows(link, meter_id) == [(2, "prewatt-sim 1.0")]
-        with device(server, names(here)["M-102"], clock_us=now_us) as stranger:
+        with device(server, "MQ-1", clock_us=now_us) as stranger:
             eventually(lambda: stranger.refusals[:1] == ["4.03"], "MQTT's meter")
         eventually(
             lambda: rows("SELECT reason FROM rejected_frame") == [("unknown_meter",)], "kept"
         )
+        with (
+            psycopg.connect(database, autocommit=True) as owner,
+            device(server, "NB-1", now_us, signing=MeterKeys(own, trusts), key=key) as verifying,
+            device(
+                server,
+                names(here)["M-102"],
+                now_us,
+                20_000,
+                signing=MeterKeys(own_asleep, trusts),
+                sleeps_s=0.5,
+                awake_s=0.3,
+            ) as sleeper,
+        ):
+            eventually(lambda: head_end.sessions.all[0].registered() == 2, "both are there")
+            eventually(lambda: sleeper.port == 0, "one sleeps")
+            orders = [add_order_now(owner, here, each) for each in (signing, asleep)]
+            for each, there in zip(orders, (verifying, sleeper), strict=True):
+                eventually(
+                    lambda each=each: one(state, each) == OrderState.VERIFIED, "by its answer"
+                )
+                assert there.meter.relay == "open" and there.meter.instructed.sequence == 1
+            told = """SELECT array_agg(operation), array_agg(state), count(answer), count(DISTINCT order_id)
+                      FROM instruction WHERE order_id = ANY(%s)"""
+            assert rows(told, orders) == [([1, 1], [3, 3], 2, 2)]
+            # What nobody signed, an old answer of its own, and one of the other meter: seen, and nothing moves.
+            before = rows("SELECT id, state, attempts FROM supply_order ORDER BY id")
+            good = verifying.signed
+            forged = good[:-1] + bytes([good[-1] ^ 1])
+            for said, reason in (
+                (forged, "forged_forged"),
+                (good, "repeated_answer"),
+                (sleeper.signed, "forged_unknown_key"),
+            ):
+                verifying.signed = said
+                counted = "SELECT count(*) FROM rejected_frame WHERE reason = %s"
+                eventually(lambda reason=reason, counted=counted: one(counted, reason) == 1, reason)
+            alerts = "SELECT subject, detail ->> 'what' FROM alert WHERE code = 'meter.forged'"
+            assert rows(alerts) == [(f"meter:{signing}", "answer")]
+            assert rows("SELECT id, state, attempts FROM supply_order ORDER BY id") == before
+            assert rows("SELECT relay FROM meter_link WHERE meter_id = %s", signing) == [(2,)]
         assert head_end.failure is None
     finally:
         head_end.stop()
