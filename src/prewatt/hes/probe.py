@@ -34,6 +34,7 @@ COAP_PORT: Final = 5_683
 MQTT_PORT: Final = 1_883
 
 _NAMES: Final = {1: "1.8.0", 2: "2.8.0", 3: "3.8.0", 4: "1.6.0"}
+_SIGNED: Final = {True: "instructions, by object 19", False: "no: it has no object 19"}
 _UNITS: Final = {1: "Wh", 2: "Wh", 3: "varh", 4: "W"}
 
 
@@ -52,6 +53,8 @@ class Probed:
     relay: str | None = None
     clock_us: int | None = None
     clock_drift_s: int | None = None
+    #: Whether it has somewhere to put what is signed to it; None where nobody could see that.
+    takes_signed: bool | None = None
     registers: dict[str, tuple[int, str]] = field(default_factory=dict)
     resources: list[tuple[str, str, Value, str]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -66,6 +69,7 @@ class Probed:
             "relay": self.relay,
             "clock": None if self.clock_us is None else utc_datetime(self.clock_us).isoformat(),
             "clock_drift_s": self.clock_drift_s,
+            "takes_signed": self.takes_signed,
             "registers": [
                 {"register": name, "value": value, "unit": unit}
                 for name, (value, unit) in self.registers.items()
@@ -105,6 +109,7 @@ class Probed:
             ("firmware", self.firmware),
             ("clock", clock),
             ("relay", self.relay),
+            *(() if self.takes_signed is None else (("signed", _SIGNED[self.takes_signed]),)),
             *((name, f"{value} {unit}") for name, (value, unit) in self.registers.items()),
         ]
         lines = [f"{self.address}: a meter by {self.driver}"]
@@ -156,7 +161,11 @@ async def _probe_coap(address: str, host: str, port: int, timeout_s: float) -> P
 async def _everything(asker: Asker, device: Registration, found: Probed) -> list[Item]:
     """Each object's instance whole, or resource by resource where a device gives only these."""
     items: list[Item] = []
-    for object_id, instance in [*((each, 0) for each in objects.OBJECTS), (objects.ENERGY, 1)]:
+    for object_id, instance in [
+        *((each, 0) for each in objects.OBJECTS),
+        (objects.ENERGY, 1),
+        objects.SIGNED_INSTRUCTION[:2],
+    ]:
         try:
             items += await asker.read(device, (object_id, instance))
         except Unreachable:
@@ -184,6 +193,7 @@ def _note(found: Probed, items: Sequence[Item]) -> None:
     firmware = codec.value_at(items, objects.FIRMWARE_VERSION)
     found.serial = None if serial is None else str(serial)
     found.firmware = None if firmware is None else str(firmware)
+    found.takes_signed = any(each.path[:2] == objects.SIGNED_INSTRUCTION[:2] for each in items)
     for path, value, _ in sorted(items, key=lambda each: each.path):
         what = objects.RESOURCES[path[0], path[2]]
         found.resources.append((objects.path_text(path), what.name, value, what.unit))

@@ -60,6 +60,12 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sleep", type=float, metavar="S", help="between its moments awake")
     parser.add_argument("--key", type=Path, metavar="FILE", help="as `prewatt meter key` prints it")
     parser.add_argument(
+        "--signs",
+        type=Path,
+        metavar="FILE",
+        help='its own key and whom it trusts, {"secret": HEX, "trusts": {ID: POINT}}: it does nothing of weight unsigned',
+    )
+    parser.add_argument(
         "--fault", action="append", default=[], metavar="NAME=VALUE", help=", ".join(FAULTS)
     )
 
@@ -119,7 +125,7 @@ def run_part(kind: str, path: Path) -> int:
 
 def run_device(arguments: argparse.Namespace) -> int:
     """Run one LwM2M meter until it is interrupted; returns the exit status."""
-    from prewatt.sim.lwm2m import DeviceConfig, LwM2mDevice, read_key
+    from prewatt.sim.lwm2m import DeviceConfig, LwM2mDevice, read_key, read_signing
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     began_us = time.time_ns() // 1_000
@@ -132,6 +138,7 @@ def run_device(arguments: argparse.Namespace) -> int:
                 arguments.register,
                 began_us,
                 arguments.period * 1_000_000,
+                **({} if arguments.signs is None else read_signing(arguments.signs)),
             )
         )
         for each in arguments.fault:

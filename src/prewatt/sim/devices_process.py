@@ -21,6 +21,7 @@ import msgspec
 
 from prewatt.hes.drivers.lwm2m.keys import DeviceKey
 from prewatt.hes.frames import RelayState
+from prewatt.signing.es256 import ES256PrivateKey
 from prewatt.sim.loads import load_profile
 from prewatt.sim.lwm2m import DeviceConfig, LwM2mDevice
 from prewatt.sim.meter import MeterConfig, SimulatedMeter, UnknownFault
@@ -77,6 +78,8 @@ class DevicesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     wakes_per_look: int = 2
     clock_offset_us: int = 0
     utc_offset_s: int = 0
+    #: The keys by which devices with a secret verify: points by key ids, both in hexadecimal digits.
+    trusts: dict[str, str] = {}
 
 
 class DevicesProcess:
@@ -182,6 +185,15 @@ class DevicesProcess:
                 report_period_us=period_us,
                 phase_us=Random(made.serial).randrange(period_us),  # noqa: S311 - spread, not secret
                 register_modulus_wh=made.register_modulus_wh,
+                private_key=(
+                    ES256PrivateKey.from_scalar(bytes.fromhex(made.secret)) if made.secret else None
+                ),
+                trusts={
+                    bytes.fromhex(key_id): bytes.fromhex(point)
+                    for key_id, point in self._config.trusts.items()
+                },
+                holds_credit=made.holds_credit,
+                price_nano=made.price_nano,
             ),
             # What nobody will read is not remembered: a demo runs for days.
             on_reading=recorder.reading if self._config.records else None,

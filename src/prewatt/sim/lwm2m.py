@@ -45,6 +45,7 @@ from prewatt.hes.frames import (
     RelayState,
     Watermark,
 )
+from prewatt.signing.es256 import ES256PrivateKey
 from prewatt.sim.meter import FIRMWARE, Outgoing, SimulatedMeter
 
 log = logging.getLogger(__name__)
@@ -67,8 +68,8 @@ _OBJECTS: Final = (
     *((path[0], path[1]) for path in objects.SENSORS),
 )
 _CONTAINERS: Final = ((objects.CONTAINER, 0), (objects.CONTAINER, 1))
-#: What is in both of them (RFC 9052, section 2).
-_SIGNED: Final = 'application/cose; cose-type="cose-sign1"'
+#: What is in both of them (RFC 9052): the registry gives this text 32 bytes.
+_SIGNED: Final = "application/cose"
 #: The fault of the machine behind each of its inputs.
 _SENSED: Final = {path: words[0] for path, words in objects.SENSORS.items()}
 
@@ -546,6 +547,18 @@ def read_key(file: Path) -> DeviceKey:
         secret=bytes.fromhex(fields["master_secret"]),
         salt=bytes.fromhex(fields["master_salt"]),
     )
+
+
+def read_signing(file: Path) -> dict[str, Any]:
+    """A meter's own key and whom it trusts, for its configuration. Raises OSError, ValueError, KeyError."""
+    fields = json.loads(file.read_text())
+    return {
+        "private_key": ES256PrivateKey.from_scalar(bytes.fromhex(fields["secret"])),
+        "trusts": {
+            bytes.fromhex(key_id): bytes.fromhex(point)
+            for key_id, point in fields["trusts"].items()
+        },
+    }
 
 
 def _free_port(host: str) -> int:

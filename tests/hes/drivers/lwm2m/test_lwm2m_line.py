@@ -48,6 +48,7 @@ from prewatt.sim.meter import MeterConfig, SimulatedMeter
 from waiting import eventually
 
 LOOPBACK = "127.0.0.1"
+OWN = ES256PrivateKey.from_scalar(bytes([7] * 32))
 
 
 def now_us() -> int:
@@ -358,10 +359,14 @@ def test_an_installer_reads_a_meter_and_makes_its_key(
         head, row = capsys.readouterr().out.splitlines()
         assert head == "building,unit,serial,opening_wh,driver,has_relay"
         assert row == f",,{found['serial']},7000,lwm2m,yes"
-    with device(f"{LOOPBACK}:{_free_port(LOOPBACK)}") as alone:
+        assert not found["takes_signed"]
+    nowhere = f"{LOOPBACK}:{_free_port(LOOPBACK)}"
+    with device(nowhere, signing=MeterKeys(OWN, {})) as alone:
         eventually(lambda: alone.port > 0, "it answers also where no head-end is")
         assert cli.main(["meter", "probe", f"coap://{LOOPBACK}:{alone.port}"]) == 0
-        capsys.readouterr()
+        told = capsys.readouterr().out
+        assert "signed      instructions, by object 19" in told
+        assert "/19/1/4        Data Format: application/cose" in told
     for nobody in (f"coap://{LOOPBACK}:{_free_port(LOOPBACK)}", "http://a", "mqtt://a:1/b/c"):
         assert cli.main(["meter", "probe", nobody, "--wait", "0.3"]) == 2
         assert capsys.readouterr().err.startswith("prewatt: ")
@@ -417,6 +422,19 @@ def test_libcoap_reads_and_switches_the_simulated_meter() -> None:
         assert there.meter.relay == "open"
         assert b"4.05" in libcoap(f"{meter}/3331/0/5700", "-m", "put", "-e", "0", "-t", "0")
         assert b"4.04" in libcoap(f"{meter}/9999/0/1")
+        # What a meter signed, and what it is told, are bytes in a container: not this meter's, which has no key.
+        assert b"4.04" in libcoap(f"{meter}/19/0/0")
+    with device(here.server, signing=MeterKeys(OWN, {})) as there:
+        eventually(lambda: there.port > 0, "it answers")
+        meter = f"coap://{LOOPBACK}:{there.port}"
+        assert b"application/cose" in libcoap(f"{meter}/19/0/4")
+        there.signed = b"a signed answer"
+        assert b"a signed answer" in libcoap(f"{meter}/19/0/0", "-v", "1")
+        assert b"2.04" in libcoap(f"{meter}/19/1/0", "-m", "put", "-e", "forged", "-t", "42")
+        assert there.meter.instructed.refused == 1, "and it says so in its next answer"
+        assert b"4.15" in libcoap(f"{meter}/19/1/0", "-m", "put", "-e", "forged", "-t", "0")
+        assert b"4.05" in libcoap(f"{meter}/3312/0/5850", "-m", "put", "-e", "0", "-t", "0")
+        assert there.meter.relay == "closed"
 
 
 @needs_libcoap
