@@ -138,14 +138,15 @@ def test_a_command_that_came_too_late_fails_nothing_and_a_wrong_clock_calls_a_pe
     None
 ):
     spent = new_order(OrderKind.DISCONNECT, NOW, POLICY)
-    for _ in range(POLICY.attempts_max):
+    for left in reversed(range(POLICY.attempts_max)):
         spent = mark_sent(spent, NOW, POLICY)
+        spent = refuse(spent, Refusal.FAILED, POLICY) if left else spent
     first = mark_sent(new_order(OrderKind.CONNECT, NOW, POLICY), NOW, POLICY)
     calls = {
         refusal: (
             refuse(spent, refusal, POLICY).state,
             refusal_needs_person(first, refusal, POLICY),
-            refusal_needs_person(spent, refusal, POLICY),
+            refusal_needs_person(refuse(spent, refusal, POLICY), refusal, POLICY),
         )
         for refusal in Refusal
     }
@@ -155,6 +156,27 @@ def test_a_command_that_came_too_late_fails_nothing_and_a_wrong_clock_calls_a_pe
         Refusal.FAILED: (OrderState.FAILED, False, True),
         Refusal.LATE: (OrderState.SENT, False, False),
     }
+
+
+def test_what_went_to_a_meter_that_was_away_says_nothing_of_its_relay() -> None:
+    for kind, other in (
+        (OrderKind.CONNECT, RelayState.OPEN),
+        (OrderKind.DISCONNECT, RelayState.CLOSED),
+    ):
+        order = new_order(kind, NOW, POLICY)
+        for _ in range(10 * POLICY.attempts_max):
+            order = mark_sent(order, NOW, POLICY)
+        # Back after a long time, it says yes to the last one: that is one yes, and one relay to wait for.
+        for heard in range(1, POLICY.attempts_max):
+            for _ in range(3):
+                order = read_back(acknowledge(order), other, NOW + 60_000_000, POLICY)
+            assert order.heard == heard and not needs_person(order, POLICY), (
+                "told thrice is told once"
+            )
+            order = mark_sent(order, NOW, POLICY)
+        order = read_back(acknowledge(order), other, NOW + 60_000_000, POLICY)
+        assert needs_person(order, POLICY)
+        assert (order.state is OrderState.FAILED) is (kind is OrderKind.DISCONNECT)
 
 
 class OrderLife(RuleBasedStateMachine):

@@ -286,6 +286,9 @@ def test_a_bulk_that_fails_too_often_stops_by_itself(database: str) -> None:
     with signed_in(role_dsn(database, "head_end"), database):
         RequestBook(HEAD_END).settle(now=now)
     assert one("SELECT state FROM fleet_bulk") == BulkState.BRAKED
+    assert rows("SELECT code, subject, detail ->> 'failed' FROM alert") == [
+        ("fleet.bulk_braked", f"bulk:{one('SELECT id FROM fleet_bulk')}", "5")
+    ]
     assert claimed(database, now + timedelta(seconds=60)) == []
     assert (
         one("SELECT count(*) FROM meter_request WHERE state = %s", int(RequestState.ANSWERED)) == 15

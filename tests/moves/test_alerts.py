@@ -33,6 +33,7 @@ def opened(world: World, code: AlertCode) -> int:
         "concentrator": 3,
         "account": world.account_ids[0],
         "property": world.property_id,
+        "bulk": 9,
     }
     subject = f"{SUBJECTS[code]}:{about[SUBJECTS[code]]}"
     with transaction.atomic():
@@ -155,6 +156,15 @@ def expired(world: World, kind: str = "meter") -> None:
     )  # fmt: skip
 
 
+def braked(world: World) -> None:
+    run_sql(
+        """INSERT INTO fleet_bulk (id, property_id, kind, chosen, meters, proposal_id, made_by, reason, begun_at,
+               per_s, per_gateway_min, bound_percent, state, state_at, used_to)
+           VALUES (9, %s, 1, '{}', 1, 1, 'x', 'x', %s, 1, 1, 1, 3, %s, %s)""",
+        world.property_id, NOW, NOW, NOW,
+    )  # fmt: skip
+
+
 LASTING: dict[AlertCode, tuple[Callable[[World], object], Callable[[World], object]]] = {
     "approvals.emergency": (
         emergency,
@@ -198,6 +208,17 @@ LASTING: dict[AlertCode, tuple[Callable[[World], object], Callable[[World], obje
     "supply.command_refused": (
         lambda world: world.relay(RelayState.OPEN),
         lambda world: world.relay(RelayState.CLOSED),
+    ),
+    "meter.clock_unmended": (
+        lambda world: (
+            world.relay(RelayState.CLOSED),
+            run_sql("UPDATE meter_link SET clock_drift_s = 400"),
+        ),
+        lambda _world: run_sql("UPDATE meter_link SET clock_drift_s = 3"),
+    ),
+    "fleet.bulk_braked": (
+        braked,
+        lambda _world: run_sql("UPDATE fleet_bulk SET state = 1"),
     ),
     "supply.brake": (brake, lambda _world: run_sql("UPDATE supply_policy SET brake_since = NULL")),
     "notify.unreachable": (

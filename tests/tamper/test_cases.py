@@ -70,7 +70,8 @@ def test_an_incident_is_one_case_from_its_first_event_to_its_reason() -> None:
     me, meter = someone(world), world.meter_ids[0]
     flood = [event(world, back_s=each) for each in range(1, 1001)]
     (case,) = note(*flood[:500], *flood[:500])
-    assert note(*flood[500:], *flood[497:500]) == [], "the same incident, told again, is no other"
+    for _ in range(2):
+        assert note(*flood[500:], *flood[:500]) == [], "the same incident, told again, is no other"
     assert rows("SELECT id, evidence_count, account_id, first_at FROM tamper_case") == [
         (case, 1000, world.account_ids[0], NOW - timedelta(seconds=1000))
     ]

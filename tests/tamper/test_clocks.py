@@ -53,10 +53,27 @@ def test_a_clock_that_falls_behind_at_once_is_a_case_and_a_drift_is_put_right() 
     ]  # fmt: skip
     run_sql("UPDATE meter_request SET state = 3, next_try_at = NULL, ended_at = %s", now + H)
     tell(world, now + 2 * H, meter=1, clock_drift_s=1)
+    alarmed = []
     for turn in range(1, 12):
-        tell(world, now + turn * 2 * H, clock_drift_s=-4_000)
-        run_sql("UPDATE meter_state SET received_at = %s", now + turn * 2 * H + H)
-        correct_clocks(actor=CLERK, now=now + turn * 2 * H)
+        at = now + turn * 2 * H
+        tell(world, at, clock_drift_s=-4_000)
+        run_sql("UPDATE meter_state SET received_at = %s", at + H)
+        run_sql(
+            "UPDATE meter_request SET state = 5, ended_at = %s, next_try_at = NULL WHERE state < 3",
+            at,
+        )
+        correct_clocks(actor=CLERK, now=at)
+        alarmed += [turn for _ in rows("SELECT FROM alert WHERE code = 'meter.clock_unmended'")]
+    # The third was asked in the fourth of these turns; what three did not put right calls a person once.
+    assert alarmed[0] == 5 and rows(
+        "SELECT count(*), min(detail ->> 'drift_s') FROM alert WHERE closed_at IS NULL"
+        " AND code = 'meter.clock_unmended'"
+    ) == [(1, "-4000")]  # fmt: skip
+    tell(world, at + H, clock_drift_s=2)
+    correct_clocks(actor=CLERK, now=at + 2 * H)
+    assert rows(
+        "SELECT count(closed_at), count(*) FROM alert WHERE code = 'meter.clock_unmended'"
+    ) == [(1, 1)]
     assert rows("SELECT before_s, after_s FROM clock_correction WHERE meter_id = %s", second) == [
         (400, 1)
     ]

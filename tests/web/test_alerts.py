@@ -74,6 +74,8 @@ DETAIL: dict[AlertCode, list[dict[str, Any]]] = {
     "signing.key_alone": [
         {"do": each, "key": "key:f00d", "reason": "lost"} for each in ("rotate", "revoke")
     ],
+    "meter.clock_unmended": [{"drift_s": -400, "asked": 3, "since_us": AT_US}],
+    "fleet.bulk_braked": [{"bulk": 9, "failed": 5, "of": 20}],
     "audit.past_program": [{"changes": 1}, {"changes": 3}],
 }  # fmt: skip
 
@@ -99,15 +101,14 @@ def _open(place: Fernmoor, code: AlertCode, unit: str, detail: dict[str, Any]) -
 @pytest.fixture
 def alarmed(fernmoor: Fernmoor) -> dict[str, int]:
     """One alert of each kind, by its code."""
-    units = iter(("N-404", "S-403", "N-101", "N-102", "N-305", "N-103", "N-304", "N-206", "N-104", "N-105", "N-106",
-                  "N-201", "N-202", "N-203", "N-204", "N-205", "N-301", "N-302", "N-303"))  # fmt: skip
+    units = iter(dict.fromkeys(("N-404", "S-403", *fernmoor.meters)))
     with psycopg.connect(fernmoor.dsn) as owner:
         owner.execute("DELETE FROM alert")
     return {
         code: _open(
             fernmoor,
             code,
-            "" if SUBJECTS[code] in ("property", "concentrator") else next(units),
+            "" if SUBJECTS[code] in ("property", "concentrator", "bulk") else next(units),
             DETAIL[code][0],
         )
         for code in CODES

@@ -146,6 +146,10 @@ class Order:
     sent_at_us: int | None = None
     next_try_at_us: int | None = None
     expires_at_us: int | None = None
+    #: How many attempts the meter was there for: it said yes or no, or its relay was read back otherwise after
+    #: it; and which attempt was the last of these. What went to a meter that was away says nothing of its relay.
+    heard: int = 0
+    heard_attempt: int = 0
 
     @property
     def is_final(self) -> bool:
@@ -237,7 +241,7 @@ def acknowledge(order: Order) -> Order:
     """Record that the meter accepted the command; the retry stands until the read-back."""
     if order.state is OrderState.ACKNOWLEDGED:
         return order
-    return _moved(order, OrderState.ACKNOWLEDGED)
+    return _moved(_heard(order), OrderState.ACKNOWLEDGED)
 
 
 def read_back(order: Order, relay: RelayState, seen_at_us: int, policy: OrderPolicy) -> Order:
@@ -255,7 +259,7 @@ def read_back(order: Order, relay: RelayState, seen_at_us: int, policy: OrderPol
     if order.sent_at_us is None or relay is RelayState.UNKNOWN:
         return order
     settled = seen_at_us >= order.sent_at_us + policy.settle_s * SECOND_US
-    return _failed_if_spent(order, policy) if settled else order
+    return _failed_if_spent(_heard(order), policy) if settled else order
 
 
 def refuse(order: Order, refusal: Refusal, policy: OrderPolicy) -> Order:
@@ -265,7 +269,7 @@ def refuse(order: Order, refusal: Refusal, policy: OrderPolicy) -> Order:
     """
     if order.state not in (OrderState.SENT, OrderState.ACKNOWLEDGED):
         raise IllegalTransition(order.kind, order.state, OrderState.FAILED)
-    return order if refusal is Refusal.LATE else _failed_if_spent(order, policy)
+    return order if refusal is Refusal.LATE else _failed_if_spent(_heard(order), policy)
 
 
 def wake(order: Order, now_us: int) -> Order:
@@ -297,19 +301,26 @@ def needs_person(order: Order, policy: OrderPolicy) -> bool:
     """
     if order.state is OrderState.FAILED:
         return True
-    return order.state is OrderState.ACKNOWLEDGED and order.attempts >= policy.attempts_max
+    return order.state is OrderState.ACKNOWLEDGED and order.heard >= policy.attempts_max
 
 
 def refusal_needs_person(order: Order, refusal: Refusal, policy: OrderPolicy) -> bool:
     """Say whether staff should look at a meter that refused: trying again will not help, or has not."""
     if refusal is Refusal.LATE:
         return False
-    return refusal in _LASTING or order.attempts >= policy.attempts_max
+    return refusal in _LASTING or order.heard >= policy.attempts_max
+
+
+def _heard(order: Order) -> Order:
+    """Count the present attempt as one that the meter was there for, once."""
+    if order.heard_attempt == order.attempts:
+        return order
+    return replace(order, heard=order.heard + 1, heard_attempt=order.attempts)
 
 
 def _failed_if_spent(order: Order, policy: OrderPolicy) -> Order:
     # A connect is never given up: a customer who has paid waits for the meter, not for us.
-    if order.kind is OrderKind.CONNECT or order.attempts < policy.attempts_max:
+    if order.kind is OrderKind.CONNECT or order.heard < policy.attempts_max:
         return order
     return replace(_moved(order, OrderState.FAILED), next_try_at_us=None)
 

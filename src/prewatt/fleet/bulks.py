@@ -20,7 +20,10 @@ from prewatt.approvals.operations import Wanted, wanted_change
 from prewatt.audit.operations import record
 from prewatt.core.fleet import PER_GATEWAY_MIN_MAX, PER_S_MAX, drivers_that_can
 from prewatt.core.vocabulary import BulkState, RequestKind, RequestState
-from prewatt.fleet.requests import CLOCK_MOVES_MAX_S, HISTORY_MAX
+from prewatt.fleet.drift import KNOWN_DRIFT_S
+from prewatt.fleet.requests import HISTORY_MAX
+from prewatt.notify.alerts import BULK_BRAKED
+from prewatt.notify.operations import close_alert
 from prewatt.runtime.bells import ring
 
 KIND: Final = "fleet.bulk"
@@ -142,13 +145,13 @@ def _chosen(
     return Chosen(
         tuple(row[0] for row in asked),
         tuple(row[2][:60] for row in asked),
-        tuple(-row[3] if abs(row[3]) <= CLOCK_MOVES_MAX_S else 0 for row in asked),
+        tuple(-row[3] for row in asked),
         len(rows) - len(asked),
     )
 
 
-_CHOSEN: Final = """
-SELECT m.id, m.driver, coalesce(nullif(r.gateway, ''), k.serial, ''), coalesce(l.clock_drift_s, 0), m.has_relay
+_CHOSEN: Final = f"""
+SELECT m.id, m.driver, coalesce(nullif(r.gateway, ''), k.serial, ''), coalesce({KNOWN_DRIFT_S}, 0), m.has_relay
 FROM meter m
 JOIN installation i ON i.meter_id = m.id AND i.period @> %(now)s::timestamptz
 JOIN metering_point p ON p.id = i.metering_point_id
@@ -157,7 +160,7 @@ LEFT JOIN meter_link l ON l.meter_id = m.id
 LEFT JOIN radio_link r ON r.meter_id = m.id
 LEFT JOIN concentrator k ON k.id = l.concentrator_id
 WHERE m.property_id = %(property)s
-"""
+"""  # noqa: S608 - our own expression
 
 
 def _begin(actor: Actor, agreed: Agreed, now: datetime) -> None:
@@ -212,6 +215,8 @@ def move_bulk(*, actor: Actor, property_id: int, bulk_id: int, deed: str, now: d
             raise BulkRefused("unknown")
         if found[0] not in from_:
             raise BulkRefused("state")
+        # Whoever moves it on has seen that it stopped by itself.
+        close_alert(property_id=property_id, code=BULK_BRAKED, subject=f"bulk:{bulk_id}", now=now)
         # A pause saves up no pace.
         cursor.execute(
             """UPDATE fleet_bulk SET state = %s, state_at = %s, state_by = %s,

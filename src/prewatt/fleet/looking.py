@@ -104,84 +104,94 @@ WITH turn AS MATERIALIZED (
     SELECT l.meter_id, l.property_id, l.looked_to, l.last_at FROM fleet_look l
     WHERE l.next_at <= %(now)s ORDER BY l.next_at LIMIT %(slice)s FOR UPDATE SKIP LOCKED
 ), due AS MATERIALIZED (
-    SELECT t.meter_id, t.property_id, p.time_zone, m.driver, m.expected_period_s AS period,
-           i.meter_id IS NOT NULL AS hangs, greatest(t.looked_to, lower(i.period)) AS since,
-           CASE WHEN t.last_at >= lower(i.period) THEN t.last_at END AS last_at,
-           coalesce(extract(epoch FROM t.last_at), 0) AS phase,
-           greatest(t.looked_to, least(t.looked_to + interval '1 day',
-               %(now)s - greatest(2 * m.expected_period_s, 600) * interval '1 second')) AS until,
-           %(now)s - greatest(2 * m.expected_period_s, 600) * interval '1 second' AS settled
-    FROM turn t JOIN meter m ON m.id = t.meter_id JOIN property p ON p.id = t.property_id
-    LEFT JOIN installation i ON i.meter_id = t.meter_id AND i.period @> %(now)s
+    SELECT t.*, d.until, (d.until AT TIME ZONE t.time_zone)::date - 1 AS late_from FROM (
+        SELECT t.meter_id, t.property_id, p.time_zone, m.driver, m.expected_period_s AS period,
+               1.5 * m.expected_period_s * interval '1 second' AS gap_beyond,
+               i.meter_id IS NOT NULL AS hangs, greatest(t.looked_to, lower(i.period)) AS since, t.looked_to,
+               CASE WHEN t.last_at >= lower(i.period) THEN t.last_at END AS last_at,
+               coalesce(extract(epoch FROM t.last_at), 0) AS phase,
+               %(now)s - greatest(2 * m.expected_period_s, 600) * interval '1 second' AS settled
+        FROM turn t JOIN meter m ON m.id = t.meter_id JOIN property p ON p.id = t.property_id
+        LEFT JOIN installation i ON i.meter_id = t.meter_id AND i.period @> %(now)s
+    ) t CROSS JOIN LATERAL (
+        SELECT greatest(t.looked_to, least(t.looked_to + interval '1 day', t.settled)) AS until
+    ) d
 ), seen AS MATERIALIZED (
-    SELECT d.meter_id, d.property_id, d.time_zone, d.driver, d.period, r.read_at,
-           lag(r.read_at, 1, d.last_at) OVER (PARTITION BY d.meter_id ORDER BY r.read_at) AS before
-    FROM due d CROSS JOIN LATERAL (
-        SELECT g.read_at FROM register_reading g
-        WHERE g.meter_id = d.meter_id AND g.register_code = 1 AND g.revision = 0
-          AND g.read_at > coalesce(d.last_at, d.since) AND g.read_at <= d.until
+    -- A row for each meter and day, and not for each reading: how many came, the last, and the gaps that end there.
+    SELECT d.meter_id, d.property_id, d.driver, d.period, d.late_from, r.* FROM due d CROSS JOIN LATERAL (
+        SELECT (g.read_at AT TIME ZONE d.time_zone)::date AS day, count(*) AS stored, max(g.read_at) AS last_at,
+               array_agg(g.before) FILTER (WHERE g.read_at - g.before > d.gap_beyond) AS gaps_from,
+               array_agg(g.read_at) FILTER (WHERE g.read_at - g.before > d.gap_beyond) AS gaps_to
+        FROM (SELECT read_at, lag(read_at, 1, d.last_at) OVER (ORDER BY read_at) AS before
+              FROM register_reading
+              WHERE meter_id = d.meter_id AND register_code = 1 AND revision = 0
+                AND read_at > coalesce(d.last_at, d.since) AND read_at <= d.until) g
+        GROUP BY 1
     ) r WHERE d.hangs
-), came AS (
-    SELECT meter_id, property_id, (read_at AT TIME ZONE time_zone)::date AS day, count(*) AS stored
-    FROM seen GROUP BY 1, 2, 3
-), promises AS (
-    SELECT d.meter_id, d.property_id, b.day,
-           floor((extract(epoch FROM least(d.until, b.ends)) - d.phase) / d.period)
-           - floor((extract(epoch FROM greatest(d.since, b.begins)) - d.phase) / d.period) AS promised
+), promises AS MATERIALIZED (
+    SELECT d.meter_id, d.property_id, d.late_from, b.day,
+           (floor((extract(epoch FROM least(d.until, b.ends)) - d.phase) / d.period)
+            - floor((extract(epoch FROM greatest(d.since, b.begins)) - d.phase) / d.period))::integer AS promised
     FROM due d CROSS JOIN LATERAL (
         SELECT e.day::date, e.day AT TIME ZONE d.time_zone AS begins,
                (e.day + interval '1 day') AT TIME ZONE d.time_zone AS ends
         FROM generate_series(date_trunc('day', d.since AT TIME ZONE d.time_zone),
                              d.until AT TIME ZONE d.time_zone, interval '1 day') AS e(day)
     ) b WHERE d.hangs AND d.since < d.until
+), by_day AS MATERIALIZED (
+    SELECT property_id, day, meter_id, sum(stored) AS stored, sum(promised) AS promised
+    FROM (SELECT property_id, day, meter_id, stored, 0 AS promised FROM seen
+          UNION ALL SELECT property_id, day, meter_id, 0, promised FROM promises) e
+    GROUP BY 1, 2, 3 HAVING sum(stored) <> 0 OR sum(promised) <> 0
 ), days AS (
     INSERT INTO fleet_day AS f (property_id, day, meter_id, stored, promised)
-    SELECT property_id, day, meter_id, coalesce(c.stored, 0), coalesce(p.promised, 0)::integer
-    FROM came c FULL JOIN promises p USING (property_id, day, meter_id)
-    WHERE coalesce(c.stored, 0) <> 0 OR coalesce(p.promised, 0) <> 0
-    ORDER BY property_id, day, meter_id
+    SELECT property_id, day, meter_id, stored, promised FROM by_day ORDER BY property_id, day, meter_id
     ON CONFLICT (property_id, day, meter_id) DO UPDATE
         SET stored = f.stored + excluded.stored, promised = f.promised + excluded.promised
-    RETURNING property_id, day, meter_id, stored, promised
 ), sums AS (
-    INSERT INTO fleet_total (property_id, day) SELECT DISTINCT property_id, day FROM days ORDER BY 1, 2
+    INSERT INTO fleet_total (property_id, day) SELECT DISTINCT property_id, day FROM by_day ORDER BY 1, 2
     ON CONFLICT (property_id, day) DO UPDATE SET is_stale = true WHERE NOT fleet_total.is_stale
 ), gaps AS (
     INSERT INTO meter_gap (property_id, meter_id, from_at, to_at, found_missing, missing, found_at, next_at,
                            state, closed_at, reason)
-    SELECT s.property_id, s.meter_id, s.before, s.read_at, n.missing, n.missing, %(now)s,
+    SELECT s.property_id, s.meter_id, g.from_at, g.to_at, n.missing, n.missing, %(now)s,
            CASE WHEN s.driver = ANY (%(can)s) THEN %(now)s + %(first_ask)s ELSE %(now)s + interval '1 day' END,
            CASE WHEN s.driver = ANY (%(can)s) THEN %(open)s ELSE %(given_up)s END,
            CASE WHEN s.driver = ANY (%(can)s) THEN NULL ELSE %(now)s END,
            CASE WHEN s.driver = ANY (%(can)s) THEN '' ELSE 'no_history' END
-    FROM seen s CROSS JOIN LATERAL (
-        SELECT greatest(1, round(extract(epoch FROM s.read_at - s.before) / s.period)::integer - 1) AS missing
-    ) n WHERE s.read_at - s.before > 1.5 * s.period * interval '1 second'
-    ORDER BY s.meter_id, s.before
+    FROM seen s CROSS JOIN LATERAL unnest(s.gaps_from, s.gaps_to) AS g(from_at, to_at) CROSS JOIN LATERAL (
+        SELECT greatest(1, round(extract(epoch FROM g.to_at - g.from_at) / s.period)::integer - 1) AS missing
+    ) n
+    ORDER BY s.meter_id, g.from_at
     ON CONFLICT (meter_id, from_at, to_at) DO NOTHING
     RETURNING 1
-), last AS (
-    SELECT meter_id, max(read_at) AS last_at FROM seen GROUP BY 1
 ), of_late AS (
-    -- Of yesterday and today: of the days that changed what they are now, of the others what they were.
-    SELECT d.meter_id, sum(least(y.stored, y.promised)) AS stored, sum(y.promised) AS promised
-    FROM due d JOIN (
-        SELECT n.meter_id, n.day, n.stored, n.promised FROM days n
-        UNION ALL
-        SELECT f.meter_id, f.day, f.stored, f.promised FROM due e
-        JOIN fleet_day f ON f.property_id = e.property_id AND f.meter_id = e.meter_id
-             AND f.day IN ((e.until AT TIME ZONE e.time_zone)::date,
-                           (e.until AT TIME ZONE e.time_zone)::date - 1)
-        WHERE NOT EXISTS (SELECT FROM days c WHERE c.meter_id = f.meter_id AND c.day = f.day)
-    ) y ON y.meter_id = d.meter_id AND y.day >= (d.until AT TIME ZONE d.time_zone)::date - 1
-    GROUP BY 1
+    -- Of each meter, and of its yesterday and today what they were and what came to them now. Put together by
+    -- grouping and not by joins: of a table that has just been filled PostgreSQL knows nothing, and would go through
+    -- all meters for each.
+    SELECT meter_id, day, bool_or(hangs) AS hangs, max(until) AS until, max(settled) AS settled,
+           max(last_at) AS last_at, sum(stored) AS stored, sum(promised) AS promised
+    FROM (SELECT meter_id, NULL::date AS day, hangs, until, settled, last_at, 0 AS stored, 0 AS promised FROM due
+          UNION ALL
+          SELECT d.meter_id, f.day, NULL, NULL, NULL, NULL, f.stored, f.promised FROM due d
+          CROSS JOIN LATERAL (SELECT w.day, w.stored, w.promised FROM fleet_day w
+                              WHERE w.property_id = d.property_id AND w.meter_id = d.meter_id
+                                AND w.day IN (d.late_from, d.late_from + 1)) f
+          UNION ALL
+          SELECT meter_id, day, NULL, NULL, NULL, last_at, CASE WHEN day >= late_from THEN stored ELSE 0 END, 0
+          FROM seen
+          UNION ALL
+          SELECT meter_id, day, NULL, NULL, NULL, NULL, 0, promised FROM promises WHERE day >= late_from) e
+    GROUP BY 1, 2
+), turned AS (
+    SELECT meter_id, bool_or(hangs) AS hangs, max(until) AS until, max(settled) AS settled, max(last_at) AS last_at,
+           sum(least(stored, promised)) AS stored, sum(promised) AS promised FROM of_late GROUP BY 1
 ), looked AS (
-    UPDATE fleet_look l SET looked_to = d.until, last_at = coalesce(x.last_at, d.last_at),
-        next_at = CASE WHEN NOT d.hangs THEN %(now)s + interval '1 day'
-                       WHEN d.until < d.settled THEN %(now)s ELSE %(now)s + %(every)s END,
-        stored = coalesce(y.stored, 0), promised = coalesce(y.promised, 0)
-    FROM due d LEFT JOIN last x USING (meter_id) LEFT JOIN of_late y USING (meter_id)
-    WHERE l.meter_id = d.meter_id
+    UPDATE fleet_look l SET looked_to = t.until, last_at = t.last_at,
+        next_at = CASE WHEN NOT t.hangs THEN %(now)s + interval '1 day'
+                       WHEN t.until < t.settled THEN %(now)s ELSE %(now)s + %(every)s END,
+        stored = t.stored, promised = t.promised
+    FROM turned t WHERE l.meter_id = t.meter_id
     RETURNING 1
 )
 SELECT (SELECT count(*) FROM looked), (SELECT count(*) FROM gaps)

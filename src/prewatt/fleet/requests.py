@@ -27,6 +27,9 @@ from prewatt.core.fleet import (
     gateway_window,
 )
 from prewatt.core.vocabulary import BulkState, GapState, RequestKind, RequestState
+from prewatt.fleet.drift import KNOWN_DRIFT_S, MOVED_BY, SAME_S
+from prewatt.notify.alerts import BULK_BRAKED
+from prewatt.notify.operations import raise_alert
 from prewatt.runtime.bells import ring
 from prewatt.supply.orders import OrderBook
 from prewatt.telemetry.metrics import REQUESTS
@@ -34,6 +37,7 @@ from prewatt.telemetry.metrics import REQUESTS
 #: What came of a request, as it is stored: a word of the wire, or one of ours.
 RESULTS: Final = (
     "ok", "expired", "unsupported", "failed", "no_answer", "woken", "nothing_stands", "stopped",
+    "in_time",
 )  # fmt: skip
 _RETRY: Final = timedelta(microseconds=RETRY_US)
 #: Requests of persons and for gaps, of all meters together, in a turn of the head-end.
@@ -41,14 +45,12 @@ _SINGLES_PER_TURN: Final = 20
 _ENDS_PER_TURN: Final = 1_000
 #: After a meter said that it has sent its history, so long until the gap is looked at: it has to be stored.
 _AFTER_HISTORY: Final = timedelta(minutes=1)
-#: A clock is moved by what was measured; more than a day is not a drift, and is a matter for a visit.
-CLOCK_MOVES_MAX_S: Final = 86_400
 HISTORY_MAX: Final = timedelta(days=62)
 
 
 class RequestRefused(Exception):
     """Nothing was asked or ended. ``reason``: `unknown` (no such meter here), `driver` (its meters cannot be asked
-    this), `span`, `clock` (nothing to move, or more than a day), `many` (three wait already), `ended`.
+    this), `span`, `clock` (nothing is known to move it by, or more than a day), `many` (three wait already), `ended`.
     """
 
     def __init__(self, reason: str) -> None:
@@ -106,13 +108,13 @@ def ask_meter(
     require(actor, "fleet.ask", property_id=property_id)
     with scope(actor), connection.cursor() as cursor:
         cursor.execute(
-            """SELECT m.driver, coalesce(l.clock_drift_s, 0),
+            f"""SELECT m.driver, coalesce({KNOWN_DRIFT_S}, 0),
                       coalesce(nullif(r.gateway, ''), k.serial, '')
                FROM meter m LEFT JOIN meter_link l ON l.meter_id = m.id
                LEFT JOIN radio_link r ON r.meter_id = m.id
                LEFT JOIN concentrator k ON k.id = l.concentrator_id
-               WHERE m.id = %s AND m.property_id = %s""",
-            [meter_id, property_id],
+               WHERE m.id = %(meter)s AND m.property_id = %(property)s""",  # noqa: S608 - our own expression
+            {"meter": meter_id, "property": property_id, "now": now},
         )
         found = cursor.fetchone()
         if found is None:
@@ -122,7 +124,7 @@ def ask_meter(
             raise RequestRefused("driver")
         if kind is RequestKind.HISTORY:
             _refuse_span(from_at, to_at, now)
-        if kind is RequestKind.CLOCK and not 0 < abs(drift_s) <= CLOCK_MOVES_MAX_S:
+        if kind is RequestKind.CLOCK and not drift_s:
             raise RequestRefused("clock")
         cursor.execute(
             "SELECT ask_meter(%s, %s, %s::smallint, %s, %s, %s, %s, %s, %s, %s)",
@@ -189,9 +191,14 @@ class RequestBook:
             for bulk_id, per_s, per_gateway_min, used_to in _running():
                 due += _claimed_of_bulk(bulk_id, per_s, per_gateway_min, used_to, now, able)
             self._reconnect([each for each in due if each.kind is RequestKind.RECONNECT], now)
+            in_time = _let_clocks_be(due, now)
         for each in due:
             REQUESTS.labels(each.kind.word, "sent").inc()
-        return [each for each in due if each.kind is not RequestKind.RECONNECT]
+        return [
+            each
+            for each in due
+            if each.kind is not RequestKind.RECONNECT and each.request_id not in in_time
+        ]
 
     def answered(self, *, answers: Sequence[RequestAnswer], now: datetime) -> frozenset[int]:
         """Take answers; returns the ids of requests that their meter was never sent: no answers of ours.
@@ -247,6 +254,28 @@ class RequestBook:
             )  # fmt: skip
         self._orders.wake(meter_ids=sorted(standing), now=now)
         ring("supply_order", _places(due))
+
+
+def _let_clocks_be(due: Sequence[DueRequest], now: datetime) -> frozenset[int]:
+    """End what would move a clock by what it is off no longer: somebody has moved it, or it was never so.
+
+    Asked before it leaves for the first time: what is sent again is known to its meter.
+    """
+    clocks = [each.request_id for each in due if each.kind is RequestKind.CLOCK]
+    if not clocks:
+        return frozenset()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""UPDATE meter_request r SET state = %s, ended_at = %s, next_try_at = NULL, result = 'in_time'
+                WHERE r.id = ANY(%s) AND r.tries = 1 AND (r.move_s = 0 OR NOT EXISTS (
+                    SELECT FROM meter_link l
+                    WHERE l.meter_id = r.meter_id AND abs(l.clock_drift_s::bigint + r.move_s) <= %s
+                      AND NOT EXISTS (SELECT FROM meter_request q WHERE {MOVED_BY}
+                                      AND (q.sent_at, q.id) < (r.sent_at, r.id))))
+                RETURNING r.id""",  # noqa: S608 - our own expression
+            [int(RequestState.ANSWERED), now, clocks, SAME_S],
+        )
+        return frozenset(row[0] for row in cursor.fetchall())
 
 
 def _places(due: Sequence[DueRequest]) -> set[int]:
@@ -427,6 +456,10 @@ def _brake(now: datetime) -> list[int]:
             record(
                 actor="system:fleet", code="fleet.bulk.braked", property_id=place,
                 subject=f"bulk:{bulk_id}", now=now, failed=failed, of=ended,
+            )  # fmt: skip
+            raise_alert(
+                property_id=place, code=BULK_BRAKED, subject=f"bulk:{bulk_id}", now=now,
+                detail={"bulk": bulk_id, "failed": failed, "of": ended},
             )  # fmt: skip
     return [row[1] for row in braked]
 

@@ -7,6 +7,7 @@ person may close what the system had no occasion to.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -16,10 +17,14 @@ from prewatt.access.scope import Actor, require, scope
 from prewatt.approvals.models import Proposal
 from prewatt.billing.queries import version_chains
 from prewatt.devices.queries import isolated
+from prewatt.fleet.queries import has_stopped_itself
 from prewatt.instructions.releases import unanswered
+from prewatt.moves.clocks import is_off
 from prewatt.moves.field_watch import never_heard, silent_concentrators
 from prewatt.moves.models import TemporaryLet
 from prewatt.notify.alerts import (
+    BULK_BRAKED,
+    CLOCK_UNMENDED,
     CONCENTRATOR_ISOLATED,
     CONCENTRATOR_SILENT,
     EMERGENCY,
@@ -39,6 +44,13 @@ from prewatt.tamper.queries import open_cases_of
 
 NOTE_MAX: Final = 200
 _OF_DEVICES: Final = frozenset({ISOLATED, CONCENTRATOR_ISOLATED, NEVER_HEARD, CONCENTRATOR_SILENT})
+
+#: Alerts whose cause one question about their subject tells.
+_OF_ONE: Final[Mapping[str, Callable[[int], bool]]] = {
+    TAMPER: lambda meter_id: bool(open_cases_of([meter_id])),
+    BULK_BRAKED: has_stopped_itself,
+    CLOCK_UNMENDED: is_off,
+}
 
 
 class AlertRefused(Exception):
@@ -81,7 +93,7 @@ def cause_lasts(*, code: str, property_id: int, subject: str, now: datetime) -> 
         return has_lasting_cause(code=code, property_id=property_id, subject=subject)
     if code == UNREACHABLE:
         return has_undelivered(_account_of(subject))
-    if code in (EMERGENCY, TAMPER, NOT_RELEASED, *_OF_DEVICES):
+    if code in (EMERGENCY, NOT_RELEASED, *_OF_ONE, *_OF_DEVICES):
         return _waits(code=code, property_id=property_id, subject=subject, now=now)
     if code == NO_TARIFF:
         return not version_chains([_account_of(subject)])
@@ -94,9 +106,11 @@ def cause_lasts(*, code: str, property_id: int, subject: str, now: datetime) -> 
 
 
 def _waits(*, code: str, property_id: int, subject: str, now: datetime) -> bool:
-    """Whether an emergency waits for its review, a device for its enrolment or its word (also that it holds no credit), a case for its reason."""
-    if code == TAMPER:
-        return bool(open_cases_of([int(subject.removeprefix("meter:"))]))
+    """Whether an emergency waits for its review, a device for its enrolment or its word (also that it holds no credit),
+    a case for its reason, a bulk for whoever moves it on, a clock for the right time.
+    """
+    if code in _OF_ONE:
+        return _OF_ONE[code](int(subject.partition(":")[2]))
     if code == NOT_RELEASED:
         return any(f"meter:{each.meter_id}" == subject for each in unanswered(now=now))
     if code in (NEVER_HEARD, CONCENTRATOR_SILENT):

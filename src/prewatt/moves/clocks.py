@@ -1,96 +1,169 @@
 """Clocks that drift are put right by asking their meters, a few times a day at most, and what came of it is kept.
 
-A clock is moved by the seconds that were measured (`fleet.requests`). What it dated before stays as it was dated and
-charged: a correction changes no reading and no interval, only what the next readings say.
+A clock is moved by the seconds that it is known to be off (`fleet.drift`), whoever asks. What it dated before stays as
+it was dated and charged: a correction changes no reading and no interval, only what the next readings say. One that a
+day's corrections do not put right calls a person.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from django.db import connection
 
 from prewatt.access.scope import Actor, require, scope
 from prewatt.audit.operations import record_many
+from prewatt.core.civil_time import instant_us
 from prewatt.core.fleet import drivers_that_can
 from prewatt.core.vocabulary import RequestKind, RequestState
-from prewatt.fleet.requests import CLOCK_MOVES_MAX_S
-from prewatt.mdm.operations import LIMITS
+from prewatt.fleet.drift import KNOWN_DRIFT_S
+from prewatt.notify.alerts import CLOCK_UNMENDED
+from prewatt.notify.operations import close_alert, raise_alert
 
 #: Well within what validation allows a clock (`mdm.operations.LIMITS`), and well beyond what the way takes.
 DRIFT_S: Final = 120
 PER_DAY: Final = 3
 #: Not asked again before this, however far off: the last asking has to have come to something.
 AGAIN_AFTER: Final = timedelta(hours=4)
-#: Only of a clock that was heard so lately is it known how far off it is.
-HEARD_WITHIN: Final = timedelta(hours=6)
 _AT_ONCE: Final = 200
 _LIFE: Final = timedelta(hours=1)
+_DAY: Final = timedelta(days=1)
+
+
+class _Off(NamedTuple):
+    """A clock that is off. ``signs``: its meter does what is signed, and nothing else that it is told."""
+
+    property_id: int
+    meter_id: int
+    drift_s: int
+    signs: bool
 
 
 def correct_clocks(*, actor: Actor, now: datetime) -> int:
-    """Ask meters whose clocks are off to move them, and write down what former askings came to; how many asked.
-
-    Meters that take signed instructions alone are left out: no clock goes by instruction yet.
-    """
+    """Ask meters whose clocks are off to move them, and write down what former askings came to; how many asked."""
     require(actor, "tamper.detect")
-    with scope(actor), connection.cursor() as cursor:
-        cursor.execute(_SETTLE, {"answered": int(RequestState.ANSWERED)})
-        cursor.execute(
-            _ASK,
-            {
-                "now": now, "kind": int(RequestKind.CLOCK), "by": actor.code, "least": DRIFT_S,
-                "most": CLOCK_MOVES_MAX_S, "drivers": [str(each) for each in drivers_that_can(RequestKind.CLOCK)],
-                "heard": now - HEARD_WITHIN, "again": now - AGAIN_AFTER, "day": now - timedelta(days=1),
-                "per_day": PER_DAY, "allowed": LIMITS.clock_tolerance_us // 1_000_000, "expires": now + _LIFE, "limit": _AT_ONCE,
-            },
-        )  # fmt: skip
-        asked = cursor.fetchall()
+    with scope(actor):
+        _settle(now)
+        found = _off(now)
+        # Here is the place of other ways to the clocks of meters that sign, or have another driver.
+        asked = _ask([each for each in found if not each.signs], actor.code, now)
         record_many(
             actor=actor.code, code="fleet.clock_asked", now=now,
             rows=[
-                (place, f"meter:{meter}", {"request": request, "drift_s": drift_s})
-                for place, meter, request, drift_s in asked
+                (each.property_id, f"meter:{each.meter_id}", {"request": request, "drift_s": each.drift_s})
+                for request, each in asked
             ],
         )  # fmt: skip
+        _call_a_person(now)
     return len(asked)
 
 
-#: What a clock was off by when its meter was next heard after it had answered.
-_SETTLE: Final = """
-UPDATE clock_correction c SET after_s = l.clock_drift_s, seen_at = l.last_seen_at
-FROM meter_request r, meter_link l
-WHERE c.after_s IS NULL AND r.id = c.request_id AND r.state = %(answered)s
-  AND l.meter_id = c.meter_id AND l.last_seen_at > r.ended_at
-"""
-_ASK: Final = """
-WITH off AS (
-    SELECT l.property_id, l.meter_id, l.clock_drift_s
+def is_off(meter_id: int) -> bool:
+    """Whether a clock was off when it was last heard, by so much that it is put right; in the caller's scope."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT abs(clock_drift_s::bigint) >= %s FROM meter_link WHERE meter_id = %s",
+            [DRIFT_S, meter_id],
+        )
+        return bool((cursor.fetchone() or [False])[0])
+
+
+def _settle(now: datetime) -> None:
+    """What a clock was off by when its meter was next heard after it had answered, whoever asked it."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """INSERT INTO clock_correction (request_id, property_id, meter_id, before_s, asked_at)
+               SELECT r.id, r.property_id, r.meter_id, -r.move_s, r.made_at FROM meter_request r
+               WHERE r.kind = %s AND r.state = %s AND r.ended_at > %s
+               ON CONFLICT (request_id) DO NOTHING""",
+            [int(RequestKind.CLOCK), int(RequestState.ANSWERED), now - _DAY],
+        )
+        cursor.execute(
+            """UPDATE clock_correction c SET after_s = l.clock_drift_s, seen_at = l.last_seen_at
+               FROM meter_request r, meter_link l
+               WHERE c.after_s IS NULL AND r.id = c.request_id AND r.state = %s
+                 AND l.meter_id = c.meter_id AND l.last_seen_at > r.ended_at""",
+            [int(RequestState.ANSWERED)],
+        )
+
+
+def _off(now: datetime) -> list[_Off]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _OFF,
+            {
+                "now": now, "kind": int(RequestKind.CLOCK), "least": DRIFT_S,
+                "drivers": [str(each) for each in drivers_that_can(RequestKind.CLOCK)],
+                "again": now - AGAIN_AFTER, "day": now - _DAY, "per_day": PER_DAY, "limit": _AT_ONCE,
+            },
+        )  # fmt: skip
+        return [_Off(*row) for row in cursor.fetchall()]
+
+
+_OFF: Final = f"""
+SELECT o.property_id, o.meter_id, o.drift_s, o.signs FROM (
+    SELECT l.property_id, l.meter_id, {KNOWN_DRIFT_S} AS drift_s,
+           EXISTS (SELECT FROM meter_key k WHERE k.meter_id = l.meter_id AND k.revoked_at IS NULL) AS signs
     FROM meter_link l JOIN meter m ON m.id = l.meter_id AND m.driver = ANY(%(drivers)s)
-    WHERE abs(l.clock_drift_s::bigint) BETWEEN %(least)s AND %(most)s AND l.last_seen_at > %(heard)s
-      -- What it was off by then still holds: a reading came later, and would have said otherwise (`hes.links`). A
-      -- message that was long on its way says of a clock what is not so.
-      -- Beyond what a clock may be off it is what an answer said, the only word by which its relay is dated then.
-      AND (EXISTS (SELECT FROM meter_state s WHERE s.meter_id = l.meter_id
-                   AND s.closed_at = 'infinity' AND s.received_at > l.last_seen_at + interval '10 minutes')
-           OR abs(l.clock_drift_s::bigint) > %(allowed)s
-              AND l.relay_read_at >= l.last_seen_at - interval '30 seconds')
-      AND NOT EXISTS (SELECT FROM meter_key k WHERE k.meter_id = l.meter_id AND k.revoked_at IS NULL)
-      AND NOT EXISTS (SELECT FROM clock_correction c WHERE c.meter_id = l.meter_id
-                      AND c.asked_at > %(again)s)
-      AND (SELECT count(*) FROM clock_correction c WHERE c.meter_id = l.meter_id
-           AND c.asked_at > %(day)s) < %(per_day)s
-      AND NOT EXISTS (SELECT FROM meter_request r WHERE r.meter_id = l.meter_id
-                      AND r.kind = %(kind)s AND r.made_at > %(again)s)
-    ORDER BY l.meter_id LIMIT %(limit)s),
-asked AS (
-    INSERT INTO meter_request (property_id, meter_id, kind, state, gateway, move_s, made_at, made_by, reason,
-                               expires_at, next_try_at)
-    SELECT property_id, meter_id, %(kind)s, 1, '', -clock_drift_s, %(now)s, %(by)s, 'drift', %(expires)s, %(now)s
-    FROM off RETURNING id, property_id, meter_id, move_s),
-kept AS (
-    INSERT INTO clock_correction (request_id, property_id, meter_id, before_s, asked_at)
-    SELECT id, property_id, meter_id, -move_s, %(now)s FROM asked)
-SELECT property_id, meter_id, id, -move_s FROM asked ORDER BY meter_id
-"""
+    WHERE abs(l.clock_drift_s::bigint) >= %(least)s) o
+WHERE abs(o.drift_s) >= %(least)s
+  AND (SELECT count(*) FROM clock_correction c WHERE c.meter_id = o.meter_id
+       AND c.asked_at > %(day)s) < %(per_day)s
+  AND NOT EXISTS (SELECT FROM meter_request r WHERE r.meter_id = o.meter_id
+                  AND r.kind = %(kind)s AND (r.made_at > %(again)s OR r.state IN (1, 2)))
+ORDER BY o.meter_id LIMIT %(limit)s
+"""  # noqa: S608 - our own expression
+
+
+def _ask(off: Sequence[_Off], by: str, now: datetime) -> list[tuple[int, _Off]]:
+    """Make a request to each; (request, meter)."""
+    if not off:
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """WITH asked AS (
+                   INSERT INTO meter_request (property_id, meter_id, kind, state, gateway, move_s, made_at, made_by,
+                                              reason, expires_at, next_try_at)
+                   SELECT o.property_id, o.meter_id, %s, 1, '', -o.drift_s, %s, %s, 'drift', %s, %s
+                   FROM unnest(%s::bigint[], %s::bigint[], %s::integer[]) AS o(property_id, meter_id, drift_s)
+                   RETURNING id, property_id, meter_id, move_s, made_at),
+               kept AS (
+                   INSERT INTO clock_correction (request_id, property_id, meter_id, before_s, asked_at)
+                   SELECT id, property_id, meter_id, -move_s, made_at FROM asked)
+               SELECT id, meter_id FROM asked ORDER BY meter_id""",
+            [
+                int(RequestKind.CLOCK), now, by, now + _LIFE, now,
+                [each.property_id for each in off], [each.meter_id for each in off],
+                [each.drift_s for each in off],
+            ],
+        )  # fmt: skip
+        by_meter = {each.meter_id: each for each in off}
+        return [(request, by_meter[meter]) for request, meter in cursor.fetchall()]
+
+
+def _call_a_person(now: datetime) -> None:
+    """An alert of each clock that a day's corrections have not put right; it ends once the clock is."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""SELECT l.property_id, l.meter_id, {KNOWN_DRIFT_S}, c.count
+                FROM (SELECT meter_id, count(*) AS count, max(asked_at) AS last_at FROM clock_correction
+                      WHERE asked_at > %(day)s GROUP BY 1 HAVING count(*) >= %(per_day)s) c
+                JOIN meter_link l ON l.meter_id = c.meter_id AND l.last_seen_at > c.last_at
+                WHERE abs({KNOWN_DRIFT_S}) >= %(least)s""",  # noqa: S608 - our own expression
+            {"now": now, "day": now - _DAY, "per_day": PER_DAY, "least": DRIFT_S},
+        )
+        for place, meter, drift_s, count in cursor.fetchall():
+            raise_alert(
+                property_id=place, code=CLOCK_UNMENDED, subject=f"meter:{meter}", now=now,
+                detail={"drift_s": drift_s, "asked": count, "since_us": instant_us(now)}, refresh=False,
+            )  # fmt: skip
+        cursor.execute(
+            """SELECT a.property_id, a.subject FROM alert a
+               JOIN meter_link l ON l.meter_id = substr(a.subject, 7)::bigint
+               WHERE a.code = %s AND a.closed_at IS NULL AND abs(l.clock_drift_s::bigint) < %s""",
+            [CLOCK_UNMENDED, DRIFT_S],
+        )
+        for place, subject in cursor.fetchall():
+            close_alert(property_id=place, code=CLOCK_UNMENDED, subject=subject, now=now)

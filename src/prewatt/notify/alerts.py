@@ -37,6 +37,8 @@ AlertCode = Literal[
     "meter.never_heard",
     "concentrator.silent",
     "concentrator.isolated",
+    "meter.clock_unmended",
+    "fleet.bulk_braked",
 ]
 #: All of them, in the order in which they are offered.
 CODES: Final[tuple[AlertCode, ...]] = get_args(AlertCode)
@@ -56,6 +58,8 @@ DEPARTED: Final = "supply.relay_departed"
 RELAY_STUCK: Final = "supply.relay_stuck"
 COMMAND_REFUSED: Final = "supply.command_refused"
 BRAKE: Final = "supply.brake"
+CLOCK_UNMENDED: Final = "meter.clock_unmended"
+BULK_BRAKED: Final = "fleet.bulk_braked"
 UNREACHABLE: Final = "notify.unreachable"
 NO_TARIFF: Final = "billing.no_tariff"
 CORRECTION_TOO_OLD: Final = "billing.correction_too_old"
@@ -69,8 +73,10 @@ PAST_PROGRAM: Final = "audit.past_program"
 EMERGENCY: Final = "approvals.emergency"
 KEY_ALONE: Final = "signing.key_alone"
 
-#: What the subject of an alert names: ``meter:4410``, ``concentrator:3``, ``account:17``, ``property:1``.
-SUBJECTS: Final[Mapping[AlertCode, Literal["meter", "concentrator", "account", "property"]]] = {
+#: What the subject of an alert names: ``meter:4410``, ``concentrator:3``, ``account:17``, ``bulk:4``, ``property:1``.
+SUBJECTS: Final[
+    Mapping[AlertCode, Literal["meter", "concentrator", "account", "bulk", "property"]]
+] = {
     USED_WHILE_OPEN: "meter",
     TAMPER: "meter",
     FOREIGN_ANSWER: "meter",
@@ -98,6 +104,8 @@ SUBJECTS: Final[Mapping[AlertCode, Literal["meter", "concentrator", "account", "
     PAST_PROGRAM: "property",
     EMERGENCY: "property",
     KEY_ALONE: "property",
+    CLOCK_UNMENDED: "meter",
+    BULK_BRAKED: "bulk",
 }
 #: Alerts that nothing but a person ends: whatever they tell of is past, and somebody has to have looked.
 PERSONS: Final[frozenset[AlertCode]] = frozenset(

@@ -14,6 +14,7 @@ from django.db import connection
 
 from prewatt.access.scope import Actor, require, scope
 from prewatt.core.vocabulary import RequestKind, RequestState
+from prewatt.fleet.drift import KNOWN_DRIFT_S
 from prewatt.reports.lists import Listing
 from prewatt.reports.lists_query import actor_names
 from prewatt.reports.paging import Mark, Neighbours, Page, words
@@ -225,7 +226,7 @@ def meter_page(*, actor: Actor, meter_id: int, now: datetime) -> MeterPage:
         found = rows(
             f"""SELECT m.id, m.serial, u.id, {UNIT_NAME}, m.driver,
                       m.model, coalesce(l.firmware, ''), coalesce(nullif(r.gateway, ''), k.serial, ''),
-                      {HEARD_AT}, coalesce(l.clock_drift_s, 0), m.expected_period_s
+                      {HEARD_AT}, coalesce({KNOWN_DRIFT_S}, 0), m.expected_period_s
                FROM meter m
                LEFT JOIN installation i ON i.meter_id = m.id AND i.period @> %(now)s
                LEFT JOIN metering_point p ON p.id = i.metering_point_id LEFT JOIN unit u ON u.id = p.unit_id

@@ -119,6 +119,9 @@ class SupplyOrder(models.Model):
     acknowledged_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     attempts = models.PositiveIntegerField(default=0)
+    #: How many of them the meter was there for, and which was the last of these.
+    heard = models.PositiveIntegerField(db_default=0)
+    heard_attempt = models.PositiveIntegerField(db_default=0)
     next_try_at = models.DateTimeField(null=True)
     expires_at = models.DateTimeField(null=True)
     #: Why it has not done what it should: core.orders.Refusal, or a word of supply.orders.

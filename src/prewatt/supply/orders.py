@@ -248,7 +248,7 @@ def _locked(order_ids: Sequence[int], meter_ids: Sequence[int]) -> list[_Row]:
     with connection.cursor() as cursor:
         cursor.execute(
             """SELECT id, property_id, account_id, meter_id, failure, kind, state, decided_at,
-                      attempts, sent_at, next_try_at, expires_at
+                      attempts, sent_at, next_try_at, expires_at, heard, heard_attempt
                FROM supply_order
                WHERE (id = ANY(%s) OR meter_id = ANY(%s)) AND state IN (1, 2, 3)
                ORDER BY id FOR UPDATE""",
@@ -261,7 +261,7 @@ def _locked(order_ids: Sequence[int], meter_ids: Sequence[int]) -> list[_Row]:
 
 
 def _order_of(row: Sequence[Any]) -> Order:
-    kind, state, decided_at, attempts, sent_at, next_try_at, expires_at = row
+    kind, state, decided_at, attempts, sent_at, next_try_at, expires_at, heard, last = row
     return Order(
         kind=OrderKind(kind),
         state=OrderState(state),
@@ -270,6 +270,8 @@ def _order_of(row: Sequence[Any]) -> Order:
         sent_at_us=_us(sent_at),
         next_try_at_us=_us(next_try_at),
         expires_at_us=_us(expires_at),
+        heard=heard,
+        heard_attempt=last,
     )
 
 
@@ -323,6 +325,8 @@ def _write(moved: Iterable[_Move], now: datetime) -> None:
             now if move.after.state is OrderState.ACKNOWLEDGED else None,
             now if move.after.is_final else None,
             move.failure,
+            move.after.heard,
+            move.after.heard_attempt,
         )
         for move in moved
     ]
@@ -333,10 +337,11 @@ def _write(moved: Iterable[_Move], now: datetime) -> None:
             """UPDATE supply_order AS o
                SET state = n.s, attempts = n.c, sent_at = n.t, next_try_at = n.x,
                    acknowledged_at = coalesce(o.acknowledged_at, n.k), finished_at = n.f,
-                   failure = n.e
+                   failure = n.e, heard = n.h, heard_attempt = n.l
                FROM unnest(%s::bigint[], %s::smallint[], %s::integer[], %s::timestamptz[],
-                           %s::timestamptz[], %s::timestamptz[], %s::timestamptz[], %s::text[])
-                    AS n(i, s, c, t, x, k, f, e)
+                           %s::timestamptz[], %s::timestamptz[], %s::timestamptz[], %s::text[],
+                           %s::integer[], %s::integer[])
+                    AS n(i, s, c, t, x, k, f, e, h, l)
                WHERE o.id = n.i""",
             [list(column) for column in zip(*rows, strict=True)],
         )
@@ -358,7 +363,7 @@ def _tell(moved: Sequence[_Move], rules: Mapping[int, Rules], now: datetime) -> 
                 detail={
                     "order": move.row.order_id,
                     "kind": move.after.kind.word,
-                    "attempts": move.after.attempts,
+                    "attempts": move.after.heard,
                     "why": move.failure,
                 },
                 now=now,

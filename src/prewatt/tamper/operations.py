@@ -2,7 +2,8 @@
 
 Evidence comes as a set and costs three statements however much there is. The same evidence, delivered again,
 is known by its digest and changes nothing, not even after its case was closed; of a flood, what is kept
-(`EVIDENCE_KEPT`) is known so, and the rest is counted as often as it comes.
+(`EVIDENCE_KEPT`) is known so. Of the rest only what lies before or after all that is known of the case is counted:
+within that time it cannot be told from what came again.
 """
 
 from __future__ import annotations
@@ -150,6 +151,7 @@ def _join_cases(rows: Sequence[Evidence], now: datetime) -> dict[tuple[int, Tamp
             _JOIN,
             {
                 "now": now,
+                "kept": EVIDENCE_KEPT,
                 "property": [each.property_id for each in rows],
                 "meter": [each.meter_id for each in rows],
                 "kind": [int(each.kind) for each in rows],
@@ -168,16 +170,17 @@ def _join_cases(rows: Sequence[Evidence], now: datetime) -> dict[tuple[int, Tamp
 #: One row for each meter and kind, in their order. What ends an incident joins a case that is open, or none.
 _JOIN: Final = """
 WITH given AS (
-    SELECT property_id, meter_id, kind, min(at) AS first_at, max(at) AS last_at, count(*) AS n
+    SELECT g.property_id, g.meter_id, g.kind, min(g.at) AS first_at, max(g.at) AS last_at,
+           count(*) FILTER (WHERE c.id IS NULL OR c.evidence_count < %(kept)s
+                            OR g.at NOT BETWEEN c.first_at AND c.last_at) AS n
     FROM unnest(%(property)s::bigint[], %(meter)s::bigint[], %(kind)s::smallint[],
                 %(at)s::timestamptz[], %(begins)s::boolean[]) AS g(property_id, meter_id, kind, at, begins)
-    GROUP BY property_id, meter_id, kind
-    HAVING bool_or(begins) OR EXISTS (
-        SELECT FROM tamper_case c
-        WHERE c.meter_id = g.meter_id AND c.kind = g.kind AND c.state <> 3))
+    LEFT JOIN tamper_case c ON c.meter_id = g.meter_id AND c.kind = g.kind AND c.state <> 3
+    GROUP BY g.property_id, g.meter_id, g.kind
+    HAVING bool_or(g.begins) OR bool_or(c.id IS NOT NULL))
 INSERT INTO tamper_case AS c (property_id, meter_id, account_id, kind, opened_at, first_at, last_at,
                               evidence_count)
-SELECT g.property_id, g.meter_id, a.account_id, g.kind, %(now)s, g.first_at, g.last_at, g.n
+SELECT g.property_id, g.meter_id, a.account_id, g.kind, %(now)s, g.first_at, g.last_at, greatest(g.n, 1)
 FROM given g
 LEFT JOIN LATERAL (
     SELECT w.account_id FROM meter_assignment w
@@ -186,7 +189,8 @@ ORDER BY g.meter_id, g.kind
 ON CONFLICT (meter_id, kind) WHERE state <> 3 DO UPDATE
 SET first_at = least(c.first_at, excluded.first_at),
     last_at = greatest(c.last_at, excluded.last_at),
-    evidence_count = c.evidence_count + excluded.evidence_count
+    evidence_count = c.evidence_count + (
+        SELECT n FROM given g WHERE g.meter_id = c.meter_id AND g.kind = c.kind)
 RETURNING c.id, c.property_id, c.meter_id, c.account_id, c.kind, c.xmax = 0,
           c.evidence_count - (SELECT n FROM given g WHERE g.meter_id = c.meter_id AND g.kind = c.kind)
 """

@@ -303,6 +303,8 @@ CHANGES: Mapping[str, tuple[str, ...]] = {
     "supply_order": (
         "state",
         "attempts",
+        "heard",
+        "heard_attempt",
         "sent_at",
         "next_try_at",
         "acknowledged_at",

@@ -54,12 +54,15 @@ ALERT: Final[Mapping[str, Text]] = {
     "meter.never_heard": _("Fitted and never heard"),
     "concentrator.silent": _("Concentrator silent"),
     "concentrator.isolated": _("Concentrator shut out"),
+    "meter.clock_unmended": _("Clock not put right"),
+    "fleet.bulk_braked": _("A bulk stopped by itself"),
 }
 #: The glyph and colour of each: the triangle for a meter that somebody has to look at.
 LOOK: Final[Mapping[str, tuple[str, str]]] = {
     "meter.never_heard": ("offline", "offline"),
     "concentrator.silent": ("offline", "offline"),
     "supply.brake": ("stop", "cut"),
+    "fleet.bulk_braked": ("stop", "cut"),
     "notify.unreachable": ("low", "low"),
     "billing.no_tariff": ("wait", "low"),
     "billing.correction_too_old": ("wait", "low"),
@@ -136,6 +139,12 @@ _TODO: Final[Mapping[str, Text]] = {
     ),
     "concentrator.isolated": _(
         "Enrol it anew with a code. The meters behind it keep their readings until then."
+    ),
+    "meter.clock_unmended": _(
+        "Look at the meter: its clock may be failing. Readings are dated by it, and prices go by the hour."
+    ),
+    "fleet.bulk_braked": _(
+        "Look at what failed, then let it go on or stop it: nothing more is asked until then."
     ),
     "supply.relay_departed.closed": _(
         "It is closed again at once. Look at the meter if it opens again."
@@ -371,6 +380,24 @@ def _concentrator_isolated(detail: Mapping[str, Any], speech: Speech) -> str:
     return sentence % {"when": speech.when(detail.get("since_us"))}
 
 
+def _clock_unmended(detail: Mapping[str, Any], _speech: Speech) -> str:
+    n = int(detail.get("asked", 0))
+    return ngettext(
+        "The meter was asked %(n)s time in a day to put its clock right; it is off by %(s)s seconds still.",
+        "The meter was asked %(n)s times in a day to put its clock right; it is off by %(s)s seconds still.",
+        n,
+    ) % {"n": n, "s": detail.get("drift_s", "–")}
+
+
+def _bulk_braked(detail: Mapping[str, Any], _speech: Speech) -> str:
+    n = int(detail.get("of", 0))
+    return ngettext(
+        "Of %(n)s meter that was asked, %(failed)s failed: more than was agreed to.",
+        "Of %(n)s meters that were asked, %(failed)s failed: more than was agreed to.",
+        n,
+    ) % {"n": n, "failed": detail.get("failed", "–")}
+
+
 def _departed(detail: Mapping[str, Any], _speech: Speech) -> str:
     if detail.get("wanted") == "closed":
         return gettext("The relay is open, though nobody decided a cut.")
@@ -500,6 +527,8 @@ _WRITERS: Final[Mapping[str, Callable[[Mapping[str, Any], Speech], str]]] = {
     "meter.never_heard": _never_heard,
     "concentrator.silent": _concentrator_silent,
     "concentrator.isolated": _concentrator_isolated,
+    "meter.clock_unmended": _clock_unmended,
+    "fleet.bulk_braked": _bulk_braked,
     "supply.relay_departed": _departed,
     "supply.relay_stuck": _stuck,
     "supply.command_refused": _command,

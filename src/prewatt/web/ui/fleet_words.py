@@ -112,6 +112,7 @@ RESULT: Final[Mapping[str, Text]] = {
     "no_answer": _("no answer"),
     "woken": _("sent again"),
     "nothing_stands": _("no connection stands"),
+    "in_time": _("its clock is not off by that"),
     "stopped": _("the bulk was stopped"),
 }
 FILTER: Final[Mapping[str, Text]] = {
