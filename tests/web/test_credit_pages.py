@@ -77,6 +77,14 @@ def test_a_meter_is_given_a_key_and_credit_and_released_and_its_word_is_taken_al
     held = client.get(page).content.decode()
     assert "Holds its credit" in held and "Lifetime credit" in held and "signed, key" in held
     assert "Balance in the meter" in client.get(f"/accounts/{account}").content.decode()
+    pay = f"/accounts/{account}/recharge?amount=20"
+    assert "holds this credit itself" in client.get(pay).content.decode()
+    with as_owner(fernmoor):
+        rows(
+            "UPDATE supply_state SET withheld_since = %s WHERE account_id = %s RETURNING account_id",
+            NOW, account,
+        )  # fmt: skip
+    assert "Supply is withheld since" in client.get(pay).content.decode()
     # Whoever looks may not press, and what was signed is verified with the file alone, by others' software.
     auditor = sign_in(fernmoor, "auditor")
     assert auditor.post(page, {"do": "release"}).status_code == 403

@@ -20,6 +20,8 @@ class RechargeForm:
     used. ``connects_from_micro`` is the least balance with which supply that was cut comes back.
     ``last_recharge_at`` is None for an account that never had one. ``debts`` are open ones;
     ``is_whole`` says that nothing would be taken of any recharge now, be it for debts or charges.
+    ``withheld_since``: a case of tampering withholds supply, which no money brings back. ``in_meter``: the meter
+    holds the account's credit itself and is told of the money.
     """
 
     place: Place
@@ -39,6 +41,8 @@ class RechargeForm:
     last_recharge_micro: int
     debts: tuple[DebtView, ...]
     is_whole: bool
+    withheld_since: datetime | None
+    in_meter: bool
 
     @property
     def debt_micro(self) -> int:

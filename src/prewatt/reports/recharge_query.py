@@ -36,6 +36,11 @@ def recharge_form(*, actor: Actor, account_id: int, now: datetime) -> RechargeFo
         most = preview_recharge(
             actor=actor, account_id=account_id, amount_micro=LIMIT_MICRO, now=now
         )
+        withheld_since, in_meter = rows(
+            """SELECT (SELECT withheld_since FROM supply_state WHERE account_id = %s),
+                      EXISTS (SELECT FROM meter_wallet WHERE account_id = %s AND state = 1)""",
+            [account_id, account_id],
+        )[0]
     unit = units[0]
     return RechargeForm(
         place=place,
@@ -55,6 +60,8 @@ def recharge_form(*, actor: Actor, account_id: int, now: datetime) -> RechargeFo
         last_recharge_micro=last[0][1] if last else 0,
         debts=tuple(debts),
         is_whole=not most.lines,
+        withheld_since=withheld_since,
+        in_meter=in_meter,
     )
 
 
@@ -63,7 +70,7 @@ def effect_of(form: RechargeForm, shown: RechargePreview) -> RechargeEffect:
     credit = shown.credit_micro
     after = form.balance_micro + credit
     repaid = min(credit, max(0, -form.balance_micro))
-    reconnects = after >= form.connects_from_micro
+    reconnects = after >= form.connects_from_micro and form.withheld_since is None
     # Behind a relay that stays open nothing is used, be there emergency credit or not.
     is_supplied = form.relay is not RelayState.OPEN or reconnects
     left = emergency_left_micro(after, form.emergency_limit_micro) if is_supplied else 0
