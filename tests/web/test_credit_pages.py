@@ -20,9 +20,10 @@ from fernmoor import NOW, Fernmoor
 from prewatt.access.scope import system_actor
 from prewatt.core.civil_time import instant_us
 from prewatt.instructions.operations import InstructionBook, Told
-from prewatt.instructions.wallets import Wallets
+from prewatt.instructions.wallets import REFUSED, Wallets
 from prewatt.sim.loads import load_profile
 from prewatt.sim.meter import MeterConfig, SimulatedMeter
+from prewatt.web.ui import credit_tags
 
 
 def _pem(number: int) -> str:
@@ -55,6 +56,7 @@ def _point() -> bytes:
 def test_a_meter_is_given_a_key_and_credit_and_released_and_its_word_is_taken_along(
     fernmoor: Fernmoor, sign_in: Callable[..., Any], as_owner: Callable[[Fernmoor], Any]
 ) -> None:
+    assert set(credit_tags.WALLET_REFUSED) == set(REFUSED), "each refusal has its words"
     client, meter = sign_in(fernmoor), fernmoor.meters["N-305"]
     page = f"/meters/{meter}/credit"
     assert "No meter here signs yet" in client.get("/meters/credit").content.decode()

@@ -208,17 +208,24 @@ def answers_of_sessions(
 ) -> Callable[[bytes, bytes, int], str]:
     """What says of a stored answer (bytes, its command's name and number) by which session it verifies, ended ones too.
 
-    Inside the caller's scope. Who has not the seals cannot verify any: the keys are no public ones.
+    Inside the caller's scope. Who has not the seals, or may not read what is sealed, cannot verify any: the keys are no
+    public ones.
     """
+    ((may_read,),) = fetch(
+        "SELECT has_column_privilege('instruction_session', 'sealed_keys', 'SELECT')", []
+    )
+    sealed_keys = "sealed_keys" if may_read else "NULL::bytea"
     rows = fetch(
-        """SELECT number, after_sequence, sealed_keys, platform_point FROM instruction_session
-           WHERE meter_id = %s ORDER BY number DESC""",
+        f"""SELECT number, after_sequence, {sealed_keys}, platform_point FROM instruction_session
+            WHERE meter_id = %s ORDER BY number DESC""",  # noqa: S608 - one of two words of ours
         [meter_id],
     )
     name = device_name(serial)
 
     def said(message: bytes, command: bytes, sequence: int) -> str:
         number, _, sealed, point = next(row for row in rows if row[1] < sequence)
+        if sealed is None:
+            return "of a session whose keys are not here"
         try:
             keys = seals().open(bytes(sealed), meter=name, platform_point=bytes(point))
             answer = short_answer(message, meter=name, key=keys.up)

@@ -85,6 +85,7 @@ WALLET_REFUSED: Final[Mapping[str, Text]] = {
     "taken": _("The meter or the account holds credit already, or has not signed its release."),
     "protected": _("A protected supply keeps its credit here: a meter opens its relay at zero."),
     "no_key": _("A meter without a valid key cannot be told of credit. Enrol its key first."),
+    "short_form": _("Answers of the short form tell no balance, so nothing could be compared."),
     "none": _("This meter holds no credit."),
     "not_asked": _("Release it first: the meter was not told yet that it holds no credit."),
     "no_note": _("Say why."),
@@ -138,6 +139,11 @@ def told_proof(line: ToldLine) -> str:
     """Whether what is stored of its answer verifies, and by which key."""
     if not line.answer or line.answer == "does not verify":
         return gettext("does not verify") if line.answer else ""
+    if "session" in line.answer:
+        number = line.answer.rpartition(" ")[2]
+        if not number.isdigit():
+            return gettext("of a session whose keys are not here")
+        return gettext("by the keys of session %(number)s") % {"number": number}
     key = line.answer.rpartition(" ")[2][:8]
     if line.answer.startswith("proved"):
         return gettext("proved by a later answer, key %(key)s") % {"key": key}
