@@ -15,13 +15,14 @@ from prewatt.runtime.state import CannotRunError
 from prewatt.vital_signs import start_probes
 
 if TYPE_CHECKING:
-    from prewatt.core.cose import Sealer
+    from prewatt.fleet.clocks import SignedClocks
     from prewatt.hes.drivers.lorawan.session import ServerConfig
     from prewatt.hes.frames import AnswerFrame, EventFrame, RenewalFrame
     from prewatt.hes.instructions import Forgery, InstructionDesk
     from prewatt.hes.links import Device
     from prewatt.hes.session import MqttConfig
     from prewatt.hes.sessions import OnMalformed, Opener, Sessions
+    from prewatt.instructions.seals import Seals
     from prewatt.signing.keyring import Keyring
 
 MQTT_VARIABLE: Final = "PREWATT_MQTT"
@@ -105,6 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
         make_instructions=instruction_desk,
         renew=_renew if os.environ.get("PREWATT_DEVICE_SAFE") else None,
         requests=RequestBook(system_actor("head_end")),
+        clocks=signed_clocks(),
     )
     start_probes({"broker": lambda: "" if head_end.sessions.is_connected else "is not connected"})
     return run_head_end(head_end, rehearse=_rehearse)
@@ -169,16 +171,18 @@ def _renew(frame: RenewalFrame, now: datetime) -> bytes:
 def instruction_desk(sessions: Sessions) -> InstructionDesk:
     """What instructs meters that verify, by the keys that this process has at the moment of each instruction."""
     from prewatt.access.scope import system_actor
+    from prewatt.fleet.clocks import SignedClocks
     from prewatt.hes.instructions import InstructionDesk
     from prewatt.instructions.operations import InstructionBook
     from prewatt.instructions.short_book import ShortBook
     from prewatt.instructions.turns import InstructionTurns
     from prewatt.instructions.wallets import Wallets
+    from prewatt.instructions.wishes import Wishes
     from prewatt.signing.keyring import seals_of
     from prewatt.signing.sessions import SessionSeals
 
-    actor = system_actor("head_end")
-    book = InstructionBook(actor, seal=InstructionKeys().seal)
+    actor, keys = system_actor("head_end"), InstructionKeys()
+    book = InstructionBook(actor, seal=keys.seal)
     return InstructionDesk(
         book=book,
         carrier=sessions,
@@ -186,11 +190,23 @@ def instruction_desk(sessions: Sessions) -> InstructionDesk:
         wallets=Wallets(actor),
         turns=InstructionTurns(actor, book),
         short=ShortBook(actor, seals=lambda: SessionSeals(seals_of(os.environ))),
+        wishes=Wishes(actor, seal=keys.seal),
+        clocks=SignedClocks(actor, book),
     )
 
 
+def signed_clocks() -> SignedClocks:
+    """What moves clocks of meters that verify; of a thread of its own, so with keys of its own."""
+    from prewatt.access.scope import system_actor
+    from prewatt.fleet.clocks import SignedClocks
+    from prewatt.instructions.operations import InstructionBook
+
+    actor = system_actor("head_end")
+    return SignedClocks(actor, InstructionBook(actor, seal=InstructionKeys().seal))
+
+
 class InstructionKeys:
-    """The key that signs instructions. The store is read again once a minute, so that a rotation is seen."""
+    """The keys that sign instructions. The store is read again once a minute, so that a rotation is seen."""
 
     _LOOK_AGAIN_S: Final = 60.0
 
@@ -198,11 +214,10 @@ class InstructionKeys:
         self._keyring: Keyring | None = None
         self._looked_at = 0.0
 
-    def seal(self, now: datetime) -> Sealer:
-        """Whoever signs at this instant. Raises NoSigningKey."""
-        from prewatt.instructions.operations import SignerSeal
+    def seal(self, now: datetime) -> Seals:
+        """Who signs at this instant, to which meter. Raises NoSigningKey."""
+        from prewatt.instructions.operations import seals_of_keys
         from prewatt.signing.keyring import NoSigningKey, open_keyring
-        from prewatt.signing.keys import KeyRole
         from prewatt.signing.store import KeyStoreRefused
 
         if self._keyring is None or time.monotonic() - self._looked_at > self._LOOK_AGAIN_S:
@@ -211,7 +226,7 @@ class InstructionKeys:
             except KeyStoreRefused as refused:
                 raise NoSigningKey(str(refused)) from refused
             self._looked_at = time.monotonic()
-        return SignerSeal(self._keyring.signer(KeyRole.INSTRUCTION, now=now))
+        return seals_of_keys(self._keyring, now=now)
 
 
 def raise_forgery_alert(device: Device, forgery: Forgery, now: datetime) -> None:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prewatt import session_command, wiring
+from prewatt import rotate_command, session_command, wiring
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -27,7 +27,7 @@ class _Refused(Exception):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the sub-commands `enrol`, `revoke`, `session`, `hold-credit`, `release-credit` and `show`."""
+    """Add the sub-commands `enrol`, `revoke`, `session`, `hold-credit`, `release-credit`, `limit`, `rotate` and `show`."""
     commands = parser.add_subparsers(dest="instruct_command", required=True)
     enrol = commands.add_parser("enrol", help="believe a meter's answers by its public key")
     revoke = commands.add_parser("revoke", help="believe nothing any more that a key signed")
@@ -35,12 +35,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     release = commands.add_parser("release-credit", help="let a meter hold no credit any more")
     show = commands.add_parser("show", help="the last instructions, each answer verified again")
     session = commands.add_parser("session", help="agree on keys with a meter behind LoRaWAN")
-    for each in (enrol, revoke, session, hold, release, show):
+    limit = commands.add_parser("limit", help="have a meter open its relay above a power")
+    rotate_command.add_arguments(
+        commands.add_parser("rotate", help="lead meters to the next instruction key")
+    )
+    for each in (enrol, revoke, session, hold, release, limit, show):
         each.add_argument("--property", required=True, metavar="CODE")
         each.add_argument("serial", help="the meter's serial number")
     enrol.add_argument("key", type=Path, help="its public key, P-256, PEM or DER")
     revoke.add_argument("key_id", help="32 hexadecimal digits, as `show` prints them")
     revoke.add_argument("--reason", required=True)
+    limit.add_argument("watts", type=int, help="the power in W; 0 for no limit")
+    limit.add_argument(
+        "--seconds",
+        type=int,
+        default=300,
+        help="for how long it opens before it closes by itself (300)",
+    )
     release.add_argument(
         "--without-answer", metavar="REASON", help="end what was released and is not answered"
     )
@@ -50,11 +61,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what was asked; returns 2 where it is refused, and 1 where a stored answer does not verify."""
+    if arguments.instruct_command == "rotate":
+        return rotate_command.run(arguments)
     wiring.start_django()
     from django.db import connection
 
     from prewatt.access.scope import system_actor
     from prewatt.estate.models import Meter
+    from prewatt.instructions.limits import LimitRefused
     from prewatt.instructions.sessions import SessionRefused
     from prewatt.instructions.wallets import WalletRefused
     from prewatt.signing.es256 import BadKey
@@ -71,7 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
         actor = system_actor("instruct", (place,))
         return _do(arguments, actor, place, int(meter.pk), wiring.now())
     except (
-        _Refused, WalletRefused, SessionRefused, NoSigningKey, KeyStoreRefused, BadKey, OSError
+        _Refused, WalletRefused, SessionRefused, LimitRefused, NoSigningKey, KeyStoreRefused, BadKey,
+        OSError,
     ) as refused:  # fmt: skip
         print(f"prewatt: {refused}", file=sys.stderr)
         return REFUSED
@@ -108,6 +123,8 @@ def _do(
         case "hold-credit":
             _hold(actor, place, meter_id, now)
             print(f"{serial} holds its account's credit from now on")
+        case "limit":
+            print(_limit(arguments, actor, place, meter_id, now))
         case "release-credit":
             print(_let_go(arguments, actor, place, meter_id, now))
         case _:
@@ -139,6 +156,21 @@ def _hold(actor: Actor, place: int, meter_id: int, now: datetime) -> None:
     if account_id is None:
         raise _Refused("nobody pays by this meter")
     hold_credit(actor=actor, property_id=place, meter_id=meter_id, account_id=account_id, now=now)
+
+
+def _limit(
+    arguments: argparse.Namespace, actor: Actor, place: int, meter_id: int, now: datetime
+) -> str:
+    from prewatt.instructions.limits import set_limit
+
+    watts = arguments.watts
+    open_s = arguments.seconds if watts else 0
+    set_limit(
+        actor=actor, property_id=place, meter_id=meter_id, watts=watts, open_s=open_s, now=now
+    )
+    if not watts:
+        return f"{arguments.serial} is told to have no limit"
+    return f"{arguments.serial} is told to open for {open_s} s above {watts} W"
 
 
 def _let_go(

@@ -268,6 +268,8 @@ def test_a_meter_that_is_released_ends_with_its_word_and_begins_again_from_there
     flat.book_money(7 * EUR)
     wanted = flat.wallets.due(property_ids=None, now=later)
     assert [each.operation for each in wanted] == [Operation.RELEASE]
+    asked = flat.tell(wanted, at=later)
+    assert asked.operation is Operation.READ, "first what it understands, beside the credit"
     ended = flat.tell(wanted, at=later)
     assert ended.answer is not None and ended.answer.result is Result.OK
     register_wh = flat.device.register_wh(instant_us(later))

@@ -8,12 +8,24 @@ import pytest
 from tests.supply.world import CLERK, NOW, World, run_sql
 from tests.tamper.test_cases import rows
 
+from prewatt.access.scope import system_actor
+from prewatt.core.civil_time import instant_us
+from prewatt.core.drivers import Driver
+from prewatt.core.instructions import Operation, Worth
+from prewatt.fleet.clocks import SignedClocks
+from prewatt.fleet.requests import RequestBook
 from prewatt.hes.drivers.mqtt_senml import codec
+from prewatt.hes.drivers.mqtt_senml.topics import Uplink
 from prewatt.hes.frames import AckToken, HelloFrame
 from prewatt.hes.links import Device, Sighting, record_sightings
+from prewatt.instructions.operations import InstructionBook, SignerSeal, Told, enrol_key
 from prewatt.moves.clocks import PER_DAY, correct_clocks
+from prewatt.signing.es256 import ES256PrivateKey
+from prewatt.signing.keys import KeyRole, PublicKey, SoftwareSigner
+from prewatt.sim.loads import load_profile
+from prewatt.sim.meter import MeterConfig, SimulatedMeter
 
-H = timedelta(hours=1)
+H, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 
 
 def tell(world: World, at: datetime, meter: int = 0, **said: object) -> None:
@@ -79,6 +91,59 @@ def test_a_clock_that_falls_behind_at_once_is_a_case_and_a_drift_is_put_right() 
     ]
     assert rows("SELECT count(*) FROM clock_correction WHERE meter_id = %s", first) == [(PER_DAY,)]
     assert rows("SELECT count(*), sum(value_wh) FROM register_reading") == stored
+
+
+@pytest.mark.usefixtures("database")
+def test_a_clock_of_a_meter_that_signs_is_measured_by_what_it_signs_and_moved_by_signature() -> (
+    None
+):
+    world = World(2)
+    key, own = (ES256PrivateKey.from_scalar(bytes([n] * 32)) for n in (1, 20))
+    ours = SignerSeal(SoftwareSigner(PublicKey(KeyRole.INSTRUCTION, key.point, NOW - H), key))
+    head_end, (first, second) = system_actor("head_end"), world.meter_ids
+    book, requests = InstructionBook(head_end, seal=lambda _: ours), RequestBook(head_end)
+    clocks = SignedClocks(head_end, book)
+    ((serial,),) = rows("SELECT serial FROM meter WHERE id = %s", first)
+    enrol_key(
+        actor=system_actor("test", (world.property_id,)), property_id=world.property_id,
+        meter_id=first, public_key=own.spki, now=NOW - H,
+    )  # fmt: skip
+    meter = SimulatedMeter(
+        MeterConfig(
+            serial, load_profile("H0-A", utc_offset_s=0), 1, 0, instant_us(NOW), 900_000_000,
+            private_key=own, trusts={ours.key_id: key.point},
+        )
+    )  # fmt: skip
+    meter.set_fault("clock_drift", 3_000, instant_us(NOW))
+    # Its readings, which nobody signed, say something else, and so says somebody who forges them.
+    for number in (0, 1):
+        tell(world, NOW, meter=number, clock_drift_s=-500)
+        world.count(1_000, at=NOW, meter=number)
+    now = NOW + 11 * MINUTE
+    run_sql("UPDATE meter_state SET received_at = %s", now)
+    assert correct_clocks(actor=CLERK, now=now) == 2
+
+    def claim(at: datetime) -> dict[int, bool]:
+        due = requests.claim(now=at, drivers={Driver.MQTT_SENML})
+        for sent in clocks.tell([each for each in due if each.by_instruction], now=at):
+            said = meter.receive_instruction(sent.payload, instant_us(at))
+            payload = next(each for channel, each in said if channel is Uplink.SEALED)
+            told = Told(first, world.property_id, serial, payload, at)
+            (outcome,) = book.take([told], now=at + took)
+            assert outcome.worth is Worth.COUNTS and outcome.answer is not None
+            if outcome.operation is Operation.CLOCK:
+                clocks.moved(first, outcome.answer.result, now=at + took)
+        return {each.meter_id: each.by_instruction for each in due}
+
+    # An answer that took a minute says too little of the clock; the next is asked for, and then it is moved.
+    took = MINUTE
+    assert claim(now) == {first: True, second: False}
+    took = timedelta(seconds=4)
+    claim(now + MINUTE)
+    assert meter.faults["clock_drift"] == 3_000
+    claim(now + 2 * MINUTE)
+    assert abs(meter.faults["clock_drift"]) <= 2
+    assert rows("SELECT state, result FROM meter_request WHERE meter_id = %s", first) == [(3, "ok")]
 
 
 @pytest.mark.usefixtures("database")

@@ -145,7 +145,7 @@ class Answer:
     ever, that nobody it trusts had signed to it.
 
     The rest is of the second form, and of the first where ``understands`` is 0: a bit for each operation; the ids of
-    the keys that it trusts, the newest last; its power limit (0: none).
+    the keys that it trusts, the newest last; its power limit (0: none), and for how long it opens above it.
     """
 
     meter: str
@@ -163,13 +163,17 @@ class Answer:
     understands: int = 0
     trusts: bytes = b""
     limit_w: int = 0
+    limit_s: int = 0
 
     @property
     def trusted_ids(self) -> tuple[bytes, ...]:
         """The keys that it says to trust, the newest last."""
-        return tuple(
-            self.trusts[at : at + KEY_ID_BYTES] for at in range(0, len(self.trusts), KEY_ID_BYTES)
-        )
+        return ids_of(self.trusts)
+
+
+def ids_of(trusts: bytes) -> tuple[bytes, ...]:
+    """Ids of keys that were written one after the other."""
+    return tuple(trusts[at : at + KEY_ID_BYTES] for at in range(0, len(trusts), KEY_ID_BYTES))
 
 
 # --- bytes -------------------------------------------------------------------------------------------
@@ -578,6 +582,7 @@ def concluded(
             understands=verdict.understands,
             trusts=b"".join(key_id for key_id, _ in state.keys) if is_full else b"",
             limit_w=state.limit_w if is_full else 0,
+            limit_s=state.limit_s if is_full else 0,
         ),
         by=by,
     )
@@ -632,6 +637,11 @@ class Worth(Enum):
 def claimed_answer(message: bytes) -> Claim[Answer]:
     """What a meter's answer would say, so that what it names can be looked up. Raises NotBelieved."""
     return _claim(Answer, message)
+
+
+def claimed_command(message: bytes) -> Claim[Command]:
+    """What a command says, unverified: for who has signed it. Raises NotBelieved."""
+    return _claim(Command, message)
 
 
 def believed(claim: Claim[Answer], *, meter: str, verify: Verify) -> tuple[Answer, bytes]:

@@ -2,7 +2,9 @@
 
 Two meters that verify and the real instruction book on a real database exchange instructions first, all of which an
 attacker has heard, held back some of, and now uses: bits flipped, cut short, lengthened, spliced, replayed, sent to the
-other meter or the other way, out of order, too late, signed by another key, or by the right one for other bytes.
+other meter or the other way, out of order, too late, signed by another key, or by the right one for other bytes. Halfway
+the instruction key is rotated, to its end for one meter and up to its last step for the other, and the attacker has stolen the
+former key: the one believes nothing that it signs, the other nothing of keys.
 After each the meter and the database are what they were, and somebody has counted it. What is signed is not
 broken by the broker or the line, so there is none here; `prewatt drill duplicate` has one.
 """
@@ -23,7 +25,7 @@ from django.db import connection
 from prewatt.access.scope import system_actor
 from prewatt.core import cose, instructions
 from prewatt.core.civil_time import instant_us
-from prewatt.core.instructions import Operation, Worth
+from prewatt.core.instructions import IN_FULL, KeyStep, Operation, Worth
 from prewatt.core.vocabulary import RelayState
 from prewatt.hes.drivers.mqtt_senml.topics import Uplink
 from prewatt.instructions.operations import (
@@ -34,6 +36,7 @@ from prewatt.instructions.operations import (
     Wanted,
     enrol_key,
 )
+from prewatt.instructions.seals import Seals
 from prewatt.signing.es256 import ES256PrivateKey
 from prewatt.signing.keys import KeyRole, PublicKey, SoftwareSigner
 from prewatt.sim.loads import load_profile
@@ -43,6 +46,7 @@ _ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC6325
 _SERIALS: Final = ("PW-1", "PW-2")
 _EXCHANGES: Final = 12
 _AT_ONCE: Final = 200
+_THIEF: Final = ES256PrivateKey.from_scalar(bytes([9] * 32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +76,16 @@ class Field:
         self.now = now
         key = ES256PrivateKey.from_scalar(bytes([1] * 32))
         public = PublicKey(KeyRole.INSTRUCTION, key.point, now - timedelta(days=1))
-        self.ours = SignerSeal(SoftwareSigner(public, key))
-        self.thief = MeterSeal(ES256PrivateKey.from_scalar(bytes([9] * 32)))
+        following = ES256PrivateKey.from_scalar(bytes([2] * 32))
+        next_public = PublicKey(KeyRole.INSTRUCTION, following.point, now)
+        self.stolen = SignerSeal(SoftwareSigner(public, key))
+        self.ours = SignerSeal(SoftwareSigner(next_public, following))
+        self._seals = Seals([self.stolen])
+        self._rotated = Seals([self.stolen, self.ours], points={self.ours.key_id: following.point})
+        self.thief = MeterSeal(_THIEF)
         self.place, self.ids = _estate()
         self.meters: dict[str, SimulatedMeter] = {}
-        self.book = InstructionBook(system_actor("head_end"), seal=lambda _: self.ours)
+        self.book = InstructionBook(system_actor("head_end"), seal=lambda _: self._seals)
         for number, serial in enumerate(_SERIALS, start=20):
             own = ES256PrivateKey.from_scalar(bytes([number] * 32))
             enrol_key(
@@ -92,7 +101,7 @@ class Field:
                     start_at_us=instant_us(now),
                     report_period_us=3_600_000_000,
                     private_key=own,
-                    trusts={self.ours.key_id: key.point},
+                    trusts={self.stolen.key_id: key.point},
                     holds_credit=True,
                 )
             )
@@ -104,35 +113,44 @@ class Field:
         self.live: dict[str, tuple[bytes, bytes]] = {}
 
     def exchange(self) -> None:
-        """Instruct both meters, honestly, a dozen times; then keep back one command of each and its time."""
+        """Instruct both meters, honestly, a dozen times, and lead them to the next key; then keep back one command of each."""
         for turn in range(_EXCHANGES):
             for serial in _SERIALS:
-                sent = self._issue(serial, turn)
-                answer = self._hear(serial, sent.payload)
-                self._take(serial, answer)
-                self.commands[serial].append(sent.payload)
-                self.answers[serial].append(answer)
-        for serial in _SERIALS:
-            self.held[serial].append(self._issue(serial, _EXCHANGES).payload)
+                self._both_ways(serial, *_usual(turn))
+            if turn == _EXCHANGES // 2:
+                self._rotate()
+        for serial, held in zip(_SERIALS, (_usual(_EXCHANGES), (Operation.CLOCK, 40)), strict=True):
+            self.held[serial].append(self._issue(serial, *held).payload)
         self.now += timedelta(minutes=20)
         self.book.expire(now=self.now)
         for serial in _SERIALS:
-            read = self._issue(serial, _EXCHANGES)
+            read = self._issue(serial, *_usual(_EXCHANGES))
             self._take(serial, self._hear(serial, read.payload))
-            sent = self._issue(serial, _EXCHANGES + 1)
+            sent = self._issue(serial, *_usual(_EXCHANGES + 1))
             twin = deepcopy(self.meters[serial])
             said = twin.receive_instruction(sent.payload, instant_us(self.now))
             answer = next(each for channel, each in said if channel is Uplink.SEALED)
             self.live[serial] = (sent.payload, answer)
 
-    def _issue(self, serial: str, turn: int) -> Outgoing:
-        what = (
-            (Operation.CREDIT, (turn + 1) * 1_000_000)
-            if turn % 2
-            else (Operation.RELAY, int(RelayState.OPEN if turn % 4 else RelayState.CLOSED))
-        )
+    def _rotate(self) -> None:
+        """Both come to trust the next key; one drops the former, which the attacker has."""
+        self._seals = self._rotated
+        (point,) = self._rotated.points.values()
+        for serial in _SERIALS:
+            self._both_ways(serial, Operation.READ, IN_FULL)
+            self._both_ways(serial, Operation.TRUST, KeyStep.ADD, point)
+        self._both_ways(_SERIALS[0], Operation.TRUST, KeyStep.DROP_FORMER)
+
+    def _both_ways(self, serial: str, what: Operation, argument: int, more: bytes = b"") -> None:
+        sent = self._issue(serial, what, argument, more)
+        answer = self._hear(serial, sent.payload)
+        self._take(serial, answer)
+        self.commands[serial].append(sent.payload)
+        self.answers[serial].append(answer)
+
+    def _issue(self, serial: str, what: Operation, argument: int, more: bytes = b"") -> Outgoing:
         self.now += timedelta(seconds=1)
-        wanted = Wanted(self.ids[serial], self.place, serial, *what)
+        wanted = Wanted(self.ids[serial], self.place, serial, what, int(argument), more=more)
         (sent,) = self.book.issue([wanted], now=self.now)
         return sent
 
@@ -179,11 +197,27 @@ class Field:
             "changed figures": lambda: _changed(random, good, aad(serial), self.thief),
         }
         if to_meter:
+            makers["stolen former key"] = lambda: self._by_the_stolen(random, serial)
             makers["expired"] = lambda: random.choice(self.held[serial])
             makers["out of order"] = lambda: random.choice(own[serial][: _EXCHANGES // 2])
         kind = random.choice(sorted(makers))
         payload = makers[kind]()
         return Attempt(kind, to_meter, serial, payload, self.now)
+
+    def _by_the_stolen(self, random: Random, serial: str) -> bytes:
+        """The meter's next command by the former key: of keys, and where that was dropped of anything."""
+        live = instructions.claimed_command(self.live[serial][0]).said
+        forms = [
+            replace(live, operation=Operation.TRUST, argument=KeyStep.ADD, more=_THIEF.point),
+            replace(live, operation=Operation.TRUST, argument=KeyStep.DROP_FORMER, more=b""),
+        ]
+        if serial == _SERIALS[0]:
+            forms += [
+                live,
+                replace(live, operation=Operation.CLOCK, argument=random.randrange(1, 9), more=b""),
+                replace(live, operation=Operation.LIMIT, argument=9, more=bytes([0, 0, 0, 9])),
+            ]
+        return instructions.sealed_command(random.choice(forms), by=self.stolen)[0]
 
     # --- what became of it ---
 
@@ -202,14 +236,17 @@ class Field:
         meter = self.meters[attempt.serial]
         before, relay = meter.instructed, meter.relay
         balance = meter.balance_micro(instant_us(attempt.at))
+        clock_us = meter.clock_us(instant_us(attempt.at))
         said = meter.receive_instruction(attempt.payload, instant_us(attempt.at))
         after = meter.instructed
         counted = replace(after, refused=before.refused, repeated=before.repeated)
-        is_same = (counted, meter.relay, meter.balance_micro(instant_us(attempt.at))) == (
-            before,
-            relay,
-            balance,
+        stands = (
+            counted,
+            meter.relay,
+            meter.balance_micro(instant_us(attempt.at)),
+            meter.clock_us(instant_us(attempt.at)),
         )
+        is_same = stands == (before, relay, balance, clock_us)
         if not is_same:
             swept.accepted.append(attempt)
         # Counted by the meter, or answered by a signed no.
@@ -237,6 +274,13 @@ class Field:
             for attempt, outcome in zip(attempts, outcomes, strict=True)
             if outcome.doubt is None and outcome.worth is Worth.COUNTS
         ]
+
+
+def _usual(turn: int) -> tuple[Operation, int]:
+    """Credit and relay by turns."""
+    if turn % 2:
+        return Operation.CREDIT, (turn + 1) * 1_000_000
+    return Operation.RELAY, int(RelayState.OPEN if turn % 4 else RelayState.CLOSED)
 
 
 def _estate() -> tuple[int, dict[str, int]]:

@@ -60,7 +60,9 @@ class RequestRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DueRequest:
-    """What is to leave now. ``move_s`` is of clocks, the span of histories."""
+    """What is to leave now. ``move_s`` is of clocks, the span of histories; ``by_instruction`` says that the meter takes it
+    by signature alone.
+    """
 
     request_id: int
     meter_id: int
@@ -71,6 +73,7 @@ class DueRequest:
     from_at: datetime | None
     to_at: datetime | None
     move_s: int | None
+    by_instruction: bool = False
 
 
 class RequestAnswer(Protocol):
@@ -293,7 +296,8 @@ UPDATE meter_request r SET state = {RequestState.SENT:d}, tries = r.tries + 1, s
 FROM chosen c JOIN meter m ON m.id = c.meter_id
 -- Looked at again under its lock: it may have been answered, or stopped, meanwhile.
 WHERE r.id = c.id AND r.state IN (1, 2)
-RETURNING r.id, r.meter_id, m.serial, r.kind, r.made_at, r.expires_at, r.from_at, r.to_at, r.move_s
+RETURNING r.id, r.meter_id, m.serial, r.kind, r.made_at, r.expires_at, r.from_at, r.to_at, r.move_s,
+    r.kind = {RequestKind.CLOCK:d} AND EXISTS (SELECT FROM meter_key k WHERE k.meter_id = r.meter_id)
 """  # noqa: S608 - our own numbers
 
 _SINGLES: Final = f"""
@@ -369,8 +373,8 @@ def _claimed_of_bulk(
 
 def _due_of(rows: Sequence[tuple[object, ...]]) -> list[DueRequest]:
     return [
-        DueRequest(request, meter, serial, RequestKind(kind), made, ends, since, until, move)  # type: ignore[arg-type]  # columns as they are
-        for request, meter, serial, kind, made, ends, since, until, move in rows
+        DueRequest(request, meter, serial, RequestKind(kind), *rest)  # type: ignore[arg-type]  # columns as they are
+        for request, meter, serial, kind, *rest in rows
     ]
 
 

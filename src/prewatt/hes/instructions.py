@@ -111,6 +111,20 @@ class Wallets(Protocol):
         """Meters to be asked how they stand."""
 
 
+class Wishes(Protocol):
+    """What is needed of what meters are to become."""
+
+    def due(self, *, now: datetime) -> list[Wanted]:
+        """What they are to be told of keys and limits. Raises NoSigningKey."""
+
+
+class Clocks(Protocol):
+    """What is needed of the requests to move clocks."""
+
+    def moved(self, meter_id: int, result: Result, *, now: datetime) -> None:
+        """A meter has answered by its signature whether it moved its clock."""
+
+
 class Carrier(Protocol):
     """What is needed of the sessions."""
 
@@ -168,9 +182,14 @@ class InstructionDesk:
         wallets: Wallets | None = None,
         turns: Turns | None = None,
         short: ShortInstructions | None = None,
+        wishes: Wishes | None = None,
+        clocks: Clocks | None = None,
     ) -> None:
         self._book = book
         self._short = short
+        self._clocks = clocks
+        self._wishes = wishes
+        self._wished_at: datetime | None = None
         self._wallets = wallets
         self._turns = turns
         self._places: frozenset[int] = frozenset()
@@ -205,11 +224,25 @@ class InstructionDesk:
             self._send(self._book.due(now=now, limit=_AGAIN_PER_TURN))
             sightings, self._sightings = self._sightings, []
             record_sightings(sightings)
+            self._look_at_wishes(now)
         if self._wallets is not None:
             self._look_at_wallets(self._wallets, now, is_time=is_time)
         if self._is_paid:
             self._exchange([], now)
         self._ring(now)
+
+    def _look_at_wishes(self, now: datetime) -> None:
+        """Tell meters of keys and limits: once a second while there is anything to tell, else once a minute."""
+        if self._wishes is None:
+            return
+        if self._wished_at is not None and abs(now - self._wished_at) < _LOOK_AT_WALLETS:
+            return
+        try:
+            wanted = self._wishes.due(now=now)
+        except NoSigningKey:
+            wanted = []  # said where anything is wanted that is not done without
+        self._wished_at = None if wanted else now
+        self.tell(wanted, now)
 
     def _look_at_wallets(self, wallets: Wallets, now: datetime, *, is_time: bool) -> None:
         if self._looked_at is None or abs(now - self._looked_at) >= _LOOK_AT_WALLETS:
@@ -349,6 +382,11 @@ class InstructionDesk:
             forged[device] = Forgery(
                 "command", "refused_by_meter", outcome.forged, frame.received_at_us
             )
+        if outcome.operation is Operation.CLOCK and self._clocks is not None:
+            received_at = utc_datetime(frame.received_at_us)
+            self._clocks.moved(device.meter_id, answer.result, now=received_at)
+        if outcome.is_led_astray:
+            forged[device] = Forgery("keys", "foreign_key", 1, frame.received_at_us)
         counted = _counted(frame, device, outcome.order_id, answer)
         news = self._news(device, answer, counted.seen_at)
         if outcome.order_id is not None or news is not None:

@@ -37,7 +37,7 @@ from prewatt.hes.links import (
     relay_seen_us,
 )
 from prewatt.hes.renewals import Renew, RenewalLoop, refuse
-from prewatt.hes.requests import RequestDesk, RequestLoop, Requests, parse_request_name
+from prewatt.hes.requests import Clocks, RequestDesk, RequestLoop, Requests, parse_request_name
 from prewatt.hes.session import MqttConfig, MqttSession, probe_protocol
 from prewatt.hes.sessions import OnMalformed, Opener, Session, Sessions
 from prewatt.hes.wire import TlsFiles
@@ -110,6 +110,7 @@ class HeadEnd:
         make_instructions: Callable[[Sessions], InstructionDesk] | None = None,
         renew: Renew | None = None,
         requests: Requests | None = None,
+        clocks: Clocks | None = None,
     ) -> None:
         # The desk needs the sessions, so it is made after them: looked up when called.
         def on_malformed(sample: MalformedSample) -> None:
@@ -133,6 +134,7 @@ class HeadEnd:
                 transport=self._sessions,
                 directory=Directory(),
                 raise_alert=raise_alert,
+                clocks=clocks,
             )
             self._requests = RequestLoop(asking, clock=clock)
 

@@ -34,6 +34,8 @@ from prewatt.hes.links import (
     relay_instant_us,
 )
 from prewatt.hes.rejected import reject
+from prewatt.instructions.operations import Outgoing
+from prewatt.signing.keyring import NoSigningKey
 from prewatt.telemetry.pulse import PULSE
 
 log = logging.getLogger(__name__)
@@ -70,8 +72,12 @@ class Due(Protocol):
         """Its number."""
 
     @property
-    def serial(self) -> str:
+    def meter_id(self) -> int:
         """Whom it is for."""
+
+    @property
+    def serial(self) -> str:
+        """The same by its serial."""
 
     @property
     def kind(self) -> RequestKind:
@@ -97,6 +103,10 @@ class Due(Protocol):
     def move_s(self) -> int | None:
         """By how much its clock is to be moved."""
 
+    @property
+    def by_instruction(self) -> bool:
+        """Whether the meter takes it by signature alone."""
+
 
 class Requests(Protocol):
     """What is needed of the fleet. Each call is one transaction."""
@@ -111,6 +121,16 @@ class Requests(Protocol):
         """End what nobody answered, and brake what fails too often."""
 
 
+class Clocks(Protocol):
+    """What is needed for the clocks of meters that take no unsigned word about them."""
+
+    def tell(self, due: Sequence[Due], *, now: datetime) -> list[Outgoing]:
+        """Sign and write down; returns what may leave. Raises NoSigningKey."""
+
+    def not_taken(self, outgoing: Sequence[Outgoing]) -> None:
+        """No broker took these."""
+
+
 class Transport(Protocol):
     """What is needed of the sessions."""
 
@@ -119,6 +139,9 @@ class Transport(Protocol):
 
     def send_command(self, serial: str, command: Command) -> bool:
         """Send by the session that reaches the meter; False when there is no way to it."""
+
+    def send_instruction(self, serial: str, payload: bytes) -> bool:
+        """Send a signed instruction; False when it was not taken."""
 
     @property
     def connected(self) -> Collection[Driver]:
@@ -148,7 +171,9 @@ class RequestDesk:
         transport: Transport,
         directory: Directory,
         raise_alert: Callable[[Device, AnswerFrame, datetime], None],
+        clocks: Clocks | None = None,
     ) -> None:
+        self._clocks = clocks
         self._requests = requests
         self._transport = transport
         self._directory = directory
@@ -214,9 +239,27 @@ class RequestDesk:
         if not drivers:
             return 0
         due = self._requests.claim(now=now, drivers=drivers)
+        signed = [each for each in due if each.by_instruction]
         for each in due:
-            self._transport.send_command(each.serial, _command(each))
+            if not each.by_instruction:
+                self._transport.send_command(each.serial, _command(each))
+        if signed and self._clocks is not None:
+            self._instruct(self._clocks, signed, now)
         return len(due)
+
+    def _instruct(self, clocks: Clocks, due: Sequence[Due], now: datetime) -> None:
+        """By signature: answers come to the command loop, as all that is signed."""
+        try:
+            outgoing = clocks.tell(due, now=now)
+        except NoSigningKey as error:
+            log.error("clocks of %d meters that verify are not moved: %s", len(due), error)
+            return
+        refused = [
+            each
+            for each in outgoing
+            if not self._transport.send_instruction(each.serial, each.payload)
+        ]
+        clocks.not_taken(refused)
 
 
 def _command(due: Due) -> Command:

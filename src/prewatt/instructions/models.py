@@ -94,9 +94,34 @@ class InstructionState(models.Model):
     verified_at = models.DateTimeField(null=True)
     #: A command expired without an answer: the meter is to be read before it is told anything.
     must_read = models.BooleanField(db_default=False)
+    #: What it said in full, by its last answer of the second form: a bit for each operation that it understands (0: it
+    #: was not asked), the ids of the keys that it trusts (the newest last, null: not known), its limit.
+    understands = models.BigIntegerField(db_default=0)
+    trusts = models.BinaryField(max_length=48, null=True)
+    limit_w = models.BigIntegerField(null=True)
+    limit_s = models.BigIntegerField(null=True)
+    #: What it is to become: to trust this key alone, to have this limit. Null as soon as it says that it is so.
+    next_key = models.BinaryField(max_length=16, null=True)
+    next_limit_w = models.BigIntegerField(null=True)
+    next_limit_s = models.BigIntegerField(null=True)
 
     class Meta:
         db_table = "instruction_state"
+        indexes: ClassVar = [
+            models.Index(
+                fields=["meter_id"],
+                condition=Q(next_key__isnull=False) | Q(next_limit_w__isnull=False),
+                name="instruction_state_wished",
+            )
+        ]
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(next_limit_w__isnull=True)
+                | Q(next_limit_w=0, next_limit_s=0)
+                | Q(next_limit_w__gt=0, next_limit_s__gt=0),
+                name="instruction_state_limit_has_a_time",
+            )
+        ]
 
 
 class Instruction(models.Model):

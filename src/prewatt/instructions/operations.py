@@ -8,7 +8,7 @@ hold everything that belongs to their meters. What a meter is told and what of i
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -21,6 +21,8 @@ from prewatt.audit import operations as audit
 from prewatt.core.civil_time import instant_us, utc_datetime
 from prewatt.core.cose import Sealer
 from prewatt.core.instructions import (
+    FIRST_FORM,
+    IN_FULL,
     NONCE_BYTES,
     NOTHING,
     Answer,
@@ -36,23 +38,26 @@ from prewatt.core.instructions import (
     after_answer,
     believed,
     claimed_answer,
+    claimed_command,
     sealed_command,
     worth_of,
 )
 from prewatt.core.vocabulary import InstructionState
 from prewatt.instructions.models import MeterKey
 from prewatt.instructions.queries import MeterKeys, ever_had_key
+from prewatt.instructions.seals import Seals
 from prewatt.runtime.bells import ring
 from prewatt.runtime.prepared import booleans, execute, fetch, integers, moments, pipelined
 from prewatt.signing.es256 import BadKey, ES256PublicKey, device_key_id
-from prewatt.signing.keyring import NoSigningKey
-from prewatt.signing.keys import Signer
+from prewatt.signing.keyring import Keyring, NoSigningKey
+from prewatt.signing.keys import KeyRole, Signer
 from prewatt.signing.token import TokenRefused
 
 LIFE: Final = timedelta(minutes=15)
 """How long a command is good, by the meter's own clock, which may be some minutes off."""
 _LIVE: Final = (InstructionState.ISSUED, InstructionState.SENT)
 _LAST_US: Final = 253_402_300_799_000_000  # the end of the year 9999
+_FIRST_FORM_BITS: Final = sum(1 << each for each in FIRST_FORM)
 _FIRST_RETRY: Final = timedelta(seconds=5)
 
 
@@ -67,6 +72,8 @@ class Wanted:
     argument: int = 0
     order_id: int | None = None
     expires_at: datetime | None = None
+    #: What some operations of the second form say besides.
+    more: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +102,8 @@ class Outcome:
     """What became of it: a doubt, or what it was worth and to which order.
 
     ``forged`` is how many messages more the meter says to have refused since it was last heard; ``has_ended`` that
-    the session by which it was spoken to has ended, since too much was refused.
+    the session by which it was spoken to has ended, since too much was refused; ``is_led_astray`` that it says to
+    trust an instruction key that none of ours ever was.
     """
 
     told: Told
@@ -106,6 +114,7 @@ class Outcome:
     order_id: int | None = None
     forged: int = 0
     has_ended: bool = False
+    is_led_astray: bool = False
 
 
 class SignerSeal:
@@ -123,6 +132,27 @@ class SignerSeal:
             return self._signer.sign(message)
         except TokenRefused as refused:
             raise NoSigningKey(str(refused)) from refused
+
+
+def seals_of_keys(keyring: Keyring, *, now: datetime) -> Seals:
+    """The instruction keys of a process. Raises NoSigningKey where none of them signs now.
+
+    One that was followed signs on, whatever its time, for meters that trust no other: until it is revoked.
+    """
+    usual = SignerSeal(keyring.signer(KeyRole.INSTRUCTION, now=now))
+    living = keyring.living(KeyRole.INSTRUCTION)
+    ids = {bytes.fromhex(each.public.key_id): each.public.value for each in living}
+    return Seals(
+        [SignerSeal(each) for each in living if each.public.signs_from <= now],
+        usual=usual,
+        points=ids,
+        ended=[
+            key_id
+            for each in keyring.public_keys()
+            if each.role is KeyRole.INSTRUCTION
+            and (key_id := bytes.fromhex(each.key_id)) not in ids
+        ],
+    )
 
 
 def enrol_key(
@@ -175,9 +205,9 @@ def revoke_key(
 
 
 class InstructionBook:
-    """The instructions of all properties, for the head-end. ``seal`` gives the key that signs now."""
+    """The instructions of all properties, for the head-end. ``seal`` gives the key that signs now, or all keys."""
 
-    def __init__(self, actor: Actor, *, seal: Callable[[datetime], Sealer]) -> None:
+    def __init__(self, actor: Actor, *, seal: Callable[[datetime], Sealer | Seals]) -> None:
         require(actor, "supply.decide")
         self._actor = actor
         self._seal = seal
@@ -194,31 +224,35 @@ class InstructionBook:
         """Sign what meters are to be told and write it down; the bytes may leave once this has returned.
 
         What is told already and is still good goes out in the same bytes again. A meter of which a command
-        expired unanswered is asked how it stands instead. A relay goes before whatever else is under way, which is
+        expired unanswered is asked how it stands instead, and so is one that was never asked what it understands and is
+        to be told something of the second form; of that, nothing goes to one that does not. A relay goes before whatever else is under way, which is
         given up for it; other instructions wait for that (nothing goes out for them). Raises NoSigningKey.
         """
         if not wanted:
             return []
         ordered = sorted(wanted, key=lambda each: each.meter_id)
         assert len({each.meter_id for each in ordered}) == len(ordered), "one for each meter"
-        seal = self._seal(now)
+        seals = self.seal(now)
         with scope(self._actor):
-            return issue_each(ordered, lambda *each: _made(*each, now=now, by=seal), now=now)
+            ordered = _understood(ordered)
+            make = _maker([each.meter_id for each in ordered], seals, now)
+            return issue_each(ordered, make, now=now)
 
-    def seal(self, now: datetime) -> Sealer:
-        """Whoever signs at this instant. Raises NoSigningKey."""
-        return self._seal(now)
+    def seal(self, now: datetime) -> Seals:
+        """Who signs at this instant, to which meter. Raises NoSigningKey."""
+        return Seals.of(self._seal(now))
 
     @staticmethod
     def issue_to_free(
-        wanted: Sequence[tuple[Wanted, Standing]], *, now: datetime, by: Sealer
+        wanted: Sequence[tuple[Wanted, Standing]], *, now: datetime, by: Seals
     ) -> list[Outgoing]:
         """`issue` inside the caller's scope, to meters that are told nothing else and whose standings are locked."""
         plan = _Plan()
         for each, standing in wanted:
             plan.add(each, standing, ())
         standings = {each.meter_id: standing for each, standing in wanted}
-        made = [_made(each, standings[each.meter_id], now=now, by=by) for each in plan.new]
+        make = _maker([each.meter_id for each in plan.new], by, now)
+        made = [make(each, standings[each.meter_id]) for each in plan.new]
         _write(made, now)
         return _outgoing(made)
 
@@ -305,7 +339,17 @@ class InstructionBook:
                 Outcome(each, answer) if isinstance(answer, Doubt) else taking.take(each, answer)
             )
         taking.write(now)
-        return outcomes
+        return [self._looked_at(each, now) for each in outcomes]
+
+    def _looked_at(self, outcome: Outcome, now: datetime) -> Outcome:
+        """Somebody else may have named a key to a meter that speaks in full."""
+        if outcome.worth is not Worth.COUNTS or outcome.answer is None or not outcome.answer.trusts:
+            return outcome
+        try:
+            ours = self.seal(now).ours
+        except NoSigningKey:
+            return outcome
+        return replace(outcome, is_led_astray=not ours.issuperset(outcome.answer.trusted_ids))
 
     def _believed(self, told: Told, claim: Claim[Answer]) -> Answer | Doubt:
         try:
@@ -407,12 +451,14 @@ class _Plan:
         """Decide about one meter."""
         if standing.must_read and wanted.operation is not Operation.READ:
             # Its order is sent again as soon as it has said how it stands.
-            wanted = replace(wanted, operation=Operation.READ, argument=0, order_id=None)
+            wanted = replace(wanted, operation=Operation.READ, argument=0, order_id=None, more=b"")
         same = next((row for row in live if _is_same(row, wanted)), None)
         if same is not None:
             self.repeats.append((wanted, same))
             return
-        others = [row for row in live if row.operation is not Operation.READ]
+        # What asks what it understands goes beside whatever is under way: it takes nothing's place.
+        is_beside = (wanted.operation, wanted.argument) == (Operation.READ, IN_FULL)
+        others = [row for row in live if row.operation is not Operation.READ and not is_beside]
         if not all(_goes_before(wanted.operation, row.operation) for row in others):
             return
         self.given_up += [row.row_id for row in others]
@@ -429,7 +475,15 @@ def _is_same(row: _Live, wanted: Wanted) -> bool:
         wanted.operation,
         wanted.argument,
         wanted.order_id,
-    )
+    ) and (wanted.operation in FIRST_FORM or _more_of(row.command) == wanted.more)
+
+
+def _more_of(command: bytes) -> bytes:
+    """What a command of ours says besides; nothing is verified, for we have signed it."""
+    try:
+        return claimed_command(command).said.more
+    except NotBelieved:
+        return b""
 
 
 LOCK: Final = "SELECT * FROM lock_standings(%s::bigint[])"
@@ -486,6 +540,40 @@ def _live(meter_ids: Sequence[int], now: datetime) -> dict[int, list[_Live]]:
     return found
 
 
+def _understood(wanted: Sequence[Wanted]) -> list[Wanted]:
+    """What each meter can be told of it: one that knows the first form alone would take the second for a forgery."""
+    asked = [each.meter_id for each in wanted if each.operation not in FIRST_FORM]
+    if not asked:
+        return [*wanted]
+    found = dict(
+        fetch(
+            "SELECT meter_id, understands FROM instruction_state WHERE meter_id = ANY(%s::bigint[])",
+            [integers(asked)],
+        )
+    )
+    told = []
+    for each in wanted:
+        understands = found.get(each.meter_id, 0)
+        if each.operation in FIRST_FORM or understands & 1 << each.operation:
+            told.append(each)
+        elif not understands:
+            told.append(replace(each, operation=Operation.READ, argument=IN_FULL, more=b""))
+    return told
+
+
+def _maker(
+    meter_ids: Sequence[int], seals: Seals, now: datetime
+) -> Callable[[Wanted, Standing], Made]:
+    """What makes commands to these meters, each signed by a key that its meter trusts."""
+    signers = seals.signers_of(meter_ids)
+
+    def make(wanted: Wanted, standing: Standing) -> Made:
+        by = signers(wanted.meter_id, standing.last_sequence)
+        return _made(wanted, standing, now=now, by=by)
+
+    return make
+
+
 def _made(wanted: Wanted, standing: Standing, *, now: datetime, by: Sealer) -> Made:
     expires_at = min(now + LIFE, wanted.expires_at or now + LIFE)
     command = Command(
@@ -497,6 +585,7 @@ def _made(wanted: Wanted, standing: Standing, *, now: datetime, by: Sealer) -> M
         expires_at_us=instant_us(expires_at),
         nonce=secrets.token_bytes(NONCE_BYTES),
         previous=standing.known.answered,
+        more=wanted.more,
     )
     payload, name = sealed_command(command, by=by)
     return Made(wanted, command.sequence, payload, name, expires_at)
@@ -587,6 +676,8 @@ class Taking:
         # Meters that hold no credit any more: by which number, with what balance and register.
         self._released: list[tuple[int, int, int | None, int]] = []
         self._said: dict[int, tuple[Answer, Told, bool]] = {}
+        # Meters that have said in full how they stand, or could not.
+        self._full: dict[int, Answer] = {}
 
     def take(self, told: Told, answer: Answer) -> Outcome:
         """Weigh one answer."""
@@ -617,6 +708,8 @@ class Taking:
             # To its release it says what it ended with; it has none from then on.
             has_ended = is_ok and operation is Operation.RELEASE
             stands = replace(answer, balance_micro=None) if has_ended else answer
+            if answer.understands or is_asked_in_full(row.issued, answer):
+                self._full[told.meter_id] = answer
             was_read = operation is Operation.READ or not is_ok
             former = self._said.get(told.meter_id)
             self._said[told.meter_id] = (
@@ -681,6 +774,45 @@ class Taking:
                 "SELECT end_wallets(%s, %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])",
                 [now, *(integers(each) for each in (meters, numbers, balances, registers))],
             )
+        if self._full:
+            _write_in_full(self._full)
+
+
+def is_asked_in_full(issued: Issued, answer: Answer) -> bool:
+    """Whether a meter of the first form has shown by this answer that it is one."""
+    is_ok = issued.operation is Operation.READ and answer.result is Result.OK
+    return is_ok and issued.argument == IN_FULL and not answer.understands
+
+
+def _write_in_full(full: Mapping[int, Answer]) -> None:
+    """How these meters stand in full: what was wished of them and is so is no wish any more."""
+    said = sorted(full.items())
+    columns = list(
+        zip(
+            *[
+                (
+                    meter,
+                    answer.understands or _FIRST_FORM_BITS,
+                    answer.trusts.hex() if answer.understands else None,
+                    answer.limit_w if answer.understands else None,
+                    answer.limit_s if answer.understands else None,
+                )
+                for meter, answer in said
+            ],
+            strict=True,
+        )
+    )
+    execute(
+        """UPDATE instruction_state s
+           SET understands = n.u, trusts = coalesce(decode(n.x, 'hex'), s.trusts),
+               limit_w = coalesce(n.w, s.limit_w), limit_s = coalesce(n.d, s.limit_s),
+               next_key = CASE WHEN s.next_key IS DISTINCT FROM decode(n.x, 'hex') THEN s.next_key END,
+               next_limit_w = CASE WHEN (s.next_limit_w, s.next_limit_s) IS DISTINCT FROM (n.w, n.d)
+                                   THEN s.next_limit_w END
+           FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::bigint[], %s::bigint[]) AS n(m, u, x, w, d)
+           WHERE s.meter_id = n.m""",
+        [integers(columns[0]), integers(columns[1]), list(columns[2]), *map(integers, columns[3:])],
+    )
 
 
 def ask_rows(numbers: Sequence[tuple[int, int]]) -> psycopg.Cursor[Any]:

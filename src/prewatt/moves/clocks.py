@@ -2,7 +2,8 @@
 
 A clock is moved by the seconds that it is known to be off (`fleet.drift`), whoever asks. What it dated before stays as
 it was dated and charged: a correction changes no reading and no interval, only what the next readings say. One that a
-day's corrections do not put right calls a person.
+day's corrections do not put right calls a person. Of a meter that does only what is signed a signed exchange measures it anew,
+whatever its readings say (`fleet.clocks`).
 """
 
 from __future__ import annotations
@@ -33,12 +34,11 @@ _DAY: Final = timedelta(days=1)
 
 
 class _Off(NamedTuple):
-    """A clock that is off. ``signs``: its meter does what is signed, and nothing else that it is told."""
+    """A clock that is off."""
 
     property_id: int
     meter_id: int
     drift_s: int
-    signs: bool
 
 
 def correct_clocks(*, actor: Actor, now: datetime) -> int:
@@ -46,9 +46,7 @@ def correct_clocks(*, actor: Actor, now: datetime) -> int:
     require(actor, "tamper.detect")
     with scope(actor):
         _settle(now)
-        found = _off(now)
-        # Here is the place of other ways to the clocks of meters that sign, or have another driver.
-        asked = _ask([each for each in found if not each.signs], actor.code, now)
+        asked = _ask(_off(now), actor.code, now)
         record_many(
             actor=actor.code, code="fleet.clock_asked", now=now,
             rows=[
@@ -103,9 +101,8 @@ def _off(now: datetime) -> list[_Off]:
 
 
 _OFF: Final = f"""
-SELECT o.property_id, o.meter_id, o.drift_s, o.signs FROM (
-    SELECT l.property_id, l.meter_id, {KNOWN_DRIFT_S} AS drift_s,
-           EXISTS (SELECT FROM meter_key k WHERE k.meter_id = l.meter_id AND k.revoked_at IS NULL) AS signs
+SELECT o.property_id, o.meter_id, o.drift_s FROM (
+    SELECT l.property_id, l.meter_id, {KNOWN_DRIFT_S} AS drift_s
     FROM meter_link l JOIN meter m ON m.id = l.meter_id AND m.driver = ANY(%(drivers)s)
     WHERE abs(l.clock_drift_s::bigint) >= %(least)s) o
 WHERE abs(o.drift_s) >= %(least)s

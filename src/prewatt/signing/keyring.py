@@ -44,6 +44,15 @@ class Keyring:
             raise NoSigningKey(f"no {role} key signs now; prewatt keys make {role} makes one")
         return max(able, key=lambda each: each.public.signs_from)
 
+    def living(self, role: KeyRole) -> list[Signer]:
+        """Every key of that role that is not revoked, the oldest first; also those that have ended or wait."""
+        own = [
+            each
+            for each in self._signers
+            if each.public.role is role and each.public.revoked_at is None
+        ]
+        return sorted(own, key=lambda each: each.public.signs_from)
+
     def sign(self, role: KeyRole, payload: bytes, *, now: datetime) -> Signature:
         """Sign the payload as ``role`` with the key that signs now. Raises NoSigningKey."""
         return signed_by(self.signer(role, now=now), payload, now=now)

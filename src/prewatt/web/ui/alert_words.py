@@ -314,6 +314,10 @@ def _forged(detail: Mapping[str, Any], speech: Speech) -> str:
             "The meter refused %(n)d instructions that Prewatt had not signed, by %(when)s.",
             n,
         ) % {"n": n, "when": when}
+    if detail.get("what") == "keys":
+        return gettext(
+            "The meter says %(when)s that it trusts an instruction key that is not Prewatt's."
+        ) % {"when": when}
     if detail.get("what") == "frame":
         return gettext("Somebody sent an old frame of this meter again, %(when)s.") % {"when": when}
     return gettext("An answer came %(when)s that this meter cannot have signed.") % {"when": when}

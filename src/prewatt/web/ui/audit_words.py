@@ -32,6 +32,8 @@ CODE: Final[Mapping[str, Text]] = {
     "instructions.wallet.released": _("Released a meter from holding credit"),
     "instructions.wallet.ended": _("Ended credit in a meter without its answer"),
     "instructions.key.revoked": _("Revoked a meter's key"),
+    "instructions.rotation.led": _("Led meters to another instruction key"),
+    "instructions.limit.wished": _("Gave a meter a power limit"),
     "vending.recharge.posted": _("Sold a recharge"),
     "vending.recharge.taken_back": _("Took a recharge back"),
     "vending.refund.booked": _("Booked a refund"),

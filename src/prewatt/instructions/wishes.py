@@ -1,0 +1,107 @@
+"""What meters are to become, told step by step until their own signed answers say that they are: keys and limits.
+
+A meter that is to trust another key has that as its `next_key`, one that is to have a limit has it as its `next_limit_w`. What is
+told next follows from that and from what it last said of itself (`step_of`), so a step that is lost is told again, and
+nothing is remembered of what was under way. Before all else a meter says in full how it stands: one that knows the
+first form alone is told of neither, and is named by `prewatt instruct rotate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from prewatt.access.scope import Actor, require, scope
+from prewatt.core.cose import Sealer
+from prewatt.core.instructions import IN_FULL, KeyStep, Operation, ids_of
+from prewatt.instructions.operations import Wanted
+from prewatt.instructions.seals import Seals
+from prewatt.runtime.prepared import fetch
+
+PER_LOOK: Final = 200
+#: A meter that does not answer, or refuses, is told again after so long.
+AGAIN_AFTER: Final = timedelta(hours=1)
+
+
+def step_of(
+    trusts: Sequence[bytes] | None, understands: int, wanted: bytes, ended: Sequence[bytes]
+) -> tuple[Operation, int] | None:
+    """What a meter is told next on its way to a key, with its argument; None where there is nothing to tell.
+
+    ``understands`` is 0 for a meter that was not asked. One that cannot be told, or whose newest key is not the wanted one
+    though it trusts that, is left to people.
+    """
+    if not understands:
+        return Operation.READ, IN_FULL
+    if not understands & 1 << Operation.TRUST or trusts is None:
+        return None
+    if wanted not in trusts:
+        return Operation.TRUST, KeyStep.ADD
+    if trusts[-1] == wanted and any(each in ended for each in trusts):
+        return Operation.TRUST, KeyStep.DROP_FORMER
+    return None
+
+
+class Wishes:
+    """What the head-end asks: what meters are to be told of keys and limits. ``seal`` gives the keys as they are."""
+
+    def __init__(self, actor: Actor, *, seal: Callable[[datetime], Sealer | Seals]) -> None:
+        require(actor, "supply.decide")
+        self._actor = actor
+        self._seal = seal
+
+    def due(self, *, now: datetime) -> list[Wanted]:
+        """What meters are to be told. Nothing of one of which anything is under way. Raises NoSigningKey."""
+        seals = Seals.of(self._seal(now))
+        with scope(self._actor):
+            rows = fetch(
+                _DUE,
+                [now - AGAIN_AFTER, now - AGAIN_AFTER, *_joined(seals), PER_LOOK],
+            )
+        return [each for row in rows if (each := _wanted(row, seals)) is not None]
+
+
+def _joined(seals: Seals) -> tuple[bytes, bytes]:
+    """Ids that a meter may be told of, and those that it is to drop."""
+    return b"".join(seals.points), b"".join(seals.ended)
+
+
+_UNDERSTANDS: Final = "(s.understands = 0 OR s.understands & {} <> 0)".format
+#: The last word of a meter stands beside its number; whoever has refused or not answered has a rest.
+_DUE: Final = f"""
+SELECT s.meter_id, s.property_id, m.serial, s.understands, s.trusts, s.next_key, s.next_limit_w, s.next_limit_s
+FROM instruction_state s JOIN meter m ON m.id = s.meter_id
+WHERE (s.next_key IS NOT NULL OR s.next_limit_w IS NOT NULL)
+  AND NOT EXISTS (SELECT FROM instruction i WHERE i.meter_id = s.meter_id AND i.state IN (1, 2))
+  AND NOT EXISTS (
+      SELECT FROM instruction i WHERE i.meter_id = s.meter_id AND i.sequence = s.last_sequence
+        AND (i.state = 5 AND i.expires_at > %s
+             -- A number or a chain that was behind is put right by the same answer.
+             OR i.state = 4 AND i.result NOT IN (2, 3) AND i.operation >= 3 AND i.answered_at > %s))
+  AND (s.next_limit_w IS NOT NULL AND {_UNDERSTANDS(1 << Operation.LIMIT)}
+       OR position(s.next_key IN %b::bytea) > 0 AND {_UNDERSTANDS(1 << Operation.TRUST)}
+          AND (s.trusts IS NULL OR position(s.next_key IN s.trusts) = 0
+               OR substring(s.trusts FROM length(s.trusts) - 15) = s.next_key AND EXISTS (
+                   SELECT FROM generate_series(1, length(s.trusts) - 16, 16) AS g(at)
+                   WHERE position(substring(s.trusts FROM g.at FOR 16) IN %b::bytea) > 0)))
+ORDER BY s.meter_id LIMIT %s
+"""  # noqa: S608 - our own numbers
+
+
+def _wanted(row: tuple[Any, ...], seals: Seals) -> Wanted | None:
+    meter_id, place, serial, understands, trusts, key, limit_w, limit_s = row
+    step = None
+    if key is not None and bytes(key) in seals.points:
+        known = None if trusts is None else ids_of(bytes(trusts))
+        step = step_of(known, understands, bytes(key), seals.ended)
+    if step is not None:
+        more = seals.points[bytes(key)] if step == (Operation.TRUST, KeyStep.ADD) else b""
+        return Wanted(meter_id, place, serial, step[0], int(step[1]), more=more)
+    if limit_w is None:
+        return None
+    if not understands:
+        return Wanted(meter_id, place, serial, Operation.READ, IN_FULL)
+    return Wanted(
+        meter_id, place, serial, Operation.LIMIT, limit_w, more=limit_s.to_bytes(4, "big")
+    )
