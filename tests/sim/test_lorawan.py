@@ -30,6 +30,7 @@ from prewatt.signing.es256 import ES256PrivateKey
 from prewatt.signing.keys import KeyRole, PublicKey, SoftwareSigner
 from prewatt.signing.sessions import session_keys
 from prewatt.sim.lorawan import Air, Kept, LoraField, LoraMeter, Outage
+from prewatt.sim.turns import Turn
 
 S = 1_000_000
 T = 1_764_000_000 * S
@@ -177,3 +178,20 @@ def test_a_device_with_a_session_obeys_that_alone_on_a_bad_radio_and_without_pow
     assert answers(T + 30 * HOUR, 3) == [answer]
     device = head_end.sim.short_device(meter.eui)
     assert device is not None and device.state.forged == 0
+
+
+def test_what_a_sensor_sees_comes_through_a_bad_radio_once_and_its_end_too() -> None:
+    meter = estate(2, "C")[1]
+    air = Air(uplink_loss_ppm=500_000, doubled_ppm=200_000)
+    schedule = [
+        Turn(T + 2 * HOUR, meter.eui, "cover_open", 0),
+        Turn(T + HOUR, meter.eui, "cover_open", 1),
+        Turn(T + HOUR, meter.eui, "magnetic_field", 1),
+    ]
+    sim = LoraField([meter], air=air, seed=11, start_us=T, schedule=schedule)
+    head_end = HeadEnd(sim, [meter])
+    head_end.run(T, T + 6 * HOUR)
+    events = [each.code for each in head_end.frames if isinstance(each, EventFrame)]
+    assert sorted(events) == ["cover_closed", "cover_open", "magnetic_field"]
+    with pytest.raises(ValueError, match="no sensor"):
+        sim.fault(meter.eui, "clock_back", 1, T)

@@ -7,6 +7,7 @@ uplink, or is lost. Everything comes from one seed. `LoraProcess` puts it on a b
 
 Energy is real: a device follows a load shape while its relay is closed, and its register stands still while it is open.
 A device that has a session (`sim.short_device`) obeys instructions of the short form, and nothing else.
+Faults that its sensors see (`CONDITIONS`) it tells at once and again after each report, since the air loses words.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import heapq
 import json
 import uuid
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
@@ -27,10 +28,12 @@ import numpy as np
 from prewatt.core.civil_time import instant_us, utc_datetime
 from prewatt.core.vocabulary import RelayState
 from prewatt.hes.drivers.lorawan import wire
-from prewatt.hes.drivers.lorawan.field import INSTRUCTION_PORT
+from prewatt.hes.drivers.lorawan.field import ALARM_PORT, INSTRUCTION_PORT
+from prewatt.hes.drivers.lorawan.report import CONDITIONS
 from prewatt.signing.es256 import ES256PrivateKey
 from prewatt.sim.loads import Profile, cumulative_wh, load_profile
 from prewatt.sim.short_device import Memory, ShortDevice
+from prewatt.sim.turns import Turn
 
 _S: Final = 1_000_000
 _US_PER_WH: Final = 3_600_000_000
@@ -150,6 +153,8 @@ class _Device:
     rest: int = 0
     told_us: int = 0
     short: ShortDevice | None = None
+    #: What its sensors see, by the word with which it begins; None before any of it was ever so.
+    seen: set[str] | None = None
 
     def count(self, now_us: int) -> None:
         """Let the register follow the load up to now."""
@@ -174,6 +179,12 @@ class _Device:
         clock = (now_us // _S).to_bytes(4, "big")
         energy = self.counted_wh.to_bytes(4, "big")
         return 1, b"\x01\x01" + clock + b"\x04\x04" + energy + b"\x05\x05" + bytes(4)
+
+    def alarms(self) -> bytes:
+        """One byte of what its sensors see."""
+        seen = self.seen or set()
+        bits = [1 << bit for bit, each in enumerate(CONDITIONS) if each.begins in seen]
+        return bytes([sum(bits)])
 
     def answer(self, item: _Item, now_us: int) -> bytes:
         """What it answers to an instruction, having done what it says; nothing where it does not believe it."""
@@ -215,10 +226,12 @@ class LoraField:
         application: str = "17c82e96-be03-4f38-aef3-f83d48582d97",
         witness: Witness | None = None,
         utc_offset_s: int = 0,
+        schedule: Sequence[Turn] = (),
         begins_within_s: int = 0,
     ) -> None:
         """Devices speak for the first time within their period, or all within ``begins_within_s``, as after an outage."""
         self._witness = witness
+        self._turns = sorted(schedule, key=lambda each: each.at_us, reverse=True)
         self._air = air
         self._random = Random(seed)  # noqa: S311 - a simulation is repeated by its seed
         self._encoding = encoding
@@ -297,15 +310,32 @@ class LoraField:
         while self._due and self._due[0][0] <= now_us:
             at_us, eui = heapq.heappop(self._due)
             device = self._devices[eui]
+            self._take_turns(at_us)
             if at_us == device.next_us:
                 device.next_us = at_us + device.meter.period_s * _S
                 heapq.heappush(self._due, (device.next_us, eui))
                 self._uplink(device, at_us, is_change=False)
+                if device.seen is not None:
+                    self._transmit(device, at_us, ALARM_PORT, device.alarms())
             self._downlink(device, at_us)
+        self._take_turns(now_us)
         found: list[Told] = []
         while self._told and self._told[0][0] <= now_us:
             found.append(heapq.heappop(self._told)[2])
         return found
+
+    def fault(self, eui: str, name: str, value: int, at_us: int) -> None:
+        """Let a sensor see something from now on, or no more (0). Raises ValueError for what no sensor sees."""
+        if name not in {each.begins for each in CONDITIONS}:
+            raise ValueError(f"no sensor of a LoRaWAN device sees {name}")
+        device = self._devices[eui]
+        device.seen = {*(device.seen or ()), name} if value else {*(device.seen or ())} - {name}
+        self._transmit(device, at_us, ALARM_PORT, device.alarms())
+
+    def _take_turns(self, until_us: int) -> None:
+        while self._turns and self._turns[-1].at_us <= until_us:
+            turn = self._turns.pop()
+            self.fault(turn.serial, turn.name, turn.value, turn.at_us)
 
     def command(self, topic: str, payload: bytes, now_us: int) -> None:
         """Take what was published to a command topic; what is none of ours is left alone."""

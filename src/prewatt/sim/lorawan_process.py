@@ -34,6 +34,7 @@ from prewatt.sim.records import (
 from prewatt.sim.records import (
     Told as ToldToDo,
 )
+from prewatt.sim.turns import Turn
 
 _LOOK_EVERY_S: Final = 0.02
 _COUNTS_S: Final = 1.0
@@ -154,6 +155,8 @@ class LoraConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     utc_offset_s: int = 0
     #: All speak for the first time within so many seconds, as after an outage; 0: within their periods.
     begins_within_s: int = 0
+    #: What sensors see from when on, and until when.
+    schedule: tuple[Turn, ...] = ()
 
 
 class _Book(Witness):
@@ -226,6 +229,7 @@ def run_lora(config: LoraConfig) -> None:
         witness=book,
         utc_offset_s=config.utc_offset_s,
         begins_within_s=config.begins_within_s,
+        schedule=config.schedule,
     )
     memory = Path(config.state_file) if config.state_file else None
     if memory is not None and memory.exists():

@@ -16,6 +16,7 @@ from prewatt.hes.drivers.lorawan.events import (
     Uplink,
 )
 from prewatt.hes.drivers.lorawan.field import (
+    ALARM_PORT,
     DOWNLINKS_PER_HOUR,
     INSTRUCTION_PORT,
     Field,
@@ -332,3 +333,23 @@ def test_what_comes_by_the_port_of_instructions_goes_unopened_to_who_has_the_key
     for f_cnt, data in ((3, b""), (4, bytes(52))):
         refusal = place.hear(replace(up, f_cnt=f_cnt, event_id=str(f_cnt), data=data)).refusal
         assert refusal is not None and refusal.reason == "port"
+
+
+def test_what_lasts_at_a_device_is_told_once_when_it_begins_and_once_when_it_is_over() -> None:
+    place = Place()
+
+    def alarm(bits: int, f_cnt: int) -> list[str]:
+        up = Uplink(EUI, APP, T + f_cnt * S, f"a{f_cnt}", f_cnt, ALARM_PORT, bytes([bits]), SIGNAL)
+        heard = place.hear(up)
+        assert heard.refusal is None
+        return [each.code for each in heard.frames if isinstance(each, EventFrame)]
+
+    assert alarm(0, 1) == []
+    assert alarm(0b00101, 2) == ["cover_open", "magnetic_field"]
+    assert alarm(0b00101, 3) == [], "said again after each report, and no news"
+    assert alarm(0b10100, 4) == ["cover_closed", "phase_loss"]
+    assert alarm(0, 5) == ["magnetic_field_gone", "phase_restored"]
+    assert place.up(ON, 6, f_cnt=6).frames, "its own model's words go on"
+    for f_cnt, data in ((7, b""), (8, b"\x20"), (9, b"\x01\x00")):
+        heard = place.hear(Uplink(EUI, APP, T, f"b{f_cnt}", f_cnt, ALARM_PORT, data, SIGNAL))
+        assert heard.refusal is not None and heard.refusal.reason == "value"

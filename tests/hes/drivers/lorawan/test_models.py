@@ -27,6 +27,7 @@ def test_published_payloads_decode_to_what_their_makers_say(case: dict[str, obje
         "firmware": report.firmware,
         "accepted": report.accepted,
         "events": list(report.events),
+        "conditions": [[each.begins, lasts] for each, lasts in report.conditions],
     }
     wanted = case["report"]
     assert isinstance(wanted, dict)

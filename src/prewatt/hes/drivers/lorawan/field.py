@@ -39,7 +39,7 @@ from prewatt.hes.drivers.lorawan.events import (
     Signal,
     Uplink,
 )
-from prewatt.hes.drivers.lorawan.report import MAX_REGISTER, Model, Report
+from prewatt.hes.drivers.lorawan.report import MAX_REGISTER, Condition, Model, Report, alarms
 from prewatt.hes.frames import (
     ACTIVE_IMPORT,
     FRAME_REPLAYED,
@@ -62,6 +62,8 @@ DOWNLINKS_PER_HOUR: Final = 12
 
 INSTRUCTION_PORT: Final = 210
 """Of instructions and their answers: no model here uses it, nor do LoRaWAN's own packages (200 to 203, 224)."""
+ALARM_PORT: Final = 211
+"""Of alarms in one byte (`report.alarms`), from devices that have sensors and whose maker's own format has none."""
 
 #: From the gateway's word to the relay: a report in between says what was before.
 _SETTLES_US: Final = 10 * 1_000_000
@@ -176,6 +178,8 @@ class _Device:
     order: _Order | None = None
     instruction: _Instruction | None = None
     read: Command | None = None
+    #: What lasts at it, as it said last: told anew after a start.
+    conditions: dict[Condition, bool] = field(default_factory=dict)
     downlinks_at: deque[int] = field(default_factory=lambda: deque(maxlen=DOWNLINKS_PER_HOUR))
     radio: Radio = field(default_factory=Radio)
 
@@ -235,7 +239,8 @@ class Field:
             _count(device, up, told_again=told_again)
             return _sealed(device, up, received_at_us, token)
         try:
-            report = device.known.model.decode(up.f_port, up.data)
+            is_alarm = up.f_port == ALARM_PORT
+            report = alarms(up.data) if is_alarm else device.known.model.decode(up.f_port, up.data)
             frames = _frames(device, up, report, received_at_us, token)
         except MalformedFrame as error:
             # Its counter is used up all the same: it was this device's frame.
@@ -369,12 +374,22 @@ def _frames(
                     device.firmware,
                 )
             )
-    for code in report.events:
+    for code in (*report.events, *_news(device, report)):
         own = NO_MESSAGE if frames else token
         frames.append(EventFrame(device.serial, received_at_us, own, code, up.at_us, ""))
     if report.relay is not None and (device.relay is None or up.at_us >= device.relay[1]):
         device.relay = (report.relay, up.at_us)
     return frames
+
+
+def _news(device: _Device, report: Report) -> list[str]:
+    """The events of what has begun or is over since its last word on it."""
+    codes: list[str] = []
+    for condition, lasts in report.conditions:
+        if device.conditions.get(condition, False) is not lasts:
+            codes.append(condition.begins if lasts else condition.ends)
+        device.conditions[condition] = lasts
+    return codes
 
 
 def _readings(

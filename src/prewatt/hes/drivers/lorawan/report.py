@@ -4,11 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from prewatt.hes.frames import MalformedFrame, RelayState
 
 MAX_REGISTER: Final = 10**15
+
+
+class Condition(NamedTuple):
+    """Something that lasts at a device: the words of the events that it began and that it is over."""
+
+    begins: str
+    ends: str
+
+
+COVER: Final = Condition("cover_open", "cover_closed")
+TERMINAL_COVER: Final = Condition("terminal_cover_open", "terminal_cover_closed")
+MAGNETIC_FIELD: Final = Condition("magnetic_field", "magnetic_field_gone")
+REVERSE_FLOW: Final = Condition("reverse_flow", "reverse_flow_gone")
+PHASE_LOSS: Final = Condition("phase_loss", "phase_restored")
+CONDITIONS: Final = (COVER, TERMINAL_COVER, MAGNETIC_FIELD, REVERSE_FLOW, PHASE_LOSS)
+"""In the order of the bits of `alarms`, the lowest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +32,8 @@ class Report:
     """One payload, decoded. ``registers`` are ``(register code, value)`` of one instant, in the code's unit.
 
     ``measured_at_us`` and ``clock_us`` are by the device's own clock, None where it has none: the reading is
-    then dated by the network server. ``accepted`` is its word on the last command.
+    then dated by the network server. ``accepted`` is its word on the last command. ``conditions`` says of some whether
+    they last: a device may say so in each uplink, and only what has changed is news.
     """
 
     registers: tuple[tuple[int, int], ...] = ()
@@ -26,6 +43,7 @@ class Report:
     firmware: str | None = None
     accepted: bool | None = None
     events: tuple[str, ...] = ()
+    conditions: tuple[tuple[Condition, bool], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +58,18 @@ class Model:
     decode: Callable[[int, bytes], Report]
     relay: Callable[[RelayState], tuple[int, bytes]] | None
     read: tuple[int, bytes] | None
+
+
+def alarms(data: bytes) -> Report:
+    """One byte with a bit for each of `CONDITIONS`, as a device of any model may send it on the port of alarms.
+
+    Raises `MalformedFrame`.
+    """
+    if len(data) != 1 or data[0] >> len(CONDITIONS):
+        raise MalformedFrame("value", f"no alarms: {data[:8].hex()}")
+    return Report(
+        conditions=tuple((each, bool(data[0] >> bit & 1)) for bit, each in enumerate(CONDITIONS))
+    )
 
 
 class Cursor:

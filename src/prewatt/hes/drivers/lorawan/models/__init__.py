@@ -13,7 +13,7 @@ from prewatt.hes.drivers.lorawan.models import milesight, yobiiq
 from prewatt.hes.drivers.lorawan.report import Model
 
 MODELS: Final[dict[str, Model]] = {
-    each.name: each for each in (yobiiq.EM2101, yobiiq.EM4301, milesight.WS52X)
+    each.name: each for each in (yobiiq.EM2101, yobiiq.EM2101_COVER, yobiiq.EM4301, milesight.WS52X)
 }
 """By the word that stands as the model of a meter, in lower case."""
 

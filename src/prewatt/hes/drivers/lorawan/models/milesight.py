@@ -3,7 +3,8 @@
 A payload is a row of `channel, type, value`, the value little-endian; channels, types and units follow the maker's
 published decoder in TheThingsNetwork/lorawan-devices (`vendor/milesight-iot/ws52x.js`, Apache-2.0) and the maker's
 table of them. The register is in whole Wh. The socket has no clock, so its readings are dated by the network server.
-A newer firmware may add channels at the end: what stands before one that is not known is kept.
+A newer firmware may add channels at the end: what stands before one that is not known is kept. What a downlink has set is
+repeated in an uplink, on channel FE or FF. It has no sensor of its cover or of magnets.
 """
 
 from __future__ import annotations
@@ -30,6 +31,12 @@ _LENGTHS: Final = {
     (0xFF, 0xFE): 1,  # was reset
     (0xFF, 0xFF): 2,  # version of the description
 }
+#: What a downlink has set or asked for, by its type: period, restart, report, timers, alarm of current, buttons,
+#: metering, register begun anew, attributes, lamp, protection.
+_SET: Final = {
+    0x03: 2, 0x10: 1, 0x28: 1, 0x22: 4, 0x23: 2, 0x24: 2, 0x25: 2, 0x26: 1, 0x27: 1, 0x2C: 1, 0x2F: 1, 0x30: 2,
+}  # fmt: skip
+_SET_CHANNELS: Final = (0xFE, 0xFF)
 _ENERGY, _SOCKET, _FIRMWARE, _POWER = (0x06, 0x83), (0x08, 0x70), (0xFF, 0x0A), (0xFF, 0x0B)
 
 
@@ -41,6 +48,8 @@ def decode(port: int, data: bytes) -> Report:
     while not cursor.is_done:
         channel, kind = cursor.take(2)
         length = _LENGTHS.get((channel, kind))
+        if length is None and channel in _SET_CHANNELS:
+            length = _SET.get(kind)
         if length is None:
             if not found:
                 raise MalformedFrame("unknown", f"no channel {channel:#04x} has type {kind:#04x}")
