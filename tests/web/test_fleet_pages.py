@@ -41,7 +41,28 @@ def test_a_meter_is_asked_listed_and_taken_back_and_a_bulk_is_stopped(
     assert "heard 1 min ago" in client.get(f"/meters/{meter}").content.decode()
     with as_owner(fernmoor):
         rows("UPDATE meter_link SET read_by_hand_at = %s RETURNING meter_id", NOW)
-    assert "Silent" in _device(client, meter) and "90 days ago" in _device(client, meter)
+    # What was written when it was fitted is no word of its own.
+    with as_owner(fernmoor):
+        rows(
+            "UPDATE meter_link SET last_seen_at = lower(i.period), firmware = '2.1' FROM installation i WHERE i.meter_id = meter_link.meter_id RETURNING 1"
+        )
+        rows(
+            "INSERT INTO meter_version (property_id, meter_id, part, version, since) VALUES (%s, %s, 'configuration', 'tou-7', %s) RETURNING 1",
+            fernmoor.property_id, meter, NOW,
+        )  # fmt: skip
+    assert "Silent" in _device(client, meter) and "never heard" in _device(client, meter)
+    assert "never heard" in client.get(f"/meters/{meter}").content.decode()
+    # By several words at once: a group leads on to the next, and each word can be taken back.
+    for address in (
+        "by=configuration",
+        "driver=mqtt_senml&firmware=2.1&configuration=tou-7&by=gateway",
+    ):
+        found = client.get(f"/meters/fleet?{address}").content.decode()
+        assert "tou-7" in found and "N-305" in found
+    assert found.count('data-row="') == 1 and "driver=mqtt_senml&amp;configuration=tou-7" in found
+    assert "No meter matches." in client.get("/meters/fleet?firmware=9").content.decode()
+    csv = b"".join(client.get("/meters/fleet.csv?configuration=tou-7").streaming_content)
+    assert csv.count(b"tou-7") == 1
     # Whoever looks may not press.
     auditor = sign_in(fernmoor, "auditor")
     assert auditor.get("/meters/orders").status_code == 200

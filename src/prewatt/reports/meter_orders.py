@@ -226,7 +226,8 @@ def meter_page(*, actor: Actor, meter_id: int, now: datetime) -> MeterPage:
         found = rows(
             f"""SELECT m.id, m.serial, u.id, {UNIT_NAME}, m.driver,
                       m.model, coalesce(l.firmware, ''), coalesce(nullif(r.gateway, ''), k.serial, ''),
-                      {HEARD_AT}, coalesce({KNOWN_DRIFT_S}, 0), m.expected_period_s
+                      CASE WHEN i.meter_id IS NULL OR {HEARD_AT} > lower(i.period) THEN {HEARD_AT} END,
+                      coalesce({KNOWN_DRIFT_S}, 0), m.expected_period_s
                FROM meter m
                LEFT JOIN installation i ON i.meter_id = m.id AND i.period @> %(now)s
                LEFT JOIN metering_point p ON p.id = i.metering_point_id LEFT JOIN unit u ON u.id = p.unit_id

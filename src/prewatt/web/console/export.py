@@ -161,12 +161,28 @@ def fleet(found: Fleet) -> Iterator[list[str]]:
     """Devices, one row each, under a head row; times of the place's zone."""
     zone = found.place.time_zone
     yield [
-        *(_("Meter"), _("Unit"), _("Driver"), _("Model"), _("Firmware"), _("Gateway")),
+        *(
+            _("Meter"),
+            _("Unit"),
+            _("Driver"),
+            _("Model"),
+            _("Firmware"),
+            _("Configuration"),
+            _("Gateway"),
+        ),
         *(_timed(_("Last heard"), zone), _("Success"), _("Signal"), "SNR", _("Frames heard")),
         _("Lost on the air"),
     ]
     for row in found.devices:
-        words = (row.serial, row.unit, row.driver, row.model, row.firmware, row.gateway)
+        words = (
+            row.serial,
+            row.unit,
+            row.driver,
+            row.model,
+            row.firmware,
+            row.configuration,
+            row.gateway,
+        )
         figures = (row.rssi_dbm, row.snr_db_tenths, row.heard, row.lost)
         rssi, snr, heard, lost = ("" if each is None else str(each) for each in figures)
         yield [

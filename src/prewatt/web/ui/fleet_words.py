@@ -119,6 +119,7 @@ FILTER: Final[Mapping[str, Text]] = {
     "driver": _("Driver"),
     "model": _("Model"),
     "firmware": _("Firmware"),
+    "configuration": _("Configuration"),
     "gateway": _("Gateway"),
     "building": _("Building"),
     "serial": _("Serial number"),
