@@ -26,8 +26,11 @@ from databases import TestDatabases
 from django_sessions import forget_all, leave_database, use_database
 from lanes import pytest_configure  # noqa: F401 - a hook
 from prewatt.check import DSN_VARIABLE, TEMPLATE_VARIABLE
+from prewatt.cli import LOOKS_FOR_GARBAGE
 from template import ROLE_PASSWORD, make_template
 
+# As every process of the program has it: what is imported stays.
+gc.set_threshold(*LOOKS_FOR_GARBAGE)
 os.environ.setdefault("PREWATT_SECRET_KEY", "test-key-of-no-value")
 os.environ.setdefault("PREWATT_FACTOR_KEYS", "bm9ib2R5IGlzIHByb3RlY3RlZCBieSB0aGlzIGtleSE=")
 os.environ["DJANGO_SETTINGS_MODULE"] = "prewatt.settings"
@@ -53,7 +56,6 @@ def pytest_collection_finish() -> None:
     """Spare the collector what stays until the end anyway: modules, tests, and what they were made of."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.fixture(scope="session")
