@@ -624,15 +624,27 @@ class Fernmoor:
         )  # fmt: skip
 
 
-@pytest.fixture(scope="session")
-def laid_out(postgres_dsn: str, template_database: str) -> Iterator[tuple[TestDatabases, Fernmoor]]:
-    """Databases with the property in it, and its ids."""
+#: The database with the property in it, and its ids, once it was laid out.
+_laid: list[tuple[str, Fernmoor]] = []
+
+
+def lay_out_once(server_dsn: str, template: str) -> tuple[str, Fernmoor]:
+    """The name of a database with the property in it, and its ids.
+
+    It is laid out once for this process and all that are forked from it, whose servers are copies of one.
+    """
+    if not _laid:
+        _laid.append(_lay_out(server_dsn, template))
+    return _laid[0]
+
+
+def _lay_out(server_dsn: str, template: str) -> tuple[str, Fernmoor]:
     from django.db import connections, transaction
 
     name = f"fernmoor_{secrets.token_hex(4)}"
-    with psycopg.connect(postgres_dsn, autocommit=True) as server:
-        server.execute(f"CREATE DATABASE {name} TEMPLATE {template_database}")
-    dsn = make_conninfo(postgres_dsn, dbname=name)
+    with psycopg.connect(server_dsn, autocommit=True) as server:
+        server.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    dsn = make_conninfo(server_dsn, dbname=name)
     use_database(dsn)
     with transaction.atomic():
         place = Fernmoor()
@@ -640,6 +652,13 @@ def laid_out(postgres_dsn: str, template_database: str) -> Iterator[tuple[TestDa
         cursor.execute("ANALYZE")
     connections.close_all()
     keep_rows(dsn)
+    return name, place
+
+
+@pytest.fixture(scope="session")
+def laid_out(postgres_dsn: str, template_database: str) -> Iterator[tuple[TestDatabases, Fernmoor]]:
+    """Databases with the property in it, and its ids."""
+    name, place = lay_out_once(postgres_dsn, template_database)
     with closing(TestDatabases(postgres_dsn, name)) as databases:
         yield databases, place
 

@@ -1,7 +1,7 @@
 """Lanes of `./run check`: processes that begin with everything imported and take one test file after another.
 
 To import what tests import takes longer than most of them, so one process does it once and makes the
-template of all databases meanwhile. `prewatt.check` sends it the environment of each lane, with a server of
+templates of all databases before. `prewatt.check` sends it the environment of each lane, with a server of
 its own; for each it forks. The test files are one deck from which every lane takes the next one when it is
 free, and what a lane finds it tells the first process, whose report is that of all.
 """
@@ -36,6 +36,15 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(_Lanes(Connection(int(asked))))
 
 
+def _make_templates(dsn: str) -> None:
+    """Make what each lane's server has from the beginning, and this process keeps in mind for all."""
+    # Its module needs Django, which is set up by now.
+    from fernmoor import lay_out_once
+
+    make_template(dsn)
+    lay_out_once(dsn, NAME)
+
+
 class _Lanes:
     """The first process: it makes the template, collects, forks, and reports."""
 
@@ -43,7 +52,7 @@ class _Lanes:
         self._check = check
         self._children: list[int] = []
         self._done = 0
-        make_template(check.recv())
+        _make_templates(check.recv())
         check.send(NAME)
 
     @pytest.hookimpl(tryfirst=True)

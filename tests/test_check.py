@@ -55,7 +55,7 @@ def test_files_and_folders_named_by_the_user_are_tested_alone() -> None:
 
 
 #: A conftest of tests that need no database: they are told where they run, and by whom.
-CONFTEST = "import lanes\nfrom lanes import pytest_configure\nlanes.make_template = print\n"
+CONFTEST = "import lanes\nfrom lanes import pytest_configure\nlanes._make_templates = print\n"
 
 
 def in_lanes(folder: Path, files: dict[str, str]) -> tuple[int, str, list[str]]:
