@@ -49,6 +49,8 @@ START_HOUR, START_MINUTE = 10, 12
 #: A demo that stopped before this hour goes on with the same day.
 END_HOUR = 14
 _READY_TIMEOUT_S = 90.0
+#: In the demo's facts while its property is being made.
+_MAKING = "making"
 _REMEMBER_EVERY = timedelta(seconds=2)
 #: What older meters counted, a broker kept for them or a letter said belongs to no one now, and so do their keys.
 _OF_ONE_PROPERTY = (
@@ -142,7 +144,8 @@ class _Demo:
     def run(self, began: float) -> int:
         self.progress.step("postgres")
         postgres = EmbeddedPostgres(self.state_dir)
-        if self.arguments.reset:
+        if self.arguments.reset or _MAKING in self._facts():
+            # A first start that was interrupted left half a property, which nothing can go on with.
             postgres.reset()
             self._file.unlink(missing_ok=True)
         with ExitStack() as stack:
@@ -241,12 +244,13 @@ class _Demo:
 
     def _make_property(self, clock: Mapping[str, Any], owner: str) -> None:
         """Make the property as it stood at the beginning of its history, and feed that."""
+        wiring.start_django()
         from django.db import connection
 
-        from prewatt.sim.onboarding import give_keys, make_property
+        from prewatt.sim.onboarding import make_property
 
         self.progress.step("property")
-        wiring.start_django()
+        self._write({**clock, _MAKING: True})
         facts = make_property(
             units=self.arguments.units,
             days=self.arguments.days,
@@ -254,11 +258,7 @@ class _Demo:
             sign_ins=[(*each, self._password(each[0])) for each in SIGN_INS],
         )
         self._feed(facts, owner)
-        give_keys(
-            property_id=facts["property_id"],
-            public_keys=DemoField(self.state_dir, facts | dict(clock)).make_keys(),
-            now=wiring.now(),
-        )
+        DemoField(self.state_dir, facts | dict(clock)).make_keys()
         self._write({**clock, **facts})
         connection.close()
 

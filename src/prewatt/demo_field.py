@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import socket
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ _LORA_LOSS_PPM: Final = 20_000
 #: As many as a head-end meets beside all else on a small machine.
 _WAKES_PER_LOOK: Final = 4
 _SPREADING_FACTORS: Final = (7, 8, 9, 10)
-_SIGNING, _OSCORE = "signing", "oscore"
+_SIGNING, _SESSIONS, _OSCORE = "signing", "sessions", "oscore"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +76,46 @@ class DemoField:
 
     # --- once ---
 
-    def make_keys(self) -> dict[str, bytes]:
-        """Make the keys of meters that verify and of those on LwM2M; returns the public halves of the first."""
+    def make_keys(self) -> None:
+        """Make the keys that meters have, and have the public halves enrolled; as the owner of the database."""
         import msgspec
 
         from prewatt.hes.drivers.lwm2m.keys import DeviceKeys
+        from prewatt.instructions.operations import SignerSeal
         from prewatt.signing.es256 import ES256PrivateKey
+        from prewatt.signing.keyring import open_keyring, seals_of
+        from prewatt.signing.keys import KeyRole
+        from prewatt.signing.sessions import SessionSeals
+        from prewatt.sim.onboarding import SessionSide, give_keys
 
-        signing = {
-            each["serial"]: ES256PrivateKey.generate()
-            for each in self._meters("meters")
-            if each.get("signs")
-        }
+        signing, agreeing = (
+            {
+                each["serial"]: ES256PrivateKey.generate()
+                for kind in kinds
+                for each in self._meters(kind)
+                if each.get("signs")
+            }
+            for kinds in (("meters", "devices"), ("lora",))
+        )
+        store = wiring.signing_keys(self._state_dir)
+        # Not before the first key signs, which may have been made just now.
+        now = wiring.now()
+        signer = open_keyring(store).signer(KeyRole.INSTRUCTION, now=now)
+        offers = give_keys(
+            property_id=self._facts["property_id"],
+            public_keys={serial: key.spki for serial, key in signing.items()},
+            agreements={serial: key.point for serial, key in agreeing.items()},
+            by=SessionSide(SignerSeal(signer), SessionSeals(seals_of(store))),
+            now=now,
+        )
         self._keep(_SIGNING, {serial: key.scalar.hex() for serial, key in signing.items()})
+        self._keep(
+            _SESSIONS,
+            {
+                serial: msgspec.to_builtins({"agreement": agreeing[serial].scalar, "offer": offer})
+                for serial, offer in offers.items()
+            },
+        )
         keys = DeviceKeys(self._oscore_folder, [self._oscore_seal()])
         # Again: of an earlier property there may be keys, whose devices are gone.
         shared = {
@@ -95,7 +123,6 @@ class DemoField:
             for each in self._meters("devices")
         }
         self._keep(_OSCORE, {serial: msgspec.to_builtins(key) for serial, key in shared.items()})
-        return {serial: key.spki for serial, key in signing.items()}
 
     # --- at each start ---
 
@@ -130,22 +157,17 @@ class DemoField:
 
     def _mqtt_part(self, number: int, brokers: Brokers) -> Part:
         shown, broker = brokers.certificates, brokers.meters
-        known, mine = self._kept(_SIGNING), self._meters("meters")[number::MQTT_PROCESSES]
-        meters = [
-            {name: value for name, value in each.items() if name != "signs"}
-            | ({"secret": known[each["serial"]]} if each.get("signs") else {})
-            for each in mine
-        ]
+        mine = self._meters("meters")[number::MQTT_PROCESSES]
         config = self._time() | {
             "name": f"demo-{number}",
             "host": broker.host,
             "port": broker.port,
             "state_file": str(self._folder / f"state-{number}.json"),
             "report_period_s": REPORT_PERIOD_S,
-            "meters": meters,
+            "meters": self._with_secrets(mine),
             "faults": self._faults(mine),
             "tls": "" if shown is None else str(shown.clients),
-            "trusts": wiring.instruction_keys(self._state_dir) if known else {},
+            "trusts": wiring.instruction_keys(self._state_dir),
         }
         return self._part(f"meters-{number}", "meters", config)
 
@@ -160,9 +182,10 @@ class DemoField:
                     "meter": each | {"report_period_s": REPORT_PERIOD_S},
                     "key": known[each["serial"]],
                 }
-                for each in mine
+                for each in self._with_secrets(mine)
             ],
             "faults": self._faults(mine),
+            "trusts": wiring.instruction_keys(self._state_dir),
             "keeps": str(keeps),
             "wakes_per_look": _WAKES_PER_LOOK,
         }
@@ -170,7 +193,11 @@ class DemoField:
 
     def _lora_part(self, broker: BrokerCommand) -> Part:
         """The devices hear nothing of a broker, so that a load on top is all of the faults that they have."""
-        mine = self._meters("lora")
+        mine, known = self._meters("lora"), self._kept(_SESSIONS)
+        trusts = [
+            b64encode(bytes.fromhex(point)).decode()
+            for point in wiring.instruction_keys(self._state_dir).values()
+        ]
         loads = {serial: value for serial, name, value in self._faults(mine) if name == "heater"}
         config = self._time() | {
             "host": broker.host,
@@ -179,7 +206,8 @@ class DemoField:
             "meters": [
                 {
                     "eui": each["serial"],
-                    **{name: value for name, value in each.items() if name != "serial"},
+                    **{name: each[name] for name in each if name not in ("serial", "signs")},
+                    **({"trusts": trusts, **known[each["serial"]]} if each.get("signs") else {}),
                     "period_s": LORA_PERIOD_S,
                     "spreading_factor": _SPREADING_FACTORS[at % len(_SPREADING_FACTORS)],
                     "load_w": loads.get(each["serial"], 0),
@@ -197,6 +225,15 @@ class DemoField:
     def _meters(self, kind: str) -> list[dict[str, Any]]:
         meters: list[dict[str, Any]] = self._facts.get(kind, [])
         return meters
+
+    def _with_secrets(self, mine: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The meters with what each of them alone has."""
+        known = self._kept(_SIGNING)
+        return [
+            {name: each[name] for name in each if name != "signs"}
+            | ({"secret": known[each["serial"]]} if each.get("signs") else {})
+            for each in mine
+        ]
 
     def _faults(self, mine: list[dict[str, Any]]) -> list[list[Any]]:
         """What makes the demo worth watching: a heater here, an open cover there."""

@@ -76,9 +76,14 @@ def test_each_house_has_a_radio_of_its_own_and_every_meter_a_name_that_its_drive
         if each.driver == LORAWAN:
             assert eui_of(each.serial) == each.serial and model_of(each.model) is not None
             assert int(each.serial[:2], 16) & 2, "no maker's device has a name that is ours to give"
-        assert not (each.signs and each.driver != MQTT), "no other carries instructions yet"
+        assert not (each.signs and each.driver == LORAWAN), "the air is too narrow for signatures"
+        assert not (each.has_session and each.driver != LORAWAN)
         assert not (each.holds_credit and each.protection)
-    assert any(each.signs for each in ESTATE if each.key == "PWN101"), "the story is signed"
+    told = {each.key for each in ESTATE if each.signs or each.has_session}
+    assert {"PWN101", "PWS305", "PWAA2"} < told, "the story is signed, by each radio"
+    assert {e.driver for e in ESTATE if e.key in told} == {
+        e.driver for e in ESTATE if e.key not in told
+    }
 
 
 def test_a_short_history_opens_with_what_it_will_use_beside_what_it_shall_end_with() -> None:

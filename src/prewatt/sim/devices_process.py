@@ -95,7 +95,7 @@ class DevicesProcess:
         for device in config.devices:
             self._add(device)
         self._restore()
-        self._relays = self._shown_relays()
+        self._kept = self._to_keep()
         for fault in config.faults:
             self._turn(fault.serial, fault.name, fault.value)
         for turn in config.schedule:
@@ -125,9 +125,9 @@ class DevicesProcess:
                 call()
             if self._config.records and counting.is_due(time.monotonic()):
                 write_counts(folder / COUNTS, self.counts())
-            if self._relays != (relays := self._shown_relays()) or saving.is_due(time.monotonic()):
-                # A relay's position survives a power cut, so it is saved before anything else.
-                self._relays = relays
+            if self._kept != (kept := self._to_keep()) or saving.is_due(time.monotonic()):
+                # A relay and the number of an instruction survive a power cut, or a repeat would be done twice.
+                self._kept = kept
                 self._save()
             for each in running:
                 if each.done() and (fault := each.exception()) is not None:
@@ -251,8 +251,11 @@ class DevicesProcess:
             return None
         return Path(self._config.keeps) / f"{key.serial}.{key.device_id.hex()}.numbers"
 
-    def _shown_relays(self) -> dict[str, RelayState]:
-        return {serial: each.meter.relay for serial, each in self._devices.items()}
+    def _to_keep(self) -> list[tuple[RelayState, int]]:
+        """What of each device is saved as soon as it changes."""
+        return [
+            (each.meter.relay, each.meter.instructed.sequence) for each in self._devices.values()
+        ]
 
     def _save(self) -> None:
         if not self._config.keeps:

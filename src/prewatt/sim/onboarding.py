@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -15,11 +16,14 @@ from prewatt.access import second_factor
 from prewatt.access.models import Duty, DutyGrant, User
 from prewatt.access.scope import system_actor
 from prewatt.core.civil_time import instant_us
+from prewatt.core.cose import Sealer
 from prewatt.core.money import MICRO, NANO_PER_MICRO
 from prewatt.instructions.operations import enrol_key
+from prewatt.instructions.sessions import begin_session
 from prewatt.instructions.wallets import hold_credit
 from prewatt.moves.onboarding import import_property
 from prewatt.sign_in import factors
+from prewatt.signing.sessions import SessionSeals
 from prewatt.sim.history import CENT, QUARTER_US, opening_registers, registers, spent_micro
 from prewatt.sim.loads import load_profile, scale_ppm_for
 from prewatt.sim.property import (
@@ -141,18 +145,42 @@ def make_property(
     }
 
 
-def give_keys(*, property_id: int, public_keys: Mapping[str, bytes], now: datetime) -> None:
-    """Enrol the keys of meters that verify, by serial (SubjectPublicKeyInfo), and put credit into those that hold it."""
+@dataclass(frozen=True, slots=True)
+class SessionSide:
+    """The platform's side of sessions of the short form: who signs what is carried to a meter, and what seals the keys."""
+
+    signs: Sealer
+    seals: SessionSeals
+
+
+def give_keys(
+    *,
+    property_id: int,
+    public_keys: Mapping[str, bytes],
+    agreements: Mapping[str, bytes],
+    by: SessionSide,
+    now: datetime,
+) -> dict[str, bytes]:
+    """Enrol the keys of meters that verify, by serial (SubjectPublicKeyInfo), put credit into those that hold it, and
+    begin a session with those behind LoRaWAN (points of agreement); returns what is carried to each of these.
+    """
     actor = system_actor("demo", (property_id,))
     with connection.cursor() as cursor:
         cursor.execute(
             """SELECT m.serial, m.id, a.account_id FROM meter m
                JOIN meter_assignment a ON a.meter_id = m.id AND a.period @> %s::timestamptz
                WHERE m.serial = ANY(%s) ORDER BY m.id""",
-            [now, list(public_keys)],
+            [now, [*public_keys, *agreements]],
         )
         found = cursor.fetchall()
+    offers = {}
     for serial, meter_id, account_id in found:
+        if serial in agreements:
+            offers[serial] = begin_session(
+                actor=actor, property_id=property_id, meter_id=meter_id,
+                meter_point=agreements[serial], by=by.signs, seals=by.seals, now=now,
+            )  # fmt: skip
+            continue
         enrol_key(
             actor=actor, property_id=property_id, meter_id=meter_id,
             public_key=public_keys[serial], now=now,
@@ -161,6 +189,7 @@ def give_keys(*, property_id: int, public_keys: Mapping[str, bytes], now: dateti
             hold_credit(
                 actor=actor, property_id=property_id, meter_id=meter_id, account_id=account_id, now=now
             )  # fmt: skip
+    return offers
 
 
 def opening_balances(
@@ -277,7 +306,7 @@ def _meter(
     }
     if unit.driver == LORAWAN:
         meter |= {"model": unit.model}
-    if unit.signs:
+    if unit.signs or unit.has_session:
         meter |= {"signs": True}
     if unit.holds_credit:
         meter |= {

@@ -1,8 +1,8 @@
 """The demo's property: three buildings, about 240 units, invented people, real load shapes.
 
 Each building's meters are reached by a radio of its own: North House's over 4G by MQTT, South House's over NB-IoT by
-LwM2M, the Arcade's over LoRaWAN. Half of North House's do nothing that is not signed, and two booths' meters hold their
-credit themselves.
+LwM2M, the Arcade's over LoRaWAN. A part of each does nothing that is not signed, or sealed by the short form where the
+air is narrow, and two booths' meters hold their credit themselves.
 
 Everything follows from the unit's place in the list, so the same size gives the same property
 every time. The tables are the ones that any property manager would import.
@@ -34,8 +34,8 @@ HOLDS_CREDIT = ("PWAK1", "PWAK2")
 BOOTH_PRICE = "0.2890"
 
 _DRIVERS = {"N": MQTT, "S": LWM2M, "A": LORAWAN}
-#: North House's meters up to this floor have a key.
-_SIGNING_FLOORS = 8
+#: Meters up to this floor have a key. The Arcade's first floor is its number 0.
+_SIGNING_FLOORS = {"N": 8, "S": 4, "A": 0}
 #: Locally administered, so no maker's device has it.
 _EUI = "025057"
 
@@ -143,7 +143,13 @@ class DemoUnit:
     @property
     def signs(self) -> bool:
         """Whether its meter verifies what it is told, and signs what it answers."""
-        return self.holds_credit or (self.building == "N" and self.floor <= _SIGNING_FLOORS)
+        is_low = self.driver != LORAWAN and self.floor <= _SIGNING_FLOORS[self.building]
+        return self.holds_credit or is_low
+
+    @property
+    def has_session(self) -> bool:
+        """Whether it is behind LoRaWAN and told nothing but by the short form."""
+        return self.driver == LORAWAN and self.floor <= _SIGNING_FLOORS[self.building]
 
     @property
     def serial(self) -> str:
