@@ -15,7 +15,7 @@ from tests.conftest import role_dsn
 from tests.hes.drivers.lwm2m.test_lwm2m_line import LOOPBACK, MeterKeys, device
 from tests.hes.test_bundles import names
 from tests.hes.test_head_end import add_order
-from tests.invariants.places import NOW, World, one, place, rows
+from tests.invariants.places import NOW, World, one, pay, place, rows
 
 from prewatt.access.scope import system_actor
 from prewatt.core.civil_time import instant_us
@@ -29,6 +29,7 @@ from prewatt.hes.drivers.lwm2m.session import Lwm2mConfig, Lwm2mSession
 from prewatt.hes.ingest import ShardedIngest
 from prewatt.hes.main import HeadEnd
 from prewatt.instructions.operations import enrol_key
+from prewatt.instructions.wallets import hold_credit
 from prewatt.runtime.state import CannotRunError
 from prewatt.signing.es256 import ES256PrivateKey
 from prewatt.signing.keyring import SEALS_VARIABLE, STORE_VARIABLE, open_keyring
@@ -39,11 +40,13 @@ from prewatt.supply.orders import OrderBook
 from waiting import eventually
 
 BEGAN = time.monotonic()
+#: By how much the clock of this file was put forward: wallets are looked for once a minute.
+AHEAD: list[timedelta] = []
 
 
 def now() -> datetime:
     """The real clock's pace, in the property's month."""
-    return NOW + timedelta(seconds=time.monotonic() - BEGAN)
+    return NOW + timedelta(seconds=time.monotonic() - BEGAN) + sum(AHEAD, timedelta())
 
 
 def now_us() -> int:
@@ -96,13 +99,8 @@ def test_a_meter_on_nb_iot_is_charged_and_obeys(
     for each in (meter_id, asleep):
         one("UPDATE meter SET driver = %s WHERE id = %s RETURNING 1", str(Driver.LWM2M), each)
     Meter.objects.create(property_id=here.property_id, serial="MQ-1")
-    signing = Meter.objects.create(
-        property_id=here.property_id, serial="NB-1", driver=Driver.LWM2M
-    ).pk
     trusts = signs(tmp_path, monkeypatch)
-    own, own_asleep = (enrolled(here, each, each % 200 + 1) for each in (signing, asleep))
     keys = DeviceKeys(tmp_path / "devices", [Fernet.generate_key().decode()])
-    key = keys.make("NB-1")
     dsn = role_dsn(database, "head_end")
     changed = {**connections.settings["default"], **_database(dsn)}
     monkeypatch.setitem(connections.settings, "default", changed)
@@ -110,7 +108,7 @@ def test_a_meter_on_nb_iot_is_charged_and_obeys(
     head_end = HeadEnd(
         openers=[
             lwm2m_opener(
-                Lwm2mConfig(LOOPBACK, port, takes_open=True, awake_s=0, answer_s_max=0.5),
+                Lwm2mConfig(LOOPBACK, port, takes_open=True, awake_s=0, roster_every_s=0.2),
                 clock=now,
                 keys=keys,
             )
@@ -139,9 +137,14 @@ def test_a_meter_on_nb_iot_is_charged_and_obeys(
             assert rows(link, meter_id) == [(2, "prewatt-sim 1.0")]
         with device(server, "MQ-1", clock_us=now_us) as stranger:
             eventually(lambda: stranger.refusals[:1] == ["4.03"], "MQTT's meter")
+        # From here on it has keys: it is heard under OSCORE alone, and told by signature alone.
+        own, own_asleep = (enrolled(here, each, each % 200 + 1) for each in (meter_id, asleep))
+        key = keys.make(serial)
         with (
             psycopg.connect(database, autocommit=True) as owner,
-            device(server, "NB-1", now_us, signing=MeterKeys(own, trusts), key=key) as verifying,
+            device(
+                server, serial, now_us, 10_000, signing=MeterKeys(own, trusts), key=key
+            ) as verifying,
             device(
                 server,
                 names(here)["M-102"],
@@ -154,7 +157,7 @@ def test_a_meter_on_nb_iot_is_charged_and_obeys(
         ):
             eventually(lambda: head_end.sessions.all[0].registered() == 2, "both are there")
             eventually(lambda: sleeper.port == 0, "one sleeps")
-            orders = [add_order_now(owner, here, each) for each in (signing, asleep)]
+            orders = [add_order_now(owner, here, each) for each in (meter_id, asleep)]
             for each, there in zip(orders, (verifying, sleeper), strict=True):
                 eventually(
                     lambda each=each: one(state, each) == OrderState.VERIFIED, "by its answer"
@@ -163,13 +166,32 @@ def test_a_meter_on_nb_iot_is_charged_and_obeys(
             told = """SELECT array_agg(operation), array_agg(state), count(answer), count(DISTINCT order_id)
                       FROM instruction WHERE order_id = ANY(%s)"""
             assert rows(told, orders) == [([1, 1], [3, 3], 2, 2)]
+            unprotected = (
+                "UPDATE supply_state SET protection = '' WHERE account_id = %s RETURNING 1"
+            )
+            one(unprotected, here.accounts["1001"])
+            held = {"property_id": here.property_id, "account_id": here.accounts["1001"]}
+            hold_credit(
+                actor=system_actor("test", (here.property_id,)),
+                meter_id=meter_id,
+                **held,
+                now=now(),
+            )
+            monkeypatch.setattr(f"{__name__}.AHEAD", [timedelta(minutes=1)])
+            before_micro = one(
+                "SELECT credit_micro FROM meter_wallet WHERE meter_id = %s", meter_id
+            )
+            machine = verifying.meter
+            pay(here, "by NB-IoT")
+            paid_micro = before_micro + 5_000_000
+            eventually(lambda: machine.instructed.credit_micro == paid_micro, "a recharge")
             # What nobody signed, an old answer of its own, and one of the other meter: seen, and nothing moves.
             before = rows("SELECT id, state, attempts FROM supply_order ORDER BY id")
             good = verifying.signed
             forged = good[:-1] + bytes([good[-1] ^ 1])
             session = head_end.sessions.all[0]
             assert isinstance(session, Lwm2mSession)
-            known = session._registrations.of("NB-1")
+            known = session._registrations.of(serial)
             assert known is not None
             for said in (forged, good, sleeper.signed):
                 verifying.signed = said
@@ -178,9 +200,9 @@ def test_a_meter_on_nb_iot_is_charged_and_obeys(
             reasons = "SELECT DISTINCT reason FROM rejected_frame"
             eventually(lambda: seen <= {each for (each,) in rows(reasons)}, "each counted")
             alerts = "SELECT subject, detail ->> 'what' FROM alert WHERE code = 'meter.forged'"
-            assert rows(alerts) == [(f"meter:{signing}", "answer")]
+            assert rows(alerts) == [(f"meter:{meter_id}", "answer")]
             assert rows("SELECT id, state, attempts FROM supply_order ORDER BY id") == before
-            assert rows("SELECT relay FROM meter_link WHERE meter_id = %s", signing) == [(2,)]
+            assert rows("SELECT relay FROM meter_link WHERE meter_id = %s", meter_id) == [(2,)]
         assert head_end.failure is None
     finally:
         head_end.stop()

@@ -54,7 +54,9 @@ class CarefulSender:
         self._interface.send = self.send
 
     def send(self, message: Any) -> None:
-        """Send a datagram; an error that another one left on the socket does not keep it."""
+        """Send a datagram; an error that another one left on the socket does not keep it. Once closed, send none."""
+        if self._interface._shutting_down is not None:
+            return
         remote = message.remote
         beside = (
             []
