@@ -61,6 +61,8 @@ def run(
         print(f"{arguments.again}: carry it to {serial}")
         return
     point = None if key is None else ES256PublicKey.from_spki(key).point
+    # First: a session whose half is nowhere shuts its meter out.
+    arguments.out.write_bytes(b"")
     signer = open_keyring().signer(KeyRole.INSTRUCTION, now=now)
     offer = begin_session(
         actor=actor, property_id=property_id, meter_id=meter_id, meter_point=point,

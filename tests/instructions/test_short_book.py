@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -17,12 +19,17 @@ from django.db import connection
 
 from cases import cases
 from conftest import role_dsn
+from prewatt import instruct_command
 from prewatt.access.scope import system_actor
 from prewatt.core.civil_time import instant_us
+from prewatt.core.drivers import Driver
 from prewatt.core.instructions import Doubt, NotBelieved, Operation, Result, Worth
 from prewatt.core.short_instructions import BYTES_MAX, FORGERIES_MAX
 from prewatt.core.vocabulary import InstructionState
 from prewatt.core.vocabulary import RelayState as Relay
+from prewatt.hes.frames import AckToken, SealedFrame
+from prewatt.hes.instructions import SESSION, Forgery, InstructionDesk, Sealed
+from prewatt.hes.links import Device as Link
 from prewatt.instructions.operations import (
     InstructionBook,
     Outcome,
@@ -37,9 +44,10 @@ from prewatt.instructions.sessions import SessionRefused, begin_session, end_ses
 from prewatt.instructions.short_book import ShortBook
 from prewatt.instructions.wallets import WalletRefused, hold_credit
 from prewatt.signing.es256 import ES256PrivateKey
-from prewatt.signing.keyring import SEALS_VARIABLE, NoSigningKey
+from prewatt.signing.keyring import SEALS_VARIABLE, STORE_VARIABLE, NoSigningKey
 from prewatt.signing.keys import KeyRole, PublicKey, SoftwareSigner
 from prewatt.signing.sessions import SessionSeals
+from prewatt.signing.store import KeyStore
 from prewatt.sim.short_device import ShortDevice
 
 NOW = datetime(2026, 11, 28, 5, 0, tzinfo=UTC)
@@ -125,6 +133,23 @@ class Village:
         assert outcome.operation is Operation.READ and outcome.worth is Worth.COUNTS
 
 
+class Line:
+    """The sessions of a head-end as its desk sees them, with one to LoRaWAN alone."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, bytes]] = []
+
+    def carries_instructions(self, _serial: str) -> bool:
+        return False
+
+    def carries_short(self, _serial: str) -> bool:
+        return True
+
+    def send_instruction(self, serial: str, payload: bytes) -> bool:
+        self.sent.append((serial, payload))
+        return True
+
+
 def rows(statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
@@ -145,7 +170,37 @@ def test_a_lost_answer_costs_a_read_and_a_repeat_the_same_bytes(
     village: Village, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     device = village.devices[0]
-    village.confirm(0)
+    line, alerts = Line(), list[Forgery]()
+    desk = InstructionDesk(
+        book=village.book, carrier=line, short=village.short,
+        raise_alert=lambda _device, forgery, _now: alerts.append(forgery),
+    )  # fmt: skip
+    assert desk.signing(dict(zip(village.ids, SERIALS, strict=True))) == set(village.ids)
+    for at in (NOW, NOW + SECOND):
+        desk.turn(at)
+    assert [serial for serial, _ in line.sent] == list(SERIALS), "what is new is read, once"
+    known = {
+        serial: Link(meter, village.place)
+        for serial, meter in zip(SERIALS, village.ids, strict=True)
+    }
+
+    def store(payload: bytes, which: int = 0) -> Sealed:
+        token = AckToken(0, 0, Driver.LORAWAN)
+        return desk.store(
+            [SealedFrame(SERIALS[which], instant_us(NOW), token, payload)], known, NOW
+        )
+
+    answers = [village.devices[which].hear(line.sent[which][1], NOW) for which in (0, 1)]
+    assert store(answers[1], 0).samples[0].reason == "forged_forged"
+    assert [each.what for each in alerts] == ["answer"]
+    assert store(answers[0]).woken == {village.ids[0]} and not store(answers[1], 1).samples
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE instruction_session SET forged = %s WHERE meter_id = %s",
+            [FORGERIES_MAX - 1, village.ids[1]],
+        )
+    store(b"x", 1)
+    assert [each.what for each in alerts] == ["answer", "answer", SESSION]
     (sent,) = village.issue(Relay.OPEN, order=1)
     answer = device.hear(sent.payload, NOW)
     assert len(sent.payload) <= BYTES_MAX and len(answer) <= BYTES_MAX
@@ -183,7 +238,10 @@ def test_a_new_session_takes_the_place_of_the_old_and_too_many_forgeries_end_it(
     village: Village, database: str
 ) -> None:
     device, meter = village.devices[0], village.ids[0]
+    unread = village.short.unread(now=NOW)
+    assert [each.meter_id for each in unread] == village.ids, "new sessions are read at once"
     village.confirm(0)
+    assert [each.meter_id for each in village.short.unread(now=NOW)] == village.ids[1:]
     (sent,) = village.issue(Relay.OPEN, order=1)
     answer = device.hear(sent.payload, NOW)
     offer = village.begin(0, at=NOW + MINUTE)
@@ -367,3 +425,53 @@ def test_an_adversary_between_them_moves_nothing_and_is_counted(village: Village
             "SELECT forged FROM instruction_session WHERE meter_id = %s", village.ids[which]
         )
         assert forged == adversary.refused[which]
+
+
+def test_a_session_is_begun_carried_again_and_ended_by_command(
+    village: Village,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(instruct_command.wiring, "start_django", lambda: None)
+    monkeypatch.setattr(instruct_command.wiring, "now", lambda: NOW)
+    store = KeyStore(tmp_path / "keys.json", [SEAL])
+    ours = store.make(KeyRole.INSTRUCTION, signs_from=NOW)
+    monkeypatch.setenv(STORE_VARIABLE, str(store.path))
+    monkeypatch.setenv(SEALS_VARIABLE, SEAL)
+    key, offer = tmp_path / "device.pub", tmp_path / "device.session"
+    theirs = ES256PrivateKey.from_scalar(bytes([77] * 32))
+    key.write_bytes(theirs.spki)
+
+    def command(*words: str) -> int:
+        parser = argparse.ArgumentParser()
+        instruct_command.add_arguments(parser)
+        given = ["session", "--property", "P", SERIALS[0], *words]
+        return instruct_command.run(parser.parse_args(given))
+
+    assert command("--key", str(key), "--out", str(offer)) == 0
+    device = Device(ShortDevice(SERIALS[0].lower(), theirs, [ours.value]))
+    assert command("--again", str(tmp_path / "again")) == 0
+    assert (tmp_path / "again").read_bytes() == offer.read_bytes()
+    device.short.take_offer(offer.read_bytes())
+    village.devices[0] = device
+    village.confirm(0)
+    assert command("--out", str(offer)) == 0, "with the key that is known by now"
+    device.short.take_offer(offer.read_bytes())
+    village.confirm(0)
+    assert command("--end") == 0 and village.issue(None) == []
+    key.write_bytes(b"none")
+    count = "SELECT count(*) FROM instruction_session"
+    before = rows(count)
+    for words in (
+        ("--end",),
+        ("--again", str(offer)),
+        ("--key", str(key), "--out", str(offer)),
+        ("--key", str(tmp_path / "gone"), "--out", str(offer)),
+        ("--out", str(tmp_path / "no" / "folder")),
+    ):
+        assert command(*words) == instruct_command.REFUSED, words
+    monkeypatch.delenv(STORE_VARIABLE)
+    assert command("--out", str(offer)) == instruct_command.REFUSED
+    assert rows(count) == before
+    assert "prewatt: " in capsys.readouterr().err

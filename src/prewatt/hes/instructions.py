@@ -87,6 +87,9 @@ class ShortInstructions(Protocol):
     def issue(self, wanted: Sequence[Wanted], *, now: datetime) -> list[Outgoing]:
         """Seal and write down; returns what may leave. Raises NoSigningKey."""
 
+    def unread(self, *, now: datetime) -> list[Wanted]:
+        """Meters to be asked how they stand: a session is new, or an answer is missing."""
+
     def take(self, told: Sequence[Told], *, now: datetime) -> list[Outcome]:
         """Write down what of these answers counts. Raises NoSigningKey."""
 
@@ -198,6 +201,7 @@ class InstructionDesk:
         self._moved: set[int] = set()
         self._looked_at: datetime | None = None
         self._aged_at: datetime | None = None
+        self._read_at: datetime | None = None
         self._sightings: list[Sighting] = []
         self._rung_at: datetime | None = None
         self._to_ring: set[int] = set()
@@ -225,6 +229,7 @@ class InstructionDesk:
             sightings, self._sightings = self._sightings, []
             record_sightings(sightings)
             self._look_at_wishes(now)
+        self._read_unread(now)
         if self._wallets is not None:
             self._look_at_wallets(self._wallets, now, is_time=is_time)
         if self._is_paid:
@@ -243,6 +248,14 @@ class InstructionDesk:
             wanted = []  # said where anything is wanted that is not done without
         self._wished_at = None if wanted else now
         self.tell(wanted, now)
+
+    def _read_unread(self, now: datetime) -> None:
+        """Ask meters with a session that owe their word, so that whoever fits one sees at once that it has it."""
+        is_time = self._read_at is None or abs(now - self._read_at) >= _LOOK_AT_WALLETS
+        if self._short is not None and is_time:
+            self._read_at = now
+            unread = [each for each in self._short.unread(now=now) if self._is_short(each.serial)]
+            self._tell(unread, self._short, now)
 
     def _look_at_wallets(self, wallets: Wallets, now: datetime, *, is_time: bool) -> None:
         if self._looked_at is None or abs(now - self._looked_at) >= _LOOK_AT_WALLETS:

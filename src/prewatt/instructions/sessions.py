@@ -171,6 +171,12 @@ def ever_had_session(meter_ids: Sequence[int]) -> frozenset[int]:
     return frozenset(row[0] for row in rows)
 
 
+def takes_short_form(meter_id: int) -> bool:
+    """Whether its link is too narrow for signatures. Inside the caller's scope."""
+    ((driver,),) = fetch("SELECT driver FROM meter WHERE id = %s", [meter_id])
+    return driver in FORM_DRIVERS
+
+
 @dataclass(frozen=True, slots=True)
 class LiveSession:
     """A session that has not ended, with its keys open."""

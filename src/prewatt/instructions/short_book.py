@@ -60,6 +60,8 @@ log = logging.getLogger(__name__)
 LIFE_MIN: Final = timedelta(minutes=15)
 """How long a command is good at least, by the meter's own clock; of a meter that sleeps, so many of its periods."""
 PERIODS: Final = 4
+_ASK_AGAIN: Final = timedelta(hours=1)
+_PER_LOOK: Final = 500
 _MINUTE_US: Final = 60 * 1_000_000
 _OPERATIONS: Final = frozenset({Operation.READ, Operation.RELAY, Operation.CREDIT})
 
@@ -98,6 +100,23 @@ class ShortBook:
                 return _made(each, standing, sessions[each.meter_id], now=now, life=life)
 
             return issue_each(able, make, now=now)
+
+    def unread(self, *, now: datetime) -> list[Wanted]:
+        """Meters that have to say how they stand before they are told anything: asked once an hour each until they do."""
+        with scope(self._actor):
+            rows = fetch(
+                """SELECT z.meter_id, z.property_id, m.serial
+                   FROM instruction_session z
+                   JOIN instruction_state s ON s.meter_id = z.meter_id AND s.must_read
+                   JOIN meter m ON m.id = z.meter_id
+                   WHERE z.ended_at IS NULL AND NOT EXISTS (
+                       SELECT FROM instruction i
+                       WHERE i.meter_id = z.meter_id AND (i.state IN (1, 2)
+                             OR i.issued_at > greatest(z.begun_at, %s)))
+                   ORDER BY z.meter_id LIMIT %s""",
+                [now - _ASK_AGAIN, _PER_LOOK],
+            )
+        return [Wanted(meter, place, serial, Operation.READ) for meter, place, serial in rows]
 
     def take(self, told: Sequence[Told], *, now: datetime) -> list[Outcome]:
         """Write down what of these answers is believed and counts; returns what became of each, in order.

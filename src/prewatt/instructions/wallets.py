@@ -23,7 +23,7 @@ from prewatt.core.vocabulary import WalletEnd, WalletState
 from prewatt.instructions.models import MeterWallet
 from prewatt.instructions.operations import Wanted
 from prewatt.instructions.queries import has_key
-from prewatt.instructions.sessions import ever_had_session
+from prewatt.instructions.sessions import takes_short_form
 from prewatt.ledger.operations import lock_accounts
 from prewatt.notify.alerts import BALANCE_DIFFERS
 from prewatt.notify.operations import close_alert, raise_alert
@@ -84,7 +84,7 @@ def hold_credit(*, actor: Actor, property_id: int, meter_id: int, account_id: in
     """
     require(actor, "estate.write", property_id=property_id)
     with scope(actor):
-        if ever_had_session([meter_id]):
+        if takes_short_form(meter_id):
             raise WalletRefused("short_form")
         lock_accounts([account_id])
         found = fetch(

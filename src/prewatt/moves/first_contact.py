@@ -35,7 +35,7 @@ class Contact:
     """A fitted device and what it has said since. Registers in Wh as the display shows them.
 
     ``certificate`` is `holds`, `revoked`, `expired`, `code` (a code waits for it) or empty; ``has_key``
-    says that it signs its answers. ``concentrator`` is empty for one that speaks for itself.
+    says that it signs its answers, or seals them under a session. ``concentrator`` is empty for one that speaks for itself.
     """
 
     meter_id: int
@@ -151,12 +151,16 @@ SELECT m.id, m.serial, m.driver, c.fitted_at, c.fitted_by, c.hear_by, {_HEARD}, 
        (SELECT count(*) FROM vee_case v WHERE v.meter_id = m.id AND v.state = 'held')::integer,
        coalesce(d.state, CASE WHEN w.serial IS NOT NULL THEN 'code' END, ''),
        EXISTS (SELECT FROM meter_key k WHERE k.meter_id = m.id AND k.revoked_at IS NULL
-               AND k.valid_from <= %(now)s AND (k.valid_until IS NULL OR k.valid_until > %(now)s)),
-       (SELECT s.verified_at FROM instruction_state s WHERE s.meter_id = m.id),
+               AND k.valid_from <= %(now)s AND (k.valid_until IS NULL OR k.valid_until > %(now)s))
+       OR z.begun_at IS NOT NULL,
+       -- By the keys of the session that it has, if it has one.
+       (SELECT s.verified_at FROM instruction_state s
+        WHERE s.meter_id = m.id AND s.verified_at >= coalesce(z.begun_at, s.verified_at)),
        coalesce(g.serial, ''), g.last_seen_at
 FROM commissioning c
 JOIN meter m ON m.id = c.meter_id
 LEFT JOIN meter_link l ON l.meter_id = m.id
+LEFT JOIN instruction_session z ON z.meter_id = m.id AND z.ended_at IS NULL
 LEFT JOIN LATERAL (
     SELECT count(*)::integer AS readings, (array_agg(value_wh ORDER BY read_at))[1] AS first_wh,
            (array_agg(value_wh ORDER BY read_at DESC))[1] AS last_wh, max(read_at) AS last_at

@@ -158,6 +158,7 @@ READS: Mapping[str, Mapping[str, str]] = {
         # Whether a key answers; what the meter holds of money is nobody's here.
         "meter_key": "property_id, meter_id, key_id, valid_from, valid_until, revoked_at",
         "instruction_state": "property_id, meter_id, verified_at",
+        "instruction_session": "property_id, meter_id, begun_at, ended_at",
         "meter_wallet": "property_id, meter_id, state",
     },
     # All figures, and nobody's name.
