@@ -15,6 +15,7 @@ from fernmoor import NOW, TARIFF, Fernmoor
 from prewatt.access import second_factor
 from prewatt.access.models import User
 from prewatt.billing.models import TariffDraft, TariffTrial, TariffVersion
+from prewatt.sign_in import factors
 from prewatt.web import clock
 from web.test_tariffs import fields, post
 
@@ -30,7 +31,17 @@ def at(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def take_up(client: Any, at: list[Any]) -> pyotp.TOTP:
-    """Take a second factor up by its page; the app of this person."""
+    """Take a second factor up as its page does; the app of this person."""
+    user = User.objects.get(pk=client.session["_auth_user_id"])
+    offered = second_factor.offer(user=user, now=at[0])
+    app = pyotp.TOTP(offered.secret)
+    code = code_of(app, at)
+    factors.take_up_app(user=user, sealed=offered.sealed, code=code, step_up_id=None, now=at[0])
+    return app
+
+
+def take_up_by_page(client: Any, at: list[Any]) -> pyotp.TOTP:
+    """Take a second factor up by its page, which takes nothing else; the app of this person."""
     page = client.get("/second-factor").content.decode()
     assert "<svg" in page
     sealed = re.search(r'name="sealed" value="([^"]+)"', page)
@@ -83,7 +94,7 @@ def test_a_price_by_two_people_and_by_nobody_alone(
         assert refused.status_code == 422 and why in refused.content.decode()
     look = ines.post(path, form | {"do": "look"}).content.decode()
     assert "You have no second factor yet" in look
-    app = take_up(ines, at)
+    app = take_up_by_page(ines, at)
     wrong = ines.post(path, form | {"do": "confirm", "code": "123456"})
     assert wrong.status_code == 422 and "That is not the code" in wrong.content.decode()
     proposed = ines.post(path, form | {"do": "confirm", "code": code_of(app, at)})
