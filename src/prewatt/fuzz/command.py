@@ -1,7 +1,7 @@
 """`prewatt fuzz`: try readers of foreign bytes with bytes that nobody would send, guided by what they reach.
 
-Each target runs by itself under libFuzzer, which begins with the vectors of the tests and keeps what reached something new
-in a folder of its own, from one run to the next. An input that crashes, hangs or takes too much is written to a file, with
+Each target runs by itself under libFuzzer, which begins with the vectors of the tests and the words in them, and keeps what
+reached something new in a folder of its own, from one run to the next. An input that crashes, hangs or takes too much is written to a file, with
 the command that repeats it.
 """
 
@@ -66,17 +66,21 @@ def run(arguments: argparse.Namespace) -> int:
 def _fuzz(name: str, seconds: int, corpus: Path) -> bool:
     """One target for so long; returns whether it held."""
     from prewatt.fuzz.targets import TARGETS
-    from prewatt.fuzz.vectors import vectors_of
+    from prewatt.fuzz.vectors import vectors_of, words_of
 
     kept, crashes = corpus / name, corpus / "found"
     kept.mkdir(parents=True, exist_ok=True)
     crashes.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as seeds:
+    with tempfile.TemporaryDirectory() as folder:
+        seeds, words = Path(folder) / "seeds", Path(folder) / "words"
+        seeds.mkdir()
         for number, (_, data) in enumerate(vectors_of(name)):
-            (Path(seeds) / f"vector-{number}").write_bytes(data)
+            (seeds / f"vector-{number}").write_bytes(data)
+        words.write_text("".join(f'"{each}"\n' for each in words_of(name)))
         done = subprocess.run(
             [
-                *(sys.executable, "-m", "prewatt.fuzz.child", name, str(kept), seeds),
+                *(sys.executable, "-m", "prewatt.fuzz.child", name, str(kept), str(seeds)),
+                f"-dict={words}",
                 f"-max_total_time={seconds}",
                 f"-max_len={TARGETS[name].bytes_max}",
                 f"-timeout={_INPUT_SECONDS_MAX}",

@@ -266,6 +266,18 @@ def _load(data: bytes) -> None:
         read_load(io.BytesIO(data[1:]), zone)
 
 
+def _web(name: str) -> Callable[[bytes], None]:
+    """A reader of the web's, which is loaded when it is tried: the others do without the whole web."""
+
+    def try_on(data: bytes) -> None:
+        from prewatt.fuzz import web_targets
+
+        reader: Callable[[bytes], None] = getattr(web_targets, name)
+        reader(data)
+
+    return try_on
+
+
 TARGETS: Final[Mapping[str, Target]] = {
     "senml": Target(_senml, 2_048, "MQTT messages of meters: SenML, hello, events, answers"),
     "columns": Target(_columns, 512, "readings in columns, which must be what the thorough codec reads"),
@@ -282,6 +294,10 @@ TARGETS: Final[Mapping[str, Target]] = {
     "short": Target(_short, 64, "the short form of both"),
     "tables": Target(_tables, 4_096, "tables of a property that somebody sends in"),
     "load": Target(_load, 2_048, "load curves as CSV"),
+    "recharge": Target(_web("recharge"), 1_024, "recharges that a program posts to the API"),
+    "form": Target(_web("form"), 512, "fields of the web's forms"),
+    "plan": Target(_web("plan"), 4_096, "price plans, as a form and as JSON"),
+    "upload": Target(_web("upload"), 4_096, "files of a request: tables of meters to be fitted"),
 }  # fmt: skip
 
 

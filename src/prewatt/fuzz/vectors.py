@@ -5,9 +5,20 @@ One file for each target, one input to a line: hexadecimal digits, and after a `
 
 from __future__ import annotations
 
+import re
+
 from prewatt.runtime.state import CHECKOUT
 
 FOLDER = CHECKOUT / "tests" / "fuzz" / "vectors"
+
+
+_WORD = re.compile(rb"[A-Za-z][A-Za-z0-9_./:-]{2,31}")
+
+
+def words_of(target: str) -> list[str]:
+    """The words in a target's vectors: names of fields, which a reader in C gives no hint of."""
+    found = (each for _, data in vectors_of(target) for each in _WORD.findall(data))
+    return sorted({each.decode() for each in found})
 
 
 def vectors_of(target: str) -> list[tuple[str, bytes]]:
