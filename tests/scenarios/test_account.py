@@ -7,8 +7,11 @@ from dataclasses import replace
 from prewatt.scenarios.account import (
     Account,
     _attacks,
+    _Instructed,
+    _misled,
     _Ordered,
     _strangers,
+    _unseen,
     _was_shown,
     _why_open,
 )
@@ -73,3 +76,36 @@ def test_what_was_granted_to_an_attacker_breaks_the_account() -> None:
     made = Account(radio={"tried coap_replay": 9, "let in by coap_replay": 1})
     _attacks(made)
     assert made.broken == ["attack coap_replay: got through 1 times"]
+
+
+def test_an_attack_that_reaches_the_head_end_and_that_nobody_sees_breaks_the_account() -> None:
+    made = Account(attacks={"stolen_key": 9, "no_certificate": 9})
+    assert len(list(_unseen(made))) == 2, "neither counted nor told to anybody"
+    made.refused_frames, made.alerts = {"forged_foreign": 9}, {"meter.forged": 1}
+    assert list(_unseen(made)) == []
+    assert list(_unseen(Account(attacks={"stolen_key": 0}))) == [], "nobody came to try it"
+
+
+def test_a_meter_that_carried_out_what_nobody_told_it_is_named() -> None:
+    meter = replace(METER, secret="01" * 32, holds_credit=True)
+    record = MeterRecord("M-1", instructed=(2, "bb", 500, 0))
+    known = _Instructed(500, 2, 500, 500, {1: "aa", 2: "bb"})
+    assert list(_misled(meter, record, known)) == []
+    for forged, word in (
+        (replace(known, issued={1: "aa", 2: "cc"}), "nobody told it that"),
+        (replace(known, issued={1: "aa"}), "nobody told it that"),
+        (replace(known, known=3), "is believed to have come to number 3"),
+        (replace(known, signed_micro=501), "is believed to have had 501"),
+        (replace(known, told_micro=600), "was told of 600"),
+        (replace(known, owed_micro=600), "the ledger has 600"),
+    ):
+        (said,) = _misled(meter, record, forged)
+        assert word in said
+    unreached = MeterRecord("M-1", instructed=(2, "bb", 500, 0), is_out=True)
+    assert list(_misled(meter, unreached, replace(known, owed_micro=600))) == []
+    assert (
+        list(
+            _misled(meter, MeterRecord("M-1", instructed=(0, "00", 0, 0)), _Instructed(0, 0, 0, 0))
+        )
+        == []
+    )

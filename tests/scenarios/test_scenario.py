@@ -53,6 +53,12 @@ def test_a_scenario_that_comes_along_can_be_run(name: str) -> None:
             HEAD + MQTT + '[[attacks]]\nwhat = "another_meters_topic"',
             "attacks[1].what", "proves nothing", "write tls = true",
         ),
+        (HEAD + LORA + "signed_percent = 5", "meters[1].signed_percent", "of mqtt and concentrator", "leave it"),
+        (HEAD + MQTT + "holds_credit_percent = 5", "meters[1].holds_credit_percent", "verify", "write signed_percent"),
+        (
+            "tls = true\n" + HEAD + MQTT + '[[attacks]]\nwhat = "stolen_key"',
+            "attacks[1].what", "meters that verify", "signed_percent",
+        ),
         (HEAD + MQTT + "[recharges]\nper_second = 1", "recharges", "nobody needs any", "poor_percent"),
     ],
 )  # fmt: skip
@@ -87,6 +93,12 @@ def test_one_seed_makes_one_field_and_another_another() -> None:
     assert [turn.at_us for turn in turns] == sorted(turn.at_us for turn in turns)
     assert [each[1:] for each in field.gateway_outages] == [(20_000_000, 27_000_000)] * 2
     assert sum(each.is_poor for each in field.meters) == 1
+    assert not any(each.secret for each in field.meters), "none shall verify"
+    signing = read_scenario(HEAD + MQTT + "signed_percent = 67\nholds_credit_percent = 50\n")
+    assert [bool(each.secret) for each in populate(signing, "7").meters].count(True) == 2
+    assert (
+        sum(each.holds_credit and bool(each.secret) for each in populate(signing, "7").meters) == 1
+    )
     # Of ten thousand, each concentrator is with all of its meters in one process.
     parts = populate(scenario, "7").parts
     homes = [(each.concentrator, part.name) for part in parts for each in part.meters]

@@ -15,11 +15,12 @@ from typing import Any, Final
 
 import psycopg
 
-from prewatt.core.vocabulary import OrderKind, OrderState
+from prewatt.core.vocabulary import InstructionState, OrderKind, OrderState
 from prewatt.drills.teller import Journal
+from prewatt.notify.alerts import FORGED
 from prewatt.reports.books import check_books
 from prewatt.scenarios.population import VirtualMeter
-from prewatt.sim.attackers import LET_IN, TRIED
+from prewatt.sim.attackers import LET_IN, SEEN_AS, TRIED
 from prewatt.sim.records import MeterRecord, PartRecords
 
 Row = tuple[int, int]
@@ -51,6 +52,14 @@ SELECT o.id, m.serial, o.kind, o.state, o.attempts, o.failure,
 FROM supply_order o JOIN meter m ON m.id = o.meter_id
 WHERE o.state <> 8 ORDER BY o.id
 """
+_INSTRUCTED: Final = """
+SELECT m.serial,
+       (SELECT array_agg(i.sequence ORDER BY i.sequence) FROM instruction i WHERE i.meter_id = m.id),
+       (SELECT array_agg(encode(i.command_hash, 'hex') ORDER BY i.sequence) FROM instruction i WHERE i.meter_id = m.id),
+       s.credit_micro, s.known_sequence, w.told_micro, w.credit_micro
+FROM instruction_state s JOIN meter m ON m.id = s.meter_id
+LEFT JOIN meter_wallet w ON w.meter_id = m.id AND w.state < 3
+"""
 _PAYMENTS: Final = "SELECT reference, account_id, amount_micro, event_id FROM payment"
 
 
@@ -80,6 +89,9 @@ class Account:
     orders: dict[str, int] = field(default_factory=dict)
     orders_open: dict[str, int] = field(default_factory=dict)
     commands_obeyed: int = 0
+    #: Signed instructions by how far they came, and the lifetime credit of all meters that hold theirs.
+    instructions: dict[str, int] = field(default_factory=dict)
+    credit_micro: int = 0
     recharges: int = 0
     refused_frames: dict[str, int] = field(default_factory=dict)
     alerts: dict[str, int] = field(default_factory=dict)
@@ -96,11 +108,13 @@ def take_account(
     parts: Iterable[PartRecords],
     journal: Journal,
     opened_us: int,
+    stolen: Iterable[str] = (),
 ) -> Account:
     """Compare everything; as the owner of the database, when nothing is under way any more.
 
-    At ``opened_us`` each meter was put in with the register that it had.
+    At ``opened_us`` each meter was put in with the register that it had. Of a ``stolen`` one nothing but that is there.
     """
+    stolen = tuple(stolen)
     made = Account()
     records: dict[str, MeterRecord] = {}
     for part in parts:
@@ -112,13 +126,15 @@ def take_account(
     made.meters = len(records)
     made.broken += [f"meter {each}: left no record" for each in known if each not in records]
     openings = {serial: (opened_us, each.opening_wh) for serial, each in known.items()}
-    _readings(connection, made, records, openings)
+    _readings(connection, made, records, openings | dict.fromkeys(stolen, (opened_us, 0)))
     _orders(connection, made, known, records)
+    _instructions(connection, made, known, records)
     _recharges(connection, made, journal)
     made.refused_frames = _counted(
         connection, "SELECT reason, sum(count) FROM rejected_frame GROUP BY 1"
     )
     made.alerts = _counted(connection, "SELECT code, count(*) FROM alert GROUP BY 1")
+    made.broken += list(_unseen(made))
     with connection.cursor() as cursor:
         made.broken += [f"books: {each}" for each in check_books(cursor)]
     return made
@@ -134,6 +150,16 @@ def _attacks(made: Account) -> None:
             made.broken.append(
                 f"attack {name.removeprefix(f'{LET_IN} ')}: got through {number} times"
             )
+
+
+def _unseen(made: Account) -> Iterator[str]:
+    """Attacks that reach the head-end are counted there, and call somebody where they say that a key was stolen."""
+    for name, number in made.attacks.items():
+        wanted = SEEN_AS.get(name, ())
+        if number and wanted and not any(made.refused_frames.get(each) for each in wanted):
+            yield f"attack {name}: tried {number} times, and nobody saw it ({' or '.join(wanted)})"
+    if made.attacks.get("stolen_key") and not made.alerts.get(FORGED):
+        yield f"attack stolen_key: nobody was called ({FORGED})"
 
 
 # --- readings --------------------------------------------------------------------------------------------
@@ -181,7 +207,7 @@ def _readings(
     made.broken += [
         f"meter {serial}: has readings and is no meter of this field"
         for serial in stored
-        if serial not in records
+        if serial not in records and (serial not in openings or stored[serial])
     ]
 
 
@@ -224,7 +250,10 @@ def _orders(
     for serial, record in records.items():
         made.commands_obeyed += sum(each.op in _TURNS for each in record.told)
         made.broken += list(_strangers(record, orders, own[serial]))
-        wanted = last.get(serial)
+        wanted, meter = last.get(serial), meters.get(serial)
+        if meter is not None and meter.holds_credit:
+            # It turns its relay by its own balance, too.
+            continue
         if wanted is not None and record.relay != wanted and "stuck_relay" not in record.faults:
             made.broken.append(
                 f"meter {serial}: its last verified order left it {wanted}, and it is {record.relay}"
@@ -270,6 +299,63 @@ def _strangers(
             for each in own
         ):
             yield f"meter {record.serial}: was told {told.state} at {told.at_us}, and nobody decided that"
+
+
+# --- signed instructions ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Instructed:
+    """What the platform knows of a meter that verifies: credit and number that it signed for, what it was told, by name.
+
+    ``told_micro`` and ``owed_micro`` are of its wallet: what it was told to have had, and what the ledger says.
+    """
+
+    signed_micro: int = 0
+    known: int = 0
+    told_micro: int | None = None
+    owed_micro: int | None = None
+    issued: Mapping[int, str] = field(default_factory=dict)
+
+
+def _instructions(
+    connection: psycopg.Connection[Any],
+    made: Account,
+    meters: Mapping[str, VirtualMeter],
+    records: Mapping[str, MeterRecord],
+) -> None:
+    for state, count in connection.execute("SELECT state, count(*) FROM instruction GROUP BY 1"):
+        made.instructions[InstructionState(state).name.lower()] = int(count)
+    known = {
+        str(serial): _Instructed(
+            signed_micro, number, told_micro, owed_micro,
+            dict(zip(numbers or (), names or (), strict=True)),
+        )
+        for serial, numbers, names, signed_micro, number, told_micro, owed_micro in connection.execute(_INSTRUCTED)
+    }  # fmt: skip
+    for serial, meter in meters.items():
+        record = records.get(serial)
+        if meter.secret and record is not None and record.instructed is not None:
+            made.credit_micro += record.instructed[2]
+            made.broken += list(_misled(meter, record, known.get(serial, _Instructed())))
+
+
+def _misled(meter: VirtualMeter, record: MeterRecord, known: _Instructed) -> Iterator[str]:
+    """What a meter that verifies has carried out is what it was told, to the byte; what is believed of it, it has signed."""
+    assert record.instructed is not None, "it verifies"
+    number, name, credit_micro, _ = record.instructed
+    where = f"meter {meter.serial}"
+    if number and known.issued.get(number) != name:
+        yield f"{where}: carried out {name} as number {number}, and nobody told it that"
+    if known.known > number:
+        yield f"{where}: is believed to have come to number {known.known}, and is at {number}"
+    if known.signed_micro > credit_micro:
+        yield f"{where}: is believed to have had {known.signed_micro} of credit, and had {credit_micro}"
+    owed = (known.told_micro, known.owed_micro)
+    if meter.holds_credit and not record.is_out and owed != (credit_micro, credit_micro):
+        yield (
+            f"{where}: has had {credit_micro} of credit, was told of {owed[0]}, and the ledger has {owed[1]}"
+        )
 
 
 # --- money -----------------------------------------------------------------------------------------------

@@ -30,18 +30,20 @@ class Certificates:
         self._root = authority.make_root("Scenario", now=now)
         self._platform = _issuer(self._root, authority.PLATFORM, now)
         self._issuer = _issuer(self._root, "scenario", now)
+        self._elsewhere = _issuer(self._root, "elsewhere", now)
         folder.mkdir(parents=True)
         # The broker, which gives root up, reads its files here.
         folder.chmod(0o755)
 
-    def give(self, names: Iterable[str]) -> None:
-        """A key and a certificate for each of these, in their files."""
-        chain = authority.as_pem(self._issuer.certificate)
+    def give(self, names: Iterable[str], *, elsewhere: bool = False) -> None:
+        """A key and a certificate for each of these, in their files; ``elsewhere``: of another property."""
+        issuer = self._elsewhere if elsewhere else self._issuer
+        chain = authority.as_pem(issuer.certificate)
         self.clients.mkdir(mode=0o700, exist_ok=True)
         for name in names:
             key = authority.new_key()
             made = authority.issue(
-                self._issuer, authority.make_request(name, key), serial=name, now=self._now
+                issuer, authority.make_request(name, key), serial=name, now=self._now
             )
             # Without waiting for the disk: all of it is thrown away.
             (self.clients / f"{name}.pem").write_bytes(authority.as_pem(made) + chain)
@@ -89,7 +91,7 @@ class Certificates:
             self.folder,
             lists=[
                 authority.revocation_list(each, [], now=self._now)
-                for each in (self._platform, self._issuer)
+                for each in (self._platform, self._issuer, self._elsewhere)
             ],
             concentrators=concentrators,
             isolated=(),

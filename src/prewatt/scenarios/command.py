@@ -153,6 +153,13 @@ def as_text(report: Report) -> str:
             f"orders    {sum(account.orders.values()):,}{_in_brackets(account.orders)}; open"
             f"{_in_brackets(account.orders_open) or ' none'}; {account.commands_obeyed:,} commands carried out"
         ),
+        *(
+            [
+                f"signed    {sum(account.instructions.values()):,} instructions{_in_brackets(account.instructions)}"
+            ]
+            if account.instructions
+            else []
+        ),
         f"recharges {account.recharges:,}, each once",
         *([f"attacks   {_listed(account.attacks)}"] if account.attacks else []),
         f"refused   {_listed(account.refused_frames) or 'nothing'}; alerts {_listed(account.alerts) or 'none'}",

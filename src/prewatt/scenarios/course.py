@@ -14,6 +14,7 @@ from typing import Any, Final
 from prewatt.drills.teller import Journal
 from prewatt.runtime.state import CannotRunError
 from prewatt.scenarios.account import Account, take_account
+from prewatt.scenarios.parts import STOLEN
 from prewatt.scenarios.scenario import Event
 from prewatt.scenarios.world import BROKER, HEAD_END, NETWORK_SERVER, WORKER, World
 from prewatt.sim.records import RECORDS, Counts, read_records
@@ -21,7 +22,10 @@ from prewatt.sim.records import RECORDS, Counts, read_records
 _LOOK_S: Final = 0.1
 _SAY_S: Final = 5.0
 _SETTLE_S: Final = 5.0
-_OPEN_ORDERS: Final = "SELECT count(*) FROM supply_order WHERE state IN (1, 2, 3)"
+_OPEN_ORDERS: Final = """
+SELECT (SELECT count(*) FROM supply_order WHERE state IN (1, 2, 3)),
+       (SELECT count(*) FROM instruction WHERE state IN (1, 2))
+"""
 _TICK: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -147,10 +151,10 @@ def _drain(
             counts = made.counts()
             row = connection.execute(_OPEN_ORDERS).fetchone()
             assert row is not None
-            if counts.is_draining and counts.waiting == 0 and row[0] == 0:
+            if counts.is_draining and counts.waiting == 0 and not any(row):
                 break
             if next(say):
-                status(f"{_line(made, counts)}, {row[0]} orders open")
+                status(f"{_line(made, counts)}, {row[0]} orders and {row[1]} instructions open")
             time.sleep(2 * _LOOK_S)
     report.drained_s = round(time.monotonic() - began, 1)
 
@@ -167,6 +171,7 @@ def _settled_account(made: World) -> Account:
                 parts=parts,
                 journal=journal,
                 opened_us=made.estate.opened_us,
+                stolen=(STOLEN,) if made.scenario.attacks else (),
             )
             if not account.broken or time.monotonic() - began >= _SETTLE_S:
                 return account

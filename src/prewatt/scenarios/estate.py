@@ -11,8 +11,11 @@ from typing import Any, Final
 from prewatt.core.civil_time import instant_us
 from prewatt.core.money import MICRO
 from prewatt.scenarios.population import POOR_LOAD_W, VirtualMeter
+from prewatt.signing.es256 import ES256PrivateKey
 
 _PRICE: Final = "0.30"
+PRICE_NANO: Final = 300_000_000
+"""The same for each kWh, as a meter that holds its credit counts."""
 #: What a poor meter uses in a second, in micro-units: 60 kW at that price.
 POOR_MICRO_PER_S: Final = POOR_LOAD_W * 30 * MICRO // (100 * 1_000 * 3_600)
 _OPENING: Final = "50"
@@ -61,6 +64,8 @@ def make_estate(
                 driver=_DRIVERS[each.radio],
                 max_power_w=200_000,
                 expected_period_s=max(60, each.period_s),
+                instruction_key=public_key(each.secret) if each.secret else b"",
+                holds_credit=each.holds_credit,
             )
             for each in meters
         ],
@@ -70,6 +75,24 @@ def make_estate(
         now=now,
     )
     return Estate(made.property_id, instant_us(opened_at), dict(made.meters))
+
+
+def make_elsewhere(serial: str, secret: str, *, opened_at: datetime, now: datetime) -> None:
+    """Another property of the installation with one meter, which signs: whoever has stolen it is a device of ours."""
+    from prewatt.sim.plain_estate import PlainMeter, make_plain_estate
+
+    make_plain_estate(
+        [PlainMeter(serial, 0, _OPENING, instruction_key=public_key(secret))],
+        name="Elsewhere",
+        tariff=_TARIFF,
+        opened_at=opened_at,
+        now=now,
+    )
+
+
+def public_key(secret: str) -> bytes:
+    """The public half of a meter's instruction key (SubjectPublicKeyInfo)."""
+    return ES256PrivateKey.from_scalar(bytes.fromhex(secret)).spki
 
 
 def rights(meters: Sequence[VirtualMeter]) -> dict[str, list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -19,6 +20,7 @@ from prewatt.hes.drivers.lwm2m.keys import (
     DeviceKeys,
 )
 from prewatt.runtime.supervisor import prewatt_command
+from prewatt.scenarios.estate import PRICE_NANO
 from prewatt.scenarios.population import POOR_LOAD_W, Field, Part, VirtualMeter, gateways_of
 from prewatt.scenarios.scenario import Scenario, ppm
 from prewatt.sim.attackers import Attack, AttackersConfig
@@ -34,7 +36,8 @@ _HEATER: Final = "heater"
 _TAPE: Final = "tape"
 ATTACKERS: Final = "attackers"
 STOLEN: Final = "STOLEN-1"
-"""A certificate of ours that attackers have: of a device that no property knows."""
+"""A meter that attackers have, with its certificate and its instruction key: of another property of the installation."""
+STOLEN_SECRET: Final = "02" * 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,8 @@ class Addresses:
     network_server: tuple[str, int] | None
     #: A folder with a certificate that nobody believes, where there are attackers.
     foreign: str = ""
+    #: By whose keys meters verify: points by their ids, in hexadecimal digits.
+    trusts: Mapping[str, str] = dataclass_field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +141,7 @@ def _attackers(
         mqtt=addresses.mqtt,
         tls=addresses.tls,
         stolen=STOLEN if addresses.tls else "",
+        stolen_secret=STOLEN_SECRET,
         foreign=addresses.foreign,
         coap=addresses.coap,
         tape=str(folder / _TAPE) if scenario.attacks else "",
@@ -156,6 +162,9 @@ def _sim_meter(meter: VirtualMeter, opened_us: int) -> SimMeter:
         concentrator=meter.concentrator,
         report_period_s=meter.period_s,
         way=meter.way,
+        secret=meter.secret,
+        holds_credit=meter.holds_credit,
+        price_nano=PRICE_NANO if meter.holds_credit else 0,
     )
 
 
@@ -184,6 +193,7 @@ def _meters(
         report_period_s=part.group.period_s,
         faults=_sim_faults(part.meters),
         gather_s=part.group.gather_s,
+        trusts=dict(addresses.trusts),
         # A part is not killed: what its meters know is in its records.
         saves_late=True,
         tls=addresses.tls,

@@ -35,6 +35,9 @@ class VirtualMeter:
     is_poor: bool = False
     concentrator: str = ""
     has_key: bool = False
+    #: Its own instruction key, 32 bytes in hexadecimal digits, of one that verifies and signs.
+    secret: str = ""
+    holds_credit: bool = False
     sleeps_s: int = 0
     in_reach: tuple[str, ...] = ()
     spreading_factor: int = 9
@@ -92,6 +95,8 @@ def gateways_of(group: Group, at: int) -> tuple[str, ...]:
 def _meters(group: Group, at: int, random: Random) -> list[VirtualMeter]:
     poor = _share(group.count, group.poor_percent, random)
     keyed = _share(group.count, group.oscore_percent, random)
+    signing = sorted(_share(group.count, group.signed_percent, random))
+    holding = {signing[n] for n in _share(len(signing), group.holds_credit_percent, random)}
     gateways = gateways_of(group, at) if group.radio == "lorawan" else ()
     way = Way(*group.latency_ms, ppm(group.loss_percent))
     made = [
@@ -107,6 +112,8 @@ def _meters(group: Group, at: int, random: Random) -> list[VirtualMeter]:
             is_poor=number in poor,
             concentrator=_concentrator(group, number),
             has_key=number in keyed,
+            secret=_secret(random) if number in signing else "",
+            holds_credit=number in holding,
             sleeps_s=group.sleeps_s,
             in_reach=tuple(sorted(random.sample(gateways, group.in_reach))) if gateways else (),
             spreading_factor=random.choice(group.spreading_factors),
@@ -114,6 +121,11 @@ def _meters(group: Group, at: int, random: Random) -> list[VirtualMeter]:
         for number in range(group.count)
     ]
     return _with_faults(group, made, random)
+
+
+def _secret(random: Random) -> str:
+    """A key of P-256 by the seed, below the order of the curve by its first byte: of a meter that nobody has."""
+    return f"01{random.randbytes(31).hex()}"
 
 
 def _concentrator(group: Group, number: int) -> str:

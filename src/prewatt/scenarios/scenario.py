@@ -25,7 +25,7 @@ Happening = Literal[
 ]
 AttackKind = Literal[
     "no_certificate", "foreign_certificate", "another_meters_topic", "forged_bundle", "bit_flip",
-    "coap_unprotected", "coap_replay", "lora_replay",
+    "coap_unprotected", "coap_replay", "lora_replay", "stolen_key", "another_property", "network_server",
 ]  # fmt: skip
 
 
@@ -72,6 +72,9 @@ class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     in_reach: int = 2
     spreading_factors: tuple[int, ...] = (7, 8, 9)
     duty_percent: float = 1.0
+    #: So many verify what they are told and sign what they answer; of these, so many hold their credit themselves.
+    signed_percent: float = 0.0
+    holds_credit_percent: float = 0.0
     #: So many hold little and draw much: they are cut, recharged and connected, again and again.
     poor_percent: float = 0.0
     faults: tuple[Fault, ...] = ()
@@ -193,6 +196,8 @@ _ONLY: Final[dict[str, tuple[Radio, ...]]] = {
     "duty_percent": ("lorawan",),
     "breaks_per_hour": ("mqtt",),
     "break_s": ("mqtt",),
+    "signed_percent": ("mqtt", "concentrator"),
+    "holds_credit_percent": ("mqtt", "concentrator"),
 }
 _LORA_FAULTS: Final = ("stuck_relay",)
 
@@ -228,9 +233,18 @@ def _wrong_group(group: Group, where: str) -> Iterator[str]:
         yield f"{where}: count, period_s and processes begin at 1; raise them"
     if not 0 <= group.latency_ms[0] <= group.latency_ms[1] <= 60_000:
         yield f"{where}.latency_ms: the usual and the slow one, in this order, up to 60000; write [80, 900]"
-    for name in ("loss_percent", "poor_percent", "oscore_percent", "duty_percent"):
+    for name in (
+        "loss_percent",
+        "poor_percent",
+        "oscore_percent",
+        "duty_percent",
+        "signed_percent",
+        "holds_credit_percent",
+    ):
         if not 0 <= getattr(group, name) <= 100:
             yield f"{where}.{name}: a share is from 0 to 100; choose one"
+    if group.holds_credit_percent and not group.signed_percent:
+        yield f"{where}.holds_credit_percent: is of meters that verify; write signed_percent, too"
     for name, radios in _ONLY.items():
         default = next(f.default for f in msgspec.structs.fields(Group) if f.name == name)
         if group.radio not in radios and getattr(group, name) != default:
@@ -298,6 +312,9 @@ _NEEDS: Final[dict[str, Radio]] = {
     "coap_unprotected": "lwm2m",
     "coap_replay": "lwm2m",
     "lora_replay": "lorawan",
+    "stolen_key": "mqtt",
+    "another_property": "mqtt",
+    "network_server": "lorawan",
 }
 
 
@@ -312,5 +329,7 @@ def _wrong_attack(attack: Attack, where: str, scenario: Scenario) -> Iterator[st
             f"{where}.what: without certificates everybody at the broker speaks for every meter, so that {attack.what} "
             "proves nothing; write tls = true"
         )
+    if attack.what == "stolen_key" and not any(each.signed_percent for each in scenario.meters):
+        yield f"{where}.what: stolen_key is tried on meters that verify; give a group a signed_percent"
     if radio == "lwm2m" and not any(each.oscore_percent == 100 for each in scenario.meters):
         yield f"{where}.what: {attack.what} is tried against keys; write oscore_percent = 100"

@@ -37,8 +37,14 @@ from prewatt.runtime.embedded_postgres import EmbeddedPostgres
 from prewatt.runtime.state import CannotRunError, own_directory
 from prewatt.runtime.supervisor import Supervisor, prewatt_command
 from prewatt.scenarios.certificates import Certificates
-from prewatt.scenarios.estate import POOR_MICRO_PER_S, Estate, make_estate, rights
-from prewatt.scenarios.parts import STOLEN, Addresses, Prepared, make_keys, prepare
+from prewatt.scenarios.estate import (
+    POOR_MICRO_PER_S,
+    Estate,
+    make_elsewhere,
+    make_estate,
+    rights,
+)
+from prewatt.scenarios.parts import STOLEN, STOLEN_SECRET, Addresses, Prepared, make_keys, prepare
 from prewatt.scenarios.population import Field, populate
 from prewatt.scenarios.scenario import Scenario
 from prewatt.scenarios.teller import TellerPlan
@@ -159,7 +165,9 @@ def world(
         supervisor = stack.enter_context(Supervisor(folder, stop_timeout_s=30.0))
         keys = make_keys(made, folder / "lwm2m-keys")
         addresses = _start_brokers(supervisor, scenario, broker, folder)
-        _start_platform(supervisor, postgres, scenario, addresses, keys.environ, certificates)
+        environ = {**keys.environ, **wiring.signing_keys(folder)}
+        _start_platform(supervisor, postgres, scenario, addresses, environ, certificates)
+        addresses = replace(addresses, trusts=wiring.instruction_keys(folder))
         connections = sum(each.radio != "concentrator" for each in made.meters)
         if certificates is not None and scenario.attacks:
             first = next((each.serial for each in made.meters if each.radio == "mqtt"), "NOBODY")
@@ -209,6 +217,8 @@ def _estate(owner_dsn: str, folder: Path, scenario: Scenario, made: Field) -> Es
     estate = make_estate(
         made.meters, poor_micro=lasts_s * POOR_MICRO_PER_S // 2, opened_at=now - _PAST, now=now
     )
+    if scenario.attacks:
+        make_elsewhere(STOLEN, STOLEN_SECRET, opened_at=now - _PAST, now=now)
     connection.close()
     return estate
 
@@ -222,7 +232,9 @@ def _broker(
     behind = rights(made.meters)
     names = [each.serial for each in made.meters if each.radio == "mqtt"]
     began = time.monotonic()
-    certificates.give([*names, *behind, *([STOLEN] if scenario.attacks else [])])
+    certificates.give([*names, *behind])
+    if scenario.attacks:
+        certificates.give([STOLEN], elsewhere=True)
     tell(f"{len(names) + len(behind):,} certificates in {time.monotonic() - began:.0f} s")
     return certificates, certificates.broker(behind)
 

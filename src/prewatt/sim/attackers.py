@@ -10,9 +10,12 @@
 | `coap_unprotected` | registers and sends as a meter that has a key, without it | 4.01 or 4.04 |
 | `coap_replay` | sends again what a meter has sent, byte for byte, and with a bit turned | nothing is answered with yes |
 | `lora_replay` | tells the network server's events again, later, and with another register | is dropped by its counter |
+| `stolen_key` | has a meter's instruction key: signs answers in other meters' names, and to commands that never were | is counted as forged, and a person is called |
+| `another_property` | has a device of another property: speaks of the meters here on topics of its own, and answers their orders | is refused, and kept as a sample |
+| `network_server` | has the network server's login: tells of devices that nobody registered, and of meters on other radios | is refused, and kept as a sample |
 
-What is tried here is what an attacker at a line, or with one stolen identity, can try. Whoever has the network server's own login speaks for
-its devices (`hes/drivers/lorawan/README.md`), and a meter's own key for that meter.
+What is tried here is what an attacker at a line, or with one stolen identity, can try against others. Whoever has the network server's own login
+speaks for its devices (`hes/drivers/lorawan/README.md`), and whoever has a meter's own key for that meter.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ import ssl
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -38,6 +41,7 @@ from aiocoap.numbers.types import Type
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
+from prewatt.core.instructions import Answer, Result, sealed_answer
 from prewatt.core.vocabulary import RelayState as RelayCode
 from prewatt.hes.drivers.lwm2m import links, objects, senml
 from prewatt.hes.drivers.lwm2m.values import Item
@@ -46,6 +50,8 @@ from prewatt.hes.drivers.mqtt_senml import codec
 from prewatt.hes.drivers.mqtt_senml.topics import Uplink, uplink_topic
 from prewatt.hes.frames import ACTIVE_IMPORT
 from prewatt.hes.wire import TlsFiles
+from prewatt.signing.es256 import ES256PrivateKey
+from prewatt.sim.meter import MeterSeal
 from prewatt.sim.records import (
     COUNTS,
     RECORDS,
@@ -59,11 +65,25 @@ from prewatt.sim.records import (
 #: What is said by the counts of an attack that got through; whoever reads them looks for this word.
 LET_IN: Final = "let in by"
 TRIED: Final = "tried"
+#: As what the head-end counts an attack that reaches it (`rejected_frame.reason`): one of these at least.
+SEEN_AS: Final[Mapping[str, tuple[str, ...]]] = {
+    "forged_bundle": ("unknown_concentrator",),
+    "bit_flip": ("checksum",),
+    "coap_unprotected": ("unprotected",),
+    "lora_replay": ("replay",),
+    "stolen_key": ("forged_foreign", "forged_forged"),
+    "another_property": ("serial", "unsigned_answer"),
+    "network_server": ("unknown_meter",),
+}
 
 _TIMEOUT_S: Final = 2.0
 _LOOK_S: Final = 0.02
 _TAPE_MAX: Final = 2_000
 _FORGED_WH: Final = 123_456_789
+_BY_STOLEN: Final = frozenset(
+    {"another_meters_topic", "forged_bundle", "bit_flip", "stolen_key", "another_property"}
+)
+_BY_SERVER: Final = frozenset({"lora_replay", "network_server"})
 _EVENTS: Final = "application/+/device/+/event/up"
 #: CONNECT of MQTT 3.1.1, clean session, a minute's keep-alive, client "x".
 _CONNECT: Final = bytes.fromhex("100d00044d5154540402003c000178")
@@ -79,8 +99,8 @@ class Attack(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class AttackersConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The configuration of one process of attackers, JSON. ``victims`` are serials by radio, ``tape`` where datagrams lie.
 
-    ``stolen`` is the name of a certificate in ``tls`` by which nobody else speaks; ``foreign`` a folder with one of
-    another authority, by the name of the first victim.
+    ``stolen`` is the name of a certificate in ``tls`` by which nobody else speaks, ``stolen_secret`` the instruction key of that
+    device; ``foreign`` a folder with one of another authority, by the name of the first victim.
     """
 
     attacks: tuple[Attack, ...]
@@ -91,6 +111,7 @@ class AttackersConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mqtt: tuple[str, int]
     tls: str = ""
     stolen: str = ""
+    stolen_secret: str = ""
     foreign: str = ""
     coap: str = ""
     tape: str = ""
@@ -112,11 +133,16 @@ class Attackers:
             "coap_unprotected": self._coap_unprotected,
             "coap_replay": self._coap_replay,
             "lora_replay": self._lora_replay,
+            "stolen_key": self._stolen_key,
+            "another_property": self._another_property,
+            "network_server": self._network_server_login,
         }
         self.counts: Counter[str] = Counter()
         self._stolen: Client | None = None
         self._network_server: Client | None = None
         self._heard: deque[tuple[str, bytes]] = deque(maxlen=_TAPE_MAX)
+        if config.stolen_secret:
+            self._seal = MeterSeal(ES256PrivateKey.from_scalar(bytes.fromhex(config.stolen_secret)))
         self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._udp.settimeout(_TIMEOUT_S)
 
@@ -158,12 +184,12 @@ class Attackers:
     def _connect(self) -> None:
         config = self._config
         names = {each.what for each in config.attacks}
-        if config.stolen and names & {"another_meters_topic", "forged_bundle", "bit_flip"}:
+        if config.stolen and names & _BY_STOLEN:
             self._stolen = Client(CallbackAPIVersion.VERSION2, client_id=config.stolen)
             self._stolen.tls_set_context(TlsFiles(Path(config.tls), config.stolen).context())
             self._stolen.connect_async(*config.mqtt)
             self._stolen.loop_start()
-        if config.network_server is not None and "lora_replay" in names:
+        if config.network_server is not None and names & _BY_SERVER:
             self._network_server = Client(CallbackAPIVersion.VERSION2, client_id="somebody")
             self._network_server.on_connect = lambda client, *_: client.subscribe(_EVENTS)
             self._network_server.on_message = self._hear
@@ -230,6 +256,26 @@ class Attackers:
             self._stolen.publish(topic, payload, qos=1)
         return False
 
+    def _stolen_key(self) -> bool:
+        """Signed by a key that is believed, of a meter that has it; said of others, and of what nobody asked."""
+        own = self._config.stolen
+        of = self._random.choice((own, self._random.choice(self._config.victims["mqtt"])))
+        answer = Answer(
+            meter=of, command_hash=self._random.randbytes(32), sequence=self._random.randint(1, 9),
+            result=Result.OK, last_sequence=10**9, last_hash=bytes(32), relay=RelayCode.OPEN, balance_micro=0,
+            credit_micro=10**12, register_wh=_FORGED_WH, at_us=_now_us(), refused=0,
+        )  # fmt: skip
+        signed, _ = sealed_answer(answer, by=self._seal)
+        return self._say(uplink_topic(self._random.choice((own, of)), Uplink.SEALED), signed)
+
+    def _another_property(self) -> bool:
+        """On its own topics, where the broker lets it speak: readings in another's name, and answers to others' orders."""
+        serial = self._random.choice(self._config.victims["mqtt"])
+        channel, payload = self._random.choice(
+            ((Uplink.READINGS, self._reading(serial)), (Uplink.ANSWER, self._answer()))
+        )
+        return self._say(uplink_topic(self._config.stolen, channel), payload)
+
     # --- over CoAP ---
 
     def _coap_unprotected(self) -> bool:
@@ -282,6 +328,25 @@ class Attackers:
         if self._random.random() < 0.5:
             event["data"] = "BoP///8PCHAB"
         self._network_server.publish(topic, json.dumps(event).encode(), qos=1)
+        return False
+
+    def _network_server_login(self) -> bool:
+        """An uplink of a device that is none: of a number that nobody registered, or of a meter on another radio."""
+        if self._network_server is None or not self._heard:
+            return False
+        topic, payload = self._random.choice(list(self._heard))
+        event, parts = json.loads(payload), topic.split("/")
+        others = [
+            each
+            for radio, own in self._config.victims.items()
+            if radio != "lorawan"
+            for each in own
+        ]
+        parts[3] = self._random.choice((f"{self._random.getrandbits(64):016x}", *others[:1]))
+        event["deviceInfo"]["devEui"] = parts[3]
+        event["deduplicationId"] = f"{self._random.getrandbits(128):032x}"
+        event["fCnt"] = self._random.randint(1, 60_000)
+        self._network_server.publish("/".join(parts), json.dumps(event).encode(), qos=1)
         return False
 
 

@@ -5,6 +5,7 @@ It comes by the import that every property comes by, and its rules cut at once a
 
 from __future__ import annotations
 
+import base64
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from django.db import connection
 
 from prewatt.access.scope import Actor, system_actor
 from prewatt.estate.sheets import PropertySheets
+from prewatt.instructions.wallets import hold_credit
 from prewatt.moves.concentrators import put_behind, register_concentrator
 from prewatt.moves.onboarding import import_property
 from prewatt.supply.operations import set_policy
@@ -43,6 +45,9 @@ class PlainMeter:
     driver: str = "mqtt_senml"
     max_power_w: int = 100_000
     expected_period_s: int = 900
+    #: By which its answers are believed (SubjectPublicKeyInfo), of one that signs; and whether it holds its credit.
+    instruction_key: bytes = b""
+    holds_credit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,12 @@ def make_plain_estate(
             [property_id],
         )
         ids = {str(serial): (int(meter), int(account)) for serial, meter, account in cursor}
+    for each in meters:
+        if each.holds_credit:
+            meter_id, account_id = ids[each.serial]
+            hold_credit(
+                actor=actor, property_id=property_id, meter_id=meter_id, account_id=account_id, now=now
+            )  # fmt: skip
     return PlainEstate(property_id, ids)
 
 
@@ -125,6 +136,7 @@ def _tables(
                 "multiplier": 1, "modulus_wh": 1_000_000_000, "max_power_w": m.max_power_w,
                 "has_relay": "yes", "expected_period_s": m.expected_period_s,
                 "installed_at": opened, "opening_wh": m.opening_wh,
+                "instruction_key": base64.b64encode(m.instruction_key).decode(),
             }
             for m in meters
         ],

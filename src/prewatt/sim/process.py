@@ -262,6 +262,11 @@ class SimProcess:
             record = self._recorders[serial].record
             record.kept, record.relay = meter.unacknowledged(), meter.relay
             record.is_out = not meter.is_online
+            if meter.config.private_key is not None:
+                kept = meter.instructed
+                record.instructed = (
+                    kept.sequence, kept.answered.hex(), kept.credit_micro, kept.refused,
+                )  # fmt: skip
         lost = sum(each.lost for each in self._weather.values())
         return PartRecords([each.record for each in self._recorders.values()], {"lost": lost})
 

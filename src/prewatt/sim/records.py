@@ -43,6 +43,9 @@ class MeterRecord(msgspec.Struct):
     relay: RelayState = "closed"
     #: Every fault it had at some time.
     faults: list[str] = []
+    #: Of one that verifies: the number and the name of the last instruction that it carried out, its lifetime credit, and how many
+    #: messages it refused because nobody it trusts had signed them.
+    instructed: tuple[int, str, int, int] | None = None
     #: It is out of reach now.
     is_out: bool = False
 
