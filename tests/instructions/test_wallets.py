@@ -48,11 +48,11 @@ HEAD_END, CLERK = system_actor("head_end"), system_actor("worker")
 
 
 class Flat(World):
-    """One account, whose meter verifies and holds its credit."""
+    """One account, whose meter verifies and holds its credit; further ones where they are wanted."""
 
-    def __init__(self) -> None:
-        super().__init__(1)
-        (self.account,), (self.meter,) = self.account_ids, self.meter_ids
+    def __init__(self, accounts: int = 1) -> None:
+        super().__init__(accounts)
+        self.account, self.meter = self.account_ids[0], self.meter_ids[0]
         self.book = InstructionBook(HEAD_END, seal=lambda _: OURS)
         self.wallets = Wallets(HEAD_END)
         self.admin = system_actor("test", (self.property_id,))
