@@ -173,8 +173,8 @@ def ever_had_session(meter_ids: Sequence[int]) -> frozenset[int]:
 
 def takes_short_form(meter_id: int) -> bool:
     """Whether its link is too narrow for signatures. Inside the caller's scope."""
-    ((driver,),) = fetch("SELECT driver FROM meter WHERE id = %s", [meter_id])
-    return driver in FORM_DRIVERS
+    found = fetch("SELECT driver FROM meter WHERE id = %s", [meter_id])
+    return bool(found) and found[0][0] in FORM_DRIVERS
 
 
 @dataclass(frozen=True, slots=True)
