@@ -228,6 +228,12 @@ def _do(arguments: argparse.Namespace, store: KeyStore) -> PublicKey | None:
         case "revoke":
             key = store.revoke(arguments.key_id, now=now)
             print(f"nothing that {key.role} key {key.key_id} signed is believed any more")
+            if key.role is KeyRole.INSTRUCTION:
+                print(
+                    "prewatt: meters that trust no other take no instruction now; prewatt instruct rotate names"
+                    " them, and --begin has the others drop it",
+                    file=sys.stderr,
+                )
         case _:
             print(f"{store.seal_again()} keys are sealed under the newest seal")
             return None

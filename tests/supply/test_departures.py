@@ -120,6 +120,15 @@ def test_an_open_relay_that_nobody_decided_is_closed_at_once_at_night_and_on_old
     house.world.read(20 * EUR)
     at = NOW + 13 * HOUR
     house.world.relay(OPEN)
+    # One that opened above its power limit closes by itself within its time: only then nobody decided it.
+    run_sql(
+        """INSERT INTO instruction_state (meter_id, property_id, known_hash, limit_w, limit_s)
+           VALUES (%s, %s, '', 4600, 300)""",
+        house.world.meter_ids[0], house.world.property_id,
+    )  # fmt: skip
+    run_sql("UPDATE meter_link SET relay_since = %s", at - 8 * MINUTE)
+    house.ring(at - 2 * MINUTE)
+    assert not house.world.orders() and not house.world.alerts()
     house.ring(at)
     assert house.last_order() == (OrderKind.CONNECT, OrderState.DECIDED)
     assert house.world.decisions()[-1]["reason"] == "relay_departed"

@@ -216,6 +216,7 @@ _BYTES: Final = {
 }
 #: Byte strings of any length up to this.
 _BYTES_MAX: Final = {"more": MORE_BYTES_MAX, "trusts": KEYS_MAX * KEY_ID_BYTES}
+_NO_NUMBERS: Final = frozenset({"meter", *_BYTES, *_BYTES_MAX})
 _MAY_BE_NEGATIVE: Final = frozenset({"balance_micro", "argument"})
 _COMMAND: Final = tuple(each.name for each in fields(Command))
 _ANSWER: Final = tuple(each.name for each in fields(Answer))
@@ -268,6 +269,11 @@ def _read(kind: type[Said], payload: bytes) -> Said:
 
 
 def _checked(name: str, value: object) -> object:
+    # Most are numbers. By its exact type, for a truth is a number too.
+    if type(value) is int and name not in _NO_NUMBERS:
+        if not (-_INT_MAX if name in _MAY_BE_NEGATIVE else 0) <= value <= _INT_MAX:
+            raise Malformed(f"{name} is out of range")
+        return _member(name, value) if name in _ENUMS else value
     if name == "meter":
         if type(value) is not str or not 0 < len(value) <= _METER_CHARS_MAX:
             raise Malformed("no serial number")
@@ -279,14 +285,8 @@ def _checked(name: str, value: object) -> object:
             raise Malformed(f"{name} is too long")
         if name == "trusts" and len(value) % KEY_ID_BYTES:
             raise Malformed("no ids of keys")
-    elif name == "balance_micro" and value is None:
-        return None
-    elif type(value) is not int:
+    elif name != "balance_micro" or value is not None:
         raise Malformed(f"{name} is no whole number")
-    elif not (-_INT_MAX if name in _MAY_BE_NEGATIVE else 0) <= value <= _INT_MAX:
-        raise Malformed(f"{name} is out of range")
-    elif name in _ENUMS:
-        return _member(name, value)
     return value
 
 

@@ -22,11 +22,13 @@ from aiocoap import error, oscore
 from prewatt.adapters.loads.interval_csv import LoadFileRefused, read_load
 from prewatt.core import short_instructions as short
 from prewatt.core.instructions import (
+    KEYS_MAX,
     Condition,
     MeterState,
     NotBelieved,
     believed_answer,
     concluded,
+    is_point,
     judged,
 )
 from prewatt.core.vocabulary import RelayState
@@ -207,7 +209,8 @@ class _Anybody:
 
 def _command(data: bytes) -> None:
     """What a meter makes of a message, and that the platform reads what it answers."""
-    state = MeterState()
+    # Whoever has signed it is the newest key, so that what stands behind that is reached.
+    state = MeterState(keys=((data[8:24], bytes(65)),))
     with contextlib.suppress(NotBelieved):
         verdict = judged(state, data, meter=SERIAL, verify=lambda *_: True, now_us=_NOW_US)
         condition = Condition(RelayState.CLOSED, 0, 0, _NOW_US)
@@ -215,6 +218,9 @@ def _command(data: bytes) -> None:
         answer, _ = believed_answer(said, meter=SERIAL, verify=lambda *_: True)
         assert answer.last_sequence == after.sequence >= state.sequence
         assert after.credit_micro >= state.credit_micro
+        assert 1 <= len(after.keys) <= KEYS_MAX and all(
+            is_point(each) for _, each in after.keys[1:]
+        )
 
 
 def _answer(data: bytes) -> None:

@@ -27,6 +27,7 @@ SORTS: Final = ("latest", "oldest")
 #: Every kind there is, as it is asked for.
 KINDS: Final = (
     "connect", "disconnect", "read", "history", "clock", "version", "reconnect", "credit", "release", "state",
+    "set_clock", "keys", "limit",
 )  # fmt: skip
 #: A file has at most so many rows: the latest.
 FILE_MAX: Final = 100_000
@@ -95,7 +96,9 @@ SELECT r.made_at AS at, r.id * 4 + 1 AS key,
        r.id AS request_id
 FROM meter_request r WHERE r.property_id = %(property)s"""
 _INSTRUCTIONS: Final = """
-SELECT i.issued_at AS at, i.id * 4 + 2 AS key, CASE i.operation WHEN 2 THEN 'credit' WHEN 7 THEN 'release' ELSE 'state' END AS kind,
+SELECT i.issued_at AS at, i.id * 4 + 2 AS key,
+       CASE i.operation WHEN 2 THEN 'credit' WHEN 3 THEN 'set_clock' WHEN 4 THEN 'keys' WHEN 5 THEN 'limit'
+            WHEN 7 THEN 'release' ELSE 'state' END AS kind,
        CASE WHEN i.state = 1 THEN 'waiting' WHEN i.state = 2 THEN 'sent' WHEN i.state = 3 THEN 'done'
             WHEN i.state IN (4, 5) THEN 'failed' ELSE 'ended' END AS state,
        i.meter_id, '' AS made_by, 'instruction' AS reason, i.tries, i.issued_at AS sent_at,

@@ -32,6 +32,9 @@ ORDER_KIND: Final[Mapping[str, Text]] = {
     "credit": _("Signed credit"),
     "release": _("Signed release"),
     "state": _("Signed state"),
+    "set_clock": _("Signed clock"),
+    "keys": _("Signed keys"),
+    "limit": _("Signed power limit"),
 }
 ORDER_STATE: Final[Mapping[str, Text]] = {
     "waiting": _("Waits"),
