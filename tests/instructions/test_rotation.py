@@ -227,6 +227,8 @@ def test_meters_come_to_the_next_key_one_by_one_and_none_is_lost_unnamed(
     # Set back to before all of it: the key that it says to trust is revoked, so another is tried, and that is it.
     run("UPDATE instruction_state SET trusts = %s", fleet.keys[0])
     assert fleet.turn(Relay.CLOSED, AWAKE) is not None
+    assert rotate("--begin", "--serial", AWAKE) == 0
+    assert fleet.look(AWAKE) == {AWAKE: read} and ways()[AWAKE] == "done" and fleet.look() == {}
     # Who has the key that was dropped says nothing to anybody, and who had the newest is seen in what a meter says.
     stranger = ES256PrivateKey.from_scalar(bytes([66] * 32))
     held = fleet.meters[AWAKE].instructed

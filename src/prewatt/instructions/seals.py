@@ -37,6 +37,11 @@ class Seals:
         self.ended = tuple(ended)
 
     @property
+    def signing(self) -> frozenset[bytes]:
+        """The ids of those that sign by now."""
+        return frozenset(self._signers)
+
+    @property
     def ours(self) -> frozenset[bytes]:
         """The ids of all keys that ever were."""
         return frozenset([*self._signers, *self.points, *self.ended])

@@ -8,7 +8,7 @@ first form alone is told of neither, and is named by `prewatt instruct rotate`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -25,14 +25,20 @@ AGAIN_AFTER: Final = timedelta(hours=1)
 
 
 def step_of(
-    trusts: Sequence[bytes] | None, understands: int, wanted: bytes, ended: Sequence[bytes]
+    trusts: Sequence[bytes] | None,
+    understands: int,
+    wanted: bytes,
+    *,
+    signing: Collection[bytes],
+    ended: Collection[bytes],
 ) -> tuple[Operation, int] | None:
     """What a meter is told next on its way to a key, with its argument; None where there is nothing to tell.
 
-    ``understands`` is 0 for a meter that was not asked. One that cannot be told, or whose newest key is not the wanted one
-    though it trusts that, is left to people.
+    ``understands`` is 0 for a meter that was not asked. One that trusts none of our ``signing`` keys is asked, for that may
+    be true no more. One that cannot be told, or whose newest key is not the wanted one though it trusts that, is left to
+    people.
     """
-    if not understands:
+    if not understands or (trusts is not None and not set(signing) & set(trusts)):
         return Operation.READ, IN_FULL
     if not understands & 1 << Operation.TRUST or trusts is None:
         return None
@@ -94,7 +100,7 @@ def _wanted(row: tuple[Any, ...], seals: Seals) -> Wanted | None:
     step = None
     if key is not None and bytes(key) in seals.points:
         known = None if trusts is None else ids_of(bytes(trusts))
-        step = step_of(known, understands, bytes(key), seals.ended)
+        step = step_of(known, understands, bytes(key), signing=seals.signing, ended=seals.ended)
     if step is not None:
         more = seals.points[bytes(key)] if step == (Operation.TRUST, KeyStep.ADD) else b""
         return Wanted(meter_id, place, serial, step[0], int(step[1]), more=more)
