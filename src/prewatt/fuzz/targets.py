@@ -143,7 +143,13 @@ def _lwm2m(data: bytes) -> None:
     content_format = _FORMATS[(data[0] >> 4) % len(_FORMATS)]
     with contextlib.suppress(MalformedFrame):
         items = lwm2m.decode(path, content_format, data[1:])
-        for look in (lwm2m.relay_of, lwm2m.clock_of, lwm2m.register_of, lwm2m.names_units):
+        for look in (
+            lwm2m.relay_of,
+            lwm2m.clock_of,
+            lwm2m.register_of,
+            lwm2m.names_units,
+            lwm2m.signed_answers,
+        ):
             with contextlib.suppress(MalformedFrame):
                 look(items)
         lwm2m.readings(SERIAL, items, received_at_us=_NOW_US, token=_TOKEN)
