@@ -23,8 +23,10 @@ _HOLD = (
 _POLICY = """INSERT INTO tamper_policy VALUES (%s, 1, '{"responses": {"1": "cut"}}', now())"""
 _FEEDS = """INSERT INTO feed_in (property_id, metering_point_id, period, reason, said_by)
             SELECT %s, min(id), tstzrange(now(), NULL), 'A roof', 'user:1' FROM metering_point WHERE property_id = %s"""
+_FOUND = "INSERT INTO tamper_note (property_id, case_id, noted_at, noted_by, text) VALUES (%s, %s, now(), 'x', 'x')"
 #: Who may do each of these; nobody else may, however they write it.
 _NOTES = {"head_end", "clerk"}
+_SEE = {*_NOTES, "app_operator", "app_admin", "app_auditor"}
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way[1] or way[0])
@@ -56,7 +58,14 @@ def test_nobody_ends_a_case_or_withholds_supply_past_their_duty(
         # Where reverse flow is no case, an administrator alone says; and nobody takes a word back.
         assert breaks(session, _FEEDS, place, place) is (who != "app_admin")
         assert breaks(session, "DELETE FROM feed_in")
-        assert breaks(session, "UPDATE feed_in SET metering_point_id = 1")
+        # What was found is added by whoever may, and stays.
+        assert breaks(session, _FOUND, place, case) is (who != "app_admin")
+        assert breaks(session, "UPDATE tamper_note SET text = 'x'")
+        assert breaks(session, "DELETE FROM tamper_note")
+        # Who pays there, and why somebody closed it, is for those who see accounts.
+        assert breaks(session, "SELECT account_id, close_note FROM tamper_case") is (
+            who not in _SEE
+        )
     owner.execute(_POLICY, [place])
     owner.execute("UPDATE supply_state SET protection = '' WHERE account_id = %s", [account])
     with as_way(books, way, place) as session:

@@ -110,6 +110,38 @@ def test_a_case_is_found_looked_at_and_closed_by_its_page(
     assert f'href="/meters/cases/{cover}"' not in client.get("/").content.decode()
 
 
+def test_who_is_sent_to_a_meter_sees_its_case_and_writes_down_what_was_found(
+    fernmoor: Fernmoor, sign_in: Callable[..., Any], as_owner: Callable[..., Any]
+) -> None:
+    case = opened(fernmoor, "N-404", 1, "cover_open", "<b>seal</b>")
+    with psycopg.connect(fernmoor.dsn) as owner:
+        ((customer,),) = owner.execute(
+            "SELECT c.name FROM customer c JOIN account a ON a.customer_id = c.id WHERE a.id = %s",
+            [fernmoor.accounts["N-404"]],
+        ).fetchall()
+    with as_owner(fernmoor):
+        fernmoor.users["installer"] = fernmoor.another_user("installer", "Emil", "installer")
+    client, where = sign_in(fernmoor, "installer"), f"/work/cases/{case}"
+    assert f'href="{where}"' in client.get("/work/cases").content.decode()
+    assert "/work/cases" in client.get("/work").content.decode()
+    said = _plain(client.get(where))
+    assert "The meter says that its cover was opened." in said and "&lt;b&gt;seal" in said
+    assert customer not in said and "Close the case" not in said
+    assert client.get(f"/meters/cases/{case}").status_code == 403
+    assert client.post(where, {"found": ""}).status_code == 422
+    assert client.post(where, {"found": "Seal <7> whole"}).status_code == 302
+    assert "Seal &lt;7&gt; whole" in client.get(where).content.decode()
+    for duty in ("operator", "auditor"):
+        assert sign_in(fernmoor, duty).post(where, {"found": "x"}).status_code == 403
+    admin = sign_in(fernmoor)
+    assert "Seal &lt;7&gt; whole" in admin.get(f"/meters/cases/{case}").content.decode()
+    form = {"do": "close", "reason": "work", "note": "The caretaker"}
+    assert admin.post(f"/meters/cases/{case}", form).status_code == 302
+    assert client.post(where, {"found": "Too late"}).status_code == 422
+    gone = _plain(client.get(where))
+    assert "Too late" not in gone and "The caretaker" not in gone and "Write it down" not in gone
+
+
 def test_where_energy_rightly_flows_back_is_said_on_a_page(
     fernmoor: Fernmoor, sign_in: Callable[..., Any]
 ) -> None:

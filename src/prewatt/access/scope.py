@@ -37,6 +37,7 @@ DATABASE_ROLE = {
 _DEED_ROLE = {
     (Duty.INSTALLER, "mdm.read_manually"): OPERATOR,
     (Duty.INSTALLER, "estate.meters"): "app_admin",
+    (Duty.INSTALLER, "tamper.note"): "app_admin",
 }
 
 _ADMINISTRATORS = frozenset({Duty.ADMINISTRATOR, Duty.SYSTEM})
@@ -112,6 +113,7 @@ PERMISSIONS: dict[str, frozenset[Duty]] = {
     "tenants.link": frozenset({Duty.ADMINISTRATOR, Duty.OPERATOR}),
     "notify.close_alert": _ADMINISTRATORS,
     "tamper.close": _ADMINISTRATORS,
+    "tamper.note": _FITTERS,
     "tamper.policy": _ADMINISTRATORS,
     # Where reverse flow is no case from now on.
     "tamper.feed_in": _ADMINISTRATORS,

@@ -90,6 +90,15 @@ class EvidenceRow:
 
 
 @dataclass(frozen=True, slots=True)
+class NoteRow:
+    """What somebody found at the meter; ``noted_by`` is a name, empty where it may not be known."""
+
+    noted_at: datetime
+    noted_by: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class UsagePart:
     """Energy between two instants around a case."""
 
@@ -106,6 +115,7 @@ class CasePage:
     now: datetime
     case: CaseRow
     evidence: tuple[EvidenceRow, ...]
+    notes: tuple[NoteRow, ...]
     usage: tuple[UsagePart, ...]
     begins: datetime
     ends: datetime
@@ -257,21 +267,36 @@ def case_page(*, actor: Actor, case_id: int, now: datetime) -> CasePage:
         if not found:
             raise NoSuchThing(f"no case {case_id} in scope")
         case = _row(found[0], _names(found))
-        evidence = tuple(
-            EvidenceRow(
-                source, code, at, received_at, told_us is None or told_us == at_us,
-                json_of(detail), bytes(digest).hex(),
-            )
-            for source, code, at, at_us, told_us, received_at, detail, digest in rows(
-                """SELECT source, code, happened_at, (extract(epoch FROM happened_at) * 1000000)::bigint,
-                       told_us, received_at, detail, digest
-                   FROM tamper_evidence WHERE case_id = %s ORDER BY happened_at, id LIMIT %s""",
-                [case_id, _EVIDENCE_SHOWN],
-            )
-        )  # fmt: skip
+        evidence, notes = evidence_of(case_id), notes_of(case_id)
         begins, ends = case.first_at - _AROUND, min(case.last_at + _AROUND, now)
         usage = _usage(case.meter_id, begins, max(ends, begins + _AROUND))
-    return CasePage(place, now, case, evidence, usage, begins, max(ends, begins + _AROUND))
+    return CasePage(place, now, case, evidence, notes, usage, begins, max(ends, begins + _AROUND))
+
+
+def evidence_of(case_id: int) -> tuple[EvidenceRow, ...]:
+    """The first of what a case rests on; inside the caller's scope."""
+    return tuple(
+        EvidenceRow(
+            source, code, at, received_at, told_us is None or told_us == at_us,
+            json_of(detail), bytes(digest).hex(),
+        )
+        for source, code, at, at_us, told_us, received_at, detail, digest in rows(
+            """SELECT source, code, happened_at, (extract(epoch FROM happened_at) * 1000000)::bigint,
+                   told_us, received_at, detail, digest
+               FROM tamper_evidence WHERE case_id = %s ORDER BY happened_at, id LIMIT %s""",
+            [case_id, _EVIDENCE_SHOWN],
+        )
+    )  # fmt: skip
+
+
+def notes_of(case_id: int, names: Mapping[str, str] | None = None) -> tuple[NoteRow, ...]:
+    """What was found at the meter, the first first, by ``names`` or those of all people; inside the caller's scope."""
+    found = rows(
+        "SELECT noted_at, noted_by, text FROM tamper_note WHERE case_id = %s ORDER BY id LIMIT %s",
+        [case_id, _EVIDENCE_SHOWN],
+    )
+    known = actor_names(row[1] for row in found) if names is None else names
+    return tuple(NoteRow(at, known.get(by, ""), text) for at, by, text in found)
 
 
 def _usage(meter_id: int, begins: datetime, ends: datetime) -> tuple[UsagePart, ...]:

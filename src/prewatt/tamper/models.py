@@ -160,3 +160,16 @@ class TamperEvidence(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["case", "happened_at"], name="tamper_evidence_of_case"),
         ]
+
+
+class TamperNote(models.Model):
+    """What somebody found who was at the meter of a case; added while it is open, and never changed."""
+
+    property_id = models.BigIntegerField()
+    case = models.ForeignKey(TamperCase, on_delete=models.PROTECT)
+    noted_at = models.DateTimeField()
+    noted_by = models.CharField(max_length=80)
+    text = models.CharField(max_length=400)
+
+    class Meta:
+        db_table = "tamper_note"

@@ -32,6 +32,8 @@ from prewatt.tamper.responses import release_of
 #: So much evidence of a case is kept whole; what comes beyond is counted.
 EVIDENCE_KEPT: Final = 200
 NOTE_MAX: Final = 200
+#: And what was found at the meter, each time somebody was there.
+FOUND_MAX: Final = 400
 _DETAIL_CHARS: Final = 120
 
 
@@ -309,6 +311,30 @@ def look_at_case(*, actor: Actor, case_id: int, now: datetime) -> None:
         ring("changed", [property_id])
 
 
+def note_finding(*, actor: Actor, case_id: int, text: str, now: datetime) -> None:
+    """Write down what was found at the meter of an open case; it stays as it is written.
+
+    Raises CaseRefused `unknown`, `closed`, `no_note`, PermissionRefused.
+    """
+    require(actor, "tamper.note")
+    text = text.strip()
+    with scope(actor, deed="tamper.note"):
+        property_id, meter_id, _state, kind = _locked(actor, case_id, "tamper.note")
+        if not text or len(text) > FOUND_MAX or not text.isprintable():
+            raise CaseRefused("no_note")
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """INSERT INTO tamper_note (property_id, case_id, noted_at, noted_by, text)
+                   VALUES (%s, %s, %s, %s, %s)""",
+                [property_id, case_id, now, actor.code, text],
+            )
+        record(
+            actor=actor.code, code="tamper.case.noted", property_id=property_id,
+            subject=f"meter:{meter_id}", now=now, case=case_id, kind=kind.word, note=text,
+        )  # fmt: skip
+        ring("changed", [property_id])
+
+
 def close_case(*, actor: Actor, case_id: int, reason: str, note: str, now: datetime) -> None:
     """Close a case with why, for ever; its alert ends with the last open case of its meter.
 
@@ -351,7 +377,9 @@ def _lock_account_of(case_id: int) -> int | None:
     return int(row[0])
 
 
-def _locked(actor: Actor, case_id: int) -> tuple[int, int, CaseState, TamperKind]:
+def _locked(
+    actor: Actor, case_id: int, permission: str = "tamper.close"
+) -> tuple[int, int, CaseState, TamperKind]:
     """Property, meter, state and kind of an open case of the actor's, locked."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -361,7 +389,7 @@ def _locked(actor: Actor, case_id: int) -> tuple[int, int, CaseState, TamperKind
         row = cursor.fetchone()
     if row is None:
         raise CaseRefused("unknown")
-    require(actor, "tamper.close", property_id=row[0])
+    require(actor, permission, property_id=row[0])
     if row[2] == CaseState.CLOSED:
         raise CaseRefused("closed")
     return row[0], row[1], CaseState(row[2]), TamperKind(row[3])

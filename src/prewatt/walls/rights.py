@@ -115,6 +115,7 @@ WRITES: Mapping[str, tuple[str, ...]] = {
         "resale_terms",
         "meter_wallet",
         "tamper_case",
+        "tamper_note",
         "feed_in",
     ),
     "app_auditor": ("audit_event",),
@@ -151,6 +152,10 @@ READS: Mapping[str, Mapping[str, str]] = {
     "app_installer": dict.fromkeys(_DEVICES, "") | {
         "account": "id, property_id, number, kind, unit_id, opened_at, closed_at",
         "audit_event": "id, property_id",
+        # What was noticed, and not who pays there or who closed it and why.
+        "tamper_case": "id, property_id, meter_id, kind, state, opened_at, first_at, last_at, evidence_count, looked_at",
+        "tamper_evidence": "",
+        "tamper_note": "",
         "device_issuer": "",
         "device_certificate": "id, property_id, serial, issuer_id, number, not_after, made_at, "
         "replaced_at, revoked_at",

@@ -31,6 +31,7 @@ APPEND_ONLY = (
     "proposal_approval",
     "meter_balance_check",
     "tamper_evidence",
+    "tamper_note",
     "meter_version",
     "finding_letter",
 )

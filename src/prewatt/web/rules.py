@@ -63,6 +63,8 @@ RULES: Final[Mapping[str, Rule]] = {
     # How long devices may be silent is set there, by an administrator.
     "work/fitted": Rule("meters.read", "estate.write"),
     "work/<id:meter_id>/exchange": _own("estate.meters"),
+    "work/cases": Rule("meters.read"),
+    "work/cases/<id:tamper_id>": Rule("meters.read", "tamper.note"),
     "work/<id:meter_id>/check": Rule("meters.read", "estate.meters"),
     "audit": Rule("audit.read"),
     "audit.csv": Rule("audit.read"),

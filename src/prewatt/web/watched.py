@@ -127,7 +127,7 @@ READS: Final[dict[str, tuple[str, str]]] = {
 IMPERSONAL: Final = frozenset(
     {
         # Of a tenant their own; sums; devices and registers without a name.
-        "mine", "figures", "work", "work/<id:meter_id>",
+        "mine", "figures", "work", "work/<id:meter_id>", "work/cases", "work/cases/<id:tamper_id>",
         "meters/certificates", "meters/certificates.csv", "meters/certificates/<str:serial>/code",
         "meters/certificates/<str:serial>/revoke",
         "meters/concentrators", "meters/concentrators/new", "meters/concentrators/<id:concentrator_id>",

@@ -120,6 +120,7 @@ CODE: Final[Mapping[str, Text]] = {
     "notify.quiet_hours.set": _("Set quiet hours"),
     "tamper.case.opened": _("Opened a tamper case"),
     "tamper.case.looked_at": _("Took a tamper case up"),
+    "tamper.case.noted": _("Wrote down what was found at a meter"),
     "tamper.case.responded": _("Did what the policy says about a tamper case"),
     "mdm.version.changed": _("A device told another version"),
     "fleet.clock_asked": _("Asked a meter to put its clock right"),
