@@ -6,7 +6,7 @@ import socket
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import aiocoap
 import pytest
@@ -28,7 +28,8 @@ from prewatt.core.instructions import (
 )
 from prewatt.core.vocabulary import RelayState
 from prewatt.hes.drivers.lwm2m import codec, objects, senml, tlv
-from prewatt.hes.drivers.lwm2m.asking import Asker
+from prewatt.hes.drivers.lwm2m.asking import Asker, Unreachable
+from prewatt.hes.drivers.lwm2m.instructing import Instructor
 from prewatt.hes.drivers.lwm2m.keys import DeviceKeys
 from prewatt.hes.drivers.lwm2m.library import library_log, open_context
 from prewatt.hes.drivers.lwm2m.links import Links
@@ -237,6 +238,44 @@ def test_what_is_longer_than_a_block_goes_in_those_that_the_device_takes() -> No
         (2, True, 2),
         (3, False, 2),
     ]
+
+
+@pytest.mark.parametrize("newer", [None, b"newer"])
+def test_what_a_sleeper_did_not_hear_waits_for_it_unless_there_is_newer(
+    newer: bytes | None,
+) -> None:
+    registrations = Registrations(make_location=lambda: "a", awake_s=20)
+    own = registrations.register(
+        serial="NB-1", sender="a", address=None, links=Links(frozenset()), version="1.1",
+        sleeps=True, lifetime_s=60, now_us=0,
+    )  # fmt: skip
+    said: list[bytes] = []
+
+    class Deaf:
+        async def instruct(self, registration: Any, payload: bytes) -> None:
+            said.append(payload)
+            registration.instruction = newer
+            raise Unreachable("NB-1")
+
+    async def say() -> None:
+        lock = asyncio.Lock()
+        instructor = Instructor(
+            cast(Asker, Deaf()), registrations, alone=lambda _: lock, hand_on=lambda *_: True,
+            count=lambda *_: None, clock_us=lambda: 0, answer_s_max=0,
+        )  # fmt: skip
+        own.instruction = b"first"
+        await instructor.instruct(own)
+        assert own.instruction == (newer or b"first") and own.heard_at_us == 0
+        own.instruction = None
+        await instructor.instruct(own)
+
+    asyncio.run(say())
+    assert said == [b"first"], "nothing waits, nothing is said"
+    again = registrations.register(
+        serial="NB-1", sender="b", address=None, links=Links(frozenset()), version="1.1",
+        sleeps=True, lifetime_s=60, now_us=9,
+    )  # fmt: skip
+    assert again.instructed == b"first", "registered anew, it is told as before"
 
 
 @pytest.mark.parametrize("is_careful", [True, False])
