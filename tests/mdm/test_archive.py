@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,14 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
+from psycopg.conninfo import make_conninfo
 from tests.conftest import role_dsn
 from tests.invariants.places import CLERK, NOW, World, pay, place, post, rows, send
 from tests.moves.test_carried_steps import ladder
 
+from databases import TestDatabases, keep_rows
+from django_sessions import leave_database, use_database
 from prewatt import archive_command, cli
 from prewatt.billing.rerate_requests import request_rerating
 from prewatt.billing.rerating import CorrectionTooOld, correct_tariff, rerate
@@ -47,9 +51,17 @@ def used(here: World, serial: str, until: int = 48 * 4, step: int = 1) -> None:
     send(here, [(serial, BEGIN + timedelta(hours=6 * n), 10_000 + 900 * n) for n in wanted])
 
 
-@pytest.fixture
-def lived(database: str) -> World:
-    """Seven weeks from 20 July on, posted day by day; one meter is read late and rated anew."""
+@pytest.fixture(scope="module")
+def seven_weeks(postgres_dsn: str, template_database: str) -> Iterator[tuple[TestDatabases, World]]:
+    """Databases with seven weeks from 20 July on, posted day by day; one meter is read late and rated anew.
+
+    Lived once, since that takes as long as most tests here.
+    """
+    name = f"lived_{secrets.token_hex(4)}"
+    with psycopg.connect(postgres_dsn, autocommit=True) as server:
+        server.execute(f"CREATE DATABASE {name} TEMPLATE {template_database}")
+    dsn = make_conninfo(postgres_dsn, dbname=name)
+    use_database(dsn)
     here = place(opened="2026-07-20T00:00")
     used(here, "M-101")
     pay(here, "one")
@@ -57,7 +69,31 @@ def lived(database: str) -> World:
     send(here, [("M-101", BEGIN + timedelta(hours=6 * 30 + 2), 10_000 + 900 * 30 + 100)])
     post(here, BEGIN + timedelta(days=20))
     post(here)
-    return here
+    connections.close_all()
+    keep_rows(dsn)
+    with closing(TestDatabases(postgres_dsn, name)) as databases:
+        yield databases, here
+
+
+@pytest.fixture
+def database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """One in which seven weeks were lived where the test wants that, else one without rows."""
+    databases = (
+        request.getfixturevalue("seven_weeks")[0]
+        if "lived" in request.fixturenames
+        else request.getfixturevalue("test_databases")
+    )
+    dsn = databases.take()
+    use_database(dsn)
+    yield dsn
+    leave_database()
+    databases.give_back(dsn)
+
+
+@pytest.fixture
+def lived(database: str, seven_weeks: tuple[TestDatabases, World]) -> World:
+    """The property that has lived for seven weeks."""
+    return seven_weeks[1]
 
 
 @pytest.fixture
