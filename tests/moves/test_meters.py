@@ -116,10 +116,19 @@ def test_credit_in_a_meter_goes_on_in_the_one_that_takes_its_place(here: World) 
     # What a person ends stays ended. Those that do not sign it are somebody's case, at once where they cannot.
     release_credit(**on, meter_id=second)
     assert carry_over(**worker) == 0 and tell_of_unanswered(**worker) == 0
-    revoke_key(**on, key_id=device_key_id(keys[0]), reason="burnt")
+    with connection.cursor() as cursor:
+        # It has said that it understands the first form of instructions alone.
+        cursor.execute(
+            """INSERT INTO instruction_state (meter_id, property_id, known_hash, understands)
+               VALUES (%s, %s, %s, 7)""",
+            [first, here.property_id, bytes(32)],
+        )
     assert tell_of_unanswered(**worker) == 1
+    revoke_key(**on, key_id=device_key_id(keys[0]), reason="burnt")
+    assert tell_of_unanswered(**worker) == 2
     assert tell_of_unanswered(actor=worker["actor"], now=NOW + ANSWER_WITHIN_DAYS) == 3
-    end_without_answer(**on, meter_id=here.meters["M-101"], note="burnt")
+    for meter in (here.meters["M-101"], first):
+        end_without_answer(**on, meter_id=meter, note="burnt")
     assert tell_of_unanswered(**worker) == 0
     assert rows("SELECT count(*), count(closed_at) FROM alert WHERE code = 'meter.not_released'") == [(3, 3)]  # fmt: skip
 

@@ -42,7 +42,7 @@ DETAIL: dict[AlertCode, list[dict[str, Any]]] = {
     ],
     "meter.balance_differs": [{"balance_micro": 4_000_000, "expected_micro": 9_500_000}],
     "meter.not_released": [
-        {"why": why, "since_us": AT_US, "has_key": why == "protected"}
+        {"why": why, "since_us": AT_US, "has_key": why != "moved", "can": why == "protected"}
         for why in ("moved", "exchanged", "protected", "by_hand")
     ],
     "meter.isolated": [{"why": each, "since_us": AT_US} for each in ("revoked", "expired")],

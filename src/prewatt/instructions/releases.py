@@ -8,6 +8,7 @@ from typing import Final
 
 from prewatt.access.scope import Actor, require, scope
 from prewatt.core.civil_time import instant_us
+from prewatt.core.instructions import Operation
 from prewatt.core.vocabulary import WalletEnd
 from prewatt.instructions.wallets import WalletRefused, hold_credit, release
 from prewatt.notify.alerts import NOT_RELEASED
@@ -24,30 +25,39 @@ _PER_TURN: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """A meter that is to hold no credit any more and has not signed it; ``has_key`` says whether it ever can."""
+    """A meter that is to hold no credit any more and has not signed it; ``has_key`` and ``can`` say whether it ever will.
+
+    One that understands the first form of instructions alone cannot be told.
+    """
 
     property_id: int
     meter_id: int
     because: WalletEnd
     release_at: datetime
     has_key: bool
+    can: bool
 
 
 def unanswered(*, now: datetime) -> list[Unanswered]:
-    """Meters that have not signed their release in time, or have no key that is believed. Inside the caller's scope."""
+    """Meters that have not signed their release in time, or never can. Inside the caller's scope."""
     rows = fetch(
         """SELECT * FROM (
                SELECT w.property_id, w.meter_id, w.because, w.release_at, EXISTS (
                    SELECT FROM meter_key k WHERE k.meter_id = w.meter_id AND k.revoked_at IS NULL
-                     AND k.valid_from <= %s AND (k.valid_until IS NULL OR k.valid_until > %s)) AS has_key
-               FROM meter_wallet w WHERE w.state = 2) AS r
-           WHERE NOT has_key OR release_at <= CASE WHEN because = %s THEN %s ELSE %s END::timestamptz
+                     AND k.valid_from <= %s AND (k.valid_until IS NULL OR k.valid_until > %s)) AS has_key,
+                   coalesce(s.understands, 0) = 0 OR s.understands & %s <> 0 AS can
+               FROM meter_wallet w LEFT JOIN instruction_state s ON s.meter_id = w.meter_id
+               WHERE w.state = 2) AS r
+           WHERE NOT has_key OR NOT can OR release_at <= CASE WHEN because = %s THEN %s ELSE %s END::timestamptz
            ORDER BY meter_id""",
-        [now, now, int(WalletEnd.PROTECTED), now - ANSWER_WITHIN, now - ANSWER_WITHIN_DAYS],
-    )
+        [
+            now, now, 1 << Operation.RELEASE, int(WalletEnd.PROTECTED), now - ANSWER_WITHIN,
+            now - ANSWER_WITHIN_DAYS,
+        ],
+    )  # fmt: skip
     return [
-        Unanswered(place, meter, WalletEnd(because), since, has_key)
-        for place, meter, because, since, has_key in rows
+        Unanswered(place, meter, WalletEnd(because), since, has_key, can)
+        for place, meter, because, since, has_key, can in rows
     ]
 
 
@@ -61,6 +71,7 @@ def tell_of_unanswered(*, actor: Actor, now: datetime) -> int:
                 "why": each.because.word,
                 "since_us": instant_us(each.release_at),
                 "has_key": each.has_key,
+                "can": each.can,
             }
             raise_alert(
                 property_id=each.property_id, code=NOT_RELEASED, subject=subject, detail=detail, now=now,

@@ -338,11 +338,12 @@ def _balance_differs(detail: Mapping[str, Any], speech: Speech) -> str:
 
 
 def _not_released(detail: Mapping[str, Any], speech: Speech) -> str:
-    said = (
-        gettext("The meter was to hold no credit any more %(when)s (%(why)s) and has not signed it.")
-        if detail.get("has_key", True)
-        else gettext("The meter was to hold no credit any more %(when)s (%(why)s) and has no key to sign it.")
-    )  # fmt: skip
+    if not detail.get("has_key", True):
+        said = gettext("The meter was to hold no credit any more %(when)s (%(why)s) and has no key to sign it.")  # fmt: skip
+    elif not detail.get("can", True):
+        said = gettext("The meter was to hold no credit any more %(when)s (%(why)s) and is too old to be told so.")  # fmt: skip
+    else:
+        said = gettext("The meter was to hold no credit any more %(when)s (%(why)s) and has not signed it.")  # fmt: skip
     why = sentences.said(sentences.WALLET_END, str(detail.get("why", "by_hand")))
     return said % {"when": speech.when(detail.get("since_us")), "why": why}
 
