@@ -171,9 +171,18 @@ def test_a_device_gets_its_code_once_and_is_revoked_by_name_with_a_reason(
         )  # fmt: skip
         serial = _run("SELECT serial FROM meter WHERE id = %s", settled.meters["N-305"])[0][0]
         bare = _run("SELECT serial FROM meter WHERE id = %s", settled.meters["N-101"])[0][0]
+        narrow = _run(
+            """UPDATE meter SET driver = 'lwm2m' WHERE id = (
+                   SELECT max(id) FROM meter WHERE NOT id = ANY(%s)) RETURNING serial""",
+            [settled.meters[each] for each in ("N-305", "N-404", "N-101")],
+        )[0][0]
     client = sign_in(settled, "installer")
     soon = _plain(client.get("/meters/certificates?show=expiring"))
     assert serial in soon and "1 of 1 shown" in soon and "Revoke it" not in soon
+    assert "prewatt devices renew" in soon
+    # By another radio it shows keys of that, and never a certificate.
+    assert client.get(f"/meters/certificates/{narrow}/code").status_code == 404
+    assert narrow not in client.get("/meters/certificates.csv").content.decode()
     shown = client.post(f"/meters/certificates/{bare}/code")
     (code,) = re.findall(r">((?:[A-Z2-9]{5}-){3}[A-Z2-9]{5})<", shown.content.decode())
     assert shown["Cache-Control"].startswith("max-age=0") or "no-store" in shown["Cache-Control"]

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from prewatt.access.scope import Actor, scope
+from prewatt.core.drivers import Driver
 from prewatt.reports.lists import Listing
 from prewatt.reports.lists_query import PAGE
 from prewatt.reports.paging import words
@@ -85,7 +86,7 @@ def certified_device(*, actor: Actor, serial: str, now: datetime) -> tuple[Place
 
 
 def _given(place: Place, now: datetime) -> dict[str, Any]:
-    return {"property": place.property_id, "now": now, "soon": now + SOON}
+    return {"property": place.property_id, "now": now, "soon": now + SOON, "keyed": _KEYED}
 
 
 def _device(row: Sequence[Any]) -> CertifiedDevice:
@@ -93,6 +94,7 @@ def _device(row: Sequence[Any]) -> CertifiedDevice:
     return CertifiedDevice(kind, serial, unit_name(building, unit) if unit else "", *rest)
 
 
+_KEYED: Final = [str(Driver.LWM2M), str(Driver.LORAWAN)]
 #: A meter that was taken away is among them as long as it has had a certificate: it may be believed still.
 _DEVICES: Final = """
 WITH device AS (
@@ -103,7 +105,8 @@ WITH device AS (
         i ON true
     JOIN metering_point p ON p.id = i.metering_point_id
     LEFT JOIN unit u ON u.id = p.unit_id LEFT JOIN building b ON b.id = u.building_id
-    WHERE m.property_id = %(property)s AND (upper_inf(i.period)
+    -- Who comes by another radio shows keys of that, and never a certificate.
+    WHERE m.property_id = %(property)s AND (upper_inf(i.period) AND m.driver <> ALL (%(keyed)s)
         OR EXISTS (SELECT FROM device_certificate d WHERE d.serial = m.serial))
     UNION ALL
     SELECT 'concentrator', serial, '', '', NULL, true FROM concentrator WHERE property_id = %(property)s
