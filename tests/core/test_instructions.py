@@ -394,7 +394,9 @@ def test_what_a_meter_does_not_understand_it_says_and_one_of_the_first_form_is_f
     assert said is not None and (said.understands, said.trusts) == (0, b"")
     # An answer of the first form to what is of the second is none.
     issued = Issued(bytes([5] * 32), Operation.LIMIT, 9, 5, is_final=False)
-    assert instructions.worth_of(SAID, issued, KNOWN) is Worth.CONTRADICTS
+    for operation in (Operation.LIMIT, Operation.TRUST):
+        told = replace(issued, operation=operation)
+        assert instructions.worth_of(SAID, told, KNOWN) is Worth.CONTRADICTS
     full = replace(SAID, understands=7, limit_w=8)
     assert instructions.worth_of(full, issued, KNOWN) is Worth.CONTRADICTS
     assert instructions.worth_of(replace(full, limit_w=9), issued, KNOWN) is Worth.COUNTS
