@@ -34,6 +34,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+#: As it is outside these tests.
+BUFFERS_MB_MAX = embedded_postgres._BUFFERS_MB_MAX
+
+
+@pytest.fixture(autouse=True)
+def _few_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let servers keep few pages here: to set gigabytes of them up is a third of a start."""
+    monkeypatch.setattr(embedded_postgres, "_BUFFERS_MB_MAX", 256)
+
+
 @pytest.fixture
 def empty_dir() -> Iterator[Path]:
     """A state directory in which nothing was started yet."""
@@ -242,6 +252,7 @@ def test_an_operators_dsn_replaces_the_embedded_server(
 def test_a_machine_with_more_memory_keeps_more_pages(
     monkeypatch: pytest.MonkeyPatch, memory_gb: int, buffers: str
 ) -> None:
+    monkeypatch.setattr(embedded_postgres, "_BUFFERS_MB_MAX", BUFFERS_MB_MAX)
     sizes = {"SC_PAGE_SIZE": 4_096, "SC_PHYS_PAGES": memory_gb * 2**18}
     monkeypatch.setattr(os, "sysconf", sizes.__getitem__)
     assert embedded_postgres._shared_buffers() == buffers
