@@ -11,7 +11,7 @@ from typing import Any, cast
 import psycopg
 import pytest
 
-from prewatt.drills import comparison
+from prewatt.drills import comparison, stored
 from prewatt.drills.model import QUARTER_US, Row, charges_of
 from prewatt.drills.report import Report
 from prewatt.drills.teller import Journal
@@ -30,8 +30,8 @@ class Database:
         energy, tax = floor(charged.energy), floor(charged.tax)
         paid = sum(each["amount"] for each in answers)
         self.rows: dict[str, list[tuple[Any, ...]]] = {
-            comparison._READINGS: [(SERIAL, at_us, value, 0) for at_us, value in sorted(ROWS)],
-            comparison._HELD: [],
+            stored.READINGS: [(SERIAL, at_us, value, 0) for at_us, value in sorted(ROWS)],
+            stored.HELD: [],
             comparison._PAYMENTS: [
                 (
                     each["key"],
@@ -108,10 +108,10 @@ def test_a_sound_world_is_sound(journal: Journal) -> None:
 @pytest.mark.parametrize(
     ("what", "statement", "spoil"),
     [
-        ("acknowledged and is nowhere", "_READINGS", lambda rows: rows[:-1]),
-        ("acknowledged and is nowhere", "_READINGS", lambda rows: [*rows[:-1], (*rows[-1][:2], 1, 0)]),
-        ("has revision 1", "_READINGS", lambda rows: [*rows[:-1], (*rows[-1][:3], 1)]),
-        ("is held", "_HELD", lambda _: [(SERIAL, BEGIN_US + 1, 5, "mdm.vee.backwards")]),
+        ("acknowledged and is nowhere", "READINGS", lambda rows: rows[:-1]),
+        ("acknowledged and is nowhere", "READINGS", lambda rows: [*rows[:-1], (*rows[-1][:2], 1, 0)]),
+        ("has revision 1", "READINGS", lambda rows: [*rows[:-1], (*rows[-1][:3], 1)]),
+        ("is held", "HELD", lambda _: [(SERIAL, BEGIN_US + 1, 5, "mdm.vee.backwards")]),
         ("t-2 was answered", "_PAYMENTS", lambda rows: rows[:-1]),
         ("t-2 has 2 effects", "_PAYMENTS", lambda rows: [*rows, (*rows[-1][:4], 99, 1, 9)]),
         ("t-9 was never asked for", "_PAYMENTS", lambda rows: [*rows, ("t-9", *rows[-1][1:])]),
@@ -132,7 +132,7 @@ def test_what_is_spoilt_is_found(
     spoil: Callable[[list[tuple[Any, ...]]], list[tuple[Any, ...]]],
 ) -> None:
     def apply(database: Database) -> None:
-        query = getattr(comparison, statement)
+        query = getattr(stored, statement, "") or getattr(comparison, statement)
         database.rows[query] = spoil(database.rows[query])
 
     assert any(what in each for each in found(journal, apply)), found(journal, apply)

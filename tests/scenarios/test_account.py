@@ -89,7 +89,7 @@ def test_an_attack_that_reaches_the_head_end_and_that_nobody_sees_breaks_the_acc
 def test_a_meter_that_carried_out_what_nobody_told_it_is_named() -> None:
     meter = replace(METER, secret="01" * 32, holds_credit=True)
     record = MeterRecord("M-1", instructed=(2, "bb", 500, 0))
-    known = _Instructed(500, 2, 500, 500, {1: "aa", 2: "bb"})
+    known = _Instructed(500, 2, 500, 500, issued={1: "aa", 2: "bb"})
     assert list(_misled(meter, record, known)) == []
     for forged, word in (
         (replace(known, issued={1: "aa", 2: "cc"}), "nobody told it that"),
@@ -101,6 +101,10 @@ def test_a_meter_that_carried_out_what_nobody_told_it_is_named() -> None:
     ):
         (said,) = _misled(meter, record, forged)
         assert word in said
+    waiting = replace(known, is_open=True, told_micro=0)
+    assert "has not answered" in next(_misled(meter, record, waiting))
+    lossy = MeterRecord("M-1", instructed=(2, "bb", 500, 0), faults=["drop"])
+    assert list(_misled(meter, lossy, waiting)) == [], "an answer was lost, and is on its way again"
     unreached = MeterRecord("M-1", instructed=(2, "bb", 500, 0), is_out=True)
     assert list(_misled(meter, unreached, replace(known, owed_micro=600))) == []
     assert (

@@ -18,6 +18,7 @@ import psycopg
 
 from prewatt.drills.model import Row, charges_of
 from prewatt.drills.report import Report
+from prewatt.drills.stored import HELD, READINGS
 from prewatt.drills.teller import Journal
 from prewatt.drills.world import World
 from prewatt.reports.books import check_books
@@ -31,14 +32,6 @@ _WOULD_HAVE: Final = 8
 #: Where the money of each way of paying is booked: the cash box and the bank.
 _PAID: Final = {1: ("cash",), 2: ("online", "transfer")}
 
-_READINGS: Final = """
-SELECT m.serial, (extract(epoch FROM r.read_at) * 1000000)::bigint, r.value_wh, r.revision
-FROM register_reading r JOIN meter m ON m.id = r.meter_id WHERE r.register_code = 1
-"""
-_HELD: Final = """
-SELECT m.serial, (extract(epoch FROM v.read_at) * 1000000)::bigint, v.value_wh, v.reason
-FROM vee_case v JOIN meter m ON m.id = v.meter_id
-"""
 _ACCOUNTS: Final = """
 SELECT a.number, s.account_id, s.available, s.accrued_energy, s.accrued_tax,
        s.accrued_standing + s.accrued_fee + s.accrued_demand + s.accrued_subsidy,
@@ -159,11 +152,11 @@ def _compare_readings(
     rated: dict[str, set[Row]] = {serial: set() for serial in acknowledged}
     held: dict[str, set[Row]] = {serial: set() for serial in acknowledged}
     revised: list[str] = []
-    for serial, at_us, value, revision in connection.execute(_READINGS):
+    for serial, at_us, value, revision in connection.execute(READINGS):
         rated[serial].add((at_us, value))
         if revision:
             revised.append(f"meter {serial}: the reading of {at_us} has revision {revision}")
-    for serial, at_us, value, reason in connection.execute(_HELD):
+    for serial, at_us, value, reason in connection.execute(HELD):
         held[serial].add((at_us, value))
         assert reason
     for serial, rows in acknowledged.items():

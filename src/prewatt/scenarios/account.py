@@ -16,6 +16,7 @@ from typing import Any, Final
 import psycopg
 
 from prewatt.core.vocabulary import InstructionState, OrderKind, OrderState
+from prewatt.drills.stored import HELD, READINGS
 from prewatt.drills.teller import Journal
 from prewatt.notify.alerts import FORGED
 from prewatt.reports.books import check_books
@@ -37,14 +38,6 @@ _NAMED: Final = re.compile(r"([0-9]{1,18})\.[0-9]{1,18}\.relay")
 _OPEN: Final = (OrderState.DECIDED, OrderState.SENT, OrderState.ACKNOWLEDGED)
 _WANTED: Final = {OrderKind.CONNECT: "closed", OrderKind.DISCONNECT: "open"}
 
-_READINGS: Final = """
-SELECT m.serial, (extract(epoch FROM r.read_at) * 1000000)::bigint, r.value_wh, r.revision
-FROM register_reading r JOIN meter m ON m.id = r.meter_id WHERE r.register_code = 1
-"""
-_HELD: Final = """
-SELECT m.serial, (extract(epoch FROM v.read_at) * 1000000)::bigint, v.value_wh, v.reason
-FROM vee_case v JOIN meter m ON m.id = v.meter_id
-"""
 _ORDERS: Final = """
 SELECT o.id, m.serial, o.kind, o.state, o.attempts, o.failure,
        (extract(epoch FROM o.decided_at) * 1000000)::bigint,
@@ -56,7 +49,8 @@ _INSTRUCTED: Final = """
 SELECT m.serial,
        (SELECT array_agg(i.sequence ORDER BY i.sequence) FROM instruction i WHERE i.meter_id = m.id),
        (SELECT array_agg(encode(i.command_hash, 'hex') ORDER BY i.sequence) FROM instruction i WHERE i.meter_id = m.id),
-       s.credit_micro, s.known_sequence, w.told_micro, w.credit_micro
+       s.credit_micro, s.known_sequence, w.told_micro, w.credit_micro,
+       EXISTS (SELECT FROM instruction i WHERE i.meter_id = m.id AND i.state IN (1, 2))
 FROM instruction_state s JOIN meter m ON m.id = s.meter_id
 LEFT JOIN meter_wallet w ON w.meter_id = m.id AND w.state < 3
 """
@@ -174,11 +168,11 @@ def _readings(
     stored: dict[str, set[Row]] = defaultdict(set)
     held: dict[str, set[Row]] = defaultdict(set)
     reasons: Counter[str] = Counter()
-    for serial, at_us, value, revision in connection.execute(_READINGS):
+    for serial, at_us, value, revision in connection.execute(READINGS):
         if (at_us, value) in stored[serial] or revision:
             made.broken.append(f"meter {serial}: the reading of {at_us} is there twice")
         stored[serial].add((at_us, value))
-    for serial, at_us, value, reason in connection.execute(_HELD):
+    for serial, at_us, value, reason in connection.execute(HELD):
         held[serial].add((at_us, value))
         reasons[str(reason)] += 1
     made.readings_held = dict(reasons)
@@ -304,6 +298,10 @@ def _strangers(
 # --- signed instructions ---------------------------------------------------------------------------------
 
 
+#: Faults of a line on which an answer may be lost again and again.
+_LOSING: Final = frozenset({"drop", "reorder"})
+
+
 @dataclass(frozen=True, slots=True)
 class _Instructed:
     """What the platform knows of a meter that verifies: credit and number that it signed for, what it was told, by name.
@@ -315,6 +313,8 @@ class _Instructed:
     known: int = 0
     told_micro: int | None = None
     owed_micro: int | None = None
+    #: Something that it was told has no answer yet.
+    is_open: bool = False
     issued: Mapping[int, str] = field(default_factory=dict)
 
 
@@ -328,10 +328,10 @@ def _instructions(
         made.instructions[InstructionState(state).name.lower()] = int(count)
     known = {
         str(serial): _Instructed(
-            signed_micro, number, told_micro, owed_micro,
+            signed_micro, number, told_micro, owed_micro, is_open,
             dict(zip(numbers or (), names or (), strict=True)),
         )
-        for serial, numbers, names, signed_micro, number, told_micro, owed_micro in connection.execute(_INSTRUCTED)
+        for serial, numbers, names, signed_micro, number, told_micro, owed_micro, is_open in connection.execute(_INSTRUCTED)
     }  # fmt: skip
     for serial, meter in meters.items():
         record = records.get(serial)
@@ -351,6 +351,10 @@ def _misled(meter: VirtualMeter, record: MeterRecord, known: _Instructed) -> Ite
         yield f"{where}: is believed to have come to number {known.known}, and is at {number}"
     if known.signed_micro > credit_micro:
         yield f"{where}: is believed to have had {known.signed_micro} of credit, and had {credit_micro}"
+    if known.is_open:
+        if not record.is_out and not _LOSING.intersection(record.faults):
+            yield f"{where}: has not answered what it was told, and nobody knows why"
+        return
     owed = (known.told_micro, known.owed_micro)
     if meter.holds_credit and not record.is_out and owed != (credit_micro, credit_micro):
         yield (

@@ -52,15 +52,7 @@ from prewatt.hes.frames import ACTIVE_IMPORT
 from prewatt.hes.wire import TlsFiles
 from prewatt.signing.es256 import ES256PrivateKey
 from prewatt.sim.meter import MeterSeal
-from prewatt.sim.records import (
-    COUNTS,
-    RECORDS,
-    Counts,
-    Every,
-    PartRecords,
-    write_counts,
-    write_records,
-)
+from prewatt.sim.records import Counts, Notes, PartRecords
 
 #: What is said by the counts of an attack that got through; whoever reads them looks for this word.
 LET_IN: Final = "let in by"
@@ -154,12 +146,10 @@ class Attackers:
         )
         due = {each.what: begins_s for each in self._config.attacks}
         pace_s = {each.what: 60 / each.per_minute for each in self._config.attacks}
-        counting = Every(1.0)
+        notes = Notes(self._config.records)
         while not stopping.wait(_LOOK_S):
             now_s = time.monotonic()
-            if counting.is_due(now_s):
-                counts = Counts(is_draining=quiet.is_set())
-                write_counts(Path(self._config.records) / COUNTS, counts)
+            notes.count(now_s, lambda: Counts(is_draining=quiet.is_set()))
             if quiet.is_set():
                 continue
             for what, at_s in due.items():
@@ -394,4 +384,4 @@ def run_attackers(config: AttackersConfig) -> None:
         signal.signal(number, lambda *_: stopping.set())
     attackers = Attackers(config)
     attackers.run(stopping, quiet)
-    write_records(Path(config.records) / RECORDS, PartRecords([], dict(attackers.counts)))
+    Notes(config.records).leave(lambda: PartRecords([], dict(attackers.counts)))

@@ -26,20 +26,10 @@ from prewatt.sim.loads import load_profile
 from prewatt.sim.lwm2m import DeviceConfig, LwM2mDevice
 from prewatt.sim.meter import MeterConfig, SimulatedMeter, UnknownFault
 from prewatt.sim.process import SimFault, SimMeter
-from prewatt.sim.records import (
-    COUNTS,
-    RECORDS,
-    Counts,
-    Every,
-    PartRecords,
-    Recorder,
-    write_counts,
-    write_records,
-)
+from prewatt.sim.records import Counts, Every, Notes, PartRecords, Recorder
 from prewatt.sim.turns import Later, Turn, Weather
 
 _LOOK_S: Final = 0.1
-_COUNTS_S: Final = 1.0
 _SAVE_S: Final = 5.0
 _TICK_S: Final = 0.5
 #: A sleeper listens so long after what it heard last: a slow answer of NB-IoT takes some seconds.
@@ -114,7 +104,7 @@ class DevicesProcess:
 
     async def run(self) -> None:
         """Live until `stop`, then leave the records."""
-        folder, counting, saving = Path(self._config.records), Every(_COUNTS_S), Every(_SAVE_S)
+        notes, saving = Notes(self._config.records), Every(_SAVE_S)
         running: list[asyncio.Task[None]] = []
         waiting = list(self._devices.values())
         wakes = self._config.wakes_per_look
@@ -123,8 +113,7 @@ class DevicesProcess:
             running += [asyncio.create_task(each.run()) for each in waking]
             for call in self._later.take(self._now_us()):
                 call()
-            if self._config.records and counting.is_due(time.monotonic()):
-                write_counts(folder / COUNTS, self.counts())
+            notes.count(time.monotonic(), self.counts)
             if self._kept != (kept := self._to_keep()) or saving.is_due(time.monotonic()):
                 # A relay and the number of an instruction survive a power cut, or a repeat would be done twice.
                 self._kept = kept
@@ -136,8 +125,7 @@ class DevicesProcess:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), _LOOK_S)
         # Their records first: what is said from now on is of the end alone.
-        if self._config.records:
-            write_records(folder / RECORDS, self.recorded())
+        notes.leave(self.recorded)
         for device in self._devices.values():
             device.stop()
         if running:

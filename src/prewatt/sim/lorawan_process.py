@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,23 +22,13 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from prewatt.hes.frames import RelayState
 from prewatt.sim.lorawan import Air, Kept, LoraField, LoraMeter, Told, Witness
-from prewatt.sim.records import (
-    COUNTS,
-    RECORDS,
-    Counts,
-    Every,
-    MeterRecord,
-    PartRecords,
-    write_counts,
-    write_records,
-)
+from prewatt.sim.records import Counts, MeterRecord, Notes, PartRecords
 from prewatt.sim.records import (
     Told as ToldToDo,
 )
 from prewatt.sim.turns import Turn
 
 _LOOK_EVERY_S: Final = 0.02
-_COUNTS_S: Final = 1.0
 COMMANDS: Final = "application/+/device/+/command/down"
 
 
@@ -251,25 +242,29 @@ def run_lora(config: LoraConfig) -> None:
     signal.signal(signal.SIGUSR1, drain)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    folder, counting = Path(config.records), Every(_COUNTS_S)
+    notes = Notes(config.records)
     process.start()
     while not stopping.wait(_LOOK_EVERY_S):
-        if book is not None and counting.is_due(time.monotonic()):
-            write_counts(folder / COUNTS, _counts(book, process))
+        if book is not None:
+            notes.count(time.monotonic(), partial(_counts, book, process))
     with contextlib.suppress(RuntimeError):
         process.stop()
     if memory is not None:
         _remember(memory, field)
     if book is not None:
         book.close()
-        lost = {"uplinks": field.sent, "lost": field.lost}
-        write_records(folder / RECORDS, PartRecords(list(book.records.values()), lost))
+        notes.leave(partial(_records, book, field))
 
 
 def _remember(path: Path, field: LoraField) -> None:
     draft = path.with_suffix(".draft")
     draft.write_bytes(msgspec.json.encode(field.kept()))
     draft.replace(path)
+
+
+def _records(book: _Book, field: LoraField) -> PartRecords:
+    lost = {"uplinks": field.sent, "lost": field.lost}
+    return PartRecords(list(book.records.values()), lost)
 
 
 def _counts(book: _Book, process: LoraProcess) -> Counts:

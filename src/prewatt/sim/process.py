@@ -38,23 +38,13 @@ from prewatt.sim.identity import Identity
 from prewatt.sim.line import Line
 from prewatt.sim.loads import load_profile
 from prewatt.sim.meter import MeterConfig, Outgoing, SimulatedMeter, UnknownFault
-from prewatt.sim.records import (
-    COUNTS,
-    RECORDS,
-    Counts,
-    Every,
-    PartRecords,
-    Recorder,
-    write_counts,
-    write_records,
-)
+from prewatt.sim.records import Counts, Notes, PartRecords, Recorder
 from prewatt.sim.turns import Later, Turn, Way, Weather
 
 log = logging.getLogger(__name__)
 
 _TICK_S: Final = 0.25
 _SAVE_S: Final = 5.0
-_COUNTS_S: Final = 1.0
 _RENEWAL_S: Final = 1.0
 #: So many connections are being made at once: a broker keeps about a hundred waiting, and lets others knock in vain.
 _OPENING_MAX: Final = 64
@@ -214,7 +204,7 @@ class SimProcess:
     def run(self) -> None:
         """Run until `stop`, then save and say goodbye to the broker."""
         next_tick_s = next_misc_s = next_save_s = next_renewal_s = 0.0
-        counting = Every(_COUNTS_S)
+        notes = Notes(self._config.records)
         try:
             while not self._stopping:
                 now_s = time.monotonic()
@@ -228,8 +218,7 @@ class SimProcess:
                 if now_s >= next_renewal_s:
                     next_renewal_s = now_s + _RENEWAL_S
                     self._renew()
-                if self._config.records and counting.is_due(now_s):
-                    write_counts(Path(self._config.records) / COUNTS, self.counts())
+                notes.count(now_s, self.counts)
                 if now_s >= next_save_s and self._dirty:
                     next_save_s = now_s + _SAVE_S
                     self._save()
@@ -239,8 +228,7 @@ class SimProcess:
                 self._open_lines()
         finally:
             self._save()
-            if self._config.records:
-                write_records(Path(self._config.records) / RECORDS, self.recorded())
+            notes.leave(self.recorded)
             for line in self._all_lines():
                 line.close()
             self._selector.close()

@@ -8,6 +8,7 @@ taken by the clock, so that everything that was taken can be acknowledged.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,7 @@ from prewatt.hes.frames import AnswerResult, Command, RelayState
 
 COUNTS: Final = "counts.json"
 RECORDS: Final = "records.json"
+_COUNTS_S: Final = 1.0
 
 
 class Told(msgspec.Struct, array_like=True):
@@ -95,11 +97,6 @@ class Recorder:
             self.record.faults.append(name)
 
 
-def write_counts(path: Path, counts: Counts) -> None:
-    """Put the counts where they are looked for; who reads never sees half of them."""
-    _replace(path, msgspec.json.encode(counts))
-
-
 def read_counts(path: Path) -> Counts:
     """The counts of a part; all zero until it has written some."""
     with contextlib.suppress(FileNotFoundError):
@@ -107,14 +104,27 @@ def read_counts(path: Path) -> Counts:
     return Counts()
 
 
-def write_records(path: Path, records: PartRecords) -> None:
-    """Leave the records at the end of a part."""
-    _replace(path, msgspec.json.encode(records))
-
-
 def read_records(path: Path) -> PartRecords:
     """The records of a part that has ended. Raises FileNotFoundError where it left none."""
     return msgspec.json.decode(path.read_bytes(), type=PartRecords)
+
+
+class Notes:
+    """What a part leaves in its folder: its counts anew each second, its records at the end; without a folder nothing."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = Path(folder) if folder else None
+        self._counting = Every(_COUNTS_S)
+
+    def count(self, now_s: float, counts: Callable[[], Counts]) -> None:
+        """Say how it is doing, where it is time."""
+        if self._folder is not None and self._counting.is_due(now_s):
+            _replace(self._folder / COUNTS, msgspec.json.encode(counts()))
+
+    def leave(self, records: Callable[[], PartRecords]) -> None:
+        """Leave the records; who reads never sees half of them."""
+        if self._folder is not None:
+            _replace(self._folder / RECORDS, msgspec.json.encode(records()))
 
 
 class Every:
