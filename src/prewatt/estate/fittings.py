@@ -11,8 +11,7 @@ from datetime import datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from prewatt.core.drivers import Driver
-from prewatt.estate.imports import Cells, UnitKey
+from prewatt.estate.imports import Cells, UnitKey, device_in
 from prewatt.estate.operations import NewMeter
 from prewatt.estate.sheets import ImportRefused, PropertySheets, RowError
 from prewatt.estate.worded import worded
@@ -24,7 +23,6 @@ COLUMNS: Final = (
     *REQUIRED, "installed_at", "model", "driver", "multiplier", "modulus_wh", "max_power_w", "has_relay",
     "expected_period_s", "concentrator", "beside",
 )  # fmt: skip
-_MAX_WH: Final = 10**15
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +86,7 @@ def plan_fittings(
 def _row(
     cells: Cells, units: Mapping[UnitKey, int], concentrators: Collection[str], now: datetime
 ) -> FittingRow:
-    modulus = cells.integer("modulus_wh", 1_000, _MAX_WH, default=1_000_000_000)
+    device = device_in(cells)
     unit = cells.unit(required=True)
     _known(cells, "unit", "/".join(unit) if unit else "", unit is None or unit in units)
     concentrator = cells.text("concentrator", 32, default="")
@@ -97,17 +95,8 @@ def _row(
         row=cells.row.number,
         unit_id=units.get(unit, 0) if unit else 0,
         unit="-".join(unit) if unit else "",
-        meter=NewMeter(
-            serial=cells.text("serial", 32),
-            model=cells.text("model", 60, default=""),
-            driver=cells.word("driver", list(Driver), default=Driver.MQTT_SENML),
-            multiplier=cells.integer("multiplier", 1, 100_000, default=1),
-            modulus_wh=modulus,
-            max_power_w=cells.integer("max_power_w", 1, 10**10, default=25_000),
-            has_relay=cells.flag("has_relay", default=True),
-            expected_period_s=cells.integer("expected_period_s", 1, 86_400, default=900),
-        ),
-        opening_wh=cells.integer("opening_wh", 0, modulus - 1),
+        meter=NewMeter(**device),
+        opening_wh=cells.integer("opening_wh", 0, device["modulus_wh"] - 1),
         at=cells.instant("installed_at", required=False) or now,
         beside=cells.flag("beside", default=False),
         concentrator=concentrator,

@@ -16,7 +16,7 @@ import json
 from collections.abc import Callable, Collection, Container, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypedDict, TypeVar
 from zoneinfo import ZoneInfo
 
 from django.core.exceptions import ValidationError
@@ -48,7 +48,6 @@ EMERGENCY_LIMIT_MICRO: Final = 100_000 * MICRO
 
 CHARGED_ROLES: Final = frozenset({MeteringPoint.Role.SUPPLY, MeteringPoint.Role.COMMON})
 
-_MAX_WH: Final = 10**15
 EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 Plan = TypeVar("Plan")
@@ -677,20 +676,40 @@ def _point(cells: Cells) -> PointPlan:
     )
 
 
-def _meter(cells: Cells) -> MeterPlan:
-    modulus = cells.integer("modulus_wh", 1_000, _MAX_WH, default=1_000_000_000)
-    return MeterPlan(
+class DeviceCells(TypedDict):
+    """What a row says of the device itself."""
+
+    serial: str
+    model: str
+    driver: str
+    multiplier: int
+    modulus_wh: int
+    max_power_w: int
+    has_relay: bool
+    expected_period_s: int
+
+
+def device_in(cells: Cells) -> DeviceCells:
+    """The device of a row, of an import or of the table by which meters are fitted later."""
+    return DeviceCells(
         serial=cells.text("serial", 32),
-        point=cells.text("metering_point", 24),
         model=cells.text("model", 60, default=""),
         driver=cells.word("driver", list(Driver), default=Driver.MQTT_SENML),
         multiplier=cells.integer("multiplier", 1, 100_000, default=1),
-        modulus_wh=modulus,
+        modulus_wh=cells.integer("modulus_wh", 1_000, 10**15, default=1_000_000_000),
         max_power_w=cells.integer("max_power_w", 1, 10**10, default=25_000),
         has_relay=cells.flag("has_relay", default=True),
         expected_period_s=cells.integer("expected_period_s", 1, 86_400, default=900),
+    )
+
+
+def _meter(cells: Cells) -> MeterPlan:
+    device = device_in(cells)
+    return MeterPlan(
+        **device,
+        point=cells.text("metering_point", 24),
         installed_at=cells.instant("installed_at") or EARLIEST,
-        opening_wh=cells.integer("opening_wh", 0, modulus - 1),
+        opening_wh=cells.integer("opening_wh", 0, device["modulus_wh"] - 1),
         concentrator=_concentrator(cells),
         instruction_key=_instruction_key(cells),
     )

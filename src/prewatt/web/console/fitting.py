@@ -48,10 +48,17 @@ from prewatt.reports.fitting import (
     hung_meter,
 )
 from prewatt.web import clock
-from prewatt.web.console.asked import Asked, key_of, written_after, written_local
+from prewatt.web.console.asked import Asked, key_of, written_local
 from prewatt.web.console.deeds import form_context, show
 from prewatt.web.console.moves import register_of, said_earliest
-from prewatt.web.console.readings import DRIVERS, exchange_said, kept, kilowatts, new_meter_of
+from prewatt.web.console.readings import (
+    DRIVERS,
+    as_it_hangs,
+    exchange_said,
+    kept,
+    kilowatts,
+    new_meter_of,
+)
 from prewatt.web.headers import may_scan
 from prewatt.web.session import actor_of
 from prewatt.web.ui import sentences
@@ -105,18 +112,7 @@ def _show_exchange(
     problem: str = "",
     status: int = 200,
 ) -> HttpResponse:
-    context = form_context(
-        asked,
-        how="typed" if page.silent else "meter",
-        at=written_after(page.last_at, page.now, page.place.time_zone),
-        driver=page.driver,
-        model=page.model,
-        multiplier=str(page.multiplier),
-        max_power=kilowatts(page.max_power_w),
-        period=str(max(page.expected_period_s // 60, 1)),
-        has_relay="1" if page.has_relay and asked is None else "",
-        opening="0",
-    )
+    context = form_context(asked, **as_it_hangs(page, asked))
     return may_scan(
         show(
             request, "work_exchange", place=page.place, now=page.now, tab="work", status=status,

@@ -41,7 +41,7 @@ from prewatt.moves.words import (
     TooEarly,
     UnknownPlace,
 )
-from prewatt.reports.fitting import hung_meter
+from prewatt.reports.fitting import HungMeter, hung_meter
 from prewatt.reports.held import HeldPage, HeldRow, MeterPage
 from prewatt.reports.held_query import (
     SHOWS,
@@ -460,18 +460,7 @@ def _show_exchange(
     problem: str = "",
     status: int = 200,
 ) -> HttpResponse:
-    defaults = {
-        "how": "typed" if page.silent else "meter",
-        "at": written_after(page.last_at, page.now, page.place.time_zone),
-        "driver": page.driver,
-        "model": page.model,
-        "multiplier": str(page.multiplier),
-        "max_power": kilowatts(page.max_power_w),
-        "period": str(max(page.expected_period_s // 60, 1)),
-        "has_relay": "1" if page.has_relay and asked is None else "",
-        "opening": "0",
-    }
-    values = defaults | (asked.values if asked else {})
+    values = as_it_hangs(page, asked) | (asked.values if asked else {})
     return render(
         request,
         "prewatt/pages/exchange.html",
@@ -487,6 +476,22 @@ def _show_exchange(
         },
         status=status,
     )  # fmt: skip
+
+
+def as_it_hangs(page: MeterPage | HungMeter, asked: Asked | None) -> dict[str, str]:
+    """What the form of an exchange begins with: another of the same kind."""
+    return {
+        "how": "typed" if page.silent else "meter",
+        "at": written_after(page.last_at, page.now, page.place.time_zone),
+        "driver": page.driver,
+        "model": page.model,
+        "multiplier": str(page.multiplier),
+        "max_power": kilowatts(page.max_power_w),
+        "period": str(max(page.expected_period_s // 60, 1)),
+        # A tick that was taken away is in no form that was sent.
+        "has_relay": "1" if page.has_relay and asked is None else "",
+        "opening": "0",
+    }
 
 
 def kilowatts(watts: int) -> str:
