@@ -26,13 +26,19 @@ from prewatt.access.scope import Actor, PermissionRefused, system_actor
 from prewatt.billing.ingestion import apply_readings
 from prewatt.core.civil_time import instant_us
 from prewatt.core.hand_readings import LEAST_WH, MULTIPLE
+from prewatt.core.instructions import Operation
 from prewatt.core.readings import ReadingBatch
 from prewatt.core.vee import Verdict
 from prewatt.core.vocabulary import WalletEnd
-from prewatt.estate.operations import NewMeter
+from prewatt.estate.operations import NewMeter, RegisterValue
 from prewatt.instructions.operations import enrol_key, revoke_key
 from prewatt.instructions.releases import ANSWER_WITHIN_DAYS, carry_over, tell_of_unanswered
-from prewatt.instructions.wallets import end_without_answer, hold_credit, release_credit
+from prewatt.instructions.wallets import (
+    Wallets,
+    end_without_answer,
+    hold_credit,
+    release_credit,
+)
 from prewatt.moves import operations as moves
 from prewatt.moves.words import (
     MeterExchanged,
@@ -131,6 +137,18 @@ def test_credit_in_a_meter_goes_on_in_the_one_that_takes_its_place(here: World) 
         end_without_answer(**on, meter_id=meter, note="burnt")
     assert tell_of_unanswered(**worker) == 0
     assert rows("SELECT count(*), count(closed_at) FROM alert WHERE code = 'meter.not_released'") == [(3, 3)]  # fmt: skip
+
+    # Held again until its tenant leaves: the head-end sees that somebody else pays, and tells the meter.
+    end_without_answer(**on, meter_id=second, note="tried")
+    hold_credit(**on, meter_id=second, account_id=account)
+    ((unit,),) = rows("SELECT unit_id FROM metering_point WHERE code = 'P-101'")
+    moves.move_out(
+        actor=here.administrator, unit_id=unit, closing=[RegisterValue(second, 107)], at=hours(30),
+        key="out", now=NOW,
+    )  # fmt: skip
+    (wish,) = Wallets(system_actor("head_end")).due(property_ids=[here.property_id], now=NOW)
+    assert (wish.meter_id, wish.operation) == (second, Operation.RELEASE)
+    assert rows(held, account)[-1][:3] == (second, 2, WalletEnd.MOVED)
 
 
 def test_a_feeder_is_exchanged_although_nobody_pays_by_it(here: World) -> None:

@@ -12,6 +12,8 @@ from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from django.db import connection
 from django.utils.html import escape
 
@@ -25,6 +27,14 @@ METER = {
     "how": "meter", "serial": "NEW-1", "opening": "12.5", "model": "S2", "driver": "mqtt_senml",
     "multiplier": "1", "max_power": "25", "period": "15", "has_relay": "1", "key": "x",
 }  # fmt: skip
+
+#: A public key of P-256, as a maker hands it over.
+PEM = (
+    ec.derive_private_key(5, ec.SECP256R1())
+    .public_key()
+    .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    .decode()
+)
 
 
 @pytest.fixture
@@ -257,18 +267,27 @@ def test_a_meter_is_exchanged_and_the_balance_goes_on(
         ({"how": "typed", "at": "2026-11-02T10:00", "closing": "1"}, "Energy is charged up to"),
         ({"how": "typed", "at": "2026-11-18T10:00", "closing": "1"}, "That has not come yet."),
         ({"how": "typed", "at": "2026-11-17T14:30", "closing": "1"}, "lower than the last"),
+        ({"public_key": "-----BEGIN PUBLIC KEY-----\nx"}, "no public key of P-256"),
+        ({"public_key": "hello"}, "no public key of P-256"),
     ):
         for do in ("look", "confirm"):
             refused = client.post(where, METER | wrong | {"do": do})
             assert refused.status_code == 422, wrong
             assert escape(beside) in refused.content.decode(), wrong
             assert "Nothing was exchanged." in refused.content.decode()
-    done = client.post(where, METER | {"do": "confirm"})
+    looked = client.post(where, METER | {"do": "look", "public_key": PEM})
+    assert looked.status_code == 200 and PEM.splitlines()[1][:20] in looked.content.decode(), (
+        "it goes along"
+    )
+    done = client.post(where, METER | {"do": "confirm", "public_key": PEM})
     assert done.status_code == 302
+    new = done["Location"].rpartition("=")[2]
+    assert "holds" in client.get(f"/meters/{new}/credit").content.decode()
     page = _plain(client.get(done["Location"]))
     assert "Meter NEW-1 counts here since" in page and "taken away" in page
     # The same form again is the same exchange; another one finds the device gone.
-    assert client.post(where, METER | {"do": "confirm"})["Location"] == done["Location"]
+    again = client.post(where, METER | {"do": "confirm", "public_key": PEM})
+    assert again["Location"] == done["Location"]
     gone = client.post(where, METER | {"do": "confirm", "key": "y", "serial": "NEW-2"})
     assert gone.status_code == 422 and "taken away already" in gone.content.decode()
     assert "was taken away" in client.get(where).content.decode()
