@@ -154,6 +154,8 @@ def test_a_lost_answer_is_asked_for_before_anything_is_told_anew(
         ("enrol", "PW-1", str(tmp_path / "key")),
         ("revoke", "PW-1", device_key_id(new.spki).hex(), "--reason", "x"),
         ("hold-credit", "PW-1"),
+        ("release-credit", "PW-1"),
+        ("release-credit", "PW-1", "--without-answer", "gone"),
         ("show", "PW-9"),
     ):
         assert command(*refused) == instruct_command.REFUSED, refused

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -9,6 +10,7 @@ import pytest
 from django.db import connection, transaction
 from tests.supply.world import EUR, NOW, World
 
+from prewatt import instruct_command
 from prewatt.access.scope import system_actor
 from prewatt.core.accounts import CounterAccount, TransferKind
 from prewatt.core.civil_time import instant_us
@@ -235,6 +237,15 @@ def test_money_reaches_the_meter_once_and_a_meter_that_differs_is_a_case() -> No
     assert open_alerts() == []
 
 
+def command(deed: str, *more: str) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT code FROM property")
+        ((code,),) = cursor.fetchall()
+    parser = argparse.ArgumentParser()
+    instruct_command.add_arguments(parser)
+    return instruct_command.run(parser.parse_args([deed, "--property", code, "M000", *more]))
+
+
 def wallets() -> list[tuple[object, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(
@@ -244,8 +255,12 @@ def wallets() -> list[tuple[object, ...]]:
 
 
 @pytest.mark.usefixtures("database")
-def test_a_meter_that_is_released_ends_with_its_word_and_begins_again_from_there() -> None:
-    flat = Flat()
+def test_a_meter_that_is_released_ends_with_its_word_and_begins_again_from_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    flat, later = Flat(), NOW + timedelta(hours=1)
+    monkeypatch.setattr(instruct_command.wiring, "start_django", lambda: None)
+    monkeypatch.setattr(instruct_command.wiring, "now", lambda: later)
     begin = {"actor": flat.admin, "property_id": flat.property_id, "meter_id": flat.meter}
     with pytest.raises(WalletRefused, match="holds no credit"):
         release_credit(**begin, now=NOW)
@@ -256,7 +271,6 @@ def test_a_meter_that_is_released_ends_with_its_word_and_begins_again_from_there
     flat.book_money(5 * EUR)
     assert flat.due() == [2 * EUR]
     flat.tell(flat.wallets.due(property_ids=None, now=NOW))
-    later = NOW + timedelta(hours=1)
     left = flat.device.balance_micro(instant_us(later))
     assert left is not None and 0 < left < 2 * EUR
     with pytest.raises(WalletRefused, match="not told yet"):
@@ -264,7 +278,7 @@ def test_a_meter_that_is_released_ends_with_its_word_and_begins_again_from_there
     # Credit is on its way when it is released: the end goes first, and nothing is told after it.
     flat.book_money(1 * EUR)
     (credit,) = flat.book.issue(flat.wallets.due(property_ids=None, now=later), now=later)
-    release_credit(**begin, now=later)
+    assert command("release-credit") == 0
     flat.book_money(7 * EUR)
     wanted = flat.wallets.due(property_ids=None, now=later)
     assert [each.operation for each in wanted] == [Operation.RELEASE]
@@ -298,7 +312,7 @@ def test_a_meter_that_is_released_ends_with_its_word_and_begins_again_from_there
     assert wish.operation is Operation.RELEASE
     with pytest.raises(WalletRefused, match="say why"):
         end_without_answer(**begin, note=" ", now=later)
-    end_without_answer(**begin, note="burnt", now=later)
+    assert command("release-credit", "--without-answer", "burnt") == 0
     assert [row[:3] for row in wallets()] == [(3, 4, 2 * EUR), (3, 3, 12 * EUR)]
     # It may count still: before it holds credit again it is told that it holds none.
     with connection.cursor() as cursor:
