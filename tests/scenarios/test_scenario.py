@@ -53,7 +53,7 @@ def test_a_scenario_that_comes_along_can_be_run(name: str) -> None:
             HEAD + MQTT + '[[attacks]]\nwhat = "another_meters_topic"',
             "attacks[1].what", "proves nothing", "write tls = true",
         ),
-        (HEAD + LORA + "signed_percent = 5", "meters[1].signed_percent", "of mqtt and concentrator", "leave it"),
+        (HEAD + LORA + "signed_percent = 5", "meters[1].signed_percent", "of mqtt and concentrator and lwm2m", "leave it"),
         (HEAD + MQTT + "holds_credit_percent = 5", "meters[1].holds_credit_percent", "verify", "write signed_percent"),
         (
             "tls = true\n" + HEAD + MQTT + '[[attacks]]\nwhat = "stolen_key"',

@@ -228,6 +228,7 @@ def _devices(
         faults=_sim_faults(part.meters),
         schedule=_from(part.turns, start_us),
         tape=tape,
+        trusts=dict(addresses.trusts),
     )
 
 

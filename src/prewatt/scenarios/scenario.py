@@ -196,7 +196,7 @@ _ONLY: Final[dict[str, tuple[Radio, ...]]] = {
     "duty_percent": ("lorawan",),
     "breaks_per_hour": ("mqtt",),
     "break_s": ("mqtt",),
-    "signed_percent": ("mqtt", "concentrator"),
+    "signed_percent": ("mqtt", "concentrator", "lwm2m"),
     "holds_credit_percent": ("mqtt", "concentrator"),
 }
 _LORA_FAULTS: Final = ("stuck_relay",)

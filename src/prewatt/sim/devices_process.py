@@ -26,7 +26,7 @@ from prewatt.sim.loads import load_profile
 from prewatt.sim.lwm2m import DeviceConfig, LwM2mDevice
 from prewatt.sim.meter import MeterConfig, SimulatedMeter, UnknownFault
 from prewatt.sim.process import SimFault, SimMeter
-from prewatt.sim.records import Counts, Every, Notes, PartRecords, Recorder
+from prewatt.sim.records import Counts, Every, Notes, PartRecords, Recorder, as_instructed
 from prewatt.sim.turns import Later, Turn, Weather
 
 _LOOK_S: Final = 0.1
@@ -151,6 +151,7 @@ class DevicesProcess:
             record.kept, record.relay = device.meter.unacknowledged(), device.meter.relay
             record.is_out = bool(device.meter.faults["outage"])
             record.shown = device.shown
+            record.instructed = as_instructed(device.meter)
         lost = sum(each.lost for each in self._weather)
         refused = sum(len(each.refusals) for each in self._devices.values())
         return PartRecords(

@@ -38,7 +38,7 @@ from prewatt.sim.identity import Identity
 from prewatt.sim.line import Line
 from prewatt.sim.loads import load_profile
 from prewatt.sim.meter import MeterConfig, Outgoing, SimulatedMeter, UnknownFault
-from prewatt.sim.records import Counts, Notes, PartRecords, Recorder
+from prewatt.sim.records import Counts, Notes, PartRecords, Recorder, as_instructed
 from prewatt.sim.turns import Later, Turn, Way, Weather
 
 log = logging.getLogger(__name__)
@@ -250,11 +250,7 @@ class SimProcess:
             record = self._recorders[serial].record
             record.kept, record.relay = meter.unacknowledged(), meter.relay
             record.is_out = not meter.is_online
-            if meter.config.private_key is not None:
-                kept = meter.instructed
-                record.instructed = (
-                    kept.sequence, kept.answered.hex(), kept.credit_micro, kept.refused,
-                )  # fmt: skip
+            record.instructed = as_instructed(meter)
         lost = sum(each.lost for each in self._weather.values())
         return PartRecords([each.record for each in self._recorders.values()], {"lost": lost})
 

@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from prewatt.hes.frames import AnswerResult, Command, RelayState
+from prewatt.sim.meter import SimulatedMeter
 
 COUNTS: Final = "counts.json"
 RECORDS: Final = "records.json"
@@ -107,6 +108,14 @@ def read_counts(path: Path) -> Counts:
 def read_records(path: Path) -> PartRecords:
     """The records of a part that has ended. Raises FileNotFoundError where it left none."""
     return msgspec.json.decode(path.read_bytes(), type=PartRecords)
+
+
+def as_instructed(meter: SimulatedMeter) -> tuple[int, str, int, int] | None:
+    """What a meter that verifies keeps of its instructions, as its record has it."""
+    if meter.config.private_key is None:
+        return None
+    kept = meter.instructed
+    return kept.sequence, kept.answered.hex(), kept.credit_micro, kept.refused
 
 
 class Notes:
