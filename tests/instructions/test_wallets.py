@@ -17,6 +17,7 @@ from prewatt.core.civil_time import instant_us
 from prewatt.core.instructions import Doubt, Operation, Result, Worth
 from prewatt.core.rating import Component
 from prewatt.hes.drivers.mqtt_senml.topics import Uplink
+from prewatt.instructions.limits import set_limit
 from prewatt.instructions.operations import (
     InstructionBook,
     Outcome,
@@ -35,6 +36,7 @@ from prewatt.instructions.wallets import (
     hold_credit,
     release_credit,
 )
+from prewatt.instructions.wishes import Wishes
 from prewatt.ledger.operations import Event, Leg, append_events, lock_accounts, new_event_ids
 from prewatt.signing.es256 import ES256PrivateKey
 from prewatt.signing.keyring import NoSigningKey
@@ -323,3 +325,58 @@ def test_a_meter_that_is_released_ends_with_its_word_and_begins_again_from_there
         assert wish.operation is operation
         flat.tell([wish], at=later)
     assert flat.device.balance_micro(instant_us(later)) == 10 * EUR
+
+
+@pytest.mark.usefixtures("database")
+def test_what_a_meter_had_before_is_not_of_whoever_holds_credit_in_it_next() -> None:
+    flat = Flat()
+    begin = {"actor": flat.admin, "property_id": flat.property_id, "meter_id": flat.meter}
+    hold_credit(**begin, account_id=flat.account, now=NOW)
+    flat.book_money(7 * EUR)
+    # Its credit arrives and is used up, and nobody hears of it: it is given up for lost.
+    (lost,) = flat.book.issue(flat.wallets.due(property_ids=None, now=NOW), now=NOW)
+    flat.answer(lost)
+    release_credit(**begin, now=NOW)
+    end_without_answer(**begin, note="lost", now=NOW)
+    later = NOW + timedelta(days=60)
+    used = flat.device.balance_micro(instant_us(later))
+    assert used is not None and used <= 0
+    flat.book_money(13 * EUR)
+    hold_credit(**begin, account_id=flat.account, now=later)
+    flat.book.expire(now=later)
+    told = []
+    while wanted := flat.wallets.due(property_ids=None, now=later):
+        told.append(flat.tell(wanted, at=later).operation)
+        assert len(told) < 9
+    assert told[-2:] == [Operation.RELEASE, Operation.CREDIT]
+    assert flat.device.balance_micro(instant_us(later)) == 20 * EUR
+    # One that comes from elsewhere, having had more credit than it is to be told, is begun from that.
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """UPDATE meter_wallet SET told_micro = 5, base_micro = 5, total_micro = 20000005, credit_micro = 20000005,
+                   since = %s WHERE state = 1""",
+            [later + timedelta(seconds=1)],
+        )
+        cursor.execute("UPDATE instruction_state SET credit_micro = 5, balance_micro = NULL")
+    much_later = later + timedelta(hours=1)
+    for operation in (Operation.CREDIT, Operation.RELEASE, Operation.CREDIT):
+        (wish,) = flat.wallets.due(property_ids=None, now=much_later)
+        assert wish.operation is operation
+        flat.tell([wish], at=much_later)
+    assert flat.device.balance_micro(instant_us(much_later)) == 20 * EUR
+    # What else a meter may cut by: no limit is wished or kept of a supply that is protected, whenever that came.
+    wishes = Wishes(HEAD_END, seal=lambda _: OURS)
+    for told_first in (True, False):
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE supply_state SET protection = ''")
+        set_limit(**begin, watts=100 + told_first, open_s=60, now=NOW)
+        if told_first:
+            (wish,) = wishes.due(now=much_later)
+            assert (wish.operation, wish.argument) == (Operation.LIMIT, 101)
+            flat.tell([wish], at=much_later)
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE supply_state SET protection = 'medical'")
+        (wish,) = wishes.due(now=much_later)
+        assert (wish.operation, wish.argument) == (Operation.LIMIT, 0)
+        flat.tell([wish], at=much_later)
+        assert flat.device.instructed.limit_w == 0 and wishes.due(now=much_later) == []

@@ -112,7 +112,10 @@ class InstructionState(models.Model):
                 fields=["meter_id"],
                 condition=Q(next_key__isnull=False) | Q(next_limit_w__isnull=False),
                 name="instruction_state_wished",
-            )
+            ),
+            models.Index(
+                fields=["meter_id"], condition=Q(limit_w__gt=0), name="instruction_state_limited"
+            ),
         ]
         constraints: ClassVar = [
             models.CheckConstraint(
@@ -183,7 +186,8 @@ class MeterWallet(models.Model):
     since = models.DateTimeField()
     #: core.vocabulary.WalletState.
     state = models.SmallIntegerField(db_default=1)
-    #: What the meter had signed for when it began: its lifetime goes on from account to account.
+    #: What the meter had when it began: its lifetime goes on from account to account. It may be known only by what the
+    #: meter says before this wallet has told it anything.
     base_micro = models.BigIntegerField(db_default=0)
     #: The last transfer of the account that is in it, and what all of them but usage come to. It can fall, what the
     #: meter is told cannot: then less is told of what comes next.

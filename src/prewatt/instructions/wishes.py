@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from prewatt.access.scope import Actor, require, scope
+from prewatt.audit import operations as audit
 from prewatt.core.cose import Sealer
 from prewatt.core.instructions import IN_FULL, KeyStep, Operation, ids_of
 from prewatt.instructions.operations import Wanted
@@ -61,11 +62,31 @@ class Wishes:
         """What meters are to be told. Nothing of one of which anything is under way. Raises NoSigningKey."""
         seals = Seals.of(self._seal(now))
         with scope(self._actor):
+            self._spare_protected(now)
             rows = fetch(
                 _DUE,
                 [now - AGAIN_AFTER, now - AGAIN_AFTER, *_joined(seals), PER_LOOK],
             )
         return [each for row in rows if (each := _wanted(row, seals)) is not None]
+
+    def _spare_protected(self, now: datetime) -> None:
+        """Wish no limit of a meter whose supply is protected by now, whenever that came: it would open for a load."""
+        for property_id, meter_id in fetch(_SPARE, [now]):
+            audit.record(
+                actor=self._actor.code, code="instructions.limit.wished", property_id=property_id,
+                subject=f"meter:{meter_id}", now=now, watts=0, open_s=0,
+            )  # fmt: skip
+
+
+_SPARE: Final = """
+UPDATE instruction_state s SET next_limit_w = 0, next_limit_s = 0
+WHERE s.meter_id IN (SELECT l.meter_id FROM instruction_state l WHERE l.limit_w > 0
+                     UNION SELECT l.meter_id FROM instruction_state l WHERE l.next_limit_w > 0)
+  AND s.next_limit_w IS DISTINCT FROM 0
+  AND EXISTS (SELECT FROM meter_assignment a JOIN supply_state v ON v.account_id = a.account_id
+              WHERE a.meter_id = s.meter_id AND a.period @> %s::timestamptz AND v.protection <> '')
+RETURNING s.property_id, s.meter_id
+"""
 
 
 def _joined(seals: Seals) -> tuple[bytes, bytes]:

@@ -398,6 +398,7 @@ COLUMNS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("app_operator", "supply_state"): (*_STANDING, "payment_hold_until"),
     ("app_operator", "vee_case"): (),
     ("head_end", "meter_wallet"): (
+        "base_micro",
         "seen_seq",
         "total_micro",
         "credit_micro",
