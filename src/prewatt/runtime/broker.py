@@ -82,9 +82,9 @@ def find_mosquitto() -> str | None:
     return shutil.which("mosquitto", path=_SEARCH_PATH)
 
 
-def free_port() -> int:
-    """Return a TCP port that nobody on the loopback address uses at the moment."""
-    with socket.socket() as probe:
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    """Return a port of TCP, or of UDP (`SOCK_DGRAM`), that nobody on the loopback address uses at the moment."""
+    with socket.socket(type=kind) as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
 

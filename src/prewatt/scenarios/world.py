@@ -11,6 +11,7 @@ import os
 import resource
 import secrets
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -254,7 +255,8 @@ def _start_brokers(
     return Addresses(
         mqtt=(broker.host, broker.port),
         tls=str(folder / "broker" / "clients") if scenario.tls else "",
-        coap=f"{LOOPBACK}:{free_port()}" if has_coap else "",
+        # Of UDP: where somebody else has that one, the system would hand each of both a part of the datagrams.
+        coap=f"{LOOPBACK}:{free_port(socket.SOCK_DGRAM)}" if has_coap else "",
         network_server=(server.host, server.port) if server is not None else None,
     )
 
