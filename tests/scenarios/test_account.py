@@ -66,6 +66,7 @@ def test_an_open_order_needs_a_reason_that_the_field_knows() -> None:
     assert "welded" in (_why_open(MeterRecord("M", faults=["stuck_relay"]), METER, "", 3) or "")
     assert "out of reach" in (_why_open(MeterRecord("M", is_out=True), METER, "", 3) or "")
     assert _why_open(well, METER, "meter_clock_ahead", 3) == "the meter refuses: meter_clock_ahead"
+    assert "the line" in (_why_open(MeterRecord("M", faults=["reorder"]), METER, "", 3) or "")
     assert _why_open(None, METER, "", 3) is None
 
 

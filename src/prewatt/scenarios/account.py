@@ -260,15 +260,23 @@ def _why_open(
     """Why an order has not come to its end; None if nobody knows."""
     if record is None or meter is None:
         return None
-    if "stuck_relay" in record.faults:
-        return "the relay is welded: it says yes, and is read back as before"
-    if record.is_out:
-        return "the meter is out of reach"
-    if failure:
-        return f"the meter refuses: {failure}"
-    if meter.radio == "lorawan":
-        return "the air: a downlink waits for its gateway, or twelve were sent within the hour"
-    return None
+    reasons = (
+        (
+            "stuck_relay" in record.faults,
+            "the relay is welded: it says yes, and is read back as before",
+        ),
+        (record.is_out, "the meter is out of reach"),
+        (bool(failure), f"the meter refuses: {failure}"),
+        (
+            bool(_LOSING.intersection(record.faults)),
+            "the line loses the meter's answers, or holds each back until it says the next",
+        ),
+        (
+            meter.radio == "lorawan",
+            "the air: a downlink waits for its gateway, or twelve were sent within the hour",
+        ),
+    )
+    return next((why for holds, why in reasons if holds), None)
 
 
 def _strangers(
