@@ -154,6 +154,19 @@ def test_a_turn_takes_answers_and_tells_of_payments_in_one_transaction() -> None
     # What no payment tells of is found when all wallets of a property are looked at.
     flat.book_money(1 * EUR)
     assert flat.due() == [8 * EUR]
+    # A clock that is off refuses all of it, at once: it is not told faster and faster.
+    flat.device.faults["clock_drift"] = 3_600
+    outgoing = turns.turn([], now=NOW, is_paid=True).outgoing
+    for _ in range(3):
+        (sent,) = outgoing
+        turn = turns.turn([flat.answer(sent)], now=NOW, is_paid=True)
+        assert turn.outcomes[0].answer is not None
+        assert turn.outcomes[0].answer.result is Result.EXPIRED
+        outgoing = turn.outgoing
+    assert outgoing == [] and flat.due() == []
+    later = NOW + timedelta(minutes=5)
+    assert len(flat.wallets.due(property_ids=None, now=later)) == 1
+    assert len(turns.turn([], now=later, is_paid=True).outgoing) == 1
 
     def no_key(_: object) -> SignerSeal:
         raise NoSigningKey("none")
@@ -380,3 +393,14 @@ def test_what_a_meter_had_before_is_not_of_whoever_holds_credit_in_it_next() -> 
         assert (wish.operation, wish.argument) == (Operation.LIMIT, 0)
         flat.tell([wish], at=much_later)
         assert flat.device.instructed.limit_w == 0 and wishes.due(now=much_later) == []
+    # One that says that it did as it was told, and does not, has a rest from it.
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE supply_state SET protection = ''")
+    set_limit(**begin, watts=100, open_s=60, now=NOW)
+    for _ in range(8):
+        for wish in wishes.due(now=much_later):
+            flat.tell([wish], at=much_later)
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE instruction_state SET next_limit_w = 100, next_limit_s = 61")
+    assert wishes.due(now=much_later) == []
+    assert len(wishes.due(now=much_later + timedelta(minutes=5))) == 1

@@ -218,14 +218,17 @@ class Wallets:
     def due(self, *, property_ids: Sequence[int] | None, now: datetime) -> list[Wanted]:
         """Add up what moved on the accounts of these properties (None: of all); returns what meters are to be told.
 
-        A meter of which something is under way is left out until that has ended. One by which its account does not pay
+        A meter of which something is under way is left out until that has ended, and for minutes one that refuses all that
+        it is told. One by which its account does not pay
         any more, or whose supply is protected now, is to hold no credit any more.
         """
         with scope(self._actor):
             places = None if property_ids is None else list(property_ids)
             self._release_whose_time_is_over(places, now)
             execute(_ADD_UP, [places, places, COUNTED_BY_METER])
-            rows = fetch(_DUE, [now, _PER_TURN, now - _GIVEN_UP_AFTER, now - _RARELY, _PER_TURN])
+            rows = fetch(
+                _DUE, [now, now, _PER_TURN, now, now - _GIVEN_UP_AFTER, now - _RARELY, _PER_TURN]
+            )
         return [
             Wanted(meter_id, place, serial, Operation(operation), argument)
             for meter_id, place, serial, operation, argument in rows
@@ -276,6 +279,7 @@ _DUE: Final = """
      SELECT w.told_micro = w.base_micro AND s.balance_micro IS NOT NULL AS counts) AS x
  WHERE w.credit_micro > w.told_micro AND w.state = 1 AND NOT EXISTS (
      SELECT FROM instruction i WHERE i.meter_id = w.meter_id AND i.state IN (1, 2))
+   AND NOT refuses_all(w.meter_id, %s)
    AND EXISTS (
      SELECT FROM meter_assignment a
      WHERE a.meter_id = w.meter_id AND a.account_id = w.account_id AND a.period @> %s::timestamptz)
@@ -283,7 +287,7 @@ _DUE: Final = """
 UNION ALL
 (SELECT w.meter_id, w.property_id, m.serial, 7, 0
  FROM meter_wallet w JOIN meter m ON m.id = w.meter_id
- WHERE w.state = 2 AND NOT EXISTS (
+ WHERE w.state = 2 AND NOT refuses_all(w.meter_id, %s) AND NOT EXISTS (
      SELECT FROM instruction i WHERE i.meter_id = w.meter_id AND i.operation IN (0, 7)
        AND (i.state IN (1, 2) OR (w.release_at < %s AND i.state = 5 AND i.issued_at > %s)))
  ORDER BY w.release_at LIMIT %s)

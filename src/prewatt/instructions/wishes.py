@@ -23,6 +23,9 @@ from prewatt.runtime.prepared import fetch
 PER_LOOK: Final = 200
 #: A meter that does not answer, or refuses, is told again after so long.
 AGAIN_AFTER: Final = timedelta(hours=1)
+#: So many instructions at most are answered by a meter within this time before it has a rest from these.
+_STEPS_MAX: Final = 8
+_STEPS_WITHIN: Final = timedelta(minutes=5)
 
 
 def step_of(
@@ -65,7 +68,13 @@ class Wishes:
             self._spare_protected(now)
             rows = fetch(
                 _DUE,
-                [now - AGAIN_AFTER, now - AGAIN_AFTER, *_joined(seals), PER_LOOK],
+                [
+                    now - _STEPS_WITHIN,
+                    now - AGAIN_AFTER,
+                    now - AGAIN_AFTER,
+                    *_joined(seals),
+                    PER_LOOK,
+                ],
             )
         return [each for row in rows if (each := _wanted(row, seals)) is not None]
 
@@ -101,6 +110,9 @@ SELECT s.meter_id, s.property_id, m.serial, s.understands, s.trusts, s.next_key,
 FROM instruction_state s JOIN meter m ON m.id = s.meter_id
 WHERE (s.next_key IS NOT NULL OR s.next_limit_w IS NOT NULL)
   AND NOT EXISTS (SELECT FROM instruction i WHERE i.meter_id = s.meter_id AND i.state IN (1, 2))
+  -- Nobody takes so many steps: it does not do what it says, or is told much else.
+  AND (SELECT count(*) FROM instruction i WHERE i.meter_id = s.meter_id AND i.sequence > s.last_sequence - {_STEPS_MAX}
+         AND i.state IN (3, 4) AND i.answered_at > %s) < {_STEPS_MAX}
   AND NOT EXISTS (
       SELECT FROM instruction i WHERE i.meter_id = s.meter_id AND i.sequence = s.last_sequence
         AND (i.state = 5 AND i.expires_at > %s
