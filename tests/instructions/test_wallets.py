@@ -338,6 +338,18 @@ def test_a_meter_that_is_released_ends_with_its_word_and_begins_again_from_there
         assert wish.operation is operation
         flat.tell([wish], at=later)
     assert flat.device.balance_micro(instant_us(later)) == 10 * EUR
+    # Each end has its event, also the one that the meter signed; an end past the program has none.
+    with connection.cursor() as cursor:
+        noted = "SELECT count(*) FROM unexplained_change WHERE table_name = 'meter_wallet'"
+        cursor.execute(noted)
+        assert cursor.fetchone() == (0,)
+        cursor.execute("SELECT actor FROM audit_event WHERE code = 'instructions.wallet.signed'")
+        assert cursor.fetchall() == [("system:head_end",)]
+        cursor.execute(
+            "UPDATE meter_wallet SET state = 2, because = 1, release_at = now(), release_by = 'user:1' WHERE state = 1"
+        )
+        cursor.execute(noted)
+        assert cursor.fetchone() == (1,)
 
 
 @pytest.mark.usefixtures("database")

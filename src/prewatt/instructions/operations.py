@@ -338,7 +338,7 @@ class InstructionBook:
             outcomes.append(
                 Outcome(each, answer) if isinstance(answer, Doubt) else taking.take(each, answer)
             )
-        taking.write(now)
+        taking.write(now, by=self._actor.code)
         return [self._looked_at(each, now) for each in outcomes]
 
     def _looked_at(self, outcome: Outcome, now: datetime) -> Outcome:
@@ -739,8 +739,8 @@ class Taking:
                 (meter_id, row.issued.sequence, answer.balance_micro, answer.register_wh)
             )
 
-    def write(self, now: datetime) -> None:
-        """Write what counted: each command's end, and how each meter stands now."""
+    def write(self, now: datetime, *, by: str) -> None:
+        """Write what counted, as ``by``: each command's end, and how each meter stands now."""
         if not self._ended:
             return
         said = sorted(self._said.items())
@@ -771,8 +771,8 @@ class Taking:
         if self._released:
             meters, numbers, balances, registers = zip(*self._released, strict=True)
             execute(
-                "SELECT end_wallets(%s, %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])",
-                [now, *(integers(each) for each in (meters, numbers, balances, registers))],
+                "SELECT end_wallets(%s, %s, %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])",
+                [now, by, *(integers(each) for each in (meters, numbers, balances, registers))],
             )
         if self._full:
             _write_in_full(self._full)

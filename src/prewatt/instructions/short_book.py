@@ -148,7 +148,7 @@ class ShortBook:
             Outcome(each, answer) if isinstance(answer, Doubt) else taking.take(each, answer)
             for each, answer in zip(told, answers, strict=True)
         ]
-        taking.write(now)
+        taking.write(now, by=self._actor.code)
         doubted = Counter(each.told.meter_id for each in outcomes if each.doubt is not None)
         ended = count_forgeries(doubted, by=self._actor.code, now=now)
         return [

@@ -146,7 +146,7 @@ NOTED: Mapping[str, str] = {
             "account_terms", "price_event", "price_series", "resale_terms", "supply_policy",
             "notify_policy", "debt_policy", "tamper_policy", "debt", "refund", "ledger_period", "building", "unit",
             "metering_point", "feed_in", "meter", "installation", "meter_assignment", "customer", "account",
-            "property_group_member", "api_key", "mandate", "meter_key", "instruction_session", "tenancy", "holiday_list", "calendar_day", "concentrator", "concentrator_meter",
+            "property_group_member", "api_key", "mandate", "meter_key", "instruction_session", "meter_wallet", "tenancy", "holiday_list", "calendar_day", "concentrator", "concentrator_meter",
             "commissioning", "field_rules", "device_issuer", "device_code", "device_certificate",
         ),
         "property_id",
@@ -160,4 +160,6 @@ UNNOTED: Mapping[str, tuple[str, ...]] = {
     "commissioning": ("heard_at",),
     # How many messages were refused; that it ended by them has its event.
     "instruction_session": ("forged",),
+    # What is added up of the account, and what the meter has signed for.
+    "meter_wallet": ("base_micro", "seen_seq", "total_micro", "credit_micro", "told_micro"),
 }

@@ -30,6 +30,7 @@ CODE: Final[Mapping[str, Text]] = {
     "instructions.session.ended": _("Ended a session with a meter behind LoRaWAN"),
     "instructions.wallet.begun": _("Put an account's credit into its meter"),
     "instructions.wallet.released": _("Released a meter from holding credit"),
+    "instructions.wallet.signed": _("A meter signed that it holds no credit any more"),
     "instructions.wallet.ended": _("Ended credit in a meter without its answer"),
     "instructions.key.revoked": _("Revoked a meter's key"),
     "instructions.rotation.led": _("Led meters to another instruction key"),
