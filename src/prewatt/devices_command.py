@@ -254,7 +254,10 @@ def _list(arguments: argparse.Namespace) -> None:
     from prewatt.devices.queries import devices
 
     place, actor = _place(arguments.property)
-    for each in devices(actor=actor, property_id=place, now=wiring.now()):
+    found = devices(actor=actor, property_id=place, now=wiring.now())
+    if not found:
+        print(f"prewatt: no device of {arguments.property} has a certificate", file=sys.stderr)
+    for each in found:
         print(f"{each.serial}  {each.state}  until {each.not_after:%F}  no. {each.number}")
 
 
@@ -263,8 +266,10 @@ def _issuers(_arguments: argparse.Namespace) -> None:
     from prewatt.devices import authority, queries
 
     now = wiring.now()
-    shown = queries.devices_by_issuer(now=now)
-    for each in queries.issuers(now=now):
+    shown, found = queries.devices_by_issuer(now=now), queries.issuers(now=now)
+    if not found:
+        print("prewatt: there is no issuer yet", file=sys.stderr)
+    for each in found:
         own = authority.from_der(each.certificate)
         print(
             f"{authority.name_of(own)}  signs until {authority.signs_until(own):%F}  "

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prewatt import rotate_command, session_command, wiring
+from prewatt.core.vocabulary import RelayState
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from prewatt.access.scope import Actor
+    from prewatt.instructions.queries import ToldLine
 
 REFUSED = 2
 """Exit status when nothing was done, or when an answer does not verify; the reason on standard error."""
@@ -187,6 +189,13 @@ def _let_go(
     return f"the credit in {arguments.serial} has ended without its answer"
 
 
+def _argument(line: ToldLine) -> str:
+    """A relay's state as a word, nothing where nothing is asked for, else the number."""
+    if line.operation == "relay":
+        return RelayState(line.argument).name.lower()
+    return "" if line.operation == "read" else str(line.argument)
+
+
 def _show(meter_id: int, serial: str, last: int) -> int:
     from prewatt.instructions.queries import told_and_answered
 
@@ -195,7 +204,7 @@ def _show(meter_id: int, serial: str, last: int) -> int:
         if line.answer == "does not verify":
             status = UNVERIFIED
         print(
-            f"{line.sequence:>6}  {line.issued_at.isoformat()}  {line.operation:<7} {line.argument:>14}"
+            f"{line.sequence:>6}  {line.issued_at.isoformat()}  {line.operation:<7} {_argument(line):>14}"
             f"  {line.state:<10} {line.result:<13} {line.answer}"
         )
     return status

@@ -459,6 +459,10 @@ def test_a_session_is_begun_carried_again_and_ended_by_command(
     assert command("--out", str(offer)) == 0, "with the key that is known by now"
     device.short.take_offer(offer.read_bytes())
     village.confirm(0)
+    shown = argparse.ArgumentParser()
+    instruct_command.add_arguments(shown)
+    assert instruct_command.run(shown.parse_args(["show", "--property", "P", SERIALS[0]])) == 0
+    assert "read" in (said := capsys.readouterr().out) and "by the keys of session 2" in said
     assert command("--end") == 0 and village.issue(None) == []
     key.write_bytes(b"none")
     count = "SELECT count(*) FROM instruction_session"

@@ -20,10 +20,11 @@ from fernmoor import NOW, Fernmoor
 from prewatt.access.scope import system_actor
 from prewatt.core.civil_time import instant_us
 from prewatt.instructions.operations import InstructionBook, Told
+from prewatt.instructions.queries import ToldLine
 from prewatt.instructions.wallets import REFUSED, Wallets
 from prewatt.sim.loads import load_profile
 from prewatt.sim.meter import MeterConfig, SimulatedMeter
-from prewatt.web.ui import credit_tags
+from prewatt.web.ui import credit_tags, fleet_words
 
 
 def _pem(number: int) -> str:
@@ -79,6 +80,10 @@ def test_a_meter_is_given_a_key_and_credit_and_released_and_its_word_is_taken_al
     held = client.get(page).content.decode()
     assert "Holds its credit" in held and "Lifetime credit" in held and "signed, key" in held
     assert "Balance in the meter" in client.get(f"/accounts/{account}").content.decode()
+    orders = client.get(f"/meters/orders?meter={meter}").content.decode()
+    assert "A meter that holds its credit is told of it" in orders
+    kinds = {"credit", "release", "state", "set_clock", "keys", "limit"}
+    assert set(fleet_words.SIGNED_WHY) == kinds, "each signed order says why it goes out"
     pay = f"/accounts/{account}/recharge?amount=20"
     assert "holds this credit itself" in client.get(pay).content.decode()
     with as_owner(fernmoor):
@@ -124,3 +129,19 @@ def test_a_meter_is_given_a_key_and_credit_and_released_and_its_word_is_taken_al
     assert "Burnt down" in client.get(page).content.decode()
     file = client.get("/meters/credit.csv?show=no_key").content.decode()
     assert serial in file and "Holds none any more" in file
+    # A meter behind LoRaWAN has a session instead of a key: its page says so, and asks for no key.
+    narrow = fernmoor.meters["N-306"]
+    with as_owner(fernmoor):
+        rows(
+            """INSERT INTO instruction_session (property_id, meter_id, number, meter_point, platform_point,
+                   sealed_keys, offer, after_sequence, begun_at, begun_by)
+               VALUES (%s, %s, 7, '', '', '', '', 0, %s, 'system:test') RETURNING id""",
+            fernmoor.property_id, narrow, NOW,
+        )  # fmt: skip
+    told = client.get(f"/meters/{narrow}/credit").content.decode()
+    assert "Session 7" in told and "tell no balance" in told
+    assert "Enrol" not in told and "It has no key" not in told
+    line = ToldLine(
+        1, NOW, "relay", 1, "answered", "ok", "sealed in session 7, whose keys are not here"
+    )
+    assert credit_tags.told_proof(line) == "verified as it came, in session 7"

@@ -73,6 +73,7 @@ def test_pressing_twice_takes_money_once(fernmoor: Fernmoor, sign_in: Callable[.
     assert "No money was taken" in other.content.decode()
     result = client.get(first["Location"]).content.decode()
     assert "€20.00 is on the account of N-305" in result
+    assert "load delay:" in result, "what the meter did before the page listened is seen, too"
     assert "€25.96" in client.get(f"/accounts/{account}").content.decode().replace(
         "<small>€</small>", "€"
     )

@@ -214,8 +214,8 @@ def answers_of_sessions(
 ) -> Callable[[bytes, bytes, int], str]:
     """What says of a stored answer (bytes, its command's name and number) by which session it verifies, ended ones too.
 
-    Inside the caller's scope. Who has not the seals, or may not read what is sealed, cannot verify any: the keys are no
-    public ones.
+    Inside the caller's scope. Who has not the seals, or may not read what is sealed, cannot verify any (the keys are no
+    public ones) and is told which session it is of.
     """
     ((may_read,),) = fetch(
         "SELECT has_column_privilege('instruction_session', 'sealed_keys', 'SELECT')", []
@@ -231,12 +231,12 @@ def answers_of_sessions(
     def said(message: bytes, command: bytes, sequence: int) -> str:
         number, _, sealed, point = next(row for row in rows if row[1] < sequence)
         if sealed is None:
-            return "of a session whose keys are not here"
+            return f"sealed in session {number}, whose keys are not here"
         try:
             keys = seals().open(bytes(sealed), meter=name, platform_point=bytes(point))
             answer = short_answer(message, meter=name, key=keys.up)
         except KeyStoreRefused:
-            return "of a session whose keys are not here"
+            return f"sealed in session {number}, whose keys are not here"
         except NotBelieved:
             return "does not verify"
         if (name_of_mark(answer.mark), answer.sequence) == (command, sequence):

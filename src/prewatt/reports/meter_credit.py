@@ -69,6 +69,16 @@ class KeyRow:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionRow:
+    """Keys of the short form that a meter behind LoRaWAN and the head-end agreed on; ``ended_why`` empty while they hold."""
+
+    number: int
+    begun_at: datetime
+    ended_at: datetime | None
+    ended_why: str
+
+
+@dataclass(frozen=True, slots=True)
 class StandingNow:
     """How a meter stands by the last answer of its that was verified."""
 
@@ -105,7 +115,7 @@ class WalletRow:
 
 @dataclass(frozen=True, slots=True)
 class SigningPage:
-    """One meter with its keys, its standing, the credit in it and what it was told last.
+    """One meter with its keys or sessions, its standing, the credit in it and what it was told last.
 
     ``payer`` is the account that pays by it; ``is_case``: it was released and does not sign it.
     """
@@ -114,6 +124,7 @@ class SigningPage:
     now: datetime
     row: CreditRow
     keys: tuple[KeyRow, ...]
+    sessions: tuple[SessionRow, ...]
     standing: StandingNow | None
     wallet: WalletRow | None
     former: tuple[WalletRow, ...]
@@ -210,6 +221,7 @@ def signing_page(*, actor: Actor, meter_id: int, now: datetime) -> SigningPage:
         return SigningPage(
             place, now, row,
             keys=tuple(_key(each, names, now) for each in _keys(meter_id)),
+            sessions=_sessions(meter_id),
             standing=_standing(meter_id),
             wallet=None if live is None else _named(live, names),
             former=tuple(_named(each, names) for each in wallets if each is not live),
@@ -242,6 +254,15 @@ def _key(row: Sequence[Any], names: dict[str, str], now: datetime) -> KeyRow:
     has_ended = valid_until is not None and valid_until <= now
     state = "revoked" if revoked_at else "ended" if has_ended else "holds"
     return KeyRow(key_id, state, valid_from, valid_until, revoked_at, names.get(made_by, ""))
+
+
+def _sessions(meter_id: int) -> tuple[SessionRow, ...]:
+    found = rows(
+        """SELECT number, begun_at, ended_at, ended_why FROM instruction_session
+           WHERE meter_id = %s ORDER BY number DESC LIMIT %s""",
+        [meter_id, _FORMER_SHOWN],
+    )
+    return tuple(SessionRow(*each) for each in found)
 
 
 def _standing(meter_id: int) -> StandingNow | None:

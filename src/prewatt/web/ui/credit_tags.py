@@ -63,6 +63,12 @@ _OPERATION: Final[Mapping[str, Text]] = {
     "price": _("Price"),
     "release": _("Hold no credit"),
 }
+_SESSION: Final[Mapping[str, Text]] = {
+    "holds": _("holds"),
+    "replaced": _("replaced"),
+    "forged": _("ended: too much was refused"),
+    "ended": _("ended"),
+}
 _RESULT: Final[Mapping[str, Text]] = {
     "ok": _("done"),
     "expired": _("refused: too late by its clock"),
@@ -109,6 +115,12 @@ def key_state(state: str) -> str:
 
 
 @register.filter
+def session_state(ended_why: str) -> str:
+    """Whether the keys of a session hold, or why they do not."""
+    return sentences.said(_SESSION, ended_why or "holds")
+
+
+@register.filter
 def wallet_end(because: str) -> str:
     """Why a meter holds no credit any more."""
     return sentences.said(sentences.WALLET_END, because)
@@ -140,9 +152,9 @@ def told_proof(line: ToldLine) -> str:
     if not line.answer or line.answer == "does not verify":
         return gettext("does not verify") if line.answer else ""
     if "session" in line.answer:
-        number = line.answer.rpartition(" ")[2]
-        if not number.isdigit():
-            return gettext("of a session whose keys are not here")
+        number = line.answer.partition("session ")[2].partition(",")[0]
+        if line.answer.startswith("sealed"):
+            return gettext("verified as it came, in session %(number)s") % {"number": number}
         return gettext("by the keys of session %(number)s") % {"number": number}
     key = line.answer.rpartition(" ")[2][:8]
     if line.answer.startswith("proved"):

@@ -54,6 +54,8 @@ def told_name(row: OrderRow) -> str:
 @register.filter
 def told_why(row: OrderRow) -> str:
     """Why, in the words of who asked, or those of the rules."""
+    if row.reason == "instruction":
+        return str(fleet_words.SIGNED_WHY[row.kind])
     if row.reason in fleet_words.REASON:
         return str(fleet_words.REASON[row.reason])
     return row.reason if row.made_by else sentences.said(sentences.REASON, row.reason)

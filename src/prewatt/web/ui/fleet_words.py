@@ -104,7 +104,15 @@ GAP_REASON: Final[Mapping[str, Text]] = {
 #: Why nobody in particular asked.
 REASON: Final[Mapping[str, Text]] = {
     "gap": _("Readings are missing."),
-    "instruction": _("A meter that holds its credit is told of it."),
+}
+#: Why a meter is told by signature what no order of supply asks for, by `ORDER_KIND`.
+SIGNED_WHY: Final[Mapping[str, Text]] = {
+    "credit": _("A meter that holds its credit is told of it."),
+    "release": _("It is to hold no credit any more."),
+    "state": _("It is asked how it stands before it is told more."),
+    "set_clock": _("Its clock was off."),
+    "keys": _("It is to trust the newest instruction key."),
+    "limit": _("Its power is limited, or is so no more."),
 }
 RESULT: Final[Mapping[str, Text]] = {
     "": "",
