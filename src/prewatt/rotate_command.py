@@ -130,7 +130,7 @@ def _again(actor: Actor, meters: list[Trusting]) -> list[Trusting]:
 
 def _end(arguments: argparse.Namespace, actor: Actor, keys: _Keys, now: datetime) -> int:
     from prewatt import keys_command
-    from prewatt.instructions.rotation import lead, trusting
+    from prewatt.instructions.rotation import lead, offered_sessions, trusting
 
     try:
         key_id = bytes.fromhex(arguments.end)
@@ -141,13 +141,17 @@ def _end(arguments: argparse.Namespace, actor: Actor, keys: _Keys, now: datetime
         return REFUSED
     meters = trusting(actor=actor)
     lost = [each for each in meters if each.is_lost_without(key_id, living=keys.signing)]
-    if len(lost) != arguments.losing:
+    narrow = offered_sessions(actor=actor, key_id=key_id)
+    count = len(lost) + len(narrow)
+    if count != arguments.losing:
         for each in lost:
             why = "has never answered" if each.trusts is None else "trusts no other key of ours"
             print(f"prewatt: {each.code} {each.serial} {why}", file=sys.stderr)
+        for code, serial in narrow:
+            print(f"prewatt: {code} {serial} would take no other session", file=sys.stderr)
         print(
-            f"prewatt: {len(lost)} meters would be instructed by nobody any more until somebody visits them;"
-            f" nothing was done. --losing {len(lost)} ends the key all the same",
+            f"prewatt: {count} meters would have to be visited before they are instructed, or given another session;"
+            f" nothing was done. --losing {count} ends the key all the same",
             file=sys.stderr,
         )
         return REFUSED

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from prewatt.access.scope import Actor
+    from prewatt.signing.keys import Signer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,8 +45,7 @@ def run(
     from prewatt.instructions.operations import SignerSeal
     from prewatt.instructions.sessions import SessionRefused, begin_session, end_session, last_offer
     from prewatt.signing.es256 import ES256PublicKey
-    from prewatt.signing.keyring import open_keyring, seals_of
-    from prewatt.signing.keys import KeyRole
+    from prewatt.signing.keyring import seals_of
     from prewatt.signing.sessions import SessionSeals
 
     serial = arguments.serial
@@ -61,9 +61,9 @@ def run(
         print(f"{arguments.again}: carry it to {serial}")
         return
     point = None if key is None else ES256PublicKey.from_spki(key).point
+    signer = _signer(meter_id, is_same=point is None, now=now)
     # First: a session whose half is nowhere shuts its meter out.
     arguments.out.write_bytes(b"")
-    signer = open_keyring().signer(KeyRole.INSTRUCTION, now=now)
     offer = begin_session(
         actor=actor, property_id=property_id, meter_id=meter_id, meter_point=point,
         by=SignerSeal(signer), seals=SessionSeals(seals_of(os.environ)), now=now,
@@ -72,3 +72,22 @@ def run(
     print(
         f"{arguments.out}: carry it to {serial}, which is told nothing in any other way from now on"
     )
+
+
+def _signer(meter_id: int, *, is_same: bool, now: datetime) -> Signer:
+    """Who signs an offer. A meter that had a session trusts the key that offered it, and cannot be told of another.
+
+    One whose public half is given was made ready, or anew, and trusts the present key.
+    """
+    from prewatt.instructions.sessions import SessionRefused, offered_by
+    from prewatt.signing.keyring import open_keyring
+    from prewatt.signing.keys import KeyRole
+
+    keyring = open_keyring()
+    former = offered_by(meter_id) if is_same else None
+    if former is None:
+        return keyring.signer(KeyRole.INSTRUCTION, now=now)
+    for each in keyring.living(KeyRole.INSTRUCTION):
+        if bytes.fromhex(each.public.key_id) == former:
+            return each
+    raise SessionRefused("followed")

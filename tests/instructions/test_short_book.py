@@ -40,6 +40,7 @@ from prewatt.instructions.operations import (
     enrol_key,
 )
 from prewatt.instructions.queries import told_and_answered
+from prewatt.instructions.rotation import offered_sessions
 from prewatt.instructions.sessions import SessionRefused, begin_session, end_session, seal_again
 from prewatt.instructions.short_book import ShortBook
 from prewatt.instructions.wallets import WalletRefused, hold_credit
@@ -463,6 +464,19 @@ def test_a_session_is_begun_carried_again_and_ended_by_command(
     instruct_command.add_arguments(shown)
     assert instruct_command.run(shown.parse_args(["show", "--property", "P", SERIALS[0]])) == 0
     assert "read" in (said := capsys.readouterr().out) and "by the keys of session 2" in said
+    # Another key signs by now: the device was never told of it, and takes its next session by the one that it knows.
+    store.rotate(KeyRole.INSTRUCTION, signs_from=NOW, now=NOW)
+    assert command("--out", str(offer)) == 0
+    device.short.take_offer(offer.read_bytes())
+    village.confirm(0)
+    former = bytes.fromhex(ours.key_id)
+    assert offered_sessions(actor=village.actor, key_id=former) == [("P", SERIALS[0])]
+    # Once that has ended nothing is begun that it could not take, unless it was made ready anew.
+    store.revoke(ours.key_id, now=NOW)
+    kept = rows("SELECT max(number) FROM instruction_session WHERE ended_at IS NULL")
+    assert command("--out", str(offer)) == instruct_command.REFUSED
+    assert rows("SELECT max(number) FROM instruction_session WHERE ended_at IS NULL") == kept
+    assert command("--key", str(key), "--out", str(offer)) == 0
     assert command("--end") == 0 and village.issue(None) == []
     key.write_bytes(b"none")
     count = "SELECT count(*) FROM instruction_session"

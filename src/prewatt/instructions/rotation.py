@@ -92,6 +92,22 @@ def trusting(*, actor: Actor, property_ids: Sequence[int] | None = None) -> list
     ]  # fmt: skip
 
 
+def offered_sessions(*, actor: Actor, key_id: bytes) -> list[tuple[str, str]]:
+    """Meters (property, serial) that took the session of the short form that they have by this key, and trust no other.
+
+    It lasts without the key; the next one does not reach them.
+    """
+    require(actor, "estate.meters")
+    with scope(actor):
+        rows = fetch(
+            """SELECT p.code, m.serial FROM instruction_session z
+               JOIN meter m ON m.id = z.meter_id JOIN property p ON p.id = m.property_id
+               WHERE z.ended_at IS NULL AND substring(z.offer FROM 9 FOR 16) = %b ORDER BY 1, 2""",
+            [key_id],
+        )
+    return [(str(code), str(serial)) for code, serial in rows]
+
+
 def lead(*, actor: Actor, meters: Sequence[Trusting], key_id: bytes, now: datetime) -> int:
     """Have these meters come to trust this key alone, in the end; returns how many are to be told.
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from prewatt.access.scope import Actor, require, scope
 from prewatt.audit import operations as audit
-from prewatt.core.cose import Sealer
+from prewatt.core.cose import Sealer, opened
 from prewatt.core.instructions import HASH_BYTES, NotBelieved
 from prewatt.core.session_offers import SessionOffer, sealed_offer
 from prewatt.core.short_instructions import FORGERIES_MAX, MARK_BYTES, short_answer
@@ -32,7 +32,8 @@ class SessionRefused(Exception):
     """No session was begun or ended.
 
     ``reason`` is `no_key` (the meter has no key of agreement yet), `signs` (that key signs its answers already), `driver`
-    (its link carries signatures), `wallet` (it holds its account's credit) or `none`.
+    (its link carries signatures), `wallet` (it holds its account's credit), `none`, or `followed` (it was offered its last one
+    by a key that has ended).
     """
 
     def __init__(self, reason: str) -> None:
@@ -46,6 +47,8 @@ _WHY: Final = {
     "driver": "the meter's driver carries signed instructions, or none; only LoRaWAN takes the short form",
     "wallet": "the meter holds its account's credit, and answers of the short form tell no balance",
     "none": "the meter has no session",
+    "followed": "the meter took its last session by an instruction key that is revoked: have it trust the present one, "
+    "and give its public half again",
 }
 
 
@@ -160,6 +163,15 @@ def last_offer(meter_id: int) -> bytes | None:
         "SELECT offer FROM instruction_session WHERE meter_id = %s AND ended_at IS NULL", [meter_id]
     )
     return bytes(found[0][0]) if found else None
+
+
+def offered_by(meter_id: int) -> bytes | None:
+    """The id of the instruction key that signed the meter's last offer, which it trusts; None where it had none. In scope."""
+    found = fetch(
+        "SELECT offer FROM instruction_session WHERE meter_id = %s ORDER BY number DESC LIMIT 1",
+        [meter_id],
+    )
+    return opened(bytes(found[0][0])).key_id if found else None
 
 
 def ever_had_session(meter_ids: Sequence[int]) -> frozenset[int]:
