@@ -27,6 +27,7 @@ from prewatt.instructions.operations import (
     Wanted,
     enrol_key,
 )
+from prewatt.instructions.releases import tell_of_unanswered
 from prewatt.instructions.turns import InstructionTurns, Turn
 from prewatt.instructions.wallets import (
     WalletRefused,
@@ -416,3 +417,15 @@ def test_what_a_meter_had_before_is_not_of_whoever_holds_credit_in_it_next() -> 
             cursor.execute("UPDATE instruction_state SET next_limit_w = 100, next_limit_s = 61")
     assert wishes.due(now=much_later) == []
     assert len(wishes.due(now=much_later + timedelta(minutes=5))) == 1
+    # With the first form alone it could never be told that what it counts has ended: nobody's credit waits for that.
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE instruction_state SET understands = 7")
+        cursor.execute("UPDATE meter_wallet SET told_micro = base_micro WHERE state = 1")
+        cursor.execute("SELECT count(*) FROM instruction_state WHERE balance_micro IS NOT NULL")
+        assert cursor.fetchone() == (1,)
+    assert tell_of_unanswered(actor=CLERK, now=much_later) == 1
+    release_credit(**begin, now=much_later)
+    end_without_answer(**begin, note="old firmware", now=much_later)
+    with pytest.raises(WalletRefused, match="counts credit of before"):
+        hold_credit(**begin, account_id=flat.account, now=much_later)
+    assert tell_of_unanswered(actor=CLERK, now=much_later) == 0

@@ -27,7 +27,8 @@ _PER_TURN: Final = 500
 class Unanswered:
     """A meter that is to hold no credit any more and has not signed it; ``has_key`` and ``can`` say whether it ever will.
 
-    One that understands the first form of instructions alone cannot be told.
+    One that understands the first form of instructions alone cannot be told. So it is where a meter is to hold somebody's
+    credit and counts what it held before: that is released first.
     """
 
     property_id: int
@@ -42,22 +43,25 @@ def unanswered(*, now: datetime) -> list[Unanswered]:
     """Meters that have not signed their release in time, or never can. Inside the caller's scope."""
     rows = fetch(
         """SELECT * FROM (
-               SELECT w.property_id, w.meter_id, w.because, w.release_at, EXISTS (
+               SELECT w.property_id, w.meter_id, coalesce(w.because, %s) AS because,
+                   coalesce(w.release_at, w.since) AS release_at, EXISTS (
                    SELECT FROM meter_key k WHERE k.meter_id = w.meter_id AND k.revoked_at IS NULL
                      AND k.valid_from <= %s AND (k.valid_until IS NULL OR k.valid_until > %s)) AS has_key,
-                   coalesce(s.understands, 0) = 0 OR s.understands & %s <> 0 AS can
+                   coalesce(s.understands, 0) = 0 OR s.understands & %s <> 0 AS can, w.state
                FROM meter_wallet w LEFT JOIN instruction_state s ON s.meter_id = w.meter_id
-               WHERE w.state = 2) AS r
-           WHERE NOT has_key OR NOT can OR release_at <= CASE WHEN because = %s THEN %s ELSE %s END::timestamptz
+               WHERE w.state = 2
+                 -- What it is to hold now waits for the end of what it counts still.
+                 OR w.state = 1 AND w.told_micro = w.base_micro AND s.balance_micro IS NOT NULL) AS r
+           WHERE NOT has_key OR NOT can OR state = 2 AND release_at <= CASE WHEN because = %s THEN %s ELSE %s END::timestamptz
            ORDER BY meter_id""",
         [
-            now, now, 1 << Operation.RELEASE, int(WalletEnd.PROTECTED), now - ANSWER_WITHIN,
+            int(WalletEnd.BY_HAND), now, now, 1 << Operation.RELEASE, int(WalletEnd.PROTECTED), now - ANSWER_WITHIN,
             now - ANSWER_WITHIN_DAYS,
         ],
     )  # fmt: skip
     return [
         Unanswered(place, meter, WalletEnd(because), since, has_key, can)
-        for place, meter, because, since, has_key, can in rows
+        for place, meter, because, since, has_key, can, _ in rows
     ]
 
 

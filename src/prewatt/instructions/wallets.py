@@ -59,6 +59,7 @@ REFUSED: Final = {
     "protected": "a protected supply keeps its credit here: a meter opens its relay at zero",
     "no_key": "a meter without a valid key cannot be told of credit; enrol it first",
     "short_form": "answers of the short form tell no balance, so nothing could be compared",
+    "counts": "the meter counts credit of before still, and knows no instruction that ends it",
     "none": "this meter holds no credit",
     "not_asked": "the meter was not told yet that it holds no credit",
     "no_note": "say why, in at most 200 printable characters",
@@ -89,7 +90,8 @@ def hold_credit(*, actor: Actor, property_id: int, meter_id: int, account_id: in
         lock_accounts([account_id])
         found = fetch(
             """SELECT s.transfer_seq, s.available, coalesce(i.credit_micro, 0), w.id IS NOT NULL,
-                      coalesce(v.protection, '') <> ''
+                      coalesce(v.protection, '') <> '', i.balance_micro IS NOT NULL
+                      AND i.understands <> 0 AND i.understands & %s = 0
                FROM account_state s
                JOIN meter_assignment a ON a.account_id = s.account_id AND a.meter_id = %s
                     AND a.period @> %s::timestamptz
@@ -98,13 +100,15 @@ def hold_credit(*, actor: Actor, property_id: int, meter_id: int, account_id: in
                     OR (w.account_id = s.account_id AND w.state = 1)
                LEFT JOIN supply_state v ON v.account_id = s.account_id
                WHERE s.account_id = %s AND s.property_id = %s""",
-            [meter_id, now, account_id, property_id],
+            [1 << Operation.RELEASE, meter_id, now, account_id, property_id],
         )
         if not found:
             raise WalletRefused("not_paying")
-        seq, available_micro, base_micro, is_taken, is_protected = found[0]
+        seq, available_micro, base_micro, is_taken, is_protected, counts_for_ever = found[0]
         if is_taken or is_protected:
             raise WalletRefused("taken" if is_taken else "protected")
+        if counts_for_ever:
+            raise WalletRefused("counts")
         if not has_key([meter_id], now=now):
             raise WalletRefused("no_key")
         total_micro = base_micro + available_micro

@@ -92,6 +92,7 @@ WALLET_REFUSED: Final[Mapping[str, Text]] = {
     "protected": _("A protected supply keeps its credit here: a meter opens its relay at zero."),
     "no_key": _("A meter without a valid key cannot be told of credit. Enrol its key first."),
     "short_form": _("Answers of the short form tell no balance, so nothing could be compared."),
+    "counts": _("It counts credit of before still, and knows no instruction that ends it."),
     "none": _("This meter holds no credit."),
     "not_asked": _("Release it first: the meter was not told yet that it holds no credit."),
     "no_note": _("Say why."),
