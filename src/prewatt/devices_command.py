@@ -166,8 +166,11 @@ def _make_issuer(safe: Safe, code: str, *, is_next: bool) -> None:
     from cryptography.hazmat.primitives.serialization import Encoding
 
     from prewatt.devices import authority
-    from prewatt.devices.safe import issuer_name
+    from prewatt.devices.safe import SafeRefused, code_of, issuer_name
 
+    if code_of(code) != code:
+        # Of a property with such a code nobody could tell whose next one it is.
+        raise SafeRefused(f"{code} is the name of an issuer that follows another: --next makes one")
     names = safe.names(code)
     name = names[-1] if names else code
     if not names or (is_next and safe.is_signed(name)):

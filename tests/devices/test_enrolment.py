@@ -274,6 +274,7 @@ def test_the_command_goes_all_the_way_from_a_root_to_a_broker_and_back(
     do("issuer", "P", "--next", into="request")
     do("issuer", "P", "--next", into="request")
     assert not (tmp_path / "safe" / "P@3.key").exists(), "one waits at a time"
+    assert "follows another" in do("issuer", "P@2", refused=True)
     do("sign", "--safe", root, "P", str(tmp_path / "request"), refused=True)
     do("sign", "--safe", root, "P@2", str(tmp_path / "request"), into="signed")
     assert "P@2 signs until" in do("keep", "P@2", str(tmp_path / "signed"), f"{root}/root.pem")

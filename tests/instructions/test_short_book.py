@@ -44,7 +44,7 @@ from prewatt.instructions.rotation import offered_sessions
 from prewatt.instructions.sessions import SessionRefused, begin_session, end_session, seal_again
 from prewatt.instructions.short_book import ShortBook
 from prewatt.instructions.wallets import WalletRefused, hold_credit
-from prewatt.signing.es256 import ES256PrivateKey
+from prewatt.signing.es256 import BadKey, ES256PrivateKey
 from prewatt.signing.keyring import SEALS_VARIABLE, STORE_VARIABLE, NoSigningKey
 from prewatt.signing.keys import KeyRole, PublicKey, SoftwareSigner
 from prewatt.signing.sessions import SessionSeals
@@ -276,12 +276,13 @@ def test_a_new_session_takes_the_place_of_the_old_and_too_many_forgeries_end_it(
     assert village.short.signing([*village.ids, 99]) == set(village.ids), "nor anything unsealed"
     refusals: list[tuple[str, Callable[[], object]]] = [
         ("none", lambda: end_session(actor=village.actor, property_id=village.place, meter_id=meter, now=NOW)),
-        ("signs", lambda: village.begin(1, village.keys[0].point)),
+        ("signs", lambda: village.begin(1, signing.point)),
     ]  # fmt: skip
-    enrol_key(
-        actor=village.actor, property_id=village.place, meter_id=meter,
-        public_key=village.keys[0].spki, now=NOW,
-    )  # fmt: skip
+    signing = ES256PrivateKey.from_scalar(bytes([91] * 32))
+    enrolled = {"actor": village.actor, "property_id": village.place, "meter_id": meter, "now": NOW}
+    with pytest.raises(BadKey, match="agrees on sessions"):
+        enrol_key(**enrolled, public_key=village.keys[0].spki)
+    enrol_key(**enrolled, public_key=signing.spki)
     for reason, refusal in refusals:
         with pytest.raises(SessionRefused) as refused:
             refusal()

@@ -164,9 +164,12 @@ def enrol_key(
     Keys that the meter has stay valid: whoever enrols the next one ends the former. Raises BadKey, PermissionRefused.
     """
     require(actor, "estate.meters", property_id=property_id)
-    ES256PublicKey.from_spki(public_key)
+    point = ES256PublicKey.from_spki(public_key).point
     key_id = device_key_id(public_key)
     with scope(actor, deed="estate.meters"):
+        # What agrees on a session signs nothing, whichever of both came first (decision 35).
+        if fetch("SELECT 1 FROM instruction_session WHERE meter_point = %b", [point]):
+            raise BadKey("a key by which a meter agrees on sessions")
         try:
             with transaction.atomic():
                 MeterKey.objects.create(
