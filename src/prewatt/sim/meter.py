@@ -27,6 +27,7 @@ and is switched on by name:
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -211,7 +212,8 @@ class SimulatedMeter:
         self._event_retry_us = _RETRY_US
         self._answers: OrderedDict[str, bytes] = OrderedDict()
         self._history: deque[tuple[int, int]] = deque(maxlen=_HISTORY_KEPT)
-        self._dropped_percent = 0
+        # What a line loses is no n-th message: one in step with retries would lose the same answer for ever.
+        self._losing = Random(config.serial)  # noqa: S311 - a simulation is repeated by its seed
         self._held_back: list[Outgoing] = []
         self.instructed = MeterState(keys=tuple(config.trusts.items()))
         """What it keeps of signed instructions: its sequence, the last one, stored answers, the keys it trusts."""
@@ -661,9 +663,7 @@ class SimulatedMeter:
         """What of `messages` leaves, how often and in what order, by the faults of the line."""
         leaving: list[Outgoing] = []
         for message in messages:
-            self._dropped_percent += self.faults["drop"]
-            if self._dropped_percent >= 100:
-                self._dropped_percent -= 100
+            if self._losing.randrange(100) < self.faults["drop"]:
                 continue
             leaving += [message] * (2 if self.faults["duplicate"] else 1)
         if self.faults["reorder"]:
