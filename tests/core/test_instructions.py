@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -283,6 +284,19 @@ def test_what_an_answer_is_worth(
     if worth is Worth.COUNTS:
         after = instructions.after_answer(known, answer)
         assert after.sequence == max(known.sequence, answer.last_sequence)
+
+
+def test_nobody_is_believed_to_stand_where_nothing_more_could_be_reckoned() -> None:
+    full = replace(SAID, understands=255)
+    for name, most in (
+        ("last_sequence", 2**62), ("credit_micro", 2**62), ("balance_micro", 2**62), ("refused", 2**62),
+        ("limit_w", instructions.LIMIT_W_MAX), ("limit_s", instructions.STEP_S_MAX),
+    ):  # fmt: skip
+        for value, is_believed in ((most, True), (most + 1, False), (2**63 - 1, False)):
+            message, _ = instructions.sealed_answer(replace(full, **{name: value}), by=METERS)  # type: ignore[arg-type]
+            refusal = contextlib.nullcontext() if is_believed else pytest.raises(NotBelieved)
+            with refusal:
+                instructions.believed_answer(message, meter="PW-1", verify=BELIEVES)
 
 
 # --- the second form ----------------------------------------------------------------------------------

@@ -69,17 +69,22 @@ def test_the_largest_figures_fit_the_smallest_downlink_and_others_verify_the_tag
     assert len(command(Operation.RELAY, 1)) == 26 and len(largest) == 38
     aad = b"prewatt-short-v1/down/PW-1"
     said = short.ShortAnswer(
-        2**32 - 1, 2**32 - 1, Result.FAILED, RelayState.OPEN, 2**62, 2**32 - 1, 2**32 - 1
+        2**32 - 1, 2**32 - 1, Result.FAILED, RelayState.OPEN, 2**62, 2**31 - 1, 2**32 - 1
     )
     longest = short.sealed_short_answer(said, meter="PW-1", key=KEYS.up)
     assert len(longest) == 50 < short.BYTES_MAX
     assert short.short_answer(longest, meter="PW-1", key=KEYS.up) == said
+    # Nobody is believed to stand where no number, or no credit, could follow.
+    for beyond in (replace(said, last_sequence=2**31), replace(said, credit_micro=2**62 + 1)):
+        message = short.sealed_short_answer(beyond, meter="PW-1", key=KEYS.up)
+        with pytest.raises(NotBelieved):
+            short.short_answer(message, meter="PW-1", key=KEYS.up)
     payload = cbor2.loads(largest).value[2]
     key = COSEKey.new({1: 4, -1: KEYS.down, 3: 4})
     assert COSE.new().decode(largest, key, external_aad=aad) == payload
-    message = Mac0Message.decode(largest)
-    message.key, message.external_aad = SymmetricKey(k=KEYS.down), aad
-    assert message.verify_tag()
+    other = Mac0Message.decode(largest)
+    other.key, other.external_aad = SymmetricKey(k=KEYS.down), aad
+    assert other.verify_tag()
     assert COSE.new().encode(payload, key, protected={1: 4}, external_aad=aad) == largest
 
 

@@ -216,6 +216,17 @@ _BYTES: Final = {
 }
 #: Byte strings of any length up to this.
 _BYTES_MAX: Final = {"more": MORE_BYTES_MAX, "trusts": KEYS_MAX * KEY_ID_BYTES}
+#: A meter that says more than this of itself is not believed: what is reckoned with it has to stay within 64 bits, of other
+#: meters in the same statement, too.
+_HALF: Final = 2**62
+_MOST: Final = {
+    "limit_w": LIMIT_W_MAX,
+    "limit_s": STEP_S_MAX,
+    **dict.fromkeys(
+        ("sequence", "last_sequence", "credit_micro", "balance_micro", "refused", "register_wh"),
+        _HALF,
+    ),
+}
 _NO_NUMBERS: Final = frozenset({"meter", *_BYTES, *_BYTES_MAX})
 _MAY_BE_NEGATIVE: Final = frozenset({"balance_micro", "argument"})
 _COMMAND: Final = tuple(each.name for each in fields(Command))
@@ -271,7 +282,8 @@ def _read(kind: type[Said], payload: bytes) -> Said:
 def _checked(name: str, value: object) -> object:
     # Most are numbers. By its exact type, for a truth is a number too.
     if type(value) is int and name not in _NO_NUMBERS:
-        if not (-_INT_MAX if name in _MAY_BE_NEGATIVE else 0) <= value <= _INT_MAX:
+        most = _MOST.get(name, _INT_MAX)
+        if not (-most if name in _MAY_BE_NEGATIVE else 0) <= value <= most:
             raise Malformed(f"{name} is out of range")
         return _member(name, value) if name in _ENUMS else value
     if name == "meter":

@@ -238,8 +238,11 @@ def _figures(payload: bytes, count: int) -> list[int]:
     is_list = type(fields) is list and len(fields) == count
     if not is_list or not all(type(each) is int and 0 <= each <= _INT_MAX for each in fields):
         raise Malformed("not these figures")
-    numbers = (*fields[:2], *fields[5:]) if count == 7 else (fields[2],)
-    if cbor2.dumps(fields) != payload or max(numbers) > SEQUENCE_MAX:
+    is_answer = count == 7
+    numbers = (*fields[:2], *fields[5:]) if is_answer else (fields[2],)
+    # What a meter says of itself leaves room for the numbers and the credit that follow.
+    is_beyond = is_answer and (fields[5] > SEQUENCE_MAX // 2 or fields[4] > 2**62)
+    if cbor2.dumps(fields) != payload or is_beyond or max(numbers) > SEQUENCE_MAX:
         raise Malformed("another encoding, or a number beyond the session's")
     return [int(each) for each in fields]
 

@@ -56,7 +56,7 @@ from prewatt.signing.token import TokenRefused
 LIFE: Final = timedelta(minutes=15)
 """How long a command is good, by the meter's own clock, which may be some minutes off."""
 _LIVE: Final = (InstructionState.ISSUED, InstructionState.SENT)
-_LAST_US: Final = 253_402_300_799_000_000  # the end of the year 9999
+_LAST_US: Final = 253_370_764_800_000_000  # the year 9999 begins: in any time zone it has not ended
 _FIRST_FORM_BITS: Final = sum(1 << each for each in FIRST_FORM)
 _FIRST_RETRY: Final = timedelta(seconds=5)
 
