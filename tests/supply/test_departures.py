@@ -115,7 +115,10 @@ def test_a_relay_that_is_closed_is_not_cut_while_a_gate_holds(gate: str) -> None
     assert len([d for d in house.world.decisions() if d["outcome"] == Outcome.HOLD]) <= 2
 
 
-def test_an_open_relay_that_nobody_decided_is_closed_at_once_at_night_and_on_old_readings() -> None:
+@pytest.mark.parametrize("protection", ["", "medical"])
+def test_an_open_relay_that_nobody_decided_is_closed_at_once_at_night_and_on_old_readings(
+    protection: str,
+) -> None:
     house = House()
     house.world.read(20 * EUR)
     at = NOW + 13 * HOUR
@@ -127,7 +130,11 @@ def test_an_open_relay_that_nobody_decided_is_closed_at_once_at_night_and_on_old
         house.world.meter_ids[0], house.world.property_id,
     )  # fmt: skip
     run_sql("UPDATE meter_link SET relay_since = %s", at - 8 * MINUTE)
+    run_sql("UPDATE supply_state SET protection = %s", protection)
     house.ring(at - 2 * MINUTE)
+    if protection:
+        assert house.last_order() == (OrderKind.CONNECT, OrderState.DECIDED), "it waits for no time"
+        return
     assert not house.world.orders() and not house.world.alerts()
     house.ring(at)
     assert house.last_order() == (OrderKind.CONNECT, OrderState.DECIDED)

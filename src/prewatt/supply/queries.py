@@ -318,9 +318,10 @@ FROM (SELECT s.account_id, s.property_id, s.desired, s.held, l.meter_id, l.relay
         ON ma.meter_id = l.meter_id AND ma.period @> %(now)s::timestamptz
       JOIN supply_state s ON s.account_id = ma.account_id AND s.desired = 1
       WHERE l.relay = 2
-        -- What opened above its power limit closes by itself in its time.
-        AND NOT EXISTS (SELECT FROM instruction_state t WHERE t.meter_id = l.meter_id AND t.limit_w > 0
-                        AND l.relay_since > %(now)s::timestamptz - make_interval(secs => t.limit_s + 120))
+        -- What opened above its power limit closes by itself in its time; who is protected does not wait for that.
+        AND (s.protection <> '' OR NOT EXISTS (
+            SELECT FROM instruction_state t WHERE t.meter_id = l.meter_id AND t.limit_w > 0
+              AND l.relay_since > %(now)s::timestamptz - make_interval(secs => t.limit_s + 120)))
         AND (%(places)s::bigint[] IS NULL OR l.property_id = ANY(%(places)s))
         AND (%(accounts)s::bigint[] IS NULL OR s.account_id = ANY(%(accounts)s))
       UNION ALL
