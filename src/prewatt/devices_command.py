@@ -26,6 +26,22 @@ REFUSED = 2
 """Exit status when nothing was done, with the reason on standard error."""
 
 _ROOT = "root"
+#: What a refusal of the database means, by its word (`devices/sql/0001_one_each.sql`); others say it themselves.
+_REFUSED = {
+    "unknown": "no device here has that serial number, or it has no certificate that holds",
+    "too_long": "a code holds 31 days at most",
+    "unknown_code": "that is no code for this device",
+    "used_code": "the code was used already, or another was made after it",
+    "late_code": "the code holds no more: make another",
+    "enrolled": "the device has a certificate that holds: revoke that first, or renew it",
+    "not_current": "the request is not signed by the key that the device shows now, or it has no certificate",
+    "revoked": "its certificate is revoked: enrol it anew, with a code",
+    "expired": "its certificate has ended: enrol it anew, with a code",
+    "early": "its certificate holds for more than 91 days yet, so there is nothing to renew",
+    "issuer": "the property's issuer does not sign as long as the certificate would hold",
+    "old_key": "a device has shown that key before: a certificate is of a new one",
+    "signature": "the request is not signed by the key that it would replace",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -155,7 +171,7 @@ def _at_the_platform(arguments: argparse.Namespace) -> None:
             "list": _list, "issuers": _issuers, "broker": _broker,
         }[command](arguments)  # fmt: skip
     except DeviceRefused as refused:
-        raise _NoSuch(f"refused: {refused.reason}") from None
+        raise _NoSuch(_REFUSED.get(refused.reason, f"refused: {refused.reason}")) from None
     finally:
         connection.close()
 

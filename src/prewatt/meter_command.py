@@ -19,7 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the sub-commands `probe` and `key`."""
     commands = parser.add_subparsers(dest="meter_command", required=True)
     probe = commands.add_parser("probe", help="read a meter and print what it found")
-    probe.add_argument("address", help="coap://HOST[:PORT], or mqtt://HOST[:PORT]/SERIAL")
+    probe.add_argument(
+        "address",
+        help="coap://HOST[:PORT], mqtt://HOST[:PORT]/SERIAL, or behind LoRaWAN the network server's broker: "
+        "chirpstack[+tls]://[NAME@]HOST:PORT/DEVEUI/MODEL (or chirpstack-protobuf, the-things-stack)",
+    )
     probe.add_argument(
         "--wait", type=float, default=60.0, metavar="S", help="for each answer (default: 60)"
     )
@@ -45,11 +49,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _probe(arguments: argparse.Namespace) -> int:
+    from prewatt.head_end import LORAWAN_AUTHORITY_VARIABLE, LORAWAN_PASSWORD_VARIABLE
     from prewatt.hes.probe import NothingFound, probe
 
     try:
-        found = probe(arguments.address, timeout_s=arguments.wait)
-    except (NothingFound, ValueError) as refused:
+        found = probe(
+            arguments.address,
+            timeout_s=arguments.wait,
+            password=os.environ.get(LORAWAN_PASSWORD_VARIABLE),
+            authority=os.environ.get(LORAWAN_AUTHORITY_VARIABLE),
+        )
+    except (NothingFound, ValueError, OSError) as refused:
         print(f"prewatt: {refused}", file=sys.stderr)
         return REFUSED
     if arguments.format == "json":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -247,7 +248,7 @@ def test_the_command_goes_all_the_way_from_a_root_to_a_broker_and_back(
     enrol_it = ("enrol", *here, str(tmp_path / "meter"), "--code", code, "--signs")
     chain = x509.load_pem_x509_certificates(do(*enrol_it).encode())
     assert [each.subject.rfc4514_string()[:5] for each in chain] == ["CN=PW", "CN=P,"]
-    assert "used_code" in do(*enrol_it, refused=True)
+    assert "used already" in do(*enrol_it, refused=True)
     meter_key = "SELECT meter_id, public_key, revoked_at IS NULL FROM meter_key"
     with connection.cursor() as cursor:
         cursor.execute(meter_key)
@@ -283,10 +284,13 @@ def test_the_command_goes_all_the_way_from_a_root_to_a_broker_and_back(
     signature = authority.sign_renewal(key, (tmp_path / "next").read_bytes())
     (tmp_path / "word").write_bytes(signature[:-1] + bytes([signature[-1] ^ 1]))
     renew_it = ("renew", *here, str(tmp_path / "next"), str(tmp_path / "word"))
+    sql = (Path(devices_command.__file__).parent / "devices/sql/0001_one_each.sql").read_text()
+    assert set(re.findall(r"RETURN '(\w+)'", sql)) <= set(devices_command._REFUSED)
+    assert "not signed by the key" in do(*renew_it, refused=True)
+    (tmp_path / "word").write_bytes(signature)
+    assert "for more than 91 days yet" in do(*renew_it, refused=True)
     today = wiring.now
     monkeypatch.setattr(wiring, "now", lambda: today() + 300 * DAY)
-    assert "signature" in do(*renew_it, refused=True)
-    (tmp_path / "word").write_bytes(signature)
     renewed = x509.load_pem_x509_certificates(do(*renew_it).encode())
     assert [each.subject.rfc4514_string()[:6] for each in renewed] == ["CN=PW-", "CN=P@2,"[:6]]
     assert renewed[0].public_key() == following.public_key()
@@ -309,5 +313,5 @@ def test_the_command_goes_all_the_way_from_a_root_to_a_broker_and_back(
         "each in its issuer's list"
     )
     assert len(lists) == 3
-    assert "unknown" in do("revoke", *here, "--reason", "again", refused=True)
+    assert "no certificate that holds" in do("revoke", *here, "--reason", "again", refused=True)
     assert "no property" in do("list", "--property", "X", refused=True)

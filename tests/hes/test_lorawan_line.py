@@ -24,6 +24,7 @@ from prewatt.hes.drivers.lorawan.events import Downlink
 from prewatt.hes.drivers.lorawan.field import INSTRUCTION_PORT
 from prewatt.hes.ingest import ShardedIngest
 from prewatt.hes.main import HeadEnd
+from prewatt.hes.probe import probe
 from prewatt.instructions.operations import SignerSeal
 from prewatt.instructions.sessions import begin_session
 from prewatt.reports.books import check_books
@@ -132,6 +133,10 @@ def test_a_socket_behind_a_network_server_is_charged_obeys_and_lets_no_recording
         try:
             stored = "SELECT count(*) FROM register_reading WHERE meter_id = %s AND read_at >= %s"
             eventually(lambda: one(stored, meter_id, NOW) >= 2, "readings come")
+            # An installer who listens beside the head-end hears the same, and asks nothing.
+            found = probe(f"chirpstack://{command.host}:{command.port}/{EUI}/ws52x", timeout_s=20)
+            assert found.registers["1.8.0"][0] > 0 and found.problems == []
+            assert found.resources and found.as_row().endswith(",lorawan,ws52x,yes")
             state = "SELECT state FROM supply_order WHERE id = %s"
 
             def give(kind: OrderKind) -> int:

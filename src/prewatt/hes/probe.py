@@ -1,7 +1,7 @@
 """Reads one meter where it stands and says what it found: the installer's tool. Changes nothing at the meter.
 
-By CoAP the meter is asked, object by object. By MQTT it is listened to, and not asked: it would answer to the head-end,
-which takes an answer to what it never sent for an attack.
+By CoAP the meter is asked, object by object. By MQTT, and behind a LoRaWAN network server, it is listened to, and not
+asked: it would answer to the head-end, which takes an answer to what it never sent for an attack.
 """
 
 from __future__ import annotations
@@ -11,16 +11,20 @@ import contextlib
 import csv
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
 
 import aiocoap
 from paho.mqtt.client import Client, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
 from prewatt.core.civil_time import utc_datetime
+from prewatt.hes.drivers.lorawan.address import SERVERS, parse_address
+from prewatt.hes.drivers.lorawan.events import Uplink, eui_of
+from prewatt.hes.drivers.lorawan.models import MODELS, model_of
+from prewatt.hes.drivers.lorawan.report import Model
 from prewatt.hes.drivers.lwm2m import codec, objects
 from prewatt.hes.drivers.lwm2m.asking import Asker, DeviceRefuses, Unreachable
 from prewatt.hes.drivers.lwm2m.links import Links
@@ -33,6 +37,10 @@ from prewatt.hes.frames import AckToken, HelloFrame, MalformedFrame, ReadingsFra
 COAP_PORT: Final = 5_683
 MQTT_PORT: Final = 1_883
 
+ADDRESSES: Final = (
+    "coap://HOST[:PORT], mqtt://HOST[:PORT]/SERIAL, or behind LoRaWAN "
+    "chirpstack[+tls]://[NAME@]HOST:PORT/DEVEUI/MODEL"
+)
 _NAMES: Final = {1: "1.8.0", 2: "2.8.0", 3: "3.8.0", 4: "1.6.0"}
 _SIGNED: Final = {True: "instructions, by object 19", False: "no: it has no object 19"}
 _UNITS: Final = {1: "Wh", 2: "Wh", 3: "varh", 4: "W"}
@@ -55,6 +63,10 @@ class Probed:
     clock_drift_s: int | None = None
     #: Whether it has somewhere to put what is signed to it; None where nobody could see that.
     takes_signed: bool | None = None
+    #: Whether its kind has a relay, where it has not said how that stands.
+    has_relay: bool = False
+    #: What its payloads are read by, where its driver has several.
+    model: str = ""
     registers: dict[str, tuple[int, str]] = field(default_factory=dict)
     resources: list[tuple[str, str, Value, str]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -90,7 +102,8 @@ class Probed:
             "serial": self.serial or "",
             "opening_wh": "" if energy is None else str(energy[0]),
             "driver": self.driver,
-            "has_relay": "no" if self.relay is None else "yes",
+            **({"model": self.model} if self.model else {}),
+            "has_relay": "yes" if self.has_relay or self.relay is not None else "no",
         }
         written = io.StringIO()
         writer = csv.DictWriter(written, row, lineterminator="\n")
@@ -121,16 +134,23 @@ class Probed:
         return "\n".join([*lines, *(f"  ! {each}" for each in self.problems)])
 
 
-def probe(address: str, *, timeout_s: float) -> Probed:
-    """Probe `coap://HOST[:PORT]` or `mqtt://HOST[:PORT]/SERIAL`. Raises NothingFound, ValueError."""
+def probe(
+    address: str, *, timeout_s: float, password: str | None = None, authority: str | None = None
+) -> Probed:
+    """Probe a meter at its address, one of `ADDRESSES`. Raises NothingFound, ValueError.
+
+    ``password`` and ``authority`` are those of the network server's broker (`lorawan.address.parse_address`).
+    """
     scheme, _, rest = address.partition("://")
+    if scheme.partition("+")[0] in SERVERS:
+        return _probe_lorawan(address, timeout_s, password, authority)
     place, _, serial = rest.partition("/")
     host, port = _host_port(place, COAP_PORT if scheme == "coap" else MQTT_PORT)
     if scheme == "coap":
         return asyncio.run(_probe_coap(address, host, port, timeout_s))
     if scheme == "mqtt" and is_serial(serial):
         return _probe_mqtt(address, host, port, serial, timeout_s)
-    raise ValueError(f"not coap://HOST:PORT or mqtt://HOST:PORT/SERIAL: {address!r}")
+    raise ValueError(f"not {ADDRESSES}: {address!r}")
 
 
 async def _probe_coap(address: str, host: str, port: int, timeout_s: float) -> Probed:
@@ -250,29 +270,106 @@ def _as_registered(remote: object) -> Registration:
 
 
 def _probe_mqtt(address: str, host: str, port: int, serial: str, timeout_s: float) -> Probed:
-    """Listen until the meter has sent readings, or the time is up."""
     found = Probed(address, "mqtt_senml", serial)
-    heard: list[MQTTMessage] = []
     client = Client(CallbackAPIVersion.VERSION2)
-    client.on_message = lambda _client, _data, message: heard.append(message)
-    try:
-        client.connect(host, port)
-        # Sent after the CONNECT that is on its way.
-        client.subscribe(f"pw/{serial}/up/+")
-    except OSError as fault:
-        raise NothingFound(f"no broker at {host}:{port}: {fault}") from fault
-    until = time.monotonic() + timeout_s
-    try:
-        while not found.registers and time.monotonic() < until:
-            client.loop(timeout=0.1)
-            while heard:
-                _note_message(found, heard.pop(0))
-    finally:
-        with contextlib.suppress(OSError):
-            client.disconnect()
+    _listen(
+        client, host, port, f"pw/{serial}/up/+", lambda said: _note_message(found, said),
+        lambda: bool(found.registers), timeout_s,
+    )  # fmt: skip
     if found.relay is None and not found.registers:
         raise NothingFound(f"{serial} has said nothing for {timeout_s:g} s")
     return found
+
+
+def _listen(
+    client: Client, host: str, port: int, topics: str, note: Callable[[MQTTMessage], None],
+    is_enough: Callable[[], bool], timeout_s: float,
+) -> None:  # fmt: skip
+    """Listen until enough was said, or the time is up. Raises NothingFound where no broker lets us in."""
+    heard: list[MQTTMessage] = []
+    answers: list[str] = []
+    client.on_message = lambda _client, _data, message: heard.append(message)
+    client.on_connect = lambda _client, _data, _flags, reason, _properties: answers.append(
+        str(reason) if reason.is_failure else ""
+    )
+    try:
+        client.connect(host, port)
+        # Sent after the CONNECT that is on its way.
+        client.subscribe(topics)
+    except OSError as fault:
+        raise NothingFound(f"no broker at {host}:{port}: {fault}") from fault
+    until, is_up = time.monotonic() + timeout_s, True
+    try:
+        while is_up and not is_enough() and not any(answers) and time.monotonic() < until:
+            is_up = client.loop(timeout=0.1) is MQTTErrorCode.MQTT_ERR_SUCCESS
+            while heard:
+                note(heard.pop(0))
+    finally:
+        with contextlib.suppress(OSError):
+            client.disconnect()
+    if any(answers):
+        raise NothingFound(f"the broker at {host}:{port} lets nobody in so: {max(answers)}")
+    if not answers:
+        raise NothingFound(f"the broker at {host}:{port} does not answer; does it take TLS alone?")
+
+
+def _probe_lorawan(
+    address: str, timeout_s: float, password: str | None, authority: str | None
+) -> Probed:
+    """Listen beside the head-end to what the network server tells of the device, its radio too."""
+    whole, _, word = address.rpartition("/")
+    server_at, _, device = whole.rpartition("/")
+    model = model_of(word)
+    if model is None:
+        raise ValueError(f"no model {word!r}; known are {', '.join(MODELS)}")
+    config, server = parse_address(server_at, password=password, authority=authority)
+    eui = eui_of(device)
+    found = Probed(address, "lorawan", eui, has_relay=model.relay is not None, model=model.name)
+    # A name of its own: by the head-end's it would be put out of its session.
+    client = Client(CallbackAPIVersion.VERSION2)
+    if config.username is not None:
+        client.username_pw_set(config.username, config.password)
+    if config.tls is not None:
+        client.tls_set_context(config.tls)
+
+    def note(said: MQTTMessage) -> None:
+        with contextlib.suppress(MalformedFrame):
+            event = server.decode(said.topic, bytes(said.payload), received_at_us=_now_us())
+            if isinstance(event, Uplink) and event.eui == eui:
+                _note_uplink(found, model, event)
+
+    _listen(
+        client, config.host, config.port, server.subscription, note,
+        lambda: bool(found.registers) and (found.relay is not None or model.relay is None), timeout_s,
+    )  # fmt: skip
+    if not found.resources:
+        raise NothingFound(f"{eui} has said nothing for {timeout_s:g} s")
+    return found
+
+
+def _note_uplink(found: Probed, model: Model, up: Uplink) -> None:
+    """What one uplink says, and how it was heard; the radio of the last one stands."""
+    signal = up.signal
+    heard: list[tuple[str, Value | None, str]] = [
+        ("Gateway", signal.gateway, ""),
+        ("Signal", signal.rssi_dbm, "dBm"),
+        ("Gateways that heard it", signal.gateways, ""),
+        ("Spreading factor", signal.spreading_factor, ""),
+        ("Frame counter", up.f_cnt, ""),
+    ]
+    found.resources = [
+        ("uplink", name, value, unit) for name, value, unit in heard if value is not None
+    ]
+    try:
+        report = model.decode(up.f_port, up.data)
+    except MalformedFrame as fault:
+        found.problems.append(f"port {up.f_port}: {fault}")
+        return
+    found.relay = report.relay or found.relay
+    found.firmware = report.firmware or found.firmware
+    _note_clock(found, report.clock_us or found.clock_us, _now_us())
+    for code, value in report.registers:
+        found.registers[_NAMES[code]] = (value, _UNITS[code])
 
 
 def _note_message(found: Probed, message: MQTTMessage) -> None:
