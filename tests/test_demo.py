@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import threading
 from argparse import Namespace
 from datetime import UTC, date, datetime, timedelta
@@ -17,7 +18,7 @@ from tests.hes.test_head_end import add_meter
 
 from prewatt import walls, wiring
 from prewatt.access.scope import system_actor
-from prewatt.demo import _Demo, day_end, demo_start
+from prewatt.demo import _Demo, day_end, demo_start, write_commands_file
 from prewatt.demo_certificates import DemoCertificates, refuse_without_mosquitto
 from prewatt.devices.operations import revoke
 from prewatt.migrate import is_stamped, leave_stamp, stamp_of
@@ -155,6 +156,18 @@ def test_a_changed_migration_changes_the_stamp(
         (tmp_path / name).write_text("changed")
         seen.add(stamp_of(passwords={}, today=date(2026, 11, 17)))
     assert len(seen) == 5
+
+
+def test_a_shell_reads_what_commands_beside_a_demo_need_and_nobody_else_does(
+    tmp_path: Path,
+) -> None:
+    file, awkward = tmp_path / "commands.env", "it's $HOME; `id`"
+    for _ in range(2):
+        write_commands_file(file, {"PREWATT_DSN": awkward, "PREWATT_MQTT": "127.0.0.1:1883"})
+    assert file.stat().st_mode & 0o777 == 0o600
+    told = 'set -a; . "$0"; set +a; exec printenv PREWATT_DSN PREWATT_MQTT'
+    said = subprocess.run(["sh", "-c", told, str(file)], capture_output=True, text=True, check=True)
+    assert said.stdout.splitlines() == [awkward, "127.0.0.1:1883"]
 
 
 def test_the_web_waits_for_its_port_but_not_for_ever() -> None:

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import secrets
+import shlex
 import shutil
 import subprocess
 import sys
@@ -174,6 +175,10 @@ class _Demo:
     @property
     def _file(self) -> Path:
         return self.state_dir / "demo.json"
+
+    @property
+    def _commands(self) -> Path:
+        return self.state_dir / "secrets" / "commands.env"
 
     def _facts(self) -> dict[str, Any]:
         try:
@@ -344,11 +349,12 @@ class _Demo:
         for each in (brokers.network_server, brokers.meters):
             wait_until_listening(each)
         write_address(self.state_dir, brokers.meters)
+        environ = field.environ(brokers)
         supervisor.start(
-            "hes",
-            prewatt_command("hes"),
-            {"PREWATT_DSN": postgres.dsn("head_end"), **field.environ(brokers)},
+            "hes", prewatt_command("hes"), environ | {"PREWATT_DSN": postgres.dsn("head_end")}
         )
+        offset = {wiring.OFFSET_VARIABLE: os.environ[wiring.OFFSET_VARIABLE]}
+        write_commands_file(self._commands, environ | offset | {"PREWATT_DSN": postgres.dsn()})
         # It gets ready while the progress page still has the port.
         port, patience = str(self.arguments.port), f"{_READY_TIMEOUT_S:g}"
         supervisor.start(
@@ -423,7 +429,20 @@ class _Demo:
         print(
             "\nWatch N-101: a warning, then the cut. Recharge it, and the relay closes. Ctrl-C stops."
         )
+        print(
+            f"Other commands look at it after: set -a; . {shlex.quote(str(self._commands))}; set +a"
+        )
         sys.stdout.flush()
+
+
+def write_commands_file(path: Path, environ: Mapping[str, str]) -> None:
+    """Write what a shell reads (`. FILE`) before commands that are to see this demo; its owner's alone, as it has secrets."""
+    draft = path.with_suffix(".new")
+    draft.unlink(missing_ok=True)
+    lines = [f"{name}={shlex.quote(value)}\n" for name, value in sorted(environ.items())]
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.writelines(lines)
+    draft.replace(path)
 
 
 # As `core.civil_time` has them, without the numpy that no second start needs in this process.

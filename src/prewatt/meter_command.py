@@ -49,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _probe(arguments: argparse.Namespace) -> int:
+    from prewatt import wiring
     from prewatt.head_end import LORAWAN_AUTHORITY_VARIABLE, LORAWAN_PASSWORD_VARIABLE
     from prewatt.hes.probe import NothingFound, probe
 
@@ -62,6 +63,9 @@ def _probe(arguments: argparse.Namespace) -> int:
     except (NothingFound, ValueError, OSError) as refused:
         print(f"prewatt: {refused}", file=sys.stderr)
         return REFUSED
+    if found.clock_drift_s is not None:
+        # A demonstration's meters live at its time, which the file of its commands names.
+        found.clock_drift_s -= round(wiring.clock_offset().total_seconds())
     if arguments.format == "json":
         print(json.dumps(found.as_json(), indent=2))
     else:
