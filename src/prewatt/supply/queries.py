@@ -312,20 +312,18 @@ def departed(
 _DEPARTED = """
 SELECT gone.account_id, gone.property_id, gone.meter_id, gone.desired, gone.relay_read_at,
        recent.finished_at, recent.times, recent.tried_at, gone.held AND gone.relay = 1
-FROM (SELECT s.account_id, s.property_id, s.desired, s.held, l.meter_id, l.relay, l.relay_read_at
+FROM (SELECT s.account_id, s.property_id, s.desired, s.held, s.protection,
+             l.meter_id, l.relay, l.relay_read_at, l.relay_since
       FROM meter_link l
       JOIN meter_assignment ma
         ON ma.meter_id = l.meter_id AND ma.period @> %(now)s::timestamptz
       JOIN supply_state s ON s.account_id = ma.account_id AND s.desired = 1
       WHERE l.relay = 2
-        -- What opened above its power limit closes by itself in its time; who is protected does not wait for that.
-        AND (s.protection <> '' OR NOT EXISTS (
-            SELECT FROM instruction_state t WHERE t.meter_id = l.meter_id AND t.limit_w > 0
-              AND l.relay_since > %(now)s::timestamptz - make_interval(secs => t.limit_s + 120)))
         AND (%(places)s::bigint[] IS NULL OR l.property_id = ANY(%(places)s))
         AND (%(accounts)s::bigint[] IS NULL OR s.account_id = ANY(%(accounts)s))
       UNION ALL
-      SELECT s.account_id, s.property_id, s.desired, s.held, l.meter_id, l.relay, l.relay_read_at
+      SELECT s.account_id, s.property_id, s.desired, s.held, s.protection,
+             l.meter_id, l.relay, l.relay_read_at, l.relay_since
       FROM supply_state s
       JOIN meter_assignment ma
         ON ma.account_id = s.account_id AND ma.period @> %(now)s::timestamptz
@@ -343,6 +341,10 @@ CROSS JOIN LATERAL (
       AND NOT d.would_have AND o.decided_at > %(now)s - interval '1 day') recent
 WHERE NOT EXISTS (SELECT FROM supply_order o
                   WHERE o.meter_id = gone.meter_id AND o.state IN (1, 2, 3))
+  -- What opened above its power limit closes by itself in its time; who is protected does not wait for that.
+  AND (gone.relay = 1 OR gone.protection <> '' OR NOT EXISTS (
+      SELECT FROM instruction_state t WHERE t.meter_id = gone.meter_id AND t.limit_w > 0
+        AND gone.relay_since > %(now)s::timestamptz - make_interval(secs => t.limit_s + 120)))
 ORDER BY gone.account_id, gone.meter_id LIMIT %(limit)s
 """
 
