@@ -49,6 +49,10 @@ class Migration(migrations.Migration):
             model_name='instructionstate',
             index=models.Index(condition=models.Q(('next_key__isnull', False), ('next_limit_w__isnull', False), _connector='OR'), fields=['meter_id'], name='instruction_state_wished'),
         ),
+        migrations.AddIndex(
+            model_name='instructionstate',
+            index=models.Index(condition=models.Q(('limit_w__gt', 0)), fields=['meter_id'], name='instruction_state_limited'),
+        ),
         migrations.AddConstraint(
             model_name='instructionstate',
             constraint=models.CheckConstraint(condition=models.Q(('next_limit_w__isnull', True), models.Q(('next_limit_s', 0), ('next_limit_w', 0)), models.Q(('next_limit_s__gt', 0), ('next_limit_w__gt', 0)), _connector='OR'), name='instruction_state_limit_has_a_time'),

@@ -26,7 +26,19 @@ BEGIN
       AND (w.seen_seq < n.seq OR w.total_micro <> n.total);
 END $$;
 
--- As 0003 has it, of meters that hold credit; one that still counts for whom it held it before is released first.
+-- Whether the last three instructions to a meter were all refused within five minutes.
+CREATE FUNCTION refuses_all(meter bigint, at timestamptz) RETURNS boolean
+LANGUAGE plpgsql STABLE SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT count(*) FROM public.instruction_state s
+            JOIN public.instruction i ON i.meter_id = s.meter_id AND i.sequence > s.last_sequence - 3
+            WHERE s.meter_id = meter AND i.state = 4 AND i.answered_at > at - interval '5 minutes') >= 3;
+END $$;
+
+-- As 0003 has it, of meters that hold credit; one that still counts for whom it held it before is released first. One that
+-- refuses all it is told is told no faster than so.
 CREATE OR REPLACE FUNCTION credit_due(after bigint, counted_by_meter smallint[], at timestamptz, most integer)
 RETURNS TABLE (
     meter_id bigint, property_id bigint, serial text, due_micro bigint, last_sequence bigint,
@@ -56,6 +68,10 @@ BEGIN
         WHERE w.credit_micro > w.told_micro AND w.state = 1
           AND NOT EXISTS (SELECT FROM public.instruction i
                           WHERE i.meter_id = w.meter_id AND i.state IN (1, 2))
+          -- `refuses_all`, written out: it is asked for every instruction, and a call sets six parameters each time.
+          AND (SELECT count(*) FROM public.instruction_state s
+               JOIN public.instruction i ON i.meter_id = s.meter_id AND i.sequence > s.last_sequence - 3
+               WHERE s.meter_id = w.meter_id AND i.state = 4 AND i.answered_at > at - interval '5 minutes') < 3
           -- As a value and not as a join, which would begin at all that anybody pays by.
           AND (SELECT true FROM public.meter_assignment a
                WHERE a.meter_id = w.meter_id AND a.account_id = w.account_id AND a.period @> at LIMIT 1)
@@ -69,7 +85,9 @@ BEGIN
     ORDER BY w.meter_id FOR UPDATE OF s SKIP LOCKED;
 END $$;
 
--- As 0003 has it. What a meter has signed for is what it has had, also where that is more than was to be told.
+-- As 0003 has it. What a meter has signed for is what it has had, also where that is more than was to be told; and what it
+-- had before its wallet told it anything is not of that wallet, also where it is known of late: by the answer of a meter that
+-- was given up for lost, or that came from elsewhere.
 CREATE OR REPLACE FUNCTION end_instructions(
     at timestamptz, ids bigint[], states smallint[], results smallint[], answers bytea[],
     meters bigint[], last_sequences bigint[], known_sequences bigint[], known_hashes bytea[],
@@ -91,31 +109,50 @@ BEGIN
                 said_ats, were_read) AS n(m, q, k, h, c, b, f, t, d)
     WHERE s.meter_id = n.m;
 
-    UPDATE public.meter_wallet AS w SET told_micro = n.c, credit_micro = greatest(w.credit_micro, n.c)
-    FROM unnest(meters, credits) AS n(m, c)
+    -- Credit (2) that this wallet told it, up to what the meter says to have done last and has not refused (4), may be what
+    -- it has signed for now; else that is from before.
+    UPDATE public.meter_wallet AS w
+    SET (told_micro, credit_micro, total_micro, base_micro) = (
+        SELECT n.c, greatest(w.credit_micro + f.more, n.c), w.total_micro + f.more, w.base_micro + f.more
+        FROM (SELECT CASE WHEN w.told_micro = w.base_micro AND w.state = 1 AND NOT EXISTS (
+                  SELECT FROM public.instruction i
+                  WHERE i.meter_id = w.meter_id AND i.operation = 2 AND i.state <> 4
+                    AND i.issued_at >= w.since AND i.sequence <= n.k)
+              THEN n.c - w.base_micro ELSE 0 END AS more) AS f)
+    FROM unnest(meters, credits, known_sequences) AS n(m, c, k)
     WHERE w.meter_id = n.m AND w.state < 3 AND w.told_micro < n.c;
 END $$;
 
--- Meters have signed that they hold no credit any more, by these instructions, since which they were told of none.
+-- Meters have signed that they hold no credit any more, by these instructions, since which they were told of none. That is
+-- an event of the audit, as every other end of what they hold: so an end past the program is told apart (walls/tables.py, NOTED).
 CREATE FUNCTION end_wallets(
-    at timestamptz, meters bigint[], numbers bigint[], balances bigint[], registers bigint[]
+    at timestamptz, ended_for text, meters bigint[], numbers bigint[], balances bigint[], registers bigint[]
 ) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    UPDATE public.meter_wallet AS w
-    SET state = 3, ended_at = at, end_sequence = n.q, end_balance_micro = n.b, end_register_wh = n.r
-    FROM unnest(meters, numbers, balances, registers) AS n(m, q, b, r)
-    WHERE w.meter_id = n.m AND w.state = 2 AND NOT EXISTS (
-        SELECT FROM public.instruction i
-        WHERE i.meter_id = n.m AND i.sequence > n.q AND i.operation = 2);
+    WITH ended AS (
+        UPDATE public.meter_wallet AS w
+        SET state = 3, ended_at = at, end_sequence = n.q, end_balance_micro = n.b, end_register_wh = n.r
+        FROM unnest(meters, numbers, balances, registers) AS n(m, q, b, r)
+        WHERE w.meter_id = n.m AND w.state = 2 AND NOT EXISTS (
+            SELECT FROM public.instruction i
+            WHERE i.meter_id = n.m AND i.sequence > n.q AND i.operation = 2)
+        RETURNING w.property_id, w.meter_id, w.account_id, n.q, n.b)
+    INSERT INTO public.audit_event (property_id, happened_at, actor, code, subject, detail)
+    SELECT e.property_id, at, ended_for, 'instructions.wallet.signed', 'meter:' || e.meter_id,
+           jsonb_build_object('account', e.account_id, 'number', e.q, 'balance_micro', e.b)
+    FROM ended e;
 END $$;
 
 -- What the meter was told or is to be told of credit does not fall once it has begun to count it down, no transfer is
--- counted twice, and a wallet goes on to its end and never back.
+-- counted twice, and a wallet goes on to its end and never back. What it begins from rises alone, and only until the meter
+-- has signed for any of it.
 CREATE OR REPLACE FUNCTION meter_wallet_rises() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF (NEW.seen_seq < OLD.seen_seq OR NEW.told_micro < OLD.told_micro
+        OR (NEW.base_micro <> OLD.base_micro AND (
+            NEW.base_micro < OLD.base_micro OR OLD.told_micro <> OLD.base_micro OR NEW.told_micro <> NEW.base_micro))
         OR (NEW.credit_micro < OLD.credit_micro AND OLD.told_micro > OLD.base_micro))
        AND current_user <> (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = TG_RELID) THEN
         RAISE check_violation USING MESSAGE = 'the credit of a meter does not fall';
