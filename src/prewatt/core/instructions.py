@@ -274,7 +274,7 @@ def _read(kind: type[Said], payload: bytes) -> Said:
     if cbor2.dumps(content) != payload:
         raise Malformed("another encoding")
     said: Said = kind(**values)  # type: ignore[arg-type]  # each was checked by its name
-    if _form(said) != form or (form == VERSION and values.get("argument", 0) < 0):  # type: ignore[operator]
+    if _form(said) != form or (form == VERSION and values.get("argument", 0) < 0):  # type: ignore[operator]  # a number by `_checked`
         raise Malformed("in a form that this is not said in")
     return said
 

@@ -9,6 +9,7 @@ measured. So a request of such a meter takes two tries of the three that it has.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
@@ -49,16 +50,14 @@ class DueClock(Protocol):
         """The same by its serial."""
 
 
+@dataclass(slots=True)
 class _Reply:
     """What becomes of a request without a word of the wire."""
 
-    def __init__(self, request_id: int, meter_id: int, result: str) -> None:
-        self.request_id, self.meter_id, self.result, self.register_wh = (
-            request_id,
-            meter_id,
-            result,
-            0,
-        )
+    request_id: int
+    meter_id: int
+    result: str
+    register_wh: int = 0
 
 
 class SignedClocks:
